@@ -1,0 +1,138 @@
+/** What the two backends have in common: a model on a device, and sessions that run passes. */
+import type { Config } from "./config.ts";
+import type { Edit } from "./edits.ts";
+import type { Lengths, Plan } from "./plan.ts";
+import type { RopeBuilder } from "./rope_table.ts";
+
+/** A dense tensor in host memory, row-major. */
+export interface HostTensor {
+  readonly shape: readonly number[];
+  readonly data: Float32Array<ArrayBuffer>;
+  /** Absolute positions of its rows, where only some were asked for. */
+  readonly positions?: readonly number[];
+}
+
+/** What one pass computes. */
+export interface PassRequest {
+  /**
+   * Token ids of this pass; or `"next"`: the one id that the previous pass's `argmax` chose (of its rows the last one),
+   * taken without a read-back. That pass must have been asked for `argmax`.
+   */
+  readonly ids: readonly number[] | "next";
+  /** R: how many of the last rows get logits. Default 1. */
+  readonly rows?: number;
+  /** Points to bring back. Default `["logits"]`. */
+  readonly wanted?: readonly string[];
+  /** Absolute positions whose rows come back; all of the pass's where left out. */
+  readonly positions?: readonly number[];
+  /** Points of which all rows come back in spite of `positions`. */
+  readonly whole?: readonly string[];
+  /** Interventions, one after the other. The same list again is prepared only once. */
+  readonly edits?: readonly Edit[];
+  /** Values that are handed in instead of being computed: the pass resumes from them. They are dense, for all of its positions. */
+  readonly given?: ReadonlyMap<string, Float32Array>;
+}
+
+/** A pass that is run step by step, in any order: every value is kept until it is disposed. */
+export interface StepRun {
+  readonly plan: Plan;
+  readonly lengths: Lengths;
+  /** Absolute position of the pass's first row. */
+  readonly start: number;
+  /** Runs the steps `from` to `to` (exclusive). */
+  run(from: number, to: number): Promise<void>;
+  /** The value of a step that has run, or of the cache. */
+  read(name: string): Promise<HostTensor>;
+  /** Changes a value for the steps that run afterwards. */
+  write(name: string, data: Float32Array): void;
+  /** Moves the session past the pass's positions: all steps have run. */
+  finish(): void;
+  dispose(): void;
+}
+
+/** The KV cache and the positions of one sequence. */
+export interface Session {
+  /** Positions in the cache; the next pass begins here. */
+  readonly position: number;
+  /** Positions that the cache can hold. */
+  readonly capacity: number;
+  /** Most positions that one pass takes; a longer prompt is several passes. */
+  readonly maxTokens: number;
+  /** Whether the previous pass chose an id, so that `"next"` can follow. */
+  readonly hasNext: boolean;
+  /**
+   * Runs one pass. Passes may be started before the previous one's result has arrived: they run in order.
+   *
+   * @throws {RangeError} for no ids, ids outside the vocabulary, `"next"` after a pass that chose none, more positions than
+   *   the capacity or `maxTokens`, or an unknown point
+   * @throws {EditError} for an edit that cannot be made
+   */
+  pass(request: PassRequest): Promise<Map<string, HostTensor>>;
+  /** Prepares a pass to be run step by step; nothing is fused. Points that only run when named are named in `wanted`. */
+  steps(request: PassRequest): StepRun;
+  /** Forgets all positions from `position` on. */
+  rewind(position: number): void;
+  /** Frees the cache. */
+  dispose(): void;
+}
+
+/** What a session is made for. */
+export interface SessionOptions {
+  /** Positions that the cache must hold. */
+  readonly capacity: number;
+  readonly ropeBuilder?: RopeBuilder;
+}
+
+/** A model's weights on a device, ready to run. */
+export interface Engine {
+  readonly backend: "webgpu" | "cpu";
+  readonly config: Config;
+  readonly plan: Plan;
+  /** Bytes of weights on the device. */
+  readonly weightBytes: number;
+  /** Most positions that one pass takes; a longer prompt is several passes. */
+  readonly maxTokens: number;
+  session(options: SessionOptions): Session;
+  dispose(): void;
+}
+
+/** Checks a pass's request against its session and gives the number of positions. */
+export function checkRequest(request: PassRequest, session: Session, config: Config): number {
+  const { ids } = request;
+  if (ids === "next") {
+    if (session.position === 0) {
+      throw new RangeError('Cannot continue with "next": no pass has run yet');
+    }
+    if (!session.hasNext) {
+      throw new RangeError('Cannot continue with "next": the pass before was not asked for argmax');
+    }
+  } else {
+    if (ids.length === 0) {
+      throw new RangeError("Cannot run a pass over no tokens: give at least one id");
+    }
+    const wrong = ids.findIndex((id) => !Number.isInteger(id) || id < 0 || id >= config.vocabSize);
+    if (wrong >= 0) {
+      throw new RangeError(
+        `Cannot run token id ${ids[wrong]} (number ${
+          wrong + 1
+        } of ${ids.length}): ids go from 0 to ${config.vocabSize - 1}`,
+      );
+    }
+    if (ids.length > session.maxTokens) {
+      throw new RangeError(
+        `Cannot run ${ids.length} positions in one pass: at most ${session.maxTokens}`,
+      );
+    }
+  }
+  const tokens = ids === "next" ? 1 : ids.length;
+  if (session.position + tokens > session.capacity) {
+    throw new RangeError(
+      `Cannot run ${tokens} more positions after ${session.position}: the session holds ${session.capacity}`,
+    );
+  }
+  const rows = request.rows ?? 1;
+  if (!Number.isInteger(rows) || rows < 1 || rows > tokens) {
+    throw new RangeError(`Cannot give logits for ${rows} rows of a pass over ${tokens} positions`);
+  }
+  return tokens;
+}

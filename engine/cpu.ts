@@ -1,0 +1,193 @@
+/** The CPU backend: the plan's steps one by one, each by its kernel's 64-bit reference. Slow and correct. */
+import { KERNELS } from "../kernels/mod.ts";
+import {
+  checkRequest,
+  type Engine,
+  type HostTensor,
+  type PassRequest,
+  type Session,
+  type SessionOptions,
+  type StepRun,
+} from "./backend.ts";
+import { checkLength, compile, extract, hostEdit, pickRows } from "./compile.ts";
+import type { Config } from "./config.ts";
+import { forward } from "./forward.ts";
+import type { GgufFile } from "./gguf/reader.ts";
+import {
+  elementCount,
+  type Lengths,
+  onLastRows,
+  type Plan,
+  planValues,
+  resolveShape,
+  type Step,
+  type Value,
+} from "./plan.ts";
+import { ropeFactors } from "./rope_factors.ts";
+import { ropeTable } from "./rope_table.ts";
+import { hostMemory, type LoadOptions, loadWeights, rowReader, type Weights } from "./weights.ts";
+
+/** Positions of one prompt pass. */
+const MAX_TOKENS = 128;
+
+/** Loads a model's weights into host memory, packed as on a GPU. */
+export async function cpuEngine(
+  file: GgufFile,
+  config: Config,
+  options: LoadOptions = {},
+): Promise<Engine> {
+  const weights = await loadWeights(file, config, hostMemory, options);
+  const factors = await ropeFactors(file, config);
+  const plan = forward(config);
+  return {
+    backend: "cpu",
+    config,
+    plan,
+    weightBytes: weights.bytes,
+    maxTokens: MAX_TOKENS,
+    session: (options) => new CpuSession(config, plan, weights, options, factors),
+    dispose: () => weights.destroy(),
+  };
+}
+
+class CpuSession implements Session {
+  readonly capacity: number;
+  readonly maxTokens: number;
+  position = 0;
+  /** The latest pass: the next one begins when it has ended. */
+  #last: Promise<unknown> = Promise.resolve();
+  readonly #values: ReadonlyMap<string, Value>;
+  /** Caches, the RoPE table and the last greedy choice. */
+  readonly #kept = new Map<string, Float32Array<ArrayBuffer>>();
+
+  constructor(
+    readonly config: Config,
+    readonly plan: Plan,
+    readonly weights: Weights<Uint32Array>,
+    options: SessionOptions,
+    factors?: Float32Array,
+  ) {
+    this.capacity = options.capacity;
+    this.maxTokens = Math.min(MAX_TOKENS, options.capacity);
+    this.#values = planValues(plan);
+    const largest: Lengths = { T: this.maxTokens, S: this.capacity, R: 1 };
+    for (const value of this.#values.values()) {
+      if (value.kind === "cache") {
+        this.#kept.set(value.name, new Float32Array(elementCount(value.shape, largest)));
+      }
+    }
+    this.#kept.set("rope_table", ropeTable(config, this.capacity, options.ropeBuilder, factors));
+  }
+
+  get hasNext(): boolean {
+    return this.#kept.has("argmax");
+  }
+
+  async pass(request: PassRequest): Promise<Map<string, HostTensor>> {
+    const run = this.#last.then(() => this.#pass(request));
+    this.#last = run.catch(() => {});
+    return await run;
+  }
+
+  async #pass(request: PassRequest): Promise<Map<string, HostTensor>> {
+    const steps = this.steps(request);
+    await steps.run(0, steps.plan.length);
+    const { wanted = ["logits"], positions, whole } = request;
+    const values = planValues(steps.plan);
+    const tensors = new Map<string, HostTensor>();
+    for (const name of wanted) {
+      const value = values.get(name) ?? this.#values.get(name)!;
+      const rows = extract(
+        value,
+        steps.lengths,
+        steps.start,
+        whole?.includes(name) ? undefined : positions,
+      );
+      tensors.set(name, pickRows(await steps.read(name), rows));
+    }
+    steps.finish();
+    return tensors;
+  }
+
+  steps(request: PassRequest): StepRun {
+    const tokens = checkRequest(request, this, this.config);
+    const { rows = 1 } = request;
+    const ids = request.ids === "next" ? [this.#kept.get("argmax")!.at(-1)!] : request.ids;
+    const start = this.position;
+    const pass = { tokens, start, rows };
+    const tail = { tokens: rows, start: start + tokens - rows, rows };
+    const lengths: Lengths = { T: tokens, S: start + tokens, R: rows };
+    const { plan, operands } = compile(this.plan, request, this.capacity);
+    const shapes = new Map([...this.#values, ...planValues(plan)]);
+    const values = new Map<string, Float32Array<ArrayBuffer>>([
+      ...this.#kept,
+      ...operands,
+      ["ids", Float32Array.from(ids)],
+    ]);
+
+    const read = (name: string): HostTensor => {
+      const { shape, kind } = shapes.get(name)!;
+      const data = values.get(name)!;
+      // The cache's own memory changes with the next pass.
+      const used = kind === "cache" ? data.slice(0, elementCount(shape, lengths)) : data;
+      return { shape: resolveShape(shape, lengths), data: used };
+    };
+    const runStep = (step: Step) => {
+      for (const output of step.outputs) {
+        if (output?.kind === "result") {
+          values.set(output.name, new Float32Array(elementCount(output.shape, lengths)));
+        }
+      }
+      if (step.kernel === "host") {
+        const edit = hostEdit(request, step.constants);
+        const tensor = read(step.inputs[0].name);
+        const own = { ...tensor, data: tensor.data.slice() };
+        const data = edit.apply(own, start) ?? own.data;
+        checkLength(edit, data, tensor);
+        values.get(step.outputs[0]!.name)!.set(data);
+        return;
+      }
+      KERNELS.get(step.kernel)!.reference({
+        pass: onLastRows(step) ? tail : pass,
+        constants: step.constants,
+        inputs: step.inputs.map((input) => values.get(input.name)!),
+        weights: step.weights.map((name) => rowReader(this.weights, name)),
+        outputs: step.outputs.map((output) => output && values.get(output.name)!),
+      });
+    };
+    return {
+      plan,
+      lengths,
+      start,
+      run(from, to) {
+        try {
+          for (const step of plan.slice(from, to)) runStep(step);
+          return Promise.resolve();
+        } catch (error) {
+          return Promise.reject(error);
+        }
+      },
+      read: (name) => Promise.resolve(read(name)),
+      write: (name, data) => values.get(name)!.set(data),
+      finish: () => {
+        if (request.wanted?.includes("argmax")) this.#kept.set("argmax", values.get("argmax")!);
+        else this.#kept.delete("argmax");
+        this.position = start + tokens;
+      },
+      dispose: () => values.clear(),
+    };
+  }
+
+  rewind(position: number): void {
+    if (!Number.isInteger(position) || position < 0 || position > this.position) {
+      throw new RangeError(
+        `Cannot rewind to position ${position}: the session stands at ${this.position}`,
+      );
+    }
+    this.position = position;
+  }
+
+  dispose(): void {
+    this.#kept.clear();
+  }
+}

@@ -1,0 +1,145 @@
+/**
+ * Puts neighbouring steps together where one kernel does the work of several. What was an intermediate value becomes an
+ * optional output of the fused kernel, so that looking at it changes nothing.
+ */
+import { MAX_HEAD_WIDTH } from "../../kernels/attention.ts";
+import type { Plan, Step, Value } from "../plan.ts";
+
+export interface FuseOptions {
+  /** Points that must be materialised. */
+  readonly wanted: ReadonlySet<string>;
+  /** Whether these weights lie one behind another on the device, so that one dispatch can compute all of them. */
+  readonly adjacent: (weights: readonly string[]) => boolean;
+}
+
+/** A rule looks at the kernels of neighbouring steps; `make` gives the fused step, or nothing when they do not fit. */
+interface Rule {
+  readonly kernels: readonly string[];
+  make(steps: readonly Step[], options: FuseOptions): Step | undefined;
+}
+
+/** The steps' only outputs. */
+function results(steps: readonly Step[]): Value[] {
+  return steps.map((step) => step.outputs[0]!);
+}
+
+function tap(value: Value, { wanted }: FuseOptions): Value | null {
+  return wanted.has(value.name) ? value : null;
+}
+
+const RULES: Rule[] = [
+  {
+    kernels: ["rms", "normalize", "scale_columns"],
+    make(steps, options) {
+      const [rms, pre, norm] = results(steps);
+      if (steps[1].inputs[1] !== rms || steps[2].inputs[0] !== pre) return;
+      return {
+        kernel: "rms_norm",
+        inputs: steps[0].inputs,
+        weights: steps[2].weights,
+        outputs: [norm, tap(rms, options), tap(pre, options)],
+        constants: steps[0].constants,
+      };
+    },
+  },
+  {
+    kernels: ["linear", "linear", "linear"],
+    make(steps, { adjacent }) {
+      const x = steps[0].inputs[0];
+      const weights = steps.flatMap((step) => step.weights);
+      if (steps.some((step) => step.inputs[0] !== x) || !adjacent(weights)) return;
+      const [q, k, v] = steps.map((step) => step.constants.rows);
+      return {
+        kernel: "linear_qkv",
+        inputs: [x],
+        weights,
+        outputs: results(steps),
+        constants: {
+          columns: steps[0].constants.columns,
+          rows: q + k + v,
+          out_row: q,
+          out_rows: k,
+        },
+      };
+    },
+  },
+  {
+    kernels: ["rope", "rope", "store", "store"],
+    make(steps, options) {
+      const [qRope, kRope, cacheK, cacheV] = results(steps);
+      if (steps[2].inputs[0] !== kRope) return;
+      const { heads, ...constants } = steps[0].constants;
+      return {
+        kernel: "rope_store",
+        inputs: [steps[0].inputs[0], steps[1].inputs[0], steps[3].inputs[0], steps[0].inputs[1]],
+        weights: [],
+        outputs: [qRope, cacheK, cacheV, tap(kRope, options)],
+        constants: { heads, kv_heads: steps[1].constants.heads, ...constants },
+      };
+    },
+  },
+  {
+    kernels: ["scores", "softmax", "mix"],
+    make(steps, { wanted }) {
+      const [scores, probs, out] = results(steps);
+      if (wanted.has(scores.name) || wanted.has(probs.name)) return;
+      if (steps[1].inputs[0] !== scores || steps[2].inputs[0] !== probs) return;
+      if (steps[0].constants.head_width > MAX_HEAD_WIDTH) return;
+      return {
+        kernel: "attention",
+        inputs: [...steps[0].inputs, steps[2].inputs[1]],
+        weights: [],
+        outputs: [out],
+        constants: steps[0].constants,
+      };
+    },
+  },
+  {
+    kernels: ["linear", "linear", "swiglu"],
+    make(steps, options) {
+      const [gate, up, act] = results(steps);
+      const weights = [...steps[0].weights, ...steps[1].weights];
+      if (steps[0].inputs[0] !== steps[1].inputs[0] || !options.adjacent(weights)) return;
+      if (steps[2].inputs[0] !== gate || steps[2].inputs[1] !== up) return;
+      return {
+        kernel: "linear_swiglu",
+        inputs: steps[0].inputs,
+        weights,
+        outputs: [act, tap(gate, options), tap(up, options)],
+        constants: steps[0].constants,
+      };
+    },
+  },
+  {
+    kernels: ["linear", "add"],
+    make(steps, options) {
+      const [product, sum] = results(steps);
+      const [residual, added] = steps[1].inputs;
+      if (added !== product) return;
+      return {
+        kernel: "linear_residual",
+        inputs: [steps[0].inputs[0], residual],
+        weights: steps[0].weights,
+        outputs: [sum, tap(product, options)],
+        constants: steps[0].constants,
+      };
+    },
+  },
+];
+
+/** Fuses what can be fused, from the first step to the last. */
+export function fuse(plan: Plan, options: FuseOptions): Plan {
+  const fused: Step[] = [];
+  for (let i = 0; i < plan.length;) {
+    const made = RULES
+      .filter((rule) => rule.kernels.every((kernel, j) => plan[i + j]?.kernel === kernel))
+      .map((rule) => ({
+        length: rule.kernels.length,
+        step: rule.make(plan.slice(i, i + rule.kernels.length), options),
+      }))
+      .find(({ step }) => step);
+    fused.push(made?.step ?? plan[i]);
+    i += made?.length ?? 1;
+  }
+  return fused;
+}

@@ -1,0 +1,165 @@
+/**
+ * The first load on an adapter: are the kernels right that the model is about to run? Drivers that compute wrongly without
+ * saying so are what users of GPU programs meet most.
+ */
+import type { KernelCase } from "./check/case.ts";
+import { kernelCases } from "./check/cases.ts";
+import { type Pair, pairName } from "./check/pairs.ts";
+import { type Device, DeviceError, type DeviceInfo, kernelSource } from "./device.ts";
+import { checkKernels, type KernelResult } from "./kernel_check.ts";
+
+/** An adapter that computes wrongly, or refuses a kernel. */
+export class AdapterError extends Error {
+  override readonly name = "AdapterError";
+
+  constructor(
+    readonly kernel: string,
+    readonly adapter: string,
+    problem: string,
+    /** The weights' form, of kernels over packed weights. */
+    readonly form?: string,
+  ) {
+    super(
+      `the GPU ${adapter} computes wrongly: kernel ${
+        form ? `${kernel} for ${form}` : kernel
+      } ${problem}; ` +
+        "update its driver, or use the CPU backend (slow, correct); ./denow task doctor says more",
+    );
+  }
+}
+
+/** How an adapter is checked. */
+export interface AdapterCheckOptions {
+  /**
+   * File that remembers which kernels passed, on which adapter. Where it cannot be read or written, or without it, kernels
+   * are checked once in each process.
+   */
+  readonly cacheFile?: string;
+}
+
+/** What passed in this process. */
+const passed = new WeakMap<Device, Set<string>>();
+
+/**
+ * Checks kernels on the device against their references, unless they have passed before: in this process, or according to
+ * the cache file with the same adapter, Deno and WGSL. Nothing is compiled that the model would not compile anyway.
+ *
+ * @throws {AdapterError} for the first kernel that is wrong
+ */
+export async function ensureAdapterChecked(
+  device: Device,
+  pairs: readonly Pair[],
+  options: AdapterCheckOptions = {},
+): Promise<void> {
+  const known = passed.get(device) ?? new Set<string>();
+  passed.set(device, known);
+  const unknown = async () => {
+    const all = await Promise.all(
+      pairs.map(async (pair) => ({ pair, key: await key(device, pair) })),
+    );
+    return all.filter(({ key }) => !known.has(key));
+  };
+  if ((await unknown()).length === 0) return;
+  const cache = await readCache(options.cacheFile);
+  for (const each of cache) known.add(each);
+
+  const unchecked = await unknown();
+  if (unchecked.length === 0) return;
+  await check(device, unchecked.map(({ pair }) => pair));
+  for (const { key } of unchecked) known.add(key);
+  await writeCache(options.cacheFile, new Set([...cache, ...unchecked.map(({ key }) => key)]));
+}
+
+/** The adapter in words. */
+export function adapterName({ vendor, description, device }: DeviceInfo): string {
+  return description || `${vendor} ${device}`;
+}
+
+async function check(device: Device, pairs: readonly Pair[]): Promise<void> {
+  const cases = pairs.map((pair) => casesOf(pair));
+  let results: KernelResult[];
+  try {
+    results = await checkKernels(device, cases.flat());
+  } catch (error) {
+    if (!(error instanceof DeviceError)) throw error;
+    // One of them was refused: which?
+    results = [];
+    for (const [i, each] of cases.entries()) {
+      try {
+        results.push(...await checkKernels(device, each));
+      } catch (refusal) {
+        if (!(refusal instanceof DeviceError)) throw refusal;
+        const { kernel, form } = pairs[i];
+        const adapter = adapterName(device.info);
+        throw new AdapterError(
+          kernel.name,
+          adapter,
+          `was refused (${refusal.message})`,
+          form?.name,
+        );
+      }
+    }
+  }
+  const wrong = results.find((result) => !result.passed);
+  if (!wrong) return;
+  throw new AdapterError(wrong.kernel, adapterName(device.info), problemOf(wrong), wrong.form);
+}
+
+function casesOf({ kernel, form, taps }: Pair): KernelCase[] {
+  return [...kernelCases(kernel, { forms: form && [form], taps })];
+}
+
+/** A failure in words. */
+export function problemOf({ case: name, output, at, worst, allowed, fault }: KernelResult): string {
+  if (fault) return `${fault} (${name})`;
+  return `is off by ${worst.toPrecision(2)} at ${output}[${at}], allowed is ${
+    allowed.toPrecision(2)
+  } (${name})`;
+}
+
+/** What a passed check depends on. */
+async function key(device: Device, pair: Pair): Promise<string> {
+  const { vendor, architecture, device: model, description } = device.info;
+  const { lanes, dotLanes } = device.knobs;
+  const text = JSON.stringify([
+    [vendor, architecture, model, description, lanes, dotLanes],
+    Deno.version.deno,
+    kernelSource(pair.kernel, pair.form),
+  ]);
+  const hash = await crypto.subtle.digest("SHA-256", new TextEncoder().encode(text));
+  return `${pairName(pair)} ${new Uint8Array(hash).toHex().slice(0, 16)}`;
+}
+
+/** The lines of the cache file; none where it cannot be read. */
+async function readCache(path: string | undefined): Promise<Set<string>> {
+  if (path === undefined) return new Set();
+  try {
+    return new Set((await Deno.readTextFile(path)).split("\n").filter((line) => line !== ""));
+  } catch (error) {
+    ignoreFileError(error);
+    return new Set();
+  }
+}
+
+async function writeCache(path: string | undefined, lines: ReadonlySet<string>): Promise<void> {
+  if (path === undefined) return;
+  const part = `${path}.${crypto.randomUUID()}`;
+  try {
+    await Deno.mkdir(path.replace(/[/\\][^/\\]*$/, "") || ".", { recursive: true });
+    await Deno.writeTextFile(part, [...lines].sort().join("\n") + "\n");
+    await Deno.rename(part, path);
+  } catch (error) {
+    ignoreFileError(error);
+    await Deno.remove(part).catch(() => {});
+  }
+}
+
+/** Not being able to remember is no reason to fail: the check is made again. */
+function ignoreFileError(error: unknown): void {
+  const { errors } = Deno;
+  const isExpected = error instanceof errors.NotFound || error instanceof errors.NotCapable ||
+    error instanceof errors.PermissionDenied || error instanceof errors.NotADirectory ||
+    error instanceof errors.IsADirectory || error instanceof errors.FilesystemLoop ||
+    (error instanceof Error && "code" in error);
+  if (!isExpected) throw error;
+}

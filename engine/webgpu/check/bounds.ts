@@ -1,0 +1,297 @@
+/**
+ * How far a kernel may be from its 64-bit reference: bounds that follow from the rounding that WGSL allows ("WebGPU
+ * Shading Language", section "Floating Point Accuracy"), worked out for each number of an output from its own terms.
+ *
+ * The unit is one ULP, at most 2⁻²³ of a number: WGSL lets sums and products round either way. Division is good to 2.5
+ * of them, exp(x) to 3 + 2|x|, sqrt to 4.5 (it inherits from 1 / inverseSqrt). A sum whose terms pass through n rounded
+ * operations is off by at most ((1 + 2⁻²³)ⁿ − 1) · Σ|terms| (Higham, "Accuracy and Stability of Numerical Algorithms",
+ * section 4.2). Subnormal results may be flushed to zero.
+ */
+import type { Kernel, ReferenceArguments, RowReader } from "../../../kernels/kernel.ts";
+
+/** What a bound is worked out from. */
+export interface BoundArguments extends ReferenceArguments {
+  readonly kernel: Kernel;
+  /** The reference's results, taps included. */
+  readonly outputs: readonly Float32Array[];
+  readonly lanes: number;
+  /** Whether inputs and weights are whole numbers, whose sums are exact up to 2²⁴. */
+  readonly whole: boolean;
+}
+
+const ULP = 2 ** -23;
+/** The smallest normal f32. */
+const TINY = 2 ** -126;
+
+/** The largest relative error after that many ULP: (1 + ULP)ⁿ − 1 ≤ exp(n · ULP) − 1. */
+function growth(ulps: number): number {
+  return Math.expm1(ulps * ULP);
+}
+
+/** The error of a sum, given Σ|terms| and how many rounded operations a term passes through. */
+function sumError(terms: number, depth: number, whole: boolean): number {
+  return whole && terms <= 2 ** 24 ? 0 : growth(depth) * terms + depth * TINY;
+}
+
+/** An error bound per number of each output; of outputs that must be exact, zeros. */
+type Bound = (args: BoundArguments) => Float64Array[];
+
+/** Allowed errors that grow with the result: `ulps` of its size. The reference's own rounding is half a one. */
+function relative(output: Float32Array, ulps: number): Float64Array {
+  return Float64Array.from(output, (value) => growth(ulps + 0.5) * Math.abs(value) + TINY);
+}
+
+const exact: Bound = ({ outputs }) => outputs.map((output) => new Float64Array(output.length));
+
+/** Magnitudes instead of numbers. */
+function absolute(numbers: Float32Array): Float32Array {
+  return numbers.map(Math.abs);
+}
+
+function absoluteReader(reader: RowReader): RowReader {
+  return {
+    ...reader,
+    read(row, out) {
+      reader.read(row, out);
+      for (let i = 0; i < reader.columns; i++) out[i] = Math.abs(out[i]);
+    },
+  };
+}
+
+/** The reference's results for other inputs. */
+function evaluate(args: BoundArguments, changed: Partial<ReferenceArguments>): Float32Array[] {
+  const outputs = args.outputs.map(({ length }) => new Float32Array(length));
+  args.kernel.reference({ ...args, ...changed, outputs });
+  return outputs;
+}
+
+/** Products: the reference over magnitudes gives Σ|terms|, of the residual too. */
+function magnitudes(args: BoundArguments): Float32Array[] {
+  return evaluate(args, {
+    inputs: args.inputs.map(absolute),
+    weights: args.weights.map(absoluteReader),
+  });
+}
+
+/** Groups of columns that matmul.wgsl adds up on their own. */
+const RUN = 8;
+
+/** Rounded operations from a term of W·x to its sum: see matvec.wgsl, matmul.wgsl and head_result.wgsl. */
+function productDepth(
+  { kernel, constants, weights: [{ columns }], lanes }: BoundArguments,
+): number {
+  if (kernel.name === "head_result") return columns / constants.heads + 1;
+  const groups = Math.ceil(columns / 8);
+  const dots = 5; // of four products, and the sum of two of them
+  return kernel.name.endsWith("_many")
+    ? dots + Math.min(groups, RUN) + Math.ceil(groups / RUN)
+    : dots + Math.ceil(groups / lanes) + lanes;
+}
+
+/** Errors of results that were not exact, with the reference's own rounding. */
+function rounded(errors: Float64Array, output: Float32Array): Float64Array {
+  return errors.map((error, i) => error === 0 ? 0 : error + ULP / 2 * Math.abs(output[i]));
+}
+
+/** W·x, or residual + W·x, which is one more term. */
+const product: Bound = (args) => {
+  const depth = productDepth(args) + 1;
+  return magnitudes(args).map((terms, i) =>
+    rounded(Float64Array.from(terms, (sum) => sumError(sum, depth, args.whole)), args.outputs[i])
+  );
+};
+
+/** The error of silu(gate) · up where gate and up are off by as much as is given. */
+function gatedError(gate: number, up: number, gateError = 0, upError = 0): number {
+  const size = Math.abs(gate);
+  const sigmoid = 1 / (1 + Math.exp(-gate));
+  // exp's error counts as much as exp does beside 1; then a sum, a quotient and a product.
+  const own = growth((3 + 2 * size) * (1 - sigmoid) + 1 + 2.5 + 1 + 0.5);
+  // |silu'| stays below 1.1. The exponent is kept below 80, which leaves about |gate| · exp(−80), never twice that.
+  const silu = size * sigmoid * own + 1.1 * gateError + (gate < -80 ? 2 * size * Math.exp(-80) : 0);
+  return silu * (Math.abs(up) + upError) + size * sigmoid * upError + 2 * TINY * (1 + Math.abs(up));
+}
+
+const swigluProduct: Bound = (args) => {
+  const depth = productDepth(args);
+  const [, gates, ups] = magnitudes(args);
+  const [act, gate, up] = args.outputs;
+  const gateErrors = Float64Array.from(gates, (sum) => sumError(sum, depth, args.whole));
+  const upErrors = Float64Array.from(ups, (sum) => sumError(sum, depth, args.whole));
+  return [
+    Float64Array.from(act, (_, i) => gatedError(gate[i], up[i], gateErrors[i], upErrors[i])),
+    rounded(gateErrors, gate),
+    rounded(upErrors, up),
+  ];
+};
+
+/** ULP of sqrt(mean(x²) + ε): the root halves what is under it. */
+function rootUlps({ constants: { columns }, lanes }: BoundArguments): number {
+  const sum = 2 + Math.ceil(columns / lanes) + Math.log2(lanes);
+  return (sum + 2.5 + 1) / 2 + 4.5;
+}
+
+/** Cosine and sine take turns at either sign: of two passes over magnitudes the larger one is Σ|terms|. */
+function turnedError(args: BoundArguments, table: number): Float64Array[] {
+  const signs = [1, -1].map((sign) =>
+    evaluate(args, {
+      inputs: args.inputs.map((input, i) =>
+        i === table
+          ? input.map((x, j) => j % 2 ? sign * Math.abs(x) : Math.abs(x))
+          : absolute(input)
+      ),
+    })
+  );
+  return args.outputs.map((_, i) =>
+    Float64Array.from(
+      signs[0][i],
+      (value, at) =>
+        sumError(Math.max(Math.abs(value), Math.abs(signs[1][i][at])), 2.5, args.whole),
+    )
+  );
+}
+
+const softmax: Bound = (
+  { pass, constants: { columns, causal }, inputs: [x], outputs: [y], lanes },
+) => {
+  const width = causal ? pass.start + pass.tokens : columns;
+  const errors = new Float64Array(y.length);
+  for (let first = 0; first < y.length; first += width) {
+    const visible = causal ? pass.start + first / width % pass.tokens + 1 : columns;
+    const row = x.subarray(first, first + visible);
+    const largest = row.reduce((a, b) => Math.max(a, b));
+    // The difference rounds, which is an error of as many ULP in its exp.
+    const exponent = (value: number) => 3 + 3 * (largest - value);
+    let sum = 2 + Math.ceil(width / lanes) + Math.log2(lanes);
+    row.forEach((value, i) => sum += y[first + i] * exponent(value));
+    row.forEach((value, i) => {
+      const ulps = exponent(value) + sum + 2.5 + 0.5;
+      errors[first + i] = growth(ulps) * y[first + i] + 2 * TINY;
+    });
+  }
+  return [errors];
+};
+
+const scores: Bound = (args) => {
+  const { pass, constants, outputs: [out], whole } = args;
+  const [terms] = evaluate(args, { inputs: args.inputs.map(absolute) });
+  const width = pass.start + pass.tokens;
+  const errors = Float64Array.from(terms, (sum, at) => {
+    const visible = at % width <= pass.start + Math.floor(at / width) % pass.tokens;
+    return visible ? sumError(sum, constants.head_width + 2, whole) : 0;
+  });
+  return [rounded(errors, out)];
+};
+
+const mix: Bound = (args) => {
+  const [terms] = evaluate(args, { inputs: args.inputs.map(absolute) });
+  const depth = args.pass.start + args.pass.tokens + 1;
+  const errors = Float64Array.from(terms, (sum) => sumError(sum, depth, args.whole));
+  return [rounded(errors, args.outputs[0])];
+};
+
+/** x · scale + operand; what is not selected is copied. */
+const edit: Bound = (args) => {
+  const { constants, inputs: [x, operand, selected], outputs: [y] } = args;
+  const [terms] = evaluate(args, {
+    constants: { ...constants, scale: Math.abs(constants.scale) },
+    inputs: [absolute(x), absolute(operand), selected],
+  });
+  return [rounded(Float64Array.from(terms, (sum) => sumError(sum, 2, false)), y)];
+};
+
+/** Keys of a tile of attention.wgsl. */
+const TILE = 64;
+
+/**
+ * Fused attention: out = Σ pₛ·vₛ with pₛ = exp(score) / Σ exp(score). A score that is off by δ makes its weight off by
+ * the factor exp(δ); all weights together share the divisor, which is off by their mean.
+ */
+const attention: Bound = ({ pass, constants, inputs: [q, keys, values], outputs: [out] }) => {
+  const { heads, kv_heads, head_width: width, scale } = constants;
+  const errors = new Float64Array(out.length);
+  for (let token = 0; token < pass.tokens; token++) {
+    const visible = pass.start + token + 1;
+    for (let head = 0; head < heads; head++) {
+      const kvHead = Math.floor(head * kv_heads / heads);
+      const base = (token * heads + head) * width;
+      const scored = new Float64Array(visible);
+      const sizes = new Float64Array(visible);
+      for (let key = 0; key < visible; key++) {
+        for (let i = 0, at = (key * kv_heads + kvHead) * width; i < width; i++, at++) {
+          const term = q[base + i] * keys[at] * scale;
+          scored[key] += term;
+          sizes[key] += Math.abs(term);
+        }
+      }
+      const largest = scored.reduce((a, b) => Math.max(a, b));
+      const spread = largest - scored.reduce((a, b) => Math.min(a, b));
+      const tiles = Math.ceil(visible / TILE);
+      const probs = scored.map((value) => Math.exp(value - largest));
+      const total = probs.reduce((a, b) => a + b);
+      // Of each weight, in ULP: its score; the difference and its exp; one shrinking factor and product per tile.
+      const ulps = sizes.map((size) =>
+        (width + 2) * size + 3 + 3 * spread + tiles * 5 + 3 * spread
+      );
+      const mean = ulps.reduce((sum, each, key) => sum + each * probs[key], 0) / total;
+      const sums = visible + tiles + 2;
+      for (let i = 0; i < width; i++) {
+        let error = 0;
+        for (let key = 0; key < visible; key++) {
+          const value = values[(key * kv_heads + kvHead) * width + i];
+          error +=
+            growth(ulps[key] + mean + 2 * sums + 2.5) * probs[key] / total * Math.abs(value) +
+            TINY;
+        }
+        errors[base + i] = error + ULP / 2 * Math.abs(out[base + i]);
+      }
+    }
+  }
+  return [errors];
+};
+
+const BOUNDS: Readonly<Record<string, Bound>> = {
+  embed: ({ outputs }) => outputs.map((output) => new Float64Array(output.length).fill(TINY)),
+  rms: (args) => [relative(args.outputs[0], rootUlps(args))],
+  normalize: ({ outputs: [pre] }) => [relative(pre, 2.5)],
+  scale_columns: ({ outputs: [y] }) => [relative(y, 1)],
+  rms_norm(args) {
+    const [norm, rms, pre] = args.outputs;
+    const root = rootUlps(args);
+    return [relative(norm, root + 2.5 + 1), relative(rms, root), relative(pre, root + 2.5)];
+  },
+  linear: product,
+  linear_residual: product,
+  linear_qkv: product,
+  linear_swiglu: swigluProduct,
+  head_result: product,
+  edit,
+  add_bias: ({ outputs: [y] }) => [relative(y, 1)],
+  rope: (args) => turnedError(args, 1),
+  store: exact,
+  rope_store(args) {
+    const [qRope, cacheK, cacheV, kRope] = turnedError(args, 3);
+    return [qRope, cacheK, cacheV.fill(0), kRope];
+  },
+  scores,
+  softmax,
+  mix,
+  attention,
+  add: ({ outputs: [y] }) => [relative(y, 1)],
+  swiglu: ({ inputs: [gate, up] }) => [
+    Float64Array.from(gate, (value, i) => gatedError(value, up[i])),
+  ],
+  take_rows: exact,
+  argmax: exact,
+};
+
+/**
+ * How far each number of each output of a kernel may be from the reference's.
+ *
+ * @throws {TypeError} for a kernel without a bound
+ */
+export function allowedErrors(args: BoundArguments): Float64Array[] {
+  const bound = BOUNDS[args.kernel.name.replace(/_many$/, "")];
+  if (!bound) throw new TypeError(`Cannot check ${args.kernel.name}: no error bound is known`);
+  return bound(args);
+}

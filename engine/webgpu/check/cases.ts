@@ -1,0 +1,43 @@
+/** The shapes over which each kernel is checked: a few for a look at a device, many for the tests. */
+import { type Form, FORMS } from "../../../kernels/forms.ts";
+import type { Kernel } from "../../../kernels/kernel.ts";
+import type { KernelCase, Maker } from "./case.ts";
+import { Noise } from "./data.ts";
+import { edits } from "./edits.ts";
+import { HEAD_CASES } from "./heads.ts";
+import { PRODUCT_CASES } from "./products.ts";
+import { ROW_CASES } from "./rows.ts";
+
+/** Which cases are made. */
+export interface CaseOptions {
+  /** All the shapes that the tests go over, instead of the one or two that show a wrong kernel. */
+  readonly full?: boolean;
+  /** Weight forms for kernels over packed weights; all of them by default. */
+  readonly forms?: Iterable<Form>;
+  /** Whether taps are on; true. */
+  readonly taps?: boolean;
+}
+
+const CASES: Readonly<Record<string, Maker>> = {
+  ...ROW_CASES,
+  ...PRODUCT_CASES,
+  ...HEAD_CASES,
+  edit: edits,
+};
+
+/**
+ * The cases of a kernel, the same ones each time.
+ *
+ * @throws {TypeError} for a kernel without cases
+ */
+export function* kernelCases(kernel: Kernel, options: CaseOptions = {}): Generator<KernelCase> {
+  const { full = false, forms = FORMS.values(), taps = true } = options;
+  const maker = CASES[kernel.name.replace(/_many$/, "")];
+  if (!maker) throw new TypeError(`Cannot check ${kernel.name}: it has no cases`);
+  for (const form of kernel.packed ? forms : [undefined]) {
+    const noise = new Noise(`${kernel.name} ${form?.name ?? ""}`);
+    for (const draft of maker({ kernel, form: form!, full, noise })) {
+      yield { kernel, kind: "real", weights: [], parts: 1, taps, ...draft };
+    }
+  }
+}

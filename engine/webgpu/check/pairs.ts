@@ -1,0 +1,69 @@
+/** What is compiled and checked at a time: a kernel, for a weight form where it reads packed weights. */
+import { type Form, FORMS } from "../../../kernels/forms.ts";
+import type { Kernel } from "../../../kernels/kernel.ts";
+import { KERNELS } from "../../../kernels/mod.ts";
+import { fuse } from "../../passes/fuse.ts";
+import { select } from "../../passes/select.ts";
+import { onLastRows, type Plan } from "../../plan.ts";
+import type { Weights } from "../../weights.ts";
+
+/** A kernel, the form of the weights that it reads, and whether its taps are on. */
+export interface Pair {
+  readonly kernel: Kernel;
+  /** Of kernels over packed weights. */
+  readonly form?: Form;
+  readonly taps: boolean;
+}
+
+/** `linear Q4_K`, `softmax`, `rms_norm with taps`. */
+export function pairName({ kernel, form, taps }: Pair): string {
+  return [kernel.name, form?.name, taps ? "with taps" : ""].filter(Boolean).join(" ");
+}
+
+/** Forms from the most to the least common in files that people have. */
+const COMMON_FORMS = "Q4_K Q6_K Q8_0 F16 Q4_0 Q5_K Q4_1 Q5_0 Q5_1 BF16 F32".split(" ")
+  .map((name) => FORMS.get(name)!);
+
+/** A form that drivers compile quickly. */
+const QUICK_FORM = FORMS.get("Q4_1")!;
+
+/**
+ * All pairs, in the order in which a check with little time takes them: first every kernel and every form, then every
+ * kernel with every form, the common ones first. Taps, which only store what is there, are checked for one form.
+ */
+export function allPairs(): Pair[] {
+  const kernels = [...KERNELS.values()];
+  const off = (kernel: Kernel, form?: Form): Pair => ({ kernel, form, taps: false });
+  const on = (kernel: Kernel, form?: Form): Pair => ({ kernel, form, taps: true });
+  const hasTaps = ({ bindings }: Kernel) => bindings.some(({ kind }) => kind === "tap");
+  const plain = kernels.filter(({ packed }) => !packed);
+  const isProduct = ({ name }: Kernel) => name.startsWith("linear");
+  const products = kernels.filter(isProduct);
+  // Those that are compiled soon read every form.
+  const readers = kernels.filter((kernel) => kernel.packed && !isProduct(kernel));
+  return [
+    ...plain.map((kernel) => off(kernel)),
+    ...plain.filter(hasTaps).map((kernel) => on(kernel)),
+    ...readers.flatMap((kernel) => COMMON_FORMS.map((form) => off(kernel, form))),
+    ...products.map((kernel) => off(kernel, QUICK_FORM)),
+    ...COMMON_FORMS.filter((form) => form !== QUICK_FORM)
+      .flatMap((form) => products.map((kernel) => off(kernel, form))),
+    ...products.filter(hasTaps).map((kernel) => on(kernel, QUICK_FORM)),
+  ];
+}
+
+/** The pairs that generation with these weights runs: one position at a time, and prompts. */
+export function usedPairs(plan: Plan, weights: Weights<unknown>): Pair[] {
+  const wanted = new Set(["logits", "argmax"]);
+  const adjacent = (names: readonly string[]) => weights.adjacent(names);
+  const pairs = new Map<string, Pair>();
+  for (const step of fuse(select(plan, wanted), { wanted, adjacent })) {
+    const form = weights.matrices.get(step.weights[0])?.form;
+    const many = step.kernel.startsWith("linear") && !onLastRows(step);
+    for (const name of many ? [step.kernel, `${step.kernel}_many`] : [step.kernel]) {
+      const pair = { kernel: KERNELS.get(name)!, form, taps: false };
+      pairs.set(pairName(pair), pair);
+    }
+  }
+  return [...pairs.values()];
+}

@@ -1,0 +1,115 @@
+/** Cases of kernels over packed weights. */
+import type { Kernel } from "../../../kernels/kernel.ts";
+import { COLUMNS, type Draft, FEW, KINDS, type Maker, MANY, type Order, passOf } from "./case.ts";
+import { packMatrices, randomBlocks } from "./data.ts";
+
+/** Columns that whole blocks fill. */
+const BLOCK_COLUMNS: Readonly<Record<number, readonly number[]>> = {
+  1: COLUMNS,
+  32: [32, 64, 96, 256, 576, 1024, 4096, 11008],
+  256: [256, 512, 768, 4096, 11008],
+};
+
+/** Rows of a matrix, to be gone through in a circle. */
+const ROWS = [65, 1, 130, 7, 64, 9, 8, 63, 2, 3];
+/** Products with more multiplications than this take too long in the reference. */
+const MOST_WORK = 4e6;
+
+/** Rows of a product's matrices, by epilogue. */
+function matrixRows(kernel: Kernel, rows: number): number[] {
+  const name = kernel.name.replace(/_many$/, "");
+  if (name === "linear_swiglu") return [rows, rows];
+  // Queries, keys and values end inside of tiles.
+  if (name === "linear_qkv") return [rows, Math.ceil(rows / 3), Math.ceil(rows / 3)];
+  return [rows];
+}
+
+/** As many heads as fit; widths that are no multiple of eight among them. */
+function headsOf(columns: number): number {
+  return [9, 8, 7, 5].find((heads) => columns % heads === 0) ?? 1;
+}
+
+function* linear({ kernel, form, full, noise }: Order): Generator<Draft> {
+  const many = kernel.name.endsWith("_many");
+  const all = BLOCK_COLUMNS[form.blockSize];
+  const columnsList = full ? all : form.blockSize === 1 ? [65, 136] : all.slice(2, 3);
+  let i = 0;
+  for (const columns of columnsList) {
+    for (const kind of KINDS) {
+      const shape = full ? { rows: ROWS[i % 10], tokens: many ? MANY[i % 11] : FEW[i * 3 % 10] } : {
+        rows: 19,
+        tokens: many ? 9 : 2,
+      };
+      i++;
+      // As in the engine: rows of x that matvec reads by fours begin at multiples of four.
+      const tokens = Math.min(
+        !many && columns % 4 ? 1 : shape.tokens,
+        Math.ceil(MOST_WORK / columns / shape.rows),
+      );
+      const split = matrixRows(kernel, shape.rows);
+      const total = split.reduce((sum, count) => sum + count, 0);
+      const packed = packMatrices(
+        form,
+        columns,
+        split,
+        randomBlocks(form, total * columns, noise, kind),
+      );
+      const one = split.length === 1;
+      const heads = kernel.constants.heads ? headsOf(columns) : 1;
+      const inputs = [noise.numbers(tokens * columns, kind)];
+      if (kernel.bindings[2].kind === "input") inputs.push(noise.numbers(tokens * total, kind));
+      yield {
+        name: `${columns} columns, ${split.join(" + ")} rows, ${tokens} positions`,
+        kind,
+        pass: passOf(tokens, i % 3),
+        constants: split.length === 3
+          ? { columns, rows: total, out_row: split[0], out_rows: split[1] }
+          : { columns, rows: split[0], out_row: 0, out_rows: split[0], heads },
+        inputs,
+        weights: packed.readers,
+        packed,
+        parts: one && kind === "real" ? Math.min(3, total) : 1,
+        outputs: split.length === 3
+          ? split.map((rows) => tokens * rows)
+          : kernel.bindings.filter(({ kind }) => kind === "output" || kind === "tap")
+            .map(() => tokens * split[0] * heads),
+      };
+    }
+  }
+}
+
+function* embedding({ form, full, noise }: Order): Generator<Draft> {
+  const all = BLOCK_COLUMNS[form.blockSize];
+  let i = 0;
+  for (const columns of full ? all : [all.at(-5)!]) {
+    const rows = full ? ROWS[i % 10] : 20;
+    const tokens = full ? MANY[i % 11] : 24;
+    const packed = packMatrices(
+      form,
+      columns,
+      [rows],
+      randomBlocks(form, rows * columns, noise, "real"),
+    );
+    const parts = full ? Math.min(1 + i++ % 3, rows) : 2;
+    yield {
+      name: `${columns} columns, ${rows} rows, ${tokens} positions`,
+      pass: passOf(tokens),
+      constants: { columns, rows, out_row: 0, out_rows: rows },
+      inputs: [Float32Array.from({ length: tokens }, () => noise.bits() % rows)],
+      weights: packed.readers,
+      packed,
+      parts,
+      outputs: [tokens * columns],
+    };
+  }
+}
+
+/** Makers by the kernel's name, without `_many`. */
+export const PRODUCT_CASES: Readonly<Record<string, Maker>> = {
+  embed: embedding,
+  linear,
+  linear_residual: linear,
+  linear_qkv: linear,
+  linear_swiglu: linear,
+  head_result: linear,
+};

@@ -1,0 +1,94 @@
+/** Cases of kernels over rows of numbers. */
+import {
+  COLUMNS,
+  type Draft,
+  FEW,
+  KINDS,
+  type Maker,
+  MANY,
+  type Order,
+  passOf,
+  SPARE_SLOTS,
+} from "./case.ts";
+import { type Kind, type Noise, numbersReader } from "./data.ts";
+
+function* rowwise(
+  { full }: Order,
+): Generator<{ columns: number; tokens: number; kind: Kind; name: string }> {
+  const shapes = full
+    ? COLUMNS.map((columns, i) => [columns, columns > 1000 ? FEW[i % 10] : MANY[i % 11]])
+    : [[65, 3], [576, 2]];
+  for (const [columns, tokens] of shapes) {
+    for (const kind of KINDS) {
+      yield { columns, tokens, kind, name: `${columns} columns, ${tokens} positions` };
+    }
+  }
+}
+
+/** Cases of a kernel whose inputs and outputs all are [T, columns], but for vectors [columns] and columns [T, 1]. */
+function elementwise(
+  change: (
+    inputs: Float32Array[],
+    shape: { columns: number; tokens: number; kind: Kind; noise: Noise },
+  ) => Partial<Draft> = () => ({}),
+) {
+  return function* (order: Order): Generator<Draft> {
+    const { kernel, noise } = order;
+    for (const { columns, tokens, kind, name } of rowwise(order)) {
+      const numbers = columns * tokens;
+      const of = (kind: string) => kernel.bindings.filter((each) => each.kind === kind);
+      const inputs = of("input").map(() => noise.numbers(numbers, kind));
+      yield {
+        name,
+        kind,
+        pass: passOf(tokens),
+        constants: { columns },
+        inputs,
+        weights: of("weight").map(() => numbersReader(noise.numbers(columns, kind), columns)),
+        outputs: [...of("output"), ...of("tap")].map(() => numbers),
+        ...change(inputs, { columns, tokens, kind, noise }),
+      };
+    }
+  };
+}
+
+/** Root mean squares: positive. */
+function roots(noise: Noise, length: number): Float32Array {
+  return noise.numbers(length).map((value) => Math.abs(value) + 0.01);
+}
+
+const epsilon = Math.fround(1e-5);
+
+/** Makers by the kernel's name. */
+export const ROW_CASES: Readonly<Record<string, Maker>> = {
+  rms: elementwise((_, { columns, tokens }) => ({
+    constants: { columns, epsilon },
+    outputs: [tokens],
+  })),
+  normalize: elementwise(([x], { tokens, noise }) => ({ inputs: [x, roots(noise, tokens)] })),
+  scale_columns: elementwise(),
+  rms_norm: elementwise((_, { columns, tokens }) => ({
+    constants: { columns, epsilon },
+    outputs: [columns * tokens, tokens, columns * tokens],
+  })),
+  add: elementwise(),
+  add_bias: elementwise(),
+  // Gates far out too, where exp would overflow.
+  swiglu: elementwise(([gate, up]) => ({
+    inputs: [gate.map((value, i) => value * (i % 3 === 0 ? 100 : 4)), up],
+  })),
+  take_rows: elementwise(([x], { columns, tokens }) => {
+    const rows = Math.ceil(tokens / 2);
+    return { pass: passOf(tokens, 0, rows), inputs: [x], outputs: [rows * columns] };
+  }),
+  store: elementwise((_, { columns, tokens }) => ({
+    pass: passOf(tokens, tokens % 4),
+    outputs: [(tokens % 4 + tokens + SPARE_SLOTS) * columns],
+  })),
+  // Whole numbers are equal by the dozen: the first of them counts. All may be negative.
+  argmax: elementwise(([x], { tokens }) => ({
+    pass: passOf(tokens, 0, tokens),
+    inputs: [tokens % 2 ? x.map((value) => value - 10) : x],
+    outputs: [tokens],
+  })),
+};

@@ -1,0 +1,228 @@
+/** The GPU device: opening it with what it offers, memory that is pooled, pipelines that are built once. */
+import type { Form } from "../../kernels/forms.ts";
+import { type Kernel, type Knobs, PASS_WGSL, tapOverride } from "../../kernels/kernel.ts";
+import weightsWgsl from "../../kernels/weights.wgsl" with { type: "text" };
+import type { Memory } from "../weights.ts";
+
+/** No adapter, no device, or a device that failed. The message says which and what to do. */
+export class DeviceError extends Error {
+  override readonly name = "DeviceError";
+}
+
+/** What the bug report and the result tables say about a device. */
+export interface DeviceInfo {
+  readonly vendor: string;
+  readonly architecture: string;
+  readonly device: string;
+  readonly description: string;
+  readonly subgroupSize: number;
+  readonly fallback: boolean;
+}
+
+/** Features that serve when the adapter has them; each is asked for on its own, none is needed. */
+const WISHED: GPUFeatureName[] = ["shader-f16", "timestamp-query", "subgroups"];
+
+/** Limits that are asked for as high as the adapter has them. */
+export const LIMITS = [
+  "maxBufferSize",
+  "maxStorageBufferBindingSize",
+  "maxStorageBuffersPerShaderStage",
+  "maxComputeWorkgroupStorageSize",
+  "maxComputeInvocationsPerWorkgroup",
+  "maxComputeWorkgroupSizeX",
+] as const;
+
+/** An open GPU device with its pipelines and its pool of buffers. */
+export class Device implements Memory<GPUBuffer> {
+  readonly knobs: Knobs;
+  readonly limit: number;
+  #pipelines = new Map<string, GPUComputePipeline>();
+  #layouts = new Map<string, GPUBindGroupLayout>();
+  #pool = new Map<string, GPUBuffer[]>();
+  #failure: DeviceError | undefined;
+  /** Bytes of buffers that are alive, pooled ones included. */
+  allocated = 0;
+
+  private constructor(readonly gpu: GPUDevice, readonly info: DeviceInfo) {
+    const size = info.subgroupSize || 32;
+    this.knobs = { lanes: 64, dotLanes: Math.min(64, size) };
+    this.limit = Math.min(gpu.limits.maxStorageBufferBindingSize, gpu.limits.maxBufferSize);
+    gpu.addEventListener("uncapturederror", (event) => {
+      event.preventDefault();
+      this.#failure ??= new DeviceError(
+        `the GPU device refused a command: ${
+          oneLine((event as unknown as GPUUncapturedErrorEvent).error.message)
+        }`,
+      );
+    });
+    gpu.lost.then(({ reason, message }) => {
+      if (reason !== "destroyed") {
+        this.#failure = new DeviceError(`the GPU device was lost: ${oneLine(message)}`);
+      }
+    });
+  }
+
+  /**
+   * Opens the default adapter with all that it offers.
+   *
+   * @throws {DeviceError} when there is none; the CPU backend then still works
+   */
+  static async open(): Promise<Device> {
+    const adapter = await navigator.gpu?.requestAdapter({ powerPreference: "high-performance" });
+    if (!adapter) {
+      throw new DeviceError(
+        "no WebGPU device: install a Vulkan driver (./denow does it as root; Debian: mesa-vulkan-drivers), or use the CPU backend",
+      );
+    }
+    const requiredLimits = Object.fromEntries(LIMITS.map((name) => [name, adapter.limits[name]]));
+    let features = [...WISHED];
+    while (true) {
+      try {
+        const gpu = await adapter.requestDevice({ requiredFeatures: features, requiredLimits });
+        return new Device(gpu, describe(adapter));
+      } catch (error) {
+        // Some features are hidden though present, so asking is the only way to know: drop the last and ask again.
+        if (features.length === 0) {
+          throw new DeviceError(`the GPU device did not open: ${oneLine(String(error))}`);
+        }
+        features = features.every((name) => adapter.features.has(name))
+          ? features.slice(0, -1)
+          : features.filter((name, i) =>
+            adapter.features.has(name) || i !== lastHidden(features, adapter)
+          );
+      }
+    }
+  }
+
+  /** @throws {DeviceError} when the device has failed since the last look */
+  check(): void {
+    if (this.#failure) throw this.#failure;
+  }
+
+  // Memory<GPUBuffer>: weights.
+
+  create(words: number, label: string): GPUBuffer {
+    this.allocated += words * 4;
+    return this.gpu.createBuffer({
+      label,
+      size: words * 4,
+      usage: GPUBufferUsage.STORAGE | GPUBufferUsage.COPY_DST | GPUBufferUsage.COPY_SRC,
+    });
+  }
+
+  write(buffer: GPUBuffer, word: number, data: Uint32Array | Float32Array): void {
+    this.gpu.queue.writeBuffer(buffer, word * 4, data as Uint32Array<ArrayBuffer>);
+  }
+
+  async flush(): Promise<void> {
+    this.gpu.queue.submit([]);
+    await this.gpu.queue.onSubmittedWorkDone();
+    this.check();
+  }
+
+  destroy(buffer: GPUBuffer): void {
+    this.allocated -= buffer.size;
+    buffer.destroy();
+  }
+
+  // Buffers of sessions and passes come from a pool, so that runs leave memory where it was.
+
+  /** A buffer of at least `bytes`; contents are whatever they were. */
+  borrow(bytes: number, usage: GPUBufferUsageFlags): GPUBuffer {
+    const size = sizeClass(bytes);
+    const pooled = this.#pool.get(`${usage}:${size}`)?.pop();
+    if (pooled) return pooled;
+    this.allocated += size;
+    return this.gpu.createBuffer({ size, usage });
+  }
+
+  /** Gives a borrowed buffer back. */
+  giveBack(buffer: GPUBuffer): void {
+    const key = `${buffer.usage}:${buffer.size}`;
+    const list = this.#pool.get(key) ?? [];
+    list.push(buffer);
+    this.#pool.set(key, list);
+  }
+
+  /** The explicit layout of a kernel's binding group. */
+  layout(kernel: Kernel): GPUBindGroupLayout {
+    let layout = this.#layouts.get(kernel.name);
+    if (!layout) {
+      const types: GPUBufferBindingType[] = ["uniform", "uniform"];
+      for (const { kind } of kernel.bindings) {
+        types.push(kind === "input" || kind === "weight" ? "read-only-storage" : "storage");
+      }
+      layout = this.gpu.createBindGroupLayout({
+        label: kernel.name,
+        entries: types.map((type, binding) => ({
+          binding,
+          visibility: GPUShaderStage.COMPUTE,
+          buffer: { type },
+        })),
+      });
+      this.#layouts.set(kernel.name, layout);
+    }
+    return layout;
+  }
+
+  /** The pipeline of a kernel for a weight form and a choice of taps. */
+  pipeline(kernel: Kernel, form: Form | undefined, taps: readonly string[]): GPUComputePipeline {
+    const key = [kernel.name, form?.name, ...taps].join(" ");
+    let pipeline = this.#pipelines.get(key);
+    if (!pipeline) {
+      const constants: Record<string, number> = { LANES: kernel.lanes(this.knobs) };
+      if (form?.offset !== undefined) constants.OFFSET = form.offset;
+      for (const tap of taps) constants[tapOverride(tap)] = 1;
+      pipeline = this.gpu.createComputePipeline({
+        label: key,
+        layout: this.gpu.createPipelineLayout({ bindGroupLayouts: [this.layout(kernel)] }),
+        compute: {
+          module: this.gpu.createShaderModule({ label: key, code: kernelSource(kernel, form) }),
+          constants,
+        },
+      });
+      this.#pipelines.set(key, pipeline);
+    }
+    return pipeline;
+  }
+
+  /** Destroys the device and all that is on it. */
+  dispose(): void {
+    this.gpu.destroy();
+  }
+}
+
+/** The whole WGSL of a kernel. */
+export function kernelSource(kernel: Kernel, form?: Form): string {
+  return PASS_WGSL + (kernel.packed ? weightsWgsl + form!.wgsl : "") + kernel.wgsl;
+}
+
+/** Sizes of pooled buffers: four steps per power of two, so that few sizes serve many lengths. */
+function sizeClass(bytes: number): number {
+  const power = 2 ** Math.floor(Math.log2(Math.max(256, bytes)));
+  return Math.max(256, Math.ceil(bytes / (power / 4)) * (power / 4));
+}
+
+function lastHidden(features: GPUFeatureName[], adapter: GPUAdapter): number {
+  return features.findLastIndex((name) => !adapter.features.has(name));
+}
+
+function describe(adapter: GPUAdapter): DeviceInfo {
+  const { vendor, architecture, device, description } = adapter.info;
+  const info = adapter.info as GPUAdapterInfo & {
+    subgroupMaxSize?: number;
+    isFallbackAdapter?: boolean;
+  };
+  return {
+    vendor,
+    architecture,
+    device,
+    description,
+    subgroupSize: info.subgroupMaxSize ?? 0,
+    fallback: info.isFallbackAdapter ?? false,
+  };
+}
+
+function oneLine(text: string): string {
+  return text.replaceAll(/\s+/g, " ").trim();
+}

@@ -1,0 +1,208 @@
+/** A plan made ready for one session on the GPU: buffers placed, bind groups made, dispatches in a row. */
+import type { Constants, Kernel, Pass } from "../../kernels/kernel.ts";
+import { manyPositions } from "../../kernels/linear.ts";
+import { KERNELS } from "../../kernels/mod.ts";
+import { place } from "../passes/place.ts";
+import { type Lengths, onLastRows, type Plan, type Step, type Value } from "../plan.ts";
+import type { Matrix, Part, Weights } from "../weights.ts";
+import type { Device } from "./device.ts";
+
+/** One dispatch: everything but the grid is fixed. */
+interface Dispatch {
+  readonly pipeline: GPUComputePipeline;
+  readonly group: GPUBindGroup;
+  readonly kernel: Kernel;
+  readonly constants: Constants;
+  readonly lanes: number;
+  readonly lastRows: boolean;
+}
+
+/** What a session lends to its executables. */
+export interface External {
+  /** Uniform with the pass's numbers at 0, and those of its last rows at `tailOffset`. */
+  readonly pass: GPUBuffer;
+  readonly tailOffset: number;
+  /** Buffers of ids, table, caches and the greedy choice, by value name. */
+  readonly buffers: ReadonlyMap<string, GPUBuffer>;
+}
+
+/** A plan bound to buffers, for passes of up to `largest` lengths. */
+export class Executable {
+  /** The dispatches of each step; none for those that run on the host. */
+  readonly #dispatches: Dispatch[][] = [];
+  readonly #borrowed: GPUBuffer[] = [];
+  readonly #buffers = new Map<string, GPUBuffer>();
+
+  /**
+   * @param plan selected and fused steps
+   * @param operands numbers of values that are handed in, by name
+   * @param kept points that must survive to the end of the pass
+   */
+  constructor(
+    readonly device: Device,
+    readonly weights: Weights<GPUBuffer>,
+    readonly external: External,
+    readonly plan: Plan,
+    operands: ReadonlyMap<string, Float32Array<ArrayBuffer>>,
+    readonly largest: Lengths,
+    kept: ReadonlySet<string>,
+  ) {
+    const { slots, slotOf } = place(plan, largest, new Set([...kept, ...external.buffers.keys()]));
+    const slotBuffers = slots.map((numbers) => this.#borrow(numbers * 4, STORAGE));
+    for (const [name, slot] of slotOf) this.#buffers.set(name, slotBuffers[slot]);
+    for (const [name, buffer] of external.buffers) this.#buffers.set(name, buffer);
+    for (const [name, data] of operands) {
+      const buffer = this.#borrow(data.byteLength, STORAGE);
+      device.gpu.queue.writeBuffer(buffer, 0, data);
+      this.#buffers.set(name, buffer);
+    }
+    this.#bind(plan);
+  }
+
+  /** The buffer in which a value lies. */
+  buffer(name: string): GPUBuffer {
+    return this.#buffers.get(name)!;
+  }
+
+  /** Adds the dispatches of the steps `from` to `to` (exclusive). The caller has written the uniforms and ids. */
+  encode(encoder: GPUComputePassEncoder, pass: Pass, tail: Pass, from: number, to: number): void {
+    for (const dispatches of this.#dispatches.slice(from, to)) {
+      for (const { pipeline, group, kernel, constants, lanes, lastRows } of dispatches) {
+        encoder.setPipeline(pipeline);
+        encoder.setBindGroup(0, group);
+        encoder.dispatchWorkgroups(...kernel.grid(lastRows ? tail : pass, constants, lanes));
+      }
+    }
+  }
+
+  /** Gives the buffers back. */
+  dispose(): void {
+    for (const buffer of this.#borrowed.splice(0)) this.device.giveBack(buffer);
+  }
+
+  #borrow(bytes: number, usage: GPUBufferUsageFlags): GPUBuffer {
+    const buffer = this.device.borrow(bytes, usage);
+    this.#borrowed.push(buffer);
+    return buffer;
+  }
+
+  /** Makes the dispatches of all steps, with the steps' constants in slots of one uniform buffer. */
+  #bind(plan: Plan): void {
+    const work = plan.flatMap((step, index) => this.#dispatchesOf(step, index));
+    for (const _ of plan) this.#dispatches.push([]);
+    const stride = Math.max(CONSTANT_BYTES, this.device.gpu.limits.minUniformBufferOffsetAlignment);
+    const uniforms = this.#borrow(
+      Math.max(1, work.length) * stride,
+      GPUBufferUsage.UNIFORM | GPUBufferUsage.COPY_DST,
+    );
+    const words = new DataView(new ArrayBuffer(work.length * stride));
+    // An output that is not wanted still needs a buffer in its place, and each needs its own: writable ones may not alias.
+    const unused = [0, 1].map(() => this.#borrow(256, STORAGE));
+
+    work.forEach(({ index, step, kernel, constants, matrix, part }, i) => {
+      Object.entries(kernel.constants).forEach(([name, type], field) => {
+        const at = i * stride + field * 4;
+        if (type === "u32") words.setUint32(at, constants[name], true);
+        else words.setFloat32(at, constants[name], true);
+      });
+      const buffers = this.#bindings(step, kernel, part, unused);
+      const taps = kernel.bindings.filter(({ kind }) => kind !== "input" && kind !== "weight")
+        .filter(({ kind }, output) => kind === "tap" && step.outputs[output]).map(({ name }) =>
+          name
+        );
+      const lastRows = onLastRows(step);
+      const { pass, tailOffset } = this.external;
+      this.#dispatches[index].push({
+        pipeline: this.device.pipeline(kernel, matrix?.form, taps),
+        group: this.device.gpu.createBindGroup({
+          layout: this.device.layout(kernel),
+          entries: [
+            { binding: 0, resource: { buffer: pass, offset: lastRows ? tailOffset : 0, size: 16 } },
+            {
+              binding: 1,
+              resource: { buffer: uniforms, offset: i * stride, size: CONSTANT_BYTES },
+            },
+            ...buffers.map((buffer, j) => ({ binding: j + 2, resource: { buffer } })),
+          ],
+        }),
+        kernel,
+        constants,
+        lanes: kernel.lanes(this.device.knobs),
+        lastRows,
+      });
+    });
+    this.device.gpu.queue.writeBuffer(uniforms, 0, words.buffer);
+  }
+
+  /** A step is one dispatch, or one per part of its weight. */
+  #dispatchesOf(step: Step, index: number): Work[] {
+    if (step.kernel === "host") return [];
+    const kernel = KERNELS.get(this.#variant(step))!;
+    if (!kernel.packed) return [{ index, step, kernel, constants: step.constants }];
+    const matrix = this.weights.matrices.get(step.weights[0])!;
+    const { columns, parts, rows: out_rows } = matrix;
+    return parts.map((part) => ({
+      index,
+      step,
+      kernel,
+      matrix,
+      part,
+      constants: {
+        heads: step.constants.heads ?? 0,
+        rows: part.rows,
+        out_row: part.row,
+        out_rows,
+        // Fused products state their own rows.
+        ...(step.weights.length > 1 ? step.constants : {}),
+        columns,
+        groups: Math.ceil(columns / 8),
+        scales: part.scales,
+        highs: part.highs,
+        weight_row: part.planeRow,
+      },
+    }));
+  }
+
+  /** Products have a kernel for few positions and one for many. */
+  #variant(step: Step): string {
+    const positions = onLastRows(step) ? this.largest.R : this.largest.T;
+    const many = step.kernel.startsWith("linear") &&
+      manyPositions(positions, step.constants.columns);
+    return many ? `${step.kernel}_many` : step.kernel;
+  }
+
+  /** The buffers behind a kernel's bindings. */
+  #bindings(
+    step: Step,
+    kernel: Kernel,
+    part: Part<GPUBuffer> | undefined,
+    unused: GPUBuffer[],
+  ): GPUBuffer[] {
+    const inputs = [...step.inputs];
+    const outputs = [...step.outputs];
+    const of = (value: Value) => this.#buffers.get(value.name)!;
+    let spare = 0;
+    return kernel.bindings.map(({ kind }) => {
+      if (kind === "weight") return part?.storage ?? this.weights.vectors.get(step.weights[0])!;
+      if (kind === "input") return of(inputs.shift()!);
+      const output = outputs.shift();
+      return output ? of(output) : unused[spare++];
+    });
+  }
+}
+
+interface Work {
+  /** Of the step, in the plan. */
+  readonly index: number;
+  readonly step: Step;
+  readonly kernel: Kernel;
+  readonly constants: Constants;
+  readonly matrix?: Matrix<GPUBuffer>;
+  readonly part?: Part<GPUBuffer>;
+}
+
+/** Room for a kernel's `struct Step`. */
+const CONSTANT_BYTES = 64;
+
+/** Usage of buffers that hold values. */
+export const STORAGE = GPUBufferUsage.STORAGE | GPUBufferUsage.COPY_DST | GPUBufferUsage.COPY_SRC;

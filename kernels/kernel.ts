@@ -1,0 +1,94 @@
+/**
+ * What a kernel is: WGSL for the device, a 64-bit reference for the CPU, and the few facts that an encoder needs.
+ *
+ * Every kernel's binding group 0 begins alike: binding 0 is the uniform `Pass` (the numbers of this forward pass),
+ * binding 1 the uniform `Step` (the constants of this step). The kernel's own bindings follow from 2 on, in the order
+ * in which it lists them.
+ */
+
+/** The numbers that change from pass to pass. */
+export interface Pass {
+  /** T: positions computed in this pass. */
+  readonly tokens: number;
+  /** Positions that the cache held before; S = start + tokens. */
+  readonly start: number;
+  /** R: last rows of the pass whose logits are asked for. */
+  readonly rows: number;
+}
+
+/** Weights as the CPU reads them: the exact f32 numbers of one row at a time. */
+export interface RowReader {
+  readonly rows: number;
+  readonly columns: number;
+  /** Writes row `row` to `out[0..columns)`. */
+  read(row: number, out: Float32Array): void;
+}
+
+/** The constants of a step by name: whole numbers and floats. */
+export type Constants = Readonly<Record<string, number>>;
+
+/** What a reference is given. All arrays are dense, in the shapes that the kernel's docstring states. */
+export interface ReferenceArguments {
+  readonly pass: Pass;
+  readonly constants: Constants;
+  readonly inputs: readonly Float32Array[];
+  readonly weights: readonly RowReader[];
+  /** `null` where an optional output is not wanted. */
+  readonly outputs: readonly (Float32Array | null)[];
+}
+
+/** The kernels' only knobs. */
+export interface Knobs {
+  /** Invocations of a workgroup in row-wise and elementwise kernels: a power of two. */
+  readonly lanes: number;
+  /** Invocations that share one dot product: the subgroup size or near it, a power of two. */
+  readonly dotLanes: number;
+}
+
+/** One binding of a kernel; a `tap` is an output that may be left out. */
+export interface Binding {
+  readonly kind: "input" | "weight" | "output" | "tap";
+  readonly name: string;
+}
+
+/** One kernel. */
+export interface Kernel {
+  readonly name: string;
+  /** The WGSL text without the shared beginning; of a kernel over packed weights, what follows the form. */
+  readonly wgsl: string;
+  /** True for kernels over packed weights, whose source begins with weights.wgsl and the weight's form. */
+  readonly packed?: boolean;
+  /** The fields of the WGSL's `struct Step`, in order. */
+  readonly constants: Readonly<Record<string, "u32" | "f32">>;
+  readonly bindings: readonly Binding[];
+  /** The value of the override `LANES`. */
+  lanes(knobs: Knobs): number;
+  /** Workgroups to dispatch. */
+  grid(pass: Pass, constants: Constants, lanes: number): [x: number, y: number, z: number];
+  /** The same computation in 64-bit floats, each output rounded once. */
+  reference(args: ReferenceArguments): void;
+}
+
+/** The override that switches a tap on: `TAP_` and its name in capitals. */
+export function tapOverride(name: string): string {
+  return `TAP_${name.toUpperCase()}`;
+}
+
+/** Makes a binding list from words like `"input x"`, `"weight w"`, `"output y"`, `"tap rms"`. */
+export function bindings(...words: string[]): Binding[] {
+  return words.map((word) => {
+    const [kind, name] = word.split(" ");
+    return { kind: kind as Binding["kind"], name };
+  });
+}
+
+/** WGSL with which every kernel begins. */
+export const PASS_WGSL = `struct Pass { tokens: u32, start: u32, rows: u32, unused: u32 }
+@group(0) @binding(0) var<uniform> pass_: Pass;
+@group(0) @binding(1) var<uniform> step: Step;
+`;
+
+/** Grid of an elementwise kernel: `columns` invocations for each of the pass's positions. */
+export function perToken(columns: number, pass: Pass, lanes: number): [number, number, number] {
+  return [Math.ceil(columns / lanes), pass.tokens, 1];
+}

@@ -1,0 +1,158 @@
+/**
+ * Products with weight matrices, W·x: one source for few positions (matvec), one for many (matmul), each with the
+ * epilogues plain, residual, qkv and swiglu.
+ */
+import {
+  type Binding,
+  bindings,
+  type Constants,
+  type Kernel,
+  type ReferenceArguments,
+  type RowReader,
+} from "./kernel.ts";
+import matvecWgsl from "./linear/matvec.wgsl" with { type: "text" };
+import matmulWgsl from "./linear/matmul.wgsl" with { type: "text" };
+import plainWgsl from "./linear/plain.wgsl" with { type: "text" };
+import residualWgsl from "./linear/residual.wgsl" with { type: "text" };
+import qkvWgsl from "./linear/qkv.wgsl" with { type: "text" };
+import swigluWgsl from "./linear/swiglu.wgsl" with { type: "text" };
+
+/** The fields of weights.wgsl's `struct Step` that all its kernels use. */
+export const PACKED_CONSTANTS = {
+  columns: "u32",
+  groups: "u32",
+  scales: "u32",
+  highs: "u32",
+  weight_row: "u32",
+  rows: "u32",
+  out_row: "u32",
+  out_rows: "u32",
+} as const;
+
+/** From this number of positions on the matmul kernels serve better than matvec. */
+const MATMUL_FROM = 8;
+
+/** Whether a product of this many positions and columns goes to the `_many` kernel. */
+export function manyPositions(positions: number, columns: number): boolean {
+  // matvec reads x by fours, so rows after the first must begin at a multiple of four.
+  return positions >= MATMUL_FROM || (positions > 1 && columns % 4 !== 0);
+}
+
+/** Rows per workgroup: two tiles of four. */
+const ROWS = 8;
+/** Positions per invocation of matmul. */
+const POSITIONS = 4;
+/** Must equal the number in the WGSL. */
+const TILES_PER_Z = 32768;
+
+function tiles(count: number): [number, number] {
+  return [Math.min(count, TILES_PER_Z), Math.ceil(count / TILES_PER_Z)];
+}
+
+/** y [T, rows] (or one row's part of it) = W [rows, columns] · x [T, columns] in 64-bit floats. */
+function product(
+  x: Float32Array,
+  weight: RowReader,
+  emit: (token: number, row: number, sum: number) => void,
+): void {
+  const { rows, columns } = weight;
+  const tokens = x.length / columns;
+  const w = new Float32Array(columns);
+  for (let row = 0; row < rows; row++) {
+    weight.read(row, w);
+    for (let token = 0; token < tokens; token++) {
+      let sum = 0;
+      for (let i = 0, at = token * columns; i < columns; i++, at++) sum += w[i] * x[at];
+      emit(token, row, sum);
+    }
+  }
+}
+
+/** silu(x) = x / (1 + exp(−x)) (Elfwing et al. 2018; the gate of SwiGLU, Shazeer 2020). */
+export function silu(x: number): number {
+  return x / (1 + Math.exp(-x));
+}
+
+interface Epilogue {
+  readonly name: string;
+  readonly wgsl: string;
+  readonly bindings: Binding[];
+  /** Rows of a tile that belong to one output row: 2 for gate and up together. */
+  readonly rowsPerOutput: number;
+  reference(args: ReferenceArguments): void;
+}
+
+const EPILOGUES: Epilogue[] = [
+  {
+    name: "linear",
+    wgsl: plainWgsl,
+    bindings: bindings("input x", "weight weight", "output y"),
+    rowsPerOutput: 1,
+    reference({ inputs: [x], weights: [weight], outputs: [y] }) {
+      product(x, weight, (token, row, sum) => y![token * weight.rows + row] = sum);
+    },
+  },
+  {
+    name: "linear_residual",
+    wgsl: residualWgsl,
+    bindings: bindings("input x", "weight weight", "input residual", "output y", "tap product"),
+    rowsPerOutput: 1,
+    reference({ inputs: [x, residual], weights: [weight], outputs: [y, tap] }) {
+      product(x, weight, (token, row, sum) => {
+        const at = token * weight.rows + row;
+        if (tap) tap[at] = sum;
+        y![at] = residual[at] + sum;
+      });
+    },
+  },
+  {
+    name: "linear_qkv",
+    wgsl: qkvWgsl,
+    bindings: bindings("input x", "weight qkv", "output q", "output k", "output v"),
+    rowsPerOutput: 1,
+    reference({ inputs: [x], weights, outputs }) {
+      weights.forEach((weight, i) =>
+        product(x, weight, (token, row, sum) => outputs[i]![token * weight.rows + row] = sum)
+      );
+    },
+  },
+  {
+    name: "linear_swiglu",
+    wgsl: swigluWgsl,
+    bindings: bindings("input x", "weight gate_up", "output act", "tap gate", "tap up"),
+    rowsPerOutput: 2,
+    reference({ inputs: [x], weights: [gateWeight, upWeight], outputs: [act, gateTap, upTap] }) {
+      const tokens = x.length / gateWeight.columns;
+      const gate = new Float64Array(tokens * gateWeight.rows);
+      product(x, gateWeight, (token, row, sum) => gate[token * gateWeight.rows + row] = sum);
+      product(x, upWeight, (token, row, up) => {
+        const at = token * upWeight.rows + row;
+        if (gateTap) gateTap[at] = gate[at];
+        if (upTap) upTap[at] = up;
+        act![at] = silu(gate[at]) * up;
+      });
+    },
+  },
+];
+
+function kernel(epilogue: Epilogue, many: boolean): Kernel {
+  const groups = ({ rows }: Constants) => tiles(Math.ceil(rows * epilogue.rowsPerOutput / ROWS));
+  return {
+    name: many ? `${epilogue.name}_many` : epilogue.name,
+    wgsl: epilogue.wgsl + (many ? matmulWgsl : matvecWgsl),
+    packed: true,
+    constants: PACKED_CONSTANTS,
+    bindings: epilogue.bindings,
+    lanes: (knobs) => knobs.dotLanes,
+    grid(pass, constants, lanes) {
+      const [x, z] = groups(constants);
+      return [x, many ? Math.ceil(pass.tokens / (lanes * POSITIONS)) : pass.tokens, z];
+    },
+    reference: epilogue.reference,
+  };
+}
+
+/** For few positions: `linear`, `linear_residual`, `linear_qkv`, `linear_swiglu`. */
+export const matvecKernels: Kernel[] = EPILOGUES.map((epilogue) => kernel(epilogue, false));
+/** For many positions: the same names with `_many`. */
+export const matmulKernels: Kernel[] = EPILOGUES.map((epilogue) => kernel(epilogue, true));

@@ -1,0 +1,24 @@
+// y = residual + W·x, with W·x itself as a tap.
+override TAP_PRODUCT: bool = false;
+
+@group(0) @binding(4) var<storage, read> residual: array<f32>;
+@group(0) @binding(5) var<storage, read_write> y: array<f32>;
+@group(0) @binding(6) var<storage, read_write> product: array<f32>;
+
+fn weight_row(tile: u32, i: u32) -> u32 {
+  return step.weight_row + min(tile * 4u + i, step.rows - 1u);
+}
+
+fn store1(at: u32, sum: f32) {
+  if (TAP_PRODUCT) { product[at] = sum; }
+  y[at] = residual[at] + sum;
+}
+
+fn store(token: u32, tile: u32, sum: vec4<f32>) {
+  let row = tile * 4u;
+  let at = token * step.out_rows + step.out_row + row;
+  if (row < step.rows) { store1(at, sum.x); }
+  if (row + 1u < step.rows) { store1(at + 1u, sum.y); }
+  if (row + 2u < step.rows) { store1(at + 2u, sum.z); }
+  if (row + 3u < step.rows) { store1(at + 3u, sum.w); }
+}

@@ -1,0 +1,37 @@
+/** All kernels by name. */
+import { argmax } from "./argmax.ts";
+import { attention, mix, scores, softmax } from "./attention.ts";
+import { add, addBias, swiglu, takeRows } from "./elementwise.ts";
+import { edit, headResult } from "./edit.ts";
+import { embed } from "./embed.ts";
+import type { Kernel } from "./kernel.ts";
+import { matmulKernels, matvecKernels } from "./linear.ts";
+import { normalize, rms, rmsNorm, scaleColumns } from "./norm.ts";
+import { rope, ropeStore, store } from "./rope.ts";
+
+/** Every kernel, by name. */
+export const KERNELS: ReadonlyMap<string, Kernel> = new Map(
+  [
+    embed,
+    rms,
+    normalize,
+    scaleColumns,
+    rmsNorm,
+    ...matvecKernels,
+    ...matmulKernels,
+    addBias,
+    rope,
+    store,
+    ropeStore,
+    scores,
+    softmax,
+    mix,
+    attention,
+    add,
+    swiglu,
+    takeRows,
+    argmax,
+    edit,
+    headResult,
+  ].map((kernel) => [kernel.name, kernel]),
+);

@@ -1,0 +1,17 @@
+// SwiGLU: silu(gate) · up, where silu(x) = x / (1 + exp(−x)).
+override LANES: u32;
+
+struct Step { columns: u32 }
+
+@group(0) @binding(2) var<storage, read> gate: array<f32>;
+@group(0) @binding(3) var<storage, read> up: array<f32>;
+@group(0) @binding(4) var<storage, read_write> act: array<f32>;
+
+@compute @workgroup_size(LANES)
+fn main(@builtin(global_invocation_id) id: vec3<u32>) {
+  if (id.x >= step.columns) { return; }
+  let at = id.y * step.columns + id.x;
+  let g = gate[at];
+  // exp of a large number would overflow to infinity, which WGSL does not promise to survive.
+  act[at] = g / (1.0 + exp(min(-g, 80.0))) * up[at];
+}
