@@ -1,0 +1,27 @@
+/** What {@linkcode TokenizerError} knows beside its message. */
+export interface TokenizerErrorFacts {
+  /** The metadata key at fault, if one is. */
+  readonly key?: string;
+  /** The token id at fault, if one is. */
+  readonly id?: number;
+}
+
+/** A vocabulary or a token id that cannot be used: one line that says what is wrong and where. */
+export class TokenizerError extends Error {
+  override readonly name = "TokenizerError";
+  readonly key?: string;
+  readonly id?: number;
+
+  constructor(message: string, facts: TokenizerErrorFacts = {}) {
+    super(message);
+    this.key = facts.key;
+    this.id = facts.id;
+  }
+}
+
+/** Quotes a string that came from a file so that it stays short and on one line. */
+export function quoted(text: string): string {
+  const short = text.length > 80 ? `${text.slice(0, 77)}...` : text;
+  // deno-lint-ignore no-control-regex -- control characters are what must not reach a terminal
+  return `"${short.replace(/[\u0000-\u001f\u007f-\u009f\u2028\u2029]/g, "\ufffd")}"`;
+}
