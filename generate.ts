@@ -1,0 +1,173 @@
+/**
+ * `./denow run generate.ts "Once upon a time"`: generates text. Without options it runs the embedded model and needs no
+ * permission.
+ *
+ * @module
+ */
+import { flag, number, numbers, text, UsageError } from "./inspect/commands/args.ts";
+import { createProgress } from "./inspect/commands/progress.ts";
+import { defineCommand, runCommand } from "./inspect/commands/run_command.ts";
+import { Generation } from "./inspect/generation.ts";
+import { load, type Loaded } from "./inspect/loading.ts";
+import { createTokenizer, type Tokenizer } from "./text/mod.ts";
+
+const command = defineCommand({
+  name: "./denow run generate.ts",
+  summary: "Generates text after a prompt, with the embedded model or another one.",
+  options: {
+    model: text(
+      "known name or path of a GGUF file (needs -P before generate.ts)",
+      "FILE|NAME",
+      "tiny",
+    ),
+    temperature: number("randomness; 0 takes the likeliest token", { min: 0, default: 0 }),
+    "top-k": number("keep the K likeliest tokens; 0 keeps all", {
+      integer: true,
+      min: 0,
+      default: 0,
+    }),
+    "top-p": number("keep the likeliest tokens up to this probability", {
+      above: 0,
+      max: 1,
+      default: 1,
+    }),
+    "min-p": number("keep tokens with this share of the best one's probability", {
+      min: 0,
+      below: 1,
+      default: 0,
+    }),
+    "repeat-penalty": number("make recent tokens less likely; 1 is off", { above: 0, default: 1 }),
+    seed: number("same seed, same text", {
+      integer: true,
+      min: 0,
+      max: Number.MAX_SAFE_INTEGER,
+      default: 0,
+    }),
+    "max-tokens": number("most tokens to generate", { integer: true, min: 1, default: 256 }),
+    "prompt-ids": numbers("token ids instead of a text", "1,2,3", { integer: true, min: 0 }),
+    "ignore-eos": flag("go on after the end of the text"),
+    backend: text("where to run: auto, webgpu or cpu", "NAME", "auto"),
+    chat: flag("put the prompt into the model's chat template"),
+    json: flag("print one line of JSON, and nothing on the way"),
+    stats: flag("print figures to stderr at the end"),
+  },
+  positionals: ["[PROMPT]"],
+  async main({ options, positionals: [prompt], signal }) {
+    const ids = options["prompt-ids"];
+    if ((prompt === undefined) === (ids === undefined)) {
+      throw new UsageError("give either a PROMPT or --prompt-ids 1,2,3");
+    }
+    if (ids && options.chat) throw new UsageError("--chat needs a PROMPT, not --prompt-ids");
+    const { backend } = options;
+    if (backend !== "auto" && backend !== "webgpu" && backend !== "cpu") {
+      throw new UsageError(
+        `--backend must be one of auto, webgpu, cpu; it is ${JSON.stringify(backend)}`,
+      );
+    }
+
+    const started = performance.now();
+    const progress = createProgress(`loading ${options.model}`, { quiet: options.json });
+    const model = await load(options.model, {
+      backend,
+      signal,
+      onProgress: (_phase, done, total) => progress.update(done, total),
+    }).finally(progress.finish);
+    const loadMs = performance.now() - started;
+    if (model.engine.backend === "cpu" && backend === "auto" && !options.json) {
+      console.error("no WebGPU device: running on the CPU, slowly (./denow task doctor says more)");
+    }
+
+    const { engine, file } = model;
+    // A file without a vocabulary runs on ids, if ids are given.
+    const hasTokens = file.metadata.has("tokenizer.ggml.tokens");
+    const tokenizer = ids && !hasTokens ? undefined : createTokenizer(file.metadata);
+    const promptIds = ids ?? await encodePrompt(model, tokenizer!, prompt, options.chat);
+    const generation = new Generation({ engine, tokenizer }, promptIds, {
+      temperature: options.temperature,
+      topK: options["top-k"],
+      topP: options["top-p"],
+      minP: options["min-p"],
+      repeatPenalty: options["repeat-penalty"],
+      seed: options.seed,
+      maxTokens: options["max-tokens"],
+      ignoreEos: options["ignore-eos"],
+      signal,
+    });
+    if (!options.json && !options.chat && prompt !== undefined) write(prompt);
+    try {
+      for await (const { text } of generation) if (!options.json) write(text);
+    } finally {
+      // What was generated before an error is not lost in the error's line.
+      if (!options.json) write("\n");
+    }
+    if (options.json) console.log(JSON.stringify(report(options.model, generation, loadMs)));
+    if (options.stats) console.error(stats(model, generation, loadMs));
+    model.release();
+  },
+});
+
+async function encodePrompt(
+  { file }: Loaded,
+  tokenizer: Tokenizer,
+  prompt: string,
+  chat: boolean,
+): Promise<number[]> {
+  if (!chat) return tokenizer.encode(prompt);
+  const { renderChat } = await import("./text/chat.ts");
+  return tokenizer.encode(await renderChat(file.metadata, [{ role: "user", content: prompt }]));
+}
+
+const encoder = new TextEncoder();
+
+function write(text: string): void {
+  const bytes = encoder.encode(text);
+  for (let at = 0; at < bytes.length;) at += Deno.stdout.writeSync(bytes.subarray(at));
+}
+
+/** The line of `--json`. */
+function report(model: string, generation: Generation, loadMs: number) {
+  const { prefillTokensPerSecond, decodeTokensPerSecond } = generation.timings;
+  return {
+    model,
+    prompt_ids: generation.promptIds,
+    ids: generation.ids,
+    text: generation.text,
+    timings: {
+      load_ms: Math.round(loadMs),
+      prefill_tokens_per_s: round(prefillTokensPerSecond),
+      decode_tokens_per_s: round(decodeTokensPerSecond),
+    },
+  };
+}
+
+/** The lines of `--stats`. */
+function stats(model: Loaded, generation: Generation, loadMs: number): string {
+  const { firstTokenMs, prefillTokensPerSecond, decodeTokensPerSecond } = generation.timings;
+  const device = model.device?.info;
+  const rows = [
+    [
+      "load",
+      `${Math.round(loadMs)} ms, ${(model.engine.weightBytes / 2 ** 20).toFixed(1)} MiB of weights`,
+    ],
+    ["first token", `${Math.round(firstTokenMs)} ms`],
+    [
+      "prefill",
+      `${round(prefillTokensPerSecond)} tokens/s (${generation.promptIds.length} tokens)`,
+    ],
+    ["decode", `${round(decodeTokensPerSecond)} tokens/s (${generation.ids.length} tokens)`],
+    ["ended by", generation.finishReason ?? "?"],
+    [
+      "device",
+      device
+        ? [device.description || device.device, device.vendor].filter(Boolean).join(", ")
+        : "CPU backend",
+    ],
+  ];
+  return rows.map(([name, value]) => `${name.padEnd(12)}${value}`).join("\n");
+}
+
+function round(value: number): number {
+  return Number(value.toPrecision(4));
+}
+
+if (import.meta.main) await runCommand(command);

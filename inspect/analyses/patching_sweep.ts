@@ -1,0 +1,301 @@
+/**
+ * Activation patching, place by place: a corrupted prompt is run again with one value of the clean run in it, and a metric says
+ * how much of the clean behaviour that brings back (Meng et al., "Locating and editing factual associations in GPT", 2022; Wang
+ * et al., "Interpretability in the wild", 2022).
+ */
+import type { Session } from "../../engine/backend.ts";
+import type { Table } from "../arrow.ts";
+import type { Model } from "../model.ts";
+import { type Point, resolvePoints } from "../points.ts";
+import { NotCapturedError, type Run } from "../run.ts";
+import type { TensorView } from "../tensor.ts";
+import { offsets } from "../tensor/layout.ts";
+import { analysisTable, asRun, placesOf, type Row, type Subject, TOKEN } from "./rows.ts";
+import { tokenId, type TokenName } from "./tokens.ts";
+
+/** What is measured: the logit of the first token less that of the second, or any function of the last logits [V]. */
+export type Metric = readonly [TokenName, TokenName] | ((lastLogits: Float32Array) => number);
+
+/** What a sweep patches. */
+export interface PatchingSweepOptions {
+  readonly metric: Metric;
+  /**
+   * The kind of point, without `blk.<layer>.`: `inp` (the residual stream before the block; the default), `ffn_inp`, `attn_out`,
+   * `head_out`, `attn_probs`, …
+   */
+  readonly point?: string;
+  /**
+   * What is patched at a time in a layer: one position, one head, or one head at one position. Of attention rows, a position is
+   * the query's. Default: a head where the point has some, else a position.
+   */
+  readonly over?: readonly ("position" | "head")[];
+  /** Default: all layers. */
+  readonly layers?: readonly number[];
+  /** With `over` positions: absolute ones; negative ones count from the end. Default: all. */
+  readonly positions?: readonly number[];
+  /** With `over` heads (of `k` and `v`: key/value heads). Default: all. */
+  readonly heads?: readonly number[];
+  /** When it aborts, the sweep ends early: the table has what was computed. */
+  readonly signal?: AbortSignal;
+  /** Patched runs that are done, of all. */
+  readonly onProgress?: (done: number, total: number) => void;
+  /** Most bytes that a capture of the clean or of the corrupted run may hold; default 1 GiB. */
+  readonly captureLimit?: number;
+}
+
+/** Prompts that are run, or runs that captured the point (the corrupted one also `token_embd`, `blk.*.ffn_inp` and `blk.*.out`). */
+export interface CleanAndCorrupted {
+  /** May come from another model of the same shape. */
+  readonly clean: Subject;
+  readonly corrupted: Subject;
+}
+
+/** One place to patch. */
+interface Cell {
+  readonly layer: Layer;
+  readonly position?: number;
+  readonly head?: number;
+}
+
+/** The point in one layer, and the residual stream that the pass resumes from. */
+interface Layer {
+  readonly layer: number;
+  readonly point: Point;
+  readonly residual: Point;
+}
+
+const SCHEMA = {
+  layer: "int32",
+  head: "int32",
+  ...TOKEN,
+  clean_token: "utf8",
+  metric: "float64",
+  value: "float64",
+} as const;
+
+const RESIDUAL = ["token_embd", "ffn_inp", "out"];
+
+/**
+ * Patches layers × positions or layers × heads (× both). Columns: `layer`, `head`, `position` with the corrupted prompt's token
+ * and the `clean_token` there (null where all of them are patched), `metric`, and `value`, the metric as a part of the way from the corrupted (0) to the clean (1)
+ * run. The metadata has both runs' metric, and `complete`: "false" when the sweep was aborted.
+ *
+ * Each run resumes at the patched layer from the corrupted run's residual stream, and at the patched position from its KV cache.
+ *
+ * @throws {RangeError} for runs of different lengths or with the same metric, and for a point that cannot be patched
+ * @throws {NotCapturedError | UnknownPointError | CaptureLimitError | TokenError}
+ */
+export async function patchingSweep(
+  model: Model,
+  prompts: CleanAndCorrupted,
+  options: PatchingSweepOptions,
+): Promise<Table> {
+  const { point: kind = "inp", signal, onProgress, captureLimit } = options;
+  const measure = metricOf(model, options.metric);
+  const layers = (options.layers ?? Array.from({ length: model.config.layers }, (_, i) => i))
+    .map((layer) => placeOf(model, layer, kind));
+  const points = layers.map(({ point }) => point.name);
+  const residuals = layers.map(({ residual }) => residual.name);
+  const clean = await asRun(model, prompts.clean, { capture: points, signal, captureLimit });
+  const corrupted = await asRun(model, prompts.corrupted, {
+    capture: [...points, ...residuals],
+    signal,
+    captureLimit,
+  });
+  const best = measure(lastLogits(clean));
+  const worst = measure(lastLogits(corrupted));
+  if (clean.ids.length !== corrupted.ids.length) {
+    throw new RangeError(
+      `Cannot patch a run of ${clean.ids.length} positions into one of ${corrupted.ids.length}: make them equally long`,
+    );
+  }
+  if (best === worst) {
+    throw new RangeError(
+      `Cannot sweep: the metric is ${best} in the clean and in the corrupted run`,
+    );
+  }
+
+  const over = options.over ?? [headAxis(layers[0].point) ? "head" : "position"];
+  const cells = cellsOf(layers, over, options, corrupted.ids.length);
+  const results = new Map<Cell, number>();
+  const session = model.engine.session({ capacity: corrupted.ids.length });
+  try {
+    await runOn(session, corrupted.ids);
+    // From the last position to the first: what lies before a patched position is still the corrupted run's.
+    for (const cell of cells.toSorted((a, b) => (b.position ?? 0) - (a.position ?? 0))) {
+      if (signal?.aborted) break;
+      results.set(cell, measure(await runPatched(session, cell, clean, corrupted)));
+      onProgress?.(results.size, cells.length);
+    }
+  } finally {
+    session.dispose();
+  }
+  return sweepTable(cells, results, { kind, clean, corrupted, best, worst });
+}
+
+function metricOf(model: Model, metric: Metric): (lastLogits: Float32Array) => number {
+  if (typeof metric === "function") return metric;
+  const [a, b] = metric.map((token) => tokenId(model, token));
+  return (logits) => logits[a] - logits[b];
+}
+
+function lastLogits(run: Run): Float32Array {
+  const [{ lastLogits }] = run.sequences;
+  if (!lastLogits) throw new NotCapturedError("logits", run.captured);
+  return lastLogits;
+}
+
+/** The point of a layer, and the residual stream from which everything after it follows. */
+function placeOf(model: Model, layer: number, kind: string): Layer {
+  const points = model.points();
+  const [{ point }] = resolvePoints(points, [`blk.${layer}.${kind}`]);
+  if (!model.plan.some(({ inputs }) => inputs.some(({ name }) => name === point.name))) {
+    throw new RangeError(`Cannot patch ${point.name}: nothing in the pass reads it`);
+  }
+  if (point.axes[0] === "slot") {
+    throw new RangeError(`Cannot patch ${point.name}: the cache is what k_rope and v wrote`);
+  }
+  const residual = points.slice(0, points.indexOf(point) + 1)
+    .findLast(({ kind }) => RESIDUAL.includes(kind))!;
+  return { layer, point, residual };
+}
+
+function headAxis({ axes }: Point): string | undefined {
+  return axes.find((axis) => axis === "head" || axis === "kv_head");
+}
+
+function rowAxis({ axes }: Point): "position" | "query" {
+  return axes.includes("key") ? "query" : "position";
+}
+
+function cellsOf(
+  layers: readonly Layer[],
+  over: readonly string[],
+  { positions, heads }: PatchingSweepOptions,
+  length: number,
+): Cell[] {
+  const [{ point }] = layers;
+  const axis = headAxis(point);
+  if (over.includes("head") && !axis) {
+    throw new RangeError(`Cannot sweep over heads: ${point.name} has none`);
+  }
+  const all = (count: number) => Array.from({ length: count }, (_, i) => i);
+  const headCount = axis ? point.shape[point.axes.findIndex((each) => each === axis)] as number : 0;
+  const inside = (index: number, size: number, what: string) => {
+    const absolute = index < 0 ? index + size : index;
+    if (Number.isInteger(absolute) && absolute >= 0 && absolute < size) return absolute;
+    throw new RangeError(`Cannot patch ${what} ${index}: there are ${size}`);
+  };
+  const headList: (number | undefined)[] = over.includes("head")
+    ? (heads ?? all(headCount)).map((head) => inside(head, headCount, "head"))
+    : [undefined];
+  const positionList: (number | undefined)[] = over.includes("position")
+    ? (positions ?? all(length)).map((position) => inside(position, length, "position"))
+    : [undefined];
+  return layers.flatMap((layer) =>
+    headList.flatMap((head) => positionList.map((position) => ({ layer, head, position })))
+  );
+}
+
+/** The last logits of the corrupted run with one place from the clean one. */
+async function runPatched(
+  session: Session,
+  { layer: { point, residual }, position, head }: Cell,
+  clean: Run,
+  corrupted: Run,
+): Promise<Float32Array> {
+  const place = {
+    ...(position === undefined ? {} : { [rowAxis(point)]: position }),
+    ...(head === undefined ? {} : { [headAxis(point)!]: head }),
+  };
+  const patched = wholeTensor(corrupted, point).map((value) => value);
+  assign(patched.at(place), wholeTensor(clean, point).at(place));
+  session.rewind(position ?? 0);
+  return await runOn(session, corrupted.ids, [
+    [residual, residual === point ? patched : wholeTensor(corrupted, residual)],
+    [point, patched],
+  ]);
+}
+
+/** Runs what is left of the ids, resuming from whole tensors, and gives the last logits. */
+async function runOn(
+  session: Session,
+  ids: readonly number[],
+  given: readonly (readonly [Point, TensorView])[] = [],
+): Promise<Float32Array> {
+  let logits = new Float32Array(0);
+  while (session.position < ids.length) {
+    const from = session.position;
+    const to = Math.min(ids.length, from + session.maxTokens);
+    const tensors = await session.pass({
+      ids: ids.slice(from, to),
+      given: given.length === 0 ? undefined : new Map(
+        given.map(([point, tensor]) => [point.name, rowsOf(point, tensor, from, to)]),
+      ),
+    });
+    logits = tensors.get("logits")!.data;
+  }
+  return logits;
+}
+
+/** The part of a whole tensor that a pass over some positions makes. */
+function rowsOf(point: Point, tensor: TensorView, from: number, to: number): Float32Array {
+  const part = rowAxis(point) === "query"
+    ? tensor.slice({ query: [from, to], key: [0, to] })
+    : tensor.slice({ position: [from, to] });
+  return part.toFloat32Array();
+}
+
+function wholeTensor(run: Run, point: Point): TensorView {
+  const tensor = run.tensor(point.name);
+  const axis = rowAxis(point);
+  if (tensor.shape[tensor.axes.indexOf(axis)] !== run.ids.length) {
+    throw new RangeError(
+      `Cannot patch ${point.name}: the run did not capture it at all of its ${run.ids.length} positions`,
+    );
+  }
+  return tensor;
+}
+
+/** Overwrites what a view shows. */
+function assign(target: TensorView, source: TensorView): void {
+  const from = offsets(source, source.axes);
+  for (const [i, at] of offsets(target, target.axes).entries()) {
+    target.data[target.offset + at] = source.data[source.offset + from[i]];
+  }
+}
+
+/** What a sweep was about. */
+interface Sweep {
+  readonly kind: string;
+  readonly clean: Run;
+  readonly corrupted: Run;
+  readonly best: number;
+  readonly worst: number;
+}
+
+function sweepTable(
+  cells: readonly Cell[],
+  results: ReadonlyMap<Cell, number>,
+  { kind, clean, corrupted, best, worst }: Sweep,
+): Table {
+  const place = placesOf(corrupted, 0);
+  const cleanTokens = clean.tokens();
+  const rows: Row<typeof SCHEMA>[] = [];
+  for (const cell of cells) {
+    const metric = results.get(cell);
+    if (metric === undefined) continue;
+    const { layer: { layer }, head = null, position } = cell;
+    const token = position === undefined
+      ? { position: null, token_id: null, token: null, clean_token: null }
+      : { ...place(position), clean_token: cleanTokens[position] };
+    rows.push({ ...token, layer, head, metric, value: (metric - worst) / (best - worst) });
+  }
+  return analysisTable("patching_sweep", SCHEMA, rows, {
+    meaning: "how much of the clean run comes back with one place of it",
+    point: kind,
+    metric_clean: best,
+    metric_corrupted: worst,
+    complete: `${rows.length === cells.length}`,
+  });
+}

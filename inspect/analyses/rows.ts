@@ -1,0 +1,107 @@
+/** How analyses make their tables: rows as plain objects, columns by a schema. */
+import { type Table, tableOf } from "../arrow.ts";
+import type { Model } from "../model.ts";
+import { NotCapturedError, Run } from "../run.ts";
+import type { RunOptions } from "../runner.ts";
+import type { ScalarColumn } from "../tables/column.ts";
+
+/** What an analysis is made of: a run that captured what it needs, or a prompt that is run for it. */
+export type Subject = Run | string | readonly number[];
+
+/** The type of each column, in their order. */
+export type Schema = Readonly<Record<string, "int32" | "float64" | "utf8">>;
+
+/** One row of a table with that schema; null where a value is missing. */
+export type Row<S extends Schema> = {
+  readonly [Column in keyof S]: (S[Column] extends "utf8" ? string : number) | null;
+};
+
+/** Index columns that say which pass of which sequence a row is about. */
+export const SEQUENCE = { sequence: "int32", step: "int32" } as const;
+
+/** Index columns that say which token of it. */
+export const TOKEN = { position: "int32", token_id: "int32", token: "utf8" } as const;
+
+/** The run that is analysed; a prompt is run. */
+export async function asRun(model: Model, subject: Subject, options: RunOptions): Promise<Run> {
+  if (subject instanceof Run) return subject;
+  return await model.run(typeof subject === "string" ? subject : [subject], options);
+}
+
+/** What a table says about itself in its metadata: `meaning` in one line, and anything else under its own name. */
+export interface Notes {
+  readonly meaning: string;
+  readonly [note: string]: string | number;
+}
+
+/** Makes the Arrow table of an analysis. */
+export function analysisTable<S extends Schema>(
+  name: string,
+  schema: S,
+  rows: readonly Row<S>[],
+  notes: Notes,
+): Table {
+  const columns = Object.entries(schema).map(([column, type]) =>
+    [column, { type, values: rows.map((row) => row[column]) } as ScalarColumn] as const
+  );
+  const metadata = Object.entries({ table: name, ...notes })
+    .map(([key, value]) => [key, `${value}`] as const);
+  return tableOf(Object.fromEntries(columns), new Map(metadata));
+}
+
+/** Gives the index columns of a position of a sequence. */
+export function placesOf(
+  run: Run,
+  sequence: number,
+): (position: number) => Row<typeof SEQUENCE & typeof TOKEN> {
+  const { ids, promptLength } = run.sequences[sequence];
+  const tokens = run.tokens(sequence);
+  return (position) => ({
+    sequence,
+    step: Math.max(0, position - promptLength + 1),
+    position,
+    token_id: ids[position],
+    token: tokens[position],
+  });
+}
+
+/** A captured point and its place. */
+export interface CapturedPoint {
+  readonly name: string;
+  /** −1 outside the blocks. */
+  readonly layer: number;
+  /** The name without `blk.<layer>.`. */
+  readonly kind: string;
+}
+
+/**
+ * What a run captured of some kinds of points (`out`, `token_embd`), in the order of the layers.
+ *
+ * @throws {NotCapturedError} when that is nothing
+ */
+export function capturedPoints(run: Run, kinds: readonly string[]): CapturedPoint[] {
+  const found = run.captured.map((name) => {
+    const [, layer, kind] = name.match(/^blk\.(\d+)\.(.+)$/) ?? [];
+    return { name, layer: layer === undefined ? -1 : Number(layer), kind: kind ?? name };
+  }).filter(({ kind }) => kinds.includes(kind));
+  if (found.length === 0) {
+    const inBlocks = kinds.find((kind) => kind !== "token_embd") ?? kinds[0];
+    throw new NotCapturedError(`blk.*.${inBlocks}`, run.captured);
+  }
+  return found.sort((a, b) => a.layer - b.layer || kinds.indexOf(a.kind) - kinds.indexOf(b.kind));
+}
+
+/** The captured rows of a point of a sequence; the numbers of each are a view. */
+export function* capturedRows(
+  run: Run,
+  point: string,
+  sequence: number,
+): Generator<{ readonly position: number; readonly vector: Float32Array }> {
+  for (const { shape: [count], data, start, positions } of run.pieces(point, sequence)) {
+    const width = data.length / count;
+    for (let row = 0; row < count; row++) {
+      const vector = data.subarray(row * width, (row + 1) * width);
+      yield { position: positions?.[row] ?? start + row, vector };
+    }
+  }
+}

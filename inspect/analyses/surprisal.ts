@@ -1,0 +1,46 @@
+/** How hard each token was to foresee. */
+import type { Table } from "../arrow.ts";
+import type { Run } from "../run.ts";
+import { entropy } from "./numbers.ts";
+import { analysisTable, capturedRows, placesOf, type Row, SEQUENCE, TOKEN } from "./rows.ts";
+
+const SCHEMA = { ...SEQUENCE, ...TOKEN, surprisal: "float64", entropy: "float64" } as const;
+
+/**
+ * For each token, about the model's distribution before it: `surprisal`, −ln p of the token, and `entropy`, the surprisal that
+ * was to be expected; both in nats. They are null where there is none: for the first token, after positions without logits,
+ * and `entropy` where the run did not capture `logits`.
+ */
+export function surprisal(run: Run): Table {
+  const rows: Row<typeof SCHEMA>[] = [];
+  for (const [sequence, { ids, surprisals }] of run.sequences.entries()) {
+    const place = placesOf(run, sequence);
+    const entropies = entropiesAfter(run, sequence);
+    for (const position of ids.keys()) {
+      rows.push({
+        ...place(position),
+        surprisal: Number.isNaN(surprisals[position]) ? null : surprisals[position],
+        entropy: entropies.get(position - 1) ?? null,
+      });
+    }
+  }
+  return analysisTable("surprisal", SCHEMA, rows, {
+    meaning: "how hard each token was to foresee, in nats",
+  });
+}
+
+/** Entropy of the distribution after each position whose logits were captured. */
+function entropiesAfter(run: Run, sequence: number): Map<number, number> {
+  const entropies = new Map<number, number>();
+  for (const { position, vector } of capturedRows(run, "logits", sequence)) {
+    entropies.set(position, entropy(softmax(vector)));
+  }
+  return entropies;
+}
+
+function softmax(logits: Float32Array): Float64Array {
+  const largest = logits.reduce((a, b) => Math.max(a, b), -Infinity);
+  const powers = Float64Array.from(logits, (logit) => Math.exp(logit - largest));
+  const sum = powers.reduce((a, b) => a + b, 0);
+  return powers.map((power) => power / sum);
+}

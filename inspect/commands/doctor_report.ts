@@ -1,0 +1,205 @@
+/** What `doctor` found, as text for people and for bug reports. */
+import { problemOf } from "../../engine/webgpu/adapter_check.ts";
+import type { DeviceInfo } from "../../engine/webgpu/device.ts";
+import type { KernelResult } from "../../engine/webgpu/kernel_check.ts";
+import { FORMS } from "../../kernels/forms.ts";
+import { formatBytes, formatTable } from "./format.ts";
+
+/** All that `doctor` found. */
+export interface Findings {
+  readonly passed: boolean;
+  readonly versions: {
+    readonly lamina: string;
+    readonly deno: string;
+    readonly v8: string;
+    /** Operating system, its release and the processor's architecture. */
+    readonly system: string;
+    readonly cores: number;
+  };
+  /** The device, or why there is none. */
+  readonly device: DeviceFindings | string;
+  /** How many kernels there are. */
+  readonly kernelCount: number;
+  readonly kernels: readonly KernelResult[];
+  /** Pairs of kernel and weight form for which there was no time. */
+  readonly notChecked: readonly string[];
+  readonly seconds: number;
+}
+
+/** An open device. */
+export interface DeviceFindings {
+  readonly info: DeviceInfo;
+  /** Which interface the system offers to WebGPU. */
+  readonly backend: string;
+  /** Features in use, and all that the adapter names. */
+  readonly features: readonly string[];
+  readonly offered: readonly string[];
+  readonly limits: Readonly<Record<string, number>>;
+}
+
+/** Columns of a list beside its title. */
+const LIST_COLUMNS = 80;
+
+/** Vendor numbers that drivers give, of PCI and of Khronos. */
+const VENDORS: Readonly<Record<number, string>> = {
+  0x1002: "AMD",
+  0x1010: "Imagination",
+  0x106b: "Apple",
+  0x10de: "NVIDIA",
+  0x13b5: "ARM",
+  0x1414: "Microsoft",
+  0x5143: "Qualcomm",
+  0x8086: "Intel",
+  0x10005: "Mesa",
+};
+
+/** The whole report: tables, what failed, and a block for a bug report. */
+export function reportText(findings: Findings): string {
+  const { versions, device } = findings;
+  const parts = [`Lamina ${versions.lamina}, Deno ${versions.deno}, ${versions.system}`];
+  if (typeof device === "string") {
+    parts.push(
+      section("Device", [["none", device]]) + "\n" +
+        "  Lamina computes on the CPU: slow, correct.\n" +
+        driverAdvice(versions.system),
+    );
+  } else {
+    parts.push(section("Device", deviceRows(device)), section("Limits", limitRows(device)));
+    parts.push(kernelTable(findings));
+    const failures = findings.kernels.filter(({ passed }) => !passed);
+    if (failures.length > 0) {
+      parts.push(section("Failures", failures.map((each) => [nameOf(each), problemOf(each)])));
+      parts.push("This device computes wrongly: update its driver, or use the CPU backend.");
+    }
+  }
+  parts.push(`Paste this into a bug report:\n\n${pasteBlock(findings)}`);
+  return parts.join("\n\n");
+}
+
+function section(title: string, rows: readonly (readonly string[])[]): string {
+  const table = formatTable(rows, "l".repeat(rows[0].length));
+  return `${title}\n${table.replaceAll(/^/gm, "  ")}`;
+}
+
+function deviceRows({ info, backend, features, offered }: DeviceFindings): string[][] {
+  const others = offered.filter((name) => !features.includes(name));
+  return [
+    ["name", info.description || info.device],
+    ["vendor", vendorName(info.vendor)],
+    ["architecture", info.architecture || "not stated"],
+    ["kind", info.fallback ? "software on the CPU" : "hardware"],
+    ["interface", backend],
+    ["subgroup", info.subgroupSize > 0 ? `${info.subgroupSize} invocations` : "not stated"],
+    ...listRows("features", features),
+    ...listRows("not used", others),
+  ];
+}
+
+/** A list over as many lines as it takes. */
+function listRows(title: string, words: readonly string[]): string[][] {
+  const lines = [""];
+  for (const word of words.length > 0 ? words : ["none"]) {
+    const line = [lines.at(-1), word].filter(Boolean).join(" ");
+    if (line.length > LIST_COLUMNS && lines.at(-1) !== "") lines.push(word);
+    else lines[lines.length - 1] = line;
+  }
+  return lines.map((line, i) => [i === 0 ? title : "", line]);
+}
+
+function vendorName(vendor: string): string {
+  const name = VENDORS[Number(vendor)];
+  return name ? `${name} (0x${Number(vendor).toString(16)})` : vendor || "not stated";
+}
+
+function limitRows({ limits }: DeviceFindings): string[][] {
+  return Object.entries(limits).map(([name, value]) => [
+    name,
+    /size$/i.test(name) && !/Workgroup/.test(name) ? formatBytes(value) : String(value),
+  ]);
+}
+
+function driverAdvice(system: string): string {
+  if (!system.startsWith("linux")) return "  Update the graphics driver.";
+  return "  Install a Vulkan driver: that of your GPU, or Mesa's software driver (Debian, Ubuntu: apt install " +
+    "mesa-vulkan-drivers;\n  ./denow does it when it runs as root).";
+}
+
+function nameOf({ kernel, form }: KernelResult): string {
+  return form ? `${kernel} ${form}` : kernel;
+}
+
+/** An error as a share of what is allowed; NaN and errors where none is allowed are beyond all shares. */
+function shareOf({ worst, allowed }: KernelResult): number {
+  if (worst === 0) return 0;
+  return Number.isNaN(worst) || allowed === 0 ? Infinity : worst / allowed;
+}
+
+function worstShare(results: readonly KernelResult[]): number {
+  return Math.max(0, ...results.map(shareOf));
+}
+
+function formatShare(share: number): string {
+  return share === 0 ? "exact" : `${(share * 100).toPrecision(2)} %`;
+}
+
+function kernelTable({ kernelCount, kernels, notChecked, seconds }: Findings): string {
+  const byKernel = Map.groupBy(kernels, ({ kernel }) => kernel);
+  const rows = [...byKernel].map(([kernel, results]) => {
+    const forms = new Set(results.flatMap(({ form }) => form ?? []));
+    return [
+      kernel,
+      forms.size > 0 ? `${forms.size} of ${FORMS.size} forms` : "",
+      `${results.length} cases`,
+      formatShare(worstShare(results)),
+      results.every(({ passed }) => passed) ? "ok" : "FAILED",
+    ];
+  });
+  const table = formatTable([["kernel", "", "", "worst", ""], ...rows], "lrrrl");
+  const failed = rows.filter((row) => row[4] === "FAILED").length;
+  const summary = [
+    `${rows.length} of ${kernelCount} kernels, ${kernels.length} cases in ${
+      seconds.toFixed(1)
+    } s, ${failed} failed`,
+  ];
+  if (notChecked.length > 0) {
+    summary.push(
+      `${notChecked.length} pairs of kernel and weight form were not reached in time; ` +
+        "what the driver compiled is kept, so run it again, or with --all",
+    );
+  }
+  return "Kernels against their 64-bit references (worst: the largest error, as a share of what rounding explains)\n" +
+    `${table}\n${summary.join("\n")}`.replaceAll(/^/gm, "  ");
+}
+
+/** A few lines without decoration that hold all that a maintainer asks for first. */
+export function pasteBlock({ versions, device, kernels, notChecked, seconds }: Findings): string {
+  const { lamina, deno, v8, system, cores } = versions;
+  const lines = [`lamina ${lamina}; deno ${deno} (v8 ${v8}); ${system}; ${cores} cores`];
+  if (typeof device === "string") {
+    lines.push(`adapter: none (${device})`);
+  } else {
+    const { info, features, offered, limits } = device;
+    lines.push(
+      `adapter: ${
+        [
+          ["vendor", info.vendor],
+          ["architecture", info.architecture],
+          ["device", info.device],
+          ["description", info.description],
+          ["subgroup", info.subgroupSize],
+          ["fallback", info.fallback],
+        ].map(([name, value]) => `${name}=${JSON.stringify(value)}`).join(" ")
+      }`,
+      `features: ${features.join(" ")}; offered: ${offered.join(" ")}`,
+      `limits: ${Object.entries(limits).map(([name, value]) => `${name}=${value}`).join(" ")}`,
+    );
+    const failures = kernels.filter(({ passed }) => !passed);
+    lines.push(
+      `kernels: ${kernels.length - failures.length} of ${kernels.length} cases ok in ${
+        seconds.toFixed(1)
+      } s, worst ${formatShare(worstShare(kernels))}, not reached ${notChecked.length}`,
+      ...failures.map((each) => `FAILED ${nameOf(each)}: ${problemOf(each)}`),
+    );
+  }
+  return lines.join("\n");
+}

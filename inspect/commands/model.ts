@@ -1,0 +1,178 @@
+/**
+ * `./denow task model`: lists models, pulls and verifies them, and shows what is in a file.
+ *
+ * @module
+ */
+import {
+  KNOWN_MODELS,
+  listModels,
+  ModelError,
+  nearest,
+  pullModel,
+  verifyModel,
+} from "../../models/mod.ts";
+import { createTokenizer } from "../../text/mod.ts";
+import { flag, text, UsageError } from "./args.ts";
+import { findOrPull, openFound } from "./find_model.ts";
+import { formatBytes, formatTable } from "./format.ts";
+import { infoJson, infoText } from "./model_info.ts";
+import { createProgress } from "./progress.ts";
+import { defineCommand, runCommand } from "./run_command.ts";
+
+const NAME = "./denow task model";
+
+const list = defineCommand({
+  name: NAME,
+  summary: "Lists the models that have a name. Commands: pull NAME, info FILE|NAME, verify NAME, " +
+    'tokenize FILE|NAME "text"; --help after a command says more.',
+  options: { json: flag("print one line of JSON") },
+  positionals: ["[COMMAND]"],
+  async main({ options, positionals: [word] }) {
+    if (word !== undefined) throw unknownCommand(word);
+    const models = await listModels();
+    if (options.json) {
+      const rows = models.map(({ name, description, license, bytes, source, path }) => ({
+        name,
+        description,
+        license,
+        bytes,
+        source: source.kind,
+        path,
+      }));
+      console.log(JSON.stringify(rows));
+      return;
+    }
+    const rows = models.map(({ name, description, license, bytes, source, path }) => [
+      name,
+      bytes === undefined ? "-" : formatBytes(bytes),
+      source.kind === "embedded" ? "embedded" : path === undefined ? "not pulled" : "pulled",
+      `${description} (${license})`,
+    ]);
+    console.log(formatTable(rows, "lrll"));
+  },
+});
+
+const pull = defineCommand({
+  name: `${NAME} pull`,
+  summary: "Pulls a model into the cache, checks it, and prints its path.",
+  options: { json: flag("show no progress") },
+  positionals: ["NAME"],
+  async main({ options, positionals: [name], signal }) {
+    const progress = createProgress(`pulling ${name}`, { quiet: options.json });
+    let path: string;
+    try {
+      path = await pullModel(name, {
+        signal,
+        onProgress: progress.update,
+        onWait: () => options.json || console.error("waiting for another process that pulls it"),
+      });
+    } finally {
+      progress.finish();
+    }
+    console.log(options.json ? JSON.stringify({ name, path }) : path);
+  },
+});
+
+const info = defineCommand({
+  name: `${NAME} info`,
+  summary: "Shows a GGUF file: its metadata, its tensors and how many bits they take.",
+  options: { json: flag("print one line of JSON, with every value whole") },
+  positionals: ["FILE|NAME"],
+  async main({ options, positionals: [nameOrPath], signal }) {
+    const file = await openFound(await findOrPull(nameOrPath, { quiet: options.json, signal }));
+    console.log(options.json ? infoJson(file) : infoText(file));
+    file.close();
+  },
+});
+
+const verify = defineCommand({
+  name: `${NAME} verify`,
+  summary: "Computes a model's SHA-256 anew and compares it with the one that it should have.",
+  options: { json: flag("print one line of JSON") },
+  positionals: ["NAME|FILE"],
+  async main({ options, positionals: [name], signal }) {
+    const progress = createProgress(`verifying ${name}`, { quiet: options.json });
+    const found = await verifyModel(name, { signal, onProgress: progress.update })
+      .finally(progress.finish);
+    const { path, sha256, expected } = found;
+    // Nobody states what the embedded model should be but the repository that it is part of.
+    const verified = expected === sha256 || (path === undefined && expected === undefined);
+    if (options.json) {
+      console.log(JSON.stringify({ ...found, verified }));
+    } else if (path === undefined) {
+      console.log(`${found.name}: part of Lamina, SHA-256 ${sha256}`);
+    } else if (verified) {
+      console.log(`${found.name}: good, SHA-256 ${sha256} (${path})`);
+    } else if (expected === undefined) {
+      throw new ModelError(
+        name,
+        `nothing to compare with; its SHA-256 is ${sha256} (put the right one into ` +
+          `${path}.sha256)`,
+      );
+    } else {
+      throw new ModelError(
+        name,
+        `checksum mismatch, SHA-256 is ${sha256} where ${expected} is expected; delete ` +
+          `${path} and pull it again`,
+      );
+    }
+    return verified ? 0 : 1;
+  },
+});
+
+const tokenize = defineCommand({
+  name: `${NAME} tokenize`,
+  summary:
+    "Prints token ids as JSON, one list per line. Special tokens in the text count as such; " +
+    "whether BOS stands in front the file says.",
+  options: { json: text("file with a JSON list of strings to tokenize", "FILE") },
+  positionals: ["FILE|NAME", "[TEXT]"],
+  async main({ options, positionals: [nameOrPath, given], signal }) {
+    if ((given === undefined) === (options.json === undefined)) {
+      throw new UsageError("give either a TEXT or --json FILE with a list of strings");
+    }
+    const strings = given === undefined ? await readStrings(options.json!) : [given];
+    const file = await openFound(await findOrPull(nameOrPath, { signal }));
+    file.close();
+    const tokenizer = createTokenizer(file.metadata);
+    for (const each of strings) console.log(JSON.stringify(Array.from(tokenizer.encode(each))));
+  },
+});
+
+async function readStrings(path: string): Promise<string[]> {
+  let parsed: unknown;
+  try {
+    parsed = JSON.parse(await Deno.readTextFile(path));
+  } catch (error) {
+    if (error instanceof Deno.errors.NotFound) throw new Error(`${path}: no such file`);
+    if (error instanceof SyntaxError) throw new Error(`${path}: not JSON: ${error.message}`);
+    throw error;
+  }
+  if (Array.isArray(parsed) && parsed.every((each) => typeof each === "string")) return parsed;
+  throw new Error(`${path}: not a JSON list of strings`);
+}
+
+/** Each runs to the end of the process. */
+const COMMANDS: Record<string, (args: readonly string[]) => Promise<never>> = {
+  pull: (args) => runCommand(pull, args),
+  info: (args) => runCommand(info, args),
+  verify: (args) => runCommand(verify, args),
+  tokenize: (args) => runCommand(tokenize, args),
+};
+
+function unknownCommand(word: string): UsageError {
+  const names = Object.keys(COMMANDS);
+  const near = nearest(word, names, 1);
+  const isModel = /\.gguf$/i.test(word) || KNOWN_MODELS.some(({ name }) => name === word);
+  let hint = `commands: ${names.join(", ")}`;
+  if (isModel) hint = `did you mean info ${word}?`;
+  if (near.length > 0) hint = `did you mean ${near[0]}?`;
+  return new UsageError(`unknown command ${JSON.stringify(word)}; ${hint}`);
+}
+
+if (import.meta.main) {
+  const [first, ...rest] = Deno.args;
+  if (Object.hasOwn(COMMANDS, first ?? "")) await COMMANDS[first](rest);
+  // A word that is no command is wrong whatever follows it.
+  else await runCommand(list, first?.startsWith("-") === false ? [first] : Deno.args);
+}

@@ -1,0 +1,154 @@
+import { formatBytes, formatBytesOf, formatDuration } from "./format.ts";
+
+/** How progress is shown; what is left out is taken from the process. */
+export interface ProgressOptions {
+  /** Shows nothing: for `--json`. */
+  readonly quiet?: boolean;
+  /** Whether lines can be drawn over: stderr is a terminal. */
+  readonly terminal?: boolean;
+  /** Width of the terminal in columns. */
+  readonly columns?: number;
+  /** Where it goes: stderr. */
+  readonly write?: (text: string) => void;
+  /** The time in milliseconds. */
+  readonly now?: () => number;
+}
+
+/** Shows how far something got. */
+export interface Progress {
+  /** Can be handed on as a listener: it needs no `this`. `total` may be unknown. */
+  readonly update: (done: number, total?: number) => void;
+  /** Ends the line. To be called whatever happens; what comes after it starts a new line. */
+  readonly finish: () => void;
+}
+
+/** What is done this soon needs no progress. */
+const PATIENCE_MS = 500;
+const REDRAW_MS = 100;
+/** Plain lines come once per this share of the whole, or this often where that is unknown. */
+const LINE_SHARE = 0.1;
+const LINE_MS = 10_000;
+/** The rate is that of about the last seconds. */
+const RATE_MS = 3_000;
+const SAMPLE_MS = 50;
+const BAR_COLUMNS = 10;
+const CLEAR_LINE = "\x1b[K";
+
+/**
+ * Shows bytes, rate and time left on stderr: a line that is drawn over on a terminal, else a plain
+ * line about every tenth part. Of what is done within half a second nothing is shown.
+ *
+ * @param label what goes on: `pulling smollm2-135m`
+ */
+export function createProgress(label: string, options: ProgressOptions = {}): Progress {
+  if (options.quiet) return { update() {}, finish() {} };
+  const {
+    terminal = Deno.stderr.isTerminal(),
+    columns = terminal ? terminalColumns() : 80,
+    write = (text) => void Deno.stderr.writeSync(new TextEncoder().encode(text)),
+    now = () => performance.now(),
+  } = options;
+  const meter = new Meter(now());
+  let shownAt = -Infinity;
+  let shownDone = 0;
+  let open = false; // an unfinished line is on the terminal
+  let last: [number, number | undefined] | undefined;
+
+  function draw(done: number, total: number | undefined, time: number): void {
+    const figures = progressFigures(done, total, meter.rate(done, time));
+    if (terminal) {
+      const bar = total === undefined ? ":" : ` ${progressBar(done, total)}`;
+      write(`\r${`${label}${bar} ${figures}`.slice(0, columns - 1)}${CLEAR_LINE}`);
+    } else {
+      write(`${label}: ${figures}\n`);
+    }
+    open = terminal;
+    shownAt = time;
+    shownDone = done;
+    last = undefined;
+  }
+
+  return {
+    update(done, total) {
+      const time = now();
+      meter.add(done, time);
+      if (time - meter.start < PATIENCE_MS) return;
+      last = [done, total];
+      const complete = total !== undefined && done >= total && shownDone < total;
+      const due = terminal
+        ? time - shownAt >= REDRAW_MS
+        : total === undefined
+        ? time - Math.max(shownAt, meter.start) >= LINE_MS
+        : done - shownDone >= LINE_SHARE * total;
+      if (due || complete) draw(done, total, time);
+    },
+    finish() {
+      if (terminal && last !== undefined) draw(...last, now());
+      if (open) write("\n");
+      open = false;
+    },
+  };
+}
+
+/** Bytes per second, smoothed. */
+class Meter {
+  readonly start: number;
+  #samples: { done: number; time: number }[] = [];
+
+  constructor(start: number) {
+    this.start = start;
+  }
+
+  add(done: number, time: number): void {
+    // A pull that starts again counts backwards: what was before says nothing.
+    const latest = this.#samples.at(-1);
+    if (latest !== undefined && done < latest.done) this.#samples = [];
+    else if (latest !== undefined && time - latest.time < SAMPLE_MS) return;
+    this.#samples.push({ done, time });
+    while (this.#samples.length > 2 && time - this.#samples[1].time >= RATE_MS) {
+      this.#samples.shift();
+    }
+  }
+
+  /** Undefined while nothing can be said. */
+  rate(done: number, time: number): number | undefined {
+    const first = this.#samples[0];
+    if (first === undefined || time <= first.time || done <= first.done) return undefined;
+    return (done - first.done) / (time - first.time) * 1000;
+  }
+}
+
+function progressFigures(
+  done: number,
+  total: number | undefined,
+  rate: number | undefined,
+): string {
+  const figures: string[] = [];
+  if (total === undefined) {
+    figures.push(formatBytes(done));
+  } else {
+    figures.push(`${Math.floor(share(done, total) * 100)} %`, formatBytesOf(done, total));
+  }
+  if (rate !== undefined) figures.push(`${formatBytes(Math.round(rate))}/s`);
+  if (rate !== undefined && total !== undefined && done < total) {
+    figures.push(`${formatDuration((total - done) / rate)} left`);
+  }
+  return figures.join(", ");
+}
+
+function progressBar(done: number, total: number): string {
+  const full = Math.floor(share(done, total) * BAR_COLUMNS);
+  return `[${"#".repeat(full)}${"-".repeat(BAR_COLUMNS - full)}]`;
+}
+
+function share(done: number, total: number): number {
+  return total > 0 ? Math.min(1, done / total) : 1;
+}
+
+function terminalColumns(): number {
+  try {
+    return Deno.consoleSize().columns || 80;
+  } catch {
+    return 80; // stdout is no terminal
+  }
+}

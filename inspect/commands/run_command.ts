@@ -1,0 +1,88 @@
+import {
+  type CommandLine,
+  type CommandSyntax,
+  helpText,
+  type Options,
+  parseCommandLine,
+  UsageError,
+} from "./args.ts";
+
+/** What a command works with. */
+export interface CommandContext<O extends Options> extends CommandLine<O> {
+  /** Aborted by the first Ctrl-C; the second ends the process at once. */
+  readonly signal: AbortSignal;
+}
+
+/** A command: what it accepts, and what it does. */
+export interface Command<O extends Options> extends CommandSyntax<O> {
+  /** Returns the exit code, nothing for 0. Errors may be thrown. */
+  readonly main: (context: CommandContext<O>) => Promise<number | void> | number | void;
+}
+
+/** The exit codes of every command. */
+export const EXIT = { done: 0, failed: 1, usage: 2 } as const;
+
+/** What a shell reports for a process that Ctrl-C ended. */
+const INTERRUPTED_TWICE = 130;
+
+/** Names a command's option types for its `main`; returns the command as it is. */
+export function defineCommand<O extends Options>(command: Command<O>): Command<O> {
+  return command;
+}
+
+/**
+ * Runs a command and ends the process: exit code 0 when it is done, 1 when it failed, 2 for wrong
+ * usage. An error is one line on stderr; `--debug` adds its stack.
+ */
+export async function runCommand<O extends Options>(
+  command: Command<O>,
+  args: readonly string[] = Deno.args,
+): Promise<never> {
+  Deno.exit(await commandExitCode(command, args));
+}
+
+/** As {@linkcode runCommand}, but returns the exit code. */
+export async function commandExitCode<O extends Options>(
+  command: Command<O>,
+  args: readonly string[],
+): Promise<number> {
+  const controller = new AbortController();
+  const onInterrupt = () => {
+    if (controller.signal.aborted) Deno.exit(INTERRUPTED_TWICE);
+    controller.abort(new Error("interrupted"));
+  };
+  Deno.addSignalListener("SIGINT", onInterrupt);
+  try {
+    const line = parseCommandLine(command, args);
+    if (line.help) {
+      console.log(helpText(command));
+      return EXIT.done;
+    }
+    return await command.main({ ...line, signal: controller.signal }) ?? EXIT.done;
+  } catch (error) {
+    // The line may be what is wrong, so its --debug is looked for by hand.
+    const end = args.indexOf("--");
+    const debug = args.slice(0, end < 0 ? args.length : end).includes("--debug");
+    return reportError(error, debug);
+  } finally {
+    Deno.removeSignalListener("SIGINT", onInterrupt);
+  }
+}
+
+/**
+ * Prints an error as one line on stderr, and its stack where that is asked for.
+ *
+ * @returns the exit code that it deserves
+ */
+export function reportError(error: unknown, debug: boolean): number {
+  console.error(`error: ${oneLine(error)}`);
+  if (debug) console.error(error);
+  return error instanceof UsageError ? EXIT.usage : EXIT.failed;
+}
+
+function oneLine(error: unknown): string {
+  const message = error instanceof Error ? error.message || error.name : String(error);
+  // Names out of files stand in messages; control characters would reach the terminal.
+  // deno-lint-ignore no-control-regex
+  return message.replace(/[\u0000-\u001f\u007f-\u009f\u2028\u2029]+/g, " ").trim();
+}

@@ -1,0 +1,373 @@
+/** A model as people use it: text in, text out. */
+import type { Engine } from "../engine/backend.ts";
+import type { Config } from "../engine/config.ts";
+import { dequantize } from "../engine/gguf/dequantize.ts";
+import type { Plan } from "../engine/plan.ts";
+import type { DeviceInfo } from "../engine/webgpu/device.ts";
+import { nearest } from "../models/nearest.ts";
+import { createTokenizer, type Tokenizer } from "../text/mod.ts";
+import deno from "../deno.json" with { type: "json" };
+import { checkPrompt, type GenerateOptions, Generation, PromptError } from "./generation.ts";
+import { load, type Loaded, type LoadModelOptions } from "./loading.ts";
+import { listPoints, type Point, type ResolvedPoint, resolvePoints } from "./points.ts";
+import { Run, type RunMaker } from "./run.ts";
+import { captureBytes, type RunOptions, runPrompts } from "./runner.ts";
+import type { Table } from "./tables.ts";
+import { type StepInfo, Stepper, type StepperOptions } from "./stepper.ts";
+
+/** Lamina's version. */
+const VERSION = deno.version;
+
+/** Rows of a weight that a table has unless more are asked for. */
+const MOST_ROWS = 65_536;
+
+/** A text that is not exactly one token. */
+export class TokenError extends RangeError {
+  override readonly name = "TokenError";
+  constructor(readonly text: string, readonly pieces: readonly string[]) {
+    super(
+      `${JSON.stringify(text)} is not one token but ${pieces.length}` +
+        (pieces.length > 0 ? `: ${pieces.map((piece) => JSON.stringify(piece)).join(", ")}` : ""),
+    );
+  }
+}
+
+/** Something was asked of a model that has been given back. */
+export class DisposedError extends Error {
+  override readonly name = "DisposedError";
+  constructor(what: string) {
+    super(`Cannot ${what}: the model was disposed; load it again`);
+  }
+}
+
+/** A loaded model. Loading the same file again shares its weights; `dispose` (or `using`) gives it back. */
+export class Model {
+  readonly #loaded: Loaded;
+  #tokenizer: Tokenizer | undefined;
+  #points: readonly Point[] | undefined;
+  #stepper: Stepper | undefined;
+  #disposed = false;
+
+  /** Use {@linkcode loadModel}. */
+  constructor(loaded: Loaded) {
+    this.#loaded = loaded;
+  }
+
+  /** The hyperparameters. */
+  get config(): Config {
+    return this.#loaded.engine.config;
+  }
+
+  /** What runs its passes, on ids and buffers: analyses resume passes on it from values of their own. */
+  get engine(): Engine {
+    this.#check("run a pass");
+    return this.#loaded.engine;
+  }
+
+  /** The steps of a forward pass. */
+  get plan(): Plan {
+    return this.#loaded.engine.plan;
+  }
+
+  /** Where it runs. */
+  get backend(): "webgpu" | "cpu" {
+    return this.#loaded.engine.backend;
+  }
+
+  /** The GPU; undefined on the CPU. */
+  get device(): DeviceInfo | undefined {
+    return this.#loaded.device?.info;
+  }
+
+  /** Bytes of weights on the device. */
+  get weightBytes(): number {
+    return this.#loaded.engine.weightBytes;
+  }
+
+  /**
+   * The tokenizer of the model's file.
+   *
+   * @throws {TokenizerError} when the file has none that is known; token ids still work
+   */
+  get tokenizer(): Tokenizer {
+    return this.#tokenizer ??= createTokenizer(this.#loaded.file.metadata);
+  }
+
+  /** The file's metadata. */
+  get metadata(): ReadonlyMap<string, unknown> {
+    return this.#loaded.file.metadata;
+  }
+
+  /** Everything in the forward pass that has a name, in the order of computation. */
+  points(): readonly Point[] {
+    return this.#points ??= listPoints(this.config, this.plan);
+  }
+
+  /**
+   * The id of a text that is exactly one token: `tokenId(" Paris")`.
+   *
+   * @throws {TokenError} when it is none or several
+   */
+  tokenId(text: string): number {
+    const { tokenizer } = this;
+    const exact = tokenizer.id(text);
+    if (exact !== undefined) return exact;
+    const ids = tokenizer.encode(text, { bos: false, eos: false });
+    if (ids.length === 1) return ids[0];
+    throw new TokenError(text, ids.map((id) => tokenizer.piece(id)));
+  }
+
+  /**
+   * Rows of a weight, dequantized: [count, columns], from row `first` (0) on; all that follow without a `count`. A vector is
+   * one row.
+   *
+   * @throws {RangeError} for a weight that the file does not have, or rows that leave it
+   */
+  async weightRows(
+    name: string,
+    options: { readonly first?: number; readonly count?: number } = {},
+  ): Promise<Float32Array> {
+    this.#check("read a weight");
+    const { file } = this.#loaded;
+    const tensor = file.tensors.get(name);
+    if (!tensor) {
+      const [likely] = nearest(name, file.tensors.keys());
+      throw new RangeError(
+        `No weight ${JSON.stringify(name)} in ${file.name}` +
+          (likely ? `: did you mean ${likely}` : ""),
+      );
+    }
+    const { type, shape: [, ...rows], bytes } = tensor;
+    const all = rows.reduce((product, dim) => product * dim, 1);
+    const { first = 0, count = all - first } = options;
+    const whole = Number.isInteger(first) && Number.isInteger(count);
+    if (!whole || first < 0 || count < 0 || first + count > all) {
+      throw new RangeError(`Cannot read ${count} rows of ${name} from row ${first}: it has ${all}`);
+    }
+    const rowBytes = bytes / all;
+    return dequantize(type, await file.readTensor(tensor, first * rowBytes, count * rowBytes));
+  }
+
+  /**
+   * Rows of a weight, dequantized, as an Arrow table: columns `row` and `value`; at most 65,536 rows where no count is given.
+   *
+   * @throws {RangeError} for a weight that the file does not have, or rows that leave it
+   */
+  async table(
+    name: string,
+    options: { readonly first?: number; readonly count?: number } = {},
+  ): Promise<Table> {
+    const { tensorRowsTable } = await import("./tables.ts");
+    const { first = 0 } = options;
+    const tensor = this.#loaded.file.tensors.get(name);
+    const all = tensor ? tensor.shape.slice(1).reduce((product, dim) => product * dim, 1) : 0;
+    const count = options.count ?? Math.min(MOST_ROWS, all - first);
+    const data = await this.weightRows(name, tensor ? { first, count } : {});
+    const shape = tensor!.shape.toReversed();
+    return tensorRowsTable(
+      { name, type: tensor!.type.name, shape, firstRow: first },
+      data,
+      this.#tableMeta,
+    );
+  }
+
+  /** The file's tensors as an Arrow table: name, type, shape (rows first), bytes and offset. */
+  async tensorTable(): Promise<Table> {
+    const { rowsTable, float64, utf8 } = await import("./tables.ts");
+    const tensors = [...this.#loaded.file.tensors.values()];
+    return rowsTable("tensors", {
+      name: utf8(tensors.map(({ name }) => name)),
+      type: utf8(tensors.map(({ type }) => type.name)),
+      shape: utf8(tensors.map(({ shape }) => JSON.stringify(shape.toReversed()))),
+      bytes: float64(tensors.map(({ bytes }) => bytes)),
+      offset: float64(tensors.map(({ offset }) => offset)),
+    }, this.#tableMeta);
+  }
+
+  /** The hyperparameters as an Arrow table of keys and values (in JSON). */
+  async configTable(): Promise<Table> {
+    const { rowsTable, utf8 } = await import("./tables.ts");
+    const entries = Object.entries(this.config);
+    return rowsTable("config", {
+      key: utf8(entries.map(([key]) => key)),
+      value: utf8(entries.map(([, value]) => JSON.stringify(value))),
+    }, this.#tableMeta);
+  }
+
+  /** Everything that can be captured, as an Arrow table: shape, axes, bytes per position, aliases, meaning. */
+  async pointTable(): Promise<Table> {
+    const { rowsTable, float64, utf8 } = await import("./tables.ts");
+    const points = this.points();
+    return rowsTable("points", {
+      point: utf8(points.map(({ name }) => name)),
+      shape: utf8(points.map(({ shape }) => JSON.stringify(shape))),
+      axes: utf8(points.map(({ axes }) => axes.join(" × "))),
+      bytes: float64(points.map((point) => captureBytes([point], [{ T: 1, S: 1, R: 1 }]))),
+      aliases: utf8(points.map(({ aliases }) => aliases.join(" "))),
+      meaning: utf8(points.map(({ meaning }) => meaning)),
+    }, { ...this.#tableMeta, meaning: "bytes are those of one position" });
+  }
+
+  get #tableMeta() {
+    return { model: this.config.name, device: this.#deviceName, version: VERSION };
+  }
+
+  /**
+   * Runs a prompt (or several: a ragged batch) and keeps what is asked for, in the same pass.
+   *
+   * @param prompt text, texts, or token ids of each sequence
+   * @throws {CaptureLimitError} before anything runs, when the capture does not fit
+   * @throws {UnknownPointError | EditError | PromptError}
+   */
+  async run(
+    prompt: string | readonly string[] | readonly (readonly number[])[],
+    options: RunOptions = {},
+  ): Promise<Run> {
+    this.#check("run");
+    const prompts = typeof prompt === "string" ? [prompt] : prompt;
+    const ids = prompts.map((each) =>
+      typeof each === "string" ? this.tokenizer.encode(each) : each
+    );
+    for (const each of ids) checkPrompt(this.config, each, 0);
+    const resolve = (patterns: readonly string[]) => this.#resolve(patterns);
+    const makeRun = await this.#runMaker();
+    const texts = prompts.every((each) => typeof each === "string") ? prompts : undefined;
+    return makeRun(await runPrompts(this.#loaded.engine, ids, options, resolve), texts);
+  }
+
+  /**
+   * Generates text after a prompt, given as text or as token ids. Iterate the result with `for await`; its `run` holds what
+   * was captured.
+   *
+   * @throws {PromptError} for an empty prompt, or one that leaves no room in the model's context
+   */
+  generate(prompt: string | readonly number[], options: GenerateOptions = {}): Generation {
+    this.#check("generate");
+    const ids = typeof prompt === "string" ? this.tokenizer.encode(prompt) : prompt;
+    return new Generation(
+      {
+        engine: this.#loaded.engine,
+        tokenizer: this.#hasTokens ? this.tokenizer : undefined,
+        capturing: {
+          resolve: (patterns) => this.#resolve(patterns),
+          runMaker: () => this.#runMaker(),
+        },
+      },
+      ids,
+      options,
+    );
+  }
+
+  /**
+   * Prepares a pass over a prompt to be walked through: `next`, `until`, `value`, `look`, `edit`, `rewind`, `close`. A new one
+   * closes the one before it, so that an abandoned stepper in a notebook holds nothing.
+   *
+   * @throws {PromptError} for a prompt that is empty or longer than one pass takes
+   */
+  // deno-lint-ignore require-await -- a promise, so that it can load and compile what it needs later on
+  async stepper(
+    prompt: string | readonly number[],
+    options: StepperOptions = {},
+  ): Promise<Stepper> {
+    this.#check("step");
+    this.#stepper?.close();
+    const ids = typeof prompt === "string" ? this.tokenizer.encode(prompt) : prompt;
+    checkPrompt(this.config, ids, 0);
+    const { engine } = this.#loaded;
+    if (ids.length > engine.maxTokens) {
+      throw new PromptError(
+        `The prompt has ${ids.length} tokens; a stepper takes at most ${engine.maxTokens}`,
+      );
+    }
+    const session = engine.session({ capacity: ids.length });
+    const model = {
+      config: this.config,
+      session,
+      points: this.points(),
+      resolve: (patterns: readonly string[]) => this.#resolve(patterns),
+    };
+    try {
+      return this.#stepper = new Stepper(model, ids, options);
+    } catch (error) {
+      session.dispose();
+      throw error;
+    }
+  }
+
+  /** Walks through a pass step by step; leaving the loop frees everything. */
+  async *steps(
+    prompt: string | readonly number[],
+    options: StepperOptions = {},
+  ): AsyncGenerator<StepInfo, void, undefined> {
+    const stepper = await this.stepper(prompt, options);
+    try {
+      for (let step = await stepper.next(); step; step = await stepper.next()) yield step;
+    } finally {
+      stepper.close();
+    }
+  }
+
+  /** A file without a vocabulary still runs on ids; its tokens then have no text. */
+  get #hasTokens(): boolean {
+    return this.metadata.has("tokenizer.ggml.tokens");
+  }
+
+  #resolve(patterns: readonly string[]): readonly ResolvedPoint[] {
+    return resolvePoints(this.points(), patterns);
+  }
+
+  /** What makes runs of captured pieces; loads Arrow on first use. */
+  async #runMaker(): Promise<RunMaker> {
+    const tables = await import("./tables.ts");
+    const model = {
+      model: this.config.name,
+      sha256: await this.#loaded.sha256(),
+      device: this.#deviceName,
+      version: VERSION,
+    };
+    return (parts, prompts) =>
+      new Run({
+        ...parts,
+        points: this.points(),
+        resolve: (patterns) => this.#resolve(patterns),
+        token: (id) => this.#hasTokens ? this.tokenizer.piece(id) : `${id}`,
+        tokenId: (text) => this.tokenId(text),
+        tables,
+        model,
+        prompts,
+      });
+  }
+
+  get #deviceName(): string {
+    return this.device ? this.device.description || this.device.device : "CPU backend";
+  }
+
+  #check(what: string): void {
+    if (this.#disposed) throw new DisposedError(what);
+  }
+
+  /** Gives the model back; when nobody else has it, its weights are freed. */
+  dispose(): void {
+    this.#stepper?.close();
+    this.#disposed = true;
+    this.#loaded.release();
+  }
+
+  [Symbol.dispose](): void {
+    this.dispose();
+  }
+}
+
+/**
+ * Loads a model: a known name (`tiny`, `smollm2-135m`, …; pulled when it is not there), or a path of a GGUF file.
+ *
+ * @throws {UnknownModelError | PullError} when there is no such model
+ * @throws {GgufError} when its file is no model that can be run
+ * @throws {DeviceError} when the GPU is asked for and there is none
+ */
+export async function loadModel(
+  nameOrPath: string,
+  options: LoadModelOptions = {},
+): Promise<Model> {
+  return new Model(await load(nameOrPath, options));
+}

@@ -1,0 +1,333 @@
+/** A finished run: what was captured, as views and tables, and what the model would say next. */
+import { MASKED } from "../kernels/attention.ts";
+import type { Piece } from "./capture.ts";
+import { asAsked, type Point, type ResolvedPoint } from "./points.ts";
+import type * as Tables from "./tables.ts";
+import { TensorView } from "./tensor.ts";
+
+/** One sequence of a run. */
+export interface Sequence {
+  /** Prompt and generated ids. */
+  readonly ids: readonly number[];
+  readonly promptLength: number;
+  /** Logits [V] after the last position that ran; a greedy generation has them only where it captures them. */
+  readonly lastLogits?: Float32Array;
+  /** −ln p of each token given those before it, in nats: NaN for the first, and where logits were not computed. */
+  readonly surprisals: Float64Array;
+}
+
+/** A candidate for the next token. */
+export interface Candidate {
+  readonly id: number;
+  readonly token: string;
+  readonly probability: number;
+  readonly logit: number;
+}
+
+/** What a run is made of. */
+export interface RunParts {
+  readonly sequences: readonly Sequence[];
+  readonly pieces: readonly Piece[];
+  /** All points of the model. */
+  readonly points: readonly Point[];
+  /** Resolves names, aliases and globs. */
+  readonly resolve: (patterns: readonly string[]) => readonly ResolvedPoint[];
+  /** A token as people read it. */
+  readonly token: (id: number) => string;
+  /** The id of a text that is one token. */
+  readonly tokenId: (text: string) => number;
+  /** What makes tables, and what they say about the model. */
+  readonly tables: typeof Tables;
+  readonly model: Pick<Tables.TableMeta, "model" | "sha256" | "device" | "version">;
+  /** The prompts, where texts were given. */
+  readonly prompts?: readonly string[];
+}
+
+/** Makes a run of what was captured; the prompts where texts were given. */
+export type RunMaker = (
+  parts: Pick<RunParts, "sequences" | "pieces">,
+  prompts?: readonly string[],
+) => Run;
+
+/** What was asked of a run and is not there. The message says what to do. */
+export class NotCapturedError extends Error {
+  override readonly name = "NotCapturedError";
+  constructor(readonly point: string, captured: readonly string[]) {
+    const list = captured.length === 0
+      ? "nothing"
+      : captured.slice(0, 6).join(", ") + (captured.length > 6 ? ", …" : "");
+    super(
+      `Cannot show ${point}: it was not captured; run again with capture: ["${point}"] (captured: ${list})`,
+    );
+  }
+}
+
+/** What masked scores hold once they have been an f32. */
+const HIDDEN = Math.fround(MASKED);
+
+/** A finished run. */
+export class Run {
+  readonly #parts: RunParts;
+  readonly #byPoint = new Map<string, Piece[]>();
+
+  /** Use {@linkcode Model.run}. */
+  constructor(parts: RunParts) {
+    this.#parts = parts;
+    for (const piece of parts.pieces) {
+      this.#byPoint.set(piece.point, [...this.#byPoint.get(piece.point) ?? [], piece]);
+    }
+  }
+
+  /** The sequences, in the order of the prompts. */
+  get sequences(): readonly Sequence[] {
+    return this.#parts.sequences;
+  }
+
+  /** Ids of the first sequence. */
+  get ids(): readonly number[] {
+    return this.#parts.sequences[0].ids;
+  }
+
+  /** Tokens of a sequence, as people read them. */
+  tokens(sequence = 0): string[] {
+    return this.#sequence(sequence).ids.map((id) => this.#parts.token(id));
+  }
+
+  /** Canonical names of what was captured. */
+  get captured(): string[] {
+    return [...this.#byPoint.keys()];
+  }
+
+  /** The captured pieces of a point, in the order of the passes. */
+  pieces(point: string, sequence?: number): readonly Piece[] {
+    const pieces = this.#byPoint.get(point) ?? [];
+    return sequence === undefined ? pieces : pieces.filter((piece) => piece.sequence === sequence);
+  }
+
+  /**
+   * A captured tensor with named axes; without a copy where it came in one piece. Attention is dense: [head, query, key], with 0
+   * (probs) or −∞ (scores) where a query does not see a key.
+   *
+   * @throws {UnknownPointError} for a name that is none
+   * @throws {NotCapturedError} for a point that was not captured
+   */
+  tensor(name: string, options: { sequence?: number } = {}): TensorView {
+    const { sequence = 0 } = options;
+    this.#sequence(sequence);
+    const [resolved] = this.#parts.resolve([name]);
+    const { point } = resolved;
+    const pieces = this.pieces(point.name, sequence);
+    if (pieces.length === 0) throw new NotCapturedError(point.name, this.captured);
+    const view = point.axes.includes("key")
+      ? denseAttention(point, pieces)
+      : point.axes[0] === "slot"
+      ? new TensorView(pieces.at(-1)!.data, pieces.at(-1)!.shape, point.axes, { name: point.name })
+      : joinRows(point, pieces);
+    const data = view.toFloat32Array();
+    const asked = asAsked(resolved, data);
+    return asked === data
+      ? view
+      : new TensorView(asked, view.shape, view.axes, { name, labels: view.labels });
+  }
+
+  /**
+   * A captured point as an Arrow table: a row per vector, index columns first. Over the captured buffers without a copy, except
+   * attention rows, which hold the visible keys only.
+   *
+   * @throws {UnknownPointError} for a name that is none
+   * @throws {NotCapturedError} for a point that was not captured
+   */
+  table(name: string): Tables.Table {
+    const [resolved] = this.#parts.resolve([name]);
+    return this.#table([resolved]);
+  }
+
+  /**
+   * Points of one kind in several layers, stacked in one table: `tables("blk.*.out")`.
+   *
+   * @throws {PieceError} for points whose shapes do not stack
+   */
+  tables(pattern: string): Tables.Table {
+    const resolved = this.#parts.resolve([pattern]);
+    const there = resolved.filter(({ point }) => this.#byPoint.has(point.name));
+    if (there.length === 0) throw new NotCapturedError(resolved[0].point.name, this.captured);
+    return this.#table(there);
+  }
+
+  /** Ids, tokens and surprisals of all sequences, as an Arrow table. */
+  tokenTable(): Tables.Table {
+    const { rowsTable, int32, utf8, float64 } = this.#parts.tables;
+    const rows = this.sequences.flatMap(({ ids, promptLength, surprisals }, sequence) =>
+      ids.map((id, position) => ({
+        sequence,
+        position,
+        id,
+        generated: position >= promptLength,
+        surprisal: surprisals[position],
+      }))
+    );
+    return rowsTable("tokens", {
+      sequence: int32(rows.map(({ sequence }) => sequence)),
+      position: int32(rows.map(({ position }) => position)),
+      token_id: int32(rows.map(({ id }) => id)),
+      token: utf8(rows.map(({ id }) => this.#parts.token(id))),
+      generated: int32(rows.map(({ generated }) => generated ? 1 : 0)),
+      surprisal: float64(rows.map(({ surprisal }) => surprisal)),
+    }, this.#meta());
+  }
+
+  /** The likeliest next tokens after the last position, as an Arrow table. */
+  topTable(k = 10, options: { sequence?: number } = {}): Tables.Table {
+    const { rowsTable, int32, utf8, float64 } = this.#parts.tables;
+    const top = this.top(k, options);
+    return rowsTable("top", {
+      rank: int32(top.map((_, i) => i)),
+      token_id: int32(top.map(({ id }) => id)),
+      token: utf8(top.map(({ token }) => token)),
+      probability: float64(top.map(({ probability }) => probability)),
+      logit: float64(top.map(({ logit }) => logit)),
+    }, this.#meta());
+  }
+
+  /** The likeliest next tokens after the last position. */
+  top(k = 10, options: { sequence?: number } = {}): Candidate[] {
+    const lastLogits = this.#lastLogits(options.sequence);
+    const normalizer = logSumExp(lastLogits);
+    return Array.from(lastLogits.keys())
+      .sort((a, b) => lastLogits[b] - lastLogits[a] || a - b)
+      .slice(0, k)
+      .map((id) => ({
+        id,
+        token: this.#parts.token(id),
+        logit: lastLogits[id],
+        probability: Math.exp(lastLogits[id] - normalizer),
+      }));
+  }
+
+  /**
+   * Logit of `a` less that of `b` after the last position; each a token's text or its id.
+   *
+   * @throws {TokenError} when a text is not exactly one token
+   */
+  logitDiff(a: string | number, b: string | number, options: { sequence?: number } = {}): number {
+    const lastLogits = this.#lastLogits(options.sequence);
+    const id = (token: string | number) =>
+      typeof token === "number" ? token : this.#parts.tokenId(token);
+    return lastLogits[id(a)] - lastLogits[id(b)];
+  }
+
+  /** Mean surprisal of the tokens after the first, in nats, over all sequences: the language model's loss. */
+  loss(): number {
+    const all = this.#parts.sequences.flatMap(({ surprisals }) =>
+      Array.from(surprisals).filter((s) => !Number.isNaN(s))
+    );
+    if (all.length === 0) {
+      throw new RangeError(
+        "Cannot give a loss: no sequence has two tokens whose logits were computed",
+      );
+    }
+    return all.reduce((sum, surprisal) => sum + surprisal, 0) / all.length;
+  }
+
+  #table(resolved: readonly ResolvedPoint[]): Tables.Table {
+    const [{ point: first, rowOrder }] = resolved;
+    const points = resolved.map(({ point }) => point);
+    const pieces = resolved.flatMap((each) =>
+      this.pieces(each.point.name).map((piece) => {
+        const data = asAsked(each, piece.data) as Piece["data"];
+        return data === piece.data ? piece : { ...piece, data };
+      })
+    );
+    if (pieces.length === 0) throw new NotCapturedError(first.name, this.captured);
+    const meta = { ...this.#meta(), rowOrder: rowOrder === "half" ? "half" as const : undefined };
+    return this.#parts.tables.pointTable(points, pieces, meta, (sequence, position) => {
+      const id = this.sequences[sequence].ids[position];
+      return id === undefined ? undefined : { id, text: this.#parts.token(id) };
+    });
+  }
+
+  #meta(): Tables.TableMeta {
+    return {
+      ...this.#parts.model,
+      prompts: this.#parts.prompts,
+      ids: this.sequences.map(({ ids }) => ids),
+      promptLengths: this.sequences.map(({ promptLength }) => promptLength),
+    };
+  }
+
+  #lastLogits(sequence = 0): Float32Array {
+    const { lastLogits } = this.#sequence(sequence);
+    if (!lastLogits) throw new NotCapturedError("logits", this.captured);
+    return lastLogits;
+  }
+
+  #sequence(sequence: number): Sequence {
+    const found = this.#parts.sequences.at(sequence);
+    if (!found) {
+      throw new RangeError(
+        `Cannot show sequence ${sequence}: the run has ${this.#parts.sequences.length}`,
+      );
+    }
+    return found;
+  }
+}
+
+/** ln Σ exp(x), in 64-bit floats. */
+export function logSumExp(x: Float32Array): number {
+  let largest = -Infinity;
+  for (const value of x) largest = Math.max(largest, value);
+  let sum = 0;
+  for (const value of x) sum += Math.exp(value - largest);
+  return largest + Math.log(sum);
+}
+
+/** What the rows along an axis stand for, where they do not count from position 0 on. */
+function rowLabels(axis: string, pieces: readonly Piece[]): { labels?: Record<string, number[]> } {
+  const rowAxis = axis === "query" ? 1 : 0;
+  const labels = pieces.flatMap(({ start, shape, positions }) =>
+    positions ?? Array.from({ length: shape[rowAxis] }, (_, i) => start + i)
+  );
+  return labels.every((label, i) => label === i) ? {} : { labels: { [axis]: labels } };
+}
+
+/** Pieces one below the other, along the first axis. */
+function joinRows({ name, axes }: Point, pieces: readonly Piece[]): TensorView {
+  const options = { name, ...rowLabels(axes[0], pieces) };
+  if (pieces.length === 1) return new TensorView(pieces[0].data, pieces[0].shape, axes, options);
+  const rows = pieces.reduce((sum, { shape }) => sum + shape[0], 0);
+  const shape = [rows, ...pieces[0].shape.slice(1)];
+  const data = new Float32Array(shape.reduce((product, dim) => product * dim, 1));
+  let at = 0;
+  for (const piece of pieces) {
+    data.set(piece.data, at);
+    at += piece.data.length;
+  }
+  return new TensorView(data, shape, axes, options);
+}
+
+/** Attention of all passes in one [head, query, key], as wide as the last one. */
+function denseAttention({ name, kind, axes }: Point, pieces: readonly Piece[]): TensorView {
+  const hidden = kind === "attn_scores" ? -Infinity : 0;
+  const queries = pieces.reduce((sum, { shape }) => sum + shape[1], 0);
+  const keys = Math.max(...pieces.map(({ shape }) => shape[2]));
+  const [heads] = pieces[0].shape;
+  const data = new Float32Array(heads * queries * keys).fill(hidden);
+  let first = 0;
+  for (const { shape: [, rows, width], data: piece } of pieces) {
+    for (let head = 0; head < heads; head++) {
+      for (let row = 0; row < rows; row++) {
+        const from = (head * rows + row) * width;
+        const to = (head * queries + first + row) * keys;
+        for (let key = 0; key < width; key++) {
+          const value = piece[from + key];
+          data[to + key] = value === HIDDEN ? hidden : value;
+        }
+      }
+    }
+    first += rows;
+  }
+  return new TensorView(data, [heads, queries, keys], axes, {
+    name,
+    ...rowLabels("query", pieces),
+  });
+}
