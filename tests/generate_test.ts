@@ -1,0 +1,159 @@
+/** generate.ts as people run it: a process of its own. */
+import assert from "node:assert/strict";
+import { randomLlama } from "./support/random_llama.ts";
+
+const GENERATE = new URL("../generate.ts", import.meta.url).pathname;
+
+interface Result {
+  code: number;
+  stdout: string;
+  stderr: string;
+}
+
+async function generate(args: string[], permissions: string[] = []): Promise<Result> {
+  const output = await new Deno.Command(Deno.execPath(), {
+    args: ["run", "--quiet", "--no-prompt", ...permissions, GENERATE, ...args],
+    stdin: "null",
+  }).output();
+  const decoder = new TextDecoder();
+  return {
+    code: output.code,
+    stdout: decoder.decode(output.stdout),
+    stderr: decoder.decode(output.stderr),
+  };
+}
+
+/** One line on stderr, no stack trace. */
+function assertOneLine(
+  { code, stdout, stderr }: Result,
+  expectedCode: number,
+  pattern: RegExp,
+): void {
+  assert.equal(code, expectedCode, stderr);
+  assert.match(stderr, pattern);
+  assert.equal(stderr.trimEnd().split("\n").length, 1, stderr);
+  assert.equal(stdout, "");
+}
+
+Deno.test("generate.ts with the embedded model needs no permission and no option", async () => {
+  const { code, stdout, stderr } = await generate(["Once upon a time"]);
+  assert.equal(stderr, "");
+  assert.equal(code, 0);
+  assert.match(stdout, /^Once upon a time.{20,}/s);
+  assert.ok(stdout.endsWith("\n"));
+});
+
+Deno.test("--json prints one line; greedy and seeded sampling repeat themselves", async () => {
+  const greedy = await generate(["--json", "--max-tokens", "12", "Once upon a time"]);
+  const report = JSON.parse(greedy.stdout);
+  assert.equal(greedy.stdout.trimEnd().split("\n").length, 1);
+  assert.deepEqual(Object.keys(report), ["model", "prompt_ids", "ids", "text", "timings"]);
+  assert.deepEqual(Object.keys(report.timings), [
+    "load_ms",
+    "prefill_tokens_per_s",
+    "decode_tokens_per_s",
+  ]);
+  assert.equal(report.model, "tiny");
+  assert.equal(report.prompt_ids[0], 1);
+  assert.equal(report.ids.length, 12);
+
+  const seeded = (seed: string) =>
+    generate([
+      "--json",
+      "--max-tokens=12",
+      "--temperature=1",
+      "--top-p=0.95",
+      "--seed",
+      seed,
+      "Once upon a time",
+    ]);
+  const [first, again, other] = [await seeded("7"), await seeded("7"), await seeded("8")]
+    .map(({ stdout }) => JSON.parse(stdout).ids);
+  assert.deepEqual(first, again);
+  assert.notDeepEqual(first, other);
+});
+
+Deno.test("the CPU backend generates what the GPU does, also from ids", async () => {
+  const ids = ["--prompt-ids", "1,433,500", "--json", "--max-tokens", "8", "--ignore-eos"];
+  const gpu = JSON.parse((await generate(ids)).stdout);
+  const cpu = JSON.parse((await generate(["--backend", "cpu", ...ids])).stdout);
+  assert.deepEqual(cpu.ids, gpu.ids);
+  assert.deepEqual(gpu.prompt_ids, [1, 433, 500]);
+});
+
+Deno.test("--stats goes to stderr, the text to stdout", async () => {
+  const { stdout, stderr } = await generate(["--stats", "--max-tokens", "4", "Once"]);
+  for (const word of ["load", "first token", "prefill", "decode", "device"]) {
+    assert.ok(stderr.includes(word), word);
+  }
+  assert.ok(!stdout.includes("prefill"));
+});
+
+Deno.test("Ctrl-C ends generation cleanly and keeps what was printed", async () => {
+  const process = new Deno.Command(Deno.execPath(), {
+    args: [
+      "run",
+      "--quiet",
+      GENERATE,
+      "--max-tokens",
+      "900",
+      "--ignore-eos",
+      "--stats",
+      "Once upon a time",
+    ],
+    stdout: "piped",
+    stderr: "piped",
+  }).spawn();
+  const reader = process.stdout.getReader();
+  let text = "";
+  const decoder = new TextDecoder();
+  while (text.length < 40) text += decoder.decode((await reader.read()).value, { stream: true });
+  process.kill("SIGINT");
+  while (true) {
+    const { value, done } = await reader.read();
+    if (done) break;
+    text += decoder.decode(value, { stream: true });
+  }
+  const stderr = new TextDecoder().decode(await new Response(process.stderr).bytes());
+  assert.equal((await process.status).code, 0, stderr);
+  assert.match(text, /^Once upon a time/);
+  assert.ok(text.endsWith("\n"));
+  assert.match(stderr, /ended by\s+aborted/);
+});
+
+Deno.test("wrong usage is one line and exit code 2", async () => {
+  assertOneLine(await generate([]), 2, /PROMPT/);
+  assertOneLine(
+    await generate(["--temperature", "NaN", "Hi"]),
+    2,
+    /--temperature must be a number/,
+  );
+  assertOneLine(await generate(["--temprature", "1", "Hi"]), 2, /--temperature/);
+  assertOneLine(await generate(["--top-p", "1.5", "Hi"]), 2, /--top-p/);
+  assertOneLine(await generate(["--prompt-ids", "1,x", "--json"]), 2, /--prompt-ids/);
+  assertOneLine(await generate(["--max-tokens", "0", "Hi"]), 2, /--max-tokens/);
+});
+
+Deno.test("bad input is one line and exit code 1", async () => {
+  const folder = await Deno.makeTempDir();
+  const allow = ["--allow-read", "--allow-env"];
+  try {
+    assertOneLine(await generate(["--prompt-ids", "1,5000"]), 1, /5000.*ids go from 0 to 1023/);
+    const long = Array.from({ length: 1024 }, () => 5).join(",");
+    assertOneLine(await generate(["--prompt-ids", long]), 1, /1024 tokens.*context/);
+    assertOneLine(
+      await generate(["--model", `${folder}/none.gguf`, "Hi"], allow),
+      1,
+      /none\.gguf.*no such file/,
+    );
+
+    await Deno.writeTextFile(`${folder}/text.gguf`, "this is no model");
+    assertOneLine(await generate(["--model", `${folder}/text.gguf`, "Hi"], allow), 1, /text\.gguf/);
+
+    const model = randomLlama({ layers: 1, seed: 1 });
+    await Deno.writeFile(`${folder}/cut.gguf`, model.subarray(0, model.length - 100));
+    assertOneLine(await generate(["--model", `${folder}/cut.gguf`, "Hi"], allow), 1, /cut\.gguf/);
+  } finally {
+    await Deno.remove(folder, { recursive: true });
+  }
+});

@@ -1,0 +1,57 @@
+import type { Engine } from "../../engine/backend.ts";
+import { readConfig } from "../../engine/config.ts";
+import { cpuEngine } from "../../engine/cpu.ts";
+import { dequantize } from "../../engine/gguf/dequantize.ts";
+import { type GgufFile, openGguf } from "../../engine/gguf/reader.ts";
+import { bytesSource } from "../../engine/gguf/source.ts";
+import { webgpuEngine } from "../../engine/webgpu/engine.ts";
+import { openDevice } from "../../inspect/loading.ts";
+import { Model } from "../../inspect/model.ts";
+import { randomLlama, type RandomLlamaOptions } from "./random_llama.ts";
+
+/** A model with random weights on a backend, and its file for computations beside it. */
+export interface RandomModel extends Disposable {
+  readonly model: Model;
+  readonly file: GgufFile;
+  /** A whole weight, dequantized. */
+  weight(name: string): Promise<Float32Array>;
+}
+
+export async function randomModel(
+  options: RandomLlamaOptions,
+  backend: "cpu" | "webgpu" = "cpu",
+): Promise<RandomModel> {
+  return await modelOf(randomLlama(options), backend);
+}
+
+/** A model out of a GGUF file's bytes. */
+export async function modelOf(
+  bytes: Uint8Array,
+  backend: "cpu" | "webgpu" = "cpu",
+): Promise<RandomModel> {
+  const file = await openGguf(bytesSource("bytes", bytes));
+  const config = readConfig(file);
+  const device = backend === "webgpu" ? await openDevice() : undefined;
+  const engine: Engine = device
+    ? await webgpuEngine(file, config, device)
+    : await cpuEngine(file, config);
+  const model = new Model({
+    file,
+    engine,
+    device,
+    sha256: () => Promise.resolve(undefined),
+    release: () => engine.dispose(),
+  });
+  return {
+    model,
+    file,
+    async weight(name) {
+      const tensor = file.tensors.get(name)!;
+      return dequantize(tensor.type, await file.readTensor(tensor));
+    },
+    [Symbol.dispose]() {
+      model.dispose();
+      file.close();
+    },
+  };
+}
