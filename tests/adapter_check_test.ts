@@ -84,7 +84,7 @@ Deno.test("a wrong kernel is refused by name, with what to do, also where its ri
   await withFolder(async (folder) => {
     const cacheFile = join(folder, "kernels.txt");
     const right = KERNELS.get("rms")!;
-    const wrong = { ...right, wgsl: right.wgsl.replace("sqrt(", "1.01 * sqrt(") };
+    const wrong = { ...right, wgsl: right.wgsl.replace("= sqrt(", "= 1.01 * sqrt(") };
     using first = await openCounted();
     await ensureAdapterChecked(first.device, [pair("rms")], { cacheFile });
     using counted = await openCounted();

@@ -82,7 +82,10 @@ Deno.test("a device that computes wrongly is said to, and what is wrong is named
   assert.match(text, /^ {2}add .* ok$/m);
   assert.match(text, /^ {2}softmax .* FAILED$/m);
   assert.match(text, /2 of 27 kernels, 9 cases in [\d.]+ s, 1 failed/);
-  assert.match(text, /^ {2}softmax {2}is off by [\d.e-]+ at y\[\d+\], allowed is [\d.e-]+ \(.*\)$/m);
+  assert.match(
+    text,
+    /^ {2}softmax {2}is off by [\d.e-]+ at y\[\d+\], allowed is [\d.e-]+ \(.*\)$/m,
+  );
   assert.match(text, /computes wrongly: update its driver, or use the CPU backend/);
   assert.match(text, /1 pairs? of kernel and weight form (was|were) not reached/);
   assert.match(text.split("Paste this")[1], /^FAILED softmax: is off by/m);

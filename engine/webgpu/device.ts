@@ -186,6 +186,11 @@ export class Device implements Memory<GPUBuffer> {
     return pipeline;
   }
 
+  /** Builds pipelines anew when they are next asked for: after a refusal, so that the next one says why too. */
+  forgetPipelines(): void {
+    this.#pipelines.clear();
+  }
+
   /** Destroys the device and all that is on it. */
   dispose(): void {
     this.gpu.destroy();

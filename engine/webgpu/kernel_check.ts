@@ -92,7 +92,10 @@ export async function runKernels(
     await staging.mapAsync(GPUMapMode.READ).catch(() => {});
     const errors = [await gpu.popErrorScope(), await gpu.popErrorScope()];
     const error = errors.find((each) => each !== null);
-    if (error) throw new DeviceError(`the GPU device refused a kernel: ${oneLine(error.message)}`);
+    if (error) {
+      device.forgetPipelines();
+      throw new DeviceError(`the GPU device refused a kernel: ${oneLine(error.message)}`);
+    }
     device.check();
     copied = staging.getMappedRange().slice(0);
   } finally {
