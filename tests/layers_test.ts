@@ -10,7 +10,8 @@ const MAY_IMPORT: Readonly<Record<string, readonly string[]>> = {
   models: [],
   inspect: ["kernels", "engine", "text", "models"],
   checkpoints: ["kernels", "engine", "text", "models", "inspect"],
-  notebooks: ["kernels", "engine", "text", "models", "inspect", "checkpoints"],
+  // Notebooks are written as users write them, so they begin with the front door.
+  notebooks: ["kernels", "engine", "text", "models", "inspect", "checkpoints", "mod.ts"],
 };
 
 const ROOT = new URL("../", import.meta.url);
