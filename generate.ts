@@ -4,7 +4,7 @@
  *
  * @module
  */
-import { flag, number, numbers, text, UsageError } from "./inspect/commands/args.ts";
+import { choice, flag, number, numbers, text, UsageError } from "./inspect/commands/args.ts";
 import { createProgress } from "./inspect/commands/progress.ts";
 import { defineCommand, runCommand } from "./inspect/commands/run_command.ts";
 import { Generation } from "./inspect/generation.ts";
@@ -46,7 +46,7 @@ const command = defineCommand({
     "max-tokens": number("most tokens to generate", { integer: true, min: 1, default: 256 }),
     "prompt-ids": numbers("token ids instead of a text", "1,2,3", { integer: true, min: 0 }),
     "ignore-eos": flag("go on after the end of the text"),
-    backend: text("where to run: auto, webgpu or cpu", "NAME", "auto"),
+    backend: choice("where to run", ["auto", "webgpu", "cpu"], "auto"),
     chat: flag("put the prompt into the model's chat template"),
     json: flag("print one line of JSON, and nothing on the way"),
     stats: flag("print figures to stderr at the end"),
@@ -59,11 +59,6 @@ const command = defineCommand({
     }
     if (ids && options.chat) throw new UsageError("--chat needs a PROMPT, not --prompt-ids");
     const { backend } = options;
-    if (backend !== "auto" && backend !== "webgpu" && backend !== "cpu") {
-      throw new UsageError(
-        `--backend must be one of auto, webgpu, cpu; it is ${JSON.stringify(backend)}`,
-      );
-    }
 
     const started = performance.now();
     const progress = createProgress(`loading ${options.model}`, { quiet: options.json });

@@ -30,10 +30,10 @@
  */
 export { DisposedError, loadModel, Model, TokenError } from "./inspect/model.ts";
 export type { LoadModelOptions } from "./inspect/loading.ts";
-export type { CaptureOptions, PieceSink, RunOptions } from "./inspect/runner.ts";
+export type { CaptureOptions, RunOptions } from "./inspect/runner.ts";
 export { CaptureLimitError } from "./inspect/runner.ts";
 export { type Candidate, NotCapturedError, Run, type Sequence } from "./inspect/run.ts";
-export type { Piece } from "./inspect/capture.ts";
+export type { Piece, PieceSink, SinkSource } from "./inspect/capture.ts";
 export {
   type FinishReason,
   type GeneratedToken,
@@ -66,6 +66,7 @@ export { type Axis, type Point, UnknownPointError } from "./inspect/points.ts";
 export { TensorError, TensorView, type TopK } from "./inspect/tensor.ts";
 export { Table, tableColumns, tableVectors } from "./inspect/tables.ts";
 export { readArrow, type TableFormat, writeTable } from "./inspect/tables/files.ts";
+export { ArrowSink, type PointFile, type SinkOptions } from "./inspect/tables/sink.ts";
 export * from "./inspect/analyses/mod.ts";
 export type { SamplerOptions } from "./engine/sampler.ts";
 export type { Config } from "./engine/config.ts";

@@ -1,4 +1,7 @@
-/** What a run keeps of its passes: pieces, one per point, sequence and pass. */
+/** What a run keeps of its passes: pieces, one per point, sequence and pass; and where they go. */
+import type { Point } from "./points.ts";
+import type { TableMeta } from "./tables/meta.ts";
+import type { TokenOf } from "./tables/point_rows.ts";
 
 /** One captured tensor of one pass, row-major, as the pass made it. */
 export interface Piece {
@@ -15,4 +18,41 @@ export interface Piece {
   readonly data: Float32Array<ArrayBuffer>;
   /** Absolute positions of the rows where only some were kept; else `start`, `start + 1`, … */
   readonly positions?: readonly number[];
+}
+
+/** What a sink may know of the run whose pieces it gets. */
+export interface SinkSource {
+  /** Asked for when a table begins and again when it is finished, when generated ids are known. */
+  readonly meta: () => TableMeta;
+  readonly token: TokenOf;
+}
+
+/** Where captured pieces go as they arrive, instead of into memory. The run calls all of this; a sink serves one run. */
+export interface PieceSink {
+  /** Before the first piece. */
+  begin?(source: SinkSource): void;
+  write(point: Point, piece: Piece): Promise<void>;
+  /** After the last piece of a run that ended well, or of a generation that was left. */
+  finish?(): Promise<unknown>;
+  /** After a run that failed. */
+  close?(): Promise<void>;
+}
+
+/** Tells a sink of a run's beginning and end. */
+export async function throughSink<T>(
+  sink: PieceSink | undefined,
+  source: () => SinkSource,
+  run: () => Promise<T>,
+): Promise<T> {
+  if (!sink) return await run();
+  sink.begin?.(source());
+  let result: T;
+  try {
+    result = await run();
+  } catch (error) {
+    await sink.close?.();
+    throw error;
+  }
+  await sink.finish?.();
+  return result;
 }

@@ -6,7 +6,7 @@ import type { Tokenizer } from "../text/mod.ts";
 import { greedyIds, sampledIds } from "./decoding.ts";
 import { resolveEdits } from "./interventions.ts";
 import type { ResolvedPoint } from "./points.ts";
-import type { Run, RunMaker } from "./run.ts";
+import { type Run, type RunMaker, sinkSource } from "./run.ts";
 import {
   absolutePositions,
   captureBytes,
@@ -78,6 +78,8 @@ export interface GenerationModel {
   readonly engine: Engine;
   /** A model without one generates ids only. */
   readonly tokenizer?: Tokenizer;
+  /** The prompt's text, where it was given as a text. */
+  readonly prompt?: string;
   /** What captures and edits need; plain text generation goes without. */
   readonly capturing?: {
     readonly resolve: (patterns: readonly string[]) => readonly ResolvedPoint[];
@@ -143,15 +145,23 @@ export class Generation implements AsyncIterable<GeneratedToken> {
         "Cannot show a run: nothing is captured; iterate a generation with a capture",
       );
     }
-    const ids = [...this.promptIds, ...this.ids];
-    const surprisals = new Float64Array(ids.length).fill(NaN);
+    return this.#runOf(this.#makeRun, [...this.promptIds, ...this.ids]);
+  }
+
+  /** A run over ids, with what was captured so far. */
+  #runOf(makeRun: RunMaker, ids: readonly number[]): Run {
     const sequence = {
       ids,
       promptLength: this.promptIds.length,
       lastLogits: this.#lastLogits,
-      surprisals,
+      surprisals: new Float64Array(ids.length).fill(NaN),
     };
-    return this.#makeRun({ sequences: [sequence], pieces: this.#collector.pieces });
+    return makeRun({ sequences: [sequence], pieces: this.#collector.pieces }, this.#prompts);
+  }
+
+  get #prompts(): string[] | undefined {
+    const { prompt } = this.#model;
+    return prompt === undefined ? undefined : [prompt];
   }
 
   async *[Symbol.asyncIterator](): AsyncGenerator<GeneratedToken, void, undefined> {
@@ -189,12 +199,17 @@ export class Generation implements AsyncIterable<GeneratedToken> {
         this.#lastLogits = logits;
         return sampler.next(logits, history);
       });
+    const sink = this.#makeRun && this.#options.sink;
+    const sequence = [...this.promptIds];
+    let failed = false;
     this.#started = performance.now();
     try {
+      sink?.begin?.(sinkSource(this.#runOf(this.#makeRun!, sequence)));
       for await (const id of ids) {
         this.#last = performance.now();
         if (this.ids.length === 0) this.#first = this.#last;
         this.ids.push(id);
+        sequence.push(id);
         const ended = !ignoreEos && tokenizer?.endOfGeneration.has(id);
         if (ended) this.finishReason = "end-of-text";
         else if (this.ids.length === this.#maxTokens) {
@@ -207,9 +222,13 @@ export class Generation implements AsyncIterable<GeneratedToken> {
         yield { id, text };
         if (this.finishReason) return;
       }
+    } catch (error) {
+      failed = true;
+      throw error;
     } finally {
       this.finishReason ??= "aborted";
       session.dispose();
+      await (failed ? sink?.close?.() : sink?.finish?.());
     }
   }
 

@@ -7,10 +7,11 @@ import type { DeviceInfo } from "../engine/webgpu/device.ts";
 import { nearest } from "../models/nearest.ts";
 import { createTokenizer, type Tokenizer } from "../text/mod.ts";
 import deno from "../deno.json" with { type: "json" };
+import { throughSink } from "./capture.ts";
 import { checkPrompt, type GenerateOptions, Generation, PromptError } from "./generation.ts";
 import { load, type Loaded, type LoadModelOptions } from "./loading.ts";
 import { listPoints, type Point, type ResolvedPoint, resolvePoints } from "./points.ts";
-import { Run, type RunMaker } from "./run.ts";
+import { Run, type RunMaker, sinkSource } from "./run.ts";
 import { captureBytes, type RunOptions, runPrompts } from "./runner.ts";
 import type { Table } from "./tables.ts";
 import { type StepInfo, Stepper, type StepperOptions } from "./stepper.ts";
@@ -232,7 +233,16 @@ export class Model {
     const resolve = (patterns: readonly string[]) => this.#resolve(patterns);
     const makeRun = await this.#runMaker();
     const texts = prompts.every((each) => typeof each === "string") ? prompts : undefined;
-    return makeRun(await runPrompts(this.#loaded.engine, ids, options, resolve), texts);
+    const source = () => {
+      const sequences = ids.map((ids) => ({
+        ids,
+        promptLength: ids.length,
+        surprisals: new Float64Array(ids.length),
+      }));
+      return sinkSource(makeRun({ sequences, pieces: [] }, texts));
+    };
+    const run = () => runPrompts(this.#loaded.engine, ids, options, resolve);
+    return makeRun(await throughSink(options.sink, source, run), texts);
   }
 
   /**
@@ -248,6 +258,7 @@ export class Model {
       {
         engine: this.#loaded.engine,
         tokenizer: this.#hasTokens ? this.tokenizer : undefined,
+        prompt: typeof prompt === "string" ? prompt : undefined,
         capturing: {
           resolve: (patterns) => this.#resolve(patterns),
           runMaker: () => this.#runMaker(),

@@ -6,6 +6,7 @@ import { glob, lastComponent } from "./points/glob.ts";
 import { type Axis, POINT_KINDS, type PointKind } from "./points/kinds.ts";
 import { toHalf } from "./points/row_order.ts";
 
+export { splitPatterns } from "./points/glob.ts";
 export type { Axis } from "./points/kinds.ts";
 export { toAdjacent, toHalf } from "./points/row_order.ts";
 

@@ -1,6 +1,6 @@
 /** A finished run: what was captured, as views and tables, and what the model would say next. */
 import { MASKED } from "../kernels/attention.ts";
-import type { Piece } from "./capture.ts";
+import type { Piece, SinkSource } from "./capture.ts";
 import { asAsked, type Point, type ResolvedPoint } from "./points.ts";
 import type * as Tables from "./tables.ts";
 import { TensorView } from "./tensor.ts";
@@ -48,6 +48,14 @@ export type RunMaker = (
   parts: Pick<RunParts, "sequences" | "pieces">,
   prompts?: readonly string[],
 ) => Run;
+
+/** What a sink may know of a run that is going on. Its sequences may still grow. */
+export function sinkSource(run: Run): SinkSource {
+  return {
+    meta: () => run.meta,
+    token: (sequence, position) => run.tokenAt(sequence, position),
+  };
+}
 
 /** What was asked of a run and is not there. The message says what to do. */
 export class NotCapturedError extends Error {
@@ -173,7 +181,7 @@ export class Run {
       token: utf8(rows.map(({ id }) => this.#parts.token(id))),
       generated: int32(rows.map(({ generated }) => generated ? 1 : 0)),
       surprisal: float64(rows.map(({ surprisal }) => surprisal)),
-    }, this.#meta());
+    }, this.meta);
   }
 
   /** The likeliest next tokens after the last position, as an Arrow table. */
@@ -186,7 +194,7 @@ export class Run {
       token: utf8(top.map(({ token }) => token)),
       probability: float64(top.map(({ probability }) => probability)),
       logit: float64(top.map(({ logit }) => logit)),
-    }, this.#meta());
+    }, this.meta);
   }
 
   /** The likeliest next tokens after the last position. */
@@ -239,14 +247,19 @@ export class Run {
       })
     );
     if (pieces.length === 0) throw new NotCapturedError(first.name, this.captured);
-    const meta = { ...this.#meta(), rowOrder: rowOrder === "half" ? "half" as const : undefined };
-    return this.#parts.tables.pointTable(points, pieces, meta, (sequence, position) => {
-      const id = this.sequences[sequence].ids[position];
-      return id === undefined ? undefined : { id, text: this.#parts.token(id) };
-    });
+    const meta = { ...this.meta, rowOrder: rowOrder === "half" ? "half" as const : undefined };
+    const token: Tables.TokenOf = (sequence, position) => this.tokenAt(sequence, position);
+    return this.#parts.tables.pointTable(points, pieces, meta, token);
   }
 
-  #meta(): Tables.TableMeta {
+  /** The token at a position; undefined where there is none yet. */
+  tokenAt(sequence: number, position: number): { id: number; text: string } | undefined {
+    const id = this.sequences[sequence].ids[position];
+    return id === undefined ? undefined : { id, text: this.#parts.token(id) };
+  }
+
+  /** What its tables say about it in their metadata. */
+  get meta(): Tables.TableMeta {
     return {
       ...this.#parts.model,
       prompts: this.#parts.prompts,

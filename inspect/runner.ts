@@ -2,15 +2,10 @@
 import type { Engine, HostTensor } from "../engine/backend.ts";
 import { extract } from "../engine/compile.ts";
 import type { Lengths, Value } from "../engine/plan.ts";
-import type { Piece } from "./capture.ts";
+import type { Piece, PieceSink } from "./capture.ts";
 import { type EditList, resolveEdits } from "./interventions.ts";
 import type { Point, ResolvedPoint } from "./points.ts";
 import { logSumExp, type Sequence } from "./run.ts";
-
-/** Where captured pieces go as they arrive, instead of into memory. */
-export interface PieceSink {
-  write(point: Point, piece: Piece): Promise<void>;
-}
 
 /** What is captured and how. */
 export interface CaptureOptions {
@@ -177,27 +172,35 @@ export async function runPrompts(
     const session = engine.session({ capacity: ids.length });
     const surprisals = new Float64Array(ids.length).fill(NaN);
     let lastLogits = new Float32Array(0);
+    const take = async (start: number, pass: Promise<Map<string, HostTensor>>) => {
+      const tensors = await pass;
+      const logits = tensors.get("logits")!;
+      lastLogits = takeSurprisals(logits, ids, start, surprisals);
+      if (positions) tensors.set("logits", somePositions(logits, start, positions));
+      await collector.add(tensors, { sequence, step: 0, start, rows: 0 });
+      done += logits.shape[0];
+      onProgress?.(done, total);
+    };
     try {
+      // What a pass made is taken while the next one runs.
+      let taking = Promise.resolve();
       for (let start = 0; start < ids.length; start += session.maxTokens) {
         signal?.throwIfAborted();
         const chunk = ids.slice(start, start + session.maxTokens);
-        // Logits come back for every row, since the loss needs them.
-        const tensors = await session.pass({
+        const pass = session.pass({
           ids: chunk,
-          rows: chunk.length,
+          rows: chunk.length, // Logits come back for every row, since the loss needs them.
           wanted,
           edits,
           positions,
           whole: ["logits"],
         });
-        lastLogits = takeSurprisals(tensors.get("logits")!, ids, start, surprisals);
-        if (positions) {
-          tensors.set("logits", somePositions(tensors.get("logits")!, start, positions));
-        }
-        await collector.add(tensors, { sequence, step: 0, start, rows: 0 });
-        done += chunk.length;
-        onProgress?.(done, total);
+        pass.catch(() => {}); // it is awaited in its turn
+        await taking;
+        taking = take(start, pass);
+        taking.catch(() => {});
       }
+      await taking;
     } finally {
       session.dispose();
     }

@@ -16,12 +16,19 @@ import {
 } from "../inspect/tables.ts";
 import { convertStream, readArrow, writeTable } from "../inspect/tables/files.ts";
 import { OutputError } from "../inspect/tables/output.ts";
+import type { SinkSource } from "../inspect/capture.ts";
 import { ArrowSink, type SinkOptions } from "../inspect/tables/sink.ts";
 import { ArrowFileError, streamLayout } from "../inspect/tables/stream_layout.ts";
 import { META, piece, POINTS, TOKEN } from "./support/table_samples.ts";
 
 const { out, q, probs } = POINTS;
 const SOURCE = { meta: () => META, token: TOKEN };
+
+/** A sink that has been told of its run. */
+function begun(sink: ArrowSink, source: SinkSource = SOURCE): ArrowSink {
+  sink.begin(source);
+  return sink;
+}
 
 /** A folder for one test. */
 class Folder implements Disposable {
@@ -132,7 +139,7 @@ Deno.test("csv: vectors in brackets, quotes doubled, floats with no more digits 
 
 Deno.test("streams: cut off anywhere, the whole batches are there", async () => {
   using folder = new Folder();
-  const sink = new ArrowSink(folder.path, SOURCE);
+  const sink = begun(new ArrowSink(folder.path));
   const point = { ...out, shape: ["T" as const, 3] };
   const sizes: number[] = [];
   const path = folder.at("blk.3.out.arrow.stream");
@@ -196,7 +203,7 @@ Deno.test("arrow files: others and damaged ones are errors that name the file", 
 async function sinkRun(folder: Folder, options: SinkOptions = {}) {
   let ids = [7, 8, 9];
   const source = { meta: () => ({ ...META, ids: [ids] }), token: TOKEN };
-  const sink = new ArrowSink(folder.path, source, options);
+  const sink = begun(new ArrowSink(folder.path, options), source);
   await sink.write(out, piece(out, [3, 6]));
   await sink.write(probs, piece(probs, [2, 3, 3]));
   for (let step = 1; step < 4; step++) {
@@ -261,7 +268,7 @@ Deno.test("sink: csv at the end", async () => {
 
 Deno.test("sink: pieces from several places at once arrive one after the other", async () => {
   using folder = new Folder();
-  const sink = new ArrowSink(folder.path, SOURCE);
+  const sink = begun(new ArrowSink(folder.path));
   await Promise.all(
     Array.from(
       { length: 50 },
@@ -281,7 +288,7 @@ Deno.test("sink: more points than files may be open", async () => {
     { length: 300 },
     (_, layer) => ({ ...out, name: `blk.${layer}.out`, layer }),
   );
-  const sink = new ArrowSink(folder.path, SOURCE);
+  const sink = begun(new ArrowSink(folder.path));
   for (let step = 0; step < 2; step++) {
     for (const point of points) {
       await sink.write(point, piece(point, [1, 6], { step, start: step, first: point.layer }));
@@ -295,7 +302,7 @@ Deno.test("sink: more points than files may be open", async () => {
 
 Deno.test("sink: a wrong piece is refused and harms nothing", async () => {
   using folder = new Folder();
-  const sink = new ArrowSink(folder.path, SOURCE);
+  const sink = begun(new ArrowSink(folder.path));
   await sink.write(out, piece(out, [2, 6]));
   await assert.rejects(
     sink.write(out, { ...piece(out, [2, 6]), data: new Float32Array(3) }),
@@ -307,7 +314,7 @@ Deno.test("sink: a wrong piece is refused and harms nothing", async () => {
 
 Deno.test("sink: a thousand batches take no memory", async () => {
   using folder = new Folder();
-  const sink = new ArrowSink(folder.path, SOURCE);
+  const sink = begun(new ArrowSink(folder.path));
   const point = { ...out, shape: ["T" as const, 4096] };
   const resident: number[] = [];
   for (let step = 0; step < 1000; step++) {
@@ -405,6 +412,6 @@ Deno.test("arrow files: a folder that is not there is an error with the path", a
     (error: unknown) => error instanceof OutputError && error.path === folder.at("no/t.arrow"),
   );
   Deno.writeTextFileSync(folder.at("file"), "");
-  const sink = new ArrowSink(folder.at("file"), SOURCE);
+  const sink = begun(new ArrowSink(folder.at("file")));
   await assert.rejects(sink.write(out, piece(out, [1, 6])), OutputError);
 });

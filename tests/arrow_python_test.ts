@@ -156,7 +156,8 @@ inPython("python: plain tables and weights", async (folder, see) => {
 inPython(
   "python: streams, whole and cut off, and what a sink makes of them",
   async (folder, see) => {
-    const sink = new ArrowSink(folder, { meta: () => META, token: TOKEN });
+    const sink = new ArrowSink(folder);
+    sink.begin({ meta: () => META, token: TOKEN });
     for (let step = 0; step < 3; step++) {
       await sink.write(out, piece(out, [2, 6], { step, start: 2 * step, first: 12 * step }));
       await sink.write(probs, piece(probs, [2, 1, step + 1], { step, start: step }));

@@ -95,16 +95,16 @@ export function number(help: string, range: NumberRange = {}): Option<number | u
 }
 
 /** An option with one of a few words. */
-export function choice<Word extends string>(
+export function choice<const Word extends string>(
   help: string,
   words: readonly Word[],
 ): Option<Word | undefined>;
-export function choice<Word extends string>(
+export function choice<const Word extends string>(
   help: string,
   words: readonly Word[],
   standard: Word,
 ): Option<Word>;
-export function choice<Word extends string>(
+export function choice<const Word extends string>(
   help: string,
   words: readonly Word[],
   standard?: Word,

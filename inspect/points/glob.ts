@@ -19,6 +19,11 @@ export function glob(pattern: string): Matcher {
   };
 }
 
+/** Patterns that are separated by commas; commas in braces belong to their pattern. */
+export function splitPatterns(list: string): string[] {
+  return list.split(/,(?![^{}]*\})/).map((pattern) => pattern.trim());
+}
+
 /** A pattern's last component: `attn_probs` of `blk.*.attn_probs`. */
 export function lastComponent(pattern: string): string {
   return pattern.slice(pattern.lastIndexOf(".") + 1);

@@ -1,21 +1,12 @@
 /** Captured tensors into Arrow files while the run goes on. */
 import { join } from "node:path";
 import { BatchEncoder, type RecordBatch, type Schema } from "../arrow.ts";
-import type { Piece } from "../capture.ts";
+import type { Piece, PieceSink, SinkSource } from "../capture.ts";
 import type { Point } from "../points.ts";
-import type { PieceSink } from "../runner.ts";
 import { pieceBatch, pointSchema } from "../tables.ts";
 import { convertStream, type TableFormat, type WrittenFile } from "./files.ts";
-import { pointMetadata, type TableMeta } from "./meta.ts";
+import { pointMetadata } from "./meta.ts";
 import { OutputError, writeChunks } from "./output.ts";
-import type { TokenOf } from "./point_rows.ts";
-
-/** What tables need to know of the run that is going on. */
-export interface TableSource {
-  /** Asked for when a stream begins and again when it is finished, when generated ids are known. */
-  readonly meta: () => TableMeta;
-  readonly token: TokenOf;
-}
 
 /** How a sink writes. */
 export interface SinkOptions {
@@ -36,18 +27,19 @@ const OPEN_FILES = 128;
 /**
  * Writes a file per point into a folder. While the run goes on it is an Arrow IPC stream, `<point>.arrow.stream`, flushed at each
  * piece: whatever happens, what was written is readable up to the last whole batch (`readArrow(path, { partial: true })`,
- * `pyarrow.ipc.open_stream`). {@linkcode ArrowSink.finish} turns the streams into `<point>.arrow` (or `.parquet`, `.csv`). Memory
- * holds one piece at a time.
+ * `pyarrow.ipc.open_stream`). When the run ends well the streams become `<point>.arrow` (or `.parquet`, `.csv`); when it fails they
+ * stay. Memory holds one piece at a time. A sink serves one run.
  *
  * ```ts ignore
- * await using sink = new ArrowSink("out", source);
+ * const sink = new ArrowSink("out");
  * await model.run(prompt, { capture: ["blk.*.out"], sink });
- * await sink.finish();
+ * console.log(sink.files);
  * ```
  */
 export class ArrowSink implements PieceSink {
   readonly folder: string;
-  readonly #source: TableSource;
+  #source: SinkSource | undefined;
+  #files: readonly PointFile[] = [];
   readonly #options: SinkOptions;
   readonly #streams = new Map<string, PointStream>();
   /** Streams with an open file, the one that was used longest ago first. */
@@ -56,10 +48,27 @@ export class ArrowSink implements PieceSink {
   #last: Promise<void> = Promise.resolve();
   #state: "writing" | "finished" | "failed" = "writing";
 
-  constructor(folder: string, source: TableSource, options: SinkOptions = {}) {
+  constructor(folder: string, options: SinkOptions = {}) {
     this.folder = folder;
-    this.#source = source;
     this.#options = options;
+  }
+
+  /** What was written, once the run has ended well; in the order in which the points first came. */
+  get files(): readonly PointFile[] {
+    return this.#files;
+  }
+
+  /** @throws {Error} for a second run */
+  begin(source: SinkSource): void {
+    if (this.#source) {
+      throw new Error(`Cannot write another run to ${this.folder}: make a new sink`);
+    }
+    this.#source = source;
+  }
+
+  get #begun(): SinkSource {
+    if (!this.#source) throw new Error(`Cannot write to ${this.folder}: no run has begun`);
+    return this.#source;
   }
 
   /** Rows written so far, of all points. */
@@ -81,7 +90,7 @@ export class ArrowSink implements PieceSink {
         );
       }
       const stream = this.#streams.get(point.name) ?? await this.#begin(point);
-      const batch = pieceBatch(stream.schema, point, piece, this.#source.token);
+      const batch = pieceBatch(stream.schema, point, piece, this.#begun.token);
       try {
         this.#makeRoom(stream);
         await stream.append(batch);
@@ -108,8 +117,9 @@ export class ArrowSink implements PieceSink {
     this.#state = "finished";
     const { format = "arrow" } = this.#options;
     const files: PointFile[] = [];
+    this.#files = files;
     for (const { point, path, rows } of this.#streams.values()) {
-      const metadata = pointMetadata([point], this.#source.meta());
+      const metadata = pointMetadata([point], this.#begun.meta());
       const to = join(this.folder, `${point.name}.${format}`);
       files.push({
         point: point.name,
@@ -138,7 +148,7 @@ export class ArrowSink implements PieceSink {
 
   async #begin(point: Point): Promise<PointStream> {
     const path = join(this.folder, `${point.name}.arrow.stream`);
-    const schema = pointSchema(point, pointMetadata([point], this.#source.meta()));
+    const schema = pointSchema(point, pointMetadata([point], this.#begun.meta()));
     try {
       await Deno.mkdir(this.folder, { recursive: true });
       const { overwrite = false } = this.#options;

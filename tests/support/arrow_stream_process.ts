@@ -5,7 +5,8 @@ import { META, piece, POINTS, TOKEN } from "./table_samples.ts";
 
 const [folder, pieces, rows] = Deno.args;
 const point = { ...POINTS.out, shape: ["T" as const, 64] };
-const sink = new ArrowSink(folder, { meta: () => META, token: TOKEN });
+const sink = new ArrowSink(folder);
+sink.begin({ meta: () => META, token: TOKEN });
 const encoder = new TextEncoder();
 try {
   for (let i = 0; i < Number(pieces); i++) {
