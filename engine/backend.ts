@@ -72,6 +72,13 @@ export interface Session {
   steps(request: PassRequest): StepRun;
   /** Forgets all positions from `position` on. */
   rewind(position: number): void;
+  /**
+   * Goes on from a cache that was made elsewhere, as if `position` positions had run.
+   *
+   * @param cache rows [position, Hkv, d] by value name (`blk.0.cache_k`); what is left out stays as it is
+   * @throws {RangeError} for more positions than the capacity, an unknown name, or rows of another size
+   */
+  restore(position: number, cache: ReadonlyMap<string, Float32Array>): void;
   /** Frees the cache. */
   dispose(): void;
 }
@@ -94,6 +101,30 @@ export interface Engine {
   readonly maxTokens: number;
   session(options: SessionOptions): Session;
   dispose(): void;
+}
+
+/** Checks what {@linkcode Session.restore} is given. */
+export function checkRestore(
+  position: number,
+  cache: ReadonlyMap<string, Float32Array>,
+  session: Session,
+  { kvHeads, headWidth, layers }: Config,
+): void {
+  if (!Number.isInteger(position) || position < 0 || position > session.capacity) {
+    throw new RangeError(
+      `Cannot restore ${position} positions: the session holds ${session.capacity}`,
+    );
+  }
+  const size = position * kvHeads * headWidth;
+  for (const [name, { length }] of cache) {
+    const [, layer] = name.match(/^blk\.(\d+)\.cache_[kv]$/) ?? [];
+    if (layer === undefined || Number(layer) >= layers) {
+      throw new RangeError(`Cannot restore ${name}: it is no cache of this model`);
+    }
+    if (length !== size) {
+      throw new RangeError(`Cannot restore ${name}: it has ${length} numbers instead of ${size}`);
+    }
+  }
 }
 
 /** Checks a pass's request against its session and gives the number of positions. */

@@ -2,6 +2,7 @@
 import { KERNELS } from "../kernels/mod.ts";
 import {
   checkRequest,
+  checkRestore,
   type Engine,
   type HostTensor,
   type PassRequest,
@@ -185,6 +186,13 @@ class CpuSession implements Session {
       );
     }
     this.position = position;
+  }
+
+  restore(position: number, cache: ReadonlyMap<string, Float32Array>): void {
+    checkRestore(position, cache, this, this.config);
+    for (const [name, data] of cache) this.#kept.get(name)!.set(data);
+    this.position = position;
+    this.#kept.delete("argmax");
   }
 
   dispose(): void {

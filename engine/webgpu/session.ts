@@ -2,6 +2,7 @@
 import type { Pass } from "../../kernels/kernel.ts";
 import {
   checkRequest,
+  checkRestore,
   type HostTensor,
   type PassRequest,
   type Session,
@@ -150,6 +151,19 @@ export class WebgpuSession implements Session {
       );
     }
     this.position = position;
+  }
+
+  restore(position: number, cache: ReadonlyMap<string, Float32Array>): void {
+    checkRestore(position, cache, this, this.#model.config);
+    for (const [name, data] of cache) {
+      this.#model.device.gpu.queue.writeBuffer(
+        this.#buffers.get(name)!,
+        0,
+        Float32Array.from(data),
+      );
+    }
+    this.position = position;
+    this.#choices = 0;
   }
 
   dispose(): void {
