@@ -1,4 +1,5 @@
 /** Suspected faults in the order of heads, and in the map from query heads to key/value heads. */
+import type { Config } from "../../engine/config.ts";
 import { type Operation, rerun } from "./chain.ts";
 import type { Variant } from "./variants.ts";
 
@@ -48,11 +49,10 @@ export function bestHeads(
 export function scoresVariants(operation: Operation): Variant[] {
   const { inputs: [q, keys], config } = operation;
   return groupingVariants(
-    operation,
+    config,
+    keys,
     (expanded, heads) =>
       rerun(operation, { inputs: [q, expanded], constants: { kv_heads: heads } }),
-    keys,
-    config,
   );
 }
 
@@ -60,11 +60,10 @@ export function scoresVariants(operation: Operation): Variant[] {
 export function mixVariants(operation: Operation): Variant[] {
   const { inputs: [probs, values], config, output, target } = operation;
   const variants = groupingVariants(
-    operation,
+    config,
+    values,
     (expanded, heads) =>
       rerun(operation, { inputs: [probs, expanded], constants: { kv_heads: heads } }),
-    values,
-    config,
   );
   const order = target && bestHeads(output, target, config.heads, config.headWidth);
   if (order) {
@@ -79,10 +78,9 @@ export function mixVariants(operation: Operation): Variant[] {
 
 /** Other maps from query heads to key/value heads: the cache is spread to one per query head first. */
 function groupingVariants(
-  { shape, output, target }: Operation,
-  make: (expanded: Float32Array, heads: number) => Float32Array,
+  { heads, kvHeads, headWidth }: Config,
   cache: Float32Array,
-  { heads, kvHeads, headWidth }: Operation["config"],
+  make: (expanded: Float32Array, heads: number) => Float32Array,
 ): Variant[] {
   if (kvHeads === 1) return [];
   const group = heads / kvHeads;
@@ -94,7 +92,6 @@ function groupingVariants(
   for (let shift = 1; shift < Math.min(kvHeads, 4); shift++) {
     maps.set(`shifted by ${shift}`, (h) => (own(h) + shift) % kvHeads);
   }
-  void shape, output, target;
   return [...maps]
     .filter(([, map]) => Array.from({ length: heads }, (_, h) => h).some((h) => map(h) !== own(h)))
     .map(([name, map]) => {

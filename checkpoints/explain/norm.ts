@@ -20,7 +20,7 @@ export function rmsVariants(operation: Operation): Variant[] {
 
 /** x [T, D], rms [T, 1] → [T, D] */
 export function normalizeVariants(operation: Operation): Variant[] {
-  const { inputs: [x], step: { constants: { columns } }, target, config, output } = operation;
+  const { inputs: [x], step: { constants: { columns } }, target, config } = operation;
   const variants: Variant[] = [];
   if (target) {
     const epsilon = fitEpsilon(x, columns, (row) => scaleOf(x, target, row, columns));
@@ -38,12 +38,7 @@ export function normalizeVariants(operation: Operation): Variant[] {
     detail: "the mean is subtracted",
     output: normalized(x, columns, config.normEpsilon, true),
   });
-  variants.push({
-    cause: "layernorm",
-    detail: "no norm at all",
-    output: x.slice(0, output.length),
-  });
-  return variants.slice(0, -1);
+  return variants;
 }
 
 /** pre [T, D], weight [D] → [T, D] */

@@ -175,7 +175,7 @@ interface Measured {
 
 /** Measures the angles in the target; undefined with too few positions. */
 function measure(
-  { inputs: [x], config, pass, step, factors }: Operation,
+  { inputs: [x], config, pass, step }: Operation,
   target: Float32Array,
 ): Measured | undefined {
   if (pass.tokens < 4) return undefined;
@@ -216,7 +216,6 @@ function measure(
     const expected = ropeBase ** (-2 * pair / ropeWidth);
     angles.push(angle);
     shares.push(expected / angle);
-    void factors;
   }
   return { angles, shares };
 }
