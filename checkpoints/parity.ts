@@ -52,6 +52,9 @@ export interface ParityCheck {
   readonly passed: boolean;
   /** One line. */
   readonly what: string;
+  /** Of a comparison of token ids. */
+  readonly ours?: readonly number[];
+  readonly theirs?: readonly number[];
 }
 
 /** A checkpoint's outcome. */
@@ -94,9 +97,6 @@ export interface ParityOptions {
   readonly layers?: readonly [first: number, last: number];
   /** The 64-bit oracle, on the same file and with the same builder of RoPE's angles. */
   readonly oracle?: Reference;
-  /** Our own ids of a text. */
-  readonly tokenize?: (text: string) => readonly number[];
-  /** What else may be off by much more than rounding: our weights are of another type than the reference's. */
   readonly signal?: AbortSignal;
   readonly onProgress?: (what: string) => void;
 }
@@ -127,10 +127,8 @@ export async function parity(
   const checks: ParityCheck[] = [];
   const choices: CaseChoices[] = [];
   for (const each of cases) {
-    if (each.text !== undefined && reference.tokenize && options.tokenize) {
-      checks.push(
-        compareIds(each, options.tokenize(each.text), await reference.tokenize(each.text)),
-      );
+    if (each.text !== undefined && reference.tokenize) {
+      checks.push(compareIds(each, each.ids, await reference.tokenize(each.text)));
     }
     let forced: readonly number[] = [];
     for (const layers of windows(engine, each, options.layers)) {
@@ -447,6 +445,8 @@ function compareIds(
     checkpoint: "0",
     case: name,
     passed: at < 0,
+    ours,
+    theirs,
     what: at < 0
       ? `${ours.length} ids equal`
       : `id ${at} is ${ours[at]} instead of ${theirs[at]} ([${ours.slice(0, 6)}] and [${
