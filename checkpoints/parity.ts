@@ -179,9 +179,9 @@ function firstFailure(rows: readonly ParityRow[]): ParityRow | undefined {
     rows.find(({ cumulative }) => cumulative?.passed === false);
 }
 
-/** Whether a row passes: by both verdicts, as far as there are any. */
-export function rowPasses({ local, cumulative }: ParityRow): boolean {
-  return local?.passed !== false && cumulative?.passed !== false;
+/** Whether what a row is off by cumulatively comes from an earlier step, which is to blame. Rows are in the order of computation. */
+function inherits(row: ParityRow, rows: readonly ParityRow[]): boolean {
+  return rows.slice(0, rows.indexOf(row)).some(({ local }) => local?.passed === false);
 }
 
 /** Layers are compared in windows of such a size that the reference's tensors fit. */
@@ -468,7 +468,8 @@ function judge(
   const share = ({ local, cumulative }: ParityRow) =>
     Math.max(local?.share ?? 0, cumulative?.passed === false ? cumulative.share : 0);
   const worst = own.length === 0 ? undefined : own.reduce((a, b) => share(b) > share(a) ? b : a);
-  const failed = failedChecks.length > 0 || own.some((row) => !rowPasses(row));
+  const failed = failedChecks.length > 0 || own.some((row) => row.local?.passed === false) ||
+    own.some((row) => row.cumulative?.passed === false && !inherits(row, rows));
   if (failed) return { checkpoint, status: "fail", worst, failedChecks };
   if (own.length === 0 && ownChecks.length === 0) {
     return { checkpoint, status: "skipped", why: "not shown", failedChecks };

@@ -33,7 +33,7 @@ export function ropeVariants(operation: Operation): Variant[] {
     if (base === config.ropeBase || !(base > 1)) continue;
     variants.push({
       cause: "rope-base",
-      detail: `${Number(base.toPrecision(4))} instead of ${config.ropeBase}`,
+      detail: `${Number(base.toPrecision(5))} instead of ${config.ropeBase}`,
       output: turnedBy(tableOf(operation, { ropeBase: base }, positions)),
     });
   }
