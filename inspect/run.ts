@@ -1,7 +1,7 @@
 /** A finished run: what was captured, as views and tables, and what the model would say next. */
-import { MASKED } from "../kernels/attention.ts";
-import type { Piece, SinkSource } from "./capture.ts";
+import { type Piece, rowPositions, type SinkSource } from "./capture.ts";
 import { asAsked, type Point, type ResolvedPoint } from "./points.ts";
+import { hideUnseen, overwriteUnseen } from "./points/visible.ts";
 import type * as Tables from "./tables.ts";
 import { TensorView } from "./tensor.ts";
 
@@ -69,9 +69,6 @@ export class NotCapturedError extends Error {
     );
   }
 }
-
-/** What masked scores hold once they have been an f32. */
-const HIDDEN = Math.fround(MASKED);
 
 /** A finished run. */
 export class Run {
@@ -296,9 +293,8 @@ export function logSumExp(x: Float32Array): number {
 
 /** What the rows along an axis stand for, where they do not count from position 0 on. */
 function rowLabels(axis: string, pieces: readonly Piece[]): { labels?: Record<string, number[]> } {
-  const rowAxis = axis === "query" ? 1 : 0;
-  const labels = pieces.flatMap(({ start, shape, positions }) =>
-    positions ?? Array.from({ length: shape[rowAxis] }, (_, i) => start + i)
+  const labels = pieces.flatMap((piece) =>
+    rowPositions(piece, piece.shape[axis === "query" ? 1 : 0])
   );
   return labels.every((label, i) => label === i) ? {} : { labels: { [axis]: labels } };
 }
@@ -320,27 +316,26 @@ function joinRows({ name, axes }: Point, pieces: readonly Piece[]): TensorView {
 
 /** Attention of all passes in one [head, query, key], as wide as the last one. */
 function denseAttention({ name, kind, axes }: Point, pieces: readonly Piece[]): TensorView {
-  const hidden = kind === "attn_scores" ? -Infinity : 0;
+  const options = { name, ...rowLabels("query", pieces) };
+  if (pieces.length === 1) {
+    return new TensorView(hideUnseen(kind, pieces[0]), pieces[0].shape, axes, options);
+  }
   const queries = pieces.reduce((sum, { shape }) => sum + shape[1], 0);
   const keys = Math.max(...pieces.map(({ shape }) => shape[2]));
   const [heads] = pieces[0].shape;
-  const data = new Float32Array(heads * queries * keys).fill(hidden);
+  const data = new Float32Array(heads * queries * keys);
   let first = 0;
   for (const { shape: [, rows, width], data: piece } of pieces) {
     for (let head = 0; head < heads; head++) {
       for (let row = 0; row < rows; row++) {
         const from = (head * rows + row) * width;
-        const to = (head * queries + first + row) * keys;
-        for (let key = 0; key < width; key++) {
-          const value = piece[from + key];
-          data[to + key] = value === HIDDEN ? hidden : value;
-        }
+        data.set(piece.subarray(from, from + width), (head * queries + first + row) * keys);
       }
     }
     first += rows;
   }
-  return new TensorView(data, [heads, queries, keys], axes, {
-    name,
-    ...rowLabels("query", pieces),
-  });
+  const shape = [heads, queries, keys];
+  const positions = pieces.flatMap((piece) => rowPositions(piece, piece.shape[1]));
+  overwriteUnseen(kind, { shape, data, start: 0, positions });
+  return new TensorView(data, shape, axes, options);
 }

@@ -1,6 +1,7 @@
 /** What attention heads look at, in numbers. */
 import type { Table } from "../arrow.ts";
-import type { Piece } from "../capture.ts";
+import { type Piece, rowPositions } from "../capture.ts";
+import { visibleKeys } from "../points/visible.ts";
 import type { Run } from "../run.ts";
 import { entropy } from "./numbers.ts";
 import { analysisTable, capturedPoints, type Row } from "./rows.ts";
@@ -49,7 +50,7 @@ export function attentionStatistics(run: Run): Table {
 
 /**
  * Mean of a figure over the captured queries of a head from a position on (1); null where there are none. The figure gets the
- * attention to each key [S] and the query's position.
+ * attention to each key up to the query and the query's position.
  */
 export function meanOverQueries(
   pieces: readonly Piece[],
@@ -59,12 +60,13 @@ export function meanOverQueries(
 ): number | null {
   let sum = 0;
   let count = 0;
-  for (const { shape: [, queries, keys], data, start, positions } of pieces) {
-    for (let row = 0; row < queries; row++) {
-      const query = positions?.[row] ?? start + row;
+  for (const piece of pieces) {
+    const { shape: [, queries, keys], data } = piece;
+    for (const [row, query] of rowPositions(piece, queries).entries()) {
       if (query < from) continue;
       const first = (head * queries + row) * keys;
-      sum += figure(data.subarray(first, first + keys), query);
+      // Keys from 0 on, so that a place is a position.
+      sum += figure(data.subarray(first, first + visibleKeys(query)[1]), query);
       count++;
     }
   }

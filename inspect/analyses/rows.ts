@@ -1,5 +1,6 @@
 /** How analyses make their tables: rows as plain objects, columns by a schema. */
 import { type Table, tableOf } from "../arrow.ts";
+import { rowPositions } from "../capture.ts";
 import type { Model } from "../model.ts";
 import { NotCapturedError, Run } from "../run.ts";
 import type { RunOptions } from "../runner.ts";
@@ -97,11 +98,11 @@ export function* capturedRows(
   point: string,
   sequence: number,
 ): Generator<{ readonly position: number; readonly vector: Float32Array }> {
-  for (const { shape: [count], data, start, positions } of run.pieces(point, sequence)) {
+  for (const piece of run.pieces(point, sequence)) {
+    const { shape: [count], data } = piece;
     const width = data.length / count;
-    for (let row = 0; row < count; row++) {
-      const vector = data.subarray(row * width, (row + 1) * width);
-      yield { position: positions?.[row] ?? start + row, vector };
+    for (const [row, position] of rowPositions(piece, count).entries()) {
+      yield { position, vector: data.subarray(row * width, (row + 1) * width) };
     }
   }
 }
