@@ -25,10 +25,21 @@ const MOST_ROWS = 65_536;
 /** A text that is not exactly one token. */
 export class TokenError extends RangeError {
   override readonly name = "TokenError";
-  constructor(readonly text: string, readonly pieces: readonly string[]) {
+  constructor(
+    readonly text: string,
+    /** What encoding makes of it. */
+    readonly pieces: readonly string[],
+    /** Tokens that all have this text. */
+    readonly ids: readonly number[] = [],
+  ) {
+    const asked = JSON.stringify(text);
+    const list = pieces.map((piece) => JSON.stringify(piece)).join(", ");
     super(
-      `${JSON.stringify(text)} is not one token but ${pieces.length}` +
-        (pieces.length > 0 ? `: ${pieces.map((piece) => JSON.stringify(piece)).join(", ")}` : ""),
+      ids.length > 0
+        ? `${asked} is the text of several tokens: name one by its id, ${ids.join(", ")}`
+        : pieces.length === 1
+        ? `${asked} is not a token by itself: encoding makes it ${list}`
+        : `${asked} is not one token but ${pieces.length}${list && `: ${list}`}`,
     );
   }
 }
@@ -46,6 +57,8 @@ export class Model {
   readonly #loaded: Loaded;
   #tokenizer: Tokenizer | undefined;
   #points: readonly Point[] | undefined;
+  /** The tokens of each text. */
+  #byText: ReadonlyMap<string, readonly number[]> | undefined;
   #stepper: Stepper | undefined;
   #disposed = false;
 
@@ -105,17 +118,27 @@ export class Model {
   }
 
   /**
-   * The id of a text that is exactly one token: `tokenId(" Paris")`.
+   * The id of the token with exactly that text: `tokenId(" Paris")`, without any space that encoding puts before a text. Tokens
+   * are written as {@linkcode Run.top} shows them (a newline for the byte 0x0A), or as in the file (`▁Paris`).
    *
-   * @throws {TokenError} when it is none or several
+   * @throws {TokenError} when there is none, or when several tokens have that text
    */
   tokenId(text: string): number {
     const { tokenizer } = this;
-    const exact = tokenizer.id(text);
-    if (exact !== undefined) return exact;
-    const ids = tokenizer.encode(text, { bos: false, eos: false });
-    if (ids.length === 1) return ids[0];
-    throw new TokenError(text, ids.map((id) => tokenizer.piece(id)));
+    // The file's own token where several read the same: encoding prefers it too.
+    const spelled = tokenizer.id(text);
+    if (spelled !== undefined && tokenizer.piece(spelled) === text) return spelled;
+    this.#byText ??= Map.groupBy(
+      Array.from({ length: tokenizer.size }, (_, id) => id),
+      (id) => tokenizer.piece(id),
+    );
+    const [id = spelled, ...others] = this.#byText.get(text) ?? [];
+    if (id !== undefined && others.length === 0) return id;
+    throw new TokenError(
+      text,
+      tokenizer.encode(text, { bos: false, eos: false }).map((id) => tokenizer.piece(id)),
+      id === undefined ? [] : [id, ...others],
+    );
   }
 
   /**

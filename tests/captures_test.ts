@@ -1,6 +1,7 @@
 /** What may be asked of a run or a generation, and what the views and tables of a finished one say. */
 import assert from "node:assert/strict";
 import { scale } from "../inspect/interventions.ts";
+import { loadModel } from "../inspect/model.ts";
 import { randomModel } from "./support/random_model.ts";
 
 const MODEL = {
@@ -32,5 +33,21 @@ Deno.test("keys that a query does not see are hidden, whatever edits made of the
         else assert.ok(Number.isFinite(value) && value !== 0);
       });
     }
+  }
+});
+
+Deno.test("tokenId means the text to the letter, and takes what top() shows", async () => {
+  using model = await loadModel("tiny", { backend: "cpu" });
+  const { tokenizer } = model;
+  assert.equal(tokenizer.piece(model.tokenId(" time")), " time");
+  assert.throws(() => model.tokenId("time"), /not a token by itself: encoding makes it " time"/);
+  assert.equal(model.tokenId("\n"), tokenizer.id("<0x0A>"));
+  assert.equal(model.tokenId("▁time"), model.tokenId(" time"));
+  for (let id = 0; id < tokenizer.size; id++) {
+    const text = tokenizer.piece(id);
+    const found = model.tokenId(text);
+    // Bytes that are tokens of their own too are those tokens.
+    assert.equal(tokenizer.piece(found), text);
+    if (found !== id) assert.match(tokenizer.piece(id), /^[\x20-\x7e]$/);
   }
 });
