@@ -112,11 +112,6 @@ export class Model {
     return this.#loaded.file.metadata;
   }
 
-  /** Everything in the forward pass that has a name, in the order of computation. */
-  points(): readonly Point[] {
-    return this.#points ??= listPoints(this.config, this.plan);
-  }
-
   /**
    * The id of the token with exactly that text: `tokenId(" Paris")`, without any space that encoding puts before a text. Tokens
    * are written as {@linkcode Run.top} shows them (a newline for the byte 0x0A), or as in the file (`▁Paris`).
@@ -197,6 +192,7 @@ export class Model {
 
   /** The file's tensors as an Arrow table: name, type, shape (rows first), bytes and offset. */
   async tensorTable(): Promise<Table> {
+    this.#check("list the tensors");
     const { rowsTable, float64, utf8 } = await import("./tables.ts");
     const tensors = [...this.#loaded.file.tensors.values()];
     return rowsTable("tensors", {
@@ -210,6 +206,7 @@ export class Model {
 
   /** The hyperparameters as an Arrow table of keys and values (in JSON). */
   async configTable(): Promise<Table> {
+    this.#check("show the config");
     const { rowsTable, utf8 } = await import("./tables.ts");
     const entries = Object.entries(this.config);
     return rowsTable("config", {
@@ -218,10 +215,14 @@ export class Model {
     }, this.#tableMeta);
   }
 
-  /** Everything that can be captured, as an Arrow table: shape, axes, bytes per position, aliases, meaning. */
-  async pointTable(): Promise<Table> {
+  /**
+   * Everything that can be captured, in the order of computation, as an Arrow table: name, shape, axes, bytes per position,
+   * aliases, meaning. {@linkcode pointList} has the same as objects.
+   */
+  async points(): Promise<Table> {
+    this.#check("list the points");
     const { rowsTable, float64, utf8 } = await import("./tables.ts");
-    const points = this.points();
+    const points = this.pointList;
     return rowsTable("points", {
       point: utf8(points.map(({ name }) => name)),
       shape: utf8(points.map(({ shape }) => JSON.stringify(shape))),
@@ -230,6 +231,11 @@ export class Model {
       aliases: utf8(points.map(({ aliases }) => aliases.join(" "))),
       meaning: utf8(points.map(({ meaning }) => meaning)),
     }, { ...this.#tableMeta, meaning: "bytes are those of one position" });
+  }
+
+  /** Everything in the forward pass that has a name, in the order of computation. */
+  get pointList(): readonly Point[] {
+    return this.#points ??= listPoints(this.config, this.plan);
   }
 
   get #tableMeta() {
@@ -317,7 +323,7 @@ export class Model {
     const model = {
       config: this.config,
       session,
-      points: this.points(),
+      points: this.pointList,
       resolve: (patterns: readonly string[]) => this.#resolve(patterns),
     };
     try {
@@ -347,7 +353,7 @@ export class Model {
   }
 
   #resolve(patterns: readonly string[]): readonly ResolvedPoint[] {
-    return resolvePoints(this.points(), patterns);
+    return resolvePoints(this.pointList, patterns);
   }
 
   /** What makes runs of captured pieces; loads Arrow on first use. */
@@ -362,7 +368,7 @@ export class Model {
     return (parts, prompts) =>
       new Run({
         ...parts,
-        points: this.points(),
+        points: this.pointList,
         resolve: (patterns) => this.#resolve(patterns),
         token: (id) => this.#hasTokens ? this.tokenizer.piece(id) : `${id}`,
         tokenId: (text) => this.tokenId(text),

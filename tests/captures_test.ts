@@ -1,8 +1,9 @@
 /** What may be asked of a run or a generation, and what the views and tables of a finished one say. */
 import assert from "node:assert/strict";
 import { scale } from "../inspect/interventions.ts";
-import { loadModel } from "../inspect/model.ts";
+import { DisposedError, loadModel } from "../inspect/model.ts";
 import { randomModel } from "./support/random_model.ts";
+import { tableRows } from "./support/table_rows.ts";
 
 const MODEL = {
   layers: 3,
@@ -33,6 +34,21 @@ Deno.test("keys that a query does not see are hidden, whatever edits made of the
         else assert.ok(Number.isFinite(value) && value !== 0);
       });
     }
+  }
+});
+
+Deno.test("points, tensors and config are tables, until the model is disposed", async () => {
+  const random = await randomModel(MODEL);
+  const { model } = random;
+  const table = await model.points();
+  const rows = tableRows(table);
+  assert.deepEqual(rows.map(({ point }) => point), model.pointList.map(({ name }) => name));
+  const out = rows.find(({ point }) => point === "blk.1.out")!;
+  assert.deepEqual([out.shape, out.axes, out.bytes], ['["T",32]', "position × feature", 128]);
+  assert.match(out.aliases, /blocks\.1\.hook_resid_post/);
+  random[Symbol.dispose]();
+  for (const ask of [() => model.points(), () => model.tensorTable(), () => model.configTable()]) {
+    await assert.rejects(ask(), DisposedError);
   }
 });
 
