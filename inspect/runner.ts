@@ -5,7 +5,8 @@ import type { Lengths, Value } from "../engine/plan.ts";
 import type { Piece, PieceSink } from "./capture.ts";
 import { type EditList, resolveEdits } from "./interventions.ts";
 import type { Point, ResolvedPoint } from "./points.ts";
-import { logSumExp, type Sequence } from "./run.ts";
+import type { Sequence } from "./run.ts";
+import { logSumExp } from "./surprisals.ts";
 
 /** What is captured and how. */
 export interface CaptureOptions {

@@ -4,10 +4,10 @@ import { type Piece, rowPositions } from "../capture.ts";
 import { visibleKeys } from "../points/visible.ts";
 import type { Run } from "../run.ts";
 import { entropy } from "./numbers.ts";
-import { analysisTable, capturedPoints, type Row } from "./rows.ts";
+import { analysisTable, capturedPoints, type Row, SEQUENCE } from "./rows.ts";
 
 const SCHEMA = {
-  sequence: "int32",
+  ...SEQUENCE,
   layer: "int32",
   head: "int32",
   entropy: "float64",
@@ -17,7 +17,7 @@ const SCHEMA = {
 } as const;
 
 /**
- * For each head, means over the captured queries: `entropy` of its attention in nats, and the attention that it pays to the
+ * For each head, means over the captured queries of the prompt (`step` 0) and of each generated token: `entropy` of its attention in nats, and the attention that it pays to the
  * `previous_token`, to the `first_token` and to the token itself (`self`). Position 0 sees nothing else and counts in none of
  * them. The run must have captured `blk.*.attn_probs`.
  *
@@ -28,23 +28,25 @@ export function attentionStatistics(run: Run): Table {
   const points = capturedPoints(run, ["attn_probs"]);
   for (const sequence of run.sequences.keys()) {
     for (const { name, layer } of points) {
-      const pieces = run.pieces(name, sequence);
-      const heads = pieces[0]?.shape[0] ?? 0;
-      for (let head = 0; head < heads; head++) {
-        rows.push({
-          sequence,
-          layer,
-          head,
-          entropy: meanOverQueries(pieces, head, (probs) => entropy(probs)),
-          previous_token: meanOverQueries(pieces, head, (probs, query) => probs[query - 1]),
-          first_token: meanOverQueries(pieces, head, (probs) => probs[0]),
-          self: meanOverQueries(pieces, head, (probs, query) => probs[query]),
-        });
+      for (const [step, pieces] of Map.groupBy(run.pieces(name, sequence), ({ step }) => step)) {
+        const [heads] = pieces[0].shape;
+        for (let head = 0; head < heads; head++) {
+          rows.push({
+            sequence,
+            step,
+            layer,
+            head,
+            entropy: meanOverQueries(pieces, head, (probs) => entropy(probs)),
+            previous_token: meanOverQueries(pieces, head, (probs, query) => probs[query - 1]),
+            first_token: meanOverQueries(pieces, head, (probs) => probs[0]),
+            self: meanOverQueries(pieces, head, (probs, query) => probs[query]),
+          });
+        }
       }
     }
   }
   return analysisTable("attention_statistics", SCHEMA, rows, {
-    meaning: "what each head looks at: means over the queries",
+    meaning: "what each head looks at: means over the queries of each step",
   });
 }
 

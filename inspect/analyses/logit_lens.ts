@@ -4,7 +4,8 @@
  */
 import type { Table } from "../arrow.ts";
 import type { Model } from "../model.ts";
-import { logSumExp, type Run } from "../run.ts";
+import type { Run } from "../run.ts";
+import { logSumExp } from "../surprisals.ts";
 import { absolutePositions } from "../runner.ts";
 import { largest } from "./numbers.ts";
 import {
