@@ -46,8 +46,9 @@ export {
   type GenerateOptions,
   Generation,
   type GenerationTimings,
-  PromptError,
 } from "./inspect/generation.ts";
+export { type Prompt, PromptError } from "./inspect/prompt.ts";
+export { type Extent, PositionError, type Positions } from "./inspect/positions.ts";
 export {
   add,
   type Change,

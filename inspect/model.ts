@@ -7,10 +7,10 @@ import type { DeviceInfo } from "../engine/webgpu/device.ts";
 import { nearest } from "../models/nearest.ts";
 import { createTokenizer, type Tokenizer } from "../text/mod.ts";
 import deno from "../deno.json" with { type: "json" };
-import { throughSink } from "./capture.ts";
-import { checkPrompt, type GenerateOptions, Generation, PromptError } from "./generation.ts";
+import { type GenerateOptions, Generation } from "./generation.ts";
 import { load, type Loaded, type LoadModelOptions } from "./loading.ts";
 import { listPoints, type Point, type ResolvedPoint, resolvePoints } from "./points.ts";
+import { checkPrompt, onePrompt, type Prompt, PromptError, promptList } from "./prompt.ts";
 import { Run, type RunMaker, sinkSource } from "./run.ts";
 import { captureBytes, type RunOptions, runPrompts } from "./runner.ts";
 import type { Table } from "./tables.ts";
@@ -247,19 +247,16 @@ export class Model {
    *
    * @param prompt text, texts, or token ids of each sequence
    * @throws {CaptureLimitError} before anything runs, when the capture does not fit
-   * @throws {UnknownPointError | EditError | PromptError}
+   * @throws {UnknownPointError | PositionError | EditError | PromptError | TypeError}
    */
   async run(
     prompt: string | readonly string[] | readonly (readonly number[])[],
     options: RunOptions = {},
   ): Promise<Run> {
     this.#check("run");
-    const prompts = typeof prompt === "string" ? [prompt] : prompt;
-    const ids = prompts.map((each) =>
-      typeof each === "string" ? this.tokenizer.encode(each) : each
-    );
+    const prompts = promptList(prompt);
+    const ids = prompts.map((each) => this.#idsOf(each));
     for (const each of ids) checkPrompt(this.config, each, 0);
-    const resolve = (patterns: readonly string[]) => this.#resolve(patterns);
     const makeRun = await this.#runMaker();
     const texts = prompts.every((each) => typeof each === "string") ? prompts : undefined;
     const source = () => {
@@ -270,8 +267,11 @@ export class Model {
       }));
       return sinkSource(makeRun({ sequences, pieces: [] }, texts));
     };
-    const run = () => runPrompts(this.#loaded.engine, ids, options, resolve);
-    return makeRun(await throughSink(options.sink, source, run), texts);
+    const resolve = (patterns: readonly string[]) => this.#resolve(patterns);
+    return makeRun(
+      await runPrompts(this.#loaded.engine, ids, options, { resolve, source }),
+      texts,
+    );
   }
 
   /**
@@ -279,10 +279,11 @@ export class Model {
    * was captured.
    *
    * @throws {PromptError} for an empty prompt, or one that leaves no room in the model's context
+   * @throws {RangeError | TypeError} for options that cannot be
    */
-  generate(prompt: string | readonly number[], options: GenerateOptions = {}): Generation {
+  generate(prompt: Prompt, options: GenerateOptions = {}): Generation {
     this.#check("generate");
-    const ids = typeof prompt === "string" ? this.tokenizer.encode(prompt) : prompt;
+    const ids = this.#idsOf(onePrompt(prompt));
     return new Generation(
       {
         engine: this.#loaded.engine,
@@ -306,12 +307,12 @@ export class Model {
    */
   // deno-lint-ignore require-await -- a promise, so that it can load and compile what it needs later on
   async stepper(
-    prompt: string | readonly number[],
+    prompt: Prompt,
     options: StepperOptions = {},
   ): Promise<Stepper> {
     this.#check("step");
     this.#stepper?.close();
-    const ids = typeof prompt === "string" ? this.tokenizer.encode(prompt) : prompt;
+    const ids = this.#idsOf(onePrompt(prompt));
     checkPrompt(this.config, ids, 0);
     const { engine } = this.#loaded;
     if (ids.length > engine.maxTokens) {
@@ -336,7 +337,7 @@ export class Model {
 
   /** Walks through a pass step by step; leaving the loop frees everything. */
   async *steps(
-    prompt: string | readonly number[],
+    prompt: Prompt,
     options: StepperOptions = {},
   ): AsyncGenerator<StepInfo, void, undefined> {
     const stepper = await this.stepper(prompt, options);
@@ -350,6 +351,10 @@ export class Model {
   /** A file without a vocabulary still runs on ids; its tokens then have no text. */
   get #hasTokens(): boolean {
     return this.metadata.has("tokenizer.ggml.tokens");
+  }
+
+  #idsOf(prompt: Prompt): readonly number[] {
+    return typeof prompt === "string" ? this.tokenizer.encode(prompt) : Array.from(prompt);
   }
 
   #resolve(patterns: readonly string[]): readonly ResolvedPoint[] {
