@@ -21,6 +21,8 @@ export interface Decoding {
   /** Absolute positions whose rows are captured. */
   readonly positions?: readonly number[];
   readonly edits: readonly Edit[];
+  /** Told of logits [n, V] that came back, and of the position of their first row. */
+  readonly onLogits?: (logits: HostTensor, start: number) => void;
 }
 
 type Tensors = Map<string, HostTensor>;
@@ -32,8 +34,12 @@ async function runPrompt(decoding: Decoding, choice: string): Promise<Tensors> {
   for (let start = 0;; start += maxTokens) {
     const ids = prompt.slice(start, start + maxTokens);
     const last = start + maxTokens >= prompt.length;
-    const tensors = await session.pass(request(decoding, ids, 0, last ? [choice] : []));
-    await collector.add(tensors, { sequence: 0, step: 0, start, rows: ids.length - 1 });
+    const rows = collector.allRows ? ids.length : 1;
+    const tensors = await session.pass({
+      ...request(decoding, ids, 0, last ? [choice] : []),
+      rows,
+    });
+    await take(decoding, tensors, { step: 0, start, firstRow: start + ids.length - rows });
     if (last) return tensors;
   }
 }
@@ -49,11 +55,27 @@ function request(
   return { ids, wanted: [...new Set([...choice, ...captured])], whole: choice, positions, edits };
 }
 
-/** Takes the captures of the pass that ran the generated token number `step`. */
-async function collect(decoding: Decoding, step: number, tensors: Tensors): Promise<void> {
-  if (step % decoding.captureEvery !== 0) return;
-  const start = decoding.prompt.length + step - 1;
-  await decoding.collector.add(tensors, { sequence: 0, step, start, rows: 0 });
+/** Takes what a pass made from position `start` on; from `firstRow` on there are logits. */
+async function take(
+  { collector, captureEvery, positions, onLogits }: Decoding,
+  tensors: Tensors,
+  { step, start, firstRow = start }: { step: number; start: number; firstRow?: number },
+): Promise<void> {
+  const logits = tensors.get("logits");
+  if (logits) onLogits?.(logits, firstRow);
+  if (step % captureEvery !== 0) return;
+  await collector.add(tensors, { sequence: 0, step, start, positions });
+}
+
+/** Takes what the pass made that ran the generated token number `step`. */
+async function takeStep(decoding: Decoding, step: number, tensors: Tensors): Promise<void> {
+  await take(decoding, tensors, { step, start: decoding.prompt.length + step - 1 });
+}
+
+/** The numbers of a tensor's last row. */
+function lastRow(tensors: Tensors, name: string): Float32Array {
+  const { shape: [, width = 1], data } = tensors.get(name)!;
+  return data.subarray(data.length - width);
 }
 
 /** Ids chosen here, from the logits of each step. */
@@ -64,19 +86,19 @@ export async function* sampledIds(
   const history = [...decoding.prompt];
   let tensors = await runPrompt(decoding, "logits");
   for (let step = 1; step <= decoding.count; step++) {
-    const id = choose(tensors.get("logits")!.data, history);
+    const id = choose(lastRow(tensors, "logits"), history);
     history.push(id);
     yield id;
     if (step === decoding.count) return;
     tensors = await decoding.session.pass(request(decoding, [id], step, ["logits"]));
-    await collect(decoding, step, tensors);
+    await takeStep(decoding, step, tensors);
   }
 }
 
 /** The likeliest ids, chosen on the device: the next steps run before the last one's id is read back. */
 export async function* greedyIds(decoding: Decoding): AsyncGenerator<number> {
   const { session, count } = decoding;
-  const idOf = (tensors: Tensors) => tensors.get("argmax")!.data[0];
+  const idOf = (tensors: Tensors) => lastRow(tensors, "argmax")[0];
   const running: Promise<Tensors>[] = [];
   let started = 1;
   const startNext = () => {
@@ -93,7 +115,7 @@ export async function* greedyIds(decoding: Decoding): AsyncGenerator<number> {
     const next = running.shift();
     if (!next) return;
     const tensors = await next;
-    await collect(decoding, step, tensors);
+    await takeStep(decoding, step, tensors);
     id = idOf(tensors);
   }
 }

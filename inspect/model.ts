@@ -7,10 +7,10 @@ import type { DeviceInfo } from "../engine/webgpu/device.ts";
 import { nearest } from "../models/nearest.ts";
 import { createTokenizer, type Tokenizer } from "../text/mod.ts";
 import deno from "../deno.json" with { type: "json" };
-import { throughSink } from "./capture.ts";
-import { checkPrompt, type GenerateOptions, Generation, PromptError } from "./generation.ts";
+import { type GenerateOptions, Generation } from "./generation.ts";
 import { load, type Loaded, type LoadModelOptions } from "./loading.ts";
 import { listPoints, type Point, type ResolvedPoint, resolvePoints } from "./points.ts";
+import { checkPrompt, onePrompt, type Prompt, PromptError, promptList } from "./prompt.ts";
 import { Run, type RunMaker, sinkSource } from "./run.ts";
 import { captureBytes, type RunOptions, runPrompts } from "./runner.ts";
 import type { Table } from "./tables.ts";
@@ -25,10 +25,21 @@ const MOST_ROWS = 65_536;
 /** A text that is not exactly one token. */
 export class TokenError extends RangeError {
   override readonly name = "TokenError";
-  constructor(readonly text: string, readonly pieces: readonly string[]) {
+  constructor(
+    readonly text: string,
+    /** What encoding makes of it. */
+    readonly pieces: readonly string[],
+    /** Tokens that all have this text. */
+    readonly ids: readonly number[] = [],
+  ) {
+    const asked = JSON.stringify(text);
+    const list = pieces.map((piece) => JSON.stringify(piece)).join(", ");
     super(
-      `${JSON.stringify(text)} is not one token but ${pieces.length}` +
-        (pieces.length > 0 ? `: ${pieces.map((piece) => JSON.stringify(piece)).join(", ")}` : ""),
+      ids.length > 0
+        ? `${asked} is the text of several tokens: name one by its id, ${ids.join(", ")}`
+        : pieces.length === 1
+        ? `${asked} is not a token by itself: encoding makes it ${list}`
+        : `${asked} is not one token but ${pieces.length}${list && `: ${list}`}`,
     );
   }
 }
@@ -46,6 +57,8 @@ export class Model {
   readonly #loaded: Loaded;
   #tokenizer: Tokenizer | undefined;
   #points: readonly Point[] | undefined;
+  /** The tokens of each text. */
+  #byText: ReadonlyMap<string, readonly number[]> | undefined;
   #stepper: Stepper | undefined;
   #disposed = false;
 
@@ -99,23 +112,28 @@ export class Model {
     return this.#loaded.file.metadata;
   }
 
-  /** Everything in the forward pass that has a name, in the order of computation. */
-  points(): readonly Point[] {
-    return this.#points ??= listPoints(this.config, this.plan);
-  }
-
   /**
-   * The id of a text that is exactly one token: `tokenId(" Paris")`.
+   * The id of the token with exactly that text: `tokenId(" Paris")`, without any space that encoding puts before a text. Tokens
+   * are written as {@linkcode Run.top} shows them (a newline for the byte 0x0A), or as in the file (`▁Paris`).
    *
-   * @throws {TokenError} when it is none or several
+   * @throws {TokenError} when there is none, or when several tokens have that text
    */
   tokenId(text: string): number {
     const { tokenizer } = this;
-    const exact = tokenizer.id(text);
-    if (exact !== undefined) return exact;
-    const ids = tokenizer.encode(text, { bos: false, eos: false });
-    if (ids.length === 1) return ids[0];
-    throw new TokenError(text, ids.map((id) => tokenizer.piece(id)));
+    // The file's own token where several read the same: encoding prefers it too.
+    const spelled = tokenizer.id(text);
+    if (spelled !== undefined && tokenizer.piece(spelled) === text) return spelled;
+    this.#byText ??= Map.groupBy(
+      Array.from({ length: tokenizer.size }, (_, id) => id),
+      (id) => tokenizer.piece(id),
+    );
+    const [id = spelled, ...others] = this.#byText.get(text) ?? [];
+    if (id !== undefined && others.length === 0) return id;
+    throw new TokenError(
+      text,
+      tokenizer.encode(text, { bos: false, eos: false }).map((id) => tokenizer.piece(id)),
+      id === undefined ? [] : [id, ...others],
+    );
   }
 
   /**
@@ -174,6 +192,7 @@ export class Model {
 
   /** The file's tensors as an Arrow table: name, type, shape (rows first), bytes and offset. */
   async tensorTable(): Promise<Table> {
+    this.#check("list the tensors");
     const { rowsTable, float64, utf8 } = await import("./tables.ts");
     const tensors = [...this.#loaded.file.tensors.values()];
     return rowsTable("tensors", {
@@ -187,6 +206,7 @@ export class Model {
 
   /** The hyperparameters as an Arrow table of keys and values (in JSON). */
   async configTable(): Promise<Table> {
+    this.#check("show the config");
     const { rowsTable, utf8 } = await import("./tables.ts");
     const entries = Object.entries(this.config);
     return rowsTable("config", {
@@ -195,10 +215,14 @@ export class Model {
     }, this.#tableMeta);
   }
 
-  /** Everything that can be captured, as an Arrow table: shape, axes, bytes per position, aliases, meaning. */
-  async pointTable(): Promise<Table> {
+  /**
+   * Everything that can be captured, in the order of computation, as an Arrow table: name, shape, axes, bytes per position,
+   * aliases, meaning. {@linkcode pointList} has the same as objects.
+   */
+  async points(): Promise<Table> {
+    this.#check("list the points");
     const { rowsTable, float64, utf8 } = await import("./tables.ts");
-    const points = this.points();
+    const points = this.pointList;
     return rowsTable("points", {
       point: utf8(points.map(({ name }) => name)),
       shape: utf8(points.map(({ shape }) => JSON.stringify(shape))),
@@ -207,6 +231,11 @@ export class Model {
       aliases: utf8(points.map(({ aliases }) => aliases.join(" "))),
       meaning: utf8(points.map(({ meaning }) => meaning)),
     }, { ...this.#tableMeta, meaning: "bytes are those of one position" });
+  }
+
+  /** Everything in the forward pass that has a name, in the order of computation. */
+  get pointList(): readonly Point[] {
+    return this.#points ??= listPoints(this.config, this.plan);
   }
 
   get #tableMeta() {
@@ -218,19 +247,16 @@ export class Model {
    *
    * @param prompt text, texts, or token ids of each sequence
    * @throws {CaptureLimitError} before anything runs, when the capture does not fit
-   * @throws {UnknownPointError | EditError | PromptError}
+   * @throws {UnknownPointError | PositionError | EditError | PromptError | TypeError}
    */
   async run(
     prompt: string | readonly string[] | readonly (readonly number[])[],
     options: RunOptions = {},
   ): Promise<Run> {
     this.#check("run");
-    const prompts = typeof prompt === "string" ? [prompt] : prompt;
-    const ids = prompts.map((each) =>
-      typeof each === "string" ? this.tokenizer.encode(each) : each
-    );
+    const prompts = promptList(prompt);
+    const ids = prompts.map((each) => this.#idsOf(each));
     for (const each of ids) checkPrompt(this.config, each, 0);
-    const resolve = (patterns: readonly string[]) => this.#resolve(patterns);
     const makeRun = await this.#runMaker();
     const texts = prompts.every((each) => typeof each === "string") ? prompts : undefined;
     const source = () => {
@@ -241,8 +267,11 @@ export class Model {
       }));
       return sinkSource(makeRun({ sequences, pieces: [] }, texts));
     };
-    const run = () => runPrompts(this.#loaded.engine, ids, options, resolve);
-    return makeRun(await throughSink(options.sink, source, run), texts);
+    const resolve = (patterns: readonly string[]) => this.#resolve(patterns);
+    return makeRun(
+      await runPrompts(this.#loaded.engine, ids, options, { resolve, source }),
+      texts,
+    );
   }
 
   /**
@@ -250,10 +279,11 @@ export class Model {
    * was captured.
    *
    * @throws {PromptError} for an empty prompt, or one that leaves no room in the model's context
+   * @throws {RangeError | TypeError} for options that cannot be
    */
-  generate(prompt: string | readonly number[], options: GenerateOptions = {}): Generation {
+  generate(prompt: Prompt, options: GenerateOptions = {}): Generation {
     this.#check("generate");
-    const ids = typeof prompt === "string" ? this.tokenizer.encode(prompt) : prompt;
+    const ids = this.#idsOf(onePrompt(prompt));
     return new Generation(
       {
         engine: this.#loaded.engine,
@@ -277,12 +307,12 @@ export class Model {
    */
   // deno-lint-ignore require-await -- a promise, so that it can load and compile what it needs later on
   async stepper(
-    prompt: string | readonly number[],
+    prompt: Prompt,
     options: StepperOptions = {},
   ): Promise<Stepper> {
     this.#check("step");
     this.#stepper?.close();
-    const ids = typeof prompt === "string" ? this.tokenizer.encode(prompt) : prompt;
+    const ids = this.#idsOf(onePrompt(prompt));
     checkPrompt(this.config, ids, 0);
     const { engine } = this.#loaded;
     if (ids.length > engine.maxTokens) {
@@ -294,7 +324,7 @@ export class Model {
     const model = {
       config: this.config,
       session,
-      points: this.points(),
+      points: this.pointList,
       resolve: (patterns: readonly string[]) => this.#resolve(patterns),
     };
     try {
@@ -307,7 +337,7 @@ export class Model {
 
   /** Walks through a pass step by step; leaving the loop frees everything. */
   async *steps(
-    prompt: string | readonly number[],
+    prompt: Prompt,
     options: StepperOptions = {},
   ): AsyncGenerator<StepInfo, void, undefined> {
     const stepper = await this.stepper(prompt, options);
@@ -323,8 +353,12 @@ export class Model {
     return this.metadata.has("tokenizer.ggml.tokens");
   }
 
+  #idsOf(prompt: Prompt): readonly number[] {
+    return typeof prompt === "string" ? this.tokenizer.encode(prompt) : Array.from(prompt);
+  }
+
   #resolve(patterns: readonly string[]): readonly ResolvedPoint[] {
-    return resolvePoints(this.points(), patterns);
+    return resolvePoints(this.pointList, patterns);
   }
 
   /** What makes runs of captured pieces; loads Arrow on first use. */
@@ -339,7 +373,7 @@ export class Model {
     return (parts, prompts) =>
       new Run({
         ...parts,
-        points: this.points(),
+        points: this.pointList,
         resolve: (patterns) => this.#resolve(patterns),
         token: (id) => this.#hasTokens ? this.tokenizer.piece(id) : `${id}`,
         tokenId: (text) => this.tokenId(text),

@@ -147,7 +147,7 @@ function lastLogits(run: Run): Float32Array {
 
 /** The point of a layer, and the residual stream from which everything after it follows. */
 function placeOf(model: Model, layer: number, kind: string): Layer {
-  const points = model.points();
+  const points = model.pointList;
   const [{ point }] = resolvePoints(points, [`blk.${layer}.${kind}`]);
   if (!model.plan.some(({ inputs }) => inputs.some(({ name }) => name === point.name))) {
     throw new RangeError(`Cannot patch ${point.name}: nothing in the pass reads it`);

@@ -24,16 +24,19 @@ export interface TableMeta {
 }
 
 /**
- * The metadata of a point's table. Plain texts: `point` (`blk.3.q`; `blk.*.q` for several layers), `alias`, `meaning`, `dtype`
+ * The metadata of a point's table. Plain texts: `point` (`blk.3.q`; `blk.*.q` for several layers; `token_embd, blk.*.out` for
+ * several kinds under one alias), `alias`, `meaning`, `dtype`
  * (`f32`), `row_order` (`adjacent` or `half`; only points that RoPE turns), `model`, `sha256`, `device`, `version`. JSON:
- * `layers` (`[3]`), `axes` (`["position","head","feature"]`), `shape` (`["T",9,64]`: T positions of a pass, S cached ones, R rows with
+ * `layers` (`[3]`; as the alias counts them), `axes` (`["position","head","feature"]`), `shape` (`["T",9,64]`: T positions of a pass, S cached ones, R rows with
  * logits), `prompt` (a text per sequence), `ids` (a list per sequence), `prompt_lengths` (a number per sequence).
  */
 export function pointMetadata(points: readonly Point[], meta: TableMeta): Map<string, string> {
-  const [{ name, kind, layer, axes, shape, meaning, rope }] = points;
+  const [{ name, layer, axes, shape, rope }] = points;
+  const kinds = points.map(({ name }) => name.replace(/^blk\.\d+\./, "blk.*."));
+  const meanings = points.map(({ meaning }) => meaning);
   const metadata = new Map([
-    ["point", points.length === 1 ? name : `blk.*.${kind}`],
-    ["meaning", meaning],
+    ["point", points.length === 1 ? name : [...new Set(kinds)].join(", ")],
+    ["meaning", [...new Set(meanings)].join("; ")],
     ["axes", JSON.stringify(axes)],
     ["shape", JSON.stringify(shape)],
     ["dtype", "f32"],
