@@ -130,24 +130,32 @@ export function meanAblate(source: Run, where: Where = {}): Change {
   };
 }
 
-const HOW = 'give a list of pairs, as in [["blk.0.out", zero()]]';
+/**
+ * Looks at the form of a list of edits, since notebook cells are not type-checked.
+ *
+ * @throws {TypeError}
+ */
+export function checkEditList(list: EditList): void {
+  if (Array.isArray(list) && list.every((pair) => Array.isArray(pair) && pair.length === 2)) return;
+  throw new TypeError(
+    'Cannot make these edits: give a list of pairs, edit: [["blk.3.head_out", zero()]]',
+  );
+}
 
 /**
  * Turns edits as people write them into the engine's.
  *
- * @throws {EditError} for what is no edit, or does not fit the point or the sequence
+ * @throws {EditError} for what is no change, or does not fit the point or the sequence
+ * @throws {TypeError} for what is no list of edits
  */
 export function resolveEdits(
   list: EditList,
   resolve: (pattern: string) => readonly ResolvedPoint[],
   context: Omit<EditContext, "point">,
 ): Edit[] {
-  // The cells of a notebook are not type-checked.
-  if (!Array.isArray(list)) throw new EditError("the run", HOW);
-  return (list as EditList).flatMap((pair) => {
-    if (!Array.isArray(pair)) throw new EditError(`${pair}`, HOW);
-    const [pattern, change] = pair as EditList[number];
-    return resolve(pattern).map(({ point, name, rowOrder, factor }): Edit => {
+  checkEditList(list);
+  return list.flatMap(([pattern, change]) =>
+    resolve(pattern).map(({ point, name, rowOrder, factor }): Edit => {
       if (rowOrder !== "file" || factor !== 1) {
         const difference = rowOrder !== "file"
           ? "in another row order than the file's"
@@ -166,8 +174,8 @@ export function resolveEdits(
       }
       const whole = { ...context, point };
       return change.edits(whole, selection(whole, change.where));
-    });
-  });
+    })
+  );
 }
 
 /**

@@ -292,6 +292,8 @@ Deno.test("stepper: what cannot be done is refused in one line", async () => {
   await assert.rejects(model.stepper(IDS, { edit: [["blk.9.q", zero()]] }), /No point/);
   await assert.rejects(model.stepper(IDS, { edit: [["blk.0.cache_k", zero()]] }), /k_rope and v/);
   await assert.rejects(model.stepper(IDS, { include: ["blk.0.nothing"] }), /No point/);
+  const untyped = ["blk.0.q", zero()] as never;
+  await assert.rejects(model.stepper(IDS, { edit: untyped }), /Cannot .*: give a list of pairs/);
   assert.equal((await s.next())?.name, "blk.1.attn_norm_rms");
 
   const included = await model.stepper(IDS, { include: ["blk.0.head_result"] });
