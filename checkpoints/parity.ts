@@ -12,7 +12,13 @@ import {
   RELATIVE_TOLERANCE,
 } from "./contract.ts";
 import { type Cache, localValues } from "./local.ts";
-import type { Provenance, Reference, ReferencePass, ReferenceRun } from "./reference.ts";
+import type {
+  Provenance,
+  Reference,
+  ReferencePass,
+  ReferenceRequest,
+  ReferenceRun,
+} from "./reference.ts";
 import { laminaReference, pointSize } from "./references/lamina.ts";
 
 /** A prompt to compare with. */
@@ -28,6 +34,16 @@ export interface ParityCase {
   readonly oracle: boolean;
 }
 
+/** A tensor in a few numbers; hidden keys left out. */
+export interface Summary {
+  readonly mean: number;
+  readonly rms: number;
+  readonly min: number;
+  readonly max: number;
+  /** The first numbers. */
+  readonly samples: readonly number[];
+}
+
 /** One point of one pass, compared. */
 export interface ParityRow {
   readonly case: string;
@@ -38,6 +54,8 @@ export interface ParityRow {
   /** Place in the order of computation. */
   readonly order: number;
   readonly shape: readonly number[];
+  /** Of our own tensor. */
+  readonly summary: Summary;
   /** Of the worst chunk of the pass; undefined where the reference does not show the point. */
   readonly local?: Difference;
   readonly cumulative?: Difference;
@@ -105,6 +123,8 @@ export interface ParityOptions {
 const TIE = 1e-3;
 /** Largest difference of our probabilities to a 64-bit softmax of our logits. */
 const PROBABILITY_TOLERANCE = 1e-6;
+/** Generated tokens that the oracle runs too. */
+const MOST_ORACLE_STEPS = 8;
 /** Bytes of the reference's tensors that are in memory at one time, about. */
 const WINDOW_BYTES = 384 * 2 ** 20;
 
@@ -137,7 +157,7 @@ export async function parity(
       const theirs = await reference.run(request);
       const ours = await own.run({ ...request, forced: theirs.ids });
       const exact = each.oracle
-        ? await options.oracle?.run({ ...request, forced: theirs.ids })
+        ? await options.oracle?.run({ ...oracleRequest(request), forced: theirs.ids })
         : undefined;
       rows.push(...await comparePasses(engine, each, layers, { theirs, ours, exact }, provenance));
       const isLast = layers[1] === engine.config.layers - 1;
@@ -181,7 +201,8 @@ function firstFailure(rows: readonly ParityRow[]): ParityRow | undefined {
 
 /** Whether what a row is off by cumulatively comes from an earlier step, which is to blame. Rows are in the order of computation. */
 function inherits(row: ParityRow, rows: readonly ParityRow[]): boolean {
-  return rows.slice(0, rows.indexOf(row)).some(({ local }) => local?.passed === false);
+  const blamed = rows.findIndex(({ local }) => local?.passed === false);
+  return blamed >= 0 && blamed < rows.indexOf(row);
 }
 
 /** Layers are compared in windows of such a size that the reference's tensors fit. */
@@ -221,6 +242,12 @@ function requestFor(
   });
   const steps = [0, ...DECODING_STEPS].filter((step) => step <= generate);
   return { ids, generate, forced, steps, points, signal };
+}
+
+/** The oracle keeps no cache and pays for every token, so that it goes along for the first steps only. */
+function oracleRequest(request: ReferenceRequest): ReferenceRequest {
+  const generate = Math.min(request.generate, MOST_ORACLE_STEPS);
+  return { ...request, generate, steps: request.steps.filter((step) => step <= generate) };
 }
 
 interface Runs {
@@ -270,6 +297,7 @@ async function comparePasses(
         checkpoint: checkpointOf(point).id,
         order: order.get(point)!,
         shape: tensor.shape,
+        summary: summarize(tensor.data),
         local: local.get(point),
         cumulative,
         oracle: rms === undefined ? undefined : { ours: rms, reference: theirRms },
@@ -277,6 +305,24 @@ async function comparePasses(
     }
   }
   return rows;
+}
+
+const SAMPLES = 8;
+/** Scores of hidden keys are below this. */
+const HIDDEN = -1e29;
+
+function summarize(data: Float32Array | Float64Array): Summary {
+  let [sum, squares, min, max, count] = [0, 0, Infinity, -Infinity, 0];
+  for (const value of data) {
+    if (value < HIDDEN) continue;
+    sum += value;
+    squares += value * value;
+    if (value < min) min = value;
+    if (value > max) max = value;
+    count++;
+  }
+  const samples = Array.from(data.subarray(0, SAMPLES));
+  return { mean: sum / count, rms: Math.sqrt(squares / count), min, max, samples };
 }
 
 /** The local verdict of every point that a reference's pass shows; of the worst chunk, where a pass is several. */
