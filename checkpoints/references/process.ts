@@ -1,155 +1,126 @@
-/** A reference in a process of its own: requests as lines of JSON on its standard input, answers as frames on its output. */
+/** A reference in a process of its own, which may crash, hang or print nonsense without taking us along. */
 import { ReferenceFailure } from "../reference.ts";
 import { type Frame, readFrames } from "./frames.ts";
 
-/** What is known of the process. */
-export interface ReferenceProcessOptions {
-  /** Of the reference, for errors. */
-  readonly name: string;
-  /** Starts it; standard input, output and errors must be piped. */
-  readonly spawn: () => Deno.ChildProcess;
-  /** How long it may take for the next frame before it counts as hanging; default {@linkcode PATIENCE_MS}. */
-  readonly timeoutMs?: number;
+/** What is started, and what it is given. */
+export interface FrameProcess {
+  readonly command: string;
+  readonly args: readonly string[];
+  /** Variables besides our own. */
+  readonly env?: Readonly<Record<string, string>>;
+  /** What it reads on its standard input. */
+  readonly input?: Uint8Array;
+  /** Milliseconds that may pass without a frame; 5 minutes. A process that has more to do than that sends frames in between. */
+  readonly timeout?: number;
+  readonly signal?: AbortSignal;
 }
 
-/** Between two frames: a pass of a large model on a slow CPU takes minutes. */
-export const PATIENCE_MS = 10 * 60_000;
-
-/** The last lines of standard error say why a process died. */
-const ERROR_BYTES = 16_384;
+const TIMEOUT_MS = 5 * 60_000;
+/** How long a process may take to end once it has closed its output. */
+const GRACE_MS = 5000;
+/** What is kept of its messages. */
+const MESSAGE_BYTES = 64 * 1024;
 
 /**
- * A process that answers one request at a time. When it dies, hangs, answers nonsense or the request is aborted, it is ended, the
- * request fails, and so does every later one.
+ * Runs a process and yields its frames; the last has the kind `done`. A frame of the kind `failure` says in `problem`, on one line,
+ * why there is no more. However this ends, the process is gone afterwards.
+ *
+ * @param name of the reference, for errors
+ * @throws {ReferenceFailure} when it cannot be started, says that it failed, dies, hangs or ends without `done`
  */
-export class ReferenceProcess {
-  readonly #options: ReferenceProcessOptions;
-  readonly #child: Deno.ChildProcess;
-  readonly #writer: WritableStreamDefaultWriter<Uint8Array>;
-  readonly #frames: AsyncGenerator<Frame>;
-  readonly #errors: Promise<string>;
-  /** Requests wait for the one before them. */
-  #last: Promise<unknown> = Promise.resolve();
-  #ended: unknown;
+export async function* runFrames(name: string, process: FrameProcess): AsyncGenerator<Frame> {
+  const { timeout = TIMEOUT_MS, signal, input = new Uint8Array(0) } = process;
+  signal?.throwIfAborted();
+  const child = spawn(name, process);
+  const messages = lastText(child.stderr);
+  // A process that dies early does not read to the end; what it died of is said below.
+  const fed = new Blob([input as BlobPart]).stream().pipeTo(child.stdin).catch(() => {});
+  const frames = readFrames(name, child.stdout);
 
-  /** @throws {ReferenceFailure} when it cannot be started */
-  constructor(options: ReferenceProcessOptions) {
-    this.#options = options;
+  let ended = false;
+  const status = child.status.finally(() => ended = true);
+  let stopped: { readonly why: unknown } | undefined;
+  function stop(why?: unknown): void {
+    stopped ??= { why };
+    if (!ended) child.kill("SIGKILL");
+  }
+  const onAbort = () => stop(signal?.reason);
+  signal?.addEventListener("abort", onAbort);
+
+  let broken: unknown;
+  async function nextFrame(): Promise<Frame | undefined> {
+    const line = `no sign of life for ${timeout / 1000} s; its process was stopped`;
+    const timer = setTimeout(() => stop(new ReferenceFailure(name, line)), timeout);
     try {
-      this.#child = options.spawn();
+      const next = await frames.next();
+      return next.done ? undefined : next.value;
     } catch (error) {
-      throw new ReferenceFailure(
-        options.name,
-        `it cannot be started: ${error instanceof Error ? error.message : error}`,
-      );
-    }
-    this.#writer = this.#child.stdin.getWriter();
-    this.#frames = readFrames(options.name, this.#child.stdout);
-    this.#errors = endOf(this.#child.stderr);
-  }
-
-  /**
-   * Sends a request and takes the frames of its answer.
-   *
-   * @param take looks at each frame; the one for which it returns a value is the last
-   * @returns that value
-   * @throws {ReferenceFailure} when there is no such answer; a frame `failed` says why and leaves the process alive
-   */
-  request<T>(
-    request: Readonly<Record<string, unknown>>,
-    take: (frame: Frame) => T | undefined,
-    signal?: AbortSignal,
-  ): Promise<T> {
-    const answer = this.#last.then(() => this.#exchange(request, take, signal));
-    this.#last = answer.catch(() => {});
-    return answer;
-  }
-
-  async #exchange<T>(
-    request: Readonly<Record<string, unknown>>,
-    take: (frame: Frame) => T | undefined,
-    signal?: AbortSignal,
-  ): Promise<T> {
-    if (this.#ended) throw this.#ended;
-    const line = new TextEncoder().encode(`${JSON.stringify(request)}\n`);
-    // A process that is dead already says so below, where its output ends.
-    this.#writer.write(line).catch(() => {});
-    try {
-      while (true) {
-        const frame = await this.#next(signal);
-        if (frame.header.kind === "failed") {
-          throw new Refusal(this.#options.name, String(frame.header.problem));
-        }
-        const result = take(frame);
-        if (result !== undefined) return result;
-      }
-    } catch (error) {
-      if (!(error instanceof Refusal)) await this.#end(error);
-      throw error;
-    }
-  }
-
-  async #next(signal: AbortSignal | undefined): Promise<Frame> {
-    const { name, timeoutMs = PATIENCE_MS } = this.#options;
-    signal?.throwIfAborted();
-    const limit = Promise.withResolvers<never>();
-    const seconds = Math.round(timeoutMs / 1000);
-    const timer = setTimeout(
-      () => limit.reject(new ReferenceFailure(name, `it hangs: no answer for ${seconds} s`)),
-      timeoutMs,
-    );
-    const abort = () => limit.reject(signal!.reason);
-    signal?.addEventListener("abort", abort);
-    try {
-      const { value, done } = await Promise.race([this.#frames.next(), limit.promise]);
-      if (!done) return value;
+      broken = error;
     } finally {
       clearTimeout(timer);
-      signal?.removeEventListener("abort", abort);
     }
-    throw await this.#death();
   }
 
-  async #death(): Promise<ReferenceFailure> {
-    const { code, signal } = await this.#child.status;
-    const said = (await this.#errors).trim().split("\n").at(-1)!.trim();
-    const why = signal === "SIGKILL"
-      ? "killed by SIGKILL: perhaps there was not enough memory"
-      : signal
-      ? `killed by ${signal}`
-      : `exit code ${code}`;
-    return new ReferenceFailure(this.#options.name, `it died (${why})${said && `: ${said}`}`);
-  }
-
-  async #end(reason: unknown): Promise<void> {
-    this.#ended ??= reason;
-    try {
-      this.#child.kill("SIGKILL");
-    } catch { /* dead already */ }
-    await this.#writer.close().catch(() => {});
-    await this.#child.status;
-    // The generator may stand in a read: only now is there an end to it.
-    await this.#frames.return(undefined).catch(() => {});
-    await this.#errors;
-  }
-
-  /** Ends the process. */
-  async close(): Promise<void> {
-    await this.#end(new ReferenceFailure(this.#options.name, "it is closed"));
+  try {
+    let done = false;
+    for (let frame = await nextFrame(); frame; frame = await nextFrame()) {
+      if (frame.header.kind === "failure") {
+        throw new ReferenceFailure(name, String(frame.header.problem));
+      }
+      done = frame.header.kind === "done";
+      yield frame;
+    }
+    if (stopped) throw stopped.why;
+    if (done && !broken) return;
+    // What a process died of says more than that its output broke off.
+    const end = await within(GRACE_MS, status);
+    if (end && !end.success) {
+      const how = end.signal ? `died of ${end.signal}` : `ended with exit code ${end.code}`;
+      throw new ReferenceFailure(name, `its process ${how}${tellingLine(await messages)}`);
+    }
+    throw broken ?? new ReferenceFailure(name, "its output ended before it was done");
+  } finally {
+    signal?.removeEventListener("abort", onAbort);
+    stop();
+    await Promise.allSettled([frames.return(undefined), status, fed, messages]);
   }
 }
 
-/** A request that the process itself refused; it goes on. */
-class Refusal extends ReferenceFailure {}
-
-/** The last part of a stream, as text. */
-async function endOf(stream: ReadableStream<Uint8Array>): Promise<string> {
-  let end: Uint8Array<ArrayBuffer> = new Uint8Array(0);
-  for await (const chunk of stream) {
-    const joined = new Uint8Array(end.length + chunk.length);
-    joined.set(end);
-    joined.set(chunk, end.length);
-    end = joined.slice(-ERROR_BYTES);
+function spawn(name: string, { command, args, env }: FrameProcess): Deno.ChildProcess {
+  try {
+    return new Deno.Command(command, {
+      args: [...args],
+      env: { ...env, NO_COLOR: "1" },
+      stdin: "piped",
+      stdout: "piped",
+      stderr: "piped",
+    }).spawn();
+  } catch (error) {
+    const reason = error instanceof Error ? error.message : error;
+    throw new ReferenceFailure(name, `cannot start ${command}: ${reason}`);
   }
-  return new TextDecoder().decode(end);
+}
+
+/** The end of what a stream says. */
+async function lastText(stream: ReadableStream<Uint8Array>): Promise<string> {
+  const decoder = new TextDecoder();
+  let text = "";
+  for await (const chunk of stream) {
+    text = (text + decoder.decode(chunk, { stream: true })).slice(-MESSAGE_BYTES);
+  }
+  return text;
+}
+
+/** The line of a process's messages that most likely says what happened. */
+function tellingLine(messages: string): string {
+  const lines = messages.split("\n").map((line) => line.trim()).filter((line) => line !== "");
+  const line = lines.find((line) => /GGML_ASSERT|\b(error|panicked|abort)/i.test(line)) ??
+    lines.at(-1);
+  return line ? `: ${line.slice(0, 300)}` : "";
+}
+
+async function within<T>(milliseconds: number, promise: Promise<T>): Promise<T | undefined> {
+  const late = Promise.withResolvers<undefined>();
+  const timer = setTimeout(() => late.resolve(undefined), milliseconds);
+  return await Promise.race([promise, late.promise]).finally(() => clearTimeout(timer));
 }
