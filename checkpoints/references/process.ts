@@ -8,8 +8,8 @@ export interface FrameProcess {
   readonly args: readonly string[];
   /** Variables besides our own. */
   readonly env?: Readonly<Record<string, string>>;
-  /** What it reads on its standard input. */
-  readonly input?: Uint8Array;
+  /** What it reads on its standard input: all at once, or request after request. */
+  readonly input?: Uint8Array | ReadableStream<Uint8Array>;
   /** Milliseconds that may pass without a frame; 5 minutes. A process that has more to do than that sends frames in between. */
   readonly timeout?: number;
   readonly signal?: AbortSignal;
@@ -34,7 +34,9 @@ export async function* runFrames(name: string, process: FrameProcess): AsyncGene
   const child = spawn(name, process);
   const messages = lastText(child.stderr);
   // A process that dies early does not read to the end; what it died of is said below.
-  const fed = new Blob([input as BlobPart]).stream().pipeTo(child.stdin).catch(() => {});
+  const over = new AbortController();
+  const requests = input instanceof Uint8Array ? new Blob([input as BlobPart]).stream() : input;
+  const fed = requests.pipeTo(child.stdin, { signal: over.signal }).catch(() => {});
   const frames = readFrames(name, child.stdout);
 
   let ended = false;
@@ -82,6 +84,7 @@ export async function* runFrames(name: string, process: FrameProcess): AsyncGene
   } finally {
     signal?.removeEventListener("abort", onAbort);
     stop();
+    over.abort();
     await Promise.allSettled([frames.return(undefined), status, fed, messages]);
   }
 }

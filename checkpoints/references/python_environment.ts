@@ -14,8 +14,14 @@ export interface PythonEnvironment {
   readonly python: string;
   /** Folder of the environment. */
   readonly folder: string;
-  /** The interpreter with these arguments, isolated from the user's own packages and PYTHON* variables. */
-  command(args: readonly string[], options?: Omit<Deno.CommandOptions, "args">): Deno.Command;
+  /** What to start for the interpreter with these arguments, isolated from the user's own packages and PYTHON* variables. */
+  start(args: readonly string[]): Start;
+}
+
+/** A program and its arguments. */
+export interface Start {
+  readonly command: string;
+  readonly args: readonly string[];
 }
 
 /** A package that pip is about to install. */
@@ -49,11 +55,9 @@ const PYTHONS = ["python3", "python", "py"];
  * Starts another program in its own place. Deno's permissions name Python, but an environment's interpreter lies where LAMINA_HOME
  * says, which no list of permissions can know: so the one starts the other.
  */
-const START = "import os, subprocess, sys\n" +
+const IN_ITS_PLACE = "import os, subprocess, sys\n" +
   "if os.name == 'nt': sys.exit(subprocess.call(sys.argv[1:]))\n" +
   "os.execv(sys.argv[1], sys.argv[1:])";
-
-const PIPED = { stdin: "null", stdout: "piped", stderr: "piped" } as const;
 
 /**
  * An environment with the packages of a requirements file. It lies in `python/<hash>` of Lamina's cache folder, the hash being that
@@ -85,7 +89,7 @@ export async function pythonEnvironment(
   // What a process that was killed has left.
   await removeFolder(folder);
   try {
-    await output(new Deno.Command(python, { ...PIPED, args: ["-m", "venv", folder] }), signal);
+    await output({ command: python, args: ["-m", "venv", folder] }, signal);
     const install = ["--only-binary=:all:", "--retries=1", "--timeout=15", "-r", list];
     if (onInstall) {
       await pip(environment, ["pip>=22.2"], signal); // the first that knows the next line's options
@@ -109,11 +113,10 @@ function environmentIn(folder: string, python: string): PythonEnvironment {
   return {
     python: interpreter,
     folder,
-    command: (args, options) =>
-      new Deno.Command(python, {
-        ...options,
-        args: ["-I", "-c", START, interpreter, "-I", ...args],
-      }),
+    start: (args) => ({
+      command: python,
+      args: ["-I", "-c", IN_ITS_PLACE, interpreter, "-I", ...args],
+    }),
   };
 }
 
@@ -123,7 +126,7 @@ async function findPython(): Promise<{ python: string; version: string }> {
   let problem: Error | undefined;
   for (const python of PYTHONS) {
     try {
-      return { python, version: await output(new Deno.Command(python, { ...PIPED, args })) };
+      return { python, version: await output({ command: python, args }) };
     } catch (error) {
       // Windows has a `python3` that only opens its shop.
       problem ??= error instanceof PythonEnvironmentError ? error : undefined;
@@ -142,25 +145,19 @@ async function pip(
   signal?: AbortSignal,
 ): Promise<void> {
   const quiet = ["-q", "--no-input", "--disable-pip-version-check"];
-  await output(environment.command(["-m", "pip", "install", ...quiet, ...args], PIPED), signal);
+  await output(environment.start(["-m", "pip", "install", ...quiet, ...args]), signal);
 }
 
 /** What a program prints; a program that fails is an error with the line that says why. */
-async function output(command: Deno.Command, signal?: AbortSignal): Promise<string> {
-  const child = command.spawn();
-  const kill = () => child.kill();
-  signal?.addEventListener("abort", kill);
-  try {
-    const { success, stdout, stderr } = await child.output();
-    signal?.throwIfAborted();
-    const decoder = new TextDecoder();
-    if (success) return decoder.decode(stdout);
-    // venv prints what it misses to its standard output.
-    const said = decoder.decode(stderr).trim() || decoder.decode(stdout);
-    throw new PythonEnvironmentError(explained(said));
-  } finally {
-    signal?.removeEventListener("abort", kill);
-  }
+async function output({ command, args }: Start, signal?: AbortSignal): Promise<string> {
+  const { success, stdout, stderr } = await new Deno.Command(command, { args: [...args], signal })
+    .output();
+  signal?.throwIfAborted();
+  const decoder = new TextDecoder();
+  if (success) return decoder.decode(stdout);
+  // venv prints what it misses to its standard output.
+  const said = decoder.decode(stderr).trim() || decoder.decode(stdout);
+  throw new PythonEnvironmentError(explained(said));
 }
 
 function explained(said: string): string {

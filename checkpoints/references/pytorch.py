@@ -7,7 +7,7 @@ Takes requests as lines of JSON on its standard input, and answers each with fra
                                                     frames `tensor`, a frame `step` after each pass, and `done` with ids and margins
   {"tokenize": "text"}                              one frame `ids`
 
-A request that cannot be answered gives one frame `failed` with a line that says why. Heads are in Hugging Face's row order (halves);
+A request that cannot be answered gives one frame `failure` with a line that says why. Heads are in Hugging Face's row order (halves);
 who started this puts them into the file's.
 """
 
@@ -224,11 +224,11 @@ def main():
         try:
             reference = answer(reference, json.loads(line))
         except Failure as failure:
-            send("failed", {"problem": str(failure)})
+            send("failure", {"problem": str(failure)})
         except ImportError as error:
-            send("failed", {"problem": f"its Python lacks a package ({error})"})
+            send("failure", {"problem": f"its Python lacks a package ({error})"})
         except Exception as error:
-            send("failed", {"problem": " ".join(f"{type(error).__name__}: {error}".split())[:400]})
+            send("failure", {"problem": " ".join(f"{type(error).__name__}: {error}".split())[:400]})
 
 
 main()

@@ -14,7 +14,7 @@ import {
   type ReferenceRun,
 } from "../reference.ts";
 import { addTensor, type Frame } from "./frames.ts";
-import { ReferenceProcess } from "./process.ts";
+import { type FrameProcess, runFrames } from "./process.ts";
 import {
   type PythonEnvironment,
   pythonEnvironment,
@@ -32,8 +32,8 @@ export interface PyTorchOptions {
   readonly environment?: PythonEnvironment;
   /** Called with a line before something that takes long. */
   readonly onProgress?: (line: string) => void;
-  /** How long it may be silent before it counts as hanging. */
-  readonly timeoutMs?: number;
+  /** Milliseconds for which it may be silent before it counts as hanging. */
+  readonly timeout?: number;
   readonly signal?: AbortSignal;
 }
 
@@ -94,26 +94,20 @@ export async function pyTorchEnvironment(
  * @throws {GgufError} when the file is no model that is known
  */
 export async function pyTorchReference(options: PyTorchOptions): Promise<Reference> {
-  const { file, weights, timeoutMs, signal, onProgress } = options;
+  const { file, weights, signal, onProgress } = options;
   const config = readConfig(file);
   if ("gguf" in weights) checkReadable(config);
   const environment = options.environment ?? await pyTorchEnvironment({ onProgress, signal });
-  const process = new ReferenceProcess({
-    name: NAME,
-    timeoutMs,
-    spawn: () =>
-      environment.command([SCRIPT], {
-        env: OFFLINE,
-        stdin: "piped",
-        stdout: "piped",
-        stderr: "piped",
-      }).spawn(),
+  const process = new AskedProcess({
+    ...environment.start([SCRIPT]),
+    env: OFFLINE,
+    timeout: options.timeout,
   });
   try {
     const load = "gguf" in weights
       ? { load: dirname(resolve(weights.gguf)), gguf: basename(weights.gguf) }
       : { load: resolve(weights.folder), gguf: null };
-    const ready = await process.request(load, (frame) => readyOf(frame), signal);
+    const ready = await process.ask(load, (frame) => readyOf(frame), signal);
     checkSizes(config, ready.sizes);
     return {
       provenance: {
@@ -128,7 +122,7 @@ export async function pyTorchReference(options: PyTorchOptions): Promise<Referen
       },
       run: (request) => run(process, config, request),
       ...ready.tokenizer && {
-        tokenize: (text: string) => process.request({ tokenize: text }, idsOf),
+        tokenize: (text: string) => process.ask({ tokenize: text }, idsOf),
       },
       close: () => process.close(),
     };
@@ -139,13 +133,13 @@ export async function pyTorchReference(options: PyTorchOptions): Promise<Referen
 }
 
 async function run(
-  process: ReferenceProcess,
+  process: AskedProcess,
   config: Config,
   request: ReferenceRequest,
 ): Promise<ReferenceRun> {
   const { ids, generate, forced = [], steps, points, signal } = request;
   const passes = new Map<number, ReferencePass>();
-  const { ids: chosen, margins } = await process.request(
+  const { ids: chosen, margins } = await process.ask(
     { run: { ids, generate, forced, steps, points } },
     (frame) => {
       const { kind } = frame.header;
@@ -207,4 +201,66 @@ function checkSizes(config: Config, sizes: Ready["sizes"]): void {
     NAME,
     `its model is another one: ${other} is ${sizes[other]}, in the file ${config[other]}`,
   );
+}
+
+/**
+ * A process that stays and answers one request, a line of JSON, after the other. When one of them fails, the process is gone and so
+ * do all that follow.
+ */
+class AskedProcess {
+  readonly #over = new AbortController();
+  readonly #frames: AsyncGenerator<Frame>;
+  #requests!: ReadableStreamDefaultController<Uint8Array>;
+  #last: Promise<unknown> = Promise.resolve();
+
+  constructor(process: Omit<FrameProcess, "input" | "signal">) {
+    const input = new ReadableStream<Uint8Array>({
+      start: (requests) => void (this.#requests = requests),
+    });
+    this.#frames = runFrames(NAME, { ...process, input, signal: this.#over.signal });
+  }
+
+  /**
+   * Sends a request and takes the frames of its answer.
+   *
+   * @param take gets each frame; what it makes of the last one is the answer
+   */
+  ask<T>(
+    request: Readonly<Record<string, unknown>>,
+    take: (frame: Frame) => T | undefined,
+    signal?: AbortSignal,
+  ): Promise<T> {
+    const answer = this.#last.then(() => this.#ask(request, take, signal));
+    this.#last = answer.catch((reason) => this.#over.abort(reason));
+    return answer;
+  }
+
+  async #ask<T>(
+    request: Readonly<Record<string, unknown>>,
+    take: (frame: Frame) => T | undefined,
+    signal?: AbortSignal,
+  ): Promise<T> {
+    this.#over.signal.throwIfAborted();
+    signal?.throwIfAborted();
+    const abort = () => this.#over.abort(signal!.reason);
+    signal?.addEventListener("abort", abort);
+    try {
+      this.#requests.enqueue(new TextEncoder().encode(`${JSON.stringify(request)}\n`));
+      while (true) {
+        const frame = await this.#frames.next();
+        if (frame.done) throw new ReferenceFailure(NAME, "its output ended before it was done");
+        const answer = take(frame.value);
+        if (answer !== undefined) return answer;
+      }
+    } finally {
+      signal?.removeEventListener("abort", abort);
+    }
+  }
+
+  /** Ends it. */
+  async close(): Promise<void> {
+    this.#over.abort(new ReferenceFailure(NAME, "it is closed"));
+    await this.#last;
+    await this.#frames.return(undefined);
+  }
 }
