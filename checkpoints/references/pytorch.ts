@@ -1,10 +1,11 @@
 /** PyTorch as a reference: Hugging Face transformers on the CPU in 32-bit floats, with eager attention (pytorch.py). */
-import { basename, dirname, resolve } from "node:path";
+import { basename, dirname, join, resolve } from "node:path";
 import { fileURLToPath } from "node:url";
 import { type Config, readConfig } from "../../engine/config.ts";
 import type { GgufFile } from "../../engine/gguf/reader.ts";
 import { toAdjacent } from "../../inspect/points.ts";
 import { POINT_KINDS } from "../../inspect/points/kinds.ts";
+import { isFile } from "../../models/cache.ts";
 import { kindOf } from "../contract.ts";
 import {
   type Reference,
@@ -97,6 +98,7 @@ export async function pyTorchReference(options: PyTorchOptions): Promise<Referen
   const { file, weights, signal, onProgress } = options;
   const config = readConfig(file);
   if ("gguf" in weights) checkReadable(config);
+  else await checkFolder(weights.folder);
   const environment = options.environment ?? await pyTorchEnvironment({ onProgress, signal });
   const process = new AskedProcess({
     ...environment.start([SCRIPT]),
@@ -165,6 +167,12 @@ function checkReadable({ ropeScaling, architecture }: Config): void {
     NAME,
     `transformers cannot read this file whole, it leaves out ${architecture}.rope.scaling`,
   );
+}
+
+/** What transformers does not find on the disk it would look for under that name elsewhere. */
+async function checkFolder(folder: string): Promise<void> {
+  if (await isFile(join(folder, "config.json"))) return;
+  throw new ReferenceFailure(NAME, `${folder} is no folder with a config.json and safetensors`);
 }
 
 const SIZES = [
