@@ -2,6 +2,7 @@
 import type { Engine } from "../engine/backend.ts";
 import type { Config } from "../engine/config.ts";
 import { dequantize } from "../engine/gguf/dequantize.ts";
+import { DisposedError } from "../engine/lifetime.ts";
 import type { Plan } from "../engine/plan.ts";
 import type { DeviceInfo } from "../engine/webgpu/device.ts";
 import { nearest } from "../models/nearest.ts";
@@ -15,6 +16,8 @@ import { Run, type RunMaker, sinkSource } from "./run.ts";
 import { captureBytes, type RunOptions, runPrompts } from "./runner.ts";
 import type { Table } from "./tables.ts";
 import { type StepInfo, Stepper, type StepperOptions } from "./stepper.ts";
+
+export { DisposedError };
 
 /** Lamina's version. */
 const VERSION = deno.version;
@@ -30,14 +33,6 @@ export class TokenError extends RangeError {
       `${JSON.stringify(text)} is not one token but ${pieces.length}` +
         (pieces.length > 0 ? `: ${pieces.map((piece) => JSON.stringify(piece)).join(", ")}` : ""),
     );
-  }
-}
-
-/** Something was asked of a model that has been given back. */
-export class DisposedError extends Error {
-  override readonly name = "DisposedError";
-  constructor(what: string) {
-    super(`Cannot ${what}: the model was disposed; load it again`);
   }
 }
 
@@ -357,9 +352,11 @@ export class Model {
     if (this.#disposed) throw new DisposedError(what);
   }
 
-  /** Gives the model back; when nobody else has it, its weights are freed. */
+  /**
+   * Gives the model back. Its runs, generations and steppers that are under way end with a {@linkcode DisposedError} at their next
+   * pass; when nobody else has the model, its weights are freed after them.
+   */
   dispose(): void {
-    this.#stepper?.close();
     this.#disposed = true;
     this.#loaded.release();
   }
