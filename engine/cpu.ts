@@ -180,7 +180,11 @@ class CpuSession implements Session {
           return Promise.reject(error);
         }
       },
-      read: (name) => Promise.resolve(read(name)),
+      // What was read stays as it was when the value is changed.
+      read(name) {
+        const { shape, data } = read(name);
+        return Promise.resolve({ shape, data: data.slice() });
+      },
       write: (name, data) => values.get(name)!.set(data),
       finish: () => {
         if (request.wanted?.includes("argmax")) this.#kept.set("argmax", values.get("argmax")!);
