@@ -337,11 +337,19 @@ Deno.test({
                 ...(isLast ? choices : { ids: [], margins: [] }),
               });
             }
+            const none = ["blk.99.out", "blk.0.attn_norm_rms"];
+            const nothing = await reference.run({ ...request, forced, points: none });
+            const passes = expected.passes.map((pass) => ({ ...pass, tensors: new Map() }));
+            assertSame(nothing, { passes, ...choices });
             const end = await reference.run({ ...request, forced, points: [], steps: [] });
             assertSame(end, { passes: [], ...choices });
             assert.match(
               await failure(() => reference.run({ ...request, forced: [] })),
               /windows need the ids of all \d decoding steps, and 0 are given$/,
+            );
+            assert.match(
+              await failure(() => reference.run({ ...request, forced: forced.with(0, 1e9) })),
+              /it knows no id 1000000000$/,
             );
           });
         });
@@ -424,6 +432,17 @@ Deno.test({
     await t.step("a library that is missing", async () => {
       const line = await running({ model: tiny, library: "/no/such/folder" });
       assert.equal(line, "llama.cpp: there is no library ggml-base in /no/such/folder");
+    });
+    await t.step("a library that cannot be fetched", async () => {
+      const home = await Deno.makeTempDir();
+      const before = Deno.env.get("npm_config_registry");
+      Deno.env.set("npm_config_registry", "http://127.0.0.1:9/"); // where nobody listens
+      const env = (name: string) => name === "LAMINA_HOME" ? home : undefined;
+      const line = await running({ model: tiny, env });
+      assert.match(line, /^llama\.cpp: its library cannot be fetched: npm(\.cmd)?: .*ECONNREFUSED/);
+      if (before === undefined) Deno.env.delete("npm_config_registry");
+      else Deno.env.set("npm_config_registry", before);
+      await Deno.remove(home, { recursive: true });
     });
     await t.step("an id that is none, and no ids", async () => {
       assert.match(

@@ -15,8 +15,14 @@ import {
   type ReferenceRequest,
   type ReferenceRun,
 } from "../reference.ts";
-import { addTensor } from "./frames.ts";
-import { type Choices, choicesOf, LlamaCppClient, type Runner, runner } from "./llamacpp_client.ts";
+import {
+  addToPass,
+  type Choices,
+  choicesOf,
+  LlamaCppClient,
+  type Runner,
+  runner,
+} from "./llamacpp_client.ts";
 import { LLAMA_CPP, llamaCppLibrary } from "./llamacpp_library.ts";
 import { f32Bytes, LayerWindows, windowLayers } from "./llamacpp_windows.ts";
 import { makeScratch, type Scratch } from "./scratch.ts";
@@ -106,9 +112,10 @@ export async function llamaCppReference(options: LlamaCppOptions): Promise<Refer
     const hasVocabulary = file.metadata.has("tokenizer.ggml.tokens");
     return {
       provenance,
-      run: windows
-        ? (request) => windows.run(request, run)
-        : (request) => runWhole(request, path, run),
+      async run(request) {
+        checkIds(request, config);
+        return await (windows ? windows.run(request, run) : runWhole(request, path, run));
+      },
       ...(hasVocabulary ? { tokenize: (text) => llama.tokenize(path, text) } : {}),
       close,
     };
@@ -147,6 +154,12 @@ function activationsFor(file: GgufFile): ActivationType {
   return (["q8", "bf16", "f16"] as const).find((type) => types.has(type)) ?? "f32";
 }
 
+function checkIds({ ids, forced = [] }: ReferenceRequest, { vocabSize }: Config): void {
+  if (ids.length === 0) throw new ReferenceFailure(LLAMA_CPP, "no ids were given");
+  const unknown = [...ids, ...forced].find((id) => !(id >= 0 && id < vocabSize));
+  if (unknown !== undefined) throw new ReferenceFailure(LLAMA_CPP, `it knows no id ${unknown}`);
+}
+
 async function runWhole(
   request: ReferenceRequest,
   model: string,
@@ -156,7 +169,7 @@ async function runWhole(
   const passes = new Map<number, ReferencePass>();
   let choices: Choices = { ids: [], margins: [] };
   for await (const frame of run({ ...task, model, firstLayer: 0 }, { signal })) {
-    if (frame.header.kind === "tensor") addTensor(passes, frame);
+    addToPass(passes, frame);
     if (frame.header.kind === "choices") choices = choicesOf(frame);
   }
   return { passes: [...passes.values()], ...choices };

@@ -1,7 +1,7 @@
 /** How llama.cpp's process is asked. */
 import type { Config } from "../../engine/config.ts";
 import { ReferenceFailure, type ReferencePass, type ReferenceRun } from "../reference.ts";
-import { type Frame, writeFrame } from "./frames.ts";
+import { addTensor, type Frame, writeFrame } from "./frames.ts";
 import type { LlamaCpp } from "./llamacpp_ffi.ts";
 import { LLAMA_CPP, type LlamaCppLibrary } from "./llamacpp_library.ts";
 import type { LlamaCppRequest, LlamaCppTask, RunTask } from "./llamacpp_process.ts";
@@ -98,15 +98,8 @@ export function runner(
   const { heads, kvHeads, headWidth, attentionScale, biases } = config;
   const { ffn_gate: gateBias, ffn_up: upBias } = biases;
   const graph = { heads, kvHeads, headWidth, attentionScale, gateBias, upBias };
-  return (task, { inputs = [], signal }) => {
-    const { ids, forced = [] } = task;
-    const unknown = [...ids, ...forced].find((id) => !(id >= 0 && id < config.vocabSize));
-    if (ids.length === 0 || unknown !== undefined) {
-      const problem = unknown === undefined ? "no ids were given" : `it knows no id ${unknown}`;
-      throw new ReferenceFailure(LLAMA_CPP, problem);
-    }
-    return llama.ask({ ...task, task: "run", gpu, threads, graph }, inputs, signal);
-  };
+  return (task, { inputs = [], signal }) =>
+    llama.ask({ ...task, task: "run", gpu, threads, graph }, inputs, signal);
 }
 
 /** Greedy choices and how far each led. */
@@ -116,6 +109,18 @@ export type Choices = Pick<ReferenceRun, "ids" | "margins">;
 export function choicesOf({ header }: Frame): Choices {
   const { ids, margins } = header as unknown as { ids: number[]; margins: (number | null)[] };
   return { ids, margins: margins.map((margin) => margin ?? NaN) };
+}
+
+/**
+ * Puts what a frame says of a pass into it.
+ *
+ * @param passes by step; grows
+ */
+export function addToPass(passes: Map<number, ReferencePass>, frame: Frame): void {
+  if (frame.header.kind === "tensor") addTensor(passes, frame);
+  if (frame.header.kind !== "pass") return;
+  const { step, start, ids } = frame.header as unknown as ReferencePass;
+  if (!passes.has(step)) passes.set(step, { step, start, ids, tensors: new Map() });
 }
 
 function framesOf(request: LlamaCppRequest, inputs: readonly ReferencePass[]): Uint8Array[] {

@@ -1,5 +1,5 @@
 /** llama.cpp's prebuilt libraries: which there are, and how they come here. */
-import { basename, dirname, join } from "node:path";
+import { basename, join } from "node:path";
 import { acquireLock, laminaHome } from "../../models/cache.ts";
 import type { Environment } from "../../models/mod.ts";
 import { ReferenceFailure } from "../reference.ts";
@@ -92,12 +92,12 @@ async function fetchPackage(
   await Deno.mkdir(work, { recursive: true });
   try {
     const npm = Deno.build.os === "windows" ? "npm.cmd" : "npm";
-    const settings = ["--loglevel=error", "--fetch-retries=1"];
+    // One try: a machine without a network shall not be waited for.
+    const settings = ["--loglevel=error", "--fetch-retries=0"];
     await run(npm, ["pack", specifier, ...settings], work, signal);
     const archive = [...Deno.readDirSync(work)].find(({ name }) => name.endsWith(".tgz"));
     if (archive === undefined) throw new ReferenceFailure(LLAMA_CPP, `npm packed no ${specifier}`);
     await run("tar", ["-xzf", archive.name], work, signal);
-    await Deno.mkdir(dirname(folder), { recursive: true });
     await Deno.rename(join(work, "package"), folder);
   } finally {
     await Deno.remove(work, { recursive: true }).catch(() => {});
@@ -117,8 +117,9 @@ async function run(
     const { success, stderr } = await child.output();
     signal?.throwIfAborted();
     if (success) return;
-    const lines = new TextDecoder().decode(stderr).split("\n").map((line) => line.trim());
-    throw failed(lines.find((line) => line !== "") ?? "it failed");
+    // npm's first line is a code, its second the reason.
+    const lines = new TextDecoder().decode(stderr).split("\n").filter((line) => line !== "");
+    throw failed(lines.slice(0, 2).map((line) => line.replace(/^npm error /, "")).join(", "));
   } catch (error) {
     if (error instanceof Deno.errors.NotFound) throw failed("no such program; install Node.js");
     throw error;

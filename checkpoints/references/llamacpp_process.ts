@@ -19,7 +19,7 @@ export type LlamaCppTask =
   /** Answered by `{ kind: "ids", ids }`. */
   | { readonly task: "tokenize"; readonly model: string; readonly text: string };
 
-/** Answered by tensors and `{ kind: "choices", ids, margins }`. */
+/** Answered by `{ kind: "pass", step, start, ids }` for each wanted step, its tensors, and `{ kind: "choices", ids, margins }`. */
 export interface RunTask extends Omit<ReferenceRequest, "signal"> {
   readonly task: "run";
   /** Path of a GGUF file. */
@@ -102,7 +102,9 @@ function run(llama: LlamaCpp, request: RunTask, inputs: Inputs): void {
   const context = model.context({ threads, longestPass: ids.length, positions, observer });
   const choices = { ids: [] as number[], margins: [] as number[] };
   for (; step <= generate; step++) {
-    wanted = new Set(steps.includes(step) ? points : []);
+    const isWanted = steps.includes(step);
+    if (isWanted) send({ kind: "pass", step, start, ids: next });
+    wanted = new Set(isWanted ? points : []);
     if (outputPoint !== undefined) wanted.add(outputPoint);
     const input = inputPoint === undefined ? next : rowsOf(inputs, step, inputPoint);
     const { id, margin } = greedy(context.pass(input, next.length));

@@ -19,8 +19,7 @@ import {
   type ReferenceRequest,
   type ReferenceRun,
 } from "../reference.ts";
-import { addTensor } from "./frames.ts";
-import { type Choices, choicesOf, type Runner } from "./llamacpp_client.ts";
+import { addToPass, type Choices, choicesOf, type Runner } from "./llamacpp_client.ts";
 import { LLAMA_CPP } from "./llamacpp_library.ts";
 
 /** Bytes of tensors as F32. */
@@ -80,7 +79,7 @@ export class LayerWindows {
 
   /**
    * Runs the windows up to the last one that has a wanted point; what an earlier request for the same ids found before a window is
-   * used again.
+   * used again. Only the model's last window makes choices: a request that ends before it has none.
    */
   async run(request: ReferenceRequest, run: Runner): Promise<ReferenceRun> {
     const { ids, generate, forced = [] } = request;
@@ -95,7 +94,8 @@ export class LayerWindows {
     if (key !== this.#ran) [this.#ran, this.#rowsBefore] = [key, []];
 
     const places = request.points.map((point) => this.#windowOf(point));
-    const end = places.length === 0 ? this.#windows.length - 1 : Math.max(...places);
+    const last = this.#windows.length - 1;
+    const end = places.length === 0 ? last : Math.min(last, Math.max(...places));
     let at = Math.min(end, ...places);
     while (at > 0 && this.#rowsBefore[at] === undefined) at--;
 
@@ -104,7 +104,7 @@ export class LayerWindows {
     for (; at <= end; at++) {
       const points = request.points.filter((_, i) => places[i] === at);
       const found = await this.#runWindow(at, passIds, { ...request, points }, run, passes);
-      if (at === this.#windows.length - 1) choices = found;
+      if (at === last) choices = found;
     }
     return { passes: [...passes.values()].sort((a, b) => a.step - b.step), ...choices };
   }
@@ -120,7 +120,7 @@ export class LayerWindows {
     const { first, last } = this.#windows[index];
     // The first window's vocabulary is the ids that are run.
     const vocabulary = index === 0 ? [...new Set(passIds.flat())] : [];
-    const own = (ids: readonly number[]) =>
+    const known = (ids: readonly number[]) =>
       index === 0 ? ids.map((id) => vocabulary.indexOf(id)) : ids.map(() => 0);
     const model = await this.#write(index, vocabulary, signal);
     const outputPoint = index < this.#windows.length - 1 ? `blk.${last}.out` : undefined;
@@ -128,17 +128,18 @@ export class LayerWindows {
     let choices: Choices = { ids: [], margins: [] };
     const task = {
       ...{ model, firstLayer: first, generate, steps, points, outputPoint },
-      ids: own(passIds[0]),
-      forced: passIds.slice(1).flatMap(own),
+      ids: known(passIds[0]),
+      forced: passIds.slice(1).flatMap(known),
       inputPoint: index > 0 ? `blk.${first - 1}.out` : undefined,
     };
     for await (const frame of run(task, { inputs: this.#rowsBefore[index], signal })) {
-      if (frame.header.kind === "choices") choices = choicesOf(frame);
-      if (frame.header.kind !== "tensor") continue;
-      const { step, point } = frame.header as unknown as { step: number; point: string };
-      const header = { ...frame.header, ids: passIds[step] };
-      if (point === outputPoint) addTensor(after, { ...frame, header });
-      if (steps.includes(step) && points.includes(point)) addTensor(passes, { ...frame, header });
+      const { kind, step, point } = frame.header;
+      if (kind === "choices") choices = choicesOf(frame);
+      if (kind !== "tensor" && kind !== "pass") continue;
+      const own = { ...frame, header: { ...frame.header, ids: passIds[Number(step)] } };
+      if (point === outputPoint && kind === "tensor") addToPass(after, own);
+      const isWanted = kind === "pass" || points.includes(String(point));
+      if (isWanted && steps.includes(Number(step))) addToPass(passes, own);
     }
     if (outputPoint !== undefined) this.#rowsBefore[index + 1] = [...after.values()];
     return choices;
