@@ -228,9 +228,10 @@ Deno.test("wrong usage and failures are one line", async () => {
 Deno.test("references are opened by name", async () => {
   for (const spec of [...REFERENCES, "hf:some/folder"]) assert.ok(isReference(spec), spec);
   for (const spec of ["", "hf:", "llamacpp", "pytorch:cuda"]) assert.ok(!isReference(spec), spec);
-  await using disk = await modelOnDisk(await findModel("tiny"));
+  const model = await findModel("tiny");
+  await using disk = await modelOnDisk(model);
   const file = await tiny();
-  const options = { file, path: disk.path };
+  const options = { file, model, path: disk.path };
   assert.equal(Deno.statSync(disk.path).size, file.size);
   assert.equal((await openReference("oracle", options)).provenance.rope, "exact");
   assert.equal(
