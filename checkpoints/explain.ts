@@ -4,9 +4,12 @@ import type { GgufFile } from "../engine/gguf/reader.ts";
 import type { Plan } from "../engine/plan.ts";
 import type { RopeBuilder } from "../engine/rope_table.ts";
 import { type Cause, CAUSES } from "./causes.ts";
-import { compareTensors } from "./compare.ts";
-import { type Chain, chainOf, WeightReader } from "./explain/chain.ts";
-import { SUSPECTS } from "./explain/variants.ts";
+import { compareTensors, isAttention } from "./compare.ts";
+import { layerOf } from "./contract.ts";
+import { type Chain, chainOf } from "./explain/chain.ts";
+import { type Operation, type Weight, WeightReader } from "./explain/operation.ts";
+import { LARGEST_F16, type Variant } from "./explain/variant.ts";
+import { variantsOf } from "./explain/variants.ts";
 import type { ReferencePass } from "./reference.ts";
 
 /** What explains a point, and how well. */
@@ -29,52 +32,135 @@ export interface Evidence {
   readonly config: Config;
   /** The file whose weights the subject runs on. */
   readonly file: GgufFile;
+  /** The file that the other side runs, where that is known. */
+  readonly other?: GgufFile;
   /** The other side's pass, with the failing point and what it was made of. */
   readonly pass: ReferencePass;
   readonly point: string;
+  /** An absolute position at which it is wrong; the last one without it. */
+  readonly position?: number;
   readonly rope: RopeBuilder;
 }
 
 /** From this share on a cause explains a difference. */
 const EXPLAINED = 0.9;
+/** The same of one that has numbers of its own to fit. */
+const FITTED = 0.99;
 /** A share that leaves no doubt. */
 const CERTAIN = 0.999;
-const LARGEST_F16 = 65504;
+/** Multiplications that may be spent on one point. */
+const MOST_WORK = 1e11;
 
 /** Tries the known causes on a point that went wrong. */
 export async function explain(evidence: Evidence): Promise<Explanation> {
-  const { plan, config, file, pass, point, rope } = evidence;
+  const { file, other, rope: builder } = evidence;
   let chain: Chain;
   try {
-    chain = await chainOf(plan, config, new WeightReader(file), pass, point, rope);
+    const others = other && new WeightReader(other);
+    chain = await chainOf({ ...evidence, reader: new WeightReader(file), others, builder });
   } catch (error) {
     if (!(error instanceof RangeError)) throw error;
     return unknown(NaN, error.message);
   }
+  const { shape, start } = chain;
   const ours = chain.operations.at(-1)!.output;
-  const strange = nonFinite(chain, ours);
+  const target = withoutHidden(evidence.point, chain, ours);
+  const strange = nonFinite(chain, ours, target);
   if (strange) return strange;
 
   const error = (values: Float32Array) => {
-    const side = { shape: chain.shape, data: values };
-    const other = { shape: chain.shape, data: chain.target };
-    return compareTensors(point, side, other, { tolerance: 1, relative: 0 }, chain.start).rms;
+    const [a, b] = [{ shape, data: values }, { shape, data: target }];
+    const { maxError, rms } = compareTensors(
+      evidence.point,
+      a,
+      b,
+      { tolerance: 1, relative: 0 },
+      start,
+    );
+    return maxError < Infinity ? rms : Infinity;
   };
   const before = error(ours);
-  let best: Explanation = unknown(before, "none of the known causes explains the numbers");
-  for (const operation of chain.operations.toReversed()) {
-    for (const variant of await SUSPECTS[operation.step.kernel]?.(operation) ?? []) {
-      const after = error(chain.withOutput(operation, variant.output));
-      const explained = before > 0 ? 1 - after / before : 0;
-      // The first that leaves no doubt stays: a later one may only do better by rounding.
-      const doubt = best.explained < CERTAIN;
-      if (explained >= EXPLAINED && doubt && explained > best.explained) {
-        const { cause, detail } = variant;
-        best = { cause, explained, before, after, detail, look: CAUSES[cause].look };
-      }
+  let best: Explanation | undefined;
+  let work = 0;
+  for (const { cause, detail, fitted, cost, make } of await trialsOf(chain)) {
+    work += cost;
+    if (work > MOST_WORK || (best?.explained ?? 0) >= CERTAIN) break;
+    const after = error(await make());
+    const explained = before > 0 ? 1 - after / before : 0;
+    if (explained < (fitted ? FITTED : EXPLAINED) || explained <= (best?.explained ?? 0)) continue;
+    best = { cause, explained, before, after, detail, look: CAUSES[cause].look };
+  }
+  if (best) return best;
+  const why = work > MOST_WORK ? "too much lies between what is shown to try them all" : "";
+  const none = "none of the known causes explains the numbers";
+  return unknown(before, why ? `${none}; ${why}` : none);
+}
+
+/** A cause to try. */
+interface Trial {
+  readonly cause: Cause;
+  readonly detail: string;
+  readonly fitted?: boolean;
+  /** Multiplications, about. */
+  readonly cost: number;
+  make(): Promise<Float32Array>;
+}
+
+/**
+ * All that can be tried on a chain: each fault in each operation, the last one first, and each in all operations that could have
+ * it, for what is set once for a whole model. Over several blocks the latter come first: there are many places for the former.
+ */
+async function trialsOf(chain: Chain): Promise<Trial[]> {
+  const { operations } = chain;
+  const point = operations.at(-1)!.name;
+  const variants = await Promise.all(operations.map((operation) => variantsOf(operation)));
+  const single = [...operations.entries()].toReversed().flatMap(([index, operation]) =>
+    variants[index].map((variant): Trial => ({
+      cause: variant.cause,
+      detail: detailOf(variant, operation, point),
+      fitted: variant.fitted,
+      cost: chain.cost(index),
+      make: () =>
+        chain.replaced(index, (_, i) => Promise.resolve(i === index ? variant.make() : undefined)),
+    }))
+  );
+
+  const places = new Map<string, number[]>();
+  for (const [index, found] of variants.entries()) {
+    for (const variant of found) {
+      const key = keyOf(variant);
+      places.set(key, [...places.get(key) ?? [], index]);
     }
   }
-  return best;
+  const joint = [...places].filter(([, indices]) => indices.length > 1).map(
+    ([key, indices]): Trial => {
+      const { cause, what } = variants[indices[0]].find((each) => keyOf(each) === key)!;
+      return {
+        cause,
+        detail: `${what} (in ${operations[indices[0]].name} to ${
+          operations[indices.at(-1)!].name
+        })`,
+        cost: chain.cost(indices[0]),
+        make: () =>
+          chain.replaced(indices[0], async (operation, i) => {
+            if (!indices.includes(i)) return undefined;
+            return (await variantsOf(operation)).find((each) => keyOf(each) === key)?.make();
+          }),
+      };
+    },
+  );
+  const isLong = new Set(operations.map(({ name }) => layerOf(name))).size > 1;
+  return isLong ? [...joint, ...single] : [...single, ...joint];
+}
+
+/** Equal for the same fault in several places. */
+function keyOf({ cause, what }: Variant): string {
+  return `${cause}: ${what}`;
+}
+
+function detailOf({ what, where }: Variant, { name }: Operation, point: string): string {
+  const place = [...name === point ? [] : [name], ...where === undefined ? [] : [where]];
+  return [...place, what].join(": ");
 }
 
 function unknown(before: number, detail: string): Explanation {
@@ -82,8 +168,22 @@ function unknown(before: number, detail: string): Explanation {
   return { cause: "unknown", explained: 0, before, after: before, detail, look };
 }
 
+/** What the other side shows, with our own numbers where it may hold anything: at keys that a query does not see. */
+function withoutHidden(point: string, { target, shape, start }: Chain, ours: Float32Array) {
+  if (!isAttention(point)) return target;
+  const [, rows, keys] = shape;
+  return target.map((value, i) => {
+    const position = start + Math.floor(i / keys) % rows;
+    return i % keys <= position ? value : ours[i];
+  });
+}
+
 /** Infinities and NaN: a number that left the range of f16, or one that is none. */
-function nonFinite({ target, operations }: Chain, ours: Float32Array): Explanation | undefined {
+function nonFinite(
+  { operations }: Chain,
+  ours: Float32Array,
+  target: Float32Array,
+): Explanation | undefined {
   const of = (cause: Cause, detail: string): Explanation => ({
     cause,
     explained: 1,
@@ -94,28 +194,46 @@ function nonFinite({ target, operations }: Chain, ours: Float32Array): Explanati
   });
   const isWrong = (value: number) => !Number.isFinite(value);
   const theirs = target.findIndex(isWrong);
-  const own = ours.findIndex(isWrong);
-  const { name, weights, inputs } = operations.at(-1)!;
-  if (theirs < 0 && own >= 0) {
-    const weight = weights.find(({ data }) => data.some(isWrong));
-    return of("nan", weight ? whereIn(weight) : `${name} makes it of finite inputs`);
+  const own = operations.find(({ output }) => output.some(isWrong));
+  if (own && theirs < 0) {
+    const weight = own.weights.find(({ data }) => data.some(isWrong));
+    return of("nan", weight ? whereIn(weight) : `${own.name} makes it of finite inputs`);
   }
-  const saturated =
-    target.filter((value, i) =>
-      Math.abs(ours[i]) > LARGEST_F16 && (isWrong(value) || Math.abs(value) === LARGEST_F16)
-    ).length;
-  if (saturated > 0) {
-    const largest = ours.reduce((most, value) => Math.max(most, Math.abs(value)), 0);
-    return of("f16-overflow", `values up to ${largest.toPrecision(4)} in ${name}`);
+  const clamped = (value: number, i: number) =>
+    Math.abs(value) === LARGEST_F16 && Math.abs(ours[i]) > LARGEST_F16;
+  if (theirs < 0 && !target.some(clamped)) return undefined;
+  for (const operation of operations) {
+    const largest = reach(operation);
+    if (largest > LARGEST_F16) {
+      return of("f16-overflow", `${operation.name} reaches ${largest.toPrecision(4)}`);
+    }
   }
-  if (theirs < 0) return undefined;
-  if (inputs.some((input) => input.some((value) => Math.abs(value) > LARGEST_F16 / 2))) {
-    return of("f16-overflow", `the inputs of ${name} are near the end of f16's range`);
-  }
-  return of("nan", `${name} at element ${theirs}, from finite inputs`);
+  return of("nan", `${operations.at(-1)!.name} at element ${theirs}, from finite inputs`);
 }
 
-function whereIn({ name, columns, data }: { name: string; columns: number; data: Float32Array }) {
+/** The largest number that an operation needs on its way to its outcome. */
+function reach({ step: { kernel, constants }, inputs, output }: Operation): number {
+  const largest = (numbers: Float32Array) =>
+    numbers.reduce((most, value) => Math.max(most, Math.abs(value)), 0);
+  if (kernel === "scores") {
+    return largest(output.filter((value) => value > HIDDEN)) / constants.scale;
+  }
+  if (kernel !== "rms") return largest(output);
+  const { columns } = constants;
+  let most = 0;
+  for (let row = 0; row < inputs[0].length; row += columns) {
+    most = Math.max(
+      most,
+      inputs[0].subarray(row, row + columns).reduce((sum, x) => sum + x * x, 0),
+    );
+  }
+  return most;
+}
+
+/** Scores of hidden keys are below this. */
+const HIDDEN = -1e29;
+
+function whereIn({ name, columns, data }: Weight): string {
   const at = data.findIndex((value) => !Number.isFinite(value));
   return `${name}, row ${Math.floor(at / columns)}, column ${at % columns}`;
 }

@@ -7,13 +7,15 @@ import { isCompared, layerOf } from "./contract.ts";
 import { explain, type Explanation } from "./explain.ts";
 import type { ParityCase, ParityResult, ParityRow } from "./parity.ts";
 import type { Reference } from "./reference.ts";
-import type { FirstDivergence } from "./report.ts";
+import { type FirstDivergence, worstVerdict } from "./report.ts";
 
 /** What is needed to look closer. */
 export interface Subject {
   readonly engine: Engine;
   /** The file that it runs. */
   readonly file: GgufFile;
+  /** The file that the other side runs, where it runs one of its own. */
+  readonly other?: GgufFile;
 }
 
 /**
@@ -21,7 +23,7 @@ export interface Subject {
  * point.
  */
 export async function firstDivergence(
-  { engine, file }: Subject,
+  subject: Subject,
   reference: Reference,
   cases: readonly ParityCase[],
   result: ParityResult,
@@ -32,9 +34,9 @@ export async function firstDivergence(
   if (ids) {
     return { checkpoint: "0", point: "token ids", explanation: explainIds(ids.theirs!, ids.ours!) };
   }
-  const row = result.first;
+  const row = firstRow(result, cases);
   if (row) {
-    const explanation = await explainRow({ engine, file }, reference, cases, row, result);
+    const explanation = await explainRow(subject, reference, cases, row, result);
     return { checkpoint: row.checkpoint, point: row.point, row, explanation };
   }
   const check = result.checks.find(({ passed }) => !passed);
@@ -42,8 +44,23 @@ export async function firstDivergence(
   return { checkpoint: check.checkpoint, point: "token ids", explanation: unknown(check.what) };
 }
 
+/** The first point that fails, of the case that shows it earliest; of several that do so of the longest, which tells most. */
+function firstRow(
+  { rows, first }: ParityResult,
+  cases: readonly ParityCase[],
+): ParityRow | undefined {
+  if (!first?.local || first.local.passed) return first;
+  const found = cases.flatMap(({ name, ids }) => {
+    const row = rows.find((each) => each.case === name && each.local?.passed === false);
+    return row ? [{ row, length: ids.length }] : [];
+  });
+  return found.sort((a, b) =>
+    a.row.step - b.row.step || a.row.order - b.row.order || b.length - a.length
+  )[0].row;
+}
+
 async function explainRow(
-  { engine, file }: Subject,
+  { engine, file, other }: Subject,
   reference: Reference,
   cases: readonly ParityCase[],
   row: ParityRow,
@@ -62,7 +79,8 @@ async function explainRow(
   if (!pass?.tensors.has(row.point)) return unknown(`${row.point} is not shown`);
   const { config, plan } = engine;
   const rope = reference.provenance.rope;
-  return await explain({ plan, config, file, pass, point: row.point, rope });
+  const { position } = worstVerdict(row).place;
+  return await explain({ plan, config, file, other, pass, point: row.point, position, rope });
 }
 
 /** Points of the same layer and the stream before it; at the ends all that is outside of blocks, and the last block. */

@@ -3,12 +3,9 @@
  * references, with any step's outcome replaced by what a suspected fault would have made of it.
  */
 import type { Config } from "../../engine/config.ts";
-import { dequantize } from "../../engine/gguf/dequantize.ts";
-import type { GgufFile } from "../../engine/gguf/reader.ts";
 import {
   elementCount,
   type Lengths,
-  onLastRows,
   type Plan,
   resolveShape,
   type Step,
@@ -17,110 +14,94 @@ import {
 } from "../../engine/plan.ts";
 import { ropeFactors } from "../../engine/rope_factors.ts";
 import { type RopeBuilder, ropeTable } from "../../engine/rope_table.ts";
-import type { Pass, RowReader } from "../../kernels/kernel.ts";
-import { KERNELS } from "../../kernels/mod.ts";
-import type { ReferencePass, ReferenceTensor } from "../reference.ts";
+import type { Pass } from "../../kernels/kernel.ts";
 import { rowsOf } from "../local.ts";
-
-/** A weight in memory: [rows, columns]; vectors are one row. */
-export interface Weight {
-  readonly name: string;
-  readonly rows: number;
-  readonly columns: number;
-  readonly data: Float32Array;
-}
-
-/** Reads weights of a file, each once. */
-export class WeightReader {
-  readonly #weights = new Map<string, Promise<Weight | undefined>>();
-
-  constructor(readonly file: GgufFile) {}
-
-  /** Undefined where the file has no such weight. */
-  read(name: string): Promise<Weight | undefined> {
-    let weight = this.#weights.get(name);
-    if (!weight) this.#weights.set(name, weight = this.#load(name));
-    return weight;
-  }
-
-  async #load(name: string): Promise<Weight | undefined> {
-    const tensor = this.file.tensors.get(name);
-    if (!tensor) return undefined;
-    const data = dequantize(tensor.type, await this.file.readTensor(tensor));
-    const columns = tensor.shape[0];
-    return { name, rows: data.length / columns, columns, data };
-  }
-}
-
-/** A step of the chain with all that it works on. */
-export interface Operation {
-  readonly step: Step;
-  readonly name: string;
-  readonly config: Config;
-  readonly pass: Pass;
-  readonly inputs: readonly Float32Array[];
-  readonly weights: readonly Weight[];
-  /** What the step makes of its inputs. */
-  readonly output: Float32Array;
-  readonly shape: readonly number[];
-  /** What the other side has instead, where this step makes the point that went wrong. */
-  readonly target?: Float32Array;
-  readonly reader: WeightReader;
-  readonly factors?: Float32Array;
-  readonly builder: RopeBuilder;
-}
+import type { ReferencePass } from "../reference.ts";
+import { compute, type Operation, type WeightReader } from "./operation.ts";
+import { withTargets } from "./targets.ts";
 
 /** The chain behind one point. */
 export interface Chain {
+  /** In the order of computation; the last one makes the point. */
   readonly operations: readonly Operation[];
-  /** What the other side shows at the point, and its shape here: perhaps only the last rows of the pass. */
+  /** What the other side shows at the point, and its shape here: perhaps only some rows of the pass. */
   readonly target: Float32Array;
   readonly shape: readonly number[];
   /** Absolute position of the first row. */
   readonly start: number;
-  /** Computes the point with the outcome of one operation replaced. */
-  withOutput(operation: Operation, output: Float32Array): Float32Array;
+  /** Multiplications that it takes from an operation on, about. */
+  cost(from: number): number;
+  /**
+   * Computes the point with the outcomes of some operations replaced.
+   *
+   * @param from the first of them; those before it stay as they are
+   * @param replace is given each operation with the inputs that it then has; undefined leaves its outcome as it is
+   */
+  replaced(
+    from: number,
+    replace: (operation: Operation, index: number) => Promise<Float32Array | undefined>,
+  ): Promise<Float32Array>;
 }
 
-/** Rows that are enough for wide products; attention needs all. */
+/** What a chain is set up from. */
+export interface ChainOptions {
+  readonly plan: Plan;
+  readonly config: Config;
+  readonly reader: WeightReader;
+  /** The other side's weights, where it is a file. */
+  readonly others?: WeightReader;
+  /** The other side's. */
+  readonly pass: ReferencePass;
+  readonly point: string;
+  /** An absolute position that must be among the rows; the last one without it. */
+  readonly position?: number;
+  readonly builder: RopeBuilder;
+}
+
+/** Rows that are enough, where few multiplications make them. */
 const MOST_ROWS = 64;
-const MOST_WIDE_ROWS = 8;
-const WIDE = 8192;
+const LEAST_ROWS = 8;
+/** Multiplications of a chain that is run again for every suspected cause. */
+const MOST_WORK = 2e8;
 
 /**
- * Sets up the chain of a point from a reference's pass.
+ * Sets up the chain of a point from a reference's pass. Of a long pass some rows are enough; attention needs all that are before
+ * them.
  *
- * @throws {RangeError} when the point lies behind a cache or a weight that is not there
+ * @throws {RangeError} when the point lies behind a weight that is not there
  */
-export async function chainOf(
-  plan: Plan,
-  config: Config,
-  reader: WeightReader,
-  pass: ReferencePass,
-  point: string,
-  builder: RopeBuilder,
-): Promise<Chain> {
+export async function chainOf(options: ChainOptions): Promise<Chain> {
+  const { plan, config, reader, others, pass, point, builder } = options;
   const steps = stepsBehind(plan, pass, point);
-  const whole = steps.some(({ kernel }) => /^(store|scores|softmax|mix)$/.test(kernel));
-  const wide = steps.some(({ constants }) => (constants.rows ?? 0) > WIDE);
   const all = pass.ids.length;
-  const count = whole ? all : Math.min(all, wide ? MOST_WIDE_ROWS : MOST_ROWS);
-  const at = all - count;
+  // A slot of the cache may be older than the pass.
+  const row = Math.max(0, (options.position ?? pass.start + all - 1) - pass.start);
+  const perRow = steps.reduce((sum, step) => sum + workPerRow(step), 0);
+  const enough = Math.max(LEAST_ROWS, Math.min(MOST_ROWS, Math.floor(MOST_WORK / perRow)));
+  const whole = steps.some(({ kernel }) => /^(store|scores|softmax|mix)$/.test(kernel));
+  const count = Math.min(all, whole ? Math.max(enough, row + 1) : enough);
+  const at = whole ? 0 : Math.min(all - count, row);
   const numbers: Pass = { tokens: count, start: pass.start + at, rows: count };
-  const lengths: Lengths = { T: count, S: pass.start + all, R: count };
+  const lengths: Lengths = { T: count, S: pass.start + at + count, R: count };
   const factors = await ropeFactors(reader.file, config);
 
-  const shown = (name: string): Float32Array => {
-    const tensor: ReferenceTensor = pass.tensors.get(name)!;
-    return Float32Array.from(rowsOf(name, tensor, pass.start, at, count).data);
-  };
+  const shown = (name: string) =>
+    Float32Array.from(rowsOf(name, pass.tensors.get(name)!, pass.start, at, count).data);
   const values = new Map<string, Float32Array>();
-  values.set("ids", Float32Array.from(pass.ids.slice(at)));
-  values.set("rope_table", ropeTable(config, pass.start + all, builder, factors));
+  values.set("ids", Float32Array.from(pass.ids.slice(at, at + count)));
+  values.set("rope_table", ropeTable(config, lengths.S, builder, factors));
   for (const { inputs } of steps) {
     for (const { name } of inputs) if (pass.tensors.has(name)) values.set(name, shown(name));
   }
   const target = shown(point);
+  const outputOf = (step: Step): Float32Array => {
+    const { name, kind, shape } = step.outputs[0] as Value;
+    if (kind !== "cache" || numbers.start === 0) {
+      return new Float32Array(elementCount(shape, lengths));
+    }
+    if (pass.tensors.has(name)) return shown(name); // the earlier slots are what they are
+    throw new RangeError(`Cannot compute ${point}: ${name} is not shown`);
+  };
   const operations: Operation[] = [];
   for (const step of steps) {
     const weights = await Promise.all(step.weights.map(async (name) => {
@@ -129,38 +110,42 @@ export async function chainOf(
       return weight;
     }));
     const name = stepName(step);
-    const output = run(step, numbers, values, weights, lengths, shownCache(pass, name));
+    const inputs = step.inputs.map((input) => values.get(input.name)!);
+    const output = compute({ step, pass: numbers, inputs, weights }, outputOf(step));
     if (!pass.tensors.has(name)) values.set(name, output);
-    operations.push({
-      step,
-      name,
-      config,
-      pass: numbers,
-      inputs: step.inputs.map((input) => values.get(input.name)!),
-      weights,
-      output,
-      shape: resolveShape(step.outputs[0]!.shape, lengths),
-      target: name === point ? target : undefined,
-      reader,
-      factors,
-      builder,
-    });
+    const shape = resolveShape(step.outputs[0]!.shape, lengths);
+    const more = { config, pass: numbers, reader, others, factors, builder };
+    operations.push({ step, name, inputs, weights, output, shape, ...more });
   }
+  const traced = withTargets(operations, target);
+  const costs = traced.map(({ step }) => workPerRow(step) * count);
   return {
-    operations,
+    operations: traced,
     target,
-    shape: operations.at(-1)!.shape,
+    shape: traced.at(-1)!.shape,
     start: numbers.start,
-    withOutput(operation, output) {
-      const changed = new Map(values).set(operation.name, output);
-      let last = output;
-      for (const each of operations.slice(operations.indexOf(operation) + 1)) {
-        last = run(each.step, numbers, changed, each.weights, lengths, shownCache(pass, each.name));
-        changed.set(each.name, last);
+    cost: (from) => costs.slice(from).reduce((sum, cost) => sum + cost, 0),
+    async replaced(from, replace) {
+      const changed = new Map(values);
+      let output = traced[from].output;
+      for (const [i, operation] of traced.entries()) {
+        if (i < from) continue;
+        const inputs = operation.step.inputs.map(({ name }) => changed.get(name)!);
+        const isSame = inputs.every((input, j) => input === operation.inputs[j]);
+        const right = isSame
+          ? operation.output
+          : compute({ ...operation, inputs }, outputOf(operation.step));
+        output = await replace({ ...operation, inputs, output: right }, i) ?? right;
+        changed.set(operation.name, output);
       }
-      return last;
+      return output;
     },
   };
+}
+
+/** Multiplications of a step for one row, about. */
+function workPerRow({ constants: { rows = 1, columns = 1 } }: Step): number {
+  return rows * columns;
 }
 
 /** The steps from what is shown to a point, in order. */
@@ -179,60 +164,4 @@ function stepsBehind(plan: Plan, pass: ReferencePass, point: string): Step[] {
   visit(point);
   if (needed.size === 0) throw new RangeError(`Cannot explain ${point}: no step makes it`);
   return plan.filter((step) => needed.has(step));
-}
-
-/** The earlier slots of a cache as the other side has them. */
-function shownCache(pass: ReferencePass, name: string): Float32Array | undefined {
-  const tensor = pass.tensors.get(name);
-  return /\.cache_/.test(name) && tensor ? Float32Array.from(tensor.data) : undefined;
-}
-
-function run(
-  step: Step,
-  pass: Pass,
-  values: ReadonlyMap<string, Float32Array>,
-  weights: readonly Weight[],
-  lengths: Lengths,
-  cache?: Float32Array,
-): Float32Array {
-  const outputs = step.outputs.map((output) =>
-    cache ?? new Float32Array(elementCount((output as Value).shape, lengths))
-  );
-  KERNELS.get(step.kernel)!.reference({
-    pass: onLastRows(step) ? { ...pass, start: pass.start + pass.tokens - pass.rows } : pass,
-    constants: step.constants,
-    inputs: step.inputs.map(({ name }) => values.get(name)!),
-    weights: weights.map(asReader),
-    outputs,
-  });
-  return outputs[0];
-}
-
-function asReader({ rows, columns, data }: Weight): RowReader {
-  return {
-    rows,
-    columns,
-    read: (row, out) => out.set(data.subarray(row * columns, (row + 1) * columns)),
-  };
-}
-
-/** Runs a step's kernel on other inputs, constants or weights: what a variant is made of. */
-export function rerun(
-  operation: Operation,
-  changes: {
-    readonly inputs?: readonly Float32Array[];
-    readonly weights?: readonly Weight[];
-    readonly constants?: Readonly<Record<string, number>>;
-  },
-): Float32Array {
-  const { step, pass, output } = operation;
-  const out = new Float32Array(output.length);
-  KERNELS.get(step.kernel)!.reference({
-    pass,
-    constants: { ...step.constants, ...changes.constants },
-    inputs: changes.inputs ?? operation.inputs,
-    weights: (changes.weights ?? operation.weights).map(asReader),
-    outputs: [out],
-  });
-  return out;
 }

@@ -1,7 +1,7 @@
 /** Suspected faults in the order of heads, and in the map from query heads to key/value heads. */
 import type { Config } from "../../engine/config.ts";
-import { type Operation, rerun } from "./chain.ts";
-import type { Variant } from "./variants.ts";
+import { type Operation, rerun } from "./operation.ts";
+import type { Variant } from "./variant.ts";
 
 /** Rows of [T, heads, width] with head `order[h]` in place `h`. */
 export function headOrder(
@@ -20,29 +20,42 @@ export function headOrder(
   return out;
 }
 
-/** For each head of the target the one of ours that is most like it; undefined where that is its own everywhere, or not a permutation. */
-export function bestHeads(
-  ours: Float32Array,
-  target: Float32Array,
+/** Heads [T, heads, d] in another order, measured: for each place the one that is most like what is there. */
+export function headVariants(
   heads: number,
-  width: number,
-): number[] | undefined {
-  const rows = ours.length / (heads * width);
+  { output, target, config: { headWidth } }: Operation,
+): Variant[] {
+  if (!target || heads < 2) return [];
   const order = Array.from({ length: heads }, (_, to) => {
     let [best, least] = [to, Infinity];
     for (let from = 0; from < heads; from++) {
-      let error = 0;
-      for (let row = 0; row < rows; row++) {
-        const a = (row * heads + from) * width;
-        const b = (row * heads + to) * width;
-        for (let i = 0; i < width; i++) error += (ours[a + i] - target[b + i]) ** 2;
-      }
+      const error = headError(output, from, target, to, heads, headWidth);
       if (error < least) [best, least] = [from, error];
     }
     return best;
   });
-  const moved = order.some((from, to) => from !== to);
-  return moved && new Set(order).size === heads ? order : undefined;
+  if (order.every((from, to) => from === to) || new Set(order).size < heads) return [];
+  return [{
+    cause: "head-grouping",
+    what: `heads ${order.join(", ")} stand where 0 to ${heads - 1} belong`,
+    make: () => headOrder(output, order, headWidth),
+  }];
+}
+
+/** Squared distance of head `i` of a to head `j` of b. */
+function headError(
+  a: Float32Array,
+  i: number,
+  b: Float32Array,
+  j: number,
+  heads: number,
+  width: number,
+): number {
+  let error = 0;
+  for (let row = 0; row < a.length; row += heads * width) {
+    for (let c = 0; c < width; c++) error += (a[row + i * width + c] - b[row + j * width + c]) ** 2;
+  }
+  return error;
 }
 
 /** q [T, H, d], keys [S, Hkv, d] → [H, T, S] */
@@ -58,22 +71,16 @@ export function scoresVariants(operation: Operation): Variant[] {
 
 /** probs [H, T, S], values [S, Hkv, d] → [T, H, d] */
 export function mixVariants(operation: Operation): Variant[] {
-  const { inputs: [probs, values], config, output, target } = operation;
-  const variants = groupingVariants(
-    config,
-    values,
-    (expanded, heads) =>
-      rerun(operation, { inputs: [probs, expanded], constants: { kv_heads: heads } }),
-  );
-  const order = target && bestHeads(output, target, config.heads, config.headWidth);
-  if (order) {
-    variants.push({
-      cause: "head-grouping",
-      detail: `heads ${order.join(", ")} where 0 to ${config.heads - 1} belong`,
-      output: headOrder(output, order, config.headWidth),
-    });
-  }
-  return variants;
+  const { inputs: [probs, values], config } = operation;
+  return [
+    ...groupingVariants(
+      config,
+      values,
+      (expanded, heads) =>
+        rerun(operation, { inputs: [probs, expanded], constants: { kv_heads: heads } }),
+    ),
+    ...headVariants(config.heads, operation),
+  ];
 }
 
 /** Other maps from query heads to key/value heads: the cache is spread to one per query head first. */
@@ -84,29 +91,30 @@ function groupingVariants(
 ): Variant[] {
   if (kvHeads === 1) return [];
   const group = heads / kvHeads;
+  const own = (h: number) => Math.floor(h / group);
   const maps = new Map<string, (head: number) => number>([
     ["h mod Hkv", (h) => h % kvHeads],
-    ["backwards", (h) => kvHeads - 1 - Math.floor(h / group)],
+    ["backwards", (h) => kvHeads - 1 - own(h)],
   ]);
-  const own = (h: number) => Math.floor(h / group);
   for (let shift = 1; shift < Math.min(kvHeads, 4); shift++) {
     maps.set(`shifted by ${shift}`, (h) => (own(h) + shift) % kvHeads);
   }
-  return [...maps]
-    .filter(([, map]) => Array.from({ length: heads }, (_, h) => h).some((h) => map(h) !== own(h)))
-    .map(([name, map]) => {
-      const slots = cache.length / (kvHeads * headWidth);
-      const expanded = new Float32Array(slots * heads * headWidth);
-      for (let slot = 0; slot < slots; slot++) {
-        for (let head = 0; head < heads; head++) {
-          const from = (slot * kvHeads + map(head)) * headWidth;
-          expanded.set(cache.subarray(from, from + headWidth), (slot * heads + head) * headWidth);
-        }
+  const places = Array.from({ length: heads }, (_, h) => h);
+  const spread = (map: (head: number) => number) => {
+    const slots = cache.length / (kvHeads * headWidth);
+    const out = new Float32Array(slots * heads * headWidth);
+    for (let slot = 0; slot < slots; slot++) {
+      for (const head of places) {
+        const from = (slot * kvHeads + map(head)) * headWidth;
+        out.set(cache.subarray(from, from + headWidth), (slot * heads + head) * headWidth);
       }
-      return {
-        cause: "head-grouping",
-        detail: `query head h reads key/value head ${name}`,
-        output: make(expanded, heads),
-      };
-    });
+    }
+    return out;
+  };
+  return [...maps].filter(([, map]) => places.some((h) => map(h) !== own(h)))
+    .map(([name, map]): Variant => ({
+      cause: "head-grouping",
+      what: `query head h reads key/value head ${name}`,
+      make: () => make(spread(map), heads),
+    }));
 }

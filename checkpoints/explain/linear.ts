@@ -1,150 +1,203 @@
-/** Suspected faults of products with weight matrices. */
+/** Suspected faults of products with weight matrices, and of the biases behind them. */
 import { toAdjacent, toHalf } from "../../inspect/points.ts";
 import { kindOf } from "../contract.ts";
-import { type Operation, rerun, type Weight } from "./chain.ts";
-import { bestHeads, headOrder } from "./heads.ts";
+import { headOrder, headVariants } from "./heads.ts";
+import { type Operation, rerun, type Weight } from "./operation.ts";
 import { rotatedVariants } from "./rope.ts";
-import { damagedColumns, damagedRun } from "./sparse.ts";
-import type { Variant } from "./variants.ts";
+import { rowChange, wrongColumns } from "./sparse.ts";
+import type { Variant } from "./variant.ts";
+
+/** Rows of a weight that may be damaged: at most this share, and one in any case. */
+const FEW = 0.03;
 
 /** x [T, columns] → [T, rows] */
 export async function linearVariants(operation: Operation): Promise<Variant[]> {
-  const { config, output, weights: [weight], target } = operation;
+  const { weights: [weight], target } = operation;
   const kind = kindOf(operation.name).replace("_product", "");
-  const variants: Variant[] = [];
-  if (kind === "q" || kind === "k") variants.push(...permutedVariants(output, operation));
-  if (kind === "v") variants.push(...rotatedVariants(output, config.kvHeads, operation));
-  if (/^[qkv]$/.test(kind)) {
-    const heads = kind === "q" ? config.heads : config.kvHeads;
-    variants.push(...headVariants(output, heads, operation));
-  }
-  if (kind === "attn_out") variants.push(...inputHeadVariants(operation));
-  variants.push(...await otherWeightVariants(kind, operation));
-  if (weight.rows > 1) {
-    variants.push({
-      cause: "transposed",
-      detail: `${weight.name}, read as ${weight.columns} x ${weight.rows}`,
-      output: rerun(operation, { weights: [transposed(weight)] }),
-    });
-  }
-  if (target) variants.push(...differenceVariants(operation, target));
-  return variants;
-}
-
-/** product [T, rows], bias [rows] → [T, rows] */
-export function biasVariants({ inputs: [product], weights: [bias] }: Operation): Variant[] {
-  return [{ cause: "bias-missing", detail: `${bias.name} is not added`, output: product.slice() }];
-}
-
-/** Heads in the other RoPE order, either way. */
-function permutedVariants(
-  output: Float32Array,
-  { config: { headWidth, ropeWidth }, weights: [weight] }: Operation,
-): Variant[] {
-  const of = (detail: string, permuted: Float32Array): Variant => ({
-    cause: "qk-permuted",
-    detail: `${weight.name}: ${detail}`,
-    output: permuted,
-  });
   return [
-    of("halves where pairs are adjacent here", toHalf(output, headWidth, ropeWidth)),
-    of("adjacent pairs where halves are here", toAdjacent(output, headWidth, ropeWidth)),
+    ...projectionVariants(kind, operation),
+    ...kind === "attn_out" ? joinedVariants(operation) : [],
+    ...await otherWeightVariants(kind, operation),
+    {
+      cause: "transposed",
+      what: `read as ${weight.columns} x ${weight.rows}`,
+      where: weight.name,
+      make: () => rerun(operation, { weights: [transposed(weight)] }),
+    },
+    ...await damagedRows(operation),
+    ...target ? [...constantVariants(operation, target), ...damagedOutputs(operation, target)] : [],
   ];
 }
 
-/** Heads in another order. */
-function headVariants(output: Float32Array, heads: number, operation: Operation): Variant[] {
-  const { target, weights: [weight], config: { headWidth } } = operation;
-  if (!target || heads < 2) return [];
-  const order = bestHeads(output, target, heads, headWidth);
-  if (!order) return [];
-  return [{
-    cause: "head-grouping",
-    detail: `${weight.name}: heads ${order.join(", ")} where 0 to ${heads - 1} belong`,
-    output: headOrder(output, order, headWidth),
-  }];
+/** product [T, rows], bias [rows] → [T, rows] */
+export function biasVariants(operation: Operation): Variant[] {
+  const { inputs: [product], weights: [bias] } = operation;
+  return [
+    ...projectionVariants(kindOf(operation.name), operation),
+    {
+      cause: "bias-missing",
+      what: "it is not added",
+      where: bias.name,
+      make: () => product.slice(),
+    },
+  ];
 }
 
-/** Heads that were joined in the other grouping before the projection. */
-function inputHeadVariants(operation: Operation): Variant[] {
+/** What can be wrong with q, k and v as heads. */
+function projectionVariants(kind: string, operation: Operation): Variant[] {
+  if (!/^[qkv]$/.test(kind)) return [];
+  const { config: { heads, kvHeads, headWidth, ropeWidth }, output } = operation;
+  const variants = headVariants(kind === "q" ? heads : kvHeads, operation);
+  if (kind === "v") return [...variants, ...rotatedVariants(output, kvHeads, operation)];
+  const permuted = (what: string, order: typeof toHalf): Variant => ({
+    cause: "qk-permuted",
+    what,
+    where: operation.weights[0].name,
+    make: () => order(output, headWidth, ropeWidth),
+  });
+  return [
+    permuted("halves where pairs are adjacent here", toHalf),
+    permuted("adjacent pairs where halves are here", toAdjacent),
+    ...variants,
+  ];
+}
+
+/** Heads that were joined in another order before the projection. */
+function joinedVariants(operation: Operation): Variant[] {
   const { inputs: [x], config: { heads, kvHeads, headWidth } } = operation;
   const group = heads / kvHeads;
-  const orders = new Map([
-    [
-      "by position in the group",
-      Array.from({ length: heads }, (_, h) => (h % kvHeads) * group + Math.floor(h / kvHeads)),
-    ],
-    [
-      "by key/value head",
-      Array.from({ length: heads }, (_, h) => (h % group) * kvHeads + Math.floor(h / group)),
-    ],
-    ["backwards", Array.from({ length: heads }, (_, h) => heads - 1 - h)],
-  ]);
-  return [...orders].filter(([, order]) => order.some((h, i) => h !== i)).map(([name, order]) => ({
-    cause: "head-grouping",
-    detail: `heads are joined ${name}`,
-    output: rerun(operation, { inputs: [headOrder(x, order, headWidth)] }),
-  }));
+  const places = Array.from({ length: heads }, (_, h) => h);
+  const orders = {
+    "by position in the group": places.map((h) => (h % kvHeads) * group + Math.floor(h / kvHeads)),
+    "by key/value head": places.map((h) => (h % group) * kvHeads + Math.floor(h / group)),
+    "backwards": places.toReversed(),
+  };
+  return Object.entries(orders).filter(([, order]) => order.some((h, i) => h !== i)).map(
+    ([name, order]) => ({
+      cause: "head-grouping",
+      what: `heads are joined ${name}`,
+      make: () => rerun(operation, { inputs: [headOrder(x, order, headWidth)] }),
+    }),
+  );
 }
 
 /** The product with a weight that could be meant instead. */
 async function otherWeightVariants(kind: string, operation: Operation): Promise<Variant[]> {
-  const { weights: [weight], reader } = operation;
-  const other = kind === "ffn_gate"
-    ? weight.name.replace("ffn_gate", "ffn_up")
-    : kind === "ffn_up"
-    ? weight.name.replace("ffn_up", "ffn_gate")
-    : kind === "logits"
-    ? weight.name === "output.weight" ? "token_embd.weight" : "output.weight"
-    : undefined;
-  const found = other === undefined ? undefined : await reader.read(other);
-  if (!found || found.rows !== weight.rows || found.columns !== weight.columns) return [];
-  return [{
-    cause: kind === "logits" ? "output-tied" : "gate-up-swapped",
-    detail: `${found.name} instead of ${weight.name}`,
-    output: rerun(operation, { weights: [found] }),
-  }];
+  const { weights: [weight], reader, others } = operation;
+  const product = (cause: Variant["cause"], what: string, found: Weight | undefined): Variant[] =>
+    found && found.rows === weight.rows && found.columns === weight.columns
+      ? [{ cause, what, where: weight.name, make: () => rerun(operation, { weights: [found] }) }]
+      : [];
+  if (kind === "ffn_gate" || kind === "ffn_up") {
+    const name = kind === "ffn_gate"
+      ? weight.name.replace("ffn_gate", "ffn_up")
+      : weight.name.replace("ffn_up", "ffn_gate");
+    return product("gate-up-swapped", "it stands where the other belongs", await reader.read(name));
+  }
+  if (kind !== "logits") return [];
+  const embedding = await reader.read("token_embd.weight");
+  const output = await reader.read("output.weight");
+  const isTied = !output || output.data.every((value, i) => value === embedding!.data[i]);
+  return isTied
+    ? product(
+      "output-tied",
+      "the other side has a matrix of its own, here it is the embedding",
+      await others?.read("output.weight"),
+    )
+    : product("output-tied", "there it is the embedding, here a matrix of its own", embedding);
 }
 
 /** The matrix whose numbers were written column by column. */
-function transposed({ name, rows, columns, data }: Weight): Weight {
+function transposed(weight: Weight): Weight {
+  const { rows, columns, data } = weight;
   const other = new Float32Array(data.length);
   for (let r = 0; r < rows; r++) {
     for (let c = 0; c < columns; c++) other[r * columns + c] = data[c * rows + r];
   }
-  return { name, rows, columns, data: other };
+  return { ...weight, data: other };
 }
 
-/** What can be read off the difference itself: a constant vector, or few rows of the weight. */
-function differenceVariants(operation: Operation, target: Float32Array): Variant[] {
-  const { output, inputs: [x], weights: [weight] } = operation;
-  const { rows, columns, name } = weight;
+/** Rows that differ from the other file's weight, where that is in few of them. */
+async function damagedRows(operation: Operation): Promise<Variant[]> {
+  const { weights: [weight], others } = operation;
+  const { name, rows, columns, data } = weight;
+  const other = await others?.read(name);
+  if (!other || other.rows !== rows || other.columns !== columns) return [];
+  // Rows that are stored in another type differ a little, each alike.
+  const errors = Array.from({ length: rows }, (_, row) => {
+    let [error, size] = [0, 0];
+    for (let i = row * columns; i < (row + 1) * columns; i++) {
+      error += (data[i] - other.data[i]) ** 2;
+      size += other.data[i] ** 2;
+    }
+    return error / size;
+  });
+  const usual = errors.toSorted((a, b) => a - b)[rows >> 1];
+  const wrong = errors.flatMap((error, row) => error > 10 * usual ? [row] : []);
+  if (wrong.length === 0 || wrong.length > Math.max(1, FEW * rows)) return [];
+  const mended = data.slice();
+  const off: number[] = [];
+  for (const row of wrong) {
+    const at = row * columns;
+    mended.set(other.data.subarray(at, at + columns), at);
+    for (let c = 0; c < columns; c++) if (data[at + c] !== other.data[at + c]) off.push(c);
+  }
+  const [first, last] = [Math.min(...off), Math.max(...off)];
+  return [{
+    cause: "dequant-block",
+    what: rowsText(wrong, first, last),
+    where: name,
+    fitted: true,
+    make: () => rerun(operation, { weights: [{ ...weight, data: mended }] }),
+  }];
+}
+
+function rowsText([row, ...more]: readonly number[], first?: number, last?: number): string {
+  const others = more.length > 0 ? ` and ${more.length} more` : "";
+  const columns = first === undefined ? "" : `, columns ${first} to ${last}`;
+  return `row ${row}${others}${columns}`;
+}
+
+/** A vector that is added there and not here: a difference that is the same in all rows. */
+function constantVariants(
+  { output, weights: [{ rows }] }: Operation,
+  target: Float32Array,
+): Variant[] {
   const T = output.length / rows;
-  const variants: Variant[] = [];
-  if (T >= 3) {
-    const mean = new Float64Array(rows);
-    output.forEach((value, i) => mean[i % rows] += (target[i] - value) / T);
-    variants.push({
-      cause: "bias-missing",
-      detail: "the difference is the same vector at every position",
-      output: output.map((value, i) => value + mean[i % rows]),
-    });
-  }
-  const damaged = damagedColumns(output, target, rows);
-  if (damaged && damaged.columns.length <= Math.max(1, rows * 0.03)) {
-    const [row] = damaged.columns;
-    const difference = Float64Array.from(
-      { length: T },
-      (_, t) => target[t * rows + row] - output[t * rows + row],
-    );
-    const run = damagedRun(difference, x, columns);
-    const where = run && run.explained > 0.9 ? `, columns ${run.first} to ${run.last}` : "";
-    const more = damaged.columns.length > 1 ? ` and ${damaged.columns.length - 1} more` : "";
-    variants.push({
-      cause: "dequant-block",
-      detail: `${name}, row ${row}${more}${where}`,
-      output: damaged.mended,
-    });
-  }
-  return variants;
+  if (T < 3) return [];
+  return [{
+    cause: "bias-missing",
+    what: "the difference is the same vector at every position",
+    fitted: true,
+    make() {
+      const mean = new Float64Array(rows);
+      output.forEach((value, i) => mean[i % rows] += (target[i] - value) / T);
+      return output.map((value, i) => value + mean[i % rows]);
+    },
+  }];
+}
+
+/** A weight some rows of which are wrong, read off the outputs. */
+function damagedOutputs(operation: Operation, target: Float32Array): Variant[] {
+  const { output, inputs: [x], weights: [{ name, rows, blockSize }] } = operation;
+  const wrong = wrongColumns(output, target, rows, Math.max(1, Math.floor(FEW * rows)));
+  if (!wrong) return [];
+  const mended = output.slice();
+  const column = (of: Float32Array, row: number) =>
+    Float64Array.from({ length: of.length / rows }, (_, t) => of[t * rows + row]);
+  const changes = wrong.map((row) => {
+    const right = column(output, row);
+    const difference = column(target, row).map((value, t) => value - right[t]);
+    const change = rowChange(difference, right, x, blockSize);
+    if (change) right.forEach((value, t) => mended[t * rows + row] = value + change.difference[t]);
+    return change;
+  });
+  if (changes.some((change) => !change)) return [];
+  return [{
+    cause: "dequant-block",
+    what: rowsText(wrong, changes[0]!.first, changes[0]!.last),
+    where: name,
+    fitted: true,
+    make: () => mended,
+  }];
 }

@@ -1,90 +1,103 @@
 /** Suspected faults of RMSNorm. */
-import { type Operation, rerun } from "./chain.ts";
-import { damagedColumns } from "./sparse.ts";
-import type { Variant } from "./variants.ts";
+import { type Operation, rerun } from "./operation.ts";
+import { wrongColumns } from "./sparse.ts";
+import { LARGEST_F16, type Variant } from "./variant.ts";
 
 /** Epsilons that models have. */
 const EPSILONS = [1e-5, 1e-6, 1e-8, 1e-12, 1e-3, 1e-4, 1e-7, 0];
 
+/** Numbers of a norm's weight that may be damaged: a block of most types. */
+const MOST_DAMAGED = 32;
+
 /** x [T, D] → [T, 1] */
 export function rmsVariants(operation: Operation): Variant[] {
-  const { inputs: [x], step: { constants }, target } = operation;
+  const { inputs: [x], step: { constants: { columns, epsilon: own } }, target } = operation;
   const epsilons = new Set(EPSILONS);
-  if (target) epsilons.add(fitEpsilon(x, constants.columns, (row) => target[row]));
-  return epsilonVariants(
-    [...epsilons],
-    constants.epsilon,
-    (epsilon) => rerun(operation, { constants: { epsilon } }),
-  );
+  if (target) epsilons.add(Number(fitEpsilon(x, columns, target).toPrecision(3)));
+  return [
+    ...[...epsilons].filter((epsilon) => !isClose(epsilon, own)).map((epsilon): Variant => ({
+      cause: "epsilon",
+      what: `${epsilon} instead of ${Number(own.toPrecision(3))}`,
+      make: () => rerun(operation, { constants: { epsilon } }),
+    })),
+    ...overflowVariants(operation),
+  ];
+}
+
+/** Squares that were summed in f16: rows in which that leaves its range are divided by infinity. */
+function overflowVariants(
+  { inputs: [x], step: { constants: { columns } }, output }: Operation,
+): Variant[] {
+  const sums = Array.from(output, (_, row) => squareSum(x, row, columns));
+  return Object.entries({ sum: 1, mean: columns }).flatMap(([name, divisor]): Variant[] => {
+    const overflows = sums.map((sum) => sum / divisor > LARGEST_F16);
+    if (!overflows.includes(true)) return [];
+    return [{
+      cause: "f16-overflow",
+      what: `the ${name} of squares reaches ${(Math.max(...sums) / divisor).toPrecision(4)}`,
+      make: () => output.map((value, row) => overflows[row] ? Infinity : value),
+    }];
+  });
 }
 
 /** x [T, D], rms [T, 1] → [T, D] */
-export function normalizeVariants(operation: Operation): Variant[] {
-  const { inputs: [x], step: { constants: { columns } }, target, config } = operation;
-  const variants: Variant[] = [];
-  if (target) {
-    const epsilon = fitEpsilon(x, columns, (row) => scaleOf(x, target, row, columns));
-    const tried = Number(epsilon.toPrecision(3));
-    variants.push(
-      ...epsilonVariants(
-        [tried],
-        config.normEpsilon,
-        (value) => normalized(x, columns, value, false),
-      ),
-    );
-  }
-  variants.push({
+export function normalizeVariants({ inputs: [x], step, config }: Operation): Variant[] {
+  const { columns } = step.constants;
+  return [{
     cause: "layernorm",
-    detail: "the mean is subtracted",
-    output: normalized(x, columns, config.normEpsilon, true),
-  });
-  return variants;
+    what: "the mean is subtracted",
+    make: () => centred(x, columns, config.normEpsilon),
+  }];
 }
 
 /** pre [T, D], weight [D] → [T, D] */
 export function scaleVariants(operation: Operation): Variant[] {
-  const { weights: [weight], target, output } = operation;
+  const { weights: [weight], target } = operation;
   const offset = (by: number): Variant => ({
     cause: "norm-offset",
-    detail: `the weight is ${by > 0 ? "one smaller" : "one larger"} here than there`,
-    output: rerun(operation, { weights: [{ ...weight, data: weight.data.map((w) => w + by) }] }),
+    what: `the weight is one ${by > 0 ? "smaller" : "larger"} here than there`,
+    where: weight.name,
+    make: () =>
+      rerun(operation, { weights: [{ ...weight, data: weight.data.map((w) => w + by) }] }),
   });
-  const variants = [offset(1), offset(-1)];
-  const damaged = target && damagedColumns(output, target, weight.columns);
-  if (damaged) {
-    variants.push({
-      cause: "dequant-block",
-      detail: `${weight.name}, columns ${damaged.first} to ${damaged.last}`,
-      output: damaged.mended,
-    });
+  const damaged = target && damagedScales(operation, target);
+  return [offset(1), offset(-1), ...damaged ? [damaged] : []];
+}
+
+/** A few numbers of the weight that differ: each column is off by one factor at all positions. */
+function damagedScales(operation: Operation, target: Float32Array): Variant | undefined {
+  const { inputs: [x], weights: [weight], output } = operation;
+  const { columns, name, data } = weight;
+  const wrong = wrongColumns(output, target, columns, MOST_DAMAGED);
+  if (!wrong) return undefined;
+  const mended = data.slice();
+  for (const column of wrong) {
+    let [above, below] = [0, 0];
+    for (let i = column; i < x.length; i += columns) {
+      above += x[i] * target[i];
+      below += x[i] * x[i];
+    }
+    mended[column] = above / below;
   }
-  return variants;
+  return {
+    cause: "dequant-block",
+    what: `${wrong.length} numbers from ${wrong[0]} to ${wrong.at(-1)}`,
+    where: name,
+    fitted: true,
+    make: () => rerun(operation, { weights: [{ ...weight, data: mended }] }),
+  };
 }
 
-function epsilonVariants(
-  epsilons: readonly number[],
-  own: number,
-  make: (epsilon: number) => Float32Array,
-): Variant[] {
-  return epsilons.filter((epsilon) => epsilon >= 0 && epsilon !== own).map((epsilon) => ({
-    cause: "epsilon",
-    detail: `${Number(epsilon.toPrecision(3))} instead of ${Number(own.toPrecision(3))}`,
-    output: make(epsilon),
-  }));
+function isClose(a: number, b: number): boolean {
+  return Math.abs(a - b) <= 1e-3 * b;
 }
 
-/** RMSNorm or LayerNorm without a weight. */
-function normalized(
-  x: Float32Array,
-  columns: number,
-  epsilon: number,
-  centred: boolean,
-): Float32Array {
+/** LayerNorm without a weight. */
+function centred(x: Float32Array, columns: number, epsilon: number): Float32Array {
   const out = new Float32Array(x.length);
   for (let row = 0; row < x.length; row += columns) {
-    let mean = 0;
-    if (centred) { for (let i = 0; i < columns; i++) mean += x[row + i] / columns; }
-    let square = 0;
+    let [mean, square] = [0, 0];
+    for (let i = 0; i < columns; i++) mean += x[row + i] / columns;
     for (let i = 0; i < columns; i++) square += (x[row + i] - mean) ** 2 / columns;
     const scale = 1 / Math.sqrt(square + epsilon);
     for (let i = 0; i < columns; i++) out[row + i] = (x[row + i] - mean) * scale;
@@ -92,22 +105,17 @@ function normalized(
   return out;
 }
 
-/** The root mean square that a row was divided by: least squares of x = rms · y. */
-function scaleOf(x: Float32Array, y: Float32Array, row: number, columns: number): number {
-  let [above, below] = [0, 0];
-  for (let i = row * columns; i < (row + 1) * columns; i++) {
-    above += x[i] * y[i];
-    below += y[i] * y[i];
-  }
-  return above / below;
+function squareSum(x: Float32Array, row: number, columns: number): number {
+  let sum = 0;
+  for (let i = row * columns; i < (row + 1) * columns; i++) sum += x[i] * x[i];
+  return sum;
 }
 
 /** The epsilon that the smallest rows show: there it weighs most. */
-function fitEpsilon(x: Float32Array, columns: number, rms: (row: number) => number): number {
-  const rows = Array.from({ length: x.length / columns }, (_, row) => {
-    let square = 0;
-    for (let i = row * columns; i < (row + 1) * columns; i++) square += x[i] * x[i] / columns;
-    return { square, epsilon: rms(row) ** 2 - square };
+function fitEpsilon(x: Float32Array, columns: number, rms: Float32Array): number {
+  const rows = Array.from(rms, (root, row) => {
+    const square = squareSum(x, row, columns) / columns;
+    return { square, epsilon: root ** 2 - square };
   }).sort((a, b) => a.square - b.square);
   const few = rows.slice(0, 5).map(({ epsilon }) => epsilon).sort((a, b) => a - b);
   return Math.max(0, few[few.length >> 1] ?? 0);

@@ -1,8 +1,8 @@
 /** Suspected faults of RoPE and of the cache behind it. */
 import type { Config } from "../../engine/config.ts";
 import { ropeTable } from "../../engine/rope_table.ts";
-import { type Operation, rerun } from "./chain.ts";
-import type { Variant } from "./variants.ts";
+import { type Operation, rerun } from "./operation.ts";
+import type { Variant } from "./variant.ts";
 
 /** Base frequencies that models have. */
 const BASES = [1e4, 5e5, 1e6, 1e5, 1.3e5, 2.5e5, 2e6, 5e6, 8e6, 1e7];
@@ -13,78 +13,64 @@ const MOST_OFFSET = 8;
 
 /** x [T, heads, d], table [S, ropeWidth / 2, 2] → [T, heads, d] */
 export function ropeVariants(operation: Operation): Variant[] {
-  const { config, step, inputs: [x, table], pass, target } = operation;
-  const positions = pass.start + pass.tokens;
-  const turnedBy = (other: Float32Array, constants = {}) =>
-    rerun(operation, { inputs: [x, other], constants });
+  const { config, step, inputs: [x], pass, target, factors } = operation;
+  const measured = target ? measure(operation, target) : undefined;
+  const turnedBy = (other: Float32Array) => rerun(operation, { inputs: [x, other] });
   const variants: Variant[] = [{
     cause: "rope-pairing",
-    detail: config.ropeStyle === "adjacent"
+    what: config.ropeStyle === "adjacent"
       ? "halves instead of neighbours"
       : "neighbours instead of halves",
-    output: turnedBy(table, { half_style: step.constants.half_style ? 0 : 1 }),
+    make: () => rerun(operation, { constants: { half_style: step.constants.half_style ? 0 : 1 } }),
   }];
-  const measured = target ? measure(operation, target) : undefined;
-  const pairs = config.ropeWidth / 2;
 
   const bases = new Set(BASES);
-  if (measured) bases.add(fitBase(measured, config));
+  if (measured) bases.add(Number(measured.base.toPrecision(5)));
   for (const base of bases) {
     if (base === config.ropeBase || !(base > 1)) continue;
     variants.push({
       cause: "rope-base",
-      detail: `${Number(base.toPrecision(5))} instead of ${config.ropeBase}`,
-      output: turnedBy(tableOf(operation, { ropeBase: base }, positions)),
+      what: `${base} instead of ${config.ropeBase}`,
+      make: () => turnedBy(tableOf(operation, { ropeBase: base })),
     });
   }
 
-  const factors = new Set(FACTORS.flatMap((factor) => [factor, 1 / factor]));
-  const own = config.ropeScaling.type === "linear" ? config.ropeScaling.factor : 1;
-  if (own !== 1) factors.add(1);
-  for (const factor of factors) {
-    if (factor === own) continue;
-    const ropeScaling = factor === 1
-      ? { type: "none" as const }
-      : { type: "linear" as const, factor };
+  const own = ownFactor(config);
+  const squeezes = new Set([...own === 1 ? [] : [1], ...FACTORS.flatMap((f) => [f, 1 / f])]);
+  if (measured) squeezes.add(Number(measured.factor.toPrecision(4)));
+  for (const factor of squeezes) {
+    if (factor === own || !(factor > 0)) continue;
+    const ropeScaling = { type: "linear", factor } as const;
     variants.push({
       cause: "rope-scaling",
-      detail: `positions divided by ${factor} instead of ${own}`,
-      output: turnedBy(tableOf(operation, { ropeScaling }, positions)),
+      what: `positions divided by ${factor} instead of ${own}`,
+      make: () => turnedBy(tableOf(operation, { ropeScaling })),
     });
   }
-  if (operation.factors) {
+  if (factors) {
     variants.push({
       cause: "rope-scaling",
-      detail: "without the file's rope_freqs",
-      output: turnedBy(ropeTable(config, positions, operation.builder)),
+      what: "without the file's rope_freqs",
+      make: () => turnedBy(tableOf({ ...operation, factors: undefined })),
     });
   }
 
-  for (let offset = -MOST_OFFSET; offset <= MOST_OFFSET; offset++) {
+  const offsets = Array.from({ length: 2 * MOST_OFFSET + 1 }, (_, i) => i - MOST_OFFSET);
+  for (const offset of new Set([...offsets, -pass.start])) {
     if (offset === 0) continue;
-    const shifted = new Float32Array(table.length);
-    const long = tableOf(operation, {}, positions + MOST_OFFSET);
-    for (let position = 0; position < positions; position++) {
-      for (let i = 0; i < pairs * 2; i += 2) {
-        const at = position + offset;
-        // Turning backwards is turning forwards with the sine's sign changed.
-        const from = Math.abs(at) * pairs * 2 + i;
-        shifted[position * pairs * 2 + i] = long[from];
-        shifted[position * pairs * 2 + i + 1] = at < 0 ? -long[from + 1] : long[from + 1];
-      }
-    }
     variants.push({
       cause: "position-offset",
-      detail: `positions are off by ${offset}`,
-      output: turnedBy(shifted),
+      what: `positions are off by ${offset}`,
+      make: () => turnedBy(shifted(operation, offset)),
     });
   }
 
-  if (measured && isScaled(measured, config)) {
+  if (measured?.divisors.every((divisor) => divisor > 0 && divisor < 1000)) {
     variants.push({
       cause: "rope-scaling",
-      detail: "every pair turns by a share of its own",
-      output: turnedBy(tableOf(operation, {}, positions, Float32Array.from(measured.shares))),
+      what: "every pair turns by a share of its own",
+      fitted: true,
+      make: () => turnedBy(tableOf({ ...operation, factors: measured.divisors })),
     });
   }
   return variants;
@@ -94,53 +80,79 @@ export function ropeVariants(operation: Operation): Variant[] {
 export function rotatedVariants(
   output: Float32Array,
   heads: number,
-  operation: Pick<Operation, "config" | "pass" | "builder" | "factors">,
+  { config, pass, builder, factors }: Operation,
 ): Variant[] {
-  const { config, pass, builder, factors } = operation;
-  const table = ropeTable(config, pass.start + pass.tokens, builder, factors);
-  return (["adjacent", "half"] as const).map((style) => ({
+  return (["adjacent", "half"] as const).map((ropeStyle) => ({
     cause: "v-rotated",
-    detail: `turned by its position, ${style === "half" ? "in halves" : "in neighbours"}`,
-    output: turn(output, table, heads, { ...config, ropeStyle: style }, pass.start),
+    what: `turned by its position, ${ropeStyle === "half" ? "in halves" : "in neighbours"}`,
+    make() {
+      const table = ropeTable(config, pass.start + pass.tokens, builder, factors);
+      return turn(output, table, heads, { ...config, ropeStyle }, pass.start);
+    },
   }));
 }
 
 /** x [T, Hkv, d] → the cache [S, Hkv, d] */
 export function storeVariants(operation: Operation): Variant[] {
-  const { name, inputs: [x], output, config, pass } = operation;
-  const variants: Variant[] = [];
-  const stored = (rows: Float32Array, slot: number) => {
-    const cache = output.slice();
-    const width = config.kvHeads * config.headWidth;
-    for (let t = 0; t < pass.tokens; t++) {
-      const to = pass.start + t + slot;
-      if (to < 0 || (to + 1) * width > cache.length) continue;
-      cache.set(rows.subarray(t * width, (t + 1) * width), to * width);
-    }
+  const { name, inputs: [x], output, target, config, pass } = operation;
+  const width = config.kvHeads * config.headWidth;
+  // What the other slots hold is not told by what should have been written.
+  const stored = (cache: Float32Array, rows: Float32Array, slot: number) => {
+    const at = (pass.start + slot) * width;
+    const from = Math.max(0, -at);
+    const room = Math.max(0, cache.length - Math.max(0, at));
+    cache.set(rows.subarray(from, from + Math.min(room, rows.length - from)), Math.max(0, at));
     return cache;
   };
-  if (name.endsWith("cache_v")) {
-    for (const { cause, detail, output: turned } of rotatedVariants(x, config.kvHeads, operation)) {
-      variants.push({ cause, detail, output: stored(turned, 0) });
-    }
-  }
-  for (const slot of [-1, 1]) {
-    variants.push({
+  return [
+    ...name.endsWith("cache_v")
+      ? rotatedVariants(x, config.kvHeads, operation).map((variant) => ({
+        ...variant,
+        make: () => stored(output.slice(), variant.make(), 0),
+      }))
+      : [],
+    ...[-1, 1].map((slot): Variant => ({
       cause: "position-offset",
-      detail: `slots are off by ${slot}`,
-      output: stored(x, slot),
-    });
-  }
-  return variants;
+      what: `slots are off by ${slot}`,
+      make: () => stored((target ?? output).slice(), x, slot),
+    })),
+  ];
+}
+
+/** What RoPE would have had to turn to make this. */
+export function inverse(operation: Operation, turned: Float32Array): Float32Array {
+  const { inputs: [, table] } = operation;
+  const back = table.map((value, i) => i % 2 === 1 ? -value : value);
+  return rerun(operation, { inputs: [turned, back] });
+}
+
+function ownFactor({ ropeScaling }: Config): number {
+  return ropeScaling.type === "linear" ? ropeScaling.factor : 1;
 }
 
 function tableOf(
-  { config, builder, factors }: Operation,
-  changes: Partial<Config>,
-  positions: number,
-  own: Float32Array | undefined = factors,
+  { config, builder, factors, pass }: Operation,
+  changes: Partial<Config> = {},
+  positions: number = pass.start + pass.tokens,
 ): Float32Array {
-  return ropeTable({ ...config, ...changes }, positions, builder, own);
+  return ropeTable({ ...config, ...changes }, positions, builder, factors);
+}
+
+/** The table with every position's turn where another's belongs. */
+function shifted(operation: Operation, offset: number): Float32Array {
+  const { inputs: [, table], pass, config: { ropeWidth } } = operation;
+  const positions = pass.start + pass.tokens;
+  const long = tableOf(operation, {}, positions + Math.abs(offset));
+  const out = new Float32Array(table.length);
+  for (let position = 0; position < positions; position++) {
+    const at = position + offset;
+    for (let i = 0; i < ropeWidth; i++) {
+      const value = long[Math.abs(at) * ropeWidth + i];
+      // Turning backwards is turning forwards with the sine's sign changed.
+      out[position * ropeWidth + i] = at < 0 && i % 2 === 1 ? -value : value;
+    }
+  }
+  return out;
 }
 
 function turn(
@@ -165,28 +177,27 @@ function turn(
   return out;
 }
 
-/** By how much each pair turns from one position to the next, measured between neighbours, as a share of what it should. */
+/** How the other side turns pairs. */
 interface Measured {
-  /** Radians per position. */
-  readonly angles: number[];
-  /** Divisors of the config's own angles: 1 where it turns as it should. */
-  readonly shares: number[];
+  /** The base that its angles follow, if that is all that differs. */
+  readonly base: number;
+  /** What it divides positions by, if that is all that differs. */
+  readonly factor: number;
+  /** What it divides each pair's angle by, the factor aside. */
+  readonly divisors: Float32Array;
 }
 
-/** Measures the angles in the target; undefined with too few positions. */
-function measure(
-  { inputs: [x], config, pass, step }: Operation,
-  target: Float32Array,
-): Measured | undefined {
+/** Measures the turn of each pair from one position to the next; undefined with too few positions. */
+function measure(operation: Operation, target: Float32Array): Measured | undefined {
+  const { inputs: [x], config, pass, step, factors } = operation;
   if (pass.tokens < 4) return undefined;
   const { headWidth, ropeWidth, ropeStyle, ropeBase } = config;
   const heads = step.constants.heads;
   const pairs = ropeWidth / 2;
-  const angles: number[] = [];
-  const shares: number[] = [];
-  for (let pair = 0; pair < pairs; pair++) {
+  const own = ownFactor(config);
+  const angles = Array.from({ length: pairs }, (_, pair) => {
     // The turn of each position, as a complex number summed over heads.
-    const turns = Array.from({ length: pass.tokens }, (_, t) => {
+    const turns = Array.from({ length: pass.tokens }, (_, t): [number, number] => {
       let [re, im] = [0, 0];
       for (let head = 0; head < heads; head++) {
         const base = (t * heads + head) * headWidth;
@@ -198,39 +209,42 @@ function measure(
       const size = Math.hypot(re, im) || 1;
       return [re / size, im / size];
     });
-    let [re, im] = [0, 0];
-    for (let t = 1; t < turns.length; t++) {
-      re += turns[t][0] * turns[t - 1][0] + turns[t][1] * turns[t - 1][1];
-      im += turns[t][1] * turns[t - 1][0] - turns[t][0] * turns[t - 1][1];
-    }
-    let angle = Math.atan2(im, re);
-    // The sum over neighbours is good to some digits; the whole stretch gives the rest.
-    const span = turns.length - 1;
-    const [first, last] = [turns[0], turns[span]];
-    const whole = Math.atan2(
-      last[1] * first[0] - last[0] * first[1],
-      last[0] * first[0] + last[1] * first[1],
-    );
-    const rounds = Math.round((angle * span - whole) / (2 * Math.PI));
-    angle = (whole + rounds * 2 * Math.PI) / span;
-    const expected = ropeBase ** (-2 * pair / ropeWidth);
-    angles.push(angle);
-    shares.push(expected / angle);
+    return turnPerPosition(turns);
+  });
+  const exponent = (pair: number) => -2 * pair / ropeWidth;
+  const given = (pair: number) => own * (factors?.[pair] ?? 1);
+  const shares = angles.map((angle, pair) => ropeBase ** exponent(pair) / (given(pair) * angle));
+  return {
+    base: median(
+      angles.flatMap((angle, pair) =>
+        pair > 0 && angle > 0 ? [(angle * given(pair)) ** (1 / exponent(pair))] : []
+      ),
+    ),
+    factor: own * median(shares),
+    divisors: Float32Array.from(shares, (share, pair) => share * (factors?.[pair] ?? 1)),
+  };
+}
+
+/** The angle from one position to the next, out of each position's turn. */
+function turnPerPosition(turns: readonly (readonly [number, number])[]): number {
+  const between = ([a, b]: readonly [number, number], [c, d]: readonly [number, number]) => [
+    c * a + d * b,
+    d * a - c * b,
+  ];
+  let [re, im] = [0, 0];
+  for (let t = 1; t < turns.length; t++) {
+    const [x, y] = between(turns[t - 1], turns[t]);
+    re += x;
+    im += y;
   }
-  return { angles, shares };
+  // The sum over neighbours is good to some digits; the whole stretch gives the rest.
+  const span = turns.length - 1;
+  const [x, y] = between(turns[0], turns[span]);
+  const whole = Math.atan2(y, x);
+  const rounds = Math.round((Math.atan2(im, re) * span - whole) / (2 * Math.PI));
+  return (whole + rounds * 2 * Math.PI) / span;
 }
 
-/** The base that the angles follow: the median over pairs. */
-function fitBase({ angles }: Measured, { ropeWidth }: Config): number {
-  const bases = angles.flatMap((angle, pair) =>
-    pair > 0 && angle > 0 ? [angle ** (-ropeWidth / (2 * pair))] : []
-  ).sort((a, b) => a - b);
-  return bases[bases.length >> 1] ?? 0;
-}
-
-/** Whether the pairs turn by sensible shares: else the numbers are no turn at all. */
-function isScaled({ shares }: Measured, { ropeScaling }: Config): boolean {
-  const own = ropeScaling.type === "linear" ? ropeScaling.factor : 1;
-  return shares.every((share) => share > 0 && share < 1000) &&
-    shares.some((share) => Math.abs(share / own - 1) > 1e-3);
+function median(values: readonly number[]): number {
+  return values.toSorted((a, b) => a - b)[values.length >> 1] ?? NaN;
 }

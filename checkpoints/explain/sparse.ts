@@ -1,110 +1,115 @@
 /** Differences in few places only: what a damaged block leaves. */
 
-/** Rows of a weight that are wrong: at most this share, and at least one is allowed. */
-const FEW = 0.03;
+/** What is left of a difference when all that is wrong is mended: rounding. */
+const ROUNDING = 1e-6;
 /** Sizes of blocks in ggml's types, in columns. */
 const BLOCKS = [32, 64, 128, 256];
+/** Positions that a fit needs for each number that it fits. */
+const POSITIONS = 1.5;
+/** What a fit must explain, as a share. */
+const FITS = 0.99;
 
-/** Outputs [T, rows] of which few columns differ. */
-export interface DamagedColumns {
-  readonly first: number;
-  readonly last: number;
-  readonly columns: readonly number[];
-  /** Ours with those columns as the other side has them. */
-  readonly mended: Float32Array;
-}
-
-/** Which of the columns of [T, width] differ, where only few of them do. */
-export function damagedColumns(
+/**
+ * The columns in which two arrays [T, width] differ, where that is in few of them; and there at nearly all positions, since a
+ * wrong weight is wrong at each.
+ *
+ * @param most how many there may be
+ */
+export function wrongColumns(
   ours: Float32Array,
   theirs: Float32Array,
   width: number,
-): DamagedColumns | undefined {
+  most: number,
+): number[] | undefined {
   const errors = new Float64Array(width);
+  const positions = new Uint32Array(width);
   let total = 0;
   ours.forEach((value, i) => {
     const error = (value - theirs[i]) ** 2;
     errors[i % width] += error;
+    if (value !== theirs[i]) positions[i % width]++;
     total += error;
   });
+  if (!(total > 0)) return undefined;
   const ranked = [...errors.keys()].sort((a, b) => errors[b] - errors[a]);
-  const most = Math.max(1, Math.floor(FEW * width), width >= 32 && width <= 4096 ? 32 : 0);
-  const columns: number[] = [];
-  let left = total;
-  while (left > 1e-6 * total && columns.length < most) {
-    columns.push(ranked[columns.length]);
-    left -= errors[columns.at(-1)!];
-  }
-  if (!(total > 0) || left > 1e-6 * total || columns.length > width / 4) return undefined;
-  columns.sort((a, b) => a - b);
-  const wrong = new Set(columns);
-  const mended = ours.map((value, i) => wrong.has(i % width) ? theirs[i] : value);
-  return { first: columns[0], last: columns.at(-1)!, columns, mended };
+  let [count, left] = [0, total];
+  while (left > ROUNDING * total && count < most) left -= errors[ranked[count++]];
+  const wrong = ranked.slice(0, count).sort((a, b) => a - b);
+  const everywhere = 0.9 * ours.length / width;
+  return left <= ROUNDING * total && wrong.every((column) => positions[column] >= everywhere)
+    ? wrong
+    : undefined;
 }
 
-/** A run of columns of one row of a weight. */
-export interface DamagedRun {
-  readonly first: number;
-  readonly last: number;
-  /** How much of the difference a change in this run explains, 0 to 1. */
-  readonly explained: number;
+/** What a change of one row of a weight makes of its outputs. */
+export interface RowChange {
+  /** The columns that are changed; undefined where it cannot be told. */
+  readonly first?: number;
+  readonly last?: number;
+  /** The difference that it makes, [T]. */
+  readonly difference: ArrayLike<number>;
 }
 
 /**
- * The run of columns in which a change of one row of a weight explains a difference: least squares of difference = X[:, run] · δ. With
- * fewer positions than columns anything could be explained, so that undefined is given.
+ * Explains a difference by a change of one row of a weight: of a run of its columns by least squares, or of the whole row by a
+ * factor. Undefined where neither does; where there are fewer positions than a block has numbers, anything could be, so that the
+ * difference itself is given.
  *
- * @param difference [T]
+ * @param difference [T], of one output
+ * @param output [T], the same as it should be
  * @param x [T, columns]
+ * @param blockSize numbers that are stored together; 1 where each stands for itself
  */
-export function damagedRun(
+export function rowChange(
   difference: Float64Array,
+  output: Float64Array,
   x: Float32Array,
-  columns: number,
-): DamagedRun | undefined {
+  blockSize: number,
+): RowChange | undefined {
   const T = difference.length;
-  let best: DamagedRun | undefined;
+  const columns = x.length / T;
+  const whole = projection(difference, [output]);
+  if (isExplained(difference, whole)) return { first: 0, last: columns - 1, difference: whole };
   for (const size of BLOCKS) {
-    if (size * 1.5 > T || size > columns) break;
+    if (size * POSITIONS > T || size > columns) break;
     for (let first = 0; first + size <= columns; first += size) {
-      const explained = projected(difference, x, columns, first, size);
-      // A larger block explains more by itself.
-      if (explained > (best?.explained ?? 0) + 0.02) {
-        best = { first, last: first + size - 1, explained };
-      }
+      const run = Array.from(
+        { length: size },
+        (_, i) => Float64Array.from({ length: T }, (_, t) => x[t * columns + first + i]),
+      );
+      const fit = projection(difference, run);
+      if (isExplained(difference, fit)) return { first, last: first + size - 1, difference: fit };
     }
-    if (best && best.explained > 0.999) return best;
   }
-  return best;
+  return Math.max(BLOCKS[0], blockSize) * POSITIONS > T ? { difference } : undefined;
 }
 
-/** The share of a vector that lies in the span of some columns of x: by Gram–Schmidt, columns that add nothing left out. */
-function projected(
-  difference: Float64Array,
-  x: Float32Array,
-  columns: number,
-  first: number,
-  size: number,
-): number {
-  const T = difference.length;
+function isExplained(difference: Float64Array, fit: Float64Array): boolean {
+  return norm(difference.map((value, t) => value - fit[t])) <= (1 - FITS) * norm(difference);
+}
+
+/** The part of a vector that lies in the span of others: by Gram–Schmidt, those that add nothing left out. */
+function projection(vector: Float64Array, span: readonly Float64Array[]): Float64Array {
   const basis: Float64Array[] = [];
-  const rest = difference.slice();
-  const norm = (v: Float64Array) => Math.sqrt(v.reduce((sum, n) => sum + n * n, 0));
-  for (let c = first; c < first + size; c++) {
-    const v = Float64Array.from({ length: T }, (_, t) => x[t * columns + c]);
-    const length = norm(v);
-    for (const b of basis) {
-      let dot = 0;
-      for (let t = 0; t < T; t++) dot += v[t] * b[t];
-      for (let t = 0; t < T; t++) v[t] -= dot * b[t];
-    }
-    const left = norm(v);
-    if (left <= 1e-6 * length || left === 0) continue;
-    for (let t = 0; t < T; t++) v[t] /= left;
-    basis.push(v);
-    let dot = 0;
-    for (let t = 0; t < T; t++) dot += rest[t] * v[t];
-    for (let t = 0; t < T; t++) rest[t] -= dot * v[t];
+  for (const each of span) {
+    const rest = each.slice();
+    for (const b of basis) subtract(rest, b, dot(rest, b));
+    const left = norm(rest);
+    if (left > 1e-6 * norm(each)) basis.push(rest.map((value) => value / left));
   }
-  return 1 - norm(rest) / norm(difference);
+  const fit = new Float64Array(vector.length);
+  for (const b of basis) subtract(fit, b, -dot(vector, b));
+  return fit;
+}
+
+function dot(a: Float64Array, b: Float64Array): number {
+  return a.reduce((sum, value, i) => sum + value * b[i], 0);
+}
+
+function norm(a: Float64Array): number {
+  return Math.sqrt(dot(a, a));
+}
+
+function subtract(from: Float64Array, b: Float64Array, times: number): void {
+  for (let i = 0; i < from.length; i++) from[i] -= times * b[i];
 }

@@ -48,7 +48,10 @@ export interface Mistakes {
   readonly epsilon?: number;
   /** Whether norms subtract the mean. */
   readonly centred?: boolean;
-  readonly rope?: Partial<Rope>;
+  /** Rounds a norm's sum of squares. */
+  readonly squares?: (sum: number) => number;
+  /** In a pass that starts at a position. */
+  readonly rope?: (start: number) => Partial<Rope>;
   /** Whether RoPE turns v: before it is shown, or on its way into the cache. */
   readonly turnsValues?: "shown" | "stored";
   /** The key/value head that a query head reads. */
@@ -132,9 +135,9 @@ export class ForeignEngine {
       start += next.length;
       const { data } = tensors.get("logits")!;
       const last = data.subarray(data.length - this.shape.vocabulary);
-      next = [last.indexOf(last.reduce((a, b) => Math.max(a, b), -Infinity))];
-      ids.push(Math.max(0, next[0]));
-      next = [ids.at(-1)!];
+      // Where there is no largest number the first one serves.
+      next = [Math.max(0, last.indexOf(last.reduce((a, b) => Math.max(a, b), -Infinity)))];
+      ids.push(next[0]);
     }
     return { model: this.name, shape: this.shape, promptIds, passes, ids };
   }
@@ -171,9 +174,8 @@ export class ForeignEngine {
         return data;
       };
       const norm = (name: string, x: Float32Array) => {
-        const epsilon = wrong.epsilon ?? this.shape.epsilon;
         const scale = weight(`${name}.weight`)!.data;
-        return show(name, ROWS, [T, D], normalized(x, scale, epsilon, wrong.centred ?? false));
+        return show(name, ROWS, [T, D], normalized(x, scale, this.shape.epsilon, wrong));
       };
       const linear = (name: string, x: Float32Array) => {
         return product(x, weight(`${name}.weight`)!, weight(`${name}.bias`)?.data);
@@ -189,7 +191,7 @@ export class ForeignEngine {
     for (let layer = 0; layer < layers; layer++) {
       const wrong = mistakesIn(layer);
       const { show, norm, linear } = blockOf(layer, wrong);
-      const rope: Rope = { ...this.shape.rope, ...wrong.rope };
+      const rope: Rope = { ...this.shape.rope, ...wrong.rope?.(start) };
       const turn = (numbers: Float32Array) => turned(numbers, d, T, start, rope);
       const store = (point: string, numbers: Float32Array) => {
         const before = cache.get(`${layer}.${point}`) ?? new Float32Array(0);
@@ -319,14 +321,15 @@ function product(x: Float32Array, { rows, columns, data }: Weight, bias?: Float3
   return out;
 }
 
-function normalized(x: Float32Array, weight: Float32Array, epsilon: number, centred: boolean) {
+function normalized(x: Float32Array, weight: Float32Array, right: number, wrong: Mistakes) {
+  const { epsilon = right, centred = false, squares = (sum) => sum } = wrong;
   const D = weight.length;
   const out = new Float32Array(x.length);
   for (let row = 0; row < x.length; row += D) {
     let [mean, square] = [0, 0];
     if (centred) { for (let i = 0; i < D; i++) mean += x[row + i] / D; }
-    for (let i = 0; i < D; i++) square += (x[row + i] - mean) ** 2 / D;
-    const scale = 1 / Math.sqrt(square + epsilon);
+    for (let i = 0; i < D; i++) square += (x[row + i] - mean) ** 2;
+    const scale = 1 / Math.sqrt(squares(square) / D + epsilon);
     for (let i = 0; i < D; i++) out[row + i] = (x[row + i] - mean) * scale * weight[i];
   }
   return out;
@@ -377,14 +380,13 @@ function swiglu(gate: number, up: number): number {
 export interface DumpOptions {
   /** Points to leave out, by their full names. */
   readonly without?: (point: string) => boolean;
-  /** What the manifest says of the row order; the numbers are adjacent. */
+  /** What the manifest says of the row order; the numbers are in adjacent pairs. */
   readonly rope?: "adjacent" | "half";
-  readonly activations?: "f32" | "f16";
 }
 
 /** Writes a run as a folder that `task parity --engine` reads; the files' names tell nothing. */
 export async function dump(run: EngineRun, dir: string, options: DumpOptions = {}): Promise<void> {
-  const { without = () => false, rope = "adjacent", activations = "f32" } = options;
+  const { without = () => false, rope = "adjacent" } = options;
   await Deno.mkdir(dir, { recursive: true });
   let count = 0;
   const passes = [];
@@ -405,7 +407,7 @@ export async function dump(run: EngineRun, dir: string, options: DumpOptions = {
     engine: "foreign",
     rope,
     dtype: "f32",
-    activations,
+    activations: "f32",
     prompt_ids: run.promptIds,
     passes,
     ids: run.ids,

@@ -1,0 +1,17 @@
+/** What a suspected fault would make of an operation. */
+import type { Cause } from "../causes.ts";
+
+/** What one fault would make of one operation. */
+export interface Variant {
+  readonly cause: Cause;
+  /** The fault in figures: which base, which offset, which order. The same fault of several operations has the same words. */
+  readonly what: string;
+  /** The weight that is concerned. */
+  readonly where?: string;
+  /** Whether it has numbers of its own that were fitted to the data: then it has to explain more. */
+  readonly fitted?: boolean;
+  make(): Float32Array;
+}
+
+/** The largest number of a 16-bit float. */
+export const LARGEST_F16 = 65504;

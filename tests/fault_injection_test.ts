@@ -1,0 +1,190 @@
+/**
+ * Faults on purpose, in files and in somebody's own engine, judged by the command alone: `task parity` names the point that went wrong
+ * first, its checkpoint and the cause. Layers are drawn by a seed; files and folders have names without a hint.
+ */
+import assert from "node:assert/strict";
+import { join } from "node:path";
+import { type Cause, CAUSES } from "../checkpoints/causes.ts";
+import { checkpointOf } from "../checkpoints/contract.ts";
+import { breakFile } from "./support/broken_files.ts";
+import {
+  type Bench,
+  type Expected,
+  KNOWN_FAULTS,
+  UNKNOWN_FAULTS,
+} from "./support/engine_faults.ts";
+import { type FaultModel, faultModels } from "./support/fault_models.ts";
+import { dump, type DumpOptions, type EngineRun, ForeignEngine } from "./support/faulty_engine.ts";
+import { BROKEN_FILES } from "./support/file_faults.ts";
+import { Random } from "./support/random.ts";
+
+/** Draws layers and places. */
+const SEED = Number(Deno.env.get("LAMINA_FAULT_SEED") ?? 1);
+/** Tokens that the engine generates. */
+const GENERATED = 2;
+/** The models that most faults are tried on. */
+const BOTH = ["tiny", "random"] as const;
+
+const folder = await Deno.makeTempDir();
+globalThis.addEventListener("unload", () => Deno.removeSync(folder, { recursive: true }));
+const models = await faultModels(folder);
+let count = 0;
+
+/** A path that tells nothing. */
+function nextPath(suffix = ""): string {
+  return join(folder, `${++count}${suffix}`);
+}
+
+/** What `parity --json` says. */
+interface Report {
+  readonly passed: boolean;
+  readonly checkpoints: readonly { readonly id: string; readonly status: string }[];
+  readonly first: {
+    readonly checkpoint: string;
+    readonly point: string;
+    readonly cause: Cause;
+    readonly explained: number;
+    readonly detail: string;
+    readonly step?: number;
+  } | null;
+  readonly failures: readonly unknown[];
+}
+
+interface Judged {
+  readonly code: number;
+  readonly report: Report;
+}
+
+/** Runs the command. */
+async function parity(model: string, ...args: string[]): Promise<Judged> {
+  const command = new Deno.Command(Deno.execPath(), {
+    args: ["task", "-q", "parity", "--model", model, "--json", "--determinism", "0", ...args],
+    cwd: new URL("..", import.meta.url).pathname,
+    env: { LAMINA_PROOF_DIR: join(folder, "proofs"), NO_COLOR: "1" },
+  });
+  const { code, stdout, stderr } = await command.output();
+  const [out, errors] = [stdout, stderr].map((bytes) => new TextDecoder().decode(bytes));
+  assert.ok(out.startsWith("{"), `exit code ${code}: ${errors}${out}`);
+  const report: Report = JSON.parse(out);
+  assert.deepEqual(report.failures, [], errors);
+  return { code, report };
+}
+
+function assertFound({ code, report }: Judged, expected: Expected): void {
+  const { first, passed } = report;
+  if (Deno.env.has("LAMINA_FAULT_SHOW")) console.log(JSON.stringify(first));
+  const { detail, step = 0, ...rest } = expected;
+  assert.deepEqual({ code, passed }, { code: 1, passed: false });
+  assert.ok(first);
+  const { checkpoint, point, cause, explained } = first;
+  assert.deepEqual({ checkpoint, point, cause }, rest, JSON.stringify(first));
+  assert.equal(report.checkpoints.find(({ id }) => id === checkpoint)?.status, "fail");
+  if (point !== "token ids") {
+    assert.equal(checkpointOf(point).id, checkpoint);
+    assert.equal(first.step, step);
+  }
+  if (detail) assert.match(first.detail, detail);
+  if (cause === "unknown") assert.equal(explained, 0);
+  else assert.ok(explained > 0.99, `explains ${explained}: ${first.detail}`);
+}
+
+function assertRight({ code, report: { first, passed } }: Judged): void {
+  assert.deepEqual({ code, passed, first }, { code: 0, passed: true, first: null });
+}
+
+/** What a fault of this name is made with: each draws for itself, so that a new one does not move the others. */
+function benchOf(model: FaultModel, name: string): Bench {
+  const seed = [...`${model.name} ${name}`].reduce(
+    (sum, letter) => Math.imul(sum, 31) + letter.codePointAt(0)! | 0,
+    SEED,
+  );
+  const draw = new Random(seed);
+  const { shape } = model.engine;
+  return { model, shape, draw, layer: draw.integer(0, shape.layers) };
+}
+
+/** The numbers of a point in a pass of the engine. */
+function numbersOf(run: EngineRun, step: number, point: string): Float32Array {
+  return run.passes[step].tensors.get(point)!.data;
+}
+
+function assertChanged(a: Float32Array, b: Float32Array): void {
+  assert.ok(a.some((value, i) => !(Math.abs(value - b[i]) <= 1e-3)), "the fault changes nothing");
+}
+
+for (const [name, fault] of Object.entries({ ...KNOWN_FAULTS, ...UNKNOWN_FAULTS })) {
+  const { on = BOTH, outside = false, make, ...expected } = fault;
+  for (const key of on) {
+    const model = models[key];
+    const bench = benchOf(model, name);
+    const { layer } = bench;
+    const point = outside ? expected.point : `blk.${layer}.${expected.point}`;
+    Deno.test(`engine, ${key}, ${point}: ${name}: ${expected.cause}`, async () => {
+      const mistakes = make(bench);
+      const run = model.engine.run(
+        model.ids,
+        GENERATED,
+        outside ? { mistakes } : { layer, mistakes },
+      );
+      const step = expected.step ?? 0;
+      const right = model.engine.run(model.ids, step);
+      assertChanged(numbersOf(run, step, point), numbersOf(right, step, point));
+      const dir = nextPath();
+      await dump(run, dir);
+      assertFound(await parity(model.path, "--engine", dir, model.prompt), { ...expected, point });
+    });
+  }
+}
+
+for (const [name, { on = BOTH, where, make, ...expected }] of Object.entries(BROKEN_FILES)) {
+  for (const key of on) {
+    const model = models[key];
+    const bench = benchOf(model, name);
+    const layer = where === "first" ? 0 : bench.layer;
+    const point = where === "outside" ? expected.point : `blk.${layer}.${expected.point}`;
+    Deno.test(`file, ${key}, ${point}: ${name}: ${expected.cause}`, async () => {
+      const path = nextPath(".gguf");
+      await breakFile(model.path, path, make(bench));
+      if (expected.checkpoint !== "0" || point === "token_embd") {
+        const broken = await ForeignEngine.open(path);
+        const [ours, theirs] = [broken, model.engine].map((engine) =>
+          numbersOf(engine.run(model.ids, 0), 0, "logits")
+        );
+        assertChanged(ours, theirs);
+      }
+      assertFound(await parity(path, "--against", model.path, model.prompt), {
+        ...expected,
+        point,
+      });
+    });
+  }
+}
+
+Deno.test("every cause that is known by name is among the faults", () => {
+  const tried = [KNOWN_FAULTS, UNKNOWN_FAULTS, BROKEN_FILES].flatMap((faults) =>
+    Object.values<Expected>(faults).map(({ cause }) => cause)
+  );
+  assert.deepEqual(Object.keys(CAUSES).filter((cause) => !tried.includes(cause as Cause)), []);
+});
+
+/** Dumps of a right engine. */
+const DUMPS: Readonly<Record<string, DumpOptions>> = {
+  "all that it makes": {},
+  "the stream alone": { without: (point) => !/\.out$/.test(point) },
+  "logits alone": { without: (point) => point !== "logits" },
+};
+for (const key of ["tiny", "random", "large"] as const) {
+  const model = models[key];
+  for (const [name, options] of Object.entries(DUMPS)) {
+    Deno.test(`a right engine, ${key}, ${name}: no cause`, async () => {
+      const dir = nextPath();
+      await dump(model.engine.run(model.ids, 8), dir, options);
+      assertRight(await parity(model.path, "--engine", dir, model.prompt));
+    });
+  }
+  Deno.test(`a right file, ${key}: no cause`, async () => {
+    const path = nextPath(".gguf");
+    await Deno.copyFile(model.path, path);
+    assertRight(await parity(path, "--against", model.path, model.prompt));
+  });
+}
