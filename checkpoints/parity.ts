@@ -143,7 +143,7 @@ const PROBABILITY_TOLERANCE = 1e-6;
 /** Generated tokens that the oracle runs too. */
 const MOST_ORACLE_STEPS = 8;
 /** Bytes of the reference's tensors that are in memory at one time, about. */
-const WINDOW_BYTES = 384 * 2 ** 20;
+const WINDOW_BYTES = 640 * 2 ** 20;
 
 /**
  * Compares an engine with a reference over some prompts, layer by layer so that memory stays bounded.
