@@ -167,14 +167,17 @@ export async function parity(
     if (each.text !== undefined && reference.tokenize) {
       checks.push(compareIds(each, each.ownIds ?? each.ids, await reference.tokenize(each.text)));
     }
-    let forced: readonly number[] = [];
+    let forced: readonly number[] = reference.needsForcedIds
+      ? (await own.run({ ...each, steps: [], points: [] })).ids
+      : [];
     for (const layers of windows(engine, each, options.layers)) {
       options.onProgress?.(`${each.name}: layers ${layers[0]} to ${layers[1]}`);
       const request = requestFor(engine, each, layers, forced, options.signal);
       const theirs = await reference.run(request);
-      const ours = await own.run({ ...request, forced: theirs.ids });
+      const ids = theirs.ids.length > 0 ? theirs.ids : forced;
+      const ours = await own.run({ ...request, forced: ids });
       const exact = each.oracle
-        ? await options.oracle?.run({ ...oracleRequest(request), forced: theirs.ids })
+        ? await options.oracle?.run({ ...oracleRequest(request), forced: ids })
         : undefined;
       rows.push(
         ...await comparePasses(engine, each, layers, { theirs, ours, exact }, provenance, options),
@@ -189,7 +192,7 @@ export async function parity(
           margins: theirs.margins,
         });
       }
-      forced = theirs.ids;
+      if (theirs.ids.length > 0) forced = theirs.ids;
     }
   }
   rows.sort((a, b) =>

@@ -115,6 +115,7 @@ export async function llamaCppReference(options: LlamaCppOptions): Promise<Refer
     const hasVocabulary = file.metadata.has("tokenizer.ggml.tokens");
     return {
       provenance,
+      needsForcedIds: windowed,
       async run(request) {
         checkIds(request, config);
         return await (windows ? windows.run(request, run) : runWhole(request, path, run));
