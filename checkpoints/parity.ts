@@ -39,6 +39,8 @@ export interface ParityCase {
   readonly ownIds?: readonly number[];
   /** Tokens to generate after it. */
   readonly generate: number;
+  /** Ids that both sides run instead of the reference's choices. */
+  readonly forced?: readonly number[];
   /** Passes that are compared: 0 the prompt, n the n-th generated token; by default those of {@linkcode DECODING_STEPS}. */
   readonly steps?: readonly number[];
   /** Whether the 64-bit oracle runs it too. */
@@ -167,9 +169,10 @@ export async function parity(
     if (each.text !== undefined && reference.tokenize) {
       checks.push(compareIds(each, each.ownIds ?? each.ids, await reference.tokenize(each.text)));
     }
-    let forced: readonly number[] = reference.needsForcedIds
-      ? (await own.run({ ...each, steps: [], points: [] })).ids
-      : [];
+    let forced = each.forced ?? [];
+    if (reference.needsForcedIds && forced.length < each.generate) {
+      forced = (await own.run({ ...each, steps: [], points: [] })).ids;
+    }
     for (const layers of windows(engine, each, options.layers)) {
       options.onProgress?.(`${each.name}: layers ${layers[0]} to ${layers[1]}`);
       const request = requestFor(engine, each, layers, forced, options.signal);
