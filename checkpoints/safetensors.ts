@@ -1,6 +1,6 @@
 /**
  * Weights in safetensors: one file, or several with an index (`model.safetensors.index.json`).
- * Format: https://huggingface.co/docs/safetensors/index#format
+ * Format: the section "Format" of the safetensors README (github.com/huggingface/safetensors).
  */
 import { basename, dirname, join } from "node:path";
 import { dequantize } from "../engine/gguf/dequantize.ts";
