@@ -88,10 +88,11 @@ export class Table extends ArrowTable<TypeMap> {
 
   /**
    * The long form: one row per number, with the index columns of its vector, its place along the vector's axis (`feature`; in
-   * attention `key`, a position) and `value`. For slices: `long({ head: 2, query: -1 })`.
+   * attention `key`, a position) and `value`. For slices: `long({ head: 2, position: -1 })`; attention takes `position` for
+   * `query`.
    *
-   * @param where what columns must be, the place included: a number (a negative one counts back, a position from the prompt's
-   * end, anything else from its largest), a text, or a list of them
+   * @param where what columns must be, the place included: a number (a negative one counts back: positions, keys among them, from
+   * the prompt's end, anything else from its largest), a text, or a list of them
    * @throws {ColumnError} for a column that is not there
    * @throws {RangeError} for more than `maxRows` rows (default five million)
    */

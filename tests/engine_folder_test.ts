@@ -145,7 +145,7 @@ Deno.test("engine folder: tables of several layers, of some positions, and of al
   using folder = new Folder();
   await writeTable(folder.at("all.arrow"), run.tables("blk.*.ffn_gate"));
   await writeTable(folder.at("halves.arrow"), run.table("model.layers.1.self_attn.q_proj"));
-  const scores = model.points().find(({ name }) => name === "blk.0.attn_scores")!;
+  const scores = model.pointList.find(({ name }) => name === "blk.0.attn_scores")!;
   const unscaled = run.pieces(scores.name).map((piece) => ({
     ...piece,
     data: piece.data.map((value) => value * 4), // √16
@@ -269,7 +269,7 @@ Deno.test("engine folder: the manifest's row order holds for all names", async (
 
 Deno.test("engine folder: names of llama.cpp and Hugging Face, by the values of these engines", async () => {
   using aliases = await modelOf(randomLlama(ALIAS_MODEL));
-  const points = aliases.model.points();
+  const points = aliases.model.pointList;
   const own = await aliases.model.run([[...ALIAS_IDS]], {
     capture: points.map(({ name }) => name),
   });
