@@ -93,6 +93,8 @@ export interface SessionOptions {
   /** Positions that the cache must hold. */
   readonly capacity: number;
   readonly ropeBuilder?: RopeBuilder;
+  /** Disposes of the session, in the middle of a prompt's pass too; passes then fail with its reason. */
+  readonly signal?: AbortSignal;
 }
 
 /** A handle on a model's weights on a device, ready to run. */
@@ -104,7 +106,7 @@ export interface Engine {
   readonly weightBytes: number;
   /** Most positions that one pass takes; a longer prompt is several passes. */
   readonly maxTokens: number;
-  /** @throws {DisposedError} */
+  /** @throws {DisposedError}, and the signal's reason when it is aborted */
   session(options: SessionOptions): Session;
   /**
    * Another handle on the same weights, for another user.
@@ -177,6 +179,7 @@ export function engineOf({ session, free, ...parts }: EngineParts): Engine {
       ...parts,
       session(options) {
         handle.check("run");
+        options.signal?.throwIfAborted();
         return session(options, handle);
       },
       share() {

@@ -30,23 +30,30 @@ export interface Decoding {
 
 type Tensors = Map<string, HostTensor>;
 
-/** Runs the prompt and gives the result of its last pass. What a pass made is taken while the next one runs. */
+/** Runs the prompt and gives the result of its last pass. What a pass made is taken while the next ones run. */
 async function runPrompt(decoding: Decoding, choice: string): Promise<Tensors> {
   const { session, prompt, collector } = decoding;
   const { maxTokens } = session;
-  let collecting = Promise.resolve();
+  const most = collector.names.length > 0 ? 2 : IN_FLIGHT;
+  const running: Promise<void>[] = [];
   for (let start = 0;; start += maxTokens) {
     const ids = prompt.slice(start, start + maxTokens);
     const last = start + maxTokens >= prompt.length;
     const rows = collector.allRows ? ids.length : 1;
-    const asked = { ...request(decoding, ids, 0, last ? [choice] : []), rows };
+    // A small result shows that a pass has run: no more begin than an abort may wait for.
+    const asked = { ...request(decoding, ids, 0, [last ? choice : "argmax"]), rows };
     const pass = quietly(session.pass(asked));
-    await collecting;
     const place = { step: 0, start, firstRow: start + ids.length - rows };
-    collecting = quietly(pass.then((tensors) => take(decoding, tensors, place)));
-    if (!last) continue;
-    await collecting;
-    return await pass;
+    const before = running.at(-1);
+    running.push(quietly(pass.then(async (tensors) => {
+      await before;
+      await take(decoding, tensors, place);
+    })));
+    if (last) {
+      await running.at(-1);
+      return await pass;
+    }
+    if (running.length === most) await running.shift();
   }
 }
 
