@@ -17,7 +17,8 @@ export interface HostTensor {
 export interface PassRequest {
   /**
    * Token ids of this pass; or `"next"`: the one id that the previous pass's `argmax` chose (of its rows the last one),
-   * taken without a read-back. That pass must have been asked for `argmax`.
+   * taken without a read-back. That pass must have been asked for `argmax`. Where that is −1, since its logits are not all numbers,
+   * this pass's results are good for nothing.
    */
   readonly ids: readonly number[] | "next";
   /** R: how many of the last rows get logits. Default 1. */

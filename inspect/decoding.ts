@@ -1,6 +1,7 @@
 /** The passes behind a generation: a prompt, then one position after the other. */
 import type { HostTensor, PassRequest, Session } from "../engine/backend.ts";
 import type { Edit } from "../engine/edits.ts";
+import { LogitsError } from "../engine/sampler.ts";
 import type { Collector } from "./runner.ts";
 
 /**
@@ -97,6 +98,17 @@ function lastRow(tensors: Tensors, name: string): Float32Array {
   return data.subarray(data.length - width);
 }
 
+/**
+ * The id that the device chose.
+ *
+ * @throws {LogitsError} as a sampler does
+ */
+function chosenId(tensors: Tensors): number {
+  const [id] = lastRow(tensors, "argmax");
+  if (id < 0) throw new LogitsError("a logit is NaN or +Infinity, or none is finite");
+  return id;
+}
+
 /** Ids chosen here, from the logits of each step. Its captures are taken while the next step runs. */
 export async function* sampledIds(
   decoding: Decoding,
@@ -125,13 +137,12 @@ export async function* sampledIds(
 /** The likeliest ids, chosen on the device: the next steps run before the last one's id is read back. */
 export async function* greedyIds(decoding: Decoding): AsyncGenerator<number> {
   const { session, count, collector, captureEvery, edits } = decoding;
-  const idOf = (tensors: Tensors) => lastRow(tensors, "argmax")[0];
   // A function may look at what was generated, and is called for no step that nobody has asked for.
   const oneByOne = edits.some(({ kind }) => kind === "function");
   let most = oneByOne ? 1 : collector.names.length > 0 ? 2 : IN_FLIGHT;
   const running: Promise<Tensors>[] = [];
   let started = 1;
-  let id = idOf(await runPrompt(decoding, "argmax"));
+  let id = chosenId(await runPrompt(decoding, "argmax"));
   for (let step = 1;; step++) {
     yield id;
     // Steps that have begun would still give their ids.
@@ -146,7 +157,7 @@ export async function* greedyIds(decoding: Decoding): AsyncGenerator<number> {
       most = bytesOf(tensors) < LARGE_CAPTURE ? IN_FLIGHT : 2;
     }
     await takeStep(decoding, step, tensors);
-    id = idOf(tensors);
+    id = chosenId(tensors);
   }
 }
 

@@ -330,7 +330,7 @@ export class WebgpuSession implements Session {
             // Each tensor has memory of its own, so that keeping one of them keeps no other.
             const bytes = mapped.slice(offset, offset + count * 4);
             const data = name === "argmax"
-              ? Float32Array.from(new Uint32Array(bytes))
+              ? Float32Array.from(new Int32Array(bytes))
               : new Float32Array(bytes);
             return [name, { shape, data, positions: kept }];
           })),
