@@ -276,6 +276,7 @@ Deno.test("edits touch what is selected", () => {
     features: 3,
     scale: 10,
     operand: 1,
+    operand_columns: 3,
     first_position: 0,
     some_heads: 1,
     some_features: 3,
