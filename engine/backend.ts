@@ -17,7 +17,8 @@ export interface HostTensor {
 export interface PassRequest {
   /**
    * Token ids of this pass; or `"next"`: the one id that the previous pass's `argmax` chose (of its rows the last one),
-   * taken without a read-back. That pass must have been asked for `argmax`.
+   * taken without a read-back. That pass must have been asked for `argmax`. Where that is −1, since its logits are not all numbers,
+   * this pass's results are good for nothing.
    */
   readonly ids: readonly number[] | "next";
   /** R: how many of the last rows get logits. Default 1. */
@@ -93,6 +94,8 @@ export interface SessionOptions {
   /** Positions that the cache must hold. */
   readonly capacity: number;
   readonly ropeBuilder?: RopeBuilder;
+  /** Disposes of the session, in the middle of a prompt's pass too; passes then fail with its reason. */
+  readonly signal?: AbortSignal;
 }
 
 /** A handle on a model's weights on a device, ready to run. */
@@ -104,7 +107,7 @@ export interface Engine {
   readonly weightBytes: number;
   /** Most positions that one pass takes; a longer prompt is several passes. */
   readonly maxTokens: number;
-  /** @throws {DisposedError} */
+  /** @throws {DisposedError}, and the signal's reason when it is aborted */
   session(options: SessionOptions): Session;
   /**
    * Another handle on the same weights, for another user.
@@ -177,6 +180,7 @@ export function engineOf({ session, free, ...parts }: EngineParts): Engine {
       ...parts,
       session(options) {
         handle.check("run");
+        options.signal?.throwIfAborted();
         return session(options, handle);
       },
       share() {

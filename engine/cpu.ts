@@ -14,6 +14,7 @@ import {
 } from "./backend.ts";
 import { checkLength, compile, extract, firstPosition, hostEdit, pickRows } from "./compile.ts";
 import type { Config } from "./config.ts";
+import { letEventsIn } from "./event_loop.ts";
 import { forward } from "./forward.ts";
 import type { GgufFile } from "./gguf/reader.ts";
 import { Lifetime } from "./lifetime.ts";
@@ -81,9 +82,9 @@ class CpuSession implements Session {
         this.#kept.set(value.name, new Float32Array(elementCount(value.shape, largest)));
       }
     }
-    const { ropeBuilder, factors } = options;
+    const { ropeBuilder, factors, handle, signal } = options;
     this.#kept.set("rope_table", ropeTable(config, this.capacity, ropeBuilder, factors));
-    this.#life = new Lifetime("session", () => this.#kept.clear(), options.handle);
+    this.#life = new Lifetime("session", () => this.#kept.clear(), handle, signal);
   }
 
   get hasNext(): boolean {
@@ -172,12 +173,11 @@ class CpuSession implements Session {
       plan,
       lengths,
       start,
-      run(from, to) {
-        try {
-          for (const step of plan.slice(from, to)) runStep(step);
-          return Promise.resolve();
-        } catch (error) {
-          return Promise.reject(error);
+      run: async (from, to) => {
+        for (const step of plan.slice(from, to)) {
+          await letEventsIn();
+          this.#life.checkAbandoned("run a pass");
+          runStep(step);
         }
       },
       // What was read stays as it was when the value is changed.

@@ -54,7 +54,7 @@ export async function webgpuEngine(
     weightBytes: weights.bytes,
     maxTokens: MAX_TOKENS,
     session(options, handle) {
-      const { capacity, ropeBuilder } = options;
+      const { capacity, ropeBuilder, signal } = options;
       if (!idle?.serves(capacity, ropeBuilder)) {
         idle?.dispose();
         idle = undefined;
@@ -66,7 +66,7 @@ export async function webgpuEngine(
         idle = workspace.rest() ? workspace : undefined;
         if (!idle) workspace.dispose();
       };
-      return new WebgpuSession(model, workspace, { capacity, handle, release });
+      return new WebgpuSession(model, workspace, { capacity, handle, signal, release });
     },
     free() {
       idle?.dispose();
