@@ -1,6 +1,7 @@
 /** What the two backends have in common: a model on a device, and sessions that run passes. */
 import type { Config } from "./config.ts";
 import type { Edit } from "./edits.ts";
+import type { GgufFile } from "./gguf/reader.ts";
 import type { Lengths, Plan } from "./plan.ts";
 import type { RopeBuilder } from "./rope_table.ts";
 
@@ -100,6 +101,13 @@ export interface Engine {
   /** Most positions that one pass takes; a longer prompt is several passes. */
   readonly maxTokens: number;
   session(options: SessionOptions): Session;
+  /**
+   * The model with some of its metadata or tensors replaced: only tensors that are not this one's very own are loaded, the
+   * others are shared. To be disposed before this engine.
+   *
+   * @param file made from this engine's file
+   */
+  variant(file: GgufFile, config: Config, options?: { signal?: AbortSignal }): Promise<Engine>;
   dispose(): void;
 }
 

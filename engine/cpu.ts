@@ -26,18 +26,30 @@ import {
 } from "./plan.ts";
 import { ropeFactors } from "./rope_factors.ts";
 import { ropeTable } from "./rope_table.ts";
-import { hostMemory, type LoadOptions, loadWeights, rowReader, type Weights } from "./weights.ts";
+import {
+  type Base,
+  hostMemory,
+  type LoadOptions,
+  loadWeights,
+  rowReader,
+  type Weights,
+} from "./weights.ts";
 
 /** Positions of one prompt pass. */
 const MAX_TOKENS = 128;
 
-/** Loads a model's weights into host memory, packed as on a GPU. */
+/**
+ * Loads a model's weights into host memory, packed as on a GPU.
+ *
+ * @param base as for {@linkcode loadWeights}
+ */
 export async function cpuEngine(
   file: GgufFile,
   config: Config,
   options: LoadOptions = {},
+  base?: Base<Uint32Array>,
 ): Promise<Engine> {
-  const weights = await loadWeights(file, config, hostMemory, options);
+  const weights = await loadWeights(file, config, hostMemory, options, base);
   const factors = await ropeFactors(file, config);
   const plan = forward(config);
   return {
@@ -47,6 +59,8 @@ export async function cpuEngine(
     weightBytes: weights.bytes,
     maxTokens: MAX_TOKENS,
     session: (options) => new CpuSession(config, plan, weights, options, factors),
+    variant: (other, config, { signal } = {}) =>
+      cpuEngine(other, config, { signal }, { file, weights }),
     dispose: () => weights.destroy(),
   };
 }
