@@ -1,6 +1,7 @@
 /** What the two backends have in common: a model on a device, and sessions that run passes. */
 import type { Config } from "./config.ts";
 import type { Edit } from "./edits.ts";
+import type { GgufFile } from "./gguf/reader.ts";
 import { Lifetime } from "./lifetime.ts";
 import type { Lengths, Plan } from "./plan.ts";
 import type { RopeBuilder } from "./rope_table.ts";
@@ -109,6 +110,13 @@ export interface Engine {
   readonly maxTokens: number;
   /** @throws {DisposedError}, and the signal's reason when it is aborted */
   session(options: SessionOptions): Session;
+  /**
+   * The model with some of its metadata or tensors replaced: only tensors that are not this one's very own are loaded, the
+   * others are shared. To be disposed before this engine.
+   *
+   * @param file made from this engine's file
+   */
+  variant(file: GgufFile, config: Config, options?: { signal?: AbortSignal }): Promise<Engine>;
   /**
    * Another handle on the same weights, for another user.
    *

@@ -30,18 +30,30 @@ import {
 } from "./plan.ts";
 import { ropeFactors } from "./rope_factors.ts";
 import { ropeTable } from "./rope_table.ts";
-import { hostMemory, type LoadOptions, loadWeights, rowReader, type Weights } from "./weights.ts";
+import {
+  type Base,
+  hostMemory,
+  type LoadOptions,
+  loadWeights,
+  rowReader,
+  type Weights,
+} from "./weights.ts";
 
 /** Positions of one prompt pass. */
 const MAX_TOKENS = 128;
 
-/** Loads a model's weights into host memory, packed as on a GPU. */
+/**
+ * Loads a model's weights into host memory, packed as on a GPU.
+ *
+ * @param base as for {@linkcode loadWeights}
+ */
 export async function cpuEngine(
   file: GgufFile,
   config: Config,
   options: LoadOptions = {},
+  base?: Base<Uint32Array>,
 ): Promise<Engine> {
-  const weights = await loadWeights(file, config, hostMemory, options);
+  const weights = await loadWeights(file, config, hostMemory, options, base);
   const factors = await ropeFactors(file, config);
   const plan = forward(config);
   return engineOf({
@@ -50,6 +62,8 @@ export async function cpuEngine(
     plan,
     weightBytes: weights.bytes,
     maxTokens: MAX_TOKENS,
+    variant: (other, config, { signal } = {}) =>
+      cpuEngine(other, config, { signal }, { file, weights }),
     session: (options, handle) =>
       new CpuSession(config, plan, weights, { ...options, handle, factors }),
     free: () => weights.destroy(),

@@ -4,7 +4,7 @@ import type { Config } from "../config.ts";
 import { forward } from "../forward.ts";
 import type { GgufFile } from "../gguf/reader.ts";
 import { ropeFactors } from "../rope_factors.ts";
-import { type LoadOptions, loadWeights } from "../weights.ts";
+import { type Base, type LoadOptions, loadWeights } from "../weights.ts";
 import { type AdapterCheckOptions, ensureAdapterChecked } from "./adapter_check.ts";
 import { usedPairs } from "./check/pairs.ts";
 import type { Device } from "./device.ts";
@@ -20,6 +20,7 @@ export interface WebgpuOptions extends LoadOptions {
 /**
  * Loads a model's weights onto a GPU device.
  *
+ * @param base as for {@linkcode loadWeights}
  * @throws {AdapterError} when the check finds a kernel that computes wrongly there
  */
 export async function webgpuEngine(
@@ -27,8 +28,9 @@ export async function webgpuEngine(
   config: Config,
   device: Device,
   options: WebgpuOptions = {},
+  base?: Base<GPUBuffer>,
 ): Promise<Engine> {
-  const weights = await loadWeights(file, config, device, options);
+  const weights = await loadWeights(file, config, device, options, base);
   const plan = forward(config);
   if (options.adapterCheck) {
     try {
@@ -53,6 +55,11 @@ export async function webgpuEngine(
     plan,
     weightBytes: weights.bytes,
     maxTokens: MAX_TOKENS,
+    variant: (other, config, { signal } = {}) =>
+      webgpuEngine(other, config, device, { ...options, onProgress: undefined, signal }, {
+        file,
+        weights,
+      }),
     session(options, handle) {
       const { capacity, ropeBuilder, signal } = options;
       if (!idle?.serves(capacity, ropeBuilder)) {
