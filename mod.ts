@@ -32,7 +32,13 @@ export { DisposedError, loadModel, Model, TokenError } from "./inspect/model.ts"
 export type { LoadModelOptions } from "./inspect/loading.ts";
 export type { CaptureOptions, RunOptions } from "./inspect/runner.ts";
 export { CaptureLimitError } from "./inspect/runner.ts";
-export { type Candidate, NotCapturedError, Run, type Sequence } from "./inspect/run.ts";
+export {
+  type Candidate,
+  NotCapturedError,
+  Run,
+  type Sequence,
+  SeveralPointsError,
+} from "./inspect/run.ts";
 export type { Piece, PieceSink, SinkSource } from "./inspect/capture.ts";
 export {
   type FinishReason,
@@ -40,8 +46,9 @@ export {
   type GenerateOptions,
   Generation,
   type GenerationTimings,
-  PromptError,
 } from "./inspect/generation.ts";
+export { type Prompt, PromptError } from "./inspect/prompt.ts";
+export { type Extent, PositionError, type Positions } from "./inspect/positions.ts";
 export {
   add,
   type Change,
@@ -60,6 +67,7 @@ export {
   Stepper,
   StepperError,
   type StepperOptions,
+  type StepsOptions,
   type StopCondition,
 } from "./inspect/stepper.ts";
 export { type Axis, type Point, UnknownPointError } from "./inspect/points.ts";

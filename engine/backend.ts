@@ -1,6 +1,7 @@
 /** What the two backends have in common: a model on a device, and sessions that run passes. */
 import type { Config } from "./config.ts";
 import type { Edit } from "./edits.ts";
+import { Lifetime } from "./lifetime.ts";
 import type { Lengths, Plan } from "./plan.ts";
 import type { RopeBuilder } from "./rope_table.ts";
 
@@ -47,6 +48,7 @@ export interface StepRun {
   write(name: string, data: Float32Array): void;
   /** Moves the session past the pass's positions: all steps have run. */
   finish(): void;
+  /** Frees its values; a step that is running is the last one. */
   dispose(): void;
 }
 
@@ -66,13 +68,23 @@ export interface Session {
    * @throws {RangeError} for no ids, ids outside the vocabulary, `"next"` after a pass that chose none, more positions than
    *   the capacity or `maxTokens`, or an unknown point
    * @throws {EditError} for an edit that cannot be made
+   * @throws {DisposedError} when the session or its model was disposed before the pass began
    */
   pass(request: PassRequest): Promise<Map<string, HostTensor>>;
   /** Prepares a pass to be run step by step; nothing is fused. Points that only run when named are named in `wanted`. */
   steps(request: PassRequest): StepRun;
   /** Forgets all positions from `position` on. */
   rewind(position: number): void;
-  /** Frees the cache. */
+  /**
+   * Goes on from a cache that was made elsewhere, as if `position` positions had run.
+   *
+   * @param cache rows [position, Hkv, d] by value name (`blk.0.cache_k`); what is left out stays as it is
+   * @throws {RangeError} for more positions than the capacity, an unknown name, or rows of another size
+   */
+  restore(position: number, cache: ReadonlyMap<string, Float32Array>): void;
+  /** @throws {DisposedError} when it or its model was disposed */
+  check(): void;
+  /** Nothing begins any more; the cache is freed when nothing uses it. */
   dispose(): void;
 }
 
@@ -83,7 +95,7 @@ export interface SessionOptions {
   readonly ropeBuilder?: RopeBuilder;
 }
 
-/** A model's weights on a device, ready to run. */
+/** A handle on a model's weights on a device, ready to run. */
 export interface Engine {
   readonly backend: "webgpu" | "cpu";
   readonly config: Config;
@@ -92,8 +104,89 @@ export interface Engine {
   readonly weightBytes: number;
   /** Most positions that one pass takes; a longer prompt is several passes. */
   readonly maxTokens: number;
+  /** @throws {DisposedError} */
   session(options: SessionOptions): Session;
+  /**
+   * Another handle on the same weights, for another user.
+   *
+   * @throws {DisposedError}
+   */
+  share(): Engine;
+  /**
+   * Ends this handle and its sessions: no pass begins any more, those that had begun finish. The last handle frees the weights
+   * when nothing runs on them.
+   */
   dispose(): void;
+}
+
+/** Checks what {@linkcode Session.restore} is given. */
+export function checkRestore(
+  position: number,
+  cache: ReadonlyMap<string, Float32Array>,
+  session: Session,
+  { kvHeads, headWidth, layers }: Config,
+): void {
+  if (!Number.isInteger(position) || position < 0 || position > session.capacity) {
+    throw new RangeError(
+      `Cannot restore ${position} positions: the session holds ${session.capacity}`,
+    );
+  }
+  const size = position * kvHeads * headWidth;
+  for (const [name, { length }] of cache) {
+    const [, layer] = name.match(/^blk\.(\d+)\.cache_[kv]$/) ?? [];
+    if (layer === undefined || Number(layer) >= layers) {
+      throw new RangeError(`Cannot restore ${name}: it is no cache of this model`);
+    }
+    if (length !== size) {
+      throw new RangeError(`Cannot restore ${name}: it has ${length} numbers instead of ${size}`);
+    }
+  }
+}
+
+/** A step run that begins nothing any more when its session has ended. */
+export function withinSession(steps: StepRun, session: Lifetime): StepRun {
+  const life = new Lifetime("step run", () => steps.dispose(), session);
+  return {
+    ...steps,
+    run: (from, to) => life.use("run steps", () => steps.run(from, to)),
+    read: (name) => life.use("read a value", () => steps.read(name)),
+    write(name, data) {
+      life.check("change a value");
+      steps.write(name, data);
+    },
+    dispose: () => life.end(),
+  };
+}
+
+/** What a backend makes an engine of. */
+export interface EngineParts extends Omit<Engine, "session" | "share" | "dispose"> {
+  session(options: SessionOptions, handle: Lifetime): Session;
+  /** Frees the weights. */
+  free(): void;
+}
+
+/** The first handle on a model's weights. */
+export function engineOf({ session, free, ...parts }: EngineParts): Engine {
+  let handles = 0;
+  const open = (): Engine => {
+    handles++;
+    const handle = new Lifetime("model", () => {
+      if (--handles === 0) free();
+    });
+    return {
+      ...parts,
+      session(options) {
+        handle.check("run");
+        return session(options, handle);
+      },
+      share() {
+        handle.check("share it");
+        return open();
+      },
+      dispose: () => handle.end(),
+    };
+  };
+  return open();
 }
 
 /** Checks a pass's request against its session and gives the number of positions. */

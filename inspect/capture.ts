@@ -20,6 +20,14 @@ export interface Piece {
   readonly positions?: readonly number[];
 }
 
+/** Absolute positions of that many rows of a piece. */
+export function rowPositions(
+  { start, positions }: Pick<Piece, "start" | "positions">,
+  rows: number,
+): readonly number[] {
+  return positions ?? Array.from({ length: rows }, (_, i) => start + i);
+}
+
 /** What a sink may know of the run whose pieces it gets. */
 export interface SinkSource {
   /** Asked for when a table begins and again when it is finished, when generated ids are known. */

@@ -1,20 +1,24 @@
 /** Text generation: a prompt, then one token after the other, with captures and edits on the way. */
-import type { Engine } from "../engine/backend.ts";
-import type { Config } from "../engine/config.ts";
+import type { Engine, Session } from "../engine/backend.ts";
+import type { Edit } from "../engine/edits.ts";
 import { createSampler, type SamplerOptions } from "../engine/sampler.ts";
 import type { Tokenizer } from "../text/mod.ts";
-import { greedyIds, sampledIds } from "./decoding.ts";
+import { type Decoding, greedyIds, sampledIds } from "./decoding.ts";
 import { resolveEdits } from "./interventions.ts";
 import type { ResolvedPoint } from "./points.ts";
-import { type Run, type RunMaker, sinkSource } from "./run.ts";
+import { checkPositions, type Extent, positionsIn } from "./positions.ts";
+import { checkPrompt } from "./prompt.ts";
+import { lastPosition, type Run, type RunMaker, sinkSource } from "./run.ts";
 import {
-  absolutePositions,
   captureBytes,
   type CaptureOptions,
+  checkCaptureOptions,
   Collector,
+  patternsOf,
   prepareCapture,
   promptPasses,
 } from "./runner.ts";
+import { Surprisals } from "./surprisals.ts";
 
 /** How text is generated. Sampling is greedy where no temperature is given. */
 export interface GenerateOptions extends SamplerOptions, CaptureOptions {
@@ -22,7 +26,7 @@ export interface GenerateOptions extends SamplerOptions, CaptureOptions {
   readonly maxTokens?: number;
   /** Goes on after end-of-text tokens. */
   readonly ignoreEos?: boolean;
-  /** Captures only the steps of every n-th generated token (the prompt always); default 1. */
+  /** Captures only the passes of every n-th generated token (the prompt's always); default 1. */
   readonly captureEvery?: number;
   /** Ends generation; what was generated stays. */
   readonly signal?: AbortSignal;
@@ -45,32 +49,6 @@ export interface GenerationTimings {
   readonly prefillTokensPerSecond: number;
   /** Generated tokens per second after the first one; 0 when there was only one. */
   readonly decodeTokensPerSecond: number;
-}
-
-/** A prompt that does not fit. */
-export class PromptError extends RangeError {
-  override readonly name = "PromptError";
-}
-
-/**
- * Checks a prompt's ids.
- *
- * @param room positions that must be left in the model's context
- * @throws {PromptError} for an empty prompt, ids outside the vocabulary, or too little room
- */
-export function checkPrompt(config: Config, ids: readonly number[], room: number): void {
-  const { contextLength, vocabSize } = config;
-  if (ids.length === 0) throw new PromptError("The prompt is empty: give at least one token");
-  if (ids.length + room > contextLength) {
-    throw new PromptError(
-      `The prompt has ${ids.length} tokens and the model's context holds ${contextLength}` +
-        `${room > 0 ? ", with one to generate" : ""}; shorten the prompt`,
-    );
-  }
-  const wrong = ids.find((id) => !Number.isInteger(id) || id < 0 || id >= vocabSize);
-  if (wrong !== undefined) {
-    throw new PromptError(`Cannot run token id ${wrong}: ids go from 0 to ${vocabSize - 1}`);
-  }
 }
 
 /** What a generation needs of its model. */
@@ -96,15 +74,21 @@ export class Generation implements AsyncIterable<GeneratedToken> {
   finishReason: FinishReason | undefined;
   readonly #model: GenerationModel;
   #collector = new Collector([]);
-  #lastLogits: Float32Array | undefined;
   #makeRun: RunMaker | undefined;
   readonly #options: GenerateOptions;
   readonly #maxTokens: number;
+  /** Prompt and generated ids. */
+  readonly #sequence: number[];
+  readonly #surprisals: Surprisals;
+  #begun = false;
   #started = 0;
   #first = 0;
   #last = 0;
 
-  /** @throws {PromptError} for an empty prompt, ids outside the vocabulary, or no room in the model's context */
+  /**
+   * @throws {PromptError} for an empty prompt, ids outside the vocabulary, or no room in the model's context
+   * @throws {RangeError | TypeError} for options that cannot be
+   */
   constructor(
     model: GenerationModel,
     readonly promptIds: readonly number[],
@@ -112,15 +96,30 @@ export class Generation implements AsyncIterable<GeneratedToken> {
   ) {
     const { config } = model.engine;
     checkPrompt(config, promptIds, 1);
-    const { maxTokens = 256 } = options;
-    if (!Number.isInteger(maxTokens) || maxTokens < 1) {
+    const { maxTokens = 256, captureEvery = 1 } = options;
+    if (!isCount(maxTokens)) {
       throw new RangeError(
         `Cannot generate ${maxTokens} tokens: maxTokens must be an integer, 1 or more`,
       );
     }
+    if (!isCount(captureEvery)) {
+      throw new RangeError(
+        `Cannot capture every ${captureEvery} tokens: captureEvery must be an integer, 1 or more`,
+      );
+    }
+    checkCaptureOptions(options);
     this.#model = model;
     this.#options = options;
     this.#maxTokens = Math.min(maxTokens, config.contextLength - promptIds.length);
+    checkPositions(options.positions, [this.#extent]);
+    this.#sequence = [...promptIds];
+    this.#surprisals = new Surprisals(this.#sequence);
+  }
+
+  /** How far the sequence may reach. */
+  get #extent(): Extent {
+    const promptLength = this.promptIds.length;
+    return { promptLength, length: promptLength + this.#maxTokens };
   }
 
   /** What it took so far. */
@@ -145,16 +144,18 @@ export class Generation implements AsyncIterable<GeneratedToken> {
         "Cannot show a run: nothing is captured; iterate a generation with a capture",
       );
     }
-    return this.#runOf(this.#makeRun, [...this.promptIds, ...this.ids]);
+    // As they are now: generation may go on.
+    return this.#runOf(this.#makeRun, [...this.#sequence]);
   }
 
   /** A run over ids, with what was captured so far. */
   #runOf(makeRun: RunMaker, ids: readonly number[]): Run {
+    const promptLength = this.promptIds.length;
     const sequence = {
       ids,
-      promptLength: this.promptIds.length,
-      lastLogits: this.#lastLogits,
-      surprisals: new Float64Array(ids.length).fill(NaN),
+      promptLength,
+      lastLogits: this.#surprisals.logitsAt(lastPosition({ ids, promptLength })),
+      surprisals: this.#surprisals.values,
     };
     return makeRun({ sequences: [sequence], pieces: this.#collector.pieces }, this.#prompts);
   }
@@ -165,55 +166,44 @@ export class Generation implements AsyncIterable<GeneratedToken> {
   }
 
   async *[Symbol.asyncIterator](): AsyncGenerator<GeneratedToken, void, undefined> {
-    const { signal, ignoreEos, captureEvery = 1 } = this.#options;
-    const { engine, tokenizer } = this.#model;
+    if (this.#begun) {
+      throw new TypeError("Cannot iterate a generation twice: call generate again for another one");
+    }
+    this.#begun = true;
+    const { signal, ignoreEos } = this.#options;
+    const { engine, tokenizer, capturing } = this.#model;
     const sampler = createSampler(this.#options);
     const { temperature, repeatPenalty } = sampler.options;
-    const positions = absolutePositions(this.#options.positions, this.promptIds.length);
-    const { capturing } = this.#model;
-    if (this.#options.capture?.length) this.#makeRun = await capturing?.runMaker();
-    this.#collector = this.#prepareCapture(captureEvery, positions);
+    if (patternsOf(this.#options).length > 0) this.#makeRun = await capturing?.runMaker();
+    this.#collector = this.#prepareCapture();
+    // One position less: the last generated token is never run.
+    const capacity = this.promptIds.length + this.#maxTokens - 1;
     const edits = resolveEdits(
       this.#options.edit ?? [],
       (pattern) => capturing?.resolve([pattern]) ?? [],
-      {
-        promptLength: this.promptIds.length,
-        sequence: 0,
-      },
+      { promptLength: this.promptIds.length, capacity, sequence: 0 },
     );
-    // One position less: the last generated token is never run.
-    const session = engine.session({ capacity: this.promptIds.length + this.#maxTokens - 1 });
     const stream = tokenizer?.stream({ after: this.promptIds });
-    const decoding = {
-      session,
-      prompt: this.promptIds,
-      count: this.#maxTokens,
-      collector: this.#collector,
-      captureEvery,
-      positions,
-      edits,
-    };
-    const ids = temperature === 0 && repeatPenalty === 1
-      ? greedyIds(decoding)
-      : sampledIds(decoding, (logits, history) => {
-        this.#lastLogits = logits;
-        return sampler.next(logits, history);
-      });
     const sink = this.#makeRun && this.#options.sink;
-    const sequence = [...this.promptIds];
+    sink?.begin?.(sinkSource(this.#runOf(this.#makeRun!, this.#sequence)));
+    let session: Session | undefined;
     let failed = false;
     this.#started = performance.now();
     try {
-      sink?.begin?.(sinkSource(this.#runOf(this.#makeRun!, sequence)));
+      session = engine.session({ capacity });
+      const decoding = this.#decoding(session, edits);
+      const ids = temperature === 0 && repeatPenalty === 1
+        ? greedyIds(decoding)
+        : sampledIds(decoding, (logits, history) => sampler.next(logits, history));
       for await (const id of ids) {
         this.#last = performance.now();
         if (this.ids.length === 0) this.#first = this.#last;
         this.ids.push(id);
-        sequence.push(id);
+        this.#sequence.push(id);
         const ended = !ignoreEos && tokenizer?.endOfGeneration.has(id);
         if (ended) this.finishReason = "end-of-text";
         else if (this.ids.length === this.#maxTokens) {
-          const full = this.promptIds.length + this.#maxTokens === engine.config.contextLength;
+          const full = this.#extent.length === engine.config.contextLength;
           this.finishReason = full ? "context-full" : "max-tokens";
         } else if (signal?.aborted) this.finishReason = "aborted";
         let text = stream?.push(id) ?? "";
@@ -227,21 +217,42 @@ export class Generation implements AsyncIterable<GeneratedToken> {
       throw error;
     } finally {
       this.finishReason ??= "aborted";
-      session.dispose();
+      session?.dispose();
       await (failed ? sink?.close?.() : sink?.finish?.());
     }
   }
 
-  #prepareCapture(every: number, positions?: readonly number[]): Collector {
+  #decoding(session: Session, edits: readonly Edit[]): Decoding {
+    const { captureEvery = 1, positions } = this.#options;
+    return {
+      session,
+      prompt: this.promptIds,
+      count: this.#maxTokens,
+      collector: this.#collector,
+      captureEvery,
+      positions: positionsIn(positions, this.#extent),
+      edits,
+      // Where nobody can ask for a run, logits that only choose ids need no second look.
+      onLogits: this.#makeRun && ((logits, start) => this.#surprisals.take(logits, start)),
+    };
+  }
+
+  #prepareCapture(): Collector {
     const { engine, capturing } = this.#model;
+    const { captureEvery = 1, positions } = this.#options;
     const resolve = capturing?.resolve ?? (() => []);
     const prompt = this.promptIds.length;
     return prepareCapture(this.#options, resolve, (points) => {
-      const passes = promptPasses(prompt, engine.maxTokens, 1);
-      for (let step = every; step < this.#maxTokens; step += every) {
+      const passes = promptPasses(prompt, engine.maxTokens);
+      for (let step = captureEvery; step < this.#maxTokens; step += captureEvery) {
         passes.push({ T: 1, S: prompt + step, R: 1 });
       }
-      return captureBytes(points, passes, positions);
+      return captureBytes(points, passes, positionsIn(positions, this.#extent));
     });
   }
+}
+
+/** Whether a number counts something that there is at least one of. */
+function isCount(value: number): boolean {
+  return Number.isInteger(value) && value >= 1;
 }

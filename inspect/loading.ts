@@ -25,26 +25,34 @@ export interface Loaded {
   readonly engine: Engine;
   /** Of the GPU; undefined on the CPU. */
   readonly device?: Device;
-  /** SHA-256 of the model's file: the recorded one, else computed for files up to 1 GiB, else undefined. */
+  /** As {@linkcode modelSha256} says. */
   sha256(): Promise<string | undefined>;
-  /** Gives the model back; the last one frees the weights. */
+  /** Gives the model back: what runs on its engine ends with the next pass. The last one frees the weights. */
   release(): void;
 }
 
 interface Entry {
+  readonly device: Device | undefined;
+  /** With the engine's first handle; each user gets one of their own. */
   readonly loading: Promise<Omit<Loaded, "release">>;
   users: number;
 }
 
 const entries = new Map<string, Entry>();
-let sharedDevice: Promise<Device> | undefined;
+let opening: Promise<Device> | undefined;
+let opened: Device | undefined;
 
-/** The GPU device of this process. */
+/** The GPU device of this process; a fresh one where the last one has failed. */
 export function openDevice(): Promise<Device> {
-  sharedDevice ??= Device.open();
-  // Asked again after a failure: a driver may have been installed in between.
-  sharedDevice.catch(() => sharedDevice = undefined);
-  return sharedDevice;
+  if (opened?.failed) {
+    opened.trim();
+    opened = opening = undefined;
+  }
+  return opening ??= Device.open().then((device) => opened = device, (error) => {
+    // Asked again the next time: a driver may have been installed in between.
+    opening = undefined;
+    throw error;
+  });
 }
 
 /**
@@ -63,22 +71,32 @@ export async function load(nameOrPath: string, options: LoadModelOptions = {}): 
   const device = await chooseDevice(options.backend ?? "auto");
   const key = `${device ? "webgpu" : "cpu"} ${await identity(found)}`;
   let entry = entries.get(key);
-  if (!entry) {
+  // What lies on a device that has failed serves nobody any more.
+  if (!entry || entry.device !== device) {
     const onLoad = (done: number, total: number) => onProgress?.("load", done, total);
-    entry = { loading: open(found, device, { onProgress: onLoad, signal }), users: 0 };
+    entry = { device, loading: open(found, device, { onProgress: onLoad, signal }), users: 0 };
     entries.set(key, entry);
-    entry.loading.catch(() => entries.delete(key));
   }
-  entry.users++;
-  const loaded = await entry.loading;
+  const own = entry;
+  const forget = () => {
+    if (entries.get(key) === own) entries.delete(key);
+  };
+  own.users++;
+  const loaded = await own.loading.catch((error) => {
+    forget();
+    throw error;
+  });
+  const engine = loaded.engine.share();
   let released = false;
   return {
     ...loaded,
+    engine,
     release() {
       if (released) return;
       released = true;
-      if (--entry.users > 0) return;
-      entries.delete(key);
+      engine.dispose();
+      if (--own.users > 0) return;
+      forget();
       loaded.engine.dispose();
       loaded.file.close();
     },
@@ -102,7 +120,7 @@ async function open(
       })
       : await cpuEngine(file, config, options);
     let checksum: Promise<string | undefined> | undefined;
-    return { file, engine, device, sha256: () => checksum ??= sha256Of(found, file.size) };
+    return { file, engine, device, sha256: () => checksum ??= modelSha256(found, file.size) };
   } catch (error) {
     file.close();
     throw error;
@@ -122,7 +140,12 @@ function adapterFile(): string | undefined {
 /** Larger files would be read for seconds to be hashed. */
 const MOST_HASHED = 2 ** 30;
 
-async function sha256Of(found: FoundModel, size: number): Promise<string | undefined> {
+/**
+ * SHA-256 of a model's file: the recorded one, else computed, else (where that would take long) undefined.
+ *
+ * @param size in bytes, of all parts
+ */
+export async function modelSha256(found: FoundModel, size: number): Promise<string | undefined> {
   const hash = sha256();
   if (found.bytes) {
     hash.update(found.bytes);

@@ -2,19 +2,28 @@
 import type { Engine } from "../engine/backend.ts";
 import type { Config } from "../engine/config.ts";
 import { dequantize } from "../engine/gguf/dequantize.ts";
+import { DisposedError } from "../engine/lifetime.ts";
 import type { Plan } from "../engine/plan.ts";
 import type { DeviceInfo } from "../engine/webgpu/device.ts";
 import { nearest } from "../models/nearest.ts";
 import { createTokenizer, type Tokenizer } from "../text/mod.ts";
 import deno from "../deno.json" with { type: "json" };
-import { throughSink } from "./capture.ts";
-import { checkPrompt, type GenerateOptions, Generation, PromptError } from "./generation.ts";
+import { type GenerateOptions, Generation } from "./generation.ts";
 import { load, type Loaded, type LoadModelOptions } from "./loading.ts";
 import { listPoints, type Point, type ResolvedPoint, resolvePoints } from "./points.ts";
+import { checkPrompt, onePrompt, type Prompt, promptList } from "./prompt.ts";
 import { Run, type RunMaker, sinkSource } from "./run.ts";
 import { captureBytes, type RunOptions, runPrompts } from "./runner.ts";
 import type { Table } from "./tables.ts";
-import { type StepInfo, Stepper, type StepperOptions } from "./stepper.ts";
+import {
+  planWalk,
+  type StepInfo,
+  Stepper,
+  type StepperOptions,
+  type StepsOptions,
+} from "./stepper.ts";
+
+export { DisposedError };
 
 /** Lamina's version. */
 const VERSION = deno.version;
@@ -25,19 +34,22 @@ const MOST_ROWS = 65_536;
 /** A text that is not exactly one token. */
 export class TokenError extends RangeError {
   override readonly name = "TokenError";
-  constructor(readonly text: string, readonly pieces: readonly string[]) {
+  constructor(
+    readonly text: string,
+    /** What encoding makes of it. */
+    readonly pieces: readonly string[],
+    /** Tokens that all have this text. */
+    readonly ids: readonly number[] = [],
+  ) {
+    const asked = JSON.stringify(text);
+    const list = pieces.map((piece) => JSON.stringify(piece)).join(", ");
     super(
-      `${JSON.stringify(text)} is not one token but ${pieces.length}` +
-        (pieces.length > 0 ? `: ${pieces.map((piece) => JSON.stringify(piece)).join(", ")}` : ""),
+      ids.length > 0
+        ? `${asked} is the text of several tokens: name one by its id, ${ids.join(", ")}`
+        : pieces.length === 1
+        ? `${asked} is not a token by itself: encoding makes it ${list}`
+        : `${asked} is not one token but ${pieces.length}${list && `: ${list}`}`,
     );
-  }
-}
-
-/** Something was asked of a model that has been given back. */
-export class DisposedError extends Error {
-  override readonly name = "DisposedError";
-  constructor(what: string) {
-    super(`Cannot ${what}: the model was disposed; load it again`);
   }
 }
 
@@ -46,6 +58,8 @@ export class Model {
   readonly #loaded: Loaded;
   #tokenizer: Tokenizer | undefined;
   #points: readonly Point[] | undefined;
+  /** The tokens of each text. */
+  #byText: ReadonlyMap<string, readonly number[]> | undefined;
   #stepper: Stepper | undefined;
   #disposed = false;
 
@@ -99,23 +113,28 @@ export class Model {
     return this.#loaded.file.metadata;
   }
 
-  /** Everything in the forward pass that has a name, in the order of computation. */
-  points(): readonly Point[] {
-    return this.#points ??= listPoints(this.config, this.plan);
-  }
-
   /**
-   * The id of a text that is exactly one token: `tokenId(" Paris")`.
+   * The id of the token with exactly that text: `tokenId(" Paris")`, without any space that encoding puts before a text. Tokens
+   * are written as {@linkcode Run.top} shows them (a newline for the byte 0x0A), or as in the file (`▁Paris`).
    *
-   * @throws {TokenError} when it is none or several
+   * @throws {TokenError} when there is none, or when several tokens have that text
    */
   tokenId(text: string): number {
     const { tokenizer } = this;
-    const exact = tokenizer.id(text);
-    if (exact !== undefined) return exact;
-    const ids = tokenizer.encode(text, { bos: false, eos: false });
-    if (ids.length === 1) return ids[0];
-    throw new TokenError(text, ids.map((id) => tokenizer.piece(id)));
+    // The file's own token where several read the same: encoding prefers it too.
+    const spelled = tokenizer.id(text);
+    if (spelled !== undefined && tokenizer.piece(spelled) === text) return spelled;
+    this.#byText ??= Map.groupBy(
+      Array.from({ length: tokenizer.size }, (_, id) => id),
+      (id) => tokenizer.piece(id),
+    );
+    const [id = spelled, ...others] = this.#byText.get(text) ?? [];
+    if (id !== undefined && others.length === 0) return id;
+    throw new TokenError(
+      text,
+      tokenizer.encode(text, { bos: false, eos: false }).map((id) => tokenizer.piece(id)),
+      id === undefined ? [] : [id, ...others],
+    );
   }
 
   /**
@@ -174,6 +193,7 @@ export class Model {
 
   /** The file's tensors as an Arrow table: name, type, shape (rows first), bytes and offset. */
   async tensorTable(): Promise<Table> {
+    this.#check("list the tensors");
     const { rowsTable, float64, utf8 } = await import("./tables.ts");
     const tensors = [...this.#loaded.file.tensors.values()];
     return rowsTable("tensors", {
@@ -187,6 +207,7 @@ export class Model {
 
   /** The hyperparameters as an Arrow table of keys and values (in JSON). */
   async configTable(): Promise<Table> {
+    this.#check("show the config");
     const { rowsTable, utf8 } = await import("./tables.ts");
     const entries = Object.entries(this.config);
     return rowsTable("config", {
@@ -195,10 +216,14 @@ export class Model {
     }, this.#tableMeta);
   }
 
-  /** Everything that can be captured, as an Arrow table: shape, axes, bytes per position, aliases, meaning. */
-  async pointTable(): Promise<Table> {
+  /**
+   * Everything that can be captured, in the order of computation, as an Arrow table: name, shape, axes, bytes per position,
+   * aliases, meaning. {@linkcode pointList} has the same as objects.
+   */
+  async points(): Promise<Table> {
+    this.#check("list the points");
     const { rowsTable, float64, utf8 } = await import("./tables.ts");
-    const points = this.points();
+    const points = this.pointList;
     return rowsTable("points", {
       point: utf8(points.map(({ name }) => name)),
       shape: utf8(points.map(({ shape }) => JSON.stringify(shape))),
@@ -207,6 +232,11 @@ export class Model {
       aliases: utf8(points.map(({ aliases }) => aliases.join(" "))),
       meaning: utf8(points.map(({ meaning }) => meaning)),
     }, { ...this.#tableMeta, meaning: "bytes are those of one position" });
+  }
+
+  /** Everything in the forward pass that has a name, in the order of computation. */
+  get pointList(): readonly Point[] {
+    return this.#points ??= listPoints(this.config, this.plan);
   }
 
   get #tableMeta() {
@@ -218,19 +248,16 @@ export class Model {
    *
    * @param prompt text, texts, or token ids of each sequence
    * @throws {CaptureLimitError} before anything runs, when the capture does not fit
-   * @throws {UnknownPointError | EditError | PromptError}
+   * @throws {UnknownPointError | PositionError | EditError | PromptError | TypeError}
    */
   async run(
     prompt: string | readonly string[] | readonly (readonly number[])[],
     options: RunOptions = {},
   ): Promise<Run> {
     this.#check("run");
-    const prompts = typeof prompt === "string" ? [prompt] : prompt;
-    const ids = prompts.map((each) =>
-      typeof each === "string" ? this.tokenizer.encode(each) : each
-    );
+    const prompts = promptList(prompt);
+    const ids = prompts.map((each) => this.#idsOf(each));
     for (const each of ids) checkPrompt(this.config, each, 0);
-    const resolve = (patterns: readonly string[]) => this.#resolve(patterns);
     const makeRun = await this.#runMaker();
     const texts = prompts.every((each) => typeof each === "string") ? prompts : undefined;
     const source = () => {
@@ -241,8 +268,11 @@ export class Model {
       }));
       return sinkSource(makeRun({ sequences, pieces: [] }, texts));
     };
-    const run = () => runPrompts(this.#loaded.engine, ids, options, resolve);
-    return makeRun(await throughSink(options.sink, source, run), texts);
+    const resolve = (patterns: readonly string[]) => this.#resolve(patterns);
+    return makeRun(
+      await runPrompts(this.#loaded.engine, ids, options, { resolve, source }),
+      texts,
+    );
   }
 
   /**
@@ -250,10 +280,11 @@ export class Model {
    * was captured.
    *
    * @throws {PromptError} for an empty prompt, or one that leaves no room in the model's context
+   * @throws {RangeError | TypeError} for options that cannot be
    */
-  generate(prompt: string | readonly number[], options: GenerateOptions = {}): Generation {
+  generate(prompt: Prompt, options: GenerateOptions = {}): Generation {
     this.#check("generate");
-    const ids = typeof prompt === "string" ? this.tokenizer.encode(prompt) : prompt;
+    const ids = this.#idsOf(onePrompt(prompt));
     return new Generation(
       {
         engine: this.#loaded.engine,
@@ -271,48 +302,53 @@ export class Model {
 
   /**
    * Prepares a pass over a prompt to be walked through: `next`, `until`, `value`, `look`, `edit`, `rewind`, `close`. A new one
-   * closes the one before it, so that an abandoned stepper in a notebook holds nothing.
+   * closes the one before it, so that an abandoned stepper in a notebook holds nothing; one that is refused leaves it open.
    *
-   * @throws {PromptError} for a prompt that is empty or longer than one pass takes
+   * Of a prompt that is longer than one pass, or of which only the `last` positions are asked for, the beginning is run first:
+   * `(await model.stepper(ids, { last: 1 }))` walks through one step of decoding.
+   *
+   * @throws {PromptError} for a prompt that is empty or longer than the context
+   * @throws {UnknownPointError | EditError | StepperError} for options that cannot be served
    */
-  // deno-lint-ignore require-await -- a promise, so that it can load and compile what it needs later on
   async stepper(
-    prompt: string | readonly number[],
+    prompt: Prompt,
     options: StepperOptions = {},
   ): Promise<Stepper> {
     this.#check("step");
-    this.#stepper?.close();
-    const ids = typeof prompt === "string" ? this.tokenizer.encode(prompt) : prompt;
+    const ids = this.#idsOf(onePrompt(prompt));
     checkPrompt(this.config, ids, 0);
-    const { engine } = this.#loaded;
-    if (ids.length > engine.maxTokens) {
-      throw new PromptError(
-        `The prompt has ${ids.length} tokens; a stepper takes at most ${engine.maxTokens}`,
-      );
-    }
-    const session = engine.session({ capacity: ids.length });
     const model = {
-      config: this.config,
-      session,
-      points: this.points(),
+      engine: this.#loaded.engine,
+      points: this.pointList,
       resolve: (patterns: readonly string[]) => this.#resolve(patterns),
     };
-    try {
-      return this.#stepper = new Stepper(model, ids, options);
-    } catch (error) {
-      session.dispose();
-      throw error;
-    }
+    const walk = planWalk(model, ids, options);
+    this.#stepper?.close();
+    const stepper = await Stepper.open(model, walk);
+    this.#stepper?.close(); // one that was opened in the meantime
+    return this.#stepper = stepper;
   }
 
-  /** Walks through a pass step by step; leaving the loop frees everything. */
+  /**
+   * Walks through a pass step by step; leaving the loop frees everything. Each step's `stepper` looks at other values, edits and
+   * rewinds: the loop goes on from where it then stands.
+   *
+   * ```ts
+   * import { loadModel } from "../mod.ts";
+   * using model = await loadModel("tiny");
+   * for await (const step of model.steps("Once", { until: "blk.1.attn_probs" })) {
+   *   console.log(step.name, step.kernel, step.output.shape, step.ms);
+   *   if (step.name === "blk.0.out") await step.stepper.edit((value) => value.mul(2));
+   * }
+   * ```
+   */
   async *steps(
-    prompt: string | readonly number[],
-    options: StepperOptions = {},
+    prompt: Prompt,
+    options: StepsOptions = {},
   ): AsyncGenerator<StepInfo, void, undefined> {
     const stepper = await this.stepper(prompt, options);
     try {
-      for (let step = await stepper.next(); step; step = await stepper.next()) yield step;
+      yield* stepper.walk(options.until);
     } finally {
       stepper.close();
     }
@@ -323,8 +359,12 @@ export class Model {
     return this.metadata.has("tokenizer.ggml.tokens");
   }
 
+  #idsOf(prompt: Prompt): readonly number[] {
+    return typeof prompt === "string" ? this.tokenizer.encode(prompt) : Array.from(prompt);
+  }
+
   #resolve(patterns: readonly string[]): readonly ResolvedPoint[] {
-    return resolvePoints(this.points(), patterns);
+    return resolvePoints(this.pointList, patterns);
   }
 
   /** What makes runs of captured pieces; loads Arrow on first use. */
@@ -339,7 +379,7 @@ export class Model {
     return (parts, prompts) =>
       new Run({
         ...parts,
-        points: this.points(),
+        points: this.pointList,
         resolve: (patterns) => this.#resolve(patterns),
         token: (id) => this.#hasTokens ? this.tokenizer.piece(id) : `${id}`,
         tokenId: (text) => this.tokenId(text),
@@ -357,9 +397,11 @@ export class Model {
     if (this.#disposed) throw new DisposedError(what);
   }
 
-  /** Gives the model back; when nobody else has it, its weights are freed. */
+  /**
+   * Gives the model back. Its runs, generations and steppers that are under way end with a {@linkcode DisposedError} at their next
+   * pass; when nobody else has the model, its weights are freed after them.
+   */
   dispose(): void {
-    this.#stepper?.close();
     this.#disposed = true;
     this.#loaded.release();
   }

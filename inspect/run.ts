@@ -1,7 +1,9 @@
 /** A finished run: what was captured, as views and tables, and what the model would say next. */
-import { MASKED } from "../kernels/attention.ts";
-import type { Piece, SinkSource } from "./capture.ts";
+import { type Piece, rowPositions, type SinkSource } from "./capture.ts";
 import { asAsked, type Point, type ResolvedPoint } from "./points.ts";
+import { hideUnseen, overwriteUnseen } from "./points/visible.ts";
+import { checkTokenId } from "./prompt.ts";
+import { logSumExp } from "./surprisals.ts";
 import type * as Tables from "./tables.ts";
 import { TensorView } from "./tensor.ts";
 
@@ -10,9 +12,9 @@ export interface Sequence {
   /** Prompt and generated ids. */
   readonly ids: readonly number[];
   readonly promptLength: number;
-  /** Logits [V] after the last position that ran; a greedy generation has them only where it captures them. */
+  /** Logits [V] after the last position that ran; a greedy generation has them only where it captured them. */
   readonly lastLogits?: Float32Array;
-  /** −ln p of each token given those before it, in nats: NaN for the first, and where logits were not computed. */
+  /** −ln p of each token given those before it, in nats: NaN for the first, and where a generation's logits did not come back. */
   readonly surprisals: Float64Array;
 }
 
@@ -43,6 +45,11 @@ export interface RunParts {
   readonly prompts?: readonly string[];
 }
 
+/** Which pass ran a position of a sequence: 0 for the prompt's, n for that of the n-th generated token. */
+export function stepOf({ promptLength }: Pick<Sequence, "promptLength">, position: number): number {
+  return Math.max(0, position - promptLength + 1);
+}
+
 /** Makes a run of what was captured; the prompts where texts were given. */
 export type RunMaker = (
   parts: Pick<RunParts, "sequences" | "pieces">,
@@ -70,20 +77,27 @@ export class NotCapturedError extends Error {
   }
 }
 
-/** What masked scores hold once they have been an f32. */
-const HIDDEN = Math.fround(MASKED);
+/** A pattern that fits several captured points where one is wanted. */
+export class SeveralPointsError extends RangeError {
+  override readonly name = "SeveralPointsError";
+  constructor(readonly pattern: string, readonly points: readonly string[]) {
+    const list = points.slice(0, 3).join(", ") + (points.length > 3 ? ", …" : "");
+    super(
+      `Cannot show ${pattern} as one: it fits ${points.length} captured points (${list}); name one of them, ` +
+        `or stack layers with tables(${JSON.stringify(pattern)})`,
+    );
+  }
+}
 
 /** A finished run. */
 export class Run {
   readonly #parts: RunParts;
-  readonly #byPoint = new Map<string, Piece[]>();
+  readonly #byPoint: ReadonlyMap<string, readonly Piece[]>;
 
   /** Use {@linkcode Model.run}. */
   constructor(parts: RunParts) {
     this.#parts = parts;
-    for (const piece of parts.pieces) {
-      this.#byPoint.set(piece.point, [...this.#byPoint.get(piece.point) ?? [], piece]);
-    }
+    this.#byPoint = Map.groupBy(parts.pieces, ({ point }) => point);
   }
 
   /** The sequences, in the order of the prompts. */
@@ -106,36 +120,49 @@ export class Run {
     return [...this.#byPoint.keys()];
   }
 
-  /** The captured pieces of a point, in the order of the passes. */
+  /** The captured pieces of a point, in the order of the passes; of one sequence where that is named. */
   pieces(point: string, sequence?: number): readonly Piece[] {
     const pieces = this.#byPoint.get(point) ?? [];
-    return sequence === undefined ? pieces : pieces.filter((piece) => piece.sequence === sequence);
+    if (sequence === undefined) return pieces;
+    const index = this.sequenceIndex(sequence);
+    return pieces.filter((piece) => piece.sequence === index);
+  }
+
+  /**
+   * The place of a sequence among all of them, from 0; negative ones count from the last, everywhere in a run.
+   *
+   * @throws {RangeError} for one that is not there
+   */
+  sequenceIndex(sequence = 0): number {
+    const count = this.sequences.length;
+    const index = sequence < 0 ? sequence + count : sequence;
+    if (Number.isInteger(index) && index >= 0 && index < count) return index;
+    throw new RangeError(`Cannot show sequence ${sequence}: the run has ${count}`);
   }
 
   /**
    * A captured tensor with named axes; without a copy where it came in one piece. Attention is dense: [head, query, key], with 0
-   * (probs) or −∞ (scores) where a query does not see a key.
+   * (probs) or −∞ (scores) where a query does not see a key. Of the KV cache it is what the last captured pass left. Negative
+   * places of the view count from its own end: in a generation that is the last token that ran.
    *
    * @throws {UnknownPointError} for a name that is none
    * @throws {NotCapturedError} for a point that was not captured
+   * @throws {SeveralPointsError} for a pattern that fits more than one
    */
   tensor(name: string, options: { sequence?: number } = {}): TensorView {
     const { sequence = 0 } = options;
-    this.#sequence(sequence);
-    const [resolved] = this.#parts.resolve([name]);
+    const resolved = this.#one(name);
     const { point } = resolved;
     const pieces = this.pieces(point.name, sequence);
     if (pieces.length === 0) throw new NotCapturedError(point.name, this.captured);
     const view = point.axes.includes("key")
       ? denseAttention(point, pieces)
-      : point.axes[0] === "slot"
-      ? new TensorView(pieces.at(-1)!.data, pieces.at(-1)!.shape, point.axes, { name: point.name })
-      : joinRows(point, pieces);
-    const data = view.toFloat32Array();
-    const asked = asAsked(resolved, data);
-    return asked === data
-      ? view
-      : new TensorView(asked, view.shape, view.axes, { name, labels: view.labels });
+      : joinRows(point, point.axes[0] === "slot" ? pieces.slice(-1) : pieces);
+    const data = asAsked(resolved, view.toFloat32Array());
+    return new TensorView(data, view.shape, view.axes, {
+      name: resolved.name,
+      labels: view.labels,
+    });
   }
 
   /**
@@ -144,38 +171,38 @@ export class Run {
    *
    * @throws {UnknownPointError} for a name that is none
    * @throws {NotCapturedError} for a point that was not captured
+   * @throws {SeveralPointsError} for a pattern that fits more than one
    */
   table(name: string): Tables.Table {
-    const [resolved] = this.#parts.resolve([name]);
-    return this.#table([resolved]);
+    return this.#table([this.#one(name)]);
   }
 
   /**
-   * Points of one kind in several layers, stacked in one table: `tables("blk.*.out")`.
+   * Points of one kind in several layers, stacked in one table: `tables("blk.*.out")`. Layers are counted as the names that were
+   * asked for count them: `blk.*.inp` has the embedding as layer 0.
    *
    * @throws {PieceError} for points whose shapes do not stack
    */
   tables(pattern: string): Tables.Table {
-    const resolved = this.#parts.resolve([pattern]);
-    const there = resolved.filter(({ point }) => this.#byPoint.has(point.name));
-    if (there.length === 0) throw new NotCapturedError(resolved[0].point.name, this.captured);
-    return this.#table(there);
+    return this.#table(this.#captured(pattern));
   }
 
   /** Ids, tokens and surprisals of all sequences, as an Arrow table. */
   tokenTable(): Tables.Table {
     const { rowsTable, int32, utf8, float64 } = this.#parts.tables;
-    const rows = this.sequences.flatMap(({ ids, promptLength, surprisals }, sequence) =>
-      ids.map((id, position) => ({
-        sequence,
+    const rows = this.sequences.flatMap((sequence, index) =>
+      sequence.ids.map((id, position) => ({
+        sequence: index,
+        step: stepOf(sequence, position),
         position,
         id,
-        generated: position >= promptLength,
-        surprisal: surprisals[position],
+        generated: position >= sequence.promptLength,
+        surprisal: sequence.surprisals[position],
       }))
     );
     return rowsTable("tokens", {
       sequence: int32(rows.map(({ sequence }) => sequence)),
+      step: int32(rows.map(({ step }) => step)),
       position: int32(rows.map(({ position }) => position)),
       token_id: int32(rows.map(({ id }) => id)),
       token: utf8(rows.map(({ id }) => this.#parts.token(id))),
@@ -184,11 +211,15 @@ export class Run {
     }, this.meta);
   }
 
-  /** The likeliest next tokens after the last position, as an Arrow table. */
+  /** The likeliest next tokens after the last position that ran, as an Arrow table. */
   topTable(k = 10, options: { sequence?: number } = {}): Tables.Table {
     const { rowsTable, int32, utf8, float64 } = this.#parts.tables;
     const top = this.top(k, options);
+    const index = this.sequenceIndex(options.sequence);
+    const step = stepOf(this.sequences[index], lastPosition(this.sequences[index]));
     return rowsTable("top", {
+      sequence: int32(top.map(() => index)),
+      step: int32(top.map(() => step)),
       rank: int32(top.map((_, i) => i)),
       token_id: int32(top.map(({ id }) => id)),
       token: utf8(top.map(({ token }) => token)),
@@ -197,8 +228,15 @@ export class Run {
     }, this.meta);
   }
 
-  /** The likeliest next tokens after the last position. */
+  /**
+   * The likeliest next tokens after the last position that ran (a generation's last token never runs).
+   *
+   * @throws {NotCapturedError} for a generation whose logits were not captured there
+   */
   top(k = 10, options: { sequence?: number } = {}): Candidate[] {
+    if (!Number.isInteger(k) || k < 1) {
+      throw new RangeError(`Cannot show the top ${k}: give an integer, 1 or more`);
+    }
     const lastLogits = this.#lastLogits(options.sequence);
     const normalizer = logSumExp(lastLogits);
     return Array.from(lastLogits.keys())
@@ -213,43 +251,72 @@ export class Run {
   }
 
   /**
-   * Logit of `a` less that of `b` after the last position; each a token's text or its id.
+   * Logit of `a` less that of `b` after the last position that ran; each a token's text or its id.
    *
    * @throws {TokenError} when a text is not exactly one token
+   * @throws {RangeError} for an id outside the vocabulary
+   * @throws {NotCapturedError} for a generation whose logits were not captured there
    */
   logitDiff(a: string | number, b: string | number, options: { sequence?: number } = {}): number {
     const lastLogits = this.#lastLogits(options.sequence);
-    const id = (token: string | number) =>
-      typeof token === "number" ? token : this.#parts.tokenId(token);
-    return lastLogits[id(a)] - lastLogits[id(b)];
+    const [first, second] = [a, b].map((token) =>
+      typeof token === "number"
+        ? checkTokenId(token, lastLogits.length)
+        : this.#parts.tokenId(token)
+    );
+    return lastLogits[first] - lastLogits[second];
   }
 
-  /** Mean surprisal of the tokens after the first, in nats, over all sequences: the language model's loss. */
+  /**
+   * Mean surprisal of the tokens after the first, in nats, over all sequences: the language model's loss. Of a generation it is
+   * over the tokens, generated ones included, whose logits were captured.
+   *
+   * @throws {RangeError} where there are none
+   */
   loss(): number {
     const all = this.#parts.sequences.flatMap(({ surprisals }) =>
       Array.from(surprisals).filter((s) => !Number.isNaN(s))
     );
     if (all.length === 0) {
       throw new RangeError(
-        "Cannot give a loss: no sequence has two tokens whose logits were computed",
+        'Cannot give a loss: no token has logits before it; give two tokens or more, a generation with capture: ["logits"]',
       );
     }
     return all.reduce((sum, surprisal) => sum + surprisal, 0) / all.length;
   }
 
+  /** The one captured point that a name or a pattern means. */
+  #one(name: string): ResolvedPoint {
+    const captured = this.#captured(name);
+    if (captured.length > 1) {
+      throw new SeveralPointsError(name, captured.map(({ point }) => point.name));
+    }
+    return captured[0];
+  }
+
+  /** The captured points that a name or a pattern means: at least one. */
+  #captured(name: string): ResolvedPoint[] {
+    const resolved = this.#parts.resolve([name]);
+    const captured = resolved.filter(({ point }) => this.#byPoint.has(point.name));
+    if (captured.length > 0) return captured;
+    throw new NotCapturedError(
+      resolved.length === 1 ? resolved[0].point.name : name,
+      this.captured,
+    );
+  }
+
   #table(resolved: readonly ResolvedPoint[]): Tables.Table {
-    const [{ point: first, rowOrder }] = resolved;
-    const points = resolved.map(({ point }) => point);
+    const { pointTable, stackedAs } = this.#parts.tables;
+    const { points, alias } = stackedAs(resolved);
     const pieces = resolved.flatMap((each) =>
       this.pieces(each.point.name).map((piece) => {
         const data = asAsked(each, piece.data) as Piece["data"];
         return data === piece.data ? piece : { ...piece, data };
       })
     );
-    if (pieces.length === 0) throw new NotCapturedError(first.name, this.captured);
-    const meta = { ...this.meta, rowOrder: rowOrder === "half" ? "half" as const : undefined };
+    const rowOrder = resolved[0].rowOrder === "half" ? "half" as const : undefined;
     const token: Tables.TokenOf = (sequence, position) => this.tokenAt(sequence, position);
-    return this.#parts.tables.pointTable(points, pieces, meta, token);
+    return pointTable(points, pieces, { ...this.meta, rowOrder, alias }, token);
   }
 
   /** The token at a position; undefined where there is none yet. */
@@ -268,37 +335,32 @@ export class Run {
     };
   }
 
-  #lastLogits(sequence = 0): Float32Array {
-    const { lastLogits } = this.#sequence(sequence);
-    if (!lastLogits) throw new NotCapturedError("logits", this.captured);
-    return lastLogits;
+  #lastLogits(sequence?: number): Float32Array {
+    const found = this.#sequence(sequence);
+    if (found.lastLogits) return found.lastLogits;
+    if (!this.#byPoint.has("logits")) throw new NotCapturedError("logits", this.captured);
+    throw new RangeError(
+      `Cannot show logits after position ${lastPosition(found)}, the last that ran: ` +
+        "positions or captureEvery left them out",
+    );
   }
 
-  #sequence(sequence: number): Sequence {
-    const found = this.#parts.sequences.at(sequence);
-    if (!found) {
-      throw new RangeError(
-        `Cannot show sequence ${sequence}: the run has ${this.#parts.sequences.length}`,
-      );
-    }
-    return found;
+  #sequence(sequence?: number): Sequence {
+    return this.sequences[this.sequenceIndex(sequence)];
   }
 }
 
-/** ln Σ exp(x), in 64-bit floats. */
-export function logSumExp(x: Float32Array): number {
-  let largest = -Infinity;
-  for (const value of x) largest = Math.max(largest, value);
-  let sum = 0;
-  for (const value of x) sum += Math.exp(value - largest);
-  return largest + Math.log(sum);
+/** The last position of a sequence that ran: the last generated token never does. */
+export function lastPosition(
+  { ids, promptLength }: Pick<Sequence, "ids" | "promptLength">,
+): number {
+  return Math.max(promptLength - 1, ids.length - 2);
 }
 
 /** What the rows along an axis stand for, where they do not count from position 0 on. */
 function rowLabels(axis: string, pieces: readonly Piece[]): { labels?: Record<string, number[]> } {
-  const rowAxis = axis === "query" ? 1 : 0;
-  const labels = pieces.flatMap(({ start, shape, positions }) =>
-    positions ?? Array.from({ length: shape[rowAxis] }, (_, i) => start + i)
+  const labels = pieces.flatMap((piece) =>
+    rowPositions(piece, piece.shape[axis === "query" ? 1 : 0])
   );
   return labels.every((label, i) => label === i) ? {} : { labels: { [axis]: labels } };
 }
@@ -320,27 +382,26 @@ function joinRows({ name, axes }: Point, pieces: readonly Piece[]): TensorView {
 
 /** Attention of all passes in one [head, query, key], as wide as the last one. */
 function denseAttention({ name, kind, axes }: Point, pieces: readonly Piece[]): TensorView {
-  const hidden = kind === "attn_scores" ? -Infinity : 0;
+  const options = { name, ...rowLabels("query", pieces) };
+  if (pieces.length === 1) {
+    return new TensorView(hideUnseen(kind, pieces[0]), pieces[0].shape, axes, options);
+  }
   const queries = pieces.reduce((sum, { shape }) => sum + shape[1], 0);
   const keys = Math.max(...pieces.map(({ shape }) => shape[2]));
   const [heads] = pieces[0].shape;
-  const data = new Float32Array(heads * queries * keys).fill(hidden);
+  const data = new Float32Array(heads * queries * keys);
   let first = 0;
   for (const { shape: [, rows, width], data: piece } of pieces) {
     for (let head = 0; head < heads; head++) {
       for (let row = 0; row < rows; row++) {
         const from = (head * rows + row) * width;
-        const to = (head * queries + first + row) * keys;
-        for (let key = 0; key < width; key++) {
-          const value = piece[from + key];
-          data[to + key] = value === HIDDEN ? hidden : value;
-        }
+        data.set(piece.subarray(from, from + width), (head * queries + first + row) * keys);
       }
     }
     first += rows;
   }
-  return new TensorView(data, [heads, queries, keys], axes, {
-    name,
-    ...rowLabels("query", pieces),
-  });
+  const shape = [heads, queries, keys];
+  const positions = pieces.flatMap((piece) => rowPositions(piece, piece.shape[1]));
+  overwriteUnseen(kind, { shape, data, start: 0, positions });
+  return new TensorView(data, shape, axes, options);
 }

@@ -2,24 +2,29 @@
 import type { Engine, HostTensor } from "../engine/backend.ts";
 import { extract } from "../engine/compile.ts";
 import type { Lengths, Value } from "../engine/plan.ts";
-import type { Piece, PieceSink } from "./capture.ts";
-import { type EditList, resolveEdits } from "./interventions.ts";
+import { type Piece, type PieceSink, type SinkSource, throughSink } from "./capture.ts";
+import { checkEditList, type EditList, resolveEdits } from "./interventions.ts";
 import type { Point, ResolvedPoint } from "./points.ts";
-import { logSumExp, type Sequence } from "./run.ts";
+import { checkPositions, type Positions, positionsIn } from "./positions.ts";
+import type { Sequence } from "./run.ts";
+import { Surprisals } from "./surprisals.ts";
 
 /** What is captured and how. */
 export interface CaptureOptions {
-  /** Points by name, alias or glob; nothing by default. */
-  readonly capture?: readonly string[];
+  /** Points by name, alias or glob, one or several; nothing by default. */
+  readonly capture?: string | readonly string[];
   /** Absolute positions whose rows are kept (negative ones count from the prompt's end); all by default. */
-  readonly positions?: readonly number[];
+  readonly positions?: Positions;
   /** Interventions, in order. */
   readonly edit?: EditList;
   /** Most bytes that a capture may hold in memory; default 1 GiB. */
   readonly captureLimit?: number;
   /** Takes the captured tensors while the run goes on; then nothing is held, and no limit applies. */
   readonly sink?: PieceSink;
-  /** Told the bytes of the capture before the run begins. */
+  /**
+   * Told the most bytes that the capture may take, before the run begins. Without it a line on stderr says so of captures of
+   * 64 MiB and more.
+   */
   readonly onCapture?: (bytes: number) => void;
 }
 
@@ -48,12 +53,18 @@ function megabytes(bytes: number): string {
 }
 
 const DEFAULT_LIMIT = 2 ** 30;
+/** Captures that are announced where nobody asked. */
+const LARGE = 2 ** 26;
 
-/** The lengths of a prompt's passes: `rows` of each get logits, by default all. */
-export function promptPasses(positions: number, maxTokens: number, rows?: number): Lengths[] {
+function announce(bytes: number): void {
+  if (bytes >= LARGE) console.error(`capturing at most ${megabytes(bytes)}`);
+}
+
+/** The lengths of a prompt's passes whose rows all get logits. */
+export function promptPasses(positions: number, maxTokens: number): Lengths[] {
   return Array.from({ length: Math.ceil(positions / maxTokens) }, (_, i) => {
     const T = Math.min(maxTokens, positions - i * maxTokens);
-    return { T, S: i * maxTokens + T, R: rows ?? T };
+    return { T, S: i * maxTokens + T, R: T };
   });
 }
 
@@ -82,102 +93,137 @@ function extractSize(value: Value, lengths: Lengths, kept?: readonly number[]): 
 export class Collector {
   readonly pieces: Piece[] = [];
   readonly names: readonly string[];
+  /** Whether points of rows with logits are captured (`logits`, `output_norm`, …): then all rows get some. */
+  readonly allRows: boolean;
   readonly #points: readonly Point[];
   readonly #sink: PieceSink | undefined;
 
   constructor(points: readonly Point[], sink?: PieceSink) {
     this.#points = points;
     this.names = points.map(({ name }) => name);
+    this.allRows = points.some(({ shape }) => shape.includes("R"));
     this.#sink = sink;
   }
 
-  /** Takes the captured tensors of one pass. */
+  /** Takes the captured tensors of one pass; `positions` are those whose rows are kept. */
   async add(
     tensors: ReadonlyMap<string, HostTensor>,
-    { sequence, step, start, rows }: {
-      sequence: number;
-      step: number;
-      start: number;
-      rows: number;
+    { sequence, step, start, positions }: {
+      readonly sequence: number;
+      readonly step: number;
+      readonly start: number;
+      readonly positions?: readonly number[];
     },
   ): Promise<void> {
     for (const point of this.#points) {
-      const { shape, data, positions } = tensors.get(point.name)!;
-      if (shape.includes(0)) continue;
-      const offset = point.shape.includes("R") ? rows : 0;
-      const first = point.axes[0] === "slot" ? 0 : start + offset;
-      const piece = { point: point.name, sequence, step, start: first, shape, data, positions };
+      const made = tensors.get(point.name)!;
+      // Logits come back whole where somebody else needs them too.
+      const kept = positions && !made.positions ? somePositions(made, start, positions) : made;
+      if (kept.shape.includes(0)) continue;
+      const first = point.axes[0] === "slot" ? 0 : start;
+      const piece = { point: point.name, sequence, step, start: first, ...kept };
       if (this.#sink) await this.#sink.write(point, piece);
       else this.pieces.push(piece);
     }
   }
 }
 
-/** Resolves captures, and refuses what does not fit into memory. */
+/**
+ * Resolves captures, and refuses what does not fit into memory.
+ *
+ * @throws {UnknownPointError | CaptureLimitError}
+ */
 export function prepareCapture(
   options: CaptureOptions,
   resolve: (patterns: readonly string[]) => readonly ResolvedPoint[],
   bytesOf: (points: readonly Point[]) => number,
 ): Collector {
+  const { captureLimit = DEFAULT_LIMIT, sink, onCapture = announce } = options;
   const points = [
-    ...new Map(resolve(options.capture ?? []).map(({ point }) => [point.name, point])).values(),
+    ...new Map(resolve(patternsOf(options)).map(({ point }) => [point.name, point])).values(),
   ];
   const bytes = bytesOf(points);
-  if (points.length > 0) options.onCapture?.(bytes);
-  const { captureLimit = DEFAULT_LIMIT, sink } = options;
+  if (points.length > 0) onCapture(bytes);
   if (!sink && bytes > captureLimit) throw new CaptureLimitError(bytes, captureLimit);
   return new Collector(points, sink);
 }
 
-/** Positions as absolute numbers, ascending, each once. */
-export function absolutePositions(positions: readonly number[] | undefined, promptLength: number) {
-  const absolute = positions?.map((position) => position < 0 ? position + promptLength : position);
-  return absolute && [...new Set(absolute)].sort((a, b) => a - b);
+/** What shall be captured, as a list. */
+export function patternsOf({ capture = [] }: CaptureOptions): readonly string[] {
+  return [capture].flat();
+}
+
+/**
+ * Looks at the form of options, since notebook cells are not type-checked.
+ *
+ * @throws {TypeError}
+ */
+export function checkCaptureOptions(options: CaptureOptions): void {
+  const { edit = [], sink } = options;
+  const patterns = patternsOf(options);
+  const wrong = patterns.find((pattern) => typeof pattern !== "string");
+  if (wrong !== undefined) {
+    throw new TypeError(`Cannot capture ${wrong}: give names of points, like "blk.3.out"`);
+  }
+  checkEditList(edit);
+  if (sink && patterns.length === 0) {
+    throw new TypeError(
+      'Cannot write to the sink: nothing is captured; name points, capture: ["blk.*.out"]',
+    );
+  }
+}
+
+/** What running prompts needs of their model. */
+export interface PromptsContext {
+  readonly resolve: (patterns: readonly string[]) => readonly ResolvedPoint[];
+  /** What a sink is told. */
+  readonly source: () => SinkSource;
 }
 
 /**
  * Runs prompts, one after the other.
  *
- * @throws {CaptureLimitError} before anything runs
- * @throws {EditError | UnknownPointError}
+ * @throws {CaptureLimitError | PositionError | EditError | UnknownPointError | TypeError} before anything runs
  */
 export async function runPrompts(
   engine: Engine,
   prompts: readonly (readonly number[])[],
   options: RunOptions,
-  resolve: (patterns: readonly string[]) => readonly ResolvedPoint[],
+  { resolve, source }: PromptsContext,
 ): Promise<{ sequences: Sequence[]; pieces: Piece[] }> {
-  const { signal, onProgress } = options;
+  const { signal, onProgress, sink } = options;
+  checkCaptureOptions(options);
+  const extents = prompts.map(({ length }) => ({ promptLength: length, length }));
+  checkPositions(options.positions, extents);
+  const kept = extents.map((extent) => positionsIn(options.positions, extent));
   const maxTokens = Math.min(engine.maxTokens, Math.max(...prompts.map(({ length }) => length)));
   const collector = prepareCapture(
     options,
     resolve,
     (points) =>
-      prompts.reduce((bytes, { length }) => {
-        const kept = absolutePositions(options.positions, length);
-        return bytes + captureBytes(points, promptPasses(length, maxTokens), kept);
-      }, 0),
+      prompts.reduce(
+        (bytes, { length }, sequence) =>
+          bytes + captureBytes(points, promptPasses(length, maxTokens), kept[sequence]),
+        0,
+      ),
+  );
+  const edits = extents.map(({ promptLength }, sequence) =>
+    resolveEdits(options.edit ?? [], (pattern) => resolve([pattern]), { promptLength, sequence })
   );
   const total = prompts.reduce((sum, { length }) => sum + length, 0);
   const wanted = [...new Set([...collector.names, "logits"])];
-  const sequences: Sequence[] = [];
   let done = 0;
 
-  for (const [sequence, ids] of prompts.entries()) {
-    const positions = absolutePositions(options.positions, ids.length);
-    const edits = resolveEdits(options.edit ?? [], (pattern) => resolve([pattern]), {
-      promptLength: ids.length,
-      sequence,
-    });
+  async function runPrompt(sequence: number): Promise<Sequence> {
+    const ids = prompts[sequence];
+    const positions = kept[sequence];
+    const surprisals = new Surprisals(ids);
     const session = engine.session({ capacity: ids.length });
-    const surprisals = new Float64Array(ids.length).fill(NaN);
-    let lastLogits = new Float32Array(0);
     const take = async (start: number, pass: Promise<Map<string, HostTensor>>) => {
       const tensors = await pass;
       const logits = tensors.get("logits")!;
-      lastLogits = takeSurprisals(logits, ids, start, surprisals);
-      if (positions) tensors.set("logits", somePositions(logits, start, positions));
-      await collector.add(tensors, { sequence, step: 0, start, rows: 0 });
+      surprisals.take(logits, start);
+      await collector.add(tensors, { sequence, step: 0, start, positions });
       done += logits.shape[0];
       onProgress?.(done, total);
     };
@@ -191,7 +237,7 @@ export async function runPrompts(
           ids: chunk,
           rows: chunk.length, // Logits come back for every row, since the loss needs them.
           wanted,
-          edits,
+          edits: edits[sequence],
           positions,
           whole: ["logits"],
         });
@@ -204,26 +250,15 @@ export async function runPrompts(
     } finally {
       session.dispose();
     }
-    sequences.push({ ids, promptLength: ids.length, lastLogits, surprisals });
+    const lastLogits = surprisals.logitsAt(ids.length - 1);
+    return { ids, promptLength: ids.length, lastLogits, surprisals: surprisals.values };
   }
-  return { sequences, pieces: collector.pieces };
-}
 
-/** Surprisals of the tokens after each row of logits [T, V]; gives a copy of the last row. */
-function takeSurprisals(
-  logits: HostTensor,
-  ids: readonly number[],
-  start: number,
-  surprisals: Float64Array,
-): Float32Array<ArrayBuffer> {
-  const [rows, width] = logits.shape;
-  for (let row = 0; row < rows; row++) {
-    const next = start + row + 1;
-    if (next === ids.length) break;
-    const values = logits.data.subarray(row * width, (row + 1) * width);
-    surprisals[next] = logSumExp(values) - values[ids[next]];
-  }
-  return logits.data.slice((rows - 1) * width);
+  return await throughSink(sink, source, async () => {
+    const sequences: Sequence[] = [];
+    for (const sequence of prompts.keys()) sequences.push(await runPrompt(sequence));
+    return { sequences, pieces: collector.pieces };
+  });
 }
 
 /** Rows [T, V] at some absolute positions. */

@@ -8,18 +8,20 @@ import type { Point } from "./points.ts";
 import { type Columns, int32, rowsOf, vectors } from "./tables/column.ts";
 import { pointMetadata, runMetadata, type TableMeta } from "./tables/meta.ts";
 import { pieceColumns, PieceError, type TokenOf } from "./tables/point_rows.ts";
+import { checkStack } from "./tables/stack.ts";
 
 export { type ColumnValues, Table, tableColumns, tableVectors, type Value } from "./arrow.ts";
 export * from "./tables/column.ts";
 export { type LongOptions, LongTableError, type Where } from "./tables/long.ts";
 export type { TableMeta } from "./tables/meta.ts";
 export { PieceError, type TokenOf } from "./tables/point_rows.ts";
+export { stackedAs } from "./tables/stack.ts";
 
 /**
- * The table of a captured point, or of one kind of point in several layers: a row per vector ({@linkcode pieceColumns} says
+ * The table of a captured point, or of points of one kind in several layers: a row per vector ({@linkcode pieceColumns} says
  * which columns), a record batch per piece, the values over the pieces' own buffers without a copy.
  *
- * @param points one point, or points of one kind and shape; their order does not matter
+ * @param points one point, or points of one shape in different layers; their order does not matter
  * @param pieces what was captured of them, in the order that the rows shall have
  * @throws {PieceError} for a piece of none of the points or of another shape, and for points that do not stack
  */
@@ -29,17 +31,8 @@ export function pointTable(
   meta: TableMeta,
   token: TokenOf,
 ): Table {
+  checkStack(points);
   const [first] = points;
-  const other = points.find(({ kind, shape }) =>
-    kind !== first.kind || `${shape}` !== `${first.shape}`
-  );
-  if (other) {
-    const shape = `[${other.shape}]`;
-    throw new PieceError(
-      other.name,
-      `its ${shape} do not stack with ${first.name} [${first.shape}]`,
-    );
-  }
   const byName = new Map(points.map((point) => [point.name, point]));
   const schema = pointSchema(first, pointMetadata(points, meta));
   const batches = pieces.map((piece) => {

@@ -1,12 +1,13 @@
 /** What attention heads look at, in numbers. */
 import type { Table } from "../arrow.ts";
-import type { Piece } from "../capture.ts";
+import { type Piece, rowPositions } from "../capture.ts";
+import { visibleKeys } from "../points/visible.ts";
 import type { Run } from "../run.ts";
 import { entropy } from "./numbers.ts";
-import { analysisTable, capturedPoints, type Row } from "./rows.ts";
+import { analysisTable, capturedPoints, type Row, SEQUENCE } from "./rows.ts";
 
 const SCHEMA = {
-  sequence: "int32",
+  ...SEQUENCE,
   layer: "int32",
   head: "int32",
   entropy: "float64",
@@ -16,7 +17,7 @@ const SCHEMA = {
 } as const;
 
 /**
- * For each head, means over the captured queries: `entropy` of its attention in nats, and the attention that it pays to the
+ * For each head, means over the captured queries of the prompt (`step` 0) and of each generated token: `entropy` of its attention in nats, and the attention that it pays to the
  * `previous_token`, to the `first_token` and to the token itself (`self`). Position 0 sees nothing else and counts in none of
  * them. The run must have captured `blk.*.attn_probs`.
  *
@@ -27,29 +28,31 @@ export function attentionStatistics(run: Run): Table {
   const points = capturedPoints(run, ["attn_probs"]);
   for (const sequence of run.sequences.keys()) {
     for (const { name, layer } of points) {
-      const pieces = run.pieces(name, sequence);
-      const heads = pieces[0]?.shape[0] ?? 0;
-      for (let head = 0; head < heads; head++) {
-        rows.push({
-          sequence,
-          layer,
-          head,
-          entropy: meanOverQueries(pieces, head, (probs) => entropy(probs)),
-          previous_token: meanOverQueries(pieces, head, (probs, query) => probs[query - 1]),
-          first_token: meanOverQueries(pieces, head, (probs) => probs[0]),
-          self: meanOverQueries(pieces, head, (probs, query) => probs[query]),
-        });
+      for (const [step, pieces] of Map.groupBy(run.pieces(name, sequence), ({ step }) => step)) {
+        const [heads] = pieces[0].shape;
+        for (let head = 0; head < heads; head++) {
+          rows.push({
+            sequence,
+            step,
+            layer,
+            head,
+            entropy: meanOverQueries(pieces, head, (probs) => entropy(probs)),
+            previous_token: meanOverQueries(pieces, head, (probs, query) => probs[query - 1]),
+            first_token: meanOverQueries(pieces, head, (probs) => probs[0]),
+            self: meanOverQueries(pieces, head, (probs, query) => probs[query]),
+          });
+        }
       }
     }
   }
   return analysisTable("attention_statistics", SCHEMA, rows, {
-    meaning: "what each head looks at: means over the queries",
+    meaning: "what each head looks at: means over the queries of each step",
   });
 }
 
 /**
  * Mean of a figure over the captured queries of a head from a position on (1); null where there are none. The figure gets the
- * attention to each key [S] and the query's position.
+ * attention to each key up to the query and the query's position.
  */
 export function meanOverQueries(
   pieces: readonly Piece[],
@@ -59,12 +62,13 @@ export function meanOverQueries(
 ): number | null {
   let sum = 0;
   let count = 0;
-  for (const { shape: [, queries, keys], data, start, positions } of pieces) {
-    for (let row = 0; row < queries; row++) {
-      const query = positions?.[row] ?? start + row;
+  for (const piece of pieces) {
+    const { shape: [, queries, keys], data } = piece;
+    for (const [row, query] of rowPositions(piece, queries).entries()) {
       if (query < from) continue;
       const first = (head * queries + row) * keys;
-      sum += figure(data.subarray(first, first + keys), query);
+      // Keys from 0 on, so that a place is a position.
+      sum += figure(data.subarray(first, first + visibleKeys(query)[1]), query);
       count++;
     }
   }

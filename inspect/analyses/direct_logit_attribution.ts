@@ -5,8 +5,18 @@
  */
 import type { Table } from "../arrow.ts";
 import type { Model } from "../model.ts";
+import { absolutePosition, checkPositions } from "../positions.ts";
 import { dot } from "./numbers.ts";
-import { analysisTable, asRun, placesOf, type Row, SEQUENCE, type Subject, TOKEN } from "./rows.ts";
+import {
+  analysisTable,
+  asRun,
+  extentsOf,
+  placesOf,
+  type Row,
+  SEQUENCE,
+  type Subject,
+  TOKEN,
+} from "./rows.ts";
 import { tokenId, type TokenName } from "./tokens.ts";
 import { logitDirection } from "./unembedding.ts";
 
@@ -15,9 +25,9 @@ export interface AttributionOptions {
   readonly token: TokenName;
   /** With it, the difference of the two logits is taken apart. */
   readonly against?: TokenName;
-  /** Absolute; a negative one counts from the sequence's end. Default −1: the last. */
+  /** Absolute; a negative one counts from the prompt's end. Default −1: the prompt's last. */
   readonly position?: number;
-  /** Sequence of the run; 0. */
+  /** Sequence of the run; 0. A negative one counts from the last. */
   readonly sequence?: number;
   readonly signal?: AbortSignal;
 }
@@ -40,7 +50,7 @@ const PARTS = ["token_embd", "blk.*.head_result", "blk.*.ffn_out", "output_norm_
  * itself. `head` is null for all but heads. A run must have captured `token_embd`, `blk.*.head_result`, `blk.*.ffn_out` and
  * `output_norm_rms`.
  *
- * @throws {NotCapturedError}
+ * @throws {NotCapturedError | PositionError}
  * @throws {TokenError} for a text that is not one token
  */
 export async function directLogitAttribution(
@@ -48,14 +58,17 @@ export async function directLogitAttribution(
   subject: Subject,
   options: AttributionOptions,
 ): Promise<Table> {
-  const { position: asked = -1, sequence = 0, signal } = options;
+  const { position: asked = -1, signal } = options;
   const direction = await logitDirection(model, tokenId(model, options.token));
   if (options.against !== undefined) {
     const other = await logitDirection(model, tokenId(model, options.against));
     other.forEach((value, i) => direction[i] -= value);
   }
   const run = await asRun(model, subject, { capture: PARTS, positions: [asked], signal });
-  const position = asked < 0 ? asked + run.sequences[sequence].ids.length : asked;
+  const sequence = run.sequenceIndex(options.sequence);
+  const extent = extentsOf(run)[sequence];
+  checkPositions(asked, [extent]);
+  const position = absolutePosition(asked, extent);
   const vector = (point: string) => run.tensor(point, { sequence }).at({ position });
   const rms = vector("output_norm_rms").toFloat32Array()[0];
 

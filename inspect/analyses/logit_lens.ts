@@ -4,8 +4,9 @@
  */
 import type { Table } from "../arrow.ts";
 import type { Model } from "../model.ts";
-import { logSumExp, type Run } from "../run.ts";
-import { absolutePositions } from "../runner.ts";
+import { checkPositions, type Positions, positionsIn } from "../positions.ts";
+import type { Run } from "../run.ts";
+import { logSumExp } from "../surprisals.ts";
 import { largest } from "./numbers.ts";
 import {
   analysisTable,
@@ -13,6 +14,7 @@ import {
   type CapturedPoint,
   capturedPoints,
   capturedRows,
+  extentsOf,
   placesOf,
   type Row,
   SEQUENCE,
@@ -26,8 +28,8 @@ import { Unembedding } from "./unembedding.ts";
 export interface LensOptions {
   /** Layers; −1 is the embedding. Default: all that the run captured. */
   readonly layers?: readonly number[];
-  /** Absolute positions; negative ones count from the sequence's end. Default: all that the run captured. */
-  readonly positions?: readonly number[];
+  /** Absolute positions; negative ones count from the prompt's end. Default: all that the run captured. */
+  readonly positions?: Positions;
   readonly signal?: AbortSignal;
   /** Rows that are done, of all. */
   readonly onProgress?: (done: number, total: number) => void;
@@ -48,7 +50,7 @@ const SCHEMA = {
  * The likeliest next tokens after each layer (−1: the embedding) and position. `rank` counts from 0 for the likeliest, `value`
  * is the probability. A run must have captured `blk.*.out`, and `token_embd` for layer −1.
  *
- * @throws {NotCapturedError}
+ * @throws {NotCapturedError | PositionError}
  */
 export async function logitLens(
   model: Model,
@@ -69,7 +71,7 @@ export async function logitLens(
  * Probabilities of chosen tokens after each layer and position, with their ranks (0: the likeliest); otherwise as
  * {@linkcode logitLens}.
  *
- * @throws {NotCapturedError}
+ * @throws {NotCapturedError | PositionError}
  * @throws {TokenError} for a text that is not one token
  */
 export async function tokenProbabilities(
@@ -123,13 +125,15 @@ async function lens(
 }
 
 /** Rows of residual streams one below the other [n, D], and where each is from. */
-function gather(run: Run, points: readonly CapturedPoint[], wanted?: readonly number[]) {
+function gather(run: Run, points: readonly CapturedPoint[], wanted?: Positions) {
+  const extents = extentsOf(run);
+  checkPositions(wanted, extents);
   const places: (ReturnType<ReturnType<typeof placesOf>> & { readonly layer: number })[] = [];
   const vectors: Float32Array[] = [];
   for (const { name, layer } of points) {
-    for (const [sequence, { ids }] of run.sequences.entries()) {
+    for (const [sequence, extent] of extents.entries()) {
       const place = placesOf(run, sequence);
-      const positions = absolutePositions(wanted, ids.length);
+      const positions = positionsIn(wanted, extent);
       for (const { position, vector } of capturedRows(run, name, sequence)) {
         if (positions && !positions.includes(position)) continue;
         places.push({ ...place(position), layer });

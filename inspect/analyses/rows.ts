@@ -1,7 +1,9 @@
 /** How analyses make their tables: rows as plain objects, columns by a schema. */
 import { type Table, tableOf } from "../arrow.ts";
+import { rowPositions } from "../capture.ts";
 import type { Model } from "../model.ts";
-import { NotCapturedError, Run } from "../run.ts";
+import type { Extent } from "../positions.ts";
+import { NotCapturedError, Run, stepOf } from "../run.ts";
 import type { RunOptions } from "../runner.ts";
 import type { ScalarColumn } from "../tables/column.ts";
 
@@ -54,15 +56,20 @@ export function placesOf(
   run: Run,
   sequence: number,
 ): (position: number) => Row<typeof SEQUENCE & typeof TOKEN> {
-  const { ids, promptLength } = run.sequences[sequence];
+  const whole = run.sequences[sequence];
   const tokens = run.tokens(sequence);
   return (position) => ({
     sequence,
-    step: Math.max(0, position - promptLength + 1),
+    step: stepOf(whole, position),
     position,
-    token_id: ids[position],
+    token_id: whole.ids[position],
     token: tokens[position],
   });
+}
+
+/** How far a run's sequences reach. */
+export function extentsOf(run: Run): Extent[] {
+  return run.sequences.map(({ ids, promptLength }) => ({ promptLength, length: ids.length }));
 }
 
 /** A captured point and its place. */
@@ -97,11 +104,11 @@ export function* capturedRows(
   point: string,
   sequence: number,
 ): Generator<{ readonly position: number; readonly vector: Float32Array }> {
-  for (const { shape: [count], data, start, positions } of run.pieces(point, sequence)) {
+  for (const piece of run.pieces(point, sequence)) {
+    const { shape: [count], data } = piece;
     const width = data.length / count;
-    for (let row = 0; row < count; row++) {
-      const vector = data.subarray(row * width, (row + 1) * width);
-      yield { position: positions?.[row] ?? start + row, vector };
+    for (const [row, position] of rowPositions(piece, count).entries()) {
+      yield { position, vector: data.subarray(row * width, (row + 1) * width) };
     }
   }
 }

@@ -43,23 +43,32 @@ export function longColumns(
   const { value, key_start: firstKeys, ...index } = columns;
   if (!isVectors(value)) throw new ColumnError("value", "the table holds no vectors");
   const axis = firstKeys ? "key" : `${metadataList(metadata, "axes")?.at(-1) ?? "feature"}`;
-  const unknown = Object.keys(where).find((name) => name !== axis && !Object.hasOwn(index, name));
+  // Attention's rows are queries, and a query's place is its position.
+  const columnOf = (name: string) =>
+    name === "position" && index.position === undefined && index.query ? "query" : name;
+  const conditions = Object.entries(where).map(([name, wanted]) =>
+    [columnOf(name), wanted] as const
+  );
+  const unknown = conditions.map(([name]) => name)
+    .find((name) => name !== axis && !Object.hasOwn(index, name));
   if (unknown !== undefined) {
     const names = [...Object.keys(index), axis].join(", ");
     throw new ColumnError(unknown, `the table has no such column, but ${names}`);
   }
 
-  const tests = Object.entries(where).filter(([name]) => name !== axis)
-    .map(([name, wanted]) => rowTest(name, wanted, index, metadata));
+  const promptEnd = promptEnds(index, metadata);
+  const tests = conditions.filter(([name]) => name !== axis)
+    .map(([name, wanted]) => rowTest(name, wanted, index, promptEnd));
   const rows = [...value.keys()].filter((row) => tests.every((fits) => fits(row)));
   const first = (row: number) => Number(firstKeys?.[row] ?? 0);
   const end = rows.reduce((most, row) => Math.max(most, first(row) + value[row].length), 0);
-  const places = where[axis] === undefined ? undefined : [where[axis]].flat()
-    .map((place) => typeof place === "number" && place < 0 ? place + end : Number(place));
+  const places = where[axis] === undefined ? undefined : [where[axis]].flat().map(Number);
+  /** What negative places count back from: keys are positions. */
+  const endOf = (row: number) => (axis === "key" ? promptEnd(row) : undefined) ?? end;
   /** Which of a row's numbers are chosen. */
   const chosen = (row: number) =>
-    places?.map((place) => place - first(row)).filter((i) => i >= 0 && i < value[row].length) ??
-      [...value[row].keys()];
+    places?.map((place) => (place < 0 ? place + endOf(row) : place) - first(row))
+      .filter((i) => i >= 0 && i < value[row].length) ?? [...value[row].keys()];
 
   const total = rows.reduce((sum, row) => sum + (places ? chosen(row) : value[row]).length, 0);
   if (total > maxRows) throw new LongTableError(total, maxRows);
@@ -86,23 +95,34 @@ function isVectors(column: ColumnValues | undefined): column is readonly Float32
   return Array.isArray(column) && column.every((row) => row instanceof Float32Array);
 }
 
+/** Gives the length of the prompt of each row's sequence; undefined where the table does not know. */
+function promptEnds(
+  index: Readonly<Record<string, ColumnValues>>,
+  metadata: ReadonlyMap<string, string>,
+): (row: number) => number | undefined {
+  const lengths = metadataList(metadata, "prompt_lengths");
+  return (row) => {
+    const length = lengths?.[Number(index.sequence?.[row] ?? 0)];
+    return typeof length === "number" ? length : undefined;
+  };
+}
+
 /** Tells which rows have one of the wanted values. */
 function rowTest(
   name: string,
   wanted: Where[string],
   index: Readonly<Record<string, ColumnValues>>,
-  metadata: ReadonlyMap<string, string>,
+  promptEnd: (row: number) => number | undefined,
 ): (row: number) => boolean {
   const column = index[name];
   const values = new Set([wanted].flat());
   const negative = [...values].filter((value) => typeof value === "number" && value < 0);
   if (negative.length === 0) return (row) => values.has(column[row] as Wanted);
-  const lengths = PLACES.has(name) ? metadataList(metadata, "prompt_lengths") : undefined;
   const largest = Array.from(column as ArrayLike<number>).reduce((a, b) => Math.max(a, b), -1);
   return (row) => {
     const value = column[row] as number;
-    const end = lengths?.[Number(index.sequence?.[row] ?? 0)] ?? largest + 1;
-    return values.has(value) || values.has(value - Number(end));
+    const end = (PLACES.has(name) ? promptEnd(row) : undefined) ?? largest + 1;
+    return values.has(value) || values.has(value - end);
   };
 }
 

@@ -1,6 +1,7 @@
 /** From captured pieces to rows: index columns first, then the vector. */
-import type { Piece } from "../capture.ts";
+import { type Piece, rowPositions } from "../capture.ts";
 import type { Axis, Point } from "../points.ts";
+import { visibleKeys } from "../points/visible.ts";
 import { type Column, type Columns, int32, utf8, vectors } from "./column.ts";
 
 /** What stands at an absolute position of a sequence; undefined where it is not known. */
@@ -46,7 +47,7 @@ export function checkPiece(point: Point, piece: Piece): void {
     fail(`its positions are ${positions}`);
   }
   const keys = shape[point.axes.indexOf("key")];
-  const unseen = places(piece, rows).find((position) => position >= keys);
+  const unseen = rowPositions(piece, rows).find((position) => position >= keys);
   if (unseen !== undefined) fail(`position ${unseen} would see key ${unseen} of ${keys}`);
 }
 
@@ -67,7 +68,7 @@ export function pieceColumns(point: Point, piece: Piece, token: TokenOf): Column
   const sizes = piece.shape.slice(0, leading.length);
   const rows = sizes.reduce((product, size) => product * size, 1);
   const placeAxis = leading.findIndex(isPlace);
-  const at = places(piece, sizes[placeAxis]);
+  const at = rowPositions(piece, sizes[placeAxis]);
   const position = repeat(sizes, placeAxis, at);
   const tokens = at.map((position) => token(piece.sequence, position));
   const which = repeat(sizes, placeAxis);
@@ -86,18 +87,13 @@ export function pieceColumns(point: Point, piece: Piece, token: TokenOf): Column
   columns.token = { ...utf8(Array.from(which, (i) => texts[i])), nullable: true };
 
   const axis = point.axes[leading.length];
-  if (axis === "key") return { ...columns, ...visibleKeys(piece, position) };
+  if (axis === "key") return { ...columns, ...visibleParts(piece, position) };
   return { ...columns, value: vectors(piece.data, piece.shape[leading.length], axis) };
 }
 
 /** Axes along which positions lie. */
 function isPlace(axis: Axis): boolean {
   return axis === "position" || axis === "query" || axis === "slot";
-}
-
-/** Absolute positions of a piece's rows. */
-function places({ start, positions }: Piece, rows: number): number[] {
-  return positions ? [...positions] : Array.from({ length: rows }, (_, i) => start + i);
 }
 
 /** Which place along an axis (or the value that stands there) each row has, over row-major leading axes. */
@@ -110,18 +106,15 @@ function repeat(sizes: readonly number[], axis: number, values?: readonly number
   });
 }
 
-/** The first key that a query sees. */
-function firstKey(_query: number): number {
-  return 0; // causal attention without a window
-}
-
-/** The visible part of each row of attention [H, T, S]: keys up to the query's own position. */
-function visibleKeys({ shape, data }: Piece, queries: Int32Array): Columns {
+/** The visible part of each row of attention [H, T, S]. */
+function visibleParts({ shape, data }: Piece, queries: Int32Array): Columns {
   const keys = shape[2];
-  const starts = Int32Array.from(queries, firstKey);
+  const starts = new Int32Array(queries.length);
   const offsets = new Int32Array(queries.length + 1);
-  for (let row = 0; row < queries.length; row++) {
-    offsets[row + 1] = offsets[row] + queries[row] + 1 - starts[row];
+  for (const [row, query] of queries.entries()) {
+    const [first, end] = visibleKeys(query);
+    starts[row] = first;
+    offsets[row + 1] = offsets[row] + end - first;
   }
   const total = offsets[queries.length];
   let values = data;

@@ -93,6 +93,8 @@ function facts(metadata: ReadonlyMap<string, string>): string[] {
     const text = metadata.get(key);
     if (text) facts.push(text);
   }
+  const alias = metadata.get("alias");
+  if (alias) facts.push(`as ${alias}`);
   const rowOrder = metadata.get("row_order");
   if (rowOrder) facts.push(`RoPE pairs ${rowOrder}`);
   const prompts = metadataList(metadata, "prompt");

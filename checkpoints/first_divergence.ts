@@ -1,0 +1,122 @@
+/** From a comparison that failed to the first point that went wrong, and its cause. */
+import type { Engine } from "../engine/backend.ts";
+import type { GgufFile } from "../engine/gguf/reader.ts";
+import { planValues } from "../engine/plan.ts";
+import { CAUSES } from "./causes.ts";
+import { isCompared, layerOf } from "./contract.ts";
+import { explain, type Explanation } from "./explain.ts";
+import type { ParityCase, ParityResult, ParityRow } from "./parity.ts";
+import type { Reference } from "./reference.ts";
+import type { FirstDivergence } from "./report.ts";
+
+/** What is needed to look closer. */
+export interface Subject {
+  readonly engine: Engine;
+  /** The file that it runs. */
+  readonly file: GgufFile;
+}
+
+/**
+ * The first thing that went wrong, and why; undefined where nothing did. The reference runs once more for the tensors around the
+ * point.
+ */
+export async function firstDivergence(
+  { engine, file }: Subject,
+  reference: Reference,
+  cases: readonly ParityCase[],
+  result: ParityResult,
+): Promise<FirstDivergence | undefined> {
+  // The longest text says most.
+  const ids = result.checks.filter(({ checkpoint, passed }) => checkpoint === "0" && !passed)
+    .sort((a, b) => b.ours!.length - a.ours!.length)[0];
+  if (ids) {
+    return { checkpoint: "0", point: "token ids", explanation: explainIds(ids.theirs!, ids.ours!) };
+  }
+  const row = result.first;
+  if (row) {
+    const explanation = await explainRow({ engine, file }, reference, cases, row, result);
+    return { checkpoint: row.checkpoint, point: row.point, row, explanation };
+  }
+  const check = result.checks.find(({ passed }) => !passed);
+  if (!check) return undefined;
+  const { checkpoint, what } = check;
+  const point = checkpoint === "11" ? "probs" : checkpoint === "9" ? "logits" : "token ids";
+  return { checkpoint, point, explanation: unknown(what) };
+}
+
+async function explainRow(
+  { engine, file }: Subject,
+  reference: Reference,
+  cases: readonly ParityCase[],
+  row: ParityRow,
+  result: ParityResult,
+): Promise<Explanation> {
+  const { ids } = cases.find(({ name }) => name === row.case)!;
+  const forced = result.choices.find((each) => each.case === row.case)?.reference;
+  const { passes } = await reference.run({
+    ids,
+    generate: row.step,
+    forced,
+    steps: [row.step],
+    points: pointsAround(engine, row.point),
+  });
+  const pass = passes[0];
+  if (!pass?.tensors.has(row.point)) return unknown(`${row.point} is not shown`);
+  const { config, plan } = engine;
+  const rope = reference.provenance.rope;
+  return await explain({ plan, config, file, pass, point: row.point, rope });
+}
+
+/** Points of the same layer and the stream before it; at the ends all that is outside of blocks, and the last block. */
+function pointsAround(engine: Engine, point: string): string[] {
+  const layer = layerOf(point);
+  const near = layer ?? (point === "token_embd" ? 0 : engine.config.layers - 1);
+  return [...planValues(engine.plan).keys()].filter((each) => {
+    if (!isCompared(each)) return false;
+    const other = layerOf(each);
+    if (layer === undefined && other === undefined) return true;
+    return other === near || each === `blk.${near - 1}.out` ||
+      (near === 0 && each === "token_embd");
+  });
+}
+
+/** How ids differ: a missing or doubled BOS, or a space that is or is not put in front. */
+function explainIds(theirs: readonly number[], ours: readonly number[]): Explanation {
+  const same = (a: readonly number[], b: readonly number[]) =>
+    a.length === b.length && a.every((id, i) => id === b[i]);
+  const of = (cause: "bos-missing" | "space-prefix", detail: string): Explanation => ({
+    cause,
+    explained: 1,
+    before: NaN,
+    after: NaN,
+    detail,
+    look: CAUSES[cause].look,
+  });
+  if (same(ours.slice(1), theirs)) {
+    return of("bos-missing", `here ${ours[0]} stands in front, there it does not`);
+  }
+  if (same(theirs.slice(1), ours)) {
+    return of("bos-missing", `there ${theirs[0]} stands in front, here it does not`);
+  }
+  // A space in front changes the first word's tokens and nothing after it.
+  const tail = commonTail(ours, theirs);
+  const [mine, other] = [ours.length - tail, theirs.length - tail];
+  if (tail > 0 && Math.max(mine, other) <= 4) {
+    return of(
+      "space-prefix",
+      `the text begins with [${ours.slice(0, mine)}] here, with [${theirs.slice(0, other)}] there`,
+    );
+  }
+  return unknown("the ids differ in more than their beginning");
+}
+
+function commonTail(a: readonly number[], b: readonly number[]): number {
+  let count = 0;
+  while (count < Math.min(a.length, b.length) && a.at(-1 - count) === b.at(-1 - count)) count++;
+  return count;
+}
+
+function unknown(detail: string): Explanation {
+  const { look } = CAUSES.unknown;
+  return { cause: "unknown", explained: 0, before: NaN, after: NaN, detail, look };
+}

@@ -1,0 +1,93 @@
+/** What a reference is: another engine, or a folder of its tensors, that yields named tensors of the passes over some ids. */
+
+/** Where a reference's numbers come from: what a proof bundle and a table's metadata say about them. */
+export interface Provenance {
+  /** `llama.cpp`, `PyTorch`, `oracle`, `Lamina`, … */
+  readonly name: string;
+  /** Of the engine that computes: `v0.5.0 (@node-llama-cpp/linux-x64 3.22.1)`. */
+  readonly version: string;
+  /** Where it runs: `CPU`. */
+  readonly device: string;
+  /** Which weights it runs on: `F32 copy of tiny.gguf`. */
+  readonly weights: string;
+  /** How it builds RoPE's angles; comparisons with it build theirs alike. */
+  readonly rope: "exact" | "ggml";
+  /** Type of its activations, which sets how far off its results may be; default `f32`. */
+  readonly activations?: ActivationType;
+}
+
+/** Types of activations that an engine may compute with: `q8` rounds them to 8 bits before each product. */
+export type ActivationType = "f32" | "f16" | "bf16" | "q8";
+
+/** A tensor of a pass. */
+export interface ReferenceTensor {
+  /** As our point has it: [T, D], [T, H, d], [H, T, S] (hidden keys hold anything), [S, Hkv, d]. Heads in the file's row order. */
+  readonly shape: readonly number[];
+  /** Row-major. */
+  readonly data: Float32Array | Float64Array;
+  /** Absolute positions of its rows (attention: queries), where not all of the pass are there. */
+  readonly positions?: readonly number[];
+}
+
+/** One pass of a reference. */
+export interface ReferencePass {
+  /** 0 for the prompt, n for the pass that ran the n-th generated token. */
+  readonly step: number;
+  /** Absolute position of its first row. */
+  readonly start: number;
+  /** The ids that it ran. */
+  readonly ids: readonly number[];
+  /** By canonical point. What the reference does not show is not there. */
+  readonly tensors: ReadonlyMap<string, ReferenceTensor>;
+}
+
+/** What a reference shall run. */
+export interface ReferenceRequest {
+  /** The prompt's ids. */
+  readonly ids: readonly number[];
+  /** How many tokens to generate greedily and to run; 0 for the prompt alone. */
+  readonly generate: number;
+  /** Ids that are run instead of its own choices, as far as they go: so that two engines stay together past a tie. */
+  readonly forced?: readonly number[];
+  /** Which passes' tensors are wanted: 0 the prompt, n the n-th generated token. */
+  readonly steps: readonly number[];
+  /** Canonical points that are wanted. */
+  readonly points: readonly string[];
+  readonly signal?: AbortSignal;
+}
+
+/** What a reference ran. */
+export interface ReferenceRun {
+  /** The passes whose tensors were wanted, in order. */
+  readonly passes: readonly ReferencePass[];
+  /** Its own greedy choices after each pass: `generate + 1` of them, whatever ids were forced; none where it shows no logits. */
+  readonly ids: readonly number[];
+  /** Best minus second-best logit of each choice. */
+  readonly margins: readonly number[];
+}
+
+/** Another engine, or its tensors. */
+export interface Reference {
+  readonly provenance: Provenance;
+  /**
+   * Runs a prompt and what follows it.
+   *
+   * @throws {ReferenceFailure} when it cannot; the line says why
+   */
+  run(request: ReferenceRequest): Promise<ReferenceRun>;
+  /** Its own ids of a text, BOS as the file says; undefined where it has no tokenizer. */
+  tokenize?(text: string): Promise<readonly number[]>;
+  close(): Promise<void>;
+}
+
+/** A reference that died, hangs, is missing, has another version or delivers nonsense. The comparison with others goes on. */
+export class ReferenceFailure extends Error {
+  override readonly name = "ReferenceFailure";
+  constructor(
+    /** Of its provenance. */
+    readonly reference: string,
+    problem: string,
+  ) {
+    super(`${reference}: ${problem}`);
+  }
+}

@@ -1,0 +1,133 @@
+/** Our own engine as one side of a comparison: what it makes on a device, by the kernels that people run. */
+import type { Engine, HostTensor, Session } from "../../engine/backend.ts";
+import type { Config } from "../../engine/config.ts";
+import { resolveShape } from "../../engine/plan.ts";
+import { planValues } from "../../engine/plan.ts";
+import { isAttention } from "../compare.ts";
+import { greedy } from "../greedy.ts";
+import type {
+  Provenance,
+  Reference,
+  ReferencePass,
+  ReferenceRequest,
+  ReferenceRun,
+  ReferenceTensor,
+} from "../reference.ts";
+
+/** What is said about our own engine. */
+export interface LaminaOptions {
+  readonly provenance: Omit<Provenance, "name">;
+  readonly tokenize?: (text: string) => readonly number[];
+}
+
+/** Our engine, on a model that is loaded already; closing it leaves the model loaded. */
+export function laminaReference(engine: Engine, options: LaminaOptions): Reference {
+  const { provenance, tokenize } = options;
+  return {
+    provenance: { name: "Lamina", ...provenance },
+    run: (request) => runPasses(engine, request, provenance.rope),
+    ...(tokenize ? { tokenize: (text) => Promise.resolve(tokenize(text)) } : {}),
+    close: () => Promise.resolve(),
+  };
+}
+
+/** Runs a prompt and what follows it, as {@linkcode Reference.run}. */
+async function runPasses(
+  engine: Engine,
+  request: ReferenceRequest,
+  rope: Provenance["rope"],
+): Promise<ReferenceRun> {
+  const { ids, generate, forced = [], steps, signal } = request;
+  const points = request.points.filter((point) => planValues(engine.plan).has(point));
+  const session = engine.session({ capacity: ids.length + generate, ropeBuilder: rope });
+  const run: { passes: ReferencePass[]; ids: number[]; margins: number[] } = {
+    passes: [],
+    ids: [],
+    margins: [],
+  };
+  let next = ids;
+  try {
+    for (let step = 0; step <= generate; step++) {
+      signal?.throwIfAborted();
+      const start = session.position;
+      const wanted = steps.includes(step);
+      const { tensors, logits } = await runPass(engine, session, next, wanted ? points : []);
+      if (wanted) run.passes.push({ step, start, ids: next, tensors });
+      const choice = greedy(logits);
+      run.ids.push(choice.id);
+      run.margins.push(choice.margin);
+      next = [forced[step] ?? choice.id];
+    }
+  } finally {
+    session.dispose();
+  }
+  return run;
+}
+
+/** One pass, in as many pieces as the session needs, with all rows of the wanted points joined. */
+async function runPass(
+  engine: Engine,
+  session: Session,
+  ids: readonly number[],
+  points: readonly string[],
+): Promise<{ tensors: Map<string, ReferenceTensor>; logits: Float32Array }> {
+  const pieces: Map<string, HostTensor>[] = [];
+  for (let at = 0; at < ids.length; at += session.maxTokens) {
+    const chunk = ids.slice(at, at + session.maxTokens);
+    const rows = points.length > 0 ? chunk.length : 1;
+    pieces.push(
+      await session.pass({ ids: chunk, rows, wanted: [...new Set([...points, "logits"])] }),
+    );
+  }
+  const tensors = new Map(points.map((point) => [
+    point,
+    joinPieces(
+      point,
+      pieces.map((piece) => piece.get(point)!),
+      engine.config,
+    ),
+  ]));
+  const { data } = pieces.at(-1)!.get("logits")!;
+  return { tensors, logits: data.slice(-engine.config.vocabSize) };
+}
+
+/** A point's pieces as one tensor of the whole pass. Keys that a piece does not know yet are hidden: 0. */
+function joinPieces(
+  point: string,
+  pieces: readonly HostTensor[],
+  { heads }: Config,
+): ReferenceTensor {
+  const last = pieces.at(-1)!;
+  if (pieces.length === 1 || /\.cache_/.test(point)) return last;
+  if (isAttention(point)) {
+    const rows = pieces.reduce((sum, { shape }) => sum + shape[1], 0);
+    const keys = last.shape[2];
+    const data = new Float32Array(heads * rows * keys);
+    let first = 0;
+    for (const { shape: [, count, width], data: piece } of pieces) {
+      for (let head = 0; head < heads; head++) {
+        for (let row = 0; row < count; row++) {
+          const from = (head * count + row) * width;
+          data.set(piece.subarray(from, from + width), (head * rows + first + row) * keys);
+        }
+      }
+      first += count;
+    }
+    return { shape: [heads, rows, keys], data };
+  }
+  const rows = pieces.reduce((sum, { shape }) => sum + shape[0], 0);
+  const data = new Float32Array(pieces.reduce((sum, { data }) => sum + data.length, 0));
+  let at = 0;
+  for (const piece of pieces) {
+    data.set(piece.data, at);
+    at += piece.data.length;
+  }
+  return { shape: [rows, ...last.shape.slice(1)], data };
+}
+
+/** Numbers of a point in a pass of T positions that ends with S cached ones, logits for all rows. */
+export function pointSize(engine: Engine, point: string, T: number, S: number): number {
+  const value = planValues(engine.plan).get(point);
+  if (!value) return 0;
+  return resolveShape(value.shape, { T, S, R: T }).reduce((product, n) => product * n, 1);
+}

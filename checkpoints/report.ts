@@ -1,0 +1,173 @@
+/** A comparison as people and machines read it. */
+import { formatTable } from "../inspect/commands/format.ts";
+import { placeText } from "./compare.ts";
+import type { Explanation } from "./explain.ts";
+import type { CheckpointResult, ParityResult, ParityRow } from "./parity.ts";
+
+/** The first point that went wrong, and why. */
+export interface FirstDivergence {
+  readonly checkpoint: string;
+  /** `token ids` where already those differ. */
+  readonly point: string;
+  /** The compared point; undefined where no tensor was compared. */
+  readonly row?: ParityRow;
+  readonly explanation: Explanation;
+}
+
+/** What `--json` prints of a comparison. */
+export function reportJson(result: ParityResult, first?: FirstDivergence) {
+  return {
+    passed: result.passed,
+    checkpoints: result.checkpoints.map(({ checkpoint, status, why, worst, failedChecks }) => {
+      const verdict = worst && worstVerdict(worst);
+      return {
+        id: checkpoint.id,
+        status,
+        ...(why ? { why } : {}),
+        point: worst?.point ?? null,
+        worst: verdict?.error ?? null,
+        tolerance: verdict?.allowed ?? checkpoint.tolerance,
+        ...(failedChecks.length > 0 ? { failed: failedChecks.map(({ what }) => what) } : {}),
+      };
+    }),
+    first: first
+      ? {
+        checkpoint: first.checkpoint,
+        point: first.point,
+        cause: first.explanation.cause,
+        explained: Number(first.explanation.explained.toPrecision(4)),
+        detail: first.explanation.detail,
+        ...(first.row ? { step: first.row.step, place: worstVerdict(first.row).place } : {}),
+      }
+      : null,
+    reference: result.provenance,
+    ratio: result.ratio ?? null,
+  };
+}
+
+/** The lines for people. */
+export function reportText(result: ParityResult, first?: FirstDivergence): string {
+  const { name, version, device, weights } = result.provenance;
+  const heading = `with ${name} ${version} (${device}; ${weights})`;
+  const rows = result.checkpoints.map((each) => [
+    each.checkpoint.id,
+    each.checkpoint.title,
+    each.status + (each.why ? `: ${each.why}` : ""),
+    each.worst?.point ?? "",
+    outcome(each, result),
+  ]);
+  const lines = [heading, "", formatTable(rows, "rllll")];
+  const { ratio } = result;
+  if (ratio) {
+    lines.push(
+      "",
+      `RMS error against the 64-bit oracle, as a ratio to ${name}'s: median ${
+        ratio.median.toFixed(2)
+      }, 95th percentile ${ratio.p95.toFixed(2)} (${ratio.points} points)`,
+    );
+  }
+  if (first) lines.push("", ...divergenceLines(first));
+  return lines.join("\n");
+}
+
+/** What a checkpoint's line ends with: the worst element, or what its checks say. */
+function outcome({ checkpoint, worst, failedChecks }: CheckpointResult, result: ParityResult) {
+  if (failedChecks.length > 0) return `${failedChecks[0].case}: ${failedChecks[0].what}`;
+  if (!worst) {
+    const own = result.checks.filter((check) => check.checkpoint === checkpoint.id);
+    return [...new Set(own.map(({ what }) => what))].join("; ");
+  }
+  const verdict = worstVerdict(worst);
+  if (verdict.error === 0) return "exactly";
+  if (verdict.usualNmse !== undefined) {
+    return `NMSE ${verdict.nmse.toExponential(1)}, usual ${verdict.usualNmse.toExponential(1)}`;
+  }
+  return `${verdict.error.toExponential(1)} of ${verdict.allowed.toExponential(1)} allowed`;
+}
+
+/** The verdict that decides about a row: the local one, unless only the cumulative one fails. */
+export function worstVerdict({ local, cumulative }: ParityRow) {
+  if (!local) return cumulative!;
+  return local.passed && cumulative?.passed === false ? cumulative : local;
+}
+
+function divergenceLines({ checkpoint, point, row, explanation }: FirstDivergence): string[] {
+  const { cause, explained, before, after, detail, look } = explanation;
+  const lines = [`first divergence: ${point} (checkpoint ${checkpoint})`];
+  if (row) {
+    const { place, ours, reference, allowed } = worstVerdict(row);
+    const pass = row.step === 0 ? row.case : `${row.case}, generated token ${row.step}`;
+    lines.push(
+      `  worst at ${placeText(place)} (${pass}): ${number(ours)} here, ${
+        number(reference)
+      } there, allowed ${allowed.toExponential(1)}`,
+    );
+  }
+  const how = cause === "unknown" || Number.isNaN(before)
+    ? ""
+    : ` It explains ${(100 * explained).toFixed(2)} % (RMS ${before.toExponential(1)} → ${
+      after.toExponential(1)
+    }).`;
+  lines.push(`cause: ${cause}: ${detail}.${how}`, `look at: ${look}`);
+  return lines;
+}
+
+function number(value: number): string {
+  return Number.isFinite(value) ? value.toPrecision(6) : `${value}`;
+}
+
+/** Several references' reports as one: a checkpoint fails where one of them fails it. */
+export function mergedJson(
+  results: readonly { readonly result: ParityResult; readonly first?: FirstDivergence }[],
+) {
+  const reports = results.map(({ result, first }) => reportJson(result, first));
+  const rank = { fail: 2, pass: 1, skipped: 0 };
+  const checkpoints = reports[0].checkpoints.map((_, i) =>
+    reports.map((report) => report.checkpoints[i])
+      .reduce((worst, each) => rank[each.status] > rank[worst.status] ? each : worst)
+  );
+  return {
+    passed: reports.every(({ passed }) => passed),
+    checkpoints,
+    first: reports.find(({ first }) => first)?.first ?? null,
+    references: reports.map(({ reference, ratio, passed }) => ({ ...reference, ratio, passed })),
+  };
+}
+
+/** A JUnit report: a suite per reference, a test per checkpoint. References that failed are errors. */
+export function junit(
+  model: string,
+  results: readonly { readonly result: ParityResult }[],
+  failures: readonly { readonly reference: string; readonly message: string }[],
+): string {
+  const escape = (text: string) =>
+    text.replaceAll("&", "&amp;").replaceAll("<", "&lt;").replaceAll('"', "&quot;");
+  const suite = (name: string, tests: readonly string[], counts: string) =>
+    `  <testsuite name="${escape(`${model} with ${name}`)}" tests="${tests.length}" ${counts}>\n${
+      tests.join("\n")
+    }\n  </testsuite>`;
+  const suites = results.map(({ result }) => {
+    const tests = result.checkpoints.map((each) => {
+      const { checkpoint, status, why } = each;
+      const open = `    <testcase name="${escape(`${checkpoint.id} ${checkpoint.title}`)}"`;
+      if (status === "pass") return `${open}/>`;
+      const body = status === "skipped"
+        ? `<skipped message="${escape(why ?? "")}"/>`
+        : `<failure message="${
+          escape(`${each.worst?.point ?? ""} ${outcome(each, result)}`.trim())
+        }"/>`;
+      return `${open}>${body}</testcase>`;
+    });
+    const count = (status: string) =>
+      result.checkpoints.filter((each) => each.status === status).length;
+    const counts = `failures="${count("fail")}" skipped="${count("skipped")}"`;
+    return suite(result.provenance.name, tests, counts);
+  });
+  for (const { reference, message } of failures) {
+    const test = `    <testcase name="reference"><error message="${escape(message)}"/></testcase>`;
+    suites.push(suite(reference, [test], 'errors="1"'));
+  }
+  return `<?xml version="1.0" encoding="UTF-8"?>\n<testsuites>\n${
+    suites.join("\n")
+  }\n</testsuites>\n`;
+}
