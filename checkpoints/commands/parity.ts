@@ -280,6 +280,7 @@ function folderCases(
     ids: promptIds ?? asked.ids,
     ownIds: asked.ids,
     generate,
+    forced: generatedIds,
     steps,
     oracle: false,
   }];
