@@ -1,11 +1,11 @@
 /** Generations with everything captured and with edits: the same again bit for bit, and the same on both backends. */
 import assert from "node:assert/strict";
+import { compareTensors, localAllowance, placeText } from "../checkpoints/compare.ts";
 import type { Piece } from "../inspect/capture.ts";
 import { add, type EditList, patch, scale, zero } from "../inspect/interventions.ts";
 import { loadModel, type Model } from "../inspect/model.ts";
 import type { Run } from "../inspect/run.ts";
 import { tableColumns } from "../inspect/tables.ts";
-import { failureText, worst } from "./support/verdicts.ts";
 
 const PROMPT = "Once upon a time there was a little girl";
 const OTHER = "Once upon a time there was a little bird";
@@ -70,10 +70,18 @@ for (const edited of [false, true]) {
       const found = gpu.pieces(point);
       return cpu.pieces(point).flatMap((piece, i) => {
         assert.deepEqual(placeOf(found[i]), placeOf(piece));
-        const tokens =
-          piece.shape[point.includes("attn_scores") || point.includes("attn_probs") ? 1 : 0];
-        const most = worst(point, found[i], piece, { start: piece.start, tokens });
-        return most.ratio <= 1 ? [] : `step ${piece.step}, ${failureText(point, most)}`;
+        const { passed, place, ours, reference, allowed } = compareTensors(
+          point,
+          found[i],
+          piece,
+          localAllowance(point),
+          piece.start,
+        );
+        return passed
+          ? []
+          : `${point}, step ${piece.step}, ${
+            placeText(place)
+          }: ${ours}, CPU ${reference}, allowed ${allowed}`;
       });
     });
     assert.deepEqual(failures, []);

@@ -27,7 +27,7 @@ function standing(done: number, rows = 0): Standing {
 
 async function generate(folder: string, tokens: number, every: number): Promise<void> {
   const sink = new ArrowSink(folder);
-  const options = { maxTokens: tokens, ignoreEos: true, capture: CAPTURED, sink };
+  const options = { maxTokens: tokens, ignoreEos: true, capture: CAPTURED, sink, onCapture() {} };
   let done = 0;
   try {
     // deno-lint-ignore no-unused-vars -- the sink takes what is made
