@@ -5,10 +5,11 @@ import type { Engine } from "../engine/backend.ts";
 import { readConfig } from "../engine/config.ts";
 import { type GgufFile, openGguf, openGgufFile } from "../engine/gguf/reader.ts";
 import { bytesSource } from "../engine/gguf/source.ts";
+import { isGranted } from "../engine/permission.ts";
 import { Device, DeviceError } from "../engine/webgpu/device.ts";
 import { webgpuEngine } from "../engine/webgpu/engine.ts";
 import { hashFile, laminaHome, recordedChecksum, sha256 } from "../models/cache.ts";
-import { findModel, type FoundModel } from "../models/mod.ts";
+import { findModel, type FoundModel, ModelError } from "../models/mod.ts";
 
 /** How a model is loaded. */
 export interface LoadModelOptions {
@@ -109,12 +110,21 @@ async function open(
   }
 }
 
-/** Where it is remembered which kernels passed on which adapter; undefined where the environment may not be read. */
+/**
+ * Where it is remembered which kernels passed on which adapter; undefined where the environment may not be read, or names no
+ * place for it.
+ */
 function adapterFile(): string | undefined {
+  let readable = true;
+  const readEnv = (variable: string) => {
+    readable &&= isGranted({ name: "env", variable });
+    return readable ? Deno.env.get(variable) : undefined;
+  };
   try {
-    return join(laminaHome((name) => Deno.env.get(name)), "adapters.txt");
+    const home = laminaHome(readEnv);
+    return readable ? join(home, "adapters.txt") : undefined;
   } catch (error) {
-    if (error instanceof Deno.errors.NotCapable) return undefined;
+    if (error instanceof ModelError) return undefined;
     throw error;
   }
 }

@@ -2,6 +2,7 @@
  * The first load on an adapter: are the kernels right that the model is about to run? Drivers that compute wrongly without
  * saying so are what users of GPU programs meet most.
  */
+import { isGranted } from "../permission.ts";
 import type { KernelCase } from "./check/case.ts";
 import { kernelCases } from "./check/cases.ts";
 import { type Pair, pairName } from "./check/pairs.ts";
@@ -132,7 +133,7 @@ async function key(device: Device, pair: Pair): Promise<string> {
 
 /** The lines of the cache file; none where it cannot be read. */
 async function readCache(path: string | undefined): Promise<Set<string>> {
-  if (path === undefined) return new Set();
+  if (path === undefined || !isGranted({ name: "read", path })) return new Set();
   try {
     return new Set((await Deno.readTextFile(path)).split("\n").filter((line) => line !== ""));
   } catch (error) {
@@ -143,9 +144,13 @@ async function readCache(path: string | undefined): Promise<Set<string>> {
 
 async function writeCache(path: string | undefined, lines: ReadonlySet<string>): Promise<void> {
   if (path === undefined) return;
+  const folder = path.replace(/[/\\][^/\\]*$/, "") || ".";
+  // Renaming reads as well.
+  const names = ["read", "write"] as const;
+  if (!names.every((name) => isGranted({ name, path: folder }))) return;
   const part = `${path}.${crypto.randomUUID()}`;
   try {
-    await Deno.mkdir(path.replace(/[/\\][^/\\]*$/, "") || ".", { recursive: true });
+    await Deno.mkdir(folder, { recursive: true });
     await Deno.writeTextFile(part, [...lines].sort().join("\n") + "\n");
     await Deno.rename(part, path);
   } catch (error) {
@@ -157,9 +162,8 @@ async function writeCache(path: string | undefined, lines: ReadonlySet<string>):
 /** Not being able to remember is no reason to fail: the check is made again. */
 function ignoreFileError(error: unknown): void {
   const { errors } = Deno;
-  const isExpected = error instanceof errors.NotFound || error instanceof errors.NotCapable ||
-    error instanceof errors.PermissionDenied || error instanceof errors.NotADirectory ||
-    error instanceof errors.IsADirectory || error instanceof errors.FilesystemLoop ||
-    (error instanceof Error && "code" in error);
+  const isExpected = error instanceof errors.NotFound || error instanceof errors.PermissionDenied ||
+    error instanceof errors.NotADirectory || error instanceof errors.IsADirectory ||
+    error instanceof errors.FilesystemLoop || (error instanceof Error && "code" in error);
   if (!isExpected) throw error;
 }
