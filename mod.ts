@@ -67,6 +67,7 @@ export {
   Stepper,
   StepperError,
   type StepperOptions,
+  type StepsOptions,
   type StopCondition,
 } from "./inspect/stepper.ts";
 export { type Axis, type Point, UnknownPointError } from "./inspect/points.ts";

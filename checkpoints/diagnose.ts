@@ -5,7 +5,7 @@
 import type { Engine } from "../engine/backend.ts";
 import { type Config, readConfig } from "../engine/config.ts";
 import type { GgufFile } from "../engine/gguf/reader.ts";
-import { logSumExp } from "../inspect/run.ts";
+import { logSumExp } from "../inspect/surprisals.ts";
 import { type Alteration, alteredFile } from "./altered_file.ts";
 import { damagedBlocks } from "./damaged_blocks.ts";
 import type { Cause } from "./causes.ts";
@@ -52,9 +52,9 @@ export interface DiagnoseOptions {
 }
 
 /** An undo counts when it lowers the loss by this share, by this much, and by this many standard errors over the tokens. */
-const SHARE = 0.06;
-const NATS = 0.15;
-const DEVIATIONS = 3;
+const SHARE = 0.04;
+const NATS = 0.1;
+const DEVIATIONS = 1.5;
 /** What changes the loss by less cannot be told. */
 const UNDECIDABLE = 0.01;
 

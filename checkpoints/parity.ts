@@ -12,7 +12,13 @@ import {
   RELATIVE_TOLERANCE,
 } from "./contract.ts";
 import { type Cache, localValues } from "./local.ts";
-import type { Provenance, Reference, ReferencePass, ReferenceRun } from "./reference.ts";
+import type {
+  Provenance,
+  Reference,
+  ReferencePass,
+  ReferenceRequest,
+  ReferenceRun,
+} from "./reference.ts";
 import { laminaReference, pointSize } from "./references/lamina.ts";
 
 /** A prompt to compare with. */
@@ -21,11 +27,26 @@ export interface ParityCase {
   readonly name: string;
   /** Undefined where ids were given. */
   readonly text?: string;
+  /** What is run. */
   readonly ids: readonly number[];
+  /** Our own ids of the text, where others are run. */
+  readonly ownIds?: readonly number[];
   /** Tokens to generate after it. */
   readonly generate: number;
+  /** Passes that are compared: 0 the prompt, n the n-th generated token; by default those of {@linkcode DECODING_STEPS}. */
+  readonly steps?: readonly number[];
   /** Whether the 64-bit oracle runs it too. */
   readonly oracle: boolean;
+}
+
+/** A tensor in a few numbers; hidden keys left out. */
+export interface Summary {
+  readonly mean: number;
+  readonly rms: number;
+  readonly min: number;
+  readonly max: number;
+  /** The first numbers. */
+  readonly samples: readonly number[];
 }
 
 /** One point of one pass, compared. */
@@ -38,6 +59,8 @@ export interface ParityRow {
   /** Place in the order of computation. */
   readonly order: number;
   readonly shape: readonly number[];
+  /** Of our own tensor. */
+  readonly summary: Summary;
   /** Of the worst chunk of the pass; undefined where the reference does not show the point. */
   readonly local?: Difference;
   readonly cumulative?: Difference;
@@ -97,6 +120,12 @@ export interface ParityOptions {
   readonly layers?: readonly [first: number, last: number];
   /** The 64-bit oracle, on the same file and with the same builder of RoPE's angles. */
   readonly oracle?: Reference;
+  /**
+   * For a comparison with other weights than ours: the NMSE that is usual for a step over some weights, because they are of another
+   * type than the reference's; undefined where they are of the same. What adds up over steps, and which ids come of it, is then
+   * reported and not judged.
+   */
+  readonly usualError?: (weights: readonly string[]) => number | undefined;
   readonly signal?: AbortSignal;
   readonly onProgress?: (what: string) => void;
 }
@@ -105,6 +134,8 @@ export interface ParityOptions {
 const TIE = 1e-3;
 /** Largest difference of our probabilities to a 64-bit softmax of our logits. */
 const PROBABILITY_TOLERANCE = 1e-6;
+/** Generated tokens that the oracle runs too. */
+const MOST_ORACLE_STEPS = 8;
 /** Bytes of the reference's tensors that are in memory at one time, about. */
 const WINDOW_BYTES = 384 * 2 ** 20;
 
@@ -128,7 +159,7 @@ export async function parity(
   const choices: CaseChoices[] = [];
   for (const each of cases) {
     if (each.text !== undefined && reference.tokenize) {
-      checks.push(compareIds(each, each.ids, await reference.tokenize(each.text)));
+      checks.push(compareIds(each, each.ownIds ?? each.ids, await reference.tokenize(each.text)));
     }
     let forced: readonly number[] = [];
     for (const layers of windows(engine, each, options.layers)) {
@@ -137,12 +168,14 @@ export async function parity(
       const theirs = await reference.run(request);
       const ours = await own.run({ ...request, forced: theirs.ids });
       const exact = each.oracle
-        ? await options.oracle?.run({ ...request, forced: theirs.ids })
+        ? await options.oracle?.run({ ...oracleRequest(request), forced: theirs.ids })
         : undefined;
-      rows.push(...await comparePasses(engine, each, layers, { theirs, ours, exact }, provenance));
+      rows.push(
+        ...await comparePasses(engine, each, layers, { theirs, ours, exact }, provenance, options),
+      );
       const isLast = layers[1] === engine.config.layers - 1;
       if (isLast) {
-        checks.push(...await checkEnd(engine, each, theirs, ours, provenance));
+        checks.push(...await checkEnd(engine, each, theirs, ours, provenance, options));
         choices.push({
           case: each.name,
           ours: ours.ids,
@@ -181,7 +214,8 @@ function firstFailure(rows: readonly ParityRow[]): ParityRow | undefined {
 
 /** Whether what a row is off by cumulatively comes from an earlier step, which is to blame. Rows are in the order of computation. */
 function inherits(row: ParityRow, rows: readonly ParityRow[]): boolean {
-  return rows.slice(0, rows.indexOf(row)).some(({ local }) => local?.passed === false);
+  const blamed = rows.findIndex(({ local }) => local?.passed === false);
+  return blamed >= 0 && blamed < rows.indexOf(row);
 }
 
 /** Layers are compared in windows of such a size that the reference's tensors fit. */
@@ -206,7 +240,7 @@ function windows(
 
 function requestFor(
   engine: Engine,
-  { ids, generate }: ParityCase,
+  { ids, generate, steps = [0, ...DECODING_STEPS] }: ParityCase,
   [first, last]: readonly [number, number],
   forced: readonly number[],
   signal?: AbortSignal,
@@ -219,8 +253,14 @@ function requestFor(
     }
     return point === "token_embd" ? first === 0 : last === engine.config.layers - 1;
   });
-  const steps = [0, ...DECODING_STEPS].filter((step) => step <= generate);
-  return { ids, generate, forced, steps, points, signal };
+  const compared = steps.filter((step) => step <= generate);
+  return { ids, generate, forced, steps: compared, points, signal };
+}
+
+/** The oracle keeps no cache and pays for every token, so that it goes along for the first steps only. */
+function oracleRequest(request: ReferenceRequest): ReferenceRequest {
+  const generate = Math.min(request.generate, MOST_ORACLE_STEPS);
+  return { ...request, generate, steps: request.steps.filter((step) => step <= generate) };
 }
 
 interface Runs {
@@ -236,6 +276,7 @@ async function comparePasses(
   layers: readonly [number, number],
   { theirs, ours, exact }: Runs,
   { rope, activations }: Provenance,
+  { usualError }: ParityOptions,
 ): Promise<ParityRow[]> {
   const order = new Map([...planValues(engine.plan).keys()].map((point, i) => [point, i]));
   const rows: ParityRow[] = [];
@@ -243,7 +284,7 @@ async function comparePasses(
     const reference = theirs.passes.find(({ step }) => step === pass.step);
     const oracle = exact?.passes.find(({ step }) => step === pass.step);
     const local = reference
-      ? await localDifferences(engine, reference, rope, layers, activations)
+      ? await localDifferences(engine, reference, rope, layers, activations, usualError)
       : new Map<string, Difference>();
     for (const [point, tensor] of pass.tensors) {
       // What stands in front of the window was compared in the one before.
@@ -253,9 +294,12 @@ async function comparePasses(
       const exactTensor = oracle?.tensors.get(point);
       const { start } = pass;
       const base = localAllowance(point, activations);
-      const allowance = exactTensor && theirTensor
-        ? { ...base, atLeast: 4 * largestError(point, theirTensor, exactTensor, start) }
-        : base;
+      const atLeast = usualError
+        ? Infinity
+        : exactTensor && theirTensor
+        ? 4 * largestError(point, theirTensor, exactTensor, start)
+        : 0;
+      const allowance = { ...base, atLeast };
       // Where the reference does not show a point, the oracle is the reference.
       const against = theirTensor ?? exactTensor;
       const cumulative = against && compareTensors(point, tensor, against, allowance, start);
@@ -270,6 +314,7 @@ async function comparePasses(
         checkpoint: checkpointOf(point).id,
         order: order.get(point)!,
         shape: tensor.shape,
+        summary: summarize(tensor.data),
         local: local.get(point),
         cumulative,
         oracle: rms === undefined ? undefined : { ours: rms, reference: theirRms },
@@ -279,6 +324,24 @@ async function comparePasses(
   return rows;
 }
 
+const SAMPLES = 8;
+/** Scores of hidden keys are below this. */
+const HIDDEN = -1e29;
+
+function summarize(data: Float32Array | Float64Array): Summary {
+  let [sum, squares, min, max, count] = [0, 0, Infinity, -Infinity, 0];
+  for (const value of data) {
+    if (value < HIDDEN) continue;
+    sum += value;
+    squares += value * value;
+    if (value < min) min = value;
+    if (value > max) max = value;
+    count++;
+  }
+  const samples = Array.from(data.subarray(0, SAMPLES));
+  return { mean: sum / count, rms: Math.sqrt(squares / count), min, max, samples };
+}
+
 /** The local verdict of every point that a reference's pass shows; of the worst chunk, where a pass is several. */
 async function localDifferences(
   engine: Engine,
@@ -286,12 +349,13 @@ async function localDifferences(
   rope: Provenance["rope"],
   layers: readonly [number, number],
   activations: Provenance["activations"],
+  usualError: ParityOptions["usualError"],
 ): Promise<Map<string, Difference>> {
   const found = new Map<string, Difference>();
   const cache = cacheBefore(pass);
   const has = (layer: number) => pass.start === 0 || cache.has(`blk.${layer}.cache_k`);
   for await (
-    const { point, ours, reference, start } of localValues(engine, pass, cache, rope, layers)
+    const { point, ours, reference, start, step } of localValues(engine, pass, cache, rope, layers)
   ) {
     const layer = layerOf(point);
     // Attention needs the earlier keys; without the reference's the verdict would not be local.
@@ -303,10 +367,18 @@ async function localDifferences(
       localAllowance(point, activations),
       start,
     );
+    const usual = usualError?.(step.weights);
+    const judged = usual === undefined ? difference : byNmse(difference, usual);
     const before = found.get(point);
-    if (!before || difference.share > before.share) found.set(point, difference);
+    if (!before || judged.share > before.share) found.set(point, judged);
   }
   return found;
+}
+
+/** A difference judged by its NMSE. */
+function byNmse(difference: Difference, usual: number): Difference {
+  const share = difference.nmse / usual;
+  return { ...difference, share, passed: share <= 1 };
 }
 
 /** The cache before a pass, out of what the reference shows after it. */
@@ -327,6 +399,7 @@ async function checkEnd(
   theirs: ReferenceRun,
   ours: ReferenceRun,
   { rope }: Provenance,
+  { usualError }: ParityOptions,
 ): Promise<ParityCheck[]> {
   const checks: ParityCheck[] = [];
   const add = (checkpoint: string, passed: boolean, what: string) =>
@@ -341,8 +414,13 @@ async function checkEnd(
     add("11", worst <= PROBABILITY_TOLERANCE, `off by at most ${worst.toExponential(1)}`);
   }
   if (theirs.ids.length > 0) {
-    add("10", ...choicesAgree(ours.ids.slice(0, 1), theirs.ids, theirs.margins));
-    if (each.generate > 0) add("12", ...choicesAgree(ours.ids, theirs.ids, theirs.margins));
+    const judge = (count: number): [boolean, string] => {
+      const [agree, what] = choicesAgree(ours.ids.slice(0, count), theirs.ids, theirs.margins);
+      // Other weights make other choices.
+      return [agree || usualError !== undefined, what];
+    };
+    add("10", ...judge(1));
+    if (each.generate > 0) add("12", ...judge(theirs.ids.length));
   }
   return checks;
 }

@@ -112,3 +112,59 @@ function divergenceLines({ checkpoint, point, row, explanation }: FirstDivergenc
 function number(value: number): string {
   return Number.isFinite(value) ? value.toPrecision(6) : `${value}`;
 }
+
+/** Several references' reports as one: a checkpoint fails where one of them fails it. */
+export function mergedJson(
+  results: readonly { readonly result: ParityResult; readonly first?: FirstDivergence }[],
+) {
+  const reports = results.map(({ result, first }) => reportJson(result, first));
+  const rank = { fail: 2, pass: 1, skipped: 0 };
+  const checkpoints = reports[0].checkpoints.map((_, i) =>
+    reports.map((report) => report.checkpoints[i])
+      .reduce((worst, each) => rank[each.status] > rank[worst.status] ? each : worst)
+  );
+  return {
+    passed: reports.every(({ passed }) => passed),
+    checkpoints,
+    first: reports.find(({ first }) => first)?.first ?? null,
+    references: reports.map(({ reference, ratio, passed }) => ({ ...reference, ratio, passed })),
+  };
+}
+
+/** A JUnit report: a suite per reference, a test per checkpoint. References that failed are errors. */
+export function junit(
+  model: string,
+  results: readonly { readonly result: ParityResult }[],
+  failures: readonly { readonly reference: string; readonly message: string }[],
+): string {
+  const escape = (text: string) =>
+    text.replaceAll("&", "&amp;").replaceAll("<", "&lt;").replaceAll('"', "&quot;");
+  const suite = (name: string, tests: readonly string[], counts: string) =>
+    `  <testsuite name="${escape(`${model} with ${name}`)}" tests="${tests.length}" ${counts}>\n${
+      tests.join("\n")
+    }\n  </testsuite>`;
+  const suites = results.map(({ result }) => {
+    const tests = result.checkpoints.map((each) => {
+      const { checkpoint, status, why } = each;
+      const open = `    <testcase name="${escape(`${checkpoint.id} ${checkpoint.title}`)}"`;
+      if (status === "pass") return `${open}/>`;
+      const body = status === "skipped"
+        ? `<skipped message="${escape(why ?? "")}"/>`
+        : `<failure message="${
+          escape(`${each.worst?.point ?? ""} ${outcome(each, result)}`.trim())
+        }"/>`;
+      return `${open}>${body}</testcase>`;
+    });
+    const count = (status: string) =>
+      result.checkpoints.filter((each) => each.status === status).length;
+    const counts = `failures="${count("fail")}" skipped="${count("skipped")}"`;
+    return suite(result.provenance.name, tests, counts);
+  });
+  for (const { reference, message } of failures) {
+    const test = `    <testcase name="reference"><error message="${escape(message)}"/></testcase>`;
+    suites.push(suite(reference, [test], 'errors="1"'));
+  }
+  return `<?xml version="1.0" encoding="UTF-8"?>\n<testsuites>\n${
+    suites.join("\n")
+  }\n</testsuites>\n`;
+}

@@ -11,7 +11,16 @@ export interface Selection {
   readonly features?: readonly number[];
 }
 
-/** x → x · scale + operand, on the device. */
+/** Rows of consecutive positions. */
+export interface EditRows {
+  /** [positions, heads, features]; of attention [positions, heads, keys]. */
+  readonly data: Float32Array;
+  readonly firstPosition: number;
+  /** Of attention: keys of each row, at least as many as the last position sees. */
+  readonly keys?: number;
+}
+
+/** x → x · scale + operand, on the device; keys that a query does not see keep their mask. */
 export interface LinearEdit {
   readonly kind: "linear";
   readonly point: string;
@@ -19,8 +28,8 @@ export interface LinearEdit {
   readonly scale: number;
   /** A vector [heads · features] added to each row. */
   readonly vector?: Float32Array;
-  /** Rows [positions, heads · features] added to those from `firstPosition` on; others are left alone. */
-  readonly rows?: { readonly data: Float32Array; readonly firstPosition: number };
+  /** Rows added to those from `firstPosition` on; others are left alone. */
+  readonly rows?: EditRows;
 }
 
 /** Any function of the values: the pass waits while they are on the host. */

@@ -176,10 +176,12 @@ export class Generation implements AsyncIterable<GeneratedToken> {
     const { temperature, repeatPenalty } = sampler.options;
     if (patternsOf(this.#options).length > 0) this.#makeRun = await capturing?.runMaker();
     this.#collector = this.#prepareCapture();
+    // One position less: the last generated token is never run.
+    const capacity = this.promptIds.length + this.#maxTokens - 1;
     const edits = resolveEdits(
       this.#options.edit ?? [],
       (pattern) => capturing?.resolve([pattern]) ?? [],
-      { promptLength: this.promptIds.length, sequence: 0 },
+      { promptLength: this.promptIds.length, capacity, sequence: 0 },
     );
     const stream = tokenizer?.stream({ after: this.promptIds });
     const sink = this.#makeRun && this.#options.sink;
@@ -188,8 +190,7 @@ export class Generation implements AsyncIterable<GeneratedToken> {
     let failed = false;
     this.#started = performance.now();
     try {
-      // One position less: the last generated token is never run.
-      session = engine.session({ capacity: this.promptIds.length + this.#maxTokens - 1 });
+      session = engine.session({ capacity });
       const decoding = this.#decoding(session, edits);
       const ids = temperature === 0 && repeatPenalty === 1
         ? greedyIds(decoding)

@@ -26,7 +26,7 @@ export interface Loaded {
   readonly engine: Engine;
   /** Of the GPU; undefined on the CPU. */
   readonly device?: Device;
-  /** SHA-256 of the model's file: the recorded one, else computed for files up to 1 GiB, else undefined. */
+  /** As {@linkcode modelSha256} says. */
   sha256(): Promise<string | undefined>;
   /** Gives the model back; the last one frees the weights. */
   release(): void;
@@ -103,7 +103,7 @@ async function open(
       })
       : await cpuEngine(file, config, options);
     let checksum: Promise<string | undefined> | undefined;
-    return { file, engine, device, sha256: () => checksum ??= sha256Of(found, file.size) };
+    return { file, engine, device, sha256: () => checksum ??= modelSha256(found, file.size) };
   } catch (error) {
     file.close();
     throw error;
@@ -132,7 +132,12 @@ function adapterFile(): string | undefined {
 /** Larger files would be read for seconds to be hashed. */
 const MOST_HASHED = 2 ** 30;
 
-async function sha256Of(found: FoundModel, size: number): Promise<string | undefined> {
+/**
+ * SHA-256 of a model's file: the recorded one, else computed, else (where that would take long) undefined.
+ *
+ * @param size in bytes, of all parts
+ */
+export async function modelSha256(found: FoundModel, size: number): Promise<string | undefined> {
   const hash = sha256();
   if (found.bytes) {
     hash.update(found.bytes);

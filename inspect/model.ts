@@ -10,11 +10,17 @@ import deno from "../deno.json" with { type: "json" };
 import { type GenerateOptions, Generation } from "./generation.ts";
 import { load, type Loaded, type LoadModelOptions } from "./loading.ts";
 import { listPoints, type Point, type ResolvedPoint, resolvePoints } from "./points.ts";
-import { checkPrompt, onePrompt, type Prompt, PromptError, promptList } from "./prompt.ts";
+import { checkPrompt, onePrompt, type Prompt, promptList } from "./prompt.ts";
 import { Run, type RunMaker, sinkSource } from "./run.ts";
 import { captureBytes, type RunOptions, runPrompts } from "./runner.ts";
 import type { Table } from "./tables.ts";
-import { type StepInfo, Stepper, type StepperOptions } from "./stepper.ts";
+import {
+  planWalk,
+  type StepInfo,
+  Stepper,
+  type StepperOptions,
+  type StepsOptions,
+} from "./stepper.ts";
 
 /** Lamina's version. */
 const VERSION = deno.version;
@@ -301,48 +307,53 @@ export class Model {
 
   /**
    * Prepares a pass over a prompt to be walked through: `next`, `until`, `value`, `look`, `edit`, `rewind`, `close`. A new one
-   * closes the one before it, so that an abandoned stepper in a notebook holds nothing.
+   * closes the one before it, so that an abandoned stepper in a notebook holds nothing; one that is refused leaves it open.
    *
-   * @throws {PromptError} for a prompt that is empty or longer than one pass takes
+   * Of a prompt that is longer than one pass, or of which only the `last` positions are asked for, the beginning is run first:
+   * `(await model.stepper(ids, { last: 1 }))` walks through one step of decoding.
+   *
+   * @throws {PromptError} for a prompt that is empty or longer than the context
+   * @throws {UnknownPointError | EditError | StepperError} for options that cannot be served
    */
-  // deno-lint-ignore require-await -- a promise, so that it can load and compile what it needs later on
   async stepper(
     prompt: Prompt,
     options: StepperOptions = {},
   ): Promise<Stepper> {
     this.#check("step");
-    this.#stepper?.close();
     const ids = this.#idsOf(onePrompt(prompt));
     checkPrompt(this.config, ids, 0);
-    const { engine } = this.#loaded;
-    if (ids.length > engine.maxTokens) {
-      throw new PromptError(
-        `The prompt has ${ids.length} tokens; a stepper takes at most ${engine.maxTokens}`,
-      );
-    }
-    const session = engine.session({ capacity: ids.length });
     const model = {
-      config: this.config,
-      session,
+      engine: this.#loaded.engine,
       points: this.pointList,
       resolve: (patterns: readonly string[]) => this.#resolve(patterns),
     };
-    try {
-      return this.#stepper = new Stepper(model, ids, options);
-    } catch (error) {
-      session.dispose();
-      throw error;
-    }
+    const walk = planWalk(model, ids, options);
+    this.#stepper?.close();
+    const stepper = await Stepper.open(model, walk);
+    this.#stepper?.close(); // one that was opened in the meantime
+    return this.#stepper = stepper;
   }
 
-  /** Walks through a pass step by step; leaving the loop frees everything. */
+  /**
+   * Walks through a pass step by step; leaving the loop frees everything. Each step's `stepper` looks at other values, edits and
+   * rewinds: the loop goes on from where it then stands.
+   *
+   * ```ts
+   * import { loadModel } from "../mod.ts";
+   * using model = await loadModel("tiny");
+   * for await (const step of model.steps("Once", { until: "blk.1.attn_probs" })) {
+   *   console.log(step.name, step.kernel, step.output.shape, step.ms);
+   *   if (step.name === "blk.0.out") await step.stepper.edit((value) => value.mul(2));
+   * }
+   * ```
+   */
   async *steps(
     prompt: Prompt,
-    options: StepperOptions = {},
+    options: StepsOptions = {},
   ): AsyncGenerator<StepInfo, void, undefined> {
     const stepper = await this.stepper(prompt, options);
     try {
-      for (let step = await stepper.next(); step; step = await stepper.next()) yield step;
+      yield* stepper.walk(options.until);
     } finally {
       stepper.close();
     }

@@ -4,7 +4,7 @@ import { type Dim, type Plan, planValues } from "../engine/plan.ts";
 import { nearest } from "../models/nearest.ts";
 import { glob, lastComponent } from "./points/glob.ts";
 import { type Axis, POINT_KINDS, type PointKind } from "./points/kinds.ts";
-import { toHalf } from "./points/row_order.ts";
+import { toAdjacent, toHalf } from "./points/row_order.ts";
 
 export { splitPatterns } from "./points/glob.ts";
 export type { Axis } from "./points/kinds.ts";
@@ -123,6 +123,18 @@ export function asAsked(resolved: ResolvedPoint, data: Float32Array): Float32Arr
     ? toHalf(data, point.shape.at(-1) as number, point.rope?.width)
     : data;
   return factor === 1 ? ordered : ordered.map((value) => value * factor);
+}
+
+/** Undoes {@linkcode asAsked}: the numbers of an alias as its point has them. */
+export function asStored(
+  resolved: ResolvedPoint,
+  data: Float32Array<ArrayBuffer>,
+): Float32Array<ArrayBuffer> {
+  const { point, rowOrder, factor } = resolved;
+  const own = factor === 1 ? data : data.map((value) => value / factor);
+  return rowOrder === "half"
+    ? toAdjacent(own, point.shape.at(-1) as number, point.rope?.width)
+    : own;
 }
 
 function aliasesOf(kind: PointKind, config: Config, layer: number) {

@@ -3,7 +3,7 @@ import type { Engine, HostTensor } from "../engine/backend.ts";
 import { extract } from "../engine/compile.ts";
 import type { Lengths, Value } from "../engine/plan.ts";
 import { type Piece, type PieceSink, type SinkSource, throughSink } from "./capture.ts";
-import { type EditList, resolveEdits } from "./interventions.ts";
+import { checkEditList, type EditList, resolveEdits } from "./interventions.ts";
 import type { Point, ResolvedPoint } from "./points.ts";
 import { checkPositions, type Positions, positionsIn } from "./positions.ts";
 import type { Sequence } from "./run.ts";
@@ -165,11 +165,7 @@ export function checkCaptureOptions(options: CaptureOptions): void {
   if (wrong !== undefined) {
     throw new TypeError(`Cannot capture ${wrong}: give names of points, like "blk.3.out"`);
   }
-  if (!Array.isArray(edit) || !edit.every((pair) => Array.isArray(pair) && pair.length === 2)) {
-    throw new TypeError(
-      'Cannot make these edits: give a list of pairs, edit: [["blk.3.head_out", zero()]]',
-    );
-  }
+  checkEditList(edit);
   if (sink && patterns.length === 0) {
     throw new TypeError(
       'Cannot write to the sink: nothing is captured; name points, capture: ["blk.*.out"]',

@@ -1,9 +1,11 @@
 /** Walking through a forward pass: stop at any step, look, change a value, go on, go back. */
-import type { Session, StepRun } from "../engine/backend.ts";
-import type { Config } from "../engine/config.ts";
-import { type Step, stepName, type Value } from "../engine/plan.ts";
-import { type EditList, resolveEdits } from "./interventions.ts";
-import { asAsked, type Point, type ResolvedPoint, UnknownPointError } from "./points.ts";
+import type { Engine, PassRequest, Session, StepRun } from "../engine/backend.ts";
+import { compile } from "../engine/compile.ts";
+import { EditError } from "../engine/edits.ts";
+import { resolveShape, type Step, stepName } from "../engine/plan.ts";
+import { editedNumbers, type EditList, resolveEdits } from "./interventions.ts";
+import { asAsked, asStored, type Point, type ResolvedPoint } from "./points.ts";
+import { mask, unmask, visibleKeys } from "./points/visible.ts";
 import { TensorView } from "./tensor.ts";
 
 /** A step that has run. */
@@ -17,14 +19,21 @@ export interface StepInfo {
   readonly inputs: readonly { readonly name: string; readonly shape: readonly number[] }[];
   /** Names of the weights that it read. */
   readonly weights: readonly string[];
-  /** The value that it made. */
+  /** The value that it made. Attention scores are −∞ at keys that a query does not see. */
   readonly output: TensorView;
-  /** From its start to the arrival of its value here, in milliseconds. */
+  /**
+   * Milliseconds that the last call ran: the step, or all steps that {@linkcode Stepper.until} a point ran. On the CPU, those of
+   * the computation alone. On the GPU, those from the submission of the commands to the arrival of the value here, which is 10
+   * and more however little was computed: Deno gives no clock of the device's own whose unit is known. NaN after `edit` and
+   * `rewind`, which run nothing.
+   */
   readonly ms: number;
+  /** Looks at other values, edits, rewinds; a loop over {@linkcode Model.steps} goes on from where it then stands. */
+  readonly stepper: Stepper;
 }
 
-/** Where to stop: a point, or a look at each step. */
-export type StopCondition = string | ((step: StepInfo) => boolean);
+/** Where to stop: a point, or a look at each step ({@linkcode firstNaN}, {@linkcode normAbove}, any function). */
+export type StopCondition = string | ((step: StepInfo) => boolean | Promise<boolean>);
 
 /** Options of {@linkcode Model.stepper}. */
 export interface StepperOptions {
@@ -32,6 +41,20 @@ export interface StepperOptions {
   readonly edit?: EditList;
   /** Points that only run when they are named (`blk.*.head_result`). */
   readonly include?: readonly string[];
+  /**
+   * How many of the prompt's last positions are walked through; those before them are run first and lie in the KV cache. 1 walks
+   * through what a generation does for its next token. Default: as many as one pass takes (128), or the whole prompt.
+   */
+  readonly last?: number;
+}
+
+/** Options of {@linkcode Model.steps}. */
+export interface StepsOptions extends StepperOptions {
+  /**
+   * The last step of the loop. It is looked for where the stepper stands after the loop's body: a body that rewinds, or edits
+   * what the condition looks at, makes the loop go on.
+   */
+  readonly until?: StopCondition;
 }
 
 /** What was asked of a stepper cannot be done; the message says why. */
@@ -40,24 +63,72 @@ export class StepperError extends Error {
 }
 
 /** Stops at the first step whose value has a NaN in it. */
-export function firstNaN(step: StepInfo): boolean {
-  return step.output.toFloat32Array().some(Number.isNaN);
+export function firstNaN({ output }: StepInfo): boolean {
+  return visibleRows(output).some((row) => row.some(Number.isNaN));
 }
 
-/** Stops at the first step whose value has a row longer than this. */
+/** Stops at the first step whose value has a row longer than this; infinite ones are. */
 export function normAbove(limit: number): (step: StepInfo) => boolean {
-  return ({ output }) => {
-    const norms = output.shape.length < 2 ? output : output.norm(output.axes.at(-1));
-    return norms.toFloat32Array().some((norm) => Number.isFinite(norm) && norm > limit);
-  };
+  const norm = (row: Float32Array) => Math.sqrt(row.reduce((sum, x) => sum + x * x, 0));
+  return ({ output }) => visibleRows(output).some((row) => norm(row) > limit);
+}
+
+/** The rows along the last axis, of attention the keys that the query sees. */
+function visibleRows(view: TensorView): Float32Array[] {
+  const { axes, shape, labels } = view;
+  const numbers = view.toFloat32Array();
+  const width = shape.at(-1)!;
+  return Array.from({ length: numbers.length / width }, (_, i) => {
+    const row = numbers.subarray(i * width, (i + 1) * width);
+    if (!axes.includes("key")) return row;
+    const query = i % shape[axes.indexOf("query")];
+    return row.subarray(...visibleKeys(labels.query?.[query] ?? query));
+  });
 }
 
 /** What a stepper needs of its model. */
 export interface StepperModel {
-  readonly config: Config;
-  readonly session: Session;
+  readonly engine: Engine;
   readonly points: readonly Point[];
   readonly resolve: (patterns: readonly string[]) => readonly ResolvedPoint[];
+}
+
+/** What a stepper will run. */
+export interface Walk {
+  readonly ids: readonly number[];
+  /** Absolute position of the first row that is walked through. */
+  readonly start: number;
+  readonly request: PassRequest;
+}
+
+/**
+ * Checks what is asked of a stepper and prepares it; nothing runs yet.
+ *
+ * @throws {UnknownPointError | EditError | StepperError}
+ */
+export function planWalk(
+  { engine, points, resolve }: StepperModel,
+  ids: readonly number[],
+  options: StepperOptions,
+): Walk {
+  const most = Math.min(engine.maxTokens, ids.length);
+  const { last = most } = options;
+  if (!Number.isInteger(last) || last < 1 || last > most) {
+    throw new StepperError(
+      `Cannot walk through the last ${last} positions: a pass takes 1 to ${most} of the prompt's ${ids.length}`,
+    );
+  }
+  const edits = resolveEdits(options.edit ?? [], (pattern) => resolve([pattern]), {
+    promptLength: ids.length,
+    sequence: 0,
+  });
+  const included = resolve(options.include ?? []).map(({ point }) => point.name);
+  const all = points.filter(({ onRequest }) => !onRequest).map(({ name }) => name);
+  const start = ids.length - last;
+  const wanted = [...new Set([...all, ...included])];
+  const request = { ids: ids.slice(start), rows: last, wanted, edits };
+  compile(engine.plan, request, ids.length); // refuses what cannot be edited
+  return { ids, start, request };
 }
 
 /**
@@ -66,38 +137,41 @@ export interface StepperModel {
  */
 export class Stepper implements Disposable {
   readonly #model: StepperModel;
+  readonly #session: Session;
   readonly #run: StepRun;
-  readonly #byName: ReadonlyMap<string, Value>;
+  /** The prompt's ids. */
+  readonly ids: readonly number[];
   /** The step that runs next. */
   #next = 0;
   #current: StepInfo | undefined;
   #closed = false;
 
-  /** Use {@linkcode Model.stepper}. */
-  constructor(
-    model: StepperModel,
-    /** The prompt's ids. */
-    readonly ids: readonly number[],
-    options: StepperOptions = {},
-  ) {
+  private constructor(model: StepperModel, session: Session, { ids, request }: Walk) {
     this.#model = model;
-    const edits = resolveEdits(options.edit ?? [], (pattern) => model.resolve([pattern]), {
-      promptLength: ids.length,
-      sequence: 0,
-    });
-    const included = model.resolve(options.include ?? []).map(({ point }) => point.name);
-    const all = model.points.filter(({ onRequest }) => !onRequest).map(({ name }) => name);
-    this.#run = model.session.steps({
-      ids,
-      rows: ids.length,
-      wanted: [...new Set([...all, ...included])],
-      edits,
-    });
-    this.#byName = new Map(
-      this.#run.plan.flatMap((step) =>
-        step.outputs.flatMap((output) => output ? [[output.name, output] as const] : [])
-      ),
-    );
+    this.#session = session;
+    this.#run = session.steps(request);
+    this.ids = ids;
+  }
+
+  /** Runs what comes before the positions that are walked through. Use {@linkcode Model.stepper}. */
+  static async open(model: StepperModel, walk: Walk): Promise<Stepper> {
+    const { ids, start, request: { edits } } = walk;
+    const session = model.engine.session({ capacity: ids.length });
+    try {
+      while (session.position < start) {
+        const end = Math.min(start, session.position + session.maxTokens);
+        await session.pass({ ids: ids.slice(session.position, end), wanted: [], edits });
+      }
+      return new Stepper(model, session, walk);
+    } catch (error) {
+      session.dispose();
+      throw error;
+    }
+  }
+
+  /** Absolute position of the first row of its values; those before it are in the KV cache. */
+  get start(): number {
+    return this.#run.start;
   }
 
   /** The names of all steps, in order. */
@@ -130,38 +204,40 @@ export class Stepper implements Disposable {
   /** Runs one step; undefined when all have run. */
   async next(): Promise<StepInfo | undefined> {
     this.#check();
-    if (this.done) return undefined;
-    const started = performance.now();
-    const index = this.#next;
-    await this.#run.run(index, index + 1);
-    this.#next = index + 1;
-    return this.#current = await this.#info(index, started);
+    return this.done ? undefined : await this.#advance(this.#next);
   }
 
   /**
    * Runs on until a point's step has run, or until a look at a step says so; undefined when that did not happen to the end.
    *
    * @throws {UnknownPointError} for a name that is none
-   * @throws {StepperError} for a point that lies behind: rewind first
+   * @throws {StepperError} for a pattern that fits several points, and for a point that lies behind: rewind first
    */
   async until(condition: StopCondition): Promise<StepInfo | undefined> {
     this.#check();
     if (typeof condition === "function") {
       for (let step = await this.next(); step; step = await this.next()) {
-        if (condition(step)) return step;
+        if (await condition(step)) return step;
       }
       return undefined;
     }
-    const index = this.#indexOf(condition);
+    const { index } = this.#find(condition);
     if (index < this.#next) {
       throw new StepperError(
         `Cannot go on to ${condition}: it has run; rewind(${JSON.stringify(condition)}) goes back`,
       );
     }
-    const started = performance.now();
-    await this.#run.run(this.#next, index + 1);
-    this.#next = index + 1;
-    return this.#current = await this.#info(index, started);
+    return await this.#advance(index);
+  }
+
+  /** Runs on step by step; see {@linkcode StepsOptions.until}. */
+  async *walk(until?: StopCondition): AsyncGenerator<StepInfo, void, undefined> {
+    const last = typeof until === "string" ? this.#find(until).index : this.#run.plan.length;
+    for (let step = await this.next(); step; step = await this.next()) {
+      yield step;
+      const current = this.#current!;
+      if (current.index >= last || typeof until === "function" && await until(current)) return;
+    }
   }
 
   /**
@@ -172,48 +248,36 @@ export class Stepper implements Disposable {
    */
   async look(name: string): Promise<TensorView> {
     this.#check();
-    const index = this.#indexOf(name);
-    if (index >= this.#next) {
-      throw new StepperError(`Cannot look at ${name}: its step has not run; until() goes there`);
-    }
-    const [resolved] = this.#model.resolve([name]);
-    const view = await this.#read(resolved.point.name);
-    const asked = asAsked(resolved, view.toFloat32Array());
-    return new TensorView(asked, view.shape, view.axes, { name });
+    return await this.#look(this.#findBehind("look at", name));
   }
 
   /**
    * Changes the value of the last step, or of one that is named; the steps after it read the new one, so after a change of an
-   * earlier value the stepper goes back to just behind it.
+   * earlier value the stepper goes back to just behind it. Under an alias, it is changed as {@linkcode look} shows it.
    *
    * @param change new numbers, or a function that gets the value and returns them or changes its `data`
+   * @throws {EditError} for another shape, and for a value that nothing in the pass reads
    */
   async edit(
     change:
       | ArrayLike<number>
       | TensorView
-      | ((value: TensorView) => TensorView | Float32Array | void),
+      | ((value: TensorView) => EditedValue | Promise<EditedValue>),
     name: string = this.value.name!,
   ): Promise<void> {
     this.#check();
-    const index = this.#indexOf(name);
-    if (index >= this.#next) {
-      throw new StepperError(`Cannot edit ${name}: its step has not run; until() goes there`);
-    }
+    const place = this.#findBehind("edit", name);
+    const { index, resolved } = place;
     const point = stepName(this.#run.plan[index]);
-    const old = await this.#read(point);
-    const result = typeof change === "function" ? change(old) ?? old : change;
-    const data = result instanceof TensorView ? result.toFloat32Array() : Float32Array.from(result);
-    if (data.length !== old.size) {
-      throw new StepperError(
-        `Cannot edit ${point}: it has ${old.size} numbers (${
-          old.shape.join(" × ")
-        }), ${data.length} were given`,
-      );
+    if (!this.#run.plan.some(({ inputs }) => inputs.some((input) => input.name === point))) {
+      throw new EditError(point, "nothing in the pass reads it, so that would change nothing");
     }
+    const old = await this.#look(place);
+    const edited = editedNumbers(old, typeof change === "function" ? await change(old) : change);
+    const data = resolved ? asStored(resolved, edited) : edited;
+    mask(this.#point(point)?.kind ?? "", { shape: old.shape, data, start: this.start });
     this.#run.write(point, data);
-    this.#next = index + 1;
-    this.#current = await this.#info(index, performance.now());
+    await this.#goBack(index);
   }
 
   /**
@@ -224,12 +288,7 @@ export class Stepper implements Disposable {
    */
   async rewind(name: string): Promise<StepInfo> {
     this.#check();
-    const index = this.#indexOf(name);
-    if (index >= this.#next) {
-      throw new StepperError(`Cannot rewind to ${name}: its step has not run`);
-    }
-    this.#next = index + 1;
-    return this.#current = await this.#info(index, performance.now());
+    return await this.#goBack(this.#findBehind("rewind to", name).index);
   }
 
   /** Frees everything. */
@@ -237,7 +296,7 @@ export class Stepper implements Disposable {
     if (this.#closed) return;
     this.#closed = true;
     this.#run.dispose();
-    this.#model.session.dispose();
+    this.#session.dispose();
   }
 
   [Symbol.dispose](): void {
@@ -249,37 +308,104 @@ export class Stepper implements Disposable {
   }
 
   /** The step that makes a point, by its name or alias. */
-  #indexOf(name: string): number {
+  #find(name: string): Place {
     const { plan } = this.#run;
-    const exact = plan.findIndex((step) => stepName(step) === name);
-    if (exact >= 0) return exact;
-    const [{ point }] = this.#model.resolve([name]);
-    const index = plan.findIndex((step) => stepName(step) === point.name);
-    if (index < 0) throw new UnknownPointError(name, [], this.#model.config.layers);
-    return index;
+    const indexOf = (wanted: string) => plan.findIndex((step) => stepName(step) === wanted);
+    const exact = indexOf(name);
+    if (exact >= 0) return { index: exact };
+    const [resolved, ...others] = this.#model.resolve([name]);
+    if (others.length > 0) {
+      const names = [resolved, ...others].slice(0, 4).map(({ name }) => name).join(", ");
+      throw new StepperError(
+        `Cannot tell which point ${JSON.stringify(name)} is: it fits ${
+          others.length + 1
+        }: ${names}${others.length > 3 ? ", …" : ""}; name one`,
+      );
+    }
+    const point = resolved.point.name;
+    const index = indexOf(point);
+    if (index < 0) {
+      throw new StepperError(
+        `Cannot step to ${point}: it runs only when it is asked for; open the stepper with include: ["${point}"]`,
+      );
+    }
+    return { index, resolved };
   }
 
-  async #read(name: string): Promise<TensorView> {
-    const { shape, data } = await this.#run.read(name);
-    const axes =
-      this.#model.points.find((point) => point.name === name.replace(/~\d+$/, ""))?.axes ??
-        shape.map((_, i) => `axis${i}`);
-    return new TensorView(data, shape, axes, { name });
+  /** The same of a step that has run. */
+  #findBehind(doing: string, name: string): Place {
+    const place = this.#find(name);
+    if (place.index < this.#next) return place;
+    throw new StepperError(`Cannot ${doing} ${name}: its step has not run; until() goes there`);
   }
 
-  async #info(index: number, started: number): Promise<StepInfo> {
-    const step: Step = this.#run.plan[index];
-    const output = await this.#read(stepName(step));
-    const { T, S, R } = this.#run.lengths;
-    const size = (dim: Value["shape"][number]) => typeof dim === "number" ? dim : { T, S, R }[dim];
+  /** Runs on to a step, this one included. */
+  async #advance(index: number): Promise<StepInfo> {
+    const started = performance.now();
+    await this.#run.run(this.#next, index + 1);
+    const ran = performance.now();
+    this.#next = index + 1;
+    const output = await this.#read(index);
+    const ended = this.#model.engine.backend === "cpu" ? ran : performance.now();
+    return this.#current = this.#info(index, output, ended - started);
+  }
+
+  /** Makes the step after a given one the next. */
+  async #goBack(index: number): Promise<StepInfo> {
+    this.#next = index + 1;
+    return this.#current = this.#info(index, await this.#read(index), NaN);
+  }
+
+  /** A value as its name, or the alias that was asked for, has it. */
+  async #look({ index, resolved }: Place): Promise<TensorView> {
+    const view = await this.#read(index);
+    if (!resolved) return view;
+    const { data, shape, axes, labels } = view;
+    return new TensorView(asAsked(resolved, data), shape, axes, { name: resolved.name, labels });
+  }
+
+  /** What is known of a value's point; what an edit changed is named after it: `<point>~1`. */
+  #point(name: string): Point | undefined {
+    const point = name.replace(/~\d+$/, "");
+    return this.#model.points.find((each) => each.name === point);
+  }
+
+  async #read(index: number): Promise<TensorView> {
+    const { start } = this;
+    const name = stepName(this.#run.plan[index]);
+    const { shape, data: own } = await this.#run.read(name);
+    const data = own.slice(); // on the CPU it is the pass's own
+    const { kind = "", axes = shape.map((_, i) => `axis${i}`) } = this.#point(name) ?? {};
+    unmask(kind, { shape, data, start });
+    const along = axes.findIndex((axis) => axis === "position" || axis === "query");
+    const labels = start > 0 && along >= 0
+      ? { [axes[along]]: Array.from({ length: shape[along] }, (_, i) => start + i) }
+      : {};
+    return new TensorView(data, shape, axes, { name, labels });
+  }
+
+  #info(index: number, output: TensorView, ms: number): StepInfo {
+    const { kernel, inputs, weights }: Step = this.#run.plan[index];
     return {
       index,
-      name: stepName(step),
-      kernel: step.kernel,
-      inputs: step.inputs.map(({ name, shape }) => ({ name, shape: shape.map(size) })),
-      weights: step.weights,
+      name: stepName(this.#run.plan[index]),
+      kernel,
+      inputs: inputs.map(({ name, shape }) => ({
+        name,
+        shape: resolveShape(shape, this.#run.lengths),
+      })),
+      weights,
       output,
-      ms: performance.now() - started,
+      ms,
+      stepper: this,
     };
   }
 }
+
+/** A step of the plan and, where an alias or a pattern led there, what it resolved to. */
+interface Place {
+  readonly index: number;
+  readonly resolved?: ResolvedPoint;
+}
+
+type EditedValue = TensorView | Float32Array | void;

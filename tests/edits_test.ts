@@ -76,6 +76,15 @@ const EDITS: Record<string, Edit[]> = {
   "attention to the first key off in one head": [
     { kind: "linear", point: "blk.1.attn_probs", where: { heads: [1], features: [0] }, scale: 0 },
   ],
+  "attention rows replaced in a head": [
+    {
+      kind: "linear",
+      point: "blk.1.attn_probs",
+      where: { heads: [1] },
+      scale: 0,
+      rows: { data: rows.slice(0, 2 * 4 * 11).map(Math.abs), firstPosition: 9, keys: 11 },
+    },
+  ],
   "two on one point, in order": [
     { kind: "linear", point: "blk.0.out", scale: 2 },
     { kind: "linear", point: "blk.0.out", scale: 1, vector },
@@ -259,6 +268,29 @@ Deno.test("edits that cannot be made say why in one line", async () => {
       /no head 4; they go from 0 to 3/,
     ],
     [{ kind: "linear", point: "blk.0.q", scale: 0, where: { features: [-1] } }, /no feature -1/],
+    [
+      { kind: "linear", point: "blk.0.q", scale: 0, where: { positions: [32] } },
+      /no position 32; they go from 0 to 31/,
+    ],
+    [{ kind: "linear", point: "blk.0.head_result", scale: 0 }, /nothing in the pass reads it/],
+    [
+      {
+        kind: "linear",
+        point: "blk.0.out",
+        scale: 0,
+        rows: { data: rows.slice(1), firstPosition: 0 },
+      },
+      /not of 64 numbers/,
+    ],
+    [
+      {
+        kind: "linear",
+        point: "blk.0.attn_probs",
+        scale: 0,
+        rows: { data: rows.slice(0, 2 * 4 * 3), firstPosition: 2, keys: 3 },
+      },
+      /rows given have 3 keys, position 3 sees 4/,
+    ],
     [
       { kind: "function", point: "blk.0.q", apply: () => new Float32Array(2) },
       /returned 2 numbers.*704 \(11 × 4 × 16\)/,

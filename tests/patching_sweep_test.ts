@@ -3,8 +3,8 @@ import assert from "node:assert/strict";
 import { logitLens } from "../inspect/analyses/logit_lens.ts";
 import { patchingSweep, type PatchingSweepOptions } from "../inspect/analyses/patching_sweep.ts";
 import { openDevice } from "../inspect/loading.ts";
-import { type ChangeFunction, type EditList, patch } from "../inspect/interventions.ts";
-import type { TensorView } from "../inspect/tensor.ts";
+import { type EditList, patch } from "../inspect/interventions.ts";
+import type { Run } from "../inspect/run.ts";
 import { randomModel } from "./support/random_model.ts";
 import { tableRows } from "./support/table_rows.ts";
 
@@ -43,10 +43,7 @@ for (const backend of ["cpu", "webgpu"] as const) {
       const { point = "inp" } = options;
       for (const { layer, head, position, metric, value } of rows) {
         const where = { head: head ?? undefined, position: position ?? undefined };
-        const change = point === "attn_probs"
-          ? otherAttention(clean.tensor(`blk.${layer}.attn_probs`), where.head, where.position)
-          : patch(clean, where);
-        const edit: EditList = [[`blk.${layer}.${point}`, change]];
+        const edit: EditList = [[`blk.${layer}.${point}`, patch(clean, where)]];
         const scratch = (await model.run([CORRUPTED], { edit })).logitDiff(...METRIC);
         const what = `${point}, layer ${layer}, head ${head}, position ${position}`;
         assert.ok(Math.abs(metric - scratch) < 1e-5, `${what}: ${metric}, from scratch ${scratch}`);
@@ -70,23 +67,6 @@ for (const backend of ["cpu", "webgpu"] as const) {
       3,
     );
   });
-}
-
-/** The same patch of attention as a function over what a pass makes, [H, T, S]. */
-function otherAttention(
-  probs: TensorView,
-  head?: number,
-  position?: number,
-): ChangeFunction {
-  return ({ data, shape: [heads, queries, keys] }, start) => {
-    for (let h = 0; h < heads; h++) {
-      for (let row = 0; row < queries; row++) {
-        if (h !== (head ?? h) || start + row !== (position ?? start + row)) continue;
-        const other = probs.at({ head: h, query: start + row }).slice({ key: [0, keys] });
-        data.set(other.toFloat32Array(), (h * queries + row) * keys);
-      }
-    }
-  };
 }
 
 Deno.test("patching the whole residual stream of a layer restores the clean run", async () => {
@@ -147,10 +127,7 @@ Deno.test("runs of several passes", async () => {
     for (const { layer, head, position, metric } of rows) {
       const where = { head: head ?? undefined, position: position ?? undefined };
       const point = `blk.${layer}.${options.point}`;
-      const change = options.point === "attn_probs"
-        ? otherAttention(source.tensor(point), where.head, where.position)
-        : patch(source, where);
-      const edit: EditList = [[point, change]];
+      const edit: EditList = [[point, patch(source, where)]];
       const scratch = (await model.run([corrupted], { edit })).logitDiff(...METRIC);
       assert.ok(
         Math.abs(metric - scratch) < 1e-6,
@@ -174,6 +151,26 @@ Deno.test("the clean run may be another model's of the same shape", async () => 
   );
   const scratch = await random.model.run([CLEAN], { edit: [["blk.2.out", patch(clean)]] });
   assert.equal(rows[0].metric, scratch.logitDiff(...METRIC));
+});
+
+Deno.test("runs of another shape are refused, both shapes named", async () => {
+  using random = await randomModel(MODEL);
+  using wide = await randomModel({ ...MODEL, width: 64 });
+  using few = await randomModel({ ...MODEL, kvHeads: 1 });
+  const capture = ["token_embd", "blk.*.{out,ffn_inp,k}"];
+  const [corrupted, wider, fewer] = await Promise.all(
+    [random, wide, few].map(({ model }) => model.run([CLEAN], { capture })),
+  );
+  const cases: [Run, string, RegExp][] = [
+    [wider, "out", /blk\.0\.out: rows of the other run are \[64\], this model's \[32\]/],
+    [fewer, "k", /blk\.0\.k: rows of the other run are \[1, 8\], this model's \[2, 8\]/],
+  ];
+  for (const [clean, point, message] of cases) {
+    await assert.rejects(
+      patchingSweep(random.model, { clean, corrupted }, { metric: METRIC, point }),
+      { name: "EditError", message },
+    );
+  }
 });
 
 Deno.test("an aborted sweep keeps what was computed", async () => {
@@ -234,6 +231,7 @@ Deno.test("what cannot be patched is refused", async () => {
   await assert.rejects(sweep({ positions: [6] }), /position 6: there are 6/);
   await assert.rejects(sweep({ point: "head_out", heads: [4] }), /head 4: there are 4/);
   await assert.rejects(sweep({ point: "atn_out" }), /attn_out/);
+  await assert.rejects(sweep({ layers: [] }), /Cannot sweep over no layers/);
   await assert.rejects(sweep({ captureLimit: 100 }), /captureLimit/);
   const some = await model.run([CLEAN], { capture: ["token_embd", "blk.*.out"], positions: [1] });
   await assert.rejects(

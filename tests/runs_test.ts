@@ -260,7 +260,7 @@ Deno.test("errors say what to do, before anything runs", async () => {
   );
   await assert.rejects(
     model.run(PROMPT, { edit: [["blk.0.out", zero({ head: 1 })]] }),
-    /no head axis/,
+    /no head to choose/,
   );
   await assert.rejects(model.run([[]]), /prompt is empty/);
   assert.throws(() => run.tensor("blk.1.out"), /run again with capture: \["blk\.1\.out"\]/);

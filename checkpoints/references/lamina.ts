@@ -4,6 +4,7 @@ import type { Config } from "../../engine/config.ts";
 import { resolveShape } from "../../engine/plan.ts";
 import { planValues } from "../../engine/plan.ts";
 import { isAttention } from "../compare.ts";
+import { greedy } from "../greedy.ts";
 import type {
   Provenance,
   Reference,
@@ -122,17 +123,6 @@ function joinPieces(
     at += piece.data.length;
   }
   return { shape: [rows, ...last.shape.slice(1)], data };
-}
-
-/** The largest logit's id (of equal ones the lowest), and its distance from the second. */
-export function greedy(logits: Float32Array | Float64Array): { id: number; margin: number } {
-  let id = 0;
-  let [best, second] = [-Infinity, -Infinity];
-  for (let i = 0; i < logits.length; i++) {
-    if (logits[i] > best) [second, best, id] = [best, logits[i], i];
-    else if (logits[i] > second) second = logits[i];
-  }
-  return { id, margin: best - second };
 }
 
 /** Numbers of a point in a pass of T positions that ends with S cached ones, logits for all rows. */

@@ -23,6 +23,20 @@ export type MetadataValue =
   | string[]
   | MetadataValue[];
 
+/** `enum gguf_metadata_value_type` of docs/gguf.md in the ggml repository: names by number. */
+export const METADATA_TYPES = [
+  ...["u8", "i8", "u16", "i16", "u32", "i32", "f32", "bool", "string", "array"] as const,
+  ...["u64", "i64", "f64"] as const,
+] as const;
+
+/**
+ * The type that a file gives to a value of its metadata: `u32`, `string[]`. Arrays in arrays (`array[]`) show their own types
+ * in their values.
+ */
+export type MetadataType = Exclude<MetadataTypeName, "array"> | `${MetadataTypeName}[]`;
+
+type MetadataTypeName = typeof METADATA_TYPES[number];
+
 /** One entry of the tensor directory. */
 export interface TensorInfo {
   readonly name: string;
@@ -43,11 +57,13 @@ export interface GgufHeader {
   readonly littleEndian: boolean;
   readonly alignment: number;
   readonly metadata: Map<string, MetadataValue>;
+  readonly metadataTypes: Map<string, MetadataType>;
   readonly tensors: TensorInfo[];
 }
 
 const MAGIC = 0x46554747; // "GGUF", little-endian
-const DEFAULT_ALIGNMENT = 32;
+/** In bytes, where `general.alignment` does not say otherwise. */
+export const DEFAULT_ALIGNMENT = 32;
 /** GGML_MAX_DIMS. */
 const MAX_DIMENSIONS = 4;
 /** Deeper nesting than any writer makes; keeps a hostile file from exhausting the stack. */
@@ -63,7 +79,7 @@ interface ScalarType {
   readonly array: (buffer: ArrayBuffer) => MetadataValue;
 }
 
-/** `enum gguf_metadata_value_type` of docs/gguf.md in the ggml repository. */
+/** By number of {@linkcode METADATA_TYPES}. */
 const SCALARS = new Map<number, ScalarType>([
   [0, { width: 1, read: (cursor) => cursor.uint8(), array: (b) => new Uint8Array(b) }],
   [1, { width: 1, read: (cursor) => cursor.int8(), array: (b) => new Int8Array(b) }],
@@ -97,6 +113,7 @@ export async function readHeader(source: ByteSource, part: number): Promise<Gguf
   checkCount(cursor, metadataCount, wide ? 13 : 9, "metadata entries");
 
   const metadata = new Map<string, MetadataValue>();
+  const metadataTypes = new Map<string, MetadataType>();
   for (let i = 0; i < metadataCount; i++) {
     const key = await readString(cursor, wide);
     if (key === "") throw cursor.error("a metadata key is empty; the file is damaged");
@@ -104,7 +121,9 @@ export async function readHeader(source: ByteSource, part: number): Promise<Gguf
       throw cursor.error(`the metadata key ${quoted(key)} is there twice; the file is damaged`);
     }
     await cursor.need(4);
-    metadata.set(key, await readValue(cursor, wide, cursor.uint32(), key, 0));
+    const { type, value } = await readValue(cursor, wide, cursor.uint32(), key);
+    metadata.set(key, value);
+    metadataTypes.set(key, type);
   }
 
   const alignment = readAlignment(cursor, metadata);
@@ -116,6 +135,7 @@ export async function readHeader(source: ByteSource, part: number): Promise<Gguf
     littleEndian: cursor.littleEndian,
     alignment,
     metadata,
+    metadataTypes,
     tensors: placeTensors(source, tensors, dataStart, alignment),
   };
 }
@@ -189,19 +209,23 @@ async function readStrings(cursor: HeaderCursor, wide: boolean, count: number): 
   return strings;
 }
 
+interface TypedValue {
+  readonly type: MetadataType;
+  readonly value: MetadataValue;
+}
+
 async function readValue(
   cursor: HeaderCursor,
   wide: boolean,
   type: number,
   key: string,
-  depth: number,
-): Promise<MetadataValue> {
-  if (type === STRING) return await readString(cursor, wide);
-  if (type === ARRAY) return await readArray(cursor, wide, key, depth);
+): Promise<TypedValue> {
+  if (type === STRING) return { type: "string", value: await readString(cursor, wide) };
+  if (type === ARRAY) return await readArray(cursor, wide, key, 0);
   const scalar = SCALARS.get(type);
   if (scalar === undefined) throw unknownValueType(cursor, type, key);
   await cursor.need(scalar.width);
-  return scalar.read(cursor);
+  return { type: METADATA_TYPES[type] as MetadataType, value: scalar.read(cursor) };
 }
 
 async function readArray(
@@ -209,7 +233,7 @@ async function readArray(
   wide: boolean,
   key: string,
   depth: number,
-): Promise<MetadataValue> {
+): Promise<TypedValue> {
   if (depth === MAX_NESTING) {
     throw cursor.error(
       `arrays in ${quoted(key)} are nested more than ${MAX_NESTING} deep; the file is damaged`,
@@ -225,19 +249,21 @@ async function readArray(
     await cursor.need(count * scalar.width);
     const bytes = cursor.copy(count * scalar.width);
     if (!cursor.littleEndian) swapElements(bytes, scalar.width);
-    return scalar.array(bytes.buffer);
+    return { type: `${METADATA_TYPES[type]}[]`, value: scalar.array(bytes.buffer) };
   }
 
   const lengthBytes = wide ? 8 : 4;
   if (type === STRING) {
     checkCount(cursor, count, lengthBytes, `strings in ${quoted(key)}`);
-    return await readStrings(cursor, wide, count);
+    return { type: "string[]", value: await readStrings(cursor, wide, count) };
   }
   if (type === ARRAY) {
     checkCount(cursor, count, 4 + lengthBytes, `arrays in ${quoted(key)}`);
     const arrays: MetadataValue[] = [];
-    for (let i = 0; i < count; i++) arrays.push(await readArray(cursor, wide, key, depth + 1));
-    return arrays;
+    for (let i = 0; i < count; i++) {
+      arrays.push((await readArray(cursor, wide, key, depth + 1)).value);
+    }
+    return { type: "array[]", value: arrays };
   }
   throw unknownValueType(cursor, type, key);
 }

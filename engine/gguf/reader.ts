@@ -1,10 +1,16 @@
 import { GgufError, quoted } from "./error.ts";
-import { type GgufHeader, type MetadataValue, readHeader, type TensorInfo } from "./header.ts";
+import {
+  type GgufHeader,
+  type MetadataType,
+  type MetadataValue,
+  readHeader,
+  type TensorInfo,
+} from "./header.ts";
 import { type ByteSource, fileSource } from "./source.ts";
 import { swapBlocks } from "./types.ts";
 
 export { GgufError } from "./error.ts";
-export type { MetadataValue, TensorInfo } from "./header.ts";
+export type { MetadataType, MetadataValue, TensorInfo } from "./header.ts";
 
 /** An open GGUF file: metadata, tensor directory and access to the tensors' bytes. */
 export interface GgufFile {
@@ -15,6 +21,8 @@ export interface GgufFile {
   /** In bytes. */
   readonly alignment: number;
   readonly metadata: ReadonlyMap<string, MetadataValue>;
+  /** How the file stores each value of `metadata`, which a copy has to keep. */
+  readonly metadataTypes: ReadonlyMap<string, MetadataType>;
   /** By name, in the files' order. */
   readonly tensors: ReadonlyMap<string, TensorInfo>;
   /** Bytes in all parts. */
@@ -94,13 +102,14 @@ function assemble(sources: readonly ByteSource[], headers: readonly GgufHeader[]
     }
     tensors.set(tensor.name, tensor);
   }
-  const { version, littleEndian, alignment, metadata } = headers[0];
+  const { version, littleEndian, alignment, metadata, metadataTypes } = headers[0];
   return {
     name: sources[0].name,
     version,
     littleEndian,
     alignment,
     metadata,
+    metadataTypes,
     tensors,
     size: sources.reduce((sum, source) => sum + source.size, 0),
     readTensor(tensor, offset = 0, length = tensor.bytes - offset) {

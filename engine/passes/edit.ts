@@ -34,6 +34,12 @@ export function applyEdits(plan: Plan, edits: readonly Edit[], capacity: number)
       throw new EditError(output.name, "the cache is what k_rope and v wrote; edit those");
     }
     if (output.shape.length < 2) throw new EditError(output.name, "it has no rows");
+    if (!plan.some(({ inputs }) => inputs.some(({ name }) => name === output.name))) {
+      throw new EditError(
+        output.name,
+        "nothing in the pass reads it, so that would change nothing",
+      );
+    }
     // What the step made, then what each edit makes of it; the last one has the point's own name.
     const names = own.map((_, i) => `${output.name}~${i + 1}`).concat(output.name);
     let value: Value = { ...output, name: names[0] };
@@ -73,30 +79,29 @@ function linearStep(
     ? value.shape[1] as number
     : 1;
   const features = attention ? 0 : value.shape.at(-1) as number;
-  const rowSize = heads * features;
-  if (vector && vector.length !== rowSize) {
+  const columns = attention ? rows?.keys ?? 0 : features;
+  const rowSize = heads * columns;
+  if (vector && (attention || vector.length !== rowSize)) {
     throw new EditError(
       point,
       `the vector has ${vector.length} numbers, a row has ${attention ? "one per key" : rowSize}`,
     );
   }
-  if (rows && (attention || rows.data.length % rowSize !== 0)) {
-    throw new EditError(
-      point,
-      attention
-        ? "attention rows are replaced by a function"
-        : `the rows given are not of ${rowSize} numbers`,
-    );
-  }
-
   const where = { ...edit.where };
   if (rows) {
     const count = rows.data.length / rowSize;
-    const has = (position: number) =>
-      position >= rows.firstPosition && position < rows.firstPosition + count;
-    where.positions = (where.positions ?? Array.from({ length: capacity }, (_, i) => i)).filter(
-      has,
-    );
+    const end = rows.firstPosition + count;
+    if (!Number.isInteger(count)) {
+      throw new EditError(point, `the rows given are not of ${rowSize} numbers`);
+    }
+    if (attention && columns < end) {
+      throw new EditError(
+        point,
+        `the rows given have ${columns} keys, position ${end - 1} sees ${end}`,
+      );
+    }
+    where.positions = (where.positions ?? Array.from({ length: capacity }, (_, i) => i))
+      .filter((position) => position >= rows.firstPosition && position < end);
   }
   const featureFlags = where.features ? (attention ? capacity : features) : 0;
   const selected = new Float32Array(heads + featureFlags + (where.positions ? capacity : 0));
@@ -115,12 +120,7 @@ function linearStep(
   };
   choose(where.heads, 0, heads, "head");
   choose(where.features, heads, attention ? capacity : features, attention ? "key" : "feature");
-  choose(
-    where.positions?.filter((position) => position < capacity),
-    heads + featureFlags,
-    capacity,
-    "position",
-  );
+  choose(where.positions, heads + featureFlags, capacity, "position");
 
   const operand = keep(
     operands,
@@ -137,6 +137,7 @@ function linearStep(
       features,
       scale,
       operand: vector ? 1 : rows ? 2 : 0,
+      operand_columns: columns,
       first_position: rows?.firstPosition ?? 0,
       some_heads: where.heads ? 1 : 0,
       some_features: featureFlags,

@@ -5,6 +5,7 @@
  */
 import type { Session } from "../../engine/backend.ts";
 import type { Table } from "../arrow.ts";
+import { checkRows } from "../interventions.ts";
 import type { Model } from "../model.ts";
 import { type Point, resolvePoints } from "../points.ts";
 import { NotCapturedError, type Run } from "../run.ts";
@@ -83,6 +84,7 @@ const RESIDUAL = ["token_embd", "ffn_inp", "out"];
  * Each run resumes at the patched layer from the corrupted run's residual stream, and at the patched position from its KV cache.
  *
  * @throws {RangeError} for runs of different lengths or with the same metric, and for a point that cannot be patched
+ * @throws {EditError} for runs of models of another shape
  * @throws {NotCapturedError | UnknownPointError | CaptureLimitError | TokenError}
  */
 export async function patchingSweep(
@@ -94,6 +96,7 @@ export async function patchingSweep(
   const measure = metricOf(model, options.metric);
   const layers = (options.layers ?? Array.from({ length: model.config.layers }, (_, i) => i))
     .map((layer) => placeOf(model, layer, kind));
+  if (layers.length === 0) throw new RangeError("Cannot sweep over no layers: name one or more");
   const points = layers.map(({ point }) => point.name);
   const residuals = layers.map(({ residual }) => residual.name);
   const clean = await asRun(model, prompts.clean, { capture: points, signal, captureLimit });
@@ -248,6 +251,7 @@ function rowsOf(point: Point, tensor: TensorView, from: number, to: number): Flo
 
 function wholeTensor(run: Run, point: Point): TensorView {
   const tensor = run.tensor(point.name);
+  checkRows(point, tensor);
   const axis = rowAxis(point);
   if (tensor.shape[tensor.axes.indexOf(axis)] !== run.ids.length) {
     throw new RangeError(

@@ -1,4 +1,5 @@
 /** Which keys a query of attention sees. What a pass has at the others is left over from its kernels and means nothing. */
+import { MASKED } from "../../kernels/attention.ts";
 import { rowPositions } from "../capture.ts";
 
 /** Attention rows of one pass. */
@@ -49,4 +50,23 @@ export function overwriteUnseen(kind: string, rows: AttentionRows): void {
       data.fill(hidden, row + Math.min(end, keys), row + keys);
     }
   }
+}
+
+/**
+ * Turns numbers as kernels hold them into numbers as people see them: what {@linkcode overwriteUnseen} does, and −∞ also for a
+ * visible key's score that an edit has masked. Changes the array itself.
+ */
+export function unmask(kind: string, rows: AttentionRows): void {
+  overwriteUnseen(kind, rows);
+  if (kind === "attn_scores") replace(rows.data, Math.fround(MASKED), -Infinity);
+}
+
+/** Undoes {@linkcode unmask}, whatever stands at the hidden keys: kernels want a finite mask. */
+export function mask(kind: string, rows: AttentionRows): void {
+  overwriteUnseen(kind, rows);
+  if (kind === "attn_scores") replace(rows.data, -Infinity, MASKED);
+}
+
+function replace(data: Float32Array, value: number, by: number): void {
+  for (let i = 0; i < data.length; i++) if (data[i] === value) data[i] = by;
 }

@@ -17,6 +17,12 @@ export interface TableMeta {
   readonly device: string;
   /** Lamina's version. */
   readonly version: string;
+  /** The engine that computed the numbers, where that is not Lamina. */
+  readonly reference?: {
+    readonly name: string;
+    readonly version: string;
+    readonly weights: string;
+  };
   /** Order of a head's numbers in points that RoPE turns, where it is not the file's: an alias in half order. */
   readonly rowOrder?: "adjacent" | "half";
   /** The name under which a point was asked for, where that is an alias: its numbers may be in another order or scale. */
@@ -25,9 +31,9 @@ export interface TableMeta {
 
 /**
  * The metadata of a point's table. Plain texts: `point` (`blk.3.q`; `blk.*.q` for several layers; `token_embd, blk.*.out` for
- * several kinds under one alias), `alias`, `meaning`, `dtype`
- * (`f32`), `row_order` (`adjacent` or `half`; only points that RoPE turns), `model`, `sha256`, `device`, `version`. JSON:
- * `layers` (`[3]`; as the alias counts them), `axes` (`["position","head","feature"]`), `shape` (`["T",9,64]`: T positions of a pass, S cached ones, R rows with
+ * several kinds under one alias), `alias`, `meaning`, `dtype` (`f32`), `row_order` (`adjacent` or `half`; only points that RoPE
+ * turns), `model`, `sha256`, `device`, `version`, and of another engine's numbers `reference`, `reference_version` and `weights`.
+ * JSON: `layers` (`[3]`; as the alias counts them), `axes` (`["position","head","feature"]`), `shape` (`["T",9,64]`: T positions of a pass, S cached ones, R rows with
  * logits), `prompt` (a text per sequence), `ids` (a list per sequence), `prompt_lengths` (a number per sequence).
  */
 export function pointMetadata(points: readonly Point[], meta: TableMeta): Map<string, string> {
@@ -50,8 +56,16 @@ export function pointMetadata(points: readonly Point[], meta: TableMeta): Map<st
 
 /** The part of {@linkcode pointMetadata} that tells of the run; what is not known is left out. */
 export function runMetadata(meta: Partial<TableMeta>): Map<string, string> {
-  const { model, sha256, prompts, ids, promptLengths, device, version } = meta;
-  const texts = { model, sha256, device, version };
+  const { model, sha256, prompts, ids, promptLengths, device, version, reference } = meta;
+  const texts = {
+    model,
+    sha256,
+    device,
+    version,
+    reference: reference?.name,
+    reference_version: reference?.version,
+    weights: reference?.weights,
+  };
   const json = { prompt: prompts, ids, prompt_lengths: promptLengths };
   return new Map([
     ...Object.entries(texts).flatMap(([key, value]): [string, string][] =>

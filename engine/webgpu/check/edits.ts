@@ -13,6 +13,15 @@ const EDITS = [
   { scale: 2, operand: 2, first_position: 3, some_heads: 1, some_features: 70, some_positions: 1 },
   { scale: 0, operand: 0, features: 0, some_heads: 1, some_positions: 1 },
   { scale: 0.25, operand: 0, features: 0, some_features: CAPACITY, some_positions: 1 },
+  {
+    scale: 0,
+    operand: 2,
+    features: 0,
+    operand_columns: CAPACITY - 1,
+    first_position: 5,
+    some_heads: 1,
+    some_positions: 1,
+  },
 ];
 
 export function* edits({ noise }: Order): Generator<Draft> {
@@ -21,13 +30,15 @@ export function* edits({ noise }: Order): Generator<Draft> {
     const constants = {
       heads,
       features,
+      operand_columns: features,
       first_position: 0,
       some_heads: 0,
       some_features: 0,
       some_positions: 0,
       ...each,
     };
-    const { first_position, operand, some_heads, some_features, some_positions } = constants;
+    const { operand, operand_columns, first_position } = constants;
+    const { some_heads, some_features, some_positions } = constants;
     const size = tokens * heads * (constants.features || start + tokens);
     const x = noise.numbers(size);
     if (i === 0) x[7] = NaN; // to be zeroed
@@ -44,7 +55,7 @@ export function* edits({ noise }: Order): Generator<Draft> {
       name: `${constants.features ? "vectors" : "attention rows"}, ${lists.join(", ") || "all"}`,
       pass: passOf(tokens, start),
       constants,
-      inputs: [x, noise.numbers(rows * heads * features), selected],
+      inputs: [x, noise.numbers(rows * heads * operand_columns), selected],
       outputs: [size],
     };
   }

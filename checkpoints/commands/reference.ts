@@ -1,0 +1,158 @@
+/**
+ * `./denow task reference`: a reference's own tensors as files, so that other projects can test against them.
+ *
+ * @module
+ */
+import { readConfig } from "../../engine/config.ts";
+import { forward } from "../../engine/forward.ts";
+import type { GgufFile } from "../../engine/gguf/reader.ts";
+import {
+  choice,
+  flag,
+  number,
+  numbers,
+  type Option,
+  text,
+  UsageError,
+} from "../../inspect/commands/args.ts";
+import { findOrPull, openFound } from "../../inspect/commands/find_model.ts";
+import { formatBytes, formatTable } from "../../inspect/commands/format.ts";
+import { defineCommand, EXIT, runCommand } from "../../inspect/commands/run_command.ts";
+import { modelSha256 } from "../../inspect/loading.ts";
+import { listPoints, type Point, resolvePoints, splitPatterns } from "../../inspect/points.ts";
+import { createTokenizer, type Tokenizer } from "../../text/mod.ts";
+import { type Extract, writeArrow, writeNpyFolder } from "../extract.ts";
+import type { ReferenceRun } from "../reference.ts";
+import { isReference, modelOnDisk, openReference, REFERENCES } from "../references/mod.ts";
+
+const reference: Option<string> = {
+  help: "which one",
+  placeholder: REFERENCES.join("|"),
+  default: "llama.cpp",
+  parse(given) {
+    if (isReference(given)) return given;
+    throw new UsageError(`one of ${REFERENCES.join(", ")}`);
+  },
+};
+
+const command = defineCommand({
+  name: "./denow task reference",
+  summary: "Writes another engine's tensors of a prompt into files, as task capture does ours. " +
+    "llama.cpp runs on an F32 copy of the weights, whose results are the exact ones up to rounding.",
+  options: {
+    model: text("known name or path of a GGUF file", "FILE|NAME", "tiny"),
+    out: text("folder for the files", "DIR"),
+    reference,
+    points: text("which tensors: names and patterns, separated by commas; default all", "POINTS"),
+    generate: number("also generate N tokens, the likeliest ones, and write their passes", {
+      integer: true,
+      min: 1,
+    }),
+    format: choice(
+      "a file per point, or one per point and step with a manifest.json",
+      ["arrow", "npy"],
+      "arrow",
+    ),
+    "as-is": flag("llama.cpp on the file as people run it, with its rounding of activations"),
+    "prompt-ids": numbers("token ids instead of a text", "1,2,3", { integer: true, min: 0 }),
+    overwrite: flag("write over what an unfinished run left in the folder"),
+    json: flag("print one line of JSON, and nothing on the way"),
+  },
+  positionals: ["[PROMPT]"],
+  async main({ options, positionals: [prompt], signal }) {
+    const { out, json, format, generate = 0, overwrite, reference: spec } = options;
+    const given = options["prompt-ids"];
+    if ((prompt === undefined) === (given === undefined)) {
+      throw new UsageError("give either a PROMPT or --prompt-ids 1,2,3");
+    }
+    if (out === undefined) throw new UsageError("--out is missing: a folder for the files");
+    if (options["as-is"] && !spec.startsWith("llama.cpp")) {
+      throw new UsageError(`--as-is is for llama.cpp; ${spec} computes in 32 bits or more always`);
+    }
+    const say = (line: string) => json || console.error(line);
+
+    const found = await findOrPull(options.model, { quiet: json, signal });
+    await using disk = await modelOnDisk(found);
+    using file = closing(await openFound(found));
+    const config = readConfig(file.value);
+    const tokenizer = file.value.metadata.has("tokenizer.ggml.tokens")
+      ? createTokenizer(file.value.metadata)
+      : undefined;
+    const promptIds = given ?? encode(tokenizer, prompt, found.name);
+    const points = wanted(listPoints(config, forward(config)), options.points);
+    const request = {
+      ids: promptIds,
+      generate,
+      steps: Array.from({ length: generate + 1 }, (_, step) => step),
+      points: points.map(({ name }) => name),
+      signal,
+    };
+
+    const opened = await openReference(spec, {
+      file: file.value,
+      path: disk.path,
+      asIs: options["as-is"],
+      onProgress: say,
+      signal,
+    });
+    const { provenance } = opened;
+    let run: ReferenceRun;
+    try {
+      run = await opened.run(request);
+    } finally {
+      await opened.close();
+    }
+    const missing = points.filter(({ name }) => !run.passes[0].tensors.has(name));
+    if (missing.length === points.length) {
+      throw new RangeError(`${provenance.name} shows none of these points`);
+    }
+    if (missing.length > 0) say(`${provenance.name} does not show ${kinds(missing)}`);
+
+    const extract: Extract = {
+      run,
+      provenance,
+      config,
+      points,
+      promptIds,
+      prompt,
+      sha256: await modelSha256(found, file.value.size),
+      token: (id) => tokenizer?.piece(id) ?? `${id}`,
+    };
+    const files = format === "npy"
+      ? await writeNpyFolder(out, extract)
+      : await writeArrow(out, extract, { overwrite });
+    if (json) {
+      const { ids, margins } = run;
+      const { model } = options;
+      const about = { model, reference: provenance, prompt_ids: promptIds, ids, margins };
+      console.log(JSON.stringify({ ...about, missing: missing.map(({ name }) => name), files }));
+    } else {
+      say(`${provenance.name} ${provenance.version} on ${provenance.weights}`);
+      console.log(formatTable(files.map(({ path, bytes }) => [path, formatBytes(bytes)]), "lr"));
+    }
+    return EXIT.done;
+  },
+});
+
+/** @throws {UsageError} for a file without a vocabulary */
+function encode(tokenizer: Tokenizer | undefined, prompt: string, model: string): number[] {
+  if (tokenizer) return tokenizer.encode(prompt);
+  throw new UsageError(`${model} has no vocabulary: give --prompt-ids 1,2,3`);
+}
+
+function wanted(points: readonly Point[], patterns: string | undefined): readonly Point[] {
+  if (patterns === undefined) return points.filter(({ onRequest }) => !onRequest);
+  // An alias means its point: files are named and ordered as our points are.
+  return [...new Set(resolvePoints(points, splitPatterns(patterns)).map(({ point }) => point))];
+}
+
+function kinds(points: readonly Point[]): string {
+  return [...new Set(points.map(({ kind, layer }) => layer === undefined ? kind : `blk.*.${kind}`))]
+    .join(", ");
+}
+
+function closing(value: GgufFile): { value: GgufFile } & Disposable {
+  return { value, [Symbol.dispose]: () => value.close() };
+}
+
+if (import.meta.main) await runCommand(command);

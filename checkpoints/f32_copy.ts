@@ -1,0 +1,177 @@
+/** 32-bit copies of models: on them llama.cpp rounds nothing that our kernels don't round. */
+import { createHash } from "node:crypto";
+import { statfs } from "node:fs/promises";
+import { dirname, join } from "node:path";
+import { dequantize, isDequantizable } from "../engine/gguf/dequantize.ts";
+import { GgufError } from "../engine/gguf/error.ts";
+import type { GgufFile, TensorInfo } from "../engine/gguf/reader.ts";
+import { GGML_TYPES } from "../engine/gguf/types.ts";
+import { ggufSize, type NewGguf, type NewTensor, writeGguf } from "../engine/gguf/writer.ts";
+import { openFound } from "../inspect/commands/find_model.ts";
+import {
+  acquireLock,
+  checksumPath,
+  isFile,
+  laminaHome,
+  recordedChecksum,
+} from "../models/cache.ts";
+import { ModelError } from "../models/error.ts";
+import type { Environment, FoundModel, ProgressListener } from "../models/mod.ts";
+import { guarded } from "../models/part_file.ts";
+
+const F32 = GGML_TYPES.find(({ name }) => name === "F32")!;
+
+/** Numbers that are dequantized at a time: 16 MiB of them. */
+const PIECE_NUMBERS = 2 ** 22;
+
+/** How a copy is made. */
+export interface F32CopyOptions {
+  /** Told how many bytes the copy will take, and where, before the first is written. */
+  readonly onSpace?: (bytes: number, path: string) => void;
+  readonly onProgress?: ProgressListener;
+  readonly signal?: AbortSignal;
+  readonly env?: Environment;
+}
+
+/**
+ * A copy of a model with every tensor as F32, in Lamina's cache; made once for each content of a file. It takes 4 bytes for each
+ * weight. A file that is all F32 already is its own copy.
+ *
+ * @returns its path
+ * @throws {GgufError} when the file, or the type of one of its tensors, cannot be read
+ * @throws {ModelError} when the disk has no room for it or cannot be written
+ */
+export async function f32Copy(model: FoundModel, options: F32CopyOptions = {}): Promise<string> {
+  const { env = Deno.env.get, signal } = options;
+  const file = await openFound(model);
+  try {
+    if (model.path !== undefined && isF32(file)) return model.path;
+    const path = join(f32Folder(env), `${await f32Name(model, file)}.gguf`);
+    if (await isFile(path)) return path;
+    using _lock = await guarded(
+      model.name,
+      path,
+      () => acquireLock(`${path}.lock`, { signal }),
+    );
+    if (!await isFile(path)) await writeChecked(model.name, path, f32Content(file), options);
+    return path;
+  } finally {
+    file.close();
+  }
+}
+
+/** Where 32-bit copies lie. */
+export function f32Folder(env: Environment): string {
+  return join(laminaHome(env), "f32");
+}
+
+/** A name for what is made of this content of this file. */
+export async function f32Name(model: FoundModel, file: GgufFile): Promise<string> {
+  const identity = model.path === undefined
+    ? createHash("sha256").update(model.bytes).digest("hex")
+    : await identityOf(model.path, file.size);
+  return `${model.name.replaceAll(/[^\w.-]+/g, "_").slice(-60)}-${identity.slice(0, 16)}`;
+}
+
+/** The recorded SHA-256, unless the file is newer than the record; else path, size and time of the last change. */
+async function identityOf(path: string, size: number): Promise<string> {
+  const { mtime } = await Deno.stat(path);
+  const recorded = await recordedChecksum(path);
+  if (recorded !== undefined && mtime !== null) {
+    const { mtime: recordTime } = await Deno.stat(checksumPath(path));
+    if (recordTime !== null && recordTime >= mtime) return recorded;
+  }
+  const facts = [await Deno.realPath(path), size, mtime?.getTime()];
+  return createHash("sha256").update(JSON.stringify(facts)).digest("hex");
+}
+
+/** What the copy of a file holds. */
+export function f32Content(file: GgufFile): NewGguf {
+  const metadata = new Map(file.metadata);
+  for (const key of metadata.keys()) if (key.startsWith("split.")) metadata.delete(key);
+  if (metadata.has("general.file_type")) metadata.set("general.file_type", 0); // LLAMA_FTYPE_ALL_F32
+  return {
+    metadata,
+    metadataTypes: file.metadataTypes,
+    tensors: [...file.tensors.values()].map((tensor) => f32Tensor(file, tensor)),
+  };
+}
+
+/**
+ * A tensor of a file as F32.
+ *
+ * @param name in the new file
+ * @throws {GgufError} for a type that cannot be dequantized
+ */
+export function f32Tensor(file: GgufFile, tensor: TensorInfo, name = tensor.name): NewTensor {
+  const { type, shape } = tensor;
+  if (!isDequantizable(type)) {
+    throw new GgufError(
+      `the tensor ${tensor.name} has type ${type.name}, of which no 32-bit copy can be made yet;` +
+        " take the model in another quantization",
+      { file: file.name, tensor: tensor.name },
+    );
+  }
+  const pieceBytes = Math.floor(PIECE_NUMBERS / type.blockSize) * type.blockBytes;
+  return {
+    name,
+    type: F32,
+    shape,
+    async *bytes() {
+      for (let at = 0; at < tensor.bytes; at += pieceBytes) {
+        const length = Math.min(pieceBytes, tensor.bytes - at);
+        const numbers = dequantize(type, await file.readTensor(tensor, at, length));
+        yield new Uint8Array(numbers.buffer);
+      }
+    },
+  };
+}
+
+/**
+ * Writes a GGUF file, if its disk has room for it.
+ *
+ * @param model name, for errors
+ * @throws {ModelError} when it hasn't, or when it cannot be written; nothing is left then
+ */
+export async function writeChecked(
+  model: string,
+  path: string,
+  content: NewGguf,
+  options: F32CopyOptions,
+): Promise<void> {
+  const { onSpace, onProgress, signal } = options;
+  const needed = ggufSize(content);
+  await guarded(model, path, () => Deno.mkdir(dirname(path), { recursive: true }));
+  onSpace?.(needed, path);
+  const free = await freeBytes(dirname(path));
+  if (free !== undefined && free < needed) {
+    throw new ModelError(
+      model,
+      `its weights as 32-bit floats take ${inGigabytes(needed)} and the disk with ${
+        dirname(path)
+      } has ${
+        inGigabytes(free)
+      } left; free some space, or set LAMINA_HOME to a folder on another disk`,
+    );
+  }
+  await guarded(model, path, () => writeGguf(path, content, { onProgress, signal }));
+}
+
+/** Bytes that a folder's disk has left; undefined where the system may not be asked (`--allow-sys=statfs`). */
+export async function freeBytes(folder: string): Promise<number | undefined> {
+  const { state } = await Deno.permissions.query({ name: "sys", kind: "statfs" });
+  if (state !== "granted") return undefined;
+  const { bavail, bsize } = await statfs(folder);
+  return bavail * bsize;
+}
+
+function inGigabytes(bytes: number): string {
+  return `${(bytes / 1e9).toFixed(1)} GB`;
+}
+
+/** Whether llama.cpp runs this very file on 32-bit weights. */
+function isF32(file: GgufFile): boolean {
+  const tensors = [...file.tensors.values()];
+  return file.littleEndian && file.version > 1 &&
+    tensors.every(({ type, source }) => type === F32 && source === 0);
+}

@@ -1,0 +1,270 @@
+/**
+ * Proof bundles: what a comparison leaves, so that somebody else can read it, repeat it and check that it says what its numbers
+ * say. A folder `<type>/<run id>/` with
+ *
+ * - `header.json`: time, command, versions, model and its SHA-256, device, references, prompts with their ids;
+ * - `checkpoints.md`: the table for people, and how to repeat it;
+ * - `rows.arrow`: a row per reference, case, pass and point: shape, statistics, samples, differences by both verdicts;
+ * - `checks.arrow`: what is no tensor: ids, choices, the selected row;
+ * - `determinism.json`: runs that were repeated bit for bit;
+ * - `manifest.json`: SHA-256 and size of each of these.
+ */
+import { createHash } from "node:crypto";
+import { join } from "node:path";
+import { float64, int32, rowsTable, type Table, tableColumns, utf8 } from "../inspect/tables.ts";
+import { readArrow, writeTable } from "../inspect/tables/files.ts";
+import { placeText } from "./compare.ts";
+import { CHECKPOINTS } from "./contract.ts";
+import type { Determinism } from "./determinism.ts";
+import type { ParityResult, ParityRow } from "./parity.ts";
+import { type FirstDivergence, reportText } from "./report.ts";
+
+/** What a bundle says about itself. */
+export interface ProofHeader {
+  readonly format: "lamina-proof";
+  readonly version: 1;
+  readonly type: string;
+  readonly run: string;
+  /** ISO 8601. */
+  readonly time: string;
+  /** As it was typed. */
+  readonly command: readonly string[];
+  readonly lamina: string;
+  readonly deno: string;
+  readonly system: string;
+  readonly model: { readonly name: string; readonly path?: string; readonly sha256?: string };
+  readonly device: string;
+  readonly references: readonly ParityResult["provenance"][];
+  readonly prompts: readonly {
+    readonly name: string;
+    readonly text?: string;
+    readonly ids: readonly number[];
+  }[];
+  /** Greedy choices need none; what is made up is made up the same way every time. */
+  readonly seeds: readonly number[];
+  readonly passed: boolean;
+}
+
+/** What one reference gave. */
+export interface ProofResult {
+  readonly result: ParityResult;
+  readonly first?: FirstDivergence;
+}
+
+/** A bundle that does not say what it should. */
+export class ProofError extends Error {
+  override readonly name = "ProofError";
+}
+
+const MANIFEST = "manifest.json";
+
+/** A name for a run: `LAMINA_RUN_ID`, else the time and a few random digits. */
+export function runId(time: Date, given?: string): string {
+  if (given && /^[\w.-]{1,100}$/.test(given)) return given;
+  const stamp = time.toISOString().replace(/[-:]/g, "").replace(/\..*/, "Z");
+  return `${stamp}-${crypto.randomUUID().slice(0, 8)}`;
+}
+
+/**
+ * Writes a bundle.
+ *
+ * @param root `.proof_bundle`, or `LAMINA_PROOF_DIR`
+ * @returns its folder
+ */
+export async function writeProof(
+  root: string,
+  header: ProofHeader,
+  results: readonly ProofResult[],
+  determinism?: Determinism,
+): Promise<string> {
+  const folder = join(root, header.type, header.run);
+  await Deno.mkdir(folder, { recursive: true });
+  const json = (value: unknown) => `${JSON.stringify(value, null, 2)}\n`;
+  await Deno.writeTextFile(join(folder, "header.json"), json(header));
+  await Deno.writeTextFile(join(folder, "checkpoints.md"), markdown(header, results, determinism));
+  await writeTable(join(folder, "rows.arrow"), rowTable(results));
+  await writeTable(join(folder, "checks.arrow"), checkTable(results));
+  if (determinism) await Deno.writeTextFile(join(folder, "determinism.json"), json(determinism));
+  await Deno.writeTextFile(join(folder, MANIFEST), json(await manifestOf(folder)));
+  return folder;
+}
+
+/** What a verification found, one line each; none when all is well. */
+export async function verifyProof(folder: string): Promise<string[]> {
+  const problems: string[] = [];
+  const manifest = await readJson<Record<string, { sha256: string; bytes: number }>>(
+    folder,
+    MANIFEST,
+  );
+  const actual = await manifestOf(folder);
+  for (const name of new Set([...Object.keys(manifest), ...Object.keys(actual)])) {
+    if (!actual[name]) problems.push(`${name} is missing`);
+    else if (!manifest[name]) problems.push(`${name} is not in the manifest`);
+    else if (manifest[name].sha256 !== actual[name].sha256) problems.push(`${name} was changed`);
+  }
+  if (problems.length > 0) return problems;
+
+  const header = await readJson<ProofHeader>(folder, "header.json");
+  if (header.format !== "lamina-proof" || header.version !== 1) {
+    return [`header.json is of another format (${header.format} ${header.version})`];
+  }
+  const rows = tableColumns(await readArrow(join(folder, "rows.arrow")));
+  const checks = tableColumns(await readArrow(join(folder, "checks.arrow")));
+  const known = new Set<unknown>(CHECKPOINTS.map(({ id }) => id));
+  let failed = false;
+  for (let i = 0; i < rows.point.length; i++) {
+    const where = `${rows.reference[i]}, ${rows.case[i]}, step ${rows.step[i]}, ${rows.point[i]}`;
+    if (!known.has(rows.checkpoint[i])) {
+      problems.push(`${where}: no checkpoint ${rows.checkpoint[i]}`);
+    }
+    for (const verdict of ["local", "cumulative"]) {
+      const share = rows[`${verdict}_share`][i] as number | null;
+      if (share === null) continue;
+      const passed = rows[`${verdict}_passed`][i] === 1;
+      if (passed !== (share <= 1)) {
+        problems.push(`${where}: its ${verdict} verdict is not what its numbers say`);
+      }
+      const error = rows[`${verdict}_error`][i] as number;
+      const allowed = rows[`${verdict}_allowed`][i] as number;
+      const consistent = error === 0 || !Number.isFinite(share) ||
+        Math.abs(error / allowed / share - 1) < 1e-6;
+      if (!consistent) problems.push(`${where}: its share is not its error over what is allowed`);
+    }
+    failed ||= rows.local_passed[i] === 0;
+  }
+  for (let i = 0; i < checks.what.length; i++) failed ||= checks.passed[i] === 0;
+  if (header.passed && failed) problems.push("it says that all passed, and not all did");
+  return problems;
+}
+
+async function readJson<T>(folder: string, name: string): Promise<T> {
+  try {
+    return JSON.parse(await Deno.readTextFile(join(folder, name)));
+  } catch (error) {
+    if (error instanceof Deno.errors.NotFound) {
+      throw new ProofError(`${join(folder, name)} is missing`);
+    }
+    throw new ProofError(`${join(folder, name)}: ${(error as Error).message}`);
+  }
+}
+
+async function manifestOf(folder: string) {
+  const manifest: Record<string, { sha256: string; bytes: number }> = {};
+  const names: string[] = [];
+  try {
+    for await (const { name, isFile } of Deno.readDir(folder)) {
+      if (isFile && name !== MANIFEST) names.push(name);
+    }
+  } catch (error) {
+    throw new ProofError(`${folder}: ${(error as Error).message}`);
+  }
+  for (const name of names.sort()) {
+    const bytes = await Deno.readFile(join(folder, name));
+    manifest[name] = {
+      sha256: createHash("sha256").update(bytes).digest("hex"),
+      bytes: bytes.length,
+    };
+  }
+  return manifest;
+}
+
+function markdown(
+  header: ProofHeader,
+  results: readonly ProofResult[],
+  determinism?: Determinism,
+): string {
+  const { model, time, lamina, device, command, deno, system } = header;
+  const lines = [
+    `# ${header.type}: ${model.name}, ${header.passed ? "passed" : "failed"}`,
+    "",
+    `${time}, Lamina ${lamina}, Deno ${deno}, ${system}; device: ${device}`,
+    "",
+    `Model: ${model.path ?? model.name}, SHA-256 ${model.sha256 ?? "not known"}`,
+    "",
+    ...header.prompts.map(({ name, text, ids }) =>
+      `- ${name}: ${ids.length} ids${text === undefined ? "" : `, ${JSON.stringify(text)}`}`
+    ),
+  ];
+  for (const { result, first } of results) {
+    lines.push("", `## ${result.provenance.name}`, "", "```", reportText(result, first), "```");
+  }
+  if (determinism) {
+    const { runs, asked, processes, tokens, equal, digest } = determinism;
+    lines.push(
+      "",
+      "## Determinism",
+      "",
+      `${runs} of ${asked} runs of prompt and ${tokens} generated tokens, ${processes} of them in fresh processes: ${
+        equal ? "the same bits every time" : "NOT the same bits"
+      } (SHA-256 over ids and logits: ${digest}).`,
+    );
+  }
+  lines.push(
+    "",
+    "## Repeat it",
+    "",
+    "```sh",
+    command.map((word) =>
+      /^[\w./:=@,*-]+$/.test(word) ? word : `'${word.replaceAll("'", `'\\''`)}'`
+    ).join(" "),
+    "./denow task proof verify DIR # this folder",
+    "```",
+    "",
+  );
+  return lines.join("\n");
+}
+
+function rowTable(results: readonly ProofResult[]): Table {
+  const rows = results.flatMap(({ result }) =>
+    result.rows.map((row) => ({ reference: result.provenance.name, row }))
+  );
+  const column = (value: (row: ParityRow) => number | undefined) =>
+    float64(rows.map(({ row }) => value(row) ?? null));
+  const verdict = (name: "local" | "cumulative") => ({
+    [`${name}_passed`]: int32(rows.map(({ row }) => row[name] ? (row[name].passed ? 1 : 0) : null)),
+    [`${name}_share`]: column((row) => row[name]?.share),
+    [`${name}_error`]: column((row) => row[name]?.error),
+    [`${name}_allowed`]: column((row) => row[name]?.allowed),
+    [`${name}_max_error`]: column((row) => row[name]?.maxError),
+    [`${name}_max_relative`]: column((row) => row[name]?.maxRelative),
+    [`${name}_cosine`]: column((row) => row[name]?.cosine),
+    [`${name}_nmse`]: column((row) => row[name]?.nmse),
+    [`${name}_place`]: utf8(rows.map(({ row }) => row[name] ? placeText(row[name].place) : null)),
+    [`${name}_ours`]: column((row) => row[name]?.ours),
+    [`${name}_reference`]: column((row) => row[name]?.reference),
+    [`${name}_ulps`]: utf8(
+      rows.map(({ row }) => row[name] ? JSON.stringify(row[name].ulps) : null),
+    ),
+  });
+  return rowsTable("parity", {
+    reference: utf8(rows.map(({ reference }) => reference)),
+    case: utf8(rows.map(({ row }) => row.case)),
+    step: int32(rows.map(({ row }) => row.step)),
+    checkpoint: utf8(rows.map(({ row }) => row.checkpoint)),
+    point: utf8(rows.map(({ row }) => row.point)),
+    order: int32(rows.map(({ row }) => row.order)),
+    shape: utf8(rows.map(({ row }) => JSON.stringify(row.shape))),
+    mean: column((row) => row.summary.mean),
+    rms: column((row) => row.summary.rms),
+    min: column((row) => row.summary.min),
+    max: column((row) => row.summary.max),
+    samples: utf8(rows.map(({ row }) => JSON.stringify(row.summary.samples))),
+    ...verdict("local"),
+    ...verdict("cumulative"),
+    oracle_rms_ours: column((row) => row.oracle?.ours),
+    oracle_rms_reference: column((row) => row.oracle?.reference),
+  });
+}
+
+function checkTable(results: readonly ProofResult[]): Table {
+  const rows = results.flatMap(({ result }) =>
+    result.checks.map((check) => ({ reference: result.provenance.name, check }))
+  );
+  return rowsTable("checks", {
+    reference: utf8(rows.map(({ reference }) => reference)),
+    checkpoint: utf8(rows.map(({ check }) => check.checkpoint)),
+    case: utf8(rows.map(({ check }) => check.case)),
+    passed: int32(rows.map(({ check }) => check.passed ? 1 : 0)),
+    what: utf8(rows.map(({ check }) => check.what)),
+  });
+}

@@ -1,0 +1,77 @@
+/** References by the names that people type. */
+import { join } from "node:path";
+import type { GgufFile } from "../../engine/gguf/reader.ts";
+import type { FoundModel } from "../../models/mod.ts";
+import { type Provenance, type Reference, ReferenceFailure } from "../reference.ts";
+import { oracleReference } from "./oracle.ts";
+import { pyTorchReference } from "./pytorch.ts";
+
+/** What a reference runs, and how. */
+export interface OpenReferenceOptions {
+  /** The model that is compared; it stays the caller's. */
+  readonly file: GgufFile;
+  /** Where that lies on the disk: other engines read it themselves. */
+  readonly path: string;
+  /** Runs llama.cpp on the file as people run it, instead of on an F32 copy: with its roundings. */
+  readonly asIs?: boolean;
+  /** How the oracle builds RoPE's angles; default `exact`. */
+  readonly rope?: Provenance["rope"];
+  /** Milliseconds for which another process may be silent before it counts as hanging. */
+  readonly timeout?: number;
+  /** Called with a line before something that takes long. */
+  readonly onProgress?: (line: string) => void;
+  readonly signal?: AbortSignal;
+}
+
+/** The references that there are; {@linkcode openReference} takes each of them. */
+export const REFERENCES = ["llama.cpp", "llama.cpp:vulkan", "pytorch", "hf:DIR", "oracle"] as const;
+
+/** Whether this is the name of a reference: one of {@linkcode REFERENCES}, DIR being a folder's path. */
+export function isReference(spec: string): boolean {
+  return REFERENCES.some((name) => name === spec && name !== "hf:DIR") || /^hf:./s.test(spec);
+}
+
+/**
+ * Opens a reference: `llama.cpp` or its build for Vulkan, `llama.cpp:vulkan`; `pytorch`, on the same file, or `hf:DIR`, on a folder
+ * with the original's config.json and safetensors; the 64-bit `oracle`.
+ *
+ * @throws {ReferenceFailure} when it cannot be opened
+ * @throws {RangeError} for another name
+ */
+export async function openReference(
+  spec: string,
+  options: OpenReferenceOptions,
+): Promise<Reference> {
+  if (!isReference(spec)) {
+    throw new RangeError(
+      `No reference ${JSON.stringify(spec)}; there are ${REFERENCES.join(", ")}`,
+    );
+  }
+  const { file, path, asIs = false, rope } = options;
+  if (asIs && !spec.startsWith("llama.cpp")) {
+    throw new RangeError(`Only llama.cpp runs a file as it is; ${spec} computes in F32 always`);
+  }
+  switch (spec) {
+    case "oracle":
+      return oracleReference(file, { rope });
+    case "pytorch":
+      return await pyTorchReference({ ...options, weights: { gguf: path } });
+    case "llama.cpp":
+    case "llama.cpp:vulkan":
+      // SEAM: return await llamaCppReference({ …, vulkan: spec.endsWith(":vulkan"), asIs }) of ./llamacpp.ts
+      throw new ReferenceFailure("llama.cpp", "it is not built in yet; take pytorch or oracle");
+    default:
+      return await pyTorchReference({ ...options, weights: { folder: spec.slice("hf:".length) } });
+  }
+}
+
+/** A model as a file, as other engines want it: the embedded one is written to a temporary folder for as long as it is needed. */
+export async function modelOnDisk(found: FoundModel): Promise<{ path: string } & AsyncDisposable> {
+  if (found.path !== undefined) {
+    return { path: found.path, [Symbol.asyncDispose]: () => Promise.resolve() };
+  }
+  const folder = await Deno.makeTempDir({ prefix: "lamina-" });
+  const path = join(folder, `${found.name}.gguf`);
+  await Deno.writeFile(path, found.bytes);
+  return { path, [Symbol.asyncDispose]: () => Deno.remove(folder, { recursive: true }) };
+}
