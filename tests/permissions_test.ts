@@ -1,0 +1,48 @@
+/** The permission sets of deno.json repeat the same lists, so they are compared: with each other, and with the code. */
+import assert from "node:assert/strict";
+import denoJson from "../deno.json" with { type: "json" };
+import { PIP_COMMANDS } from "../models/pypi.ts";
+
+interface PermissionSet {
+  readonly read?: boolean;
+  readonly net?: boolean;
+  readonly run?: readonly string[];
+  readonly env: readonly string[];
+}
+
+const SETS: Readonly<Record<string, PermissionSet>> = denoJson.permissions;
+const { default: standard } = SETS;
+
+Deno.test("-P may read the variables that finding and pulling a model ask for, and no others", async () => {
+  const models = new URL("../models/", import.meta.url);
+  const asked = new Set<string>();
+  for await (const { name } of Deno.readDir(models)) {
+    if (!name.endsWith(".ts")) continue;
+    const source = await Deno.readTextFile(new URL(name, models));
+    for (const [, variable] of source.matchAll(/\benv\("([A-Z_]+)"\)/g)) asked.add(variable);
+  }
+  assert.deepEqual(new Set(standard.env), asked);
+});
+
+Deno.test("-P may start every command that leads to pip", () => {
+  assert.deepEqual(standard.run, [...new Set(PIP_COMMANDS.map(([command]) => command))]);
+});
+
+for (const [name, set] of Object.entries(SETS)) {
+  Deno.test(`-P=${name} has whole lists`, () => {
+    if (set.net) {
+      // It pulls models, as -P does.
+      for (const each of standard.env) assert.ok(set.env.includes(each), each);
+      for (const each of standard.run!) assert.ok(set.run!.includes(each), each);
+    } else {
+      const elsewhere = standard.env.filter((each) => /^(HF|HUGGINGFACE)_/.test(each));
+      const folders = standard.env.filter((each) => !elsewhere.includes(each));
+      for (const each of folders) assert.ok(set.env.includes(each), each);
+    }
+  });
+}
+
+Deno.test("-P=local finds what -P has pulled", () => {
+  const pulling = ["HF_TOKEN", "HF_ENDPOINT"];
+  assert.deepEqual(SETS.local.env, standard.env.filter((each) => !pulling.includes(each)));
+});
