@@ -7,6 +7,7 @@ import { formatBytes, formatTable } from "./format.ts";
 
 /** All that `doctor` found. */
 export interface Findings {
+  /** Whether every kernel was checked, for one weight form at least, and all that was checked is right. */
   readonly passed: boolean;
   readonly versions: {
     readonly lamina: string;
@@ -18,10 +19,10 @@ export interface Findings {
   };
   /** The device, or why there is none. */
   readonly device: DeviceFindings | string;
-  /** How many kernels there are. */
-  readonly kernelCount: number;
   readonly kernels: readonly KernelResult[];
-  /** Pairs of kernel and weight form for which there was no time. */
+  /** Kernels for which there was no time. */
+  readonly unreached: readonly string[];
+  /** Pairs of kernel and weight form for which there was no time, those of unreached kernels included. */
   readonly notChecked: readonly string[];
   readonly seconds: number;
 }
@@ -142,7 +143,8 @@ function formatShare(share: number): string {
   return share === 0 ? "exact" : `${(share * 100).toPrecision(2)} %`;
 }
 
-function kernelTable({ kernelCount, kernels, notChecked, seconds }: Findings): string {
+function kernelTable(findings: Findings): string {
+  const { kernels, unreached, seconds } = findings;
   const byKernel = Map.groupBy(kernels, ({ kernel }) => kernel);
   const rows = [...byKernel].map(([kernel, results]) => {
     const forms = new Set(results.flatMap(({ form }) => form ?? []));
@@ -157,22 +159,28 @@ function kernelTable({ kernelCount, kernels, notChecked, seconds }: Findings): s
   const table = formatTable([["kernel", "", "", "worst", ""], ...rows], "lrrrl");
   const failed = rows.filter((row) => row[4] === "FAILED").length;
   const summary = [
-    `${rows.length} of ${kernelCount} kernels, ${kernels.length} cases in ${
+    `${rows.length} of ${rows.length + unreached.length} kernels, ${kernels.length} cases in ${
       seconds.toFixed(1)
     } s, ${failed} failed`,
   ];
-  if (notChecked.length > 0) {
-    summary.push(
-      `${notChecked.length} pairs of kernel and weight form were not reached in time; ` +
-        "what the driver compiled is kept, so run it again, or with --all",
-    );
+  for (const line of incompleteness(findings)) {
+    summary.push(line, "what the driver compiled is kept, so run it again, or with --all");
   }
   return "Kernels against their 64-bit references (worst: the largest error, as a share of what rounding explains)\n" +
     `${table}\n${summary.join("\n")}`.replaceAll(/^/gm, "  ");
 }
 
+/** A line about what there was no time for; none where everything was checked. */
+function incompleteness({ unreached, notChecked }: Findings): string[] {
+  if (notChecked.length === 0) return [];
+  const pairs = `${notChecked.length} pairs of kernel and weight form`;
+  const kernels = unreached.length > 0 ? `, among them all of ${unreached.join(", ")}` : "";
+  return [`INCOMPLETE: ${pairs} were not reached in time${kernels}`];
+}
+
 /** A few lines without decoration that hold all that a maintainer asks for first. */
-export function pasteBlock({ versions, device, kernels, notChecked, seconds }: Findings): string {
+export function pasteBlock(findings: Findings): string {
+  const { versions, device, kernels, seconds } = findings;
   const { lamina, deno, v8, system, cores } = versions;
   const lines = [`lamina ${lamina}; deno ${deno} (v8 ${v8}); ${system}; ${cores} cores`];
   if (typeof device === "string") {
@@ -197,7 +205,8 @@ export function pasteBlock({ versions, device, kernels, notChecked, seconds }: F
     lines.push(
       `kernels: ${kernels.length - failures.length} of ${kernels.length} cases ok in ${
         seconds.toFixed(1)
-      } s, worst ${formatShare(worstShare(kernels))}, not reached ${notChecked.length}`,
+      } s, worst ${formatShare(worstShare(kernels))}`,
+      ...incompleteness(findings),
       ...failures.map((each) => `FAILED ${nameOf(each)}: ${problemOf(each)}`),
     );
   }
