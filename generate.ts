@@ -4,6 +4,8 @@
  *
  * @module
  */
+import { adapterName } from "./engine/webgpu/adapter_check.ts";
+import { vendorName } from "./engine/webgpu/driver.ts";
 import { choice, flag, number, numbers, text, UsageError } from "./inspect/commands/args.ts";
 import { createProgress } from "./inspect/commands/progress.ts";
 import { defineCommand, runCommand } from "./inspect/commands/run_command.ts";
@@ -151,13 +153,13 @@ function stats(model: Loaded, generation: Generation, loadMs: number): string {
     ],
     ["decode", `${round(decodeTokensPerSecond)} tokens/s (${generation.ids.length} tokens)`],
     ["ended by", generation.finishReason ?? "?"],
-    [
-      "device",
-      device
-        ? [device.description || device.device, device.vendor].filter(Boolean).join(", ")
-        : "CPU backend",
-    ],
   ];
+  if (device) {
+    const words = [adapterName(device), vendorName(device.vendor), device.interface];
+    rows.push(["device", words.join(", ")], ["driver", device.driver || "not stated"]);
+  } else {
+    rows.push(["device", "CPU backend"]);
+  }
   return rows.map(([name, value]) => `${name.padEnd(12)}${value}`).join("\n");
 }
 

@@ -80,6 +80,18 @@ Deno.test("a file remembers them for the next process, in a folder that is made 
   });
 });
 
+Deno.test("another driver is checked again", async () => {
+  await withFolder(async (folder) => {
+    const cacheFile = join(folder, "kernels.txt");
+    for (const driver of ["Mesa 25.0.7", "Mesa 25.0.8"]) {
+      using counted = await openCounted();
+      Object.defineProperty(counted.device.info, "driver", { value: driver });
+      await ensureAdapterChecked(counted.device, PAIRS, { cacheFile });
+      assert.equal(counted.submissions, 1, driver);
+    }
+  });
+});
+
 Deno.test("a wrong kernel is refused by name, with what to do, also where its right form had passed", async () => {
   await withFolder(async (folder) => {
     const cacheFile = join(folder, "kernels.txt");

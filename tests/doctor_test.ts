@@ -58,6 +58,11 @@ Deno.test("the report is a table per subject and ends in a block to paste", () =
   for (const part of [denoJson.version, Deno.version.deno, Deno.build.arch, description]) {
     assert.ok(block.includes(part), part);
   }
+  const { interface: api, driver } = findings.device.info;
+  for (const [name, value] of [["interface", api], ["driver", driver || "not stated"]]) {
+    assert.ok(text.includes(`\n  ${name.padEnd(14)}${value}\n`), name);
+    assert.ok(block.includes(`${name}=${JSON.stringify(value)}`), name);
+  }
   assert.match(block, /maxStorageBufferBindingSize=\d+/);
   assert.ok(
     block.split("\n").every((line) => line.length > 0),

@@ -1,5 +1,6 @@
 /** generate.ts as people run it: a process of its own. */
 import assert from "node:assert/strict";
+import { openDevice } from "../inspect/loading.ts";
 import { randomLlama } from "./support/random_llama.ts";
 
 const GENERATE = new URL("../generate.ts", import.meta.url).pathname;
@@ -82,10 +83,16 @@ Deno.test("the CPU backend generates what the GPU does, also from ids", async ()
 });
 
 Deno.test("--stats goes to stderr, the text to stdout", async () => {
-  const { stdout, stderr } = await generate(["--stats", "--max-tokens", "4", "Once"]);
+  const args = ["--stats", "--max-tokens", "4", "Once"];
+  const { stdout, stderr } = await generate(args);
   for (const word of ["load", "first token", "prefill", "decode", "device"]) {
     assert.ok(stderr.includes(word), word);
   }
+  assert.match(stderr, /^driver +not stated$/m, "without a permission nothing is known about it");
+  assert.doesNotMatch(stderr, /, \d+$/m, "no bare vendor number");
+  const { driver } = (await openDevice()).info;
+  const told = await generate(args, ["--allow-read", "--allow-env"]);
+  assert.ok(told.stderr.includes(`\ndriver      ${driver || "not stated"}\n`), told.stderr);
   assert.ok(!stdout.includes("prefill"));
 });
 

@@ -43,7 +43,7 @@ const passed = new WeakMap<Device, Set<string>>();
 
 /**
  * Checks kernels on the device against their references, unless they have passed before: in this process, or according to
- * the cache file with the same adapter, Deno and WGSL. Nothing is compiled that the model would not compile anyway.
+ * the cache file with the same adapter, driver, Deno and WGSL. Nothing is compiled that the model would not compile anyway.
  *
  * @throws {AdapterError} for the first kernel that is wrong
  */
@@ -120,10 +120,10 @@ export function problemOf({ case: name, output, at, worst, allowed, fault }: Ker
 
 /** What a passed check depends on. */
 async function key(device: Device, pair: Pair): Promise<string> {
-  const { vendor, architecture, device: model, description } = device.info;
+  const { vendor, architecture, device: model, description, driver } = device.info;
   const { lanes, dotLanes } = device.knobs;
   const text = JSON.stringify([
-    [vendor, architecture, model, description, lanes, dotLanes],
+    [vendor, architecture, model, description, driver, lanes, dotLanes],
     Deno.version.deno,
     kernelSource(pair.kernel, pair.form),
   ]);

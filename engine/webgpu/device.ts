@@ -3,6 +3,7 @@ import type { Form } from "../../kernels/forms.ts";
 import { type Kernel, type Knobs, PASS_WGSL, tapOverride } from "../../kernels/kernel.ts";
 import weightsWgsl from "../../kernels/weights.wgsl" with { type: "text" };
 import type { Memory } from "../weights.ts";
+import { interfaceName, vulkanDrivers } from "./driver.ts";
 
 /** No adapter, no device, or a device that failed. The message says which and what to do. */
 export class DeviceError extends Error {
@@ -11,12 +12,17 @@ export class DeviceError extends Error {
 
 /** What the bug report and the result tables say about a device. */
 export interface DeviceInfo {
+  /** A number, mostly: see `vendorName`. */
   readonly vendor: string;
   readonly architecture: string;
   readonly device: string;
   readonly description: string;
   readonly subgroupSize: number;
   readonly fallback: boolean;
+  /** The interface that WebGPU goes through, as far as it can be told. */
+  readonly interface: string;
+  /** The driver and its version; empty where it cannot be told. */
+  readonly driver: string;
 }
 
 /** Features that serve when the adapter has them; each is asked for on its own, none is needed. */
@@ -215,9 +221,11 @@ function lastHidden(features: GPUFeatureName[], adapter: GPUAdapter): number {
 function describe(adapter: GPUAdapter): DeviceInfo {
   const { vendor, architecture, device, description } = adapter.info;
   const info = adapter.info as GPUAdapterInfo & {
+    subgroupMinSize?: number;
     subgroupMaxSize?: number;
     isFallbackAdapter?: boolean;
   };
+  const api = interfaceName(info);
   return {
     vendor,
     architecture,
@@ -225,6 +233,8 @@ function describe(adapter: GPUAdapter): DeviceInfo {
     description,
     subgroupSize: info.subgroupMaxSize ?? 0,
     fallback: info.isFallbackAdapter ?? false,
+    interface: api,
+    driver: api === "Vulkan" ? vulkanDrivers(vendor) : "",
   };
 }
 

@@ -86,18 +86,10 @@ async function describe({ gpu, info }: Device): Promise<DeviceFindings> {
   const adapter = await navigator.gpu.requestAdapter({ powerPreference: "high-performance" });
   return {
     info,
-    backend: interfaceName(),
     features: [...gpu.features].sort(),
     offered: [...adapter?.features ?? []].sort(),
     limits: Object.fromEntries(LIMITS.map((name) => [name, gpu.limits[name]])),
   };
-}
-
-/** What Deno's WebGPU goes through here; the adapter does not say. */
-function interfaceName(): string {
-  if (Deno.build.os === "windows") return "DirectX 12 or Vulkan";
-  if (Deno.build.os === "darwin") return "Metal";
-  return "Vulkan, or OpenGL where there is no Vulkan driver";
 }
 
 /** The system's release; nothing where the permission is missing. */

@@ -1,6 +1,7 @@
 /** What `doctor` found, as text for people and for bug reports. */
 import { problemOf } from "../../engine/webgpu/adapter_check.ts";
 import type { DeviceInfo } from "../../engine/webgpu/device.ts";
+import { vendorName } from "../../engine/webgpu/driver.ts";
 import type { KernelResult } from "../../engine/webgpu/kernel_check.ts";
 import { FORMS } from "../../kernels/forms.ts";
 import { formatBytes, formatTable } from "./format.ts";
@@ -30,8 +31,6 @@ export interface Findings {
 /** An open device. */
 export interface DeviceFindings {
   readonly info: DeviceInfo;
-  /** Which interface the system offers to WebGPU. */
-  readonly backend: string;
   /** Features in use, and all that the adapter names. */
   readonly features: readonly string[];
   readonly offered: readonly string[];
@@ -40,19 +39,6 @@ export interface DeviceFindings {
 
 /** Columns of a list beside its title. */
 const LIST_COLUMNS = 80;
-
-/** Vendor numbers that drivers give, of PCI and of Khronos. */
-const VENDORS: Readonly<Record<number, string>> = {
-  0x1002: "AMD",
-  0x1010: "Imagination",
-  0x106b: "Apple",
-  0x10de: "NVIDIA",
-  0x13b5: "ARM",
-  0x1414: "Microsoft",
-  0x5143: "Qualcomm",
-  0x8086: "Intel",
-  0x10005: "Mesa",
-};
 
 /** The whole report: tables, what failed, and a block for a bug report. */
 export function reportText(findings: Findings): string {
@@ -82,14 +68,15 @@ function section(title: string, rows: readonly (readonly string[])[]): string {
   return `${title}\n${table.replaceAll(/^/gm, "  ")}`;
 }
 
-function deviceRows({ info, backend, features, offered }: DeviceFindings): string[][] {
+function deviceRows({ info, features, offered }: DeviceFindings): string[][] {
   const others = offered.filter((name) => !features.includes(name));
   return [
     ["name", info.description || info.device],
     ["vendor", vendorName(info.vendor)],
     ["architecture", info.architecture || "not stated"],
     ["kind", info.fallback ? "software on the CPU" : "hardware"],
-    ["interface", backend],
+    ["interface", info.interface],
+    ["driver", info.driver || "not stated"],
     ["subgroup", info.subgroupSize > 0 ? `${info.subgroupSize} invocations` : "not stated"],
     ...listRows("features", features),
     ...listRows("not used", others),
@@ -105,11 +92,6 @@ function listRows(title: string, words: readonly string[]): string[][] {
     else lines[lines.length - 1] = line;
   }
   return lines.map((line, i) => [i === 0 ? title : "", line]);
-}
-
-function vendorName(vendor: string): string {
-  const name = VENDORS[Number(vendor)];
-  return name ? `${name} (0x${Number(vendor).toString(16)})` : vendor || "not stated";
 }
 
 function limitRows({ limits }: DeviceFindings): string[][] {
@@ -196,6 +178,8 @@ export function pasteBlock(findings: Findings): string {
           ["description", info.description],
           ["subgroup", info.subgroupSize],
           ["fallback", info.fallback],
+          ["interface", info.interface],
+          ["driver", info.driver || "not stated"],
         ].map(([name, value]) => `${name}=${JSON.stringify(value)}`).join(" ")
       }`,
       `features: ${features.join(" ")}; offered: ${offered.join(" ")}`,
