@@ -80,6 +80,17 @@ Deno.test("a file remembers them for the next process, in a folder that is made 
   });
 });
 
+Deno.test("progress is told while kernels are compiled, and nothing where none is", async () => {
+  using counted = await openCounted();
+  const told: number[][] = [];
+  const onProgress = (done: number, total: number) => told.push([done, total]);
+  await ensureAdapterChecked(counted.device, PAIRS, { onProgress });
+  const [[, total]] = told;
+  assert.ok(total >= PAIRS.length);
+  assert.deepEqual(told, Array.from({ length: total + 1 }, (_, done) => [done, total]));
+  await ensureAdapterChecked(counted.device, PAIRS, { onProgress: () => assert.fail() });
+});
+
 Deno.test("another driver is checked again", async () => {
   await withFolder(async (folder) => {
     const cacheFile = join(folder, "kernels.txt");

@@ -36,6 +36,8 @@ export interface AdapterCheckOptions {
    * are checked once in each process.
    */
   readonly cacheFile?: string;
+  /** Called while kernels are compiled for the check, with cases; not where all have passed before. */
+  readonly onProgress?: (done: number, total: number) => void;
 }
 
 /** What passed in this process. */
@@ -66,7 +68,7 @@ export async function ensureAdapterChecked(
 
   const unchecked = await unknown();
   if (unchecked.length === 0) return;
-  await check(device, unchecked.map(({ pair }) => pair));
+  await check(device, unchecked.map(({ pair }) => pair), options.onProgress);
   for (const { key } of unchecked) known.add(key);
   await writeCache(options.cacheFile, new Set([...cache, ...unchecked.map(({ key }) => key)]));
 }
@@ -76,11 +78,18 @@ export function adapterName({ vendor, description, device }: DeviceInfo): string
   return description || `${vendor} ${device}`;
 }
 
-async function check(device: Device, pairs: readonly Pair[]): Promise<void> {
+async function check(
+  device: Device,
+  pairs: readonly Pair[],
+  onProgress: AdapterCheckOptions["onProgress"],
+): Promise<void> {
   const cases = pairs.map((pair) => casesOf(pair));
+  const all = cases.flat();
+  let compiled = 0;
+  onProgress?.(compiled, all.length);
   let results: KernelResult[];
   try {
-    results = await checkKernels(device, cases.flat());
+    results = await checkKernels(device, all, () => onProgress?.(++compiled, all.length));
   } catch (error) {
     if (!(error instanceof DeviceError)) throw error;
     // One of them was refused: which?
