@@ -278,6 +278,8 @@ Deno.test("each phase of loading has its own name, and its own half second of pa
   }
 });
 
+const NOTICE = "checking the GPU's kernels (first time on this device)\n";
+
 Deno.test("the check of the kernels is one line, and only where it takes longer than a second", () => {
   const check = (seconds: number, options: ProgressOptions = {}) => {
     const { progress, wait, output } = loadBench({ terminal: true, columns: 80, ...options });
@@ -288,7 +290,15 @@ Deno.test("the check of the kernels is one line, and only where it takes longer 
     progress.finish();
     return output();
   };
-  assert.equal(check(5), "checking the GPU's kernels (first time on this device)\n");
+  assert.equal(check(5), NOTICE);
   assert.equal(check(0.9), "");
   assert.equal(check(5, { quiet: true }), "");
+});
+
+Deno.test("the check of the kernels is announced while nothing moves, too", async () => {
+  const { progress, output } = loadBench({ terminal: false });
+  progress.onProgress("check", 10, 10);
+  await new Promise((resolve) => setTimeout(resolve, 1_200));
+  progress.finish();
+  assert.equal(output(), NOTICE);
 });

@@ -45,7 +45,8 @@ function assertOneLine(
 
 Deno.test("generate.ts with the embedded model needs no permission and no option", async () => {
   const { code, stdout, stderr } = await generate(["Once upon a time"]);
-  assert.equal(stderr, "");
+  // The first time on a device, or on a busy one.
+  assert.equal(stderr.replace("checking the GPU's kernels (first time on this device)\n", ""), "");
   assert.equal(code, 0);
   assert.match(stdout, /^Once upon a time.{20,}/s);
   assert.ok(stdout.endsWith("\n"));

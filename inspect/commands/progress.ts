@@ -123,18 +123,25 @@ export function createLoadProgress(model: string, options: ProgressOptions = {})
   };
 }
 
-/** Says one thing, once, about what takes longer than a second. */
+/**
+ * Says one thing, once, about what takes longer than a second. Drivers compile while a pipeline is made, when no timer runs, or
+ * while it runs for the first time, when nobody calls `update`.
+ */
 function createNotice(line: string, options: ProgressOptions): Progress {
+  if (options.quiet) return { update() {}, finish() {} };
   const { write, now } = withDefaults(options);
   const start = now();
-  let said = options.quiet ?? false;
+  let said = false;
+  const say = () => {
+    if (!said) write(`${line}\n`);
+    said = true;
+  };
+  const timer = setTimeout(say, NOTICE_MS);
   return {
     update() {
-      if (said || now() - start < NOTICE_MS) return;
-      write(`${line}\n`);
-      said = true;
+      if (now() - start >= NOTICE_MS) say();
     },
-    finish() {},
+    finish: () => clearTimeout(timer),
   };
 }
 
