@@ -79,6 +79,9 @@ function outcome({ checkpoint, worst, failedChecks }: CheckpointResult, result: 
   }
   const verdict = worstVerdict(worst);
   if (verdict.error === 0) return "exactly";
+  if (verdict.usualNmse !== undefined) {
+    return `NMSE ${verdict.nmse.toExponential(1)}, usual ${verdict.usualNmse.toExponential(1)}`;
+  }
   return `${verdict.error.toExponential(1)} of ${verdict.allowed.toExponential(1)} allowed`;
 }
 

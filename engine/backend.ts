@@ -1,6 +1,7 @@
 /** What the two backends have in common: a model on a device, and sessions that run passes. */
 import type { Config } from "./config.ts";
 import type { Edit } from "./edits.ts";
+import { Lifetime } from "./lifetime.ts";
 import type { Lengths, Plan } from "./plan.ts";
 import type { RopeBuilder } from "./rope_table.ts";
 
@@ -47,6 +48,7 @@ export interface StepRun {
   write(name: string, data: Float32Array): void;
   /** Moves the session past the pass's positions: all steps have run. */
   finish(): void;
+  /** Frees its values; a step that is running is the last one. */
   dispose(): void;
 }
 
@@ -66,6 +68,7 @@ export interface Session {
    * @throws {RangeError} for no ids, ids outside the vocabulary, `"next"` after a pass that chose none, more positions than
    *   the capacity or `maxTokens`, or an unknown point
    * @throws {EditError} for an edit that cannot be made
+   * @throws {DisposedError} when the session or its model was disposed before the pass began
    */
   pass(request: PassRequest): Promise<Map<string, HostTensor>>;
   /** Prepares a pass to be run step by step; nothing is fused. Points that only run when named are named in `wanted`. */
@@ -79,7 +82,9 @@ export interface Session {
    * @throws {RangeError} for more positions than the capacity, an unknown name, or rows of another size
    */
   restore(position: number, cache: ReadonlyMap<string, Float32Array>): void;
-  /** Frees the cache. */
+  /** @throws {DisposedError} when it or its model was disposed */
+  check(): void;
+  /** Nothing begins any more; the cache is freed when nothing uses it. */
   dispose(): void;
 }
 
@@ -90,7 +95,7 @@ export interface SessionOptions {
   readonly ropeBuilder?: RopeBuilder;
 }
 
-/** A model's weights on a device, ready to run. */
+/** A handle on a model's weights on a device, ready to run. */
 export interface Engine {
   readonly backend: "webgpu" | "cpu";
   readonly config: Config;
@@ -99,7 +104,18 @@ export interface Engine {
   readonly weightBytes: number;
   /** Most positions that one pass takes; a longer prompt is several passes. */
   readonly maxTokens: number;
+  /** @throws {DisposedError} */
   session(options: SessionOptions): Session;
+  /**
+   * Another handle on the same weights, for another user.
+   *
+   * @throws {DisposedError}
+   */
+  share(): Engine;
+  /**
+   * Ends this handle and its sessions: no pass begins any more, those that had begun finish. The last handle frees the weights
+   * when nothing runs on them.
+   */
   dispose(): void;
 }
 
@@ -125,6 +141,52 @@ export function checkRestore(
       throw new RangeError(`Cannot restore ${name}: it has ${length} numbers instead of ${size}`);
     }
   }
+}
+
+/** A step run that begins nothing any more when its session has ended. */
+export function withinSession(steps: StepRun, session: Lifetime): StepRun {
+  const life = new Lifetime("step run", () => steps.dispose(), session);
+  return {
+    ...steps,
+    run: (from, to) => life.use("run steps", () => steps.run(from, to)),
+    read: (name) => life.use("read a value", () => steps.read(name)),
+    write(name, data) {
+      life.check("change a value");
+      steps.write(name, data);
+    },
+    dispose: () => life.end(),
+  };
+}
+
+/** What a backend makes an engine of. */
+export interface EngineParts extends Omit<Engine, "session" | "share" | "dispose"> {
+  session(options: SessionOptions, handle: Lifetime): Session;
+  /** Frees the weights. */
+  free(): void;
+}
+
+/** The first handle on a model's weights. */
+export function engineOf({ session, free, ...parts }: EngineParts): Engine {
+  let handles = 0;
+  const open = (): Engine => {
+    handles++;
+    const handle = new Lifetime("model", () => {
+      if (--handles === 0) free();
+    });
+    return {
+      ...parts,
+      session(options) {
+        handle.check("run");
+        return session(options, handle);
+      },
+      share() {
+        handle.check("share it");
+        return open();
+      },
+      dispose: () => handle.end(),
+    };
+  };
+  return open();
 }
 
 /** Checks a pass's request against its session and gives the number of positions. */

@@ -4,16 +4,19 @@ import {
   checkRequest,
   checkRestore,
   type Engine,
+  engineOf,
   type HostTensor,
   type PassRequest,
   type Session,
   type SessionOptions,
   type StepRun,
+  withinSession,
 } from "./backend.ts";
-import { checkLength, compile, extract, hostEdit, pickRows } from "./compile.ts";
+import { checkLength, compile, extract, firstPosition, hostEdit, pickRows } from "./compile.ts";
 import type { Config } from "./config.ts";
 import { forward } from "./forward.ts";
 import type { GgufFile } from "./gguf/reader.ts";
+import { Lifetime } from "./lifetime.ts";
 import {
   elementCount,
   type Lengths,
@@ -40,15 +43,16 @@ export async function cpuEngine(
   const weights = await loadWeights(file, config, hostMemory, options);
   const factors = await ropeFactors(file, config);
   const plan = forward(config);
-  return {
+  return engineOf({
     backend: "cpu",
     config,
     plan,
     weightBytes: weights.bytes,
     maxTokens: MAX_TOKENS,
-    session: (options) => new CpuSession(config, plan, weights, options, factors),
-    dispose: () => weights.destroy(),
-  };
+    session: (options, handle) =>
+      new CpuSession(config, plan, weights, { ...options, handle, factors }),
+    free: () => weights.destroy(),
+  });
 }
 
 class CpuSession implements Session {
@@ -60,13 +64,13 @@ class CpuSession implements Session {
   readonly #values: ReadonlyMap<string, Value>;
   /** Caches, the RoPE table and the last greedy choice. */
   readonly #kept = new Map<string, Float32Array<ArrayBuffer>>();
+  readonly #life: Lifetime;
 
   constructor(
     readonly config: Config,
     readonly plan: Plan,
     readonly weights: Weights<Uint32Array>,
-    options: SessionOptions,
-    factors?: Float32Array,
+    options: SessionOptions & { readonly handle: Lifetime; readonly factors?: Float32Array },
   ) {
     this.capacity = options.capacity;
     this.maxTokens = Math.min(MAX_TOKENS, options.capacity);
@@ -77,7 +81,9 @@ class CpuSession implements Session {
         this.#kept.set(value.name, new Float32Array(elementCount(value.shape, largest)));
       }
     }
-    this.#kept.set("rope_table", ropeTable(config, this.capacity, options.ropeBuilder, factors));
+    const { ropeBuilder, factors } = options;
+    this.#kept.set("rope_table", ropeTable(config, this.capacity, ropeBuilder, factors));
+    this.#life = new Lifetime("session", () => this.#kept.clear(), options.handle);
   }
 
   get hasNext(): boolean {
@@ -85,13 +91,13 @@ class CpuSession implements Session {
   }
 
   async pass(request: PassRequest): Promise<Map<string, HostTensor>> {
-    const run = this.#last.then(() => this.#pass(request));
+    const run = this.#last.then(() => this.#life.use("run a pass", () => this.#pass(request)));
     this.#last = run.catch(() => {});
     return await run;
   }
 
   async #pass(request: PassRequest): Promise<Map<string, HostTensor>> {
-    const steps = this.steps(request);
+    const steps = this.#prepare(request);
     await steps.run(0, steps.plan.length);
     const { wanted = ["logits"], positions, whole } = request;
     const values = planValues(steps.plan);
@@ -111,6 +117,11 @@ class CpuSession implements Session {
   }
 
   steps(request: PassRequest): StepRun {
+    this.check();
+    return withinSession(this.#prepare(request), this.#life);
+  }
+
+  #prepare(request: PassRequest): StepRun {
     const tokens = checkRequest(request, this, this.config);
     const { rows = 1 } = request;
     const ids = request.ids === "next" ? [this.#kept.get("argmax")!.at(-1)!] : request.ids;
@@ -141,9 +152,10 @@ class CpuSession implements Session {
       }
       if (step.kernel === "host") {
         const edit = hostEdit(request, step.constants);
-        const tensor = read(step.inputs[0].name);
+        const [input] = step.inputs;
+        const tensor = read(input.name);
         const own = { ...tensor, data: tensor.data.slice() };
-        const data = edit.apply(own, start) ?? own.data;
+        const data = edit.apply(own, firstPosition(input, lengths, start)) ?? own.data;
         checkLength(edit, data, tensor);
         values.get(step.outputs[0]!.name)!.set(data);
         return;
@@ -168,7 +180,11 @@ class CpuSession implements Session {
           return Promise.reject(error);
         }
       },
-      read: (name) => Promise.resolve(read(name)),
+      // What was read stays as it was when the value is changed.
+      read(name) {
+        const { shape, data } = read(name);
+        return Promise.resolve({ shape, data: data.slice() });
+      },
       write: (name, data) => values.get(name)!.set(data),
       finish: () => {
         if (request.wanted?.includes("argmax")) this.#kept.set("argmax", values.get("argmax")!);
@@ -195,7 +211,11 @@ class CpuSession implements Session {
     this.#kept.delete("argmax");
   }
 
+  check(): void {
+    this.#life.check("run a pass");
+  }
+
   dispose(): void {
-    this.#kept.clear();
+    this.#life.abandon();
   }
 }

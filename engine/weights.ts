@@ -105,6 +105,9 @@ export async function loadWeights<Storage>(
   };
   const destroy = () => {
     for (const storage of storages.splice(0)) memory.destroy(storage);
+    // Host memory is free when nothing refers to it.
+    matrices.clear();
+    vectors.clear();
   };
 
   try {

@@ -17,6 +17,7 @@ import {
   makeData,
   Message,
   RecordBatch,
+  type RecordBatchFileReader,
   RecordBatchFileWriter,
   RecordBatchReader,
   RecordBatchStreamWriter,
@@ -27,6 +28,7 @@ import {
   Utf8,
   util,
 } from "apache-arrow";
+import { ByteBuffer } from "flatbuffers";
 import { tableHtml } from "./table_html.ts";
 import {
   type Column,
@@ -463,10 +465,39 @@ export function decodeMessage(header: Uint8Array): MessageInfo {
   return { kind: message.isSchema() ? "schema" : "dictionary", bodyLength, rows: 0 };
 }
 
-/** The table in the bytes of a whole IPC stream or file; its values are views of these bytes. */
+/**
+ * The package believes every count in a file's headers, so that a damaged one keeps it busy for hours. They all come through
+ * here: none can be larger than the header.
+ */
+const vectorLength = ByteBuffer.prototype.__vector_len;
+ByteBuffer.prototype.__vector_len = function (offset) {
+  const length = vectorLength.call(this, offset);
+  if (length <= this.capacity()) return length;
+  throw new RangeError(`a header of ${this.capacity()} bytes claims ${length} entries`);
+};
+
+/** The batches of a file, one by one: going through them the package never ends at a message of another kind. */
+function* fileBatches(reader: RecordBatchFileReader): Generator<RecordBatch> {
+  for (let i = 0; i < reader.numRecordBatches; i++) {
+    const batch = reader.readRecordBatch(i);
+    if (!batch) throw new RangeError(`its batch ${i} is not in it`);
+    yield batch;
+  }
+}
+
+/**
+ * The table in the bytes of a whole IPC stream or file; its values are views of these bytes.
+ *
+ * @throws {RangeError} when it claims more than the bytes can hold
+ */
 export function decodeTable(bytes: Uint8Array): Table {
   const reader = RecordBatchReader.from(bytes).open();
   const { schema } = reader; // which the reader forgets at its end
-  const batches = [...reader].filter(({ numRows }) => numRows > 0);
+  const batches = [...reader.isFile() ? fileBatches(reader) : reader]
+    .filter(({ numRows }) => numRows > 0);
+  for (const { numRows, data } of batches) {
+    const claim = Math.max(numRows, ...data.children.map(({ length }) => length));
+    if (claim > bytes.length) throw new RangeError(`${bytes.length} bytes claim ${claim} rows`);
+  }
   return new Table(schema, batches.map((batch) => rebatch(schema, batch)));
 }

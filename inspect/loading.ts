@@ -36,24 +36,32 @@ export interface Loaded {
   readonly device?: Device;
   /** As {@linkcode modelSha256} says. */
   sha256(): Promise<string | undefined>;
-  /** Gives the model back; the last one frees the weights. */
+  /** Gives the model back: what runs on its engine ends with the next pass. The last one frees the weights. */
   release(): void;
 }
 
 interface Entry {
+  readonly device: Device | undefined;
+  /** With the engine's first handle; each user gets one of their own. */
   readonly loading: Promise<Omit<Loaded, "release">>;
   users: number;
 }
 
 const entries = new Map<string, Entry>();
-let sharedDevice: Promise<Device> | undefined;
+let opening: Promise<Device> | undefined;
+let opened: Device | undefined;
 
-/** The GPU device of this process. */
+/** The GPU device of this process; a fresh one where the last one has failed. */
 export function openDevice(): Promise<Device> {
-  sharedDevice ??= Device.open();
-  // Asked again after a failure: a driver may have been installed in between.
-  sharedDevice.catch(() => sharedDevice = undefined);
-  return sharedDevice;
+  if (opened?.failed) {
+    opened.trim();
+    opened = opening = undefined;
+  }
+  return opening ??= Device.open().then((device) => opened = device, (error) => {
+    // Asked again the next time: a driver may have been installed in between.
+    opening = undefined;
+    throw error;
+  });
 }
 
 /**
@@ -77,23 +85,33 @@ export async function load(
   const device = await chooseDevice(options.backend ?? "auto");
   const key = `${device ? "webgpu" : "cpu"} ${await identity(found)}`;
   let entry = entries.get(key);
-  if (!entry) {
-    entry = { loading: open(found, device, options), users: 0 };
+  // What lies on a device that has failed serves nobody any more.
+  if (!entry || entry.device !== device) {
+    entry = { device, loading: open(found, device, options), users: 0 };
     entries.set(key, entry);
-    entry.loading.catch(() => entries.delete(key));
   } else {
     options.file?.close();
   }
-  entry.users++;
-  const loaded = await entry.loading;
+  const own = entry;
+  const forget = () => {
+    if (entries.get(key) === own) entries.delete(key);
+  };
+  own.users++;
+  const loaded = await own.loading.catch((error) => {
+    forget();
+    throw error;
+  });
+  const engine = loaded.engine.share();
   let released = false;
   return {
     ...loaded,
+    engine,
     release() {
       if (released) return;
       released = true;
-      if (--entry.users > 0) return;
-      entries.delete(key);
+      engine.dispose();
+      if (--own.users > 0) return;
+      forget();
       loaded.engine.dispose();
       loaded.file.close();
     },

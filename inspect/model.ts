@@ -2,6 +2,7 @@
 import type { Engine } from "../engine/backend.ts";
 import type { Config } from "../engine/config.ts";
 import { dequantize } from "../engine/gguf/dequantize.ts";
+import { DisposedError } from "../engine/lifetime.ts";
 import type { Plan } from "../engine/plan.ts";
 import type { DeviceInfo } from "../engine/webgpu/device.ts";
 import { nearest } from "../models/nearest.ts";
@@ -21,6 +22,8 @@ import {
   type StepperOptions,
   type StepsOptions,
 } from "./stepper.ts";
+
+export { DisposedError };
 
 /** Lamina's version. */
 const VERSION = deno.version;
@@ -47,14 +50,6 @@ export class TokenError extends RangeError {
         ? `${asked} is not a token by itself: encoding makes it ${list}`
         : `${asked} is not one token but ${pieces.length}${list && `: ${list}`}`,
     );
-  }
-}
-
-/** Something was asked of a model that has been given back. */
-export class DisposedError extends Error {
-  override readonly name = "DisposedError";
-  constructor(what: string) {
-    super(`Cannot ${what}: the model was disposed; load it again`);
   }
 }
 
@@ -403,9 +398,11 @@ export class Model {
     if (this.#disposed) throw new DisposedError(what);
   }
 
-  /** Gives the model back; when nobody else has it, its weights are freed. */
+  /**
+   * Gives the model back. Its runs, generations and steppers that are under way end with a {@linkcode DisposedError} at their next
+   * pass; when nobody else has the model, its weights are freed after them.
+   */
   dispose(): void {
-    this.#stepper?.close();
     this.#disposed = true;
     this.#loaded.release();
   }

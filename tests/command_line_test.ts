@@ -270,7 +270,7 @@ Deno.test("each phase of loading has its own name, and its own half second of pa
     wait(600);
     progress.onProgress("load", 300, 400);
     progress.finish();
-    const lines = output().replaceAll(/.*\r|\x1b\[K/g, "").trimEnd().split("\n");
+    const lines = output().replaceAll(/.*\r/g, "").replaceAll("\x1b[K", "").trimEnd().split("\n");
     assert.equal(lines.length, 3, output());
     assert.equal(lines[0], "waiting for another process to pull x");
     assert.match(lines[1], /^pulling x.* 50 %, 0.50 of 1.00 kB/);

@@ -22,7 +22,7 @@ import { DEFAULT_PROMPT, parityCases } from "../cases.ts";
 import { determinism } from "../determinism.ts";
 import { folderReference } from "../engine_folder.ts";
 import { firstDivergence } from "../first_divergence.ts";
-import { usualNmse } from "../model_diff.ts";
+import { usualNmse } from "../usual_nmse.ts";
 import { parity, type ParityCase, type ParityOptions } from "../parity.ts";
 import { type ProofResult, runId, writeProof } from "../proof.ts";
 import { type Reference, ReferenceFailure } from "../reference.ts";
@@ -138,17 +138,32 @@ const command = defineCommand({
       for (const name of names) {
         const { file } = other;
         const open = () =>
-          openReference(name, { file, path: otherDisk.path, timeout, signal, onProgress: say });
+          openReference(name, {
+            file,
+            model: otherFound,
+            path: otherDisk.path,
+            timeout,
+            signal,
+            onProgress: say,
+          });
         await compareWith(open, cases, more);
       }
     } else {
       const { file } = model;
       for (const name of names) {
         const open = () =>
-          openReference(name, { file, path: disk.path, timeout, signal, onProgress: say });
+          openReference(name, {
+            file,
+            model: found,
+            path: disk.path,
+            timeout,
+            signal,
+            onProgress: say,
+          });
         const rope = name.startsWith("llama.cpp") ? "ggml" : "exact";
         const oracle = name === "oracle" ? undefined : await openReference("oracle", {
           file,
+          model: found,
           path: disk.path,
           rope,
         });

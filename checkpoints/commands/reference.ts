@@ -90,6 +90,7 @@ const command = defineCommand({
 
     const opened = await openReference(spec, {
       file: file.value,
+      model: found,
       path: disk.path,
       asIs: options["as-is"],
       onProgress: say,

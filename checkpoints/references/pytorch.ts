@@ -144,13 +144,20 @@ async function run(
   const { ids: chosen, margins } = await process.ask(
     { run: { ids, generate, forced, steps, points } },
     (frame) => {
-      const { kind } = frame.header;
+      const { kind, step } = frame.header;
+      if (kind === "pass" && steps.includes(Number(step))) addPass(passes, frame);
       if (kind === "tensor") addTensor(passes, inFileOrder(frame, config));
       if (kind === "done") return frame.header as unknown as Pick<ReferenceRun, "ids" | "margins">;
     },
     signal,
   );
   return { passes: [...passes.values()], ids: chosen, margins };
+}
+
+/** A pass that is wanted is there though it may show none of the points. */
+function addPass(passes: Map<number, ReferencePass>, { header }: Frame): void {
+  const { step, start, ids } = header as unknown as Omit<ReferencePass, "tensors">;
+  passes.set(step, { step, start, ids, tensors: new Map() });
 }
 
 /** Hugging Face's heads are in halves; those of a file may be in adjacent pairs. */

@@ -38,13 +38,18 @@ export const LIMITS = [
   "maxComputeWorkgroupSizeX",
 ] as const;
 
+/** Most bytes of buffers that the pool keeps for later. */
+const MOST_IDLE = 128 * 2 ** 20;
+
 /** An open GPU device with its pipelines and its pool of buffers. */
 export class Device implements Memory<GPUBuffer> {
   readonly knobs: Knobs;
   readonly limit: number;
   #pipelines = new Map<string, GPUComputePipeline>();
   #layouts = new Map<string, GPUBindGroupLayout>();
+  /** Buffers for later, by usage and size, those used last at the end. */
   #pool = new Map<string, GPUBuffer[]>();
+  #idleBytes = 0;
   #failure: DeviceError | undefined;
   /** Bytes of buffers that are alive, pooled ones included. */
   allocated = 0;
@@ -55,17 +60,13 @@ export class Device implements Memory<GPUBuffer> {
     this.limit = Math.min(gpu.limits.maxStorageBufferBindingSize, gpu.limits.maxBufferSize);
     gpu.addEventListener("uncapturederror", (event) => {
       event.preventDefault();
-      this.#failure ??= new DeviceError(
-        `the GPU device refused a command: ${
-          oneLine((event as unknown as GPUUncapturedErrorEvent).error.message)
-        }`,
+      this.#fail(
+        `refused a command: ${(event as unknown as GPUUncapturedErrorEvent).error.message}`,
       );
     });
-    gpu.lost.then(({ reason, message }) => {
-      if (reason !== "destroyed") {
-        this.#failure = new DeviceError(`the GPU device was lost: ${oneLine(message)}`);
-      }
-    });
+    gpu.lost.then(({ reason, message }) =>
+      this.#fail(reason === "destroyed" ? "was closed" : `was lost: ${message}`)
+    );
   }
 
   /**
@@ -100,9 +101,21 @@ export class Device implements Memory<GPUBuffer> {
     }
   }
 
-  /** @throws {DeviceError} when the device has failed since the last look */
+  /** Whether it refused a command or was lost: what it computes is good for nothing any more. */
+  get failed(): boolean {
+    return this.#failure !== undefined;
+  }
+
+  /** @throws {DeviceError} when the device has failed */
   check(): void {
     if (this.#failure) throw this.#failure;
+  }
+
+  /** The first failure counts: others follow from it. */
+  #fail(how: string): DeviceError {
+    return this.#failure ??= new DeviceError(
+      `the GPU device ${oneLine(how)}; load the model again to go on with a fresh one`,
+    );
   }
 
   // Memory<GPUBuffer>: weights.
@@ -131,13 +144,17 @@ export class Device implements Memory<GPUBuffer> {
     buffer.destroy();
   }
 
-  // Buffers of sessions and passes come from a pool, so that runs leave memory where it was.
+  // Buffers of sessions and passes come from a pool, so that runs leave memory where it was. A buffer may be given back as soon
+  // as the last command that uses it is submitted: commands run in order.
 
   /** A buffer of at least `bytes`; contents are whatever they were. */
   borrow(bytes: number, usage: GPUBufferUsageFlags): GPUBuffer {
     const size = sizeClass(bytes);
     const pooled = this.#pool.get(`${usage}:${size}`)?.pop();
-    if (pooled) return pooled;
+    if (pooled) {
+      this.#idleBytes -= size;
+      return pooled;
+    }
     this.allocated += size;
     return this.gpu.createBuffer({ size, usage });
   }
@@ -147,7 +164,47 @@ export class Device implements Memory<GPUBuffer> {
     const key = `${buffer.usage}:${buffer.size}`;
     const list = this.#pool.get(key) ?? [];
     list.push(buffer);
+    this.#pool.delete(key);
     this.#pool.set(key, list);
+    this.#idleBytes += buffer.size;
+    this.trim(MOST_IDLE);
+  }
+
+  /** Destroys pooled buffers, those of sizes that were not used for long first, until at most `bytes` are left. */
+  trim(bytes = 0): void {
+    for (const [key, list] of this.#pool) {
+      while (this.#idleBytes > bytes && list.length > 0) {
+        const buffer = list.pop()!;
+        this.#idleBytes -= buffer.size;
+        this.destroy(buffer);
+      }
+      if (list.length > 0) return;
+      this.#pool.delete(key);
+    }
+  }
+
+  /**
+   * Waits for what was copied into a borrowed staging buffer, takes out of it what is needed, and gives it back.
+   *
+   * @throws {DeviceError} when the device has failed
+   */
+  async readBack<T>(
+    staging: GPUBuffer,
+    bytes: number,
+    take: (mapped: ArrayBuffer) => T,
+  ): Promise<T> {
+    let taken: T;
+    try {
+      await staging.mapAsync(GPUMapMode.READ, 0, bytes);
+      taken = take(staging.getMappedRange(0, bytes));
+      staging.unmap();
+    } catch (error) {
+      this.destroy(staging);
+      throw this.#fail(`gave no result back: ${error}`);
+    }
+    this.giveBack(staging);
+    this.check();
+    return taken;
   }
 
   /** The explicit layout of a kernel's binding group. */

@@ -10,6 +10,7 @@ import { checkKernel, type KernelResult } from "../../engine/webgpu/kernel_check
 import { KERNELS } from "../../kernels/mod.ts";
 import { flag, number } from "./args.ts";
 import { type DeviceFindings, type Findings, reportText } from "./doctor_report.ts";
+import { progressLine } from "./progress.ts";
 import { defineCommand, EXIT, runCommand } from "./run_command.ts";
 
 const command = defineCommand({
@@ -99,13 +100,6 @@ function systemRelease(): string {
   } catch {
     return "";
   }
-}
-
-/** A line on the terminal that is drawn over; nothing where stderr is none. */
-function progressLine(quiet: boolean): (text: string) => void {
-  if (quiet || !Deno.stderr.isTerminal()) return () => {};
-  const encoder = new TextEncoder();
-  return (text) => void Deno.stderr.writeSync(encoder.encode(`\r${text}\x1b[K`));
 }
 
 if (import.meta.main) await runCommand(command);

@@ -217,3 +217,10 @@ function terminalColumns(): number {
     return 80; // stdout is no terminal
   }
 }
+
+/** A line on the terminal that is drawn over; nothing where stderr is none. */
+export function progressLine(quiet: boolean): (text: string) => void {
+  if (quiet || !Deno.stderr.isTerminal()) return () => {};
+  const encoder = new TextEncoder();
+  return (text) => void Deno.stderr.writeSync(encoder.encode(`\r${text}\x1b[K`));
+}

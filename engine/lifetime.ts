@@ -1,0 +1,94 @@
+/** How long what others use is there: a model's weights, a session's buffers. */
+
+/** What can be disposed of. */
+export type Owner = "model" | "session" | "step run";
+
+/** Something was asked of a model, or of a session of it, that has been given back. */
+export class DisposedError extends Error {
+  override readonly name = "DisposedError";
+  constructor(readonly asked: string, readonly owner: Owner = "model") {
+    super(
+      `Cannot ${asked}: the ${owner} was disposed` + (owner === "model" ? "; load it again" : ""),
+    );
+  }
+}
+
+/**
+ * Counts the work that holds something. Once it has ended nothing new begins; what had begun finishes, and then it is freed.
+ * Lifetimes nest: one that ends takes those within along, and is freed after them.
+ */
+export class Lifetime {
+  readonly #owner: Owner;
+  readonly #free: () => void;
+  readonly #outer: Lifetime | undefined;
+  readonly #inner = new Set<Lifetime>();
+  #working = 0;
+  #endedBy: Owner | undefined;
+  #abandoned = false;
+  #freed = false;
+
+  constructor(owner: Owner, free: () => void, outer?: Lifetime) {
+    this.#owner = owner;
+    this.#free = free;
+    this.#outer = outer;
+    if (outer) outer.#inner.add(this);
+  }
+
+  /** @throws {DisposedError} once it has ended */
+  check(asked: string): void {
+    if (this.#endedBy) throw new DisposedError(asked, this.#endedBy);
+  }
+
+  /** For work in several parts: @throws {DisposedError} when nobody waits for it any more */
+  checkAbandoned(asked: string): void {
+    if (this.#abandoned) throw new DisposedError(asked, this.#endedBy);
+  }
+
+  /**
+   * Does work that needs it.
+   *
+   * @throws {DisposedError} once it has ended
+   */
+  async use<T>(asked: string, work: () => Promise<T>): Promise<T> {
+    this.check(asked);
+    this.#working++;
+    try {
+      return await work();
+    } finally {
+      this.#working--;
+      this.#freeWhenIdle();
+    }
+  }
+
+  /** Lets nothing new begin. */
+  end(): void {
+    this.#end(this.#owner);
+  }
+
+  /** Ends it, and stops what had begun at its next part: nobody waits for it any more. */
+  abandon(): void {
+    this.#abandon();
+    this.#end(this.#owner);
+  }
+
+  #end(by: Owner): void {
+    this.#endedBy ??= by;
+    for (const inner of [...this.#inner]) inner.#end(by);
+    this.#freeWhenIdle();
+  }
+
+  #abandon(): void {
+    this.#abandoned = true;
+    for (const inner of this.#inner) inner.#abandon();
+  }
+
+  #freeWhenIdle(): void {
+    const idle = this.#working === 0 && this.#inner.size === 0;
+    if (!this.#endedBy || !idle || this.#freed) return;
+    this.#freed = true;
+    this.#free();
+    if (!this.#outer) return;
+    this.#outer.#inner.delete(this);
+    this.#outer.#freeWhenIdle();
+  }
+}
