@@ -1,4 +1,5 @@
 /** What the two backends have in common: a model on a device, and sessions that run passes. */
+import { checkCapacity, type Room } from "./capacity.ts";
 import type { Config } from "./config.ts";
 import type { Edit } from "./edits.ts";
 import { Lifetime } from "./lifetime.ts";
@@ -104,7 +105,9 @@ export interface Engine {
   readonly weightBytes: number;
   /** Most positions that one pass takes; a longer prompt is several passes. */
   readonly maxTokens: number;
-  /** @throws {DisposedError} */
+  /** @throws {CapacityError} when a session cannot have so many positions */
+  checkCapacity(positions: number): void;
+  /** @throws {DisposedError | CapacityError} */
   session(options: SessionOptions): Session;
   /**
    * Another handle on the same weights, for another user.
@@ -159,14 +162,19 @@ export function withinSession(steps: StepRun, session: Lifetime): StepRun {
 }
 
 /** What a backend makes an engine of. */
-export interface EngineParts extends Omit<Engine, "session" | "share" | "dispose"> {
+export interface EngineParts
+  extends Omit<Engine, "checkCapacity" | "session" | "share" | "dispose"> {
+  /** What there is for a session's caches. */
+  room(): Room;
   session(options: SessionOptions, handle: Lifetime): Session;
   /** Frees the weights. */
   free(): void;
 }
 
 /** The first handle on a model's weights. */
-export function engineOf({ session, free, ...parts }: EngineParts): Engine {
+export function engineOf({ room, session, free, ...parts }: EngineParts): Engine {
+  const { config, plan } = parts;
+  const check = (positions: number) => checkCapacity(positions, config, plan, room());
   let handles = 0;
   const open = (): Engine => {
     handles++;
@@ -175,8 +183,10 @@ export function engineOf({ session, free, ...parts }: EngineParts): Engine {
     });
     return {
       ...parts,
+      checkCapacity: check,
       session(options) {
         handle.check("run");
+        check(options.capacity);
         return session(options, handle);
       },
       share() {

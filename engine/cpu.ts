@@ -12,6 +12,7 @@ import {
   type StepRun,
   withinSession,
 } from "./backend.ts";
+import { freeMemory } from "./capacity.ts";
 import { checkLength, compile, extract, firstPosition, hostEdit, pickRows } from "./compile.ts";
 import type { Config } from "./config.ts";
 import { forward } from "./forward.ts";
@@ -49,6 +50,7 @@ export async function cpuEngine(
     plan,
     weightBytes: weights.bytes,
     maxTokens: MAX_TOKENS,
+    room: () => ({ buffer: hostMemory.limit, total: freeMemory() }),
     session: (options, handle) =>
       new CpuSession(config, plan, weights, { ...options, handle, factors }),
     free: () => weights.destroy(),

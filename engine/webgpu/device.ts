@@ -45,6 +45,8 @@ const MOST_IDLE = 128 * 2 ** 20;
 export class Device implements Memory<GPUBuffer> {
   readonly knobs: Knobs;
   readonly limit: number;
+  /** Most bytes that a borrowed buffer can have. */
+  readonly largestBuffer: number;
   #pipelines = new Map<string, GPUComputePipeline>();
   #layouts = new Map<string, GPUBindGroupLayout>();
   /** Buffers for later, by usage and size, those used last at the end. */
@@ -58,10 +60,14 @@ export class Device implements Memory<GPUBuffer> {
     const size = info.subgroupSize || 32;
     this.knobs = { lanes: 64, dotLanes: Math.min(64, size) };
     this.limit = Math.min(gpu.limits.maxStorageBufferBindingSize, gpu.limits.maxBufferSize);
+    this.largestBuffer = sizeClass(this.limit, Math.floor);
     gpu.addEventListener("uncapturederror", (event) => {
       event.preventDefault();
+      const { error } = event as unknown as GPUUncapturedErrorEvent;
       this.#fail(
-        `refused a command: ${(event as unknown as GPUUncapturedErrorEvent).error.message}`,
+        error instanceof GPUOutOfMemoryError
+          ? "is out of memory: lower --max-tokens (maxTokens), or take a smaller model"
+          : `refused a command: ${error.message}`,
       );
     });
     gpu.lost.then(({ reason, message }) =>
@@ -266,9 +272,9 @@ export function kernelSource(kernel: Kernel, form?: Form): string {
 }
 
 /** Sizes of pooled buffers: four steps per power of two, so that few sizes serve many lengths. */
-function sizeClass(bytes: number): number {
-  const power = 2 ** Math.floor(Math.log2(Math.max(256, bytes)));
-  return Math.max(256, Math.ceil(bytes / (power / 4)) * (power / 4));
+function sizeClass(bytes: number, round = Math.ceil): number {
+  const step = 2 ** Math.floor(Math.log2(Math.max(256, bytes))) / 4;
+  return Math.max(256, round(bytes / step) * step);
 }
 
 function lastHidden(features: GPUFeatureName[], adapter: GPUAdapter): number {
