@@ -1,4 +1,5 @@
 /** What the two backends have in common: a model on a device, and sessions that run passes. */
+import { checkCapacity, type Room } from "./capacity.ts";
 import type { Config } from "./config.ts";
 import type { Edit } from "./edits.ts";
 import type { GgufFile } from "./gguf/reader.ts";
@@ -108,7 +109,9 @@ export interface Engine {
   readonly weightBytes: number;
   /** Most positions that one pass takes; a longer prompt is several passes. */
   readonly maxTokens: number;
-  /** @throws {DisposedError}, and the signal's reason when it is aborted */
+  /** @throws {CapacityError} when a session cannot have so many positions */
+  checkCapacity(positions: number): void;
+  /** @throws {DisposedError | CapacityError}, and the signal's reason when it is aborted */
   session(options: SessionOptions): Session;
   /**
    * The model with some of its metadata or tensors replaced: only tensors that are not this one's very own are loaded, the
@@ -170,14 +173,19 @@ export function withinSession(steps: StepRun, session: Lifetime): StepRun {
 }
 
 /** What a backend makes an engine of. */
-export interface EngineParts extends Omit<Engine, "session" | "share" | "dispose"> {
+export interface EngineParts
+  extends Omit<Engine, "checkCapacity" | "session" | "share" | "dispose"> {
+  /** What there is for a session's caches. */
+  room(): Room;
   session(options: SessionOptions, handle: Lifetime): Session;
   /** Frees the weights. */
   free(): void;
 }
 
 /** The first handle on a model's weights. */
-export function engineOf({ session, free, ...parts }: EngineParts): Engine {
+export function engineOf({ room, session, free, ...parts }: EngineParts): Engine {
+  const { config, plan } = parts;
+  const check = (positions: number) => checkCapacity(positions, config, plan, room());
   let handles = 0;
   const open = (): Engine => {
     handles++;
@@ -186,9 +194,11 @@ export function engineOf({ session, free, ...parts }: EngineParts): Engine {
     });
     return {
       ...parts,
+      checkCapacity: check,
       session(options) {
         handle.check("run");
         options.signal?.throwIfAborted();
+        check(options.capacity);
         return session(options, handle);
       },
       share() {

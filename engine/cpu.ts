@@ -12,6 +12,7 @@ import {
   type StepRun,
   withinSession,
 } from "./backend.ts";
+import { freeMemory } from "./capacity.ts";
 import { checkLength, compile, extract, firstPosition, hostEdit, pickRows } from "./compile.ts";
 import type { Config } from "./config.ts";
 import { letEventsIn } from "./event_loop.ts";
@@ -64,6 +65,7 @@ export async function cpuEngine(
     maxTokens: MAX_TOKENS,
     variant: (other, config, { signal } = {}) =>
       cpuEngine(other, config, { signal }, { file, weights }),
+    room: () => ({ buffer: hostMemory.limit, total: freeMemory() }),
     session: (options, handle) =>
       new CpuSession(config, plan, weights, { ...options, handle, factors }),
     free: () => weights.destroy(),

@@ -8,7 +8,7 @@
  */
 import { type Form, FORMS, type Planes } from "../kernels/forms.ts";
 import type { RowReader } from "../kernels/kernel.ts";
-import type { Config } from "./config.ts";
+import { type Config, expectedTensors } from "./config.ts";
 import { dequantize } from "./gguf/dequantize.ts";
 import type { GgufFile, TensorInfo } from "./gguf/reader.ts";
 
@@ -88,7 +88,8 @@ export async function loadWeights<Storage>(
   const matrices = new Map<string, Matrix<Storage>>();
   const vectors = new Map<string, Storage>();
   const storages: Storage[] = [];
-  const groups = groupTensors(file, config).filter((group) => {
+  const vectorNames = namesOfVectors(config);
+  const groups = groupTensors(file, config, vectorNames).filter((group) => {
     // A group lies together in one storage: it is shared, or loaded, as a whole.
     if (!base || group.some((tensor) => base.file.tensors.get(tensor.name) !== tensor)) return true;
     for (const { name } of group) {
@@ -129,7 +130,7 @@ export async function loadWeights<Storage>(
 
   try {
     for (const group of groups) {
-      if (isVector(group[0])) {
+      if (vectorNames.has(group[0].name)) {
         const [tensor] = group;
         const values = dequantize(tensor.type, await file.readTensor(tensor));
         const storage = create(values.length, tensor.name);
@@ -170,18 +171,24 @@ export async function loadWeights<Storage>(
   };
 }
 
-function isVector(tensor: TensorInfo): boolean {
-  return tensor.shape.length === 1;
+/** The vectors by what the model expects: a file may store them as [n, 1]. */
+function namesOfVectors(config: Config): ReadonlySet<string> {
+  const vectors = expectedTensors(config).filter(({ shape }) => shape.length === 1);
+  return new Set(vectors.map(({ name }) => name));
 }
 
 /** Tensors of the forward pass, in the order of use; those that lie together form one group. */
-function groupTensors(file: GgufFile, config: Config): TensorInfo[][] {
+function groupTensors(
+  file: GgufFile,
+  config: Config,
+  vectorNames: ReadonlySet<string>,
+): TensorInfo[][] {
   const groups: TensorInfo[][] = [];
   const add = (...names: string[]) => {
     const tensors = names.flatMap((name) => file.tensors.get(name) ?? []);
     for (const tensor of tensors) {
       const previous = groups.at(-1)?.[0];
-      const joins = previous && tensor !== tensors[0] && !isVector(tensor) &&
+      const joins = previous && tensor !== tensors[0] && !vectorNames.has(tensor.name) &&
         tensor.type === previous.type;
       if (joins) groups.at(-1)!.push(tensor);
       else groups.push([tensor]);

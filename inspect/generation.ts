@@ -87,6 +87,7 @@ export class Generation implements AsyncIterable<GeneratedToken> {
 
   /**
    * @throws {PromptError} for an empty prompt, ids outside the vocabulary, or no room in the model's context
+   * @throws {CapacityError} for more positions than there is memory for
    * @throws {RangeError | TypeError} for options that cannot be
    */
   constructor(
@@ -111,6 +112,7 @@ export class Generation implements AsyncIterable<GeneratedToken> {
     this.#model = model;
     this.#options = options;
     this.#maxTokens = Math.min(maxTokens, config.contextLength - promptIds.length);
+    model.engine.checkCapacity(this.#capacity);
     checkPositions(options.positions, [this.#extent]);
     this.#sequence = [...promptIds];
     this.#surprisals = new Surprisals(this.#sequence);
@@ -120,6 +122,11 @@ export class Generation implements AsyncIterable<GeneratedToken> {
   get #extent(): Extent {
     const promptLength = this.promptIds.length;
     return { promptLength, length: promptLength + this.#maxTokens };
+  }
+
+  /** Positions that are run: the last generated token is not. */
+  get #capacity(): number {
+    return this.promptIds.length + this.#maxTokens - 1;
   }
 
   /** What it took so far. */
@@ -176,8 +183,7 @@ export class Generation implements AsyncIterable<GeneratedToken> {
     const { temperature, repeatPenalty } = sampler.options;
     if (patternsOf(this.#options).length > 0) this.#makeRun = await capturing?.runMaker();
     this.#collector = this.#prepareCapture();
-    // One position less: the last generated token is never run.
-    const capacity = this.promptIds.length + this.#maxTokens - 1;
+    const capacity = this.#capacity;
     const edits = resolveEdits(
       this.#options.edit ?? [],
       (pattern) => capturing?.resolve([pattern]) ?? [],

@@ -142,8 +142,9 @@ export function prepareCapture(
   const points = [
     ...new Map(resolve(patternsOf(options)).map(({ point }) => [point.name, point])).values(),
   ];
+  if (points.length === 0) return new Collector(points, sink);
   const bytes = bytesOf(points);
-  if (points.length > 0) onCapture(bytes);
+  onCapture(bytes);
   if (!sink && bytes > captureLimit) throw new CaptureLimitError(bytes, captureLimit);
   return new Collector(points, sink);
 }

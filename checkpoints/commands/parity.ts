@@ -14,7 +14,7 @@ import {
   UsageError,
 } from "../../inspect/commands/args.ts";
 import { findOrPull } from "../../inspect/commands/find_model.ts";
-import { createProgress } from "../../inspect/commands/progress.ts";
+import { createLoadProgress } from "../../inspect/commands/progress.ts";
 import { defineCommand, EXIT, runCommand } from "../../inspect/commands/run_command.ts";
 import { load, type Loaded } from "../../inspect/loading.ts";
 import { createTokenizer } from "../../text/mod.ts";
@@ -249,12 +249,8 @@ async function loadQuietly(
   quiet: boolean,
   signal: AbortSignal,
 ): Promise<Loaded & Disposable> {
-  const progress = createProgress(`loading ${name}`, { quiet });
-  const loaded = await load(name, {
-    backend,
-    signal,
-    onProgress: (_phase, done, total) => progress.update(done, total),
-  }).finally(progress.finish);
+  const progress = createLoadProgress(name, { quiet });
+  const loaded = await load(name, { backend, signal, ...progress }).finally(progress.finish);
   return { ...loaded, [Symbol.dispose]: () => loaded.release() };
 }
 
@@ -265,7 +261,7 @@ function deviceOf({ device }: Loaded): string {
 /** Undefined for a file without a vocabulary. */
 function tokenizerOf({ file }: Loaded): ((text: string) => readonly number[]) | undefined {
   if (!file.metadata.has("tokenizer.ggml.tokens")) return undefined;
-  const tokenizer = createTokenizer(file.metadata);
+  const tokenizer = createTokenizer(file.metadata, file.name);
   return (text) => tokenizer.encode(text);
 }
 

@@ -1,5 +1,6 @@
 /** The WebGPU backend: a model's weights on a GPU device. */
 import { type Engine, engineOf } from "../backend.ts";
+import { freeMemory } from "../capacity.ts";
 import type { Config } from "../config.ts";
 import { forward } from "../forward.ts";
 import type { GgufFile } from "../gguf/reader.ts";
@@ -60,6 +61,11 @@ export async function webgpuEngine(
         file,
         weights,
       }),
+    room: () => ({
+      buffer: device.largestBuffer,
+      // A software device computes in this machine's memory; what a card has, nobody says.
+      total: device.info.fallback ? freeMemory() : undefined,
+    }),
     session(options, handle) {
       const { capacity, ropeBuilder, signal } = options;
       if (!idle?.serves(capacity, ropeBuilder)) {

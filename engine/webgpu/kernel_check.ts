@@ -47,11 +47,13 @@ const INTEGERS = new Set(["ids", "index"]);
 /**
  * Runs kernels, each on its case, in one submission.
  *
+ * @param onCompiled called after each case whose kernel is ready, which may have taken seconds
  * @throws {DeviceError} when the device refuses one
  */
 export async function runKernels(
   device: Device,
   cases: readonly KernelCase[],
+  onCompiled?: () => void,
 ): Promise<KernelRun[]> {
   const { gpu } = device;
   const created: GPUBuffer[] = [];
@@ -76,6 +78,7 @@ export async function runKernels(
     let total = 0;
     copies = cases.map((each) => {
       const outputs = encode(device, encoder, each, buffer);
+      onCompiled?.();
       return outputs.flatMap((source, output) => {
         if (!source) return [];
         const copy = { offset: total, bytes: source.size, output };
@@ -227,15 +230,17 @@ export function referenceOutputs(each: KernelCase): Float32Array[] {
 /**
  * Checks kernels, each on its case.
  *
+ * @param onCompiled called after each case whose kernel is ready, which may have taken seconds
  * @throws {DeviceError} when the device refuses one
  */
 export async function checkKernels(
   device: Device,
   cases: Iterable<KernelCase>,
+  onCompiled?: () => void,
 ): Promise<KernelResult[]> {
   const results: KernelResult[] = [];
   for (const batch of batches(cases)) {
-    const running = runKernels(device, batch);
+    const running = runKernels(device, batch, onCompiled);
     running.catch(() => {}); // it is awaited below, the references are computed meanwhile
     const expected = batch.map(referenceOutputs);
     const runs = await running;

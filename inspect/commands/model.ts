@@ -17,7 +17,7 @@ import { flag, text, UsageError } from "./args.ts";
 import { findOrPull, openFound } from "./find_model.ts";
 import { formatBytes, formatTable } from "./format.ts";
 import { infoJson, infoText } from "./model_info.ts";
-import { createProgress } from "./progress.ts";
+import { createLoadProgress, createProgress } from "./progress.ts";
 import { defineCommand, runCommand } from "./run_command.ts";
 
 const NAME = "./denow task model";
@@ -28,17 +28,12 @@ const pull = defineCommand({
   options: { json: flag("show no progress") },
   positionals: ["NAME"],
   async main({ options, positionals: [name], signal }) {
-    const progress = createProgress(`pulling ${name}`, { quiet: options.json });
-    let path: string;
-    try {
-      path = await pullModel(name, {
-        signal,
-        onProgress: progress.update,
-        onWait: () => options.json || console.error("waiting for another process that pulls it"),
-      });
-    } finally {
-      progress.finish();
-    }
+    const progress = createLoadProgress(name, { quiet: options.json });
+    const path = await pullModel(name, {
+      signal,
+      onProgress: (done, total) => progress.onProgress("pull", done, total),
+      onWait: progress.onWait,
+    }).finally(progress.finish);
     console.log(options.json ? JSON.stringify({ name, path }) : path);
   },
 });
@@ -104,7 +99,7 @@ const tokenize = defineCommand({
     const strings = given === undefined ? await readStrings(options.json!) : [given];
     const file = await openFound(await findOrPull(nameOrPath, { signal }));
     file.close();
-    const tokenizer = createTokenizer(file.metadata);
+    const tokenizer = createTokenizer(file.metadata, file.name);
     for (const each of strings) console.log(JSON.stringify(Array.from(tokenizer.encode(each))));
   },
 });
