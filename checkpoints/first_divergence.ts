@@ -41,7 +41,9 @@ export async function firstDivergence(
   }
   const check = result.checks.find(({ passed }) => !passed);
   if (!check) return undefined;
-  return { checkpoint: check.checkpoint, point: "token ids", explanation: unknown(check.what) };
+  const { checkpoint, what } = check;
+  const point = checkpoint === "11" ? "probs" : checkpoint === "9" ? "logits" : "token ids";
+  return { checkpoint, point, explanation: unknown(what) };
 }
 
 /** The first point that fails, of the case that shows it earliest; of several that do so of the longest, which tells most. */
