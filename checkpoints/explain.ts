@@ -91,9 +91,31 @@ export async function explain(evidence: Evidence): Promise<Explanation> {
     best = { cause, explained, before, after, detail, look: CAUSES[cause].look };
   }
   if (best) return best;
-  const why = work > MOST_WORK ? "too much lies between what is shown to try them all" : "";
-  const none = "none of the known causes explains the numbers";
-  return unknown(before, why ? `${none}; ${why}` : none);
+  const more = hint(chain.operations.at(-1)!, target, (values) => 1 - error(values) / before) ??
+    (work > MOST_WORK ? "too much lies between what is shown to try them all" : undefined);
+  return unknown(before, `none of the known causes explains the numbers${more ? `; ${more}` : ""}`);
+}
+
+/** What can be said of numbers that no cause explains. */
+function hint(
+  { inputs, output, name, step }: Operation,
+  target: Float32Array,
+  explained: (values: Float32Array) => number,
+): string | undefined {
+  const same = step.inputs.find((_, i) =>
+    inputs[i].length === target.length && explained(inputs[i]) > FITTED
+  );
+  if (same) return `they are those of ${same.name}: nothing was done`;
+  let [above, below] = [0, 0];
+  output.forEach((value, i) => {
+    if (value < HIDDEN) return;
+    above += value * target[i];
+    below += value * value;
+  });
+  const factor = above / below;
+  return explained(output.map((value) => value * factor)) > FITTED
+    ? `${name} is ${Number(factor.toPrecision(4))} times what it should be`
+    : undefined;
 }
 
 /** A cause to try. */

@@ -7,7 +7,7 @@ import { isCompared, layerOf } from "./contract.ts";
 import { explain, type Explanation } from "./explain.ts";
 import type { ParityCase, ParityResult, ParityRow } from "./parity.ts";
 import type { Reference } from "./reference.ts";
-import { type FirstDivergence, worstVerdict } from "./report.ts";
+import { failedVerdict, type FirstDivergence } from "./report.ts";
 
 /** What is needed to look closer. */
 export interface Subject {
@@ -81,7 +81,7 @@ async function explainRow(
   if (!pass?.tensors.has(row.point)) return unknown(`${row.point} is not shown`);
   const { config, plan } = engine;
   const rope = reference.provenance.rope;
-  const { position } = worstVerdict(row).place;
+  const { position } = failedVerdict(row).place;
   return await explain({ plan, config, file, other, pass, point: row.point, position, rope });
 }
 

@@ -63,6 +63,8 @@ export async function* localValues(
       try {
         let reading: { value: Promise<HostTensor>; point: string; step: Step }[] = [];
         let bytes = 0;
+        // Made of a cache whose earlier slots are not told: no verdict.
+        const untold = new Set<string>();
         const arrived = async function* (): AsyncGenerator<LocalValue> {
           for (const { value, point, step } of reading) {
             const reference = part(point);
@@ -72,11 +74,20 @@ export async function* localValues(
         };
         for (const [i, step] of steps.plan.entries()) {
           await steps.run(i, i + 1);
+          const isTold = step.inputs.every(({ name }) => !untold.has(name));
           for (const output of step.outputs) {
-            if (!output || !shown.includes(output.name)) continue;
-            const value = steps.read(output.name);
-            value.catch(() => {}); // it is awaited in its turn
-            reading.push({ value, point: output.name, step });
+            if (!output) continue;
+            const isOwn = isTold &&
+              (output.kind !== "cache" || start === 0 || cache.has(output.name));
+            if (!shown.includes(output.name)) {
+              if (!isOwn) untold.add(output.name);
+              continue;
+            }
+            if (isOwn) {
+              const value = steps.read(output.name);
+              value.catch(() => {}); // it is awaited in its turn
+              reading.push({ value, point: output.name, step });
+            }
             // The steps after it read the reference's.
             const { data } = part(output.name);
             steps.write(output.name, Float32Array.from(data));

@@ -375,13 +375,9 @@ async function localDifferences(
 ): Promise<Map<string, Difference>> {
   const found = new Map<string, Difference>();
   const cache = cacheBefore(pass);
-  const has = (layer: number) => pass.start === 0 || cache.has(`blk.${layer}.cache_k`);
   for await (
     const { point, ours, reference, start, step } of localValues(engine, pass, cache, rope, layers)
   ) {
-    const layer = layerOf(point);
-    // Attention needs the earlier keys; without the reference's the verdict would not be local.
-    if (layer !== undefined && !has(layer) && /attn_scores|head_out/.test(point)) continue;
     const difference = compareTensors(
       point,
       ours,

@@ -85,7 +85,7 @@ function outcome({ checkpoint, verdict, failedChecks }: CheckpointResult, result
 }
 
 /** The verdict by which a row failed: the local one, unless only the cumulative one did. */
-function failedVerdict({ local, cumulative }: ParityRow) {
+export function failedVerdict({ local, cumulative }: ParityRow) {
   if (!local) return cumulative!;
   return local.passed && cumulative?.passed === false ? cumulative : local;
 }

@@ -21,7 +21,7 @@ import { createTokenizer } from "../../text/mod.ts";
 import { DEFAULT_PROMPT, parityCases } from "../cases.ts";
 import { determinism } from "../determinism.ts";
 import { folderReference } from "../engine_folder.ts";
-import { firstDivergence } from "../first_divergence.ts";
+import { firstDivergence, type Subject } from "../first_divergence.ts";
 import { commonBand } from "../model_diff/bands.ts";
 import { parity, type ParityCase, type ParityOptions } from "../parity.ts";
 import { type ProofResult, runId, writeProof } from "../proof.ts";
@@ -89,7 +89,7 @@ const command = defineCommand({
     const compareWith = async (
       open: () => Promise<Reference>,
       own: readonly ParityCase[],
-      more: ParityOptions = {},
+      more: ParityOptions & Pick<Subject, "other"> = {},
     ) => {
       try {
         const reference = await open();
@@ -101,7 +101,7 @@ const command = defineCommand({
             onProgress,
             ...more,
           });
-          const subject = { engine: model.engine, file: model.file };
+          const subject = { engine: model.engine, file: model.file, other: more.other };
           const first = result.passed
             ? undefined
             : await firstDivergence(subject, reference, own, result);
@@ -121,7 +121,12 @@ const command = defineCommand({
     const timeout = options.timeout * 1000;
     if (engineFolder !== undefined) {
       const folder = await folderReference(engineFolder, model.engine.config);
-      await compareWith(() => Promise.resolve(folder), folderCases(folder, cases[0]));
+      const { promptIds } = folder;
+      // Its ids are judged where the text that they are of is known.
+      const tokenized = given === undefined || !promptIds
+        ? folder
+        : { ...folder, tokenize: () => Promise.resolve(promptIds) };
+      await compareWith(() => Promise.resolve(tokenized), folderCases(folder, cases[0]));
     } else if (against !== undefined) {
       using other = await loadQuietly(against, options.backend, json, signal);
       const own = laminaReference(other.engine, {
@@ -133,7 +138,7 @@ const command = defineCommand({
         },
         tokenize: tokenizerOf(other),
       });
-      const more = { usualError: usualErrorOf(model, other) };
+      const more = { usualError: usualErrorOf(model, other), other: other.file };
       if (names.length === 0) await compareWith(() => Promise.resolve(own), cases, more);
       const otherFound = await findOrPull(against, { quiet: json, signal });
       await using otherDisk = await modelOnDisk(otherFound);

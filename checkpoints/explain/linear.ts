@@ -12,18 +12,13 @@ const FEW = 0.03;
 
 /** x [T, columns] → [T, rows] */
 export async function linearVariants(operation: Operation): Promise<Variant[]> {
-  const { weights: [weight], target } = operation;
+  const { target } = operation;
   const kind = kindOf(operation.name).replace("_product", "");
   return [
     ...projectionVariants(kind, operation),
     ...kind === "attn_out" ? joinedVariants(operation) : [],
     ...await otherWeightVariants(kind, operation),
-    {
-      cause: "transposed",
-      what: `read as ${weight.columns} x ${weight.rows}`,
-      where: weight.name,
-      make: () => rerun(operation, { weights: [transposed(weight)] }),
-    },
+    ...transposedVariants(operation),
     ...await damagedRows(operation),
     ...target ? [...constantVariants(operation, target), ...damagedOutputs(operation, target)] : [],
   ];
@@ -107,14 +102,32 @@ async function otherWeightVariants(kind: string, operation: Operation): Promise<
     : product("output-tied", "there it is the embedding, here a matrix of its own", embedding);
 }
 
-/** The matrix whose numbers were written column by column. */
-function transposed(weight: Weight): Weight {
-  const { rows, columns, data } = weight;
-  const other = new Float32Array(data.length);
-  for (let r = 0; r < rows; r++) {
-    for (let c = 0; c < columns; c++) other[r * columns + c] = data[c * rows + r];
+/** The matrix as the other of rows and columns has it: its numbers are column by column here, or there. */
+function transposedVariants(operation: Operation): Variant[] {
+  const { weights: [weight] } = operation;
+  const { name: where, rows, columns, data } = weight;
+  const variant = (
+    what: string,
+    move: (out: Float32Array, i: number, j: number) => void,
+  ): Variant => ({
+    cause: "transposed",
+    what,
+    where,
+    make() {
+      const other = new Float32Array(data.length);
+      for (let r = 0; r < rows; r++) {
+        for (let c = 0; c < columns; c++) move(other, r * columns + c, c * rows + r);
+      }
+      return rerun(operation, { weights: [{ ...weight, data: other }] });
+    },
+  });
+  if (rows === columns) {
+    return [variant("rows and columns exchanged", (out, i, j) => out[i] = data[j])];
   }
-  return { ...weight, data: other };
+  return [
+    variant("column by column here", (out, i, j) => out[i] = data[j]),
+    variant("column by column there", (out, i, j) => out[j] = data[i]),
+  ];
 }
 
 /** Rows that differ from the other file's weight, where that is in few of them. */

@@ -39,7 +39,7 @@ export function ropeVariants(operation: Operation): Variant[] {
   const squeezes = new Set([...own === 1 ? [] : [1], ...FACTORS.flatMap((f) => [f, 1 / f])]);
   if (measured) squeezes.add(Number(measured.factor.toPrecision(4)));
   for (const factor of squeezes) {
-    if (factor === own || !(factor > 0)) continue;
+    if (factor === own || !(factor > 0 && factor < Infinity)) continue;
     const ropeScaling = { type: "linear", factor } as const;
     variants.push({
       cause: "rope-scaling",
