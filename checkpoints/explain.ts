@@ -40,20 +40,24 @@ export interface Evidence {
   /** An absolute position at which it is wrong; the last one without it. */
   readonly position?: number;
   readonly rope: RopeBuilder;
+  /** Whether the other side rounds: its activations to less than 32 bits, or its weights to another type. */
+  readonly rounds?: boolean;
 }
 
 /** From this share on a cause explains a difference. */
-const EXPLAINED = 0.9;
+const EXPLAINED = 0.97;
+/** The same where the other side rounds its numbers: to 16 or 8 bits, or other weights. */
+const EXPLAINED_ROUNDED = 0.9;
 /** The same of one that has numbers of its own to fit. */
 const FITTED = 0.99;
 /** A share that leaves no doubt. */
 const CERTAIN = 0.999;
 /** Multiplications that may be spent on one point. */
-const MOST_WORK = 1e11;
+const MOST_WORK = 1e10;
 
 /** Tries the known causes on a point that went wrong. */
 export async function explain(evidence: Evidence): Promise<Explanation> {
-  const { file, other, rope: builder } = evidence;
+  const { file, other, rope: builder, rounds = false } = evidence;
   let chain: Chain;
   try {
     const others = other && new WeightReader(other);
@@ -87,9 +91,11 @@ export async function explain(evidence: Evidence): Promise<Explanation> {
     if (work > MOST_WORK || (best?.explained ?? 0) >= CERTAIN) break;
     const after = error(await make());
     const explained = before > 0 ? 1 - after / before : 0;
-    if (explained < (fitted ? FITTED : EXPLAINED) || explained <= (best?.explained ?? 0)) continue;
+    const enough = fitted ? FITTED : rounds ? EXPLAINED_ROUNDED : EXPLAINED;
+    if (explained < enough || explained <= (best?.explained ?? 0)) continue;
     best = { cause, explained, before, after, detail, look: CAUSES[cause].look };
   }
+  if (best?.cause === "unknown") return unknown(before, `no known cause, but ${best.detail}`);
   if (best) return best;
   const more = hint(chain.operations.at(-1)!, target, (values) => 1 - error(values) / before) ??
     (work > MOST_WORK ? "too much lies between what is shown to try them all" : undefined);
@@ -150,6 +156,7 @@ async function trialsOf(chain: Chain): Promise<Trial[]> {
   const places = new Map<string, number[]>();
   for (const [index, found] of variants.entries()) {
     for (const variant of found) {
+      if (variant.fitted) continue; // to one place's numbers
       const key = keyOf(variant);
       places.set(key, [...places.get(key) ?? [], index]);
     }
@@ -170,7 +177,7 @@ async function trialsOf(chain: Chain): Promise<Trial[]> {
           }),
       };
     },
-  );
+  ).reverse();
   const isLong = new Set(operations.map(({ name }) => layerOf(name))).size > 1;
   return isLong ? [...joint, ...single] : [...single, ...joint];
 }

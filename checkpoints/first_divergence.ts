@@ -1,6 +1,6 @@
 /** From a comparison that failed to the first point that went wrong, and its cause. */
 import type { Engine } from "../engine/backend.ts";
-import type { GgufFile } from "../engine/gguf/reader.ts";
+import type { GgufFile, TensorInfo } from "../engine/gguf/reader.ts";
 import { planValues } from "../engine/plan.ts";
 import { CAUSES } from "./causes.ts";
 import { isCompared, layerOf } from "./contract.ts";
@@ -80,9 +80,12 @@ async function explainRow(
   const pass = passes[0];
   if (!pass?.tensors.has(row.point)) return unknown(`${row.point} is not shown`);
   const { config, plan } = engine;
-  const rope = reference.provenance.rope;
+  const { rope, activations = "f32" } = reference.provenance;
+  const isRounded = ({ name, type }: TensorInfo) => other?.tensors.get(name)?.type !== type;
+  const rounds = activations !== "f32" || (!!other && [...file.tensors.values()].some(isRounded));
   const { position } = failedVerdict(row).place;
-  return await explain({ plan, config, file, other, pass, point: row.point, position, rope });
+  const { point } = row;
+  return await explain({ plan, config, file, other, pass, point, position, rope, rounds });
 }
 
 /** Points of the same layer and the stream before it; at the ends all that is outside of blocks, and the last block. */

@@ -62,7 +62,7 @@ export interface ChainOptions {
 const MOST_ROWS = 64;
 const LEAST_ROWS = 8;
 /** Multiplications of a chain that is run again for every suspected cause. */
-const MOST_WORK = 2e8;
+const MOST_WORK = 1e8;
 
 /**
  * Sets up the chain of a point from a reference's pass. Of a long pass some rows are enough; attention needs all that are before

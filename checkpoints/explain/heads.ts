@@ -61,12 +61,19 @@ function headError(
 /** q [T, H, d], keys [S, Hkv, d] → [H, T, S] */
 export function scoresVariants(operation: Operation): Variant[] {
   const { inputs: [q, keys], config } = operation;
-  return groupingVariants(
-    config,
-    keys,
-    (expanded, heads) =>
-      rerun(operation, { inputs: [q, expanded], constants: { kv_heads: heads } }),
-  );
+  return [
+    ...groupingVariants(
+      config,
+      keys,
+      (expanded, heads) =>
+        rerun(operation, { inputs: [q, expanded], constants: { kv_heads: heads } }),
+    ),
+    ...[1, 1 / config.headWidth].map((scale): Variant => ({
+      cause: "unknown",
+      what: `scores are times ${scale} instead of ${config.attentionScale}`,
+      make: () => rerun(operation, { constants: { scale } }),
+    })),
+  ];
 }
 
 /** probs [H, T, S], values [S, Hkv, d] → [T, H, d] */

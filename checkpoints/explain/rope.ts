@@ -16,7 +16,7 @@ export function ropeVariants(operation: Operation): Variant[] {
   const { config, step, inputs: [x], pass, target, factors } = operation;
   const measured = target ? measure(operation, target) : undefined;
   const turnedBy = (other: Float32Array) => rerun(operation, { inputs: [x, other] });
-  const variants: Variant[] = [{
+  const variants: Variant[] = [{ cause: "unknown", what: "nothing turns", make: () => x.slice() }, {
     cause: "rope-pairing",
     what: config.ropeStyle === "adjacent"
       ? "halves instead of neighbours"

@@ -3,6 +3,7 @@ import type { Cause } from "../causes.ts";
 
 /** What one fault would make of one operation. */
 export interface Variant {
+  /** `unknown` for a fault without a name, which can be told from those that have one. */
   readonly cause: Cause;
   /** The fault in figures: which base, which offset, which order. The same fault of several operations has the same words. */
   readonly what: string;

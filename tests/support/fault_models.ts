@@ -4,11 +4,13 @@ import { join } from "node:path";
 import { openGgufFile } from "../../engine/gguf/reader.ts";
 import { createTokenizer } from "../../text/mod.ts";
 import { all, breakFile, mapped, metadata } from "./broken_files.ts";
-import { ForeignEngine } from "./faulty_engine.ts";
+import { type EngineRun, ForeignEngine } from "./faulty_engine.ts";
 import { randomLlama } from "./random_llama.ts";
 
 /** Positions that the models have. */
 const CONTEXT = 64;
+/** Tokens that the engine generates. */
+export const GENERATED = 2;
 /** With fewer a run would add a prompt of its own. */
 const LEAST_IDS = 48;
 
@@ -19,6 +21,8 @@ export interface FaultModel {
   readonly prompt: string;
   readonly ids: readonly number[];
   readonly engine: ForeignEngine;
+  /** What the engine makes of it when it is right. */
+  readonly right: EngineRun;
 }
 
 /** Makes the models in a folder. */
@@ -30,7 +34,8 @@ export async function faultModels(folder: string) {
     const ids = createTokenizer(file.metadata).encode(prompt);
     file.close();
     assert.ok(ids.length >= LEAST_IDS && ids.length < CONTEXT - 4, `${ids.length} ids`);
-    return { name, path, prompt, ids, engine: await ForeignEngine.open(path) };
+    const engine = await ForeignEngine.open(path);
+    return { name, path, prompt, ids, engine, right: engine.run(ids, GENERATED) };
   }
 
   const original = join(folder, "original.gguf");

@@ -67,10 +67,13 @@ export interface Mistakes {
   readonly made?: (point: string, numbers: Float32Array, start: number) => Float32Array;
 }
 
-/** A mistake and where it is made: in one block, or outside of them all. */
-export interface Fault {
-  readonly layer?: number;
-  readonly mistakes: Mistakes;
+/** How a run goes, where it is not right in 32 bits. */
+export interface RunOptions {
+  readonly mistakes?: Mistakes;
+  /** Where the mistakes are made: in one block, in each, or outside of blocks. */
+  readonly where?: number | "blocks" | "outside";
+  /** Rounds every number that an operation makes. */
+  readonly round?: (number: number) => number;
 }
 
 /** A tensor that the engine made. */
@@ -124,13 +127,13 @@ export class ForeignEngine {
   }
 
   /** Runs a prompt, and as many tokens after it. */
-  run(promptIds: readonly number[], generate: number, fault?: Fault): EngineRun {
+  run(promptIds: readonly number[], generate: number, options: RunOptions = {}): EngineRun {
     const cache = new Map<string, Float32Array>();
     const passes: EnginePass[] = [];
     const ids: number[] = [];
     let [next, start] = [promptIds, 0];
     for (let step = 0; step <= generate; step++) {
-      const tensors = this.#pass(next, start, cache, fault);
+      const tensors = this.#pass(next, start, cache, options);
       passes.push({ step, start, ids: next, tensors });
       start += next.length;
       const { data } = tensors.get("logits")!;
@@ -146,16 +149,16 @@ export class ForeignEngine {
     ids: readonly number[],
     start: number,
     cache: Map<string, Float32Array>,
-    fault?: Fault,
+    { mistakes = RIGHT, where, round }: RunOptions,
   ): Map<string, EngineTensor> {
     const { layers, width: D, heads: H, kvHeads: Hkv, headWidth: d, ffnWidth: F } = this.shape;
     const T = ids.length;
     const tensors = new Map<string, EngineTensor>();
-    const mistakesIn = (layer?: number) =>
-      fault?.layer === layer ? fault?.mistakes ?? RIGHT : RIGHT;
-
-    const outside = mistakesIn();
-    const blockOf = (layer: number | undefined, wrong: Mistakes) => {
+    const operations = (layer?: number) => {
+      const isWrong = layer === undefined
+        ? where === "outside"
+        : where === layer || where === "blocks";
+      const wrong = isWrong ? mistakes : RIGHT;
       const prefix = layer === undefined ? "" : `blk.${layer}.`;
       const weight = (name: string): Weight | undefined => {
         const right = this.weights.get(prefix + name);
@@ -169,7 +172,8 @@ export class ForeignEngine {
         shape: readonly number[],
         made: Float32Array,
       ): Float32Array => {
-        const data = wrong.made ? wrong.made(point, made, start) : made;
+        const changed = wrong.made ? wrong.made(point, made, start) : made;
+        const data = round ? changed.map(round) : changed;
         tensors.set(prefix + point, { axes, shape, data });
         return data;
       };
@@ -180,17 +184,16 @@ export class ForeignEngine {
       const linear = (name: string, x: Float32Array) => {
         return product(x, weight(`${name}.weight`)!, weight(`${name}.bias`)?.data);
       };
-      return { weight, show, norm, linear };
+      return { wrong, weight, show, norm, linear };
     };
 
-    const ends = blockOf(undefined, outside);
+    const ends = operations();
     const embedding = this.weights.get("token_embd.weight")!.data;
     const rows = new Float32Array(T * D);
     ids.forEach((id, t) => rows.set(embedding.subarray(id * D, (id + 1) * D), t * D));
     let x = ends.show("token_embd", ROWS, [T, D], rows); // [T, D]
     for (let layer = 0; layer < layers; layer++) {
-      const wrong = mistakesIn(layer);
-      const { show, norm, linear } = blockOf(layer, wrong);
+      const { wrong, show, norm, linear } = operations(layer);
       const rope: Rope = { ...this.shape.rope, ...wrong.rope?.(start) };
       const turn = (numbers: Float32Array) => turned(numbers, d, T, start, rope);
       const store = (point: string, numbers: Float32Array) => {
@@ -380,13 +383,16 @@ function swiglu(gate: number, up: number): number {
 export interface DumpOptions {
   /** Points to leave out, by their full names. */
   readonly without?: (point: string) => boolean;
-  /** What the manifest says of the row order; the numbers are in adjacent pairs. */
+  /** The row order that heads are written in, and the one that the manifest says. */
   readonly rope?: "adjacent" | "half";
+  readonly saidRope?: "adjacent" | "half";
+  readonly activations?: "f32" | "f16";
 }
 
 /** Writes a run as a folder that `task parity --engine` reads; the files' names tell nothing. */
 export async function dump(run: EngineRun, dir: string, options: DumpOptions = {}): Promise<void> {
-  const { without = () => false, rope = "adjacent" } = options;
+  const { without = () => false, rope = "adjacent", saidRope = rope, activations = "f32" } =
+    options;
   await Deno.mkdir(dir, { recursive: true });
   let count = 0;
   const passes = [];
@@ -395,7 +401,8 @@ export async function dump(run: EngineRun, dir: string, options: DumpOptions = {
     for (const [point, { shape, axes, data }] of tensors) {
       if (without(point)) continue;
       const file = `t${count++}.npy`;
-      await writeNpy(join(dir, file), shape, data);
+      const isTurned = rope === "half" && /\.(q|k|q_rope|k_rope|cache_k)$/.test(point);
+      await writeNpy(join(dir, file), shape, isTurned ? inHalves(data, run.shape) : data);
       listed[point] = { file, shape, axes };
     }
     passes.push({ step, start, ids, tensors: listed });
@@ -405,12 +412,20 @@ export async function dump(run: EngineRun, dir: string, options: DumpOptions = {
     version: 1,
     model: run.model,
     engine: "foreign",
-    rope,
+    rope: saidRope,
     dtype: "f32",
-    activations: "f32",
+    activations,
     prompt_ids: run.promptIds,
     passes,
     ids: run.ids,
   };
   await Deno.writeTextFile(join(dir, "manifest.json"), JSON.stringify(manifest));
+}
+
+/** Heads whose adjacent pairs are put half a turning width apart. */
+function inHalves(x: Float32Array, { headWidth, rope: { width } }: Shape): Float32Array {
+  return x.map((value, i) => {
+    const at = i % headWidth;
+    return at >= width ? value : x[i - at + (at < width / 2 ? 2 * at : 2 * at - width + 1)];
+  });
 }
