@@ -39,6 +39,8 @@ export interface ParityCase {
   readonly ownIds?: readonly number[];
   /** Tokens to generate after it. */
   readonly generate: number;
+  /** Ids that both sides run instead of the reference's choices. */
+  readonly forced?: readonly number[];
   /** Passes that are compared: 0 the prompt, n the n-th generated token; by default those of {@linkcode DECODING_STEPS}. */
   readonly steps?: readonly number[];
   /** Whether the 64-bit oracle runs it too. */
@@ -143,7 +145,7 @@ const PROBABILITY_TOLERANCE = 1e-6;
 /** Generated tokens that the oracle runs too. */
 const MOST_ORACLE_STEPS = 8;
 /** Bytes of the reference's tensors that are in memory at one time, about. */
-const WINDOW_BYTES = 384 * 2 ** 20;
+const WINDOW_BYTES = 640 * 2 ** 20;
 
 /**
  * Compares an engine with a reference over some prompts, layer by layer so that memory stays bounded.
@@ -167,14 +169,18 @@ export async function parity(
     if (each.text !== undefined && reference.tokenize) {
       checks.push(compareIds(each, each.ownIds ?? each.ids, await reference.tokenize(each.text)));
     }
-    let forced: readonly number[] = [];
+    let forced = each.forced ?? [];
+    if (reference.needsForcedIds && forced.length < each.generate) {
+      forced = (await own.run({ ...each, steps: [], points: [] })).ids;
+    }
     for (const layers of windows(engine, each, options.layers)) {
       options.onProgress?.(`${each.name}: layers ${layers[0]} to ${layers[1]}`);
       const request = requestFor(engine, each, layers, forced, options.signal);
       const theirs = await reference.run(request);
-      const ours = await own.run({ ...request, forced: theirs.ids });
+      const ids = theirs.ids.length > 0 ? theirs.ids : forced;
+      const ours = await own.run({ ...request, forced: ids });
       const exact = each.oracle
-        ? await options.oracle?.run({ ...oracleRequest(request), forced: theirs.ids })
+        ? await options.oracle?.run({ ...oracleRequest(request), forced: ids })
         : undefined;
       rows.push(
         ...await comparePasses(engine, each, layers, { theirs, ours, exact }, provenance, options),
@@ -189,7 +195,7 @@ export async function parity(
           margins: theirs.margins,
         });
       }
-      forced = theirs.ids;
+      if (theirs.ids.length > 0) forced = theirs.ids;
     }
   }
   rows.sort((a, b) =>

@@ -2,6 +2,7 @@
 import { checkCapacity, type Room } from "./capacity.ts";
 import type { Config } from "./config.ts";
 import type { Edit } from "./edits.ts";
+import type { GgufFile } from "./gguf/reader.ts";
 import { Lifetime } from "./lifetime.ts";
 import type { Lengths, Plan } from "./plan.ts";
 import type { RopeBuilder } from "./rope_table.ts";
@@ -18,7 +19,8 @@ export interface HostTensor {
 export interface PassRequest {
   /**
    * Token ids of this pass; or `"next"`: the one id that the previous pass's `argmax` chose (of its rows the last one),
-   * taken without a read-back. That pass must have been asked for `argmax`.
+   * taken without a read-back. That pass must have been asked for `argmax`. Where that is −1, since its logits are not all numbers,
+   * this pass's results are good for nothing.
    */
   readonly ids: readonly number[] | "next";
   /** R: how many of the last rows get logits. Default 1. */
@@ -94,6 +96,8 @@ export interface SessionOptions {
   /** Positions that the cache must hold. */
   readonly capacity: number;
   readonly ropeBuilder?: RopeBuilder;
+  /** Disposes of the session, in the middle of a prompt's pass too; passes then fail with its reason. */
+  readonly signal?: AbortSignal;
 }
 
 /** A handle on a model's weights on a device, ready to run. */
@@ -107,8 +111,15 @@ export interface Engine {
   readonly maxTokens: number;
   /** @throws {CapacityError} when a session cannot have so many positions */
   checkCapacity(positions: number): void;
-  /** @throws {DisposedError | CapacityError} */
+  /** @throws {DisposedError | CapacityError}, and the signal's reason when it is aborted */
   session(options: SessionOptions): Session;
+  /**
+   * The model with some of its metadata or tensors replaced: only tensors that are not this one's very own are loaded, the
+   * others are shared. To be disposed before this engine.
+   *
+   * @param file made from this engine's file
+   */
+  variant(file: GgufFile, config: Config, options?: { signal?: AbortSignal }): Promise<Engine>;
   /**
    * Another handle on the same weights, for another user.
    *
@@ -186,6 +197,7 @@ export function engineOf({ room, session, free, ...parts }: EngineParts): Engine
       checkCapacity: check,
       session(options) {
         handle.check("run");
+        options.signal?.throwIfAborted();
         check(options.capacity);
         return session(options, handle);
       },

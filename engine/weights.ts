@@ -66,9 +66,16 @@ export interface LoadOptions {
   signal?: AbortSignal;
 }
 
+/** A file whose weights are on the device. */
+export interface Base<Storage> {
+  readonly file: GgufFile;
+  readonly weights: Weights<Storage>;
+}
+
 /**
  * Loads all the tensors that the config's forward pass uses.
  *
+ * @param base whose weights are shared where both files have the very same tensor; to be freed after these
  * @throws {GgufError} when the file cannot be read, and the signal's reason when it is aborted; what was loaded is freed
  */
 export async function loadWeights<Storage>(
@@ -76,12 +83,23 @@ export async function loadWeights<Storage>(
   config: Config,
   memory: Memory<Storage>,
   options: LoadOptions = {},
+  base?: Base<Storage>,
 ): Promise<Weights<Storage>> {
   const matrices = new Map<string, Matrix<Storage>>();
   const vectors = new Map<string, Storage>();
   const storages: Storage[] = [];
   const vectorNames = namesOfVectors(config);
-  const groups = groupTensors(file, config, vectorNames);
+  const groups = groupTensors(file, config, vectorNames).filter((group) => {
+    // A group lies together in one storage: it is shared, or loaded, as a whole.
+    if (!base || group.some((tensor) => base.file.tensors.get(tensor.name) !== tensor)) return true;
+    for (const { name } of group) {
+      const matrix = base.weights.matrices.get(name);
+      const vector = base.weights.vectors.get(name);
+      if (matrix) matrices.set(name, matrix);
+      if (vector) vectors.set(name, vector);
+    }
+    return !group.every(({ name }) => matrices.has(name) || vectors.has(name));
+  });
   const total = groups.flat().reduce((sum, tensor) => sum + tensor.bytes, 0);
   let bytes = 0;
   let done = 0;

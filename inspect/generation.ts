@@ -43,7 +43,7 @@ export type FinishReason = "end-of-text" | "max-tokens" | "context-full" | "abor
 
 /** What generation took. */
 export interface GenerationTimings {
-  /** From the start to the first token. */
+  /** From the start to the first token; 0 while there is none. */
   readonly firstTokenMs: number;
   /** Prompt tokens per second, up to the first generated token. */
   readonly prefillTokensPerSecond: number;
@@ -131,7 +131,7 @@ export class Generation implements AsyncIterable<GeneratedToken> {
 
   /** What it took so far. */
   get timings(): GenerationTimings {
-    const prefill = this.#first - this.#started;
+    const prefill = this.ids.length > 0 ? this.#first - this.#started : 0;
     const decode = this.#last - this.#first;
     return {
       firstTokenMs: prefill,
@@ -196,7 +196,7 @@ export class Generation implements AsyncIterable<GeneratedToken> {
     let failed = false;
     this.#started = performance.now();
     try {
-      session = engine.session({ capacity });
+      session = engine.session({ capacity, signal });
       const decoding = this.#decoding(session, edits);
       const ids = temperature === 0 && repeatPenalty === 1
         ? greedyIds(decoding)
@@ -219,6 +219,7 @@ export class Generation implements AsyncIterable<GeneratedToken> {
         if (this.finishReason) return;
       }
     } catch (error) {
+      if (signal?.aborted && error === signal.reason) return;
       failed = true;
       throw error;
     } finally {

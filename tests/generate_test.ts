@@ -3,6 +3,7 @@ import assert from "node:assert/strict";
 import { openDevice } from "../inspect/loading.ts";
 import { acquireLock, cachedPath } from "../models/cache.ts";
 import { KNOWN_MODELS } from "../models/mod.ts";
+import type { WriterTensor } from "./support/gguf_writer.ts";
 import { randomLlama, type RandomLlamaOptions } from "./support/random_llama.ts";
 
 const GENERATE = new URL("../generate.ts", import.meta.url).pathname;
@@ -147,6 +148,32 @@ Deno.test("wrong usage is one line and exit code 2", async () => {
   assertOneLine(await generate(["--top-p", "1.5", "Hi"]), 2, /--top-p/);
   assertOneLine(await generate(["--prompt-ids", "1,x", "--json"]), 2, /--prompt-ids/);
   assertOneLine(await generate(["--max-tokens", "0", "Hi"]), 2, /--max-tokens/);
+});
+
+Deno.test("logits that are NaN, all or one of them, are an error on both backends", async () => {
+  const path = await Deno.makeTempFile({ suffix: ".gguf" });
+  const nan = ({ data }: WriterTensor) => data.map(() => 0xff);
+  const all = (tensor: WriterTensor) => ({ ...tensor, data: nan(tensor) });
+  const one = (tensor: WriterTensor) => {
+    const data = tensor.data.slice();
+    if (tensor.name === "output.weight") data.fill(0xff, -2);
+    return { ...tensor, data };
+  };
+  for (const spoil of [all, one]) {
+    const tensors = (each: WriterTensor[]) => each.map(spoil);
+    await Deno.writeFile(path, randomLlama({ layers: 1, type: "F16", tensors }));
+    for (const backend of ["webgpu", "cpu"]) {
+      for (const temperature of ["0", "1"]) {
+        const { code, stdout, stderr } = await generate(
+          ["--backend", backend, "--temperature", temperature, "--prompt-ids=1,2", "--model", path],
+          ["--allow-read", "--allow-env"],
+        );
+        assert.deepEqual([code, stdout], [1, "\n"], stderr);
+        assert.match(stderr, /error: cannot choose the next id: .*NaN.*\n$/);
+      }
+    }
+  }
+  await Deno.remove(path);
 });
 
 Deno.test("bad input is one line and exit code 1", async () => {

@@ -5,6 +5,17 @@
  * whole pass, where a value may also be four times as far from llama.cpp's as llama.cpp is from the 64-bit oracle.
  */
 import assert from "node:assert/strict";
+import {
+  type Allowance,
+  compareTensors,
+  type Difference,
+  largestError,
+  localAllowance,
+  placeText,
+} from "../checkpoints/compare.ts";
+import { checkpointOf, DECODING_STEPS, kindOf } from "../checkpoints/contract.ts";
+import { f32Copy } from "../checkpoints/f32_copy.ts";
+import { rowsOf } from "../checkpoints/local.ts";
 import type { HostTensor } from "../engine/backend.ts";
 import { type Config, readConfig } from "../engine/config.ts";
 import { dequantize } from "../engine/gguf/dequantize.ts";
@@ -15,7 +26,6 @@ import { webgpuEngine } from "../engine/webgpu/engine.ts";
 import { openDevice } from "../inspect/loading.ts";
 import { findModel } from "../models/mod.ts";
 import { createTokenizer } from "../text/mod.ts";
-import { f32Copy } from "./support/f32_copy.ts";
 import { LlamaCpp } from "./support/llamacpp.ts";
 import { llamaCppLibrary } from "./support/llamacpp_library.ts";
 import { fusedValues, unfusedValues } from "./support/local_values.ts";
@@ -25,13 +35,11 @@ import {
   referencePoints,
   softmaxRows,
 } from "./support/reference_points.ts";
-import { failureText, kindOf, TOLERANCES, worst } from "./support/verdicts.ts";
 
 const PROMPT =
   "Once upon a time there was a little girl who had a red ball. One day she went to the big park " +
   "with her friend and they saw a dog.";
-/** Generated tokens whose passes are compared. */
-const STEPS = [1, 8, 64];
+const LAST_STEP = Math.max(...DECODING_STEPS);
 
 type Tensors = ReadonlyMap<string, HostTensor>;
 
@@ -47,11 +55,8 @@ for (const name of ["tiny", "smollm2-135m"]) {
         : await openGgufFile(found.path);
       const config = readConfig(file);
       const prompt = createTokenizer(file.metadata).encode(PROMPT);
-      const capacity = prompt.length + Math.max(...STEPS);
-      const path = await Deno.makeTempFile({ suffix: ".gguf" });
-      await Deno.writeFile(path, await f32Copy(file));
-      using llama = new LlamaCpp(library!, path, capacity);
-      await Deno.remove(path);
+      const capacity = prompt.length + LAST_STEP;
+      using llama = new LlamaCpp(library!, await f32Copy(found), capacity);
       const engine = await webgpuEngine(file, config, await openDevice());
       const session = engine.session({ capacity, ropeBuilder: "ggml" });
       const all: number[] = [];
@@ -67,8 +72,8 @@ for (const name of ["tiny", "smollm2-135m"]) {
           const unfused = await unfusedValues(pass);
           const fused = await fusedValues(pass);
           assert.deepEqual(new Set(unfused.keys()), new Set(reference.keys()));
-          assert.deepEqual(localFailures(unfused, reference, place, isCopy), [], "unfused");
-          assert.deepEqual(localFailures(fused, reference, place), [], "fused");
+          assert.deepEqual(localFailures(unfused, reference, place.start, isCopy), [], "unfused");
+          assert.deepEqual(localFailures(fused, reference, place.start), [], "fused");
         });
         const wanted = [...reference.keys()];
         const ours = await session.pass({ ids, rows: ids.length, wanted });
@@ -87,8 +92,8 @@ for (const name of ["tiny", "smollm2-135m"]) {
       }
 
       let id = await compare("prompt", prompt);
-      for (let step = 1; step <= Math.max(...STEPS); step++) {
-        if (STEPS.includes(step)) {
+      for (let step = 1; step <= LAST_STEP; step++) {
+        if (DECODING_STEPS.some((each) => each === step)) {
           id = await compare(`generated token ${step}`, [id]);
           continue;
         }
@@ -109,20 +114,33 @@ async function weight(file: GgufFile, name: string): Promise<Float32Array> {
   return dequantize(tensor.type, await file.readTensor(tensor));
 }
 
+/** What the verdicts allow; of points that belong to no checkpoint, what they allow the points that those are made of. */
+function allowance(point: string): Allowance {
+  return localAllowance(
+    point.replace("head_result", "head_out").replace("last_rows", "blk.0.out"),
+  );
+}
+
+function failureText(point: string, { place, ours, reference, allowed }: Difference): string {
+  return `${point}, ${placeText(place)}: ${ours}, llama.cpp ${reference}, allowed ${allowed}`;
+}
+
 /** Points that a step only copies from its input. */
-const isCopy = (point: string) => /^(cache_|last_rows)/.test(kindOf(point));
+const isCopy = (point: string) => /^(cache_.|last_rows)$/.test(kindOf(point));
 
 /** Points that are not what the step makes of the reference's inputs; of some the very numbers are wanted. */
 function localFailures(
   found: Tensors,
   reference: Tensors,
-  place: PassPlace,
+  start: number,
   exactly: (point: string) => boolean = () => false,
 ): string[] {
   return [...found].flatMap(([point, value]) => {
-    const tolerance = exactly(point) ? 0 : undefined;
-    const most = worst(point, value, reference.get(point)!, place, { tolerance });
-    return most.ratio <= 1 ? [] : failureText(point, most);
+    const allowed = exactly(point) || point === "argmax"
+      ? { tolerance: 0, relative: 0 }
+      : allowance(point);
+    const difference = compareTensors(point, value, reference.get(point)!, allowed, start);
+    return difference.passed ? [] : failureText(point, difference);
   });
 }
 
@@ -132,13 +150,16 @@ async function cumulativeFailures(
   ids: readonly number[],
   ours: Tensors,
   reference: Tensors,
-  place: PassPlace,
+  { start, tokens }: PassPlace,
 ): Promise<string[]> {
-  const judge = (point: string, slack = 0) =>
-    worst(point, ours.get(point)!, reference.get(point)!, place, { slack });
+  const judge = (point: string, atLeast = 0) =>
+    compareTensors(point, ours.get(point)!, reference.get(point)!, {
+      ...allowance(point),
+      atLeast,
+    }, start);
   // The last rows are the last block's, and the greedy choice has a rule of its own.
   const points = [...ours.keys()].filter((name) => name !== "last_rows" && name !== "argmax");
-  const suspects = points.filter((point) => judge(point).ratio > 1);
+  const suspects = points.filter((point) => !judge(point).passed);
   if (suspects.length === 0) return [];
   // The oracle is slow, and its answer seldom needed.
   const exact = await oracle(file, ids, {
@@ -147,31 +168,14 @@ async function cumulativeFailures(
     ropeTable: "ggml",
   });
   return suspects.flatMap((point) => {
+    const theirs = reference.get(point)!;
     const arbiter = exact.points.get(point);
-    const slack = arbiter ? 4 * largestError(reference.get(point)!, arbiter, place) : 0;
-    const most = judge(point, slack);
-    return most.ratio <= 1 ? [] : failureText(point, most);
+    const atLeast = arbiter
+      ? 4 * largestError(point, theirs, rowsOf(point, arbiter, 0, start, tokens), start)
+      : 0;
+    const difference = judge(point, atLeast);
+    return difference.passed ? [] : failureText(point, difference);
   });
-}
-
-/** How far the rows of a pass are from the oracle's, which are those of all positions. */
-function largestError(
-  { shape, data }: HostTensor,
-  exact: { shape: readonly number[]; data: Float64Array },
-  { tokens }: PassPlace,
-): number {
-  // Attention has a block of rows per head; what is longer than the pass has it at its end.
-  const blocks = shape.length === 3 && shape[1] === tokens && exact.shape[1] !== tokens
-    ? shape[0]
-    : 1;
-  const [size, exactSize] = [data.length / blocks, exact.data.length / blocks];
-  let largest = 0;
-  data.forEach((value, i) => {
-    const block = Math.floor(i / size);
-    const other = exact.data[(block + 1) * exactSize - size + i % size];
-    if (Number.isFinite(other)) largest = Math.max(largest, Math.abs(value - other));
-  });
-  return largest;
 }
 
 /** The cache holds the very numbers that were written to it. */
@@ -185,7 +189,7 @@ function chosen(ours: number, logits: Float32Array, { vocabSize }: Config): numb
   const last = logits.subarray(logits.length - vocabSize);
   const theirs = last.indexOf(Math.max(...last));
   assert.ok(
-    ours === theirs || last[theirs] - last[ours] < TOLERANCES.logits,
+    ours === theirs || last[theirs] - last[ours] < checkpointOf("logits").tolerance,
     `greedy id ${ours}, llama.cpp's ${theirs} by a margin of ${last[theirs] - last[ours]}`,
   );
   return theirs;

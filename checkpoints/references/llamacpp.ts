@@ -32,7 +32,10 @@ export interface LlamaCppOptions extends F32CopyOptions {
   readonly model: FoundModel;
   /** Whether it runs the file itself, as people do, where it rounds activations as the weights are rounded; default a 32-bit copy. */
   readonly asIs?: boolean;
-  /** Its Vulkan build, on the device with this number (`GGML_VK_VISIBLE_DEVICES`) or on those that it chooses; default the CPU. */
+  /**
+   * Its Vulkan build, on the device with this number (`GGML_VK_VISIBLE_DEVICES`) or on those that it chooses; default the CPU. It
+   * rounds some products to 16 bits whatever the weights are.
+   */
   readonly vulkan?: boolean | number;
   /** Default: one for two processors. */
   readonly threads?: number;
@@ -107,11 +110,12 @@ export async function llamaCppReference(options: LlamaCppOptions): Promise<Refer
         ? `${model.name} as it is`
         : `F32 copy of ${model.name}${windowed ? `, ${layers} layers at a time` : ""}`,
       rope: "ggml",
-      activations: asIs ? activationsFor(file) : "f32",
+      activations: asIs ? activationsFor(file) : gpu ? "f16" : "f32",
     };
     const hasVocabulary = file.metadata.has("tokenizer.ggml.tokens");
     return {
       provenance,
+      needsForcedIds: windowed,
       async run(request) {
         checkIds(request, config);
         return await (windows ? windows.run(request, run) : runWhole(request, path, run));

@@ -41,7 +41,7 @@ const UNTOUCHED = 7654321;
 const STEP_BYTES = 64;
 /** Bytes of inputs and outputs that are on the device at one time, about. */
 const BATCH_BYTES = 32 * 2 ** 20;
-/** Bindings of u32. */
+/** Bindings of whole numbers of 32 bits. */
 const INTEGERS = new Set(["ids", "index"]);
 
 /**
@@ -214,7 +214,7 @@ function readRun(
     const margin = new Float32Array(copied, offset + length * 4, MARGIN);
     withinBounds &&= margin.every((value) => value === UNTOUCHED);
     outputs[output] = INTEGERS.has(bindings[output].name)
-      ? Float32Array.from(new Uint32Array(copied, offset, length))
+      ? Float32Array.from(new Int32Array(copied, offset, length))
       : new Float32Array(copied, offset, length);
   }
   return { outputs, withinBounds };
