@@ -5,7 +5,7 @@ export class ModelError extends Error {
   readonly model: string;
 
   constructor(model: string, problem: string, options?: ErrorOptions) {
-    super(`${model}: ${problem}`, options);
+    super(`${model || '""'}: ${problem}`, options);
     this.model = model;
   }
 }
