@@ -41,13 +41,13 @@ import {
   rowsOf,
   type ScalarType,
 } from "./tables/column.ts";
-import { longColumns, type LongOptions, type Where } from "./tables/long.ts";
+import { longColumns, type LongOptions, type RowFilter } from "./tables/long.ts";
 import { type Preview, previewOf, previewText } from "./tables/preview.ts";
 
 export type { RecordBatch, Schema } from "apache-arrow";
 
 /** A single value of a table; null where it is missing. */
-export type Value = boolean | number | bigint | string | null;
+export type TableValue = boolean | number | bigint | string | null;
 
 /** The values of a column: a typed array where none is missing; lists of floats as views of the table's own buffers. */
 export type ColumnValues =
@@ -55,15 +55,16 @@ export type ColumnValues =
   | Float32Array
   | Float64Array
   | BigInt64Array
-  | readonly Value[]
+  | readonly TableValue[]
   | readonly Float32Array[]
-  | readonly (readonly Value[])[];
+  | readonly (readonly TableValue[])[];
 
 /**
  * An Arrow table which shows itself: in Jupyter as an HTML preview, in a terminal as text. Everything that takes a table of
  * `apache-arrow` takes it; what `slice` and `select` give shows itself too.
  */
 export class Table extends ArrowTable<TypeMap> {
+  /** Puts a table over record batches of one schema, without a copy. */
   constructor(schema: Schema, batches: RecordBatch[] = []) {
     super(schema, batches);
   }
@@ -96,7 +97,7 @@ export class Table extends ArrowTable<TypeMap> {
    * @throws {ColumnError} for a column that is not there
    * @throws {RangeError} for more than `maxRows` rows (default five million)
    */
-  long(where: Where = {}, options: LongOptions = {}): Table {
+  long(where: RowFilter = {}, options: LongOptions = {}): Table {
     const columns = longColumns(this.metadata, tableColumns(this), where, options);
     const metadata = new Map(this.metadata);
     metadata.delete("shape");
@@ -117,11 +118,13 @@ export class Table extends ArrowTable<TypeMap> {
     });
   }
 
+  /** What a notebook cell shows: the preview as HTML, and as text. */
   [Symbol.for("Jupyter.display")](): Record<string, string> {
     const preview = this.preview();
     return { "text/html": tableHtml(preview), "text/plain": previewText(preview) };
   }
 
+  /** What `console.log` shows: the preview as text. */
   [Symbol.for("Deno.customInspect")](): string {
     return previewText(this.preview());
   }

@@ -33,12 +33,16 @@ const MOST_ROWS = 65_536;
 
 /** A text that is not exactly one token. */
 export class TokenError extends RangeError {
+  /** The class's name. */
   override readonly name = "TokenError";
+  /**
+   * @param text what was to be one token
+   * @param pieces what encoding makes of it
+   * @param ids tokens that all have this text
+   */
   constructor(
     readonly text: string,
-    /** What encoding makes of it. */
     readonly pieces: readonly string[],
-    /** Tokens that all have this text. */
     readonly ids: readonly number[] = [],
   ) {
     const asked = JSON.stringify(text);
@@ -407,6 +411,7 @@ export class Model {
     this.#loaded.release();
   }
 
+  /** `dispose`, at the end of a `using` block. */
   [Symbol.dispose](): void {
     this.dispose();
   }

@@ -7,6 +7,7 @@ import { interfaceName, vulkanDrivers } from "./driver.ts";
 
 /** No adapter, no device, or a device that failed. The message says which and what to do. */
 export class DeviceError extends Error {
+  /** The class's name. */
   override readonly name = "DeviceError";
 }
 
@@ -14,10 +15,15 @@ export class DeviceError extends Error {
 export interface DeviceInfo {
   /** A number, mostly: see `vendorName`. */
   readonly vendor: string;
+  /** The GPU's family, as WebGPU names it; often empty. */
   readonly architecture: string;
+  /** The vendor's id of the device; a number, mostly. */
   readonly device: string;
+  /** The GPU's name as people know it. */
   readonly description: string;
+  /** Lanes of a subgroup, the smallest that the adapter states; 0 where it has none. */
   readonly subgroupSize: number;
+  /** Whether WebGPU calls it a fallback: software in place of a GPU. */
   readonly fallback: boolean;
   /** The interface that WebGPU goes through, as far as it can be told. */
   readonly interface: string;
