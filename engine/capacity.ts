@@ -8,6 +8,8 @@ export class CapacityError extends RangeError {
   /** The class's name. */
   override readonly name = "CapacityError";
   /**
+   * Thrown where a session is to begin, before anything is made for it.
+   *
    * @param positions how many were asked for
    * @param most how many fit
    * @param reason what there is too little of

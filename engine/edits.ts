@@ -58,6 +58,8 @@ export class EditError extends RangeError {
   /** The class's name. */
   override readonly name = "EditError";
   /**
+   * Thrown before the pass that the edit belongs to; of a function, when it has returned.
+   *
    * @param point the canonical name, or the alias that was asked for
    * @param problem what the message goes on with
    */

@@ -8,6 +8,8 @@ export class DisposedError extends Error {
   /** The class's name. */
   override readonly name = "DisposedError";
   /**
+   * Thrown by whatever is asked of it afterwards.
+   *
    * @param asked what was asked: `run`, `share it`
    * @param owner what had been given back
    */

@@ -27,7 +27,11 @@ export class SamplerOptionError extends RangeError {
   /** What it was set to. */
   readonly value: number;
 
-  /** @param range what it must be, as the message says it */
+  /**
+   * Thrown when generation begins.
+   *
+   * @param range what it must be, as the message says it
+   */
   constructor(option: keyof SamplerOptions, value: number, range: string) {
     super(`${option} must be ${range}; it is ${value}`);
     this.option = option;
@@ -42,7 +46,11 @@ export class LogitsError extends Error {
   /** The id at fault, if it is one. */
   readonly index?: number;
 
-  /** @param problem what the message ends with */
+  /**
+   * Thrown where the id is to be chosen; what was generated before stays.
+   *
+   * @param problem what the message ends with
+   */
   constructor(problem: string, index?: number) {
     super(`cannot choose the next id: ${problem}`);
     this.index = index;

@@ -69,7 +69,7 @@ export class Table extends ArrowTable<TypeMap> {
     super(schema, batches);
   }
 
-  /** What the table says about itself; tables/meta.ts lists the keys. */
+  /** What the table says about itself: `point`, `meaning`, `axes`, `shape`, `model`, `prompt`, …; tables/meta.ts lists the keys. */
   get metadata(): ReadonlyMap<string, string> {
     return this.schema.metadata;
   }
@@ -95,7 +95,7 @@ export class Table extends ArrowTable<TypeMap> {
    * @param where what columns must be, the place included: a number (a negative one counts back: positions, keys among them, from
    * the prompt's end, anything else from its largest), a text, or a list of them
    * @throws {ColumnError} for a column that is not there
-   * @throws {RangeError} for more than `maxRows` rows (default five million)
+   * @throws {LongTableError} for more than `maxRows` rows (default five million)
    */
   long(where: RowFilter = {}, options: LongOptions = {}): Table {
     const columns = longColumns(this.metadata, tableColumns(this), where, options);

@@ -41,7 +41,7 @@ export interface SinkSource {
 export interface PieceSink {
   /** Before the first piece. */
   begin?(source: SinkSource): void;
-  /** Takes a piece; its numbers may change once the promise resolves. The run waits. */
+  /** Takes a piece; the next one waits until the promise resolves. */
   write(point: Point, piece: Piece): Promise<void>;
   /** After the last piece of a run that ended well, or of a generation that was left. */
   finish?(): Promise<unknown>;

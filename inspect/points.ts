@@ -39,7 +39,7 @@ export interface Point {
 
 /** How the numbers under an alias differ from those of its point. */
 export interface Conversion {
-  /** `half`: the heads are in half order where the file has adjacent pairs ({@linkcode toHalf} converts). */
+  /** `half`: the heads are in half order where the file has adjacent pairs. */
   readonly rowOrder: "file" | "half";
   /** Our numbers times this are the alias's. */
   readonly factor: number;
@@ -57,6 +57,8 @@ export class UnknownPointError extends RangeError {
   /** The class's name. */
   override readonly name = "UnknownPointError";
   /**
+   * Thrown wherever points are named, before anything runs.
+   *
    * @param point what was asked for
    * @param nearest names (for a pattern: patterns) that are most like it
    * @param layers how many the model has

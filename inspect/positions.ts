@@ -16,6 +16,8 @@ export class PositionError extends RangeError {
   /** The class's name. */
   override readonly name = "PositionError";
   /**
+   * Thrown wherever positions are named, before anything runs.
+   *
    * @param position what was asked for
    * @param extents how far the sequences reach
    */

@@ -74,6 +74,8 @@ export class NotCapturedError extends Error {
   /** The class's name. */
   override readonly name = "NotCapturedError";
   /**
+   * Thrown by the views and tables of a {@linkcode Run}, and by analyses of one.
+   *
    * @param point the name that was asked for
    * @param captured canonical names of what was captured
    */
@@ -92,6 +94,8 @@ export class SeveralPointsError extends RangeError {
   /** The class's name. */
   override readonly name = "SeveralPointsError";
   /**
+   * Thrown by {@linkcode Run.tensor} and {@linkcode Run.table}.
+   *
    * @param pattern what was asked for
    * @param points captured points that it fits
    */

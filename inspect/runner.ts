@@ -41,6 +41,8 @@ export class CaptureLimitError extends RangeError {
   /** The class's name. */
   override readonly name = "CaptureLimitError";
   /**
+   * Thrown before anything runs.
+   *
    * @param bytes what the capture would take
    * @param limit what it may take
    */

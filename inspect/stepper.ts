@@ -266,7 +266,7 @@ export class Stepper implements Disposable {
 
   /**
    * Changes the value of the last step, or of one that is named; the steps after it read the new one, so after a change of an
-   * earlier value the stepper goes back to just behind it. Under an alias, it is changed as {@linkcode look} shows it.
+   * earlier value the stepper goes back to just behind it. Under an alias, it is changed as {@linkcode Stepper.look} shows it.
    *
    * @param change new numbers, or a function that gets the value and returns them or changes its `data`
    * @throws {EditError} for another shape, and for a value that nothing in the pass reads

@@ -45,6 +45,8 @@ export class TensorError extends RangeError {
   readonly shape: readonly number[];
 
   /**
+   * Thrown by the methods of {@linkcode TensorView}.
+   *
    * @param asked what was asked: `take head 9`, `matmul`
    * @param problem why that cannot be done
    */
@@ -259,17 +261,17 @@ export class TensorView implements Layout {
     return this.#combine("add", other, (a, b) => a + b);
   }
 
-  /** Difference, matched as in {@linkcode add}. */
+  /** Difference, matched as in {@linkcode TensorView.add}. */
   sub(other: TensorView | number): TensorView {
     return this.#combine("subtract", other, (a, b) => a - b);
   }
 
-  /** Product, number by number, matched as in {@linkcode add}. */
+  /** Product, number by number, matched as in {@linkcode TensorView.add}. */
   mul(other: TensorView | number): TensorView {
     return this.#combine("multiply by", other, (a, b) => a * b);
   }
 
-  /** Quotient, matched as in {@linkcode add}. */
+  /** Quotient, matched as in {@linkcode TensorView.add}. */
   div(other: TensorView | number): TensorView {
     return this.#combine("divide by", other, (a, b) => a / b);
   }

@@ -5,7 +5,11 @@ export class ModelError extends Error {
   /** The name or path that was asked for. */
   readonly model: string;
 
-  /** @param problem what is wrong and what to do; the model goes before it */
+  /**
+   * Thrown where a model is looked for.
+   *
+   * @param problem what is wrong and what to do; the model goes before it
+   */
   constructor(model: string, problem: string, options?: ErrorOptions) {
     super(`${model}: ${problem}`, options);
     this.model = model;
@@ -21,7 +25,7 @@ export class UnknownModelError extends ModelError {
   /** All known names. */
   readonly known: readonly string[];
 
-  /** Makes the message of what is known. */
+  /** Thrown where a model is looked for by name. */
   constructor(model: string, nearest: readonly string[], known: readonly string[]) {
     const hint = nearest.length > 0 ? `did you mean ${nearest.join(" or ")}? ` : "";
     super(
@@ -53,7 +57,11 @@ export class PullError extends ModelError {
   /** What programs decide by; the message says it in words. */
   readonly reason: PullFailure;
 
-  /** @param problem what is wrong and what to do; the model goes before it */
+  /**
+   * Thrown where a model is pulled.
+   *
+   * @param problem what is wrong and what to do; the model goes before it
+   */
   constructor(model: string, reason: PullFailure, problem: string, options?: ErrorOptions) {
     super(model, problem, options);
     this.reason = reason;

@@ -19,7 +19,11 @@ export class TokenizerError extends Error {
   /** The token id at fault, if one is. */
   readonly id?: number;
 
-  /** @param message what is wrong; the file goes before it */
+  /**
+   * Thrown where the fault is seen.
+   *
+   * @param message what is wrong; the file goes before it
+   */
   constructor(message: string, facts: TokenizerErrorFacts = {}) {
     super(facts.file === undefined ? message : `${facts.file}: ${message}`);
     this.file = facts.file;

@@ -19,7 +19,11 @@ export class GgufError extends Error {
   /** Byte offset in the file at which the fault was seen. */
   readonly offset?: number;
 
-  /** @param problem what is wrong and what to do; the file goes before it, the offset behind */
+  /**
+   * Thrown where the fault is seen.
+   *
+   * @param problem what is wrong and what to do; the file goes before it, the offset behind
+   */
   constructor(problem: string, facts: GgufErrorFacts) {
     const where = facts.offset === undefined ? "" : ` (byte ${facts.offset})`;
     super(`${oneLine(facts.file)}: ${problem}${where}`);

@@ -15,6 +15,8 @@ export class AdapterError extends Error {
   override readonly name = "AdapterError";
 
   /**
+   * Thrown on the first load on an adapter, by the check of the kernels.
+   *
    * @param kernel the kernel at fault
    * @param adapter the GPU's name
    * @param problem how it went wrong, as the message says it

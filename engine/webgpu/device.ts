@@ -13,7 +13,7 @@ export class DeviceError extends Error {
 
 /** What the bug report and the result tables say about a device. */
 export interface DeviceInfo {
-  /** A number, mostly: see `vendorName`. */
+  /** The vendor's id; a number, mostly. */
   readonly vendor: string;
   /** The GPU's family, as WebGPU names it; often empty. */
   readonly architecture: string;
@@ -21,7 +21,7 @@ export interface DeviceInfo {
   readonly device: string;
   /** The GPU's name as people know it. */
   readonly description: string;
-  /** Lanes of a subgroup, the smallest that the adapter states; 0 where it has none. */
+  /** Most lanes that a subgroup has; 0 where the adapter does not say. */
   readonly subgroupSize: number;
   /** Whether WebGPU calls it a fallback: software in place of a GPU. */
   readonly fallback: boolean;

@@ -30,7 +30,7 @@ export interface AttributionOptions {
   readonly position?: number;
   /** Sequence of the run; 0. A negative one counts from the last. */
   readonly sequence?: number;
-  /** Ends the run of a prompt; the analysis then fails with its reason. */
+  /** Ends the run of a prompt; the analysis then fails with the signal's reason. */
   readonly signal?: AbortSignal;
 }
 

@@ -58,6 +58,8 @@ export class ColumnError extends RangeError {
   /** The class's name. */
   override readonly name = "ColumnError";
   /**
+   * Thrown where columns are read or made.
+   *
    * @param column its name
    * @param problem what is wrong with it
    */

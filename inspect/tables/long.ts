@@ -21,6 +21,8 @@ export class LongTableError extends RangeError {
   /** The class's name. */
   override readonly name = "LongTableError";
   /**
+   * Thrown by {@linkcode Table.long} before anything is built.
+   *
    * @param rows how many there would be
    * @param maxRows how many there may be
    */

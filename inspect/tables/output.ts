@@ -5,6 +5,8 @@ export class OutputError extends Error {
   /** The class's name. */
   override readonly name = "OutputError";
   /**
+   * Thrown by {@linkcode writeTable} and {@linkcode ArrowSink}.
+   *
    * @param path the file that was to be written
    * @param reason the error behind it, or what is wrong in words
    * @param rest what the message ends with

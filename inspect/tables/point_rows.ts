@@ -15,6 +15,8 @@ export class PieceError extends RangeError {
   /** The class's name. */
   override readonly name = "PieceError";
   /**
+   * Thrown where pieces become tables.
+   *
    * @param point canonical name of the point
    * @param problem what is wrong with the piece
    */

@@ -50,7 +50,11 @@ export class ArrowSink implements PieceSink {
   #last: Promise<void> = Promise.resolve();
   #state: "writing" | "finished" | "failed" = "writing";
 
-  /** @param folder is made with the first piece, where it is not there */
+  /**
+   * Touches nothing yet.
+   *
+   * @param folder is made with the first piece, where it is not there
+   */
   constructor(folder: string, options: SinkOptions = {}) {
     this.folder = folder;
     this.#options = options;

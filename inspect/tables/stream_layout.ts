@@ -29,6 +29,8 @@ export class ArrowFileError extends Error {
   /** The class's name. */
   override readonly name = "ArrowFileError";
   /**
+   * Thrown by {@linkcode readArrow}, and where an {@linkcode ArrowSink} finishes.
+   *
    * @param path the file
    * @param problem what is wrong with it
    */
