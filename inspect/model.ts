@@ -427,6 +427,7 @@ export class Model {
  * @throws {UnknownModelError | PullError} when there is no such model
  * @throws {GgufError} when its file is no model that can be run
  * @throws {DeviceError} when the GPU is asked for and there is none
+ * @throws {AdapterError} when the GPU computes wrongly
  */
 export async function loadModel(
   nameOrPath: string,
