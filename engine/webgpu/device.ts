@@ -7,17 +7,23 @@ import { interfaceName, vulkanDrivers } from "./driver.ts";
 
 /** No adapter, no device, or a device that failed. The message says which and what to do. */
 export class DeviceError extends Error {
+  /** The class's name. */
   override readonly name = "DeviceError";
 }
 
 /** What the bug report and the result tables say about a device. */
 export interface DeviceInfo {
-  /** A number, mostly: see `vendorName`. */
+  /** The vendor's id; a number, mostly. */
   readonly vendor: string;
+  /** The GPU's family, as WebGPU names it; often empty. */
   readonly architecture: string;
+  /** The vendor's id of the device; a number, mostly. */
   readonly device: string;
+  /** The GPU's name as people know it. */
   readonly description: string;
+  /** Most lanes that a subgroup has; 0 where the adapter does not say. */
   readonly subgroupSize: number;
+  /** Whether WebGPU calls it a fallback: software in place of a GPU. */
   readonly fallback: boolean;
   /** The interface that WebGPU goes through, as far as it can be told. */
   readonly interface: string;
