@@ -29,7 +29,7 @@
  * @module
  */
 export { DisposedError, loadModel, Model, TokenError } from "./inspect/model.ts";
-export type { LoadModelOptions } from "./inspect/loading.ts";
+export type { LoadModelOptions, LoadPhase } from "./inspect/loading.ts";
 export type { CaptureOptions, RunOptions } from "./inspect/runner.ts";
 export { CaptureLimitError } from "./inspect/runner.ts";
 export {

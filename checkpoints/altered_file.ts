@@ -1,5 +1,5 @@
 /** A model's file with some of its metadata and tensors replaced: what a suspected fault undone would look like. Nothing is written. */
-import type { GgufFile, MetadataValue, TensorInfo } from "../engine/gguf/reader.ts";
+import type { GgufFile, MetadataType, MetadataValue, TensorInfo } from "../engine/gguf/reader.ts";
 import type { GgmlType } from "../engine/gguf/types.ts";
 
 /** A tensor in place of another. */
@@ -22,9 +22,11 @@ const NO_SOURCE = -1;
 /** The file as it would be. The original stays open and is closed by its owner. */
 export function alteredFile(file: GgufFile, { metadata, tensors }: Alteration): GgufFile {
   const newMetadata = new Map(file.metadata);
+  const metadataTypes = new Map(file.metadataTypes);
   for (const [key, value] of metadata ?? []) {
     if (value === undefined) newMetadata.delete(key);
     else newMetadata.set(key, value);
+    if (value !== undefined && !metadataTypes.has(key)) metadataTypes.set(key, typeOf(value));
   }
   const newTensors = new Map(file.tensors);
   // The numbers of the tensor that is being read; it is read in pieces, one tensor after the other.
@@ -42,6 +44,7 @@ export function alteredFile(file: GgufFile, { metadata, tensors }: Alteration): 
   return {
     ...file,
     metadata: newMetadata,
+    metadataTypes,
     tensors: newTensors,
     async readTensor(tensor, offset = 0, length = tensor.bytes - offset) {
       const own = tensors?.get(tensor.name);
@@ -51,4 +54,9 @@ export function alteredFile(file: GgufFile, { metadata, tensors }: Alteration): 
     },
     close() {},
   };
+}
+
+/** How a value is stored where the file has none of that name. */
+function typeOf(value: MetadataValue): MetadataType {
+  return typeof value === "boolean" ? "bool" : typeof value === "string" ? "string" : "f32";
 }

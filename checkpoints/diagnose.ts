@@ -1,138 +1,195 @@
 /**
- * What is wrong with a file, without a reference: the loss of a fixed text, then each known fault undone. A fault that one undoes lowers
- * the loss as nothing else can.
+ * What is wrong with a file, without a reference: how well it foretells fixed texts, then the same with each known fault undone. A fault
+ * that one undoes lowers the loss as nothing else can.
  */
 import type { Engine } from "../engine/backend.ts";
-import { type Config, readConfig } from "../engine/config.ts";
+import { readConfig } from "../engine/config.ts";
 import type { GgufFile } from "../engine/gguf/reader.ts";
-import { logSumExp } from "../inspect/surprisals.ts";
+import { createTokenizer } from "../text/mod.ts";
 import { type Alteration, alteredFile } from "./altered_file.ts";
 import { damagedBlocks } from "./damaged_blocks.ts";
 import type { Cause } from "./causes.ts";
-import { type Undo, undosOf } from "./undo.ts";
+import { type Gain, gainOf, mean, type Text, type TextLosses, textLosses } from "./text_losses.ts";
+import { layerUndos, type Undo, undosOf } from "./undo.ts";
 
-/** A text that every language model of English foretells to some degree, simple enough for small ones, with repetitions. */
-export const TEXT =
+/**
+ * Words that repeat: after the first time round every language model can foretell them, whatever language or domain it was trained on.
+ * Short, since every undo runs on them.
+ */
+const WORDS: Text = ["dog tree box red water bird stone day king apple ".repeat(3).trim()];
+
+/** What language models of English foretell to some degree, simple enough for small ones, and long enough for RoPE to matter. */
+const STORY: Text = [
   "Once upon a time, in a small village, there lived a girl called Lily. She had a good friend, a boy called Tom. " +
   'One day, Lily and Tom went to the river. "Look, a red boat!" said Tom. "Look, a red boat!" said Lily. ' +
   "The boat was small and old, but it could still swim. Lily and Tom were very happy. In the evening, her mother " +
-  'came and said, "Good night, Lily." "Good night, mother," said Lily.';
+  'came and said, "Good night, Lily." "Good night, mother," said Lily.',
+];
 
-/** A fault undone, and what the text's loss is then. */
+/** Beginnings: what stands before the first word matters in each of them. */
+const BEGINNINGS: Text = [
+  "Once there was a small dog who lived near the river.",
+  "One day Tom and Lily went to the market.",
+  "The old man had a red boat and a big house.",
+  "It was a cold morning and the sun was not up.",
+  "Her mother said that it was time to go home.",
+  "There was a little bird in the tall tree.",
+];
+
+/** A fault undone, and what came of it. */
 export interface Trial {
   readonly cause: Cause;
   readonly detail: string;
-  /** Nats per token; NaN where the model makes no numbers. */
-  readonly loss: number;
   readonly alteration: Alteration;
+  /** Nats per token of the story; undefined where the words alone dismissed it, NaN where the model makes no numbers. */
+  readonly loss?: number;
+  /** By which share the loss of all texts is lower, at the best temperatures; −Infinity where there is no loss. */
+  readonly gain: number;
 }
 
 /** What a diagnosis found. */
 export interface Diagnosis {
-  /** Of the file as it is. */
+  /** Nats per token of the story, of the file as it is. */
   readonly loss: number;
+  /** Whether the file, or one of its undos, foretells the texts at all. */
+  readonly foretells: boolean;
   /** The undo that restores the loss; undefined where none does. */
   readonly found?: Trial;
   /** All undos, the best first. */
   readonly trials: readonly Trial[];
-  /** Causes whose undoing leaves the loss where it is: it cannot tell whether they are there. */
+  /** Causes whose undoing leaves the loss about where it is: it cannot tell whether they are there. */
   readonly undecidable: readonly Cause[];
 }
 
 /** How a diagnosis is made. */
 export interface DiagnoseOptions {
-  /** Loads a file onto a device; disposed by the diagnosis. */
-  readonly load: (file: GgufFile, config: Config) => Promise<Engine>;
-  /** Ids of a text by a file's tokenizer. */
-  readonly tokenize: (file: GgufFile, text: string) => readonly number[];
   /** Undoes faults in each layer by itself too: slow. */
   readonly everyLayer?: boolean;
   readonly signal?: AbortSignal;
   readonly onProgress?: (done: number, total: number, what: string) => void;
 }
 
-/** An undo counts when it lowers the loss by this share, by this much, and by this many standard errors over the tokens. */
+/** An undo counts when it lowers the loss of all texts by this share, and by this many standard errors over the tokens. */
 const SHARE = 0.04;
-const NATS = 0.1;
-const DEVIATIONS = 1.5;
-/** What changes the loss by less cannot be told. */
+const DEVIATIONS = 2.5;
+/** No text's loss may rise by more than this share. */
+const RISE = 0.01;
+/** What changes the loss by a smaller share cannot be told. */
 const UNDECIDABLE = 0.01;
+/** Undos that raise the loss of the words by this share are dismissed. */
+const DISMISSED = 0.03;
+/** Most undos that go on to the story. */
+const FINALISTS = 8;
+/** A model foretells a text when its loss is below this share of that of guessing. */
+const FORETELLS = 0.75;
 
-/** Tries the known faults on a file. */
-export async function diagnose(file: GgufFile, options: DiagnoseOptions): Promise<Diagnosis> {
+/** Tries the known faults on a file; `engine` has its weights. */
+export async function diagnose(
+  file: GgufFile,
+  engine: Engine,
+  options: DiagnoseOptions = {},
+): Promise<Diagnosis> {
+  const { signal, onProgress, everyLayer } = options;
   const config = readConfig(file);
-  const own = await surprisals(file, options);
-  const loss = mean(own);
-  const undos: Undo[] = [
-    ...await damagedBlocks(file),
+  onProgress?.(0, 1, "blocks of weights");
+  const damaged = await damagedBlocks(file, signal);
+  const certain = damaged.filter(({ certain }) => certain);
+  const undos = certain.length > 0 ? certain : [
+    ...damaged,
     ...undosOf(file, config),
-    ...(options.everyLayer
-      ? [...Array(config.layers).keys()].flatMap((layer) =>
-        undosOf(file, config, [layer]).map((undo) => ({
-          ...undo,
-          detail: `layer ${layer}: ${undo.detail}`,
-        }))
-      )
+    ...(everyLayer
+      ? [...Array(config.layers).keys()].flatMap((layer) => layerUndos(file, config, layer))
       : []),
   ];
-  const trials: (Trial & { readonly restores: boolean })[] = [];
-  for (const [i, { cause, detail, alteration }] of undos.entries()) {
-    options.signal?.throwIfAborted();
-    options.onProgress?.(i, undos.length, detail);
-    const undone = await surprisals(alteredFile(file, alteration), options);
-    const restores = isBetter(own, undone);
-    trials.push({ cause, detail, alteration, loss: mean(undone), restores });
+  let done = 0;
+  let total = undos.length + FINALISTS;
+  const run = async (what: string, alteration: Alteration, ...texts: Text[]) => {
+    onProgress?.(done++, Math.max(done, total), what);
+    return await lossesOf(file, engine, alteration, texts, signal);
+  };
+
+  const own = await run("the file as it is", {}, WORDS, STORY);
+  const quick: { undo: Undo; words: TextLosses; gain: number }[] = [];
+  for (const undo of undos) {
+    const [words] = await run(undo.detail, undo.alteration, WORDS);
+    quick.push({ undo, words, gain: gainOf([own[0]], [words]).share });
   }
-  trials.sort((a, b) => order(a.loss) - order(b.loss));
-  const found = trials.find(({ restores }) => restores);
-  const undecidable = found ? [] : [
-    ...new Set(
-      trials.filter((each) => Math.abs(each.loss - loss) < UNDECIDABLE).map(({ cause }) => cause),
-    ),
-  ];
-  return { loss, found, trials, undecidable };
-}
+  quick.sort((a, b) => b.gain - a.gain);
+  const finalists = quick.filter(({ undo: { alteration, certain }, gain }) =>
+    certain || gain > -DISMISSED || isOfTokenizer(alteration)
+  ).slice(0, FINALISTS);
+  total = done + finalists.length;
 
-/** NaN last. */
-function order(loss: number): number {
-  return Number.isNaN(loss) ? Infinity : loss;
-}
-
-/** −ln p of the text's tokens after the first, in nats. */
-async function surprisals(file: GgufFile, options: DiagnoseOptions): Promise<Float64Array> {
-  const config = readConfig(file);
-  const ids = options.tokenize(file, TEXT);
-  const engine = await options.load(file, config);
-  const session = engine.session({ capacity: ids.length });
-  try {
-    const found = new Float64Array(ids.length - 1);
-    for (let at = 0; at < ids.length; at += session.maxTokens) {
-      const chunk = ids.slice(at, at + session.maxTokens);
-      const tensors = await session.pass({ ids: chunk, rows: chunk.length, wanted: ["logits"] });
-      const { data } = tensors.get("logits")!;
-      for (let row = 0; row < chunk.length && at + row + 1 < ids.length; row++) {
-        const logits = data.subarray(row * config.vocabSize, (row + 1) * config.vocabSize);
-        found[at + row] = logSumExp(logits) - logits[ids[at + row + 1]];
-      }
+  const trials: Judged[] = [];
+  let beginnings: TextLosses[] | undefined;
+  for (const { undo, words } of finalists) {
+    const { cause, detail, alteration, controls = [] } = undo;
+    const texts = [STORY];
+    const before = [...own];
+    if (isOfTokenizer(alteration)) {
+      beginnings ??= await run("beginnings of texts", {}, BEGINNINGS);
+      texts.push(BEGINNINGS);
+      before.push(...beginnings);
     }
-    return found;
+    const after = [words, ...await run(detail, alteration, ...texts)];
+    let gain = gainOf(before, after);
+    for (const control of controls) {
+      const over = gainOf(await run(detail, control, WORDS, ...texts), after);
+      if (over.share < gain.share) gain = over;
+    }
+    const restores = undo.certain ||
+      isRestored(gain) && foretells(after, config.vocabSize);
+    trials.push({ cause, detail, alteration, loss: after[1].mean, gain: gain.share, restores });
+  }
+  trials.sort((a, b) => b.gain - a.gain);
+  const found = trials.find(({ restores }) => restores);
+  const undecidable = trials.filter(({ gain, restores }) => !restores && gain > -UNDECIDABLE);
+  const dismissed = quick.filter(({ undo }) => !finalists.some((each) => each.undo === undo));
+  return {
+    loss: own[1].mean,
+    foretells: foretells(own, config.vocabSize),
+    found,
+    trials: [...trials, ...dismissed.map(({ undo, gain }) => ({ ...undo, gain }))],
+    undecidable: found ? [] : [...new Set(undecidable.map(({ cause }) => cause))],
+  };
+}
+
+interface Judged extends Trial {
+  readonly restores: boolean;
+}
+
+/** What a file makes of texts with something altered. */
+async function lossesOf(
+  file: GgufFile,
+  engine: Engine,
+  alteration: Alteration,
+  texts: readonly Text[],
+  signal?: AbortSignal,
+): Promise<TextLosses[]> {
+  signal?.throwIfAborted();
+  const altered = alteredFile(file, alteration);
+  const variant = await engine.variant(altered, readConfig(altered), { signal });
+  try {
+    const tokenizer = createTokenizer(altered.metadata);
+    const losses: TextLosses[] = [];
+    for (const text of texts) losses.push(await textLosses(variant, tokenizer, text, signal));
+    return losses;
   } finally {
-    session.dispose();
-    engine.dispose();
+    variant.dispose();
   }
 }
 
-/** Whether a text is foretold better for sure: token by token from the end, since other ids may stand in front. */
-function isBetter(before: Float64Array, after: Float64Array): boolean {
-  if (after.some(Number.isNaN)) return false;
-  if (before.some(Number.isNaN)) return true;
-  const count = Math.min(before.length, after.length);
-  const gains = before.slice(-count).map((value, i) => value - after.at(i - count)!);
-  const gain = mean(gains);
-  const deviation = Math.sqrt(mean(gains.map((each) => (each - gain) ** 2)) / count);
-  return gain > SHARE * mean(before) && gain > NATS && gain > DEVIATIONS * deviation;
+/** Whether only the ids of a text change. */
+function isOfTokenizer({ metadata, tensors }: Alteration): boolean {
+  return !tensors && [...metadata?.keys() ?? []].every((key) => key.startsWith("tokenizer."));
 }
 
-function mean(values: Float64Array): number {
-  return values.reduce((sum, value) => sum + value, 0) / values.length;
+function isRestored({ share, deviations, texts }: Gain): boolean {
+  return share > SHARE && deviations > DEVIATIONS && texts.every((each) => each > -RISE);
+}
+
+/** Whether texts are more to a model than noise. */
+function foretells(losses: readonly TextLosses[], vocabSize: number): boolean {
+  const tokens = losses.flatMap(({ tempered }) => tempered.flatMap((piece) => [...piece]));
+  return mean(tokens) < FORETELLS * Math.log(vocabSize);
 }

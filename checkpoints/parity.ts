@@ -94,8 +94,10 @@ export interface CheckpointResult {
   readonly status: "pass" | "fail" | "skipped";
   /** Why it was skipped: `vacuous`, `not shown`. */
   readonly why?: string;
-  /** The row that takes most of what is allowed it, by the verdict that counts. */
+  /** The row that takes most of what is allowed it, by the verdict that counts; what is inherited from earlier steps left out. */
   readonly worst?: ParityRow;
+  /** That verdict. */
+  readonly verdict?: Difference;
   readonly failedChecks: readonly ParityCheck[];
 }
 
@@ -222,6 +224,13 @@ function caseOrder(cases: readonly ParityCase[], row: ParityRow): number {
 function firstFailure(rows: readonly ParityRow[]): ParityRow | undefined {
   return rows.find(({ local }) => local?.passed === false) ??
     rows.find(({ cumulative }) => cumulative?.passed === false);
+}
+
+/** The verdict that decides about a row: the local one, unless an error crept in that no step is to blame for. */
+function verdictOf(row: ParityRow, rows: readonly ParityRow[]): Difference | undefined {
+  const { local, cumulative } = row;
+  if (cumulative?.passed !== false || local?.passed === false) return local ?? cumulative;
+  return inherits(row, rows) ? local : cumulative;
 }
 
 /** Whether what a row is off by cumulatively comes from an earlier step, which is to blame. Rows are in the order of computation. */
@@ -550,21 +559,22 @@ function judge(
   const own = rows.filter((row) => row.checkpoint === checkpoint.id);
   const ownChecks = checks.filter((check) => check.checkpoint === checkpoint.id);
   const failedChecks = ownChecks.filter(({ passed }) => !passed);
-  const share = ({ local, cumulative }: ParityRow) =>
-    Math.max(local?.share ?? 0, cumulative?.passed === false ? cumulative.share : 0);
-  const worst = own.length === 0 ? undefined : own.reduce((a, b) => share(b) > share(a) ? b : a);
+  const [worst, verdict] = own.reduce<[ParityRow?, Difference?]>((found, row) => {
+    const own = verdictOf(row, rows);
+    return own && own.share > (found[1]?.share ?? -1) ? [row, own] : found;
+  }, []);
   const failed = failedChecks.length > 0 || own.some((row) => row.local?.passed === false) ||
     own.some((row) => row.cumulative?.passed === false && !inherits(row, rows));
-  if (failed) return { checkpoint, status: "fail", worst, failedChecks };
+  if (failed) return { checkpoint, status: "fail", worst, verdict, failedChecks };
   if (own.length === 0 && ownChecks.length === 0) {
     return { checkpoint, status: "skipped", why: "not shown", failedChecks };
   }
   // Positions that a case reaches, decoding included.
   const longest = Math.max(...cases.map(({ ids, generate }) => ids.length + generate));
   if (longest < checkpoint.positions) {
-    return { checkpoint, status: "skipped", why: "vacuous", worst, failedChecks };
+    return { checkpoint, status: "skipped", why: "vacuous", worst, verdict, failedChecks };
   }
-  return { checkpoint, status: "pass", worst, failedChecks };
+  return { checkpoint, status: "pass", worst, verdict, failedChecks };
 }
 
 /** Ratios of RMS errors to the oracle, ours to the reference's; points that the reference has exactly are left out. */

@@ -1,7 +1,7 @@
 /** Faults of files, undone: each as an alteration that makes the file what it should be if that is what is wrong with it. */
 import type { Config } from "../engine/config.ts";
 import { dequantize } from "../engine/gguf/dequantize.ts";
-import type { GgufFile, TensorInfo } from "../engine/gguf/reader.ts";
+import type { GgufFile, MetadataValue, TensorInfo } from "../engine/gguf/reader.ts";
 import { GGML_TYPES } from "../engine/gguf/types.ts";
 import type { Alteration, NewTensorData } from "./altered_file.ts";
 import type { Cause } from "./causes.ts";
@@ -12,6 +12,10 @@ export interface Undo {
   /** One line: what is done. */
   readonly detail: string;
   readonly alteration: Alteration;
+  /** Whether the fault is there beyond doubt, whatever the loss says. */
+  readonly certain?: boolean;
+  /** What mends nothing but brings the undo's side effects: the undo must do better. */
+  readonly controls?: readonly Alteration[];
 }
 
 const F32 = GGML_TYPES.find(({ name }) => name === "F32")!;
@@ -21,111 +25,162 @@ const BASES = [1e4, 1e5, 5e5, 1e6];
 const EPSILONS = [1e-5, 1e-6];
 /** Factors of linear RoPE scaling. */
 const FACTORS = [2, 4, 8];
+/** The matrices of a block. */
+const MATRICES = [
+  "attn_q",
+  "attn_k",
+  "attn_v",
+  "attn_output",
+  "ffn_gate",
+  "ffn_up",
+  "ffn_down",
+];
 
-/**
- * The faults that can be undone in a file.
- *
- * @param layers only the weights of these layers are altered, and nothing outside of blocks; all without it
- */
-export function undosOf(file: GgufFile, config: Config, layers?: readonly number[]): Undo[] {
-  const inBlocks = blockUndos(file, config, layers ?? [...Array(config.layers).keys()]);
-  return layers ? inBlocks : [...inBlocks, ...wholeUndos(file, config)];
+/** The faults of a whole model that can be undone in a file. */
+export function undosOf(file: GgufFile, config: Config): Undo[] {
+  const layers = [...Array(config.layers).keys()];
+  return [
+    ...blockUndos(file, config, layers),
+    ...outerUndos(file),
+    ...ropeUndos(file, config),
+    ...epsilonUndos(config),
+    ...tokenizerUndos(file),
+  ];
 }
 
-/** Undos of weights in blocks. */
+/** The faults of one layer that can be undone. */
+export function layerUndos(file: GgufFile, config: Config, layer: number): Undo[] {
+  return blockUndos(file, config, [layer]).map((undo) => ({
+    ...undo,
+    detail: `layer ${layer}: ${undo.detail}`,
+  }));
+}
+
+/** Undos of weights in some blocks. */
 function blockUndos(file: GgufFile, config: Config, layers: readonly number[]): Undo[] {
   const undos: Undo[] = [];
-  const every = (
-    cause: Cause,
-    detail: string,
-    make: (block: string) => [string, NewTensorData | undefined][],
-  ) => {
-    const tensors = new Map(layers.flatMap((layer) => make(`blk.${layer}`)));
+  const { heads, kvHeads, headWidth } = config;
+  type Change = (tensor: TensorInfo) => NewTensorData;
+  /** Changes those tensors of each block that the file has. */
+  const every = (cause: Cause, detail: string, changes: readonly (readonly [string, Change])[]) => {
+    const tensors = new Map<string, NewTensorData>();
+    for (const layer of layers) {
+      for (const [name, change] of changes) {
+        const tensor = file.tensors.get(`blk.${layer}.${name}`);
+        if (tensor) tensors.set(tensor.name, change(tensor));
+      }
+    }
     if (tensors.size > 0) undos.push({ cause, detail, alteration: { tensors } });
   };
-  const tensor = (name: string) => file.tensors.get(name)!;
-  const { heads, kvHeads, headWidth } = config;
 
   for (const to of ["adjacent", "half"] as const) {
-    every(
-      "qk-permuted",
-      `rows of attn_q and attn_k from ${
-        to === "half" ? "adjacent pairs to halves" : "halves to adjacent pairs"
-      }`,
-      (block) =>
-        ["attn_q", "attn_k"].flatMap((name) =>
-          ["weight", "bias"].flatMap((part): [string, NewTensorData][] => {
-            const found = file.tensors.get(`${block}.${name}.${part}`);
-            if (!found) return [];
-            const count = name === "attn_q" ? heads : kvHeads;
-            return [[found.name, rowsInOrder(file, found, ropeOrder(config, count, to))]];
-          })
-        ),
-    );
+    const way = to === "half" ? "adjacent pairs to halves" : "halves to adjacent pairs";
+    const reorder = (name: "attn_q" | "attn_k") =>
+      ["weight", "bias"].map((part) => {
+        const order = ropeOrder(config, name === "attn_q" ? heads : kvHeads, to);
+        return [
+          `${name}.${part}`,
+          (tensor: TensorInfo) => rowsInOrder(file, tensor, order),
+        ] as const;
+      });
+    const [q, k] = [reorder("attn_q"), reorder("attn_k")];
+    every("qk-permuted", `rows of attn_q and attn_k from ${way}`, [...q, ...k]);
+    every("qk-permuted", `rows of attn_q from ${way}`, q);
+    every("qk-permuted", `rows of attn_k from ${way}`, k);
   }
-  every("gate-up-swapped", "ffn_gate and ffn_up exchanged", (block) => [
-    [`${block}.ffn_gate.weight`, whole(file, tensor(`${block}.ffn_up.weight`))],
-    [`${block}.ffn_up.weight`, whole(file, tensor(`${block}.ffn_gate.weight`))],
+
+  const takes = (other: string): Change => ({ name }) =>
+    whole(file, file.tensors.get(name.replace(/[^.]+(?=\.weight$)/, other))!);
+  every("gate-up-swapped", "ffn_gate and ffn_up exchanged", [
+    ["ffn_gate.weight", takes("ffn_up")],
+    ["ffn_up.weight", takes("ffn_gate")],
   ]);
+
   for (const by of [1, -1]) {
-    const detail = by > 0 ? "one added to all norm weights" : "one taken from all norm weights";
-    every("norm-offset", detail, (block) =>
-      ["attn_norm", "ffn_norm"].map((name) => [
-        `${block}.${name}.weight`,
-        shifted(file, tensor(`${block}.${name}.weight`), by),
-      ]));
-  }
-  for (
-    const name of ["attn_q", "attn_k", "attn_v", "attn_output", "ffn_gate", "ffn_up", "ffn_down"]
-  ) {
-    every("transposed", `${name} transposed`, (block) => [
-      [`${block}.${name}.weight`, transposed(file, tensor(`${block}.${name}.weight`))],
+    const detail = by > 0 ? "one added to" : "one taken from";
+    const shift: Change = (tensor) => shifted(file, tensor, by);
+    every("norm-offset", `${detail} the norm weights of blocks`, [
+      ["attn_norm.weight", shift],
+      ["ffn_norm.weight", shift],
     ]);
   }
+
+  const transpose: Change = (tensor) => transposed(file, tensor);
+  for (const name of MATRICES) {
+    every("transposed", `${name} transposed`, [[`${name}.weight`, transpose]]);
+  }
+  every(
+    "transposed",
+    "all matrices of blocks transposed",
+    MATRICES.map((name) => [`${name}.weight`, transpose]),
+  );
+
   if (kvHeads > 1 && kvHeads < heads) {
     // Query heads that were laid out for h mod Hkv, put where h / (H / Hkv) looks for them.
     const group = heads / kvHeads;
     const order = Array.from(
       { length: heads },
       (_, h) => (h % group) * kvHeads + Math.floor(h / group),
-    );
-    every("head-grouping", "query heads from h mod Hkv to h / (H / Hkv)", (block) => [
-      [
-        `${block}.attn_q.weight`,
-        rowsInOrder(file, tensor(`${block}.attn_q.weight`), spread(order, headWidth)),
-      ],
-      [
-        `${block}.attn_output.weight`,
-        columnsInOrder(file, tensor(`${block}.attn_output.weight`), spread(order, headWidth)),
-      ],
+    ).flatMap((head) => Array.from({ length: headWidth }, (_, i) => head * headWidth + i));
+    every("head-grouping", "query heads from h mod Hkv to h / (H / Hkv)", [
+      ["attn_q.weight", (tensor) => rowsInOrder(file, tensor, order)],
+      ["attn_q.bias", (tensor) => rowsInOrder(file, tensor, order)],
+      ["attn_output.weight", (tensor) => columnsInOrder(file, tensor, order)],
     ]);
   }
   return undos;
 }
 
-/** Undos of the metadata, of the tokenizer's flags and of the weights outside of blocks. */
-function wholeUndos(file: GgufFile, config: Config): Undo[] {
-  const { architecture, ropeBase, normEpsilon, ropeScaling } = config;
+/** Undos of weights outside of blocks, and of norms everywhere. */
+function outerUndos(file: GgufFile): Undo[] {
   const undos: Undo[] = [];
-  const metadata = (
-    cause: Cause,
-    detail: string,
-    entries: [string, number | boolean | string | undefined][],
-  ) => undos.push({ cause, detail, alteration: { metadata: new Map(entries) } });
+  const tensors = (cause: Cause, detail: string, entries: [string, NewTensorData | undefined][]) =>
+    undos.push({ cause, detail, alteration: { tensors: new Map(entries) } });
+  const norms = [...file.tensors.values()].filter(({ name }) => name.endsWith("_norm.weight"));
+  for (const by of [1, -1]) {
+    tensors(
+      "norm-offset",
+      by > 0 ? "one added to all norm weights" : "one taken from all norm weights",
+      norms.map((tensor) => [tensor.name, shifted(file, tensor, by)]),
+    );
+  }
+  const embedding = file.tensors.get("token_embd.weight");
+  const output = file.tensors.get("output.weight");
+  if (output && embedding) {
+    tensors("output-tied", "token_embd.weight as output matrix", [[output.name, undefined]]);
+    tensors("output-tied", "token_embd.weight and output.weight exchanged", [
+      [output.name, whole(file, embedding)],
+      [embedding.name, whole(file, output)],
+    ]);
+    tensors("transposed", "output.weight transposed", [[output.name, transposed(file, output)]]);
+  }
+  return undos;
+}
 
+/** Undos of what the metadata says of RoPE. */
+function ropeUndos(file: GgufFile, { architecture, ropeBase, ropeScaling }: Config): Undo[] {
+  const undos: Undo[] = [];
   for (const base of BASES) {
     if (base === ropeBase) continue;
-    metadata("rope-base", `RoPE base ${base} instead of ${ropeBase}`, [
-      [`${architecture}.rope.freq_base`, base],
-    ]);
+    undos.push({
+      cause: "rope-base",
+      detail: `RoPE base ${base} instead of ${ropeBase}`,
+      alteration: { metadata: new Map([[`${architecture}.rope.freq_base`, base]]) },
+    });
   }
   const own = ropeScaling.type === "linear" ? ropeScaling.factor : 1;
   for (const factor of own === 1 ? FACTORS : [1]) {
-    metadata("rope-scaling", `positions divided by ${factor} instead of ${own}`, [
-      [`${architecture}.rope.scaling.type`, factor === 1 ? "none" : "linear"],
-      [`${architecture}.rope.scaling.factor`, factor === 1 ? undefined : factor],
-      [`${architecture}.rope.scale_linear`, undefined],
-    ]);
+    undos.push({
+      cause: "rope-scaling",
+      detail: `positions divided by ${factor} instead of ${own}`,
+      alteration: {
+        metadata: new Map<string, MetadataValue | undefined>([
+          [`${architecture}.rope.scaling.type`, factor === 1 ? "none" : "linear"],
+          [`${architecture}.rope.scaling.factor`, factor === 1 ? undefined : factor],
+          [`${architecture}.rope.scale_linear`, undefined],
+        ]),
+      },
+    });
   }
   if (file.tensors.has("rope_freqs.weight")) {
     undos.push({
@@ -134,31 +189,52 @@ function wholeUndos(file: GgufFile, config: Config): Undo[] {
       alteration: { tensors: new Map([["rope_freqs.weight", undefined]]) },
     });
   }
-  for (const epsilon of EPSILONS) {
-    if (Math.abs(epsilon / normEpsilon - 1) < 1e-3) continue;
-    metadata("epsilon", `epsilon ${epsilon} instead of ${Number(normEpsilon.toPrecision(3))}`, [
-      [`${architecture}.attention.layer_norm_rms_epsilon`, epsilon],
-    ]);
-  }
-  if (file.tensors.has("output.weight")) {
+  return undos;
+}
+
+function epsilonUndos({ architecture, normEpsilon }: Config): Undo[] {
+  return EPSILONS.filter((epsilon) => Math.abs(epsilon / normEpsilon - 1) > 1e-3)
+    .map((epsilon) => ({
+      cause: "epsilon",
+      detail: `epsilon ${epsilon} instead of ${Number(normEpsilon.toPrecision(3))}`,
+      alteration: {
+        metadata: new Map([[`${architecture}.attention.layer_norm_rms_epsilon`, epsilon]]),
+      },
+    }));
+}
+
+/** Undos of the tokenizer's flags. */
+function tokenizerUndos(file: GgufFile): Undo[] {
+  const undos: Undo[] = [];
+  const of = (key: string) => file.metadata.get(`tokenizer.ggml.${key}`);
+  const alteration = (...entries: [string, MetadataValue][]): Alteration => ({
+    metadata: new Map(entries.map(([key, value]) => [`tokenizer.ggml.${key}`, value])),
+  });
+  const bos = of("bos_token_id");
+  if (bos !== undefined) {
+    const added = of("add_bos_token") ?? of("model") === "llama";
+    // Any token in front serves attention as a place to rest, and lowers the loss a little: only more than that shows a lack.
+    const others = [of("eos_token_id"), of("unknown_token_id"), 0].filter((id) =>
+      id !== undefined && id !== bos
+    );
     undos.push({
-      cause: "output-tied",
-      detail: "token_embd.weight as output matrix",
-      alteration: { tensors: new Map([["output.weight", undefined]]) },
+      cause: "bos-missing",
+      detail: added ? "no BOS in front" : "BOS in front",
+      alteration: alteration(["add_bos_token", !added]),
+      controls: added
+        ? []
+        : [...new Set(others)].map((id) =>
+          alteration(["add_bos_token", true], ["bos_token_id", id!])
+        ),
     });
   }
-  const flag = (key: string) => file.metadata.get(`tokenizer.ggml.${key}`);
-  if (file.metadata.has("tokenizer.ggml.bos_token_id")) {
-    const bos = flag("add_bos_token") ?? flag("model") === "llama";
-    metadata("bos-missing", bos ? "no BOS in front" : "BOS in front", [
-      ["tokenizer.ggml.add_bos_token", !bos],
-    ]);
-  }
-  if (flag("model") === "llama") {
-    const space = flag("add_space_prefix") ?? true;
-    metadata("space-prefix", space ? "no space in front" : "a space in front", [
-      ["tokenizer.ggml.add_space_prefix", !space],
-    ]);
+  if (of("model") === "llama") {
+    const space = of("add_space_prefix") ?? true;
+    undos.push({
+      cause: "space-prefix",
+      detail: space ? "no space in front" : "a space in front",
+      alteration: alteration(["add_space_prefix", !space]),
+    });
   }
   return undos;
 }
@@ -180,11 +256,6 @@ function ropeOrder(
       : 2 * (i - pairs) + 1;
     return row - i + from;
   });
-}
-
-/** An order of heads as one of their rows. */
-function spread(order: readonly number[], width: number): number[] {
-  return order.flatMap((head) => Array.from({ length: width }, (_, i) => head * width + i));
 }
 
 function whole(file: GgufFile, tensor: TensorInfo): NewTensorData {
@@ -210,36 +281,50 @@ function rowsInOrder(file: GgufFile, tensor: TensorInfo, order: readonly number[
   };
 }
 
-/** Column `order[c]` in place c, as F32 since blocks run along columns. */
+/** Column `order[c]` in place c. */
 function columnsInOrder(
   file: GgufFile,
   tensor: TensorInfo,
   order: readonly number[],
 ): NewTensorData {
-  return asF32(file, tensor, (data) => {
-    const out = new Float32Array(data.length);
-    const columns = order.length;
-    for (let row = 0; row < data.length; row += columns) {
-      for (let c = 0; c < columns; c++) out[row + c] = data[row + order[c]];
-    }
-    return out;
-  });
-}
-
-function shifted(file: GgufFile, tensor: TensorInfo, by: number): NewTensorData {
-  return asF32(file, tensor, (data) => data.map((value) => value + by));
+  const columns = order.length;
+  return rearranged(file, tensor, (i) => i - i % columns + order[i % columns]);
 }
 
 /** The matrix whose numbers were written column by column. */
 function transposed(file: GgufFile, tensor: TensorInfo): NewTensorData {
   const [columns, rows] = tensor.shape;
-  return asF32(file, tensor, (data) => {
-    const out = new Float32Array(data.length);
-    for (let r = 0; r < rows; r++) {
-      for (let c = 0; c < columns; c++) out[r * columns + c] = data[c * rows + r];
-    }
-    return out;
-  });
+  return rearranged(file, tensor, (i) => (i % columns) * rows + Math.floor(i / columns));
+}
+
+/** At each place the number that stands at another one; in blocks they cannot move, and become F32. */
+function rearranged(
+  file: GgufFile,
+  tensor: TensorInfo,
+  from: (place: number) => number,
+): NewTensorData {
+  const { type, shape } = tensor;
+  if (type.blockSize > 1) {
+    return asF32(file, tensor, (data) => data.map((_, place) => data[from(place)]));
+  }
+  return {
+    type,
+    shape,
+    async bytes() {
+      const bytes = await file.readTensor(tensor);
+      const width = type.blockBytes;
+      const out = new Uint8Array(bytes.length);
+      for (let at = 0; at < bytes.length; at += width) {
+        const source = from(at / width) * width;
+        for (let i = 0; i < width; i++) out[at + i] = bytes[source + i];
+      }
+      return out;
+    },
+  };
+}
+
+function shifted(file: GgufFile, tensor: TensorInfo, by: number): NewTensorData {
+  return asF32(file, tensor, (data) => data.map((value) => value + by));
 }
 
 /** A tensor's numbers changed, as F32. */

@@ -1,6 +1,8 @@
 /** What the two backends have in common: a model on a device, and sessions that run passes. */
+import { checkCapacity, type Room } from "./capacity.ts";
 import type { Config } from "./config.ts";
 import type { Edit } from "./edits.ts";
+import type { GgufFile } from "./gguf/reader.ts";
 import { Lifetime } from "./lifetime.ts";
 import type { Lengths, Plan } from "./plan.ts";
 import type { RopeBuilder } from "./rope_table.ts";
@@ -17,7 +19,8 @@ export interface HostTensor {
 export interface PassRequest {
   /**
    * Token ids of this pass; or `"next"`: the one id that the previous pass's `argmax` chose (of its rows the last one),
-   * taken without a read-back. That pass must have been asked for `argmax`.
+   * taken without a read-back. That pass must have been asked for `argmax`. Where that is −1, since its logits are not all numbers,
+   * this pass's results are good for nothing.
    */
   readonly ids: readonly number[] | "next";
   /** R: how many of the last rows get logits. Default 1. */
@@ -93,6 +96,8 @@ export interface SessionOptions {
   /** Positions that the cache must hold. */
   readonly capacity: number;
   readonly ropeBuilder?: RopeBuilder;
+  /** Disposes of the session, in the middle of a prompt's pass too; passes then fail with its reason. */
+  readonly signal?: AbortSignal;
 }
 
 /** A handle on a model's weights on a device, ready to run. */
@@ -104,8 +109,17 @@ export interface Engine {
   readonly weightBytes: number;
   /** Most positions that one pass takes; a longer prompt is several passes. */
   readonly maxTokens: number;
-  /** @throws {DisposedError} */
+  /** @throws {CapacityError} when a session cannot have so many positions */
+  checkCapacity(positions: number): void;
+  /** @throws {DisposedError | CapacityError}, and the signal's reason when it is aborted */
   session(options: SessionOptions): Session;
+  /**
+   * The model with some of its metadata or tensors replaced: only tensors that are not this one's very own are loaded, the
+   * others are shared. To be disposed before this engine.
+   *
+   * @param file made from this engine's file
+   */
+  variant(file: GgufFile, config: Config, options?: { signal?: AbortSignal }): Promise<Engine>;
   /**
    * Another handle on the same weights, for another user.
    *
@@ -159,14 +173,19 @@ export function withinSession(steps: StepRun, session: Lifetime): StepRun {
 }
 
 /** What a backend makes an engine of. */
-export interface EngineParts extends Omit<Engine, "session" | "share" | "dispose"> {
+export interface EngineParts
+  extends Omit<Engine, "checkCapacity" | "session" | "share" | "dispose"> {
+  /** What there is for a session's caches. */
+  room(): Room;
   session(options: SessionOptions, handle: Lifetime): Session;
   /** Frees the weights. */
   free(): void;
 }
 
 /** The first handle on a model's weights. */
-export function engineOf({ session, free, ...parts }: EngineParts): Engine {
+export function engineOf({ room, session, free, ...parts }: EngineParts): Engine {
+  const { config, plan } = parts;
+  const check = (positions: number) => checkCapacity(positions, config, plan, room());
   let handles = 0;
   const open = (): Engine => {
     handles++;
@@ -175,8 +194,11 @@ export function engineOf({ session, free, ...parts }: EngineParts): Engine {
     });
     return {
       ...parts,
+      checkCapacity: check,
       session(options) {
         handle.check("run");
+        options.signal?.throwIfAborted();
+        check(options.capacity);
         return session(options, handle);
       },
       share() {

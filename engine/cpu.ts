@@ -12,8 +12,10 @@ import {
   type StepRun,
   withinSession,
 } from "./backend.ts";
+import { freeMemory } from "./capacity.ts";
 import { checkLength, compile, extract, firstPosition, hostEdit, pickRows } from "./compile.ts";
 import type { Config } from "./config.ts";
+import { letEventsIn } from "./event_loop.ts";
 import { forward } from "./forward.ts";
 import type { GgufFile } from "./gguf/reader.ts";
 import { Lifetime } from "./lifetime.ts";
@@ -29,18 +31,30 @@ import {
 } from "./plan.ts";
 import { ropeFactors } from "./rope_factors.ts";
 import { ropeTable } from "./rope_table.ts";
-import { hostMemory, type LoadOptions, loadWeights, rowReader, type Weights } from "./weights.ts";
+import {
+  type Base,
+  hostMemory,
+  type LoadOptions,
+  loadWeights,
+  rowReader,
+  type Weights,
+} from "./weights.ts";
 
 /** Positions of one prompt pass. */
 const MAX_TOKENS = 128;
 
-/** Loads a model's weights into host memory, packed as on a GPU. */
+/**
+ * Loads a model's weights into host memory, packed as on a GPU.
+ *
+ * @param base as for {@linkcode loadWeights}
+ */
 export async function cpuEngine(
   file: GgufFile,
   config: Config,
   options: LoadOptions = {},
+  base?: Base<Uint32Array>,
 ): Promise<Engine> {
-  const weights = await loadWeights(file, config, hostMemory, options);
+  const weights = await loadWeights(file, config, hostMemory, options, base);
   const factors = await ropeFactors(file, config);
   const plan = forward(config);
   return engineOf({
@@ -49,6 +63,9 @@ export async function cpuEngine(
     plan,
     weightBytes: weights.bytes,
     maxTokens: MAX_TOKENS,
+    variant: (other, config, { signal } = {}) =>
+      cpuEngine(other, config, { signal }, { file, weights }),
+    room: () => ({ buffer: hostMemory.limit, total: freeMemory() }),
     session: (options, handle) =>
       new CpuSession(config, plan, weights, { ...options, handle, factors }),
     free: () => weights.destroy(),
@@ -81,9 +98,9 @@ class CpuSession implements Session {
         this.#kept.set(value.name, new Float32Array(elementCount(value.shape, largest)));
       }
     }
-    const { ropeBuilder, factors } = options;
+    const { ropeBuilder, factors, handle, signal } = options;
     this.#kept.set("rope_table", ropeTable(config, this.capacity, ropeBuilder, factors));
-    this.#life = new Lifetime("session", () => this.#kept.clear(), options.handle);
+    this.#life = new Lifetime("session", () => this.#kept.clear(), handle, signal);
   }
 
   get hasNext(): boolean {
@@ -172,12 +189,11 @@ class CpuSession implements Session {
       plan,
       lengths,
       start,
-      run(from, to) {
-        try {
-          for (const step of plan.slice(from, to)) runStep(step);
-          return Promise.resolve();
-        } catch (error) {
-          return Promise.reject(error);
+      run: async (from, to) => {
+        for (const step of plan.slice(from, to)) {
+          await letEventsIn();
+          this.#life.checkAbandoned("run a pass");
+          runStep(step);
         }
       },
       // What was read stays as it was when the value is changed.

@@ -22,25 +22,32 @@ export class Lifetime {
   readonly #free: () => void;
   readonly #outer: Lifetime | undefined;
   readonly #inner = new Set<Lifetime>();
+  readonly #signal: AbortSignal | undefined;
+  readonly #onAbort = () => this.abandon();
   #working = 0;
   #endedBy: Owner | undefined;
   #abandoned = false;
   #freed = false;
 
-  constructor(owner: Owner, free: () => void, outer?: Lifetime) {
+  /** @param signal abandons it; what is asked of it afterwards fails with the signal's reason */
+  constructor(owner: Owner, free: () => void, outer?: Lifetime, signal?: AbortSignal) {
     this.#owner = owner;
     this.#free = free;
     this.#outer = outer;
+    this.#signal = signal;
     if (outer) outer.#inner.add(this);
+    signal?.addEventListener("abort", this.#onAbort);
   }
 
   /** @throws {DisposedError} once it has ended */
   check(asked: string): void {
+    this.#signal?.throwIfAborted();
     if (this.#endedBy) throw new DisposedError(asked, this.#endedBy);
   }
 
   /** For work in several parts: @throws {DisposedError} when nobody waits for it any more */
   checkAbandoned(asked: string): void {
+    this.#signal?.throwIfAborted();
     if (this.#abandoned) throw new DisposedError(asked, this.#endedBy);
   }
 
@@ -73,6 +80,7 @@ export class Lifetime {
 
   #end(by: Owner): void {
     this.#endedBy ??= by;
+    this.#signal?.removeEventListener("abort", this.#onAbort);
     for (const inner of [...this.#inner]) inner.#end(by);
     this.#freeWhenIdle();
   }

@@ -8,7 +8,7 @@
  */
 import { type Form, FORMS, type Planes } from "../kernels/forms.ts";
 import type { RowReader } from "../kernels/kernel.ts";
-import type { Config } from "./config.ts";
+import { type Config, expectedTensors } from "./config.ts";
 import { dequantize } from "./gguf/dequantize.ts";
 import type { GgufFile, TensorInfo } from "./gguf/reader.ts";
 
@@ -66,9 +66,16 @@ export interface LoadOptions {
   signal?: AbortSignal;
 }
 
+/** A file whose weights are on the device. */
+export interface Base<Storage> {
+  readonly file: GgufFile;
+  readonly weights: Weights<Storage>;
+}
+
 /**
  * Loads all the tensors that the config's forward pass uses.
  *
+ * @param base whose weights are shared where both files have the very same tensor; to be freed after these
  * @throws {GgufError} when the file cannot be read, and the signal's reason when it is aborted; what was loaded is freed
  */
 export async function loadWeights<Storage>(
@@ -76,11 +83,23 @@ export async function loadWeights<Storage>(
   config: Config,
   memory: Memory<Storage>,
   options: LoadOptions = {},
+  base?: Base<Storage>,
 ): Promise<Weights<Storage>> {
   const matrices = new Map<string, Matrix<Storage>>();
   const vectors = new Map<string, Storage>();
   const storages: Storage[] = [];
-  const groups = groupTensors(file, config);
+  const vectorNames = namesOfVectors(config);
+  const groups = groupTensors(file, config, vectorNames).filter((group) => {
+    // A group lies together in one storage: it is shared, or loaded, as a whole.
+    if (!base || group.some((tensor) => base.file.tensors.get(tensor.name) !== tensor)) return true;
+    for (const { name } of group) {
+      const matrix = base.weights.matrices.get(name);
+      const vector = base.weights.vectors.get(name);
+      if (matrix) matrices.set(name, matrix);
+      if (vector) vectors.set(name, vector);
+    }
+    return !group.every(({ name }) => matrices.has(name) || vectors.has(name));
+  });
   const total = groups.flat().reduce((sum, tensor) => sum + tensor.bytes, 0);
   let bytes = 0;
   let done = 0;
@@ -111,7 +130,7 @@ export async function loadWeights<Storage>(
 
   try {
     for (const group of groups) {
-      if (isVector(group[0])) {
+      if (vectorNames.has(group[0].name)) {
         const [tensor] = group;
         const values = dequantize(tensor.type, await file.readTensor(tensor));
         const storage = create(values.length, tensor.name);
@@ -152,18 +171,24 @@ export async function loadWeights<Storage>(
   };
 }
 
-function isVector(tensor: TensorInfo): boolean {
-  return tensor.shape.length === 1;
+/** The vectors by what the model expects: a file may store them as [n, 1]. */
+function namesOfVectors(config: Config): ReadonlySet<string> {
+  const vectors = expectedTensors(config).filter(({ shape }) => shape.length === 1);
+  return new Set(vectors.map(({ name }) => name));
 }
 
 /** Tensors of the forward pass, in the order of use; those that lie together form one group. */
-function groupTensors(file: GgufFile, config: Config): TensorInfo[][] {
+function groupTensors(
+  file: GgufFile,
+  config: Config,
+  vectorNames: ReadonlySet<string>,
+): TensorInfo[][] {
   const groups: TensorInfo[][] = [];
   const add = (...names: string[]) => {
     const tensors = names.flatMap((name) => file.tensors.get(name) ?? []);
     for (const tensor of tensors) {
       const previous = groups.at(-1)?.[0];
-      const joins = previous && tensor !== tensors[0] && !isVector(tensor) &&
+      const joins = previous && tensor !== tensors[0] && !vectorNames.has(tensor.name) &&
         tensor.type === previous.type;
       if (joins) groups.at(-1)!.push(tensor);
       else groups.push([tensor]);

@@ -1,6 +1,7 @@
 /** The passes behind a generation: a prompt, then one position after the other. */
 import type { HostTensor, PassRequest, Session } from "../engine/backend.ts";
 import type { Edit } from "../engine/edits.ts";
+import { LogitsError } from "../engine/sampler.ts";
 import type { Collector } from "./runner.ts";
 
 /**
@@ -30,23 +31,30 @@ export interface Decoding {
 
 type Tensors = Map<string, HostTensor>;
 
-/** Runs the prompt and gives the result of its last pass. What a pass made is taken while the next one runs. */
+/** Runs the prompt and gives the result of its last pass. What a pass made is taken while the next ones run. */
 async function runPrompt(decoding: Decoding, choice: string): Promise<Tensors> {
   const { session, prompt, collector } = decoding;
   const { maxTokens } = session;
-  let collecting = Promise.resolve();
+  const most = collector.names.length > 0 ? 2 : IN_FLIGHT;
+  const running: Promise<void>[] = [];
   for (let start = 0;; start += maxTokens) {
     const ids = prompt.slice(start, start + maxTokens);
     const last = start + maxTokens >= prompt.length;
     const rows = collector.allRows ? ids.length : 1;
-    const asked = { ...request(decoding, ids, 0, last ? [choice] : []), rows };
+    // A small result shows that a pass has run: no more begin than an abort may wait for.
+    const asked = { ...request(decoding, ids, 0, [last ? choice : "argmax"]), rows };
     const pass = quietly(session.pass(asked));
-    await collecting;
     const place = { step: 0, start, firstRow: start + ids.length - rows };
-    collecting = quietly(pass.then((tensors) => take(decoding, tensors, place)));
-    if (!last) continue;
-    await collecting;
-    return await pass;
+    const before = running.at(-1);
+    running.push(quietly(pass.then(async (tensors) => {
+      await before;
+      await take(decoding, tensors, place);
+    })));
+    if (last) {
+      await running.at(-1);
+      return await pass;
+    }
+    if (running.length === most) await running.shift();
   }
 }
 
@@ -90,6 +98,17 @@ function lastRow(tensors: Tensors, name: string): Float32Array {
   return data.subarray(data.length - width);
 }
 
+/**
+ * The id that the device chose.
+ *
+ * @throws {LogitsError} as a sampler does
+ */
+function chosenId(tensors: Tensors): number {
+  const [id] = lastRow(tensors, "argmax");
+  if (id < 0) throw new LogitsError("a logit is NaN or +Infinity, or none is finite");
+  return id;
+}
+
 /** Ids chosen here, from the logits of each step. Its captures are taken while the next step runs. */
 export async function* sampledIds(
   decoding: Decoding,
@@ -118,13 +137,12 @@ export async function* sampledIds(
 /** The likeliest ids, chosen on the device: the next steps run before the last one's id is read back. */
 export async function* greedyIds(decoding: Decoding): AsyncGenerator<number> {
   const { session, count, collector, captureEvery, edits } = decoding;
-  const idOf = (tensors: Tensors) => lastRow(tensors, "argmax")[0];
   // A function may look at what was generated, and is called for no step that nobody has asked for.
   const oneByOne = edits.some(({ kind }) => kind === "function");
   let most = oneByOne ? 1 : collector.names.length > 0 ? 2 : IN_FLIGHT;
   const running: Promise<Tensors>[] = [];
   let started = 1;
-  let id = idOf(await runPrompt(decoding, "argmax"));
+  let id = chosenId(await runPrompt(decoding, "argmax"));
   for (let step = 1;; step++) {
     yield id;
     // Steps that have begun would still give their ids.
@@ -139,7 +157,7 @@ export async function* greedyIds(decoding: Decoding): AsyncGenerator<number> {
       most = bytesOf(tensors) < LARGE_CAPTURE ? IN_FLIGHT : 2;
     }
     await takeStep(decoding, step, tensors);
-    id = idOf(tensors);
+    id = chosenId(tensors);
   }
 }
 

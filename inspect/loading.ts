@@ -5,19 +5,28 @@ import type { Engine } from "../engine/backend.ts";
 import { readConfig } from "../engine/config.ts";
 import { type GgufFile, openGguf, openGgufFile } from "../engine/gguf/reader.ts";
 import { bytesSource } from "../engine/gguf/source.ts";
+import { isGranted } from "../engine/permission.ts";
 import { Device, DeviceError } from "../engine/webgpu/device.ts";
 import { webgpuEngine } from "../engine/webgpu/engine.ts";
 import { hashFile, laminaHome, recordedChecksum, sha256 } from "../models/cache.ts";
-import { findModel, type FoundModel } from "../models/mod.ts";
+import { findModel, type FoundModel, ModelError } from "../models/mod.ts";
 
 /** How a model is loaded. */
 export interface LoadModelOptions {
   /** `auto` (default) takes the GPU where there is one, else the CPU: slow, correct. */
   readonly backend?: "auto" | "webgpu" | "cpu";
-  /** Called while a model that is not there is pulled, and while weights stream in, with bytes. */
-  readonly onProgress?: (phase: "pull" | "load", done: number, total?: number) => void;
+  /**
+   * Called while a model that is not there is pulled, and while weights stream in, with bytes; and while kernels are compiled
+   * to be checked, the first time on a device, with cases.
+   */
+  readonly onProgress?: (phase: LoadPhase, done: number, total?: number) => void;
+  /** Called once when another process pulls the same model and this one waits for it. */
+  readonly onWait?: () => void;
   readonly signal?: AbortSignal;
 }
+
+/** What goes on while a model is loaded. */
+export type LoadPhase = "pull" | "load" | "check";
 
 /** A model on a device, shared by all who loaded the same file. */
 export interface Loaded {
@@ -56,16 +65,21 @@ export function openDevice(): Promise<Device> {
 }
 
 /**
- * Loads a model by name or path, or hands over the one that is loaded already.
+ * Loads a model by name or path, or one that was found already; or hands over the one that is loaded already.
  *
+ * @param options `file`: the found model's file where it is open already; it is the loaded model's from then on
  * @throws {UnknownModelError | PullError} when there is no such model
  * @throws {GgufError} when its file is no model that can be run
  * @throws {DeviceError} when the GPU is asked for and there is none
  */
-export async function load(nameOrPath: string, options: LoadModelOptions = {}): Promise<Loaded> {
-  const { onProgress, signal } = options;
-  const found = await findModel(nameOrPath, {
+export async function load(
+  model: string | FoundModel,
+  options: LoadModelOptions & { readonly file?: GgufFile } = {},
+): Promise<Loaded> {
+  const { onProgress, onWait, signal } = options;
+  const found = typeof model !== "string" ? model : await findModel(model, {
     signal,
+    onWait,
     onProgress: (done, total) => onProgress?.("pull", done, total),
   });
   const device = await chooseDevice(options.backend ?? "auto");
@@ -73,9 +87,10 @@ export async function load(nameOrPath: string, options: LoadModelOptions = {}): 
   let entry = entries.get(key);
   // What lies on a device that has failed serves nobody any more.
   if (!entry || entry.device !== device) {
-    const onLoad = (done: number, total: number) => onProgress?.("load", done, total);
-    entry = { device, loading: open(found, device, { onProgress: onLoad, signal }), users: 0 };
+    entry = { device, loading: open(found, device, options), users: 0 };
     entries.set(key, entry);
+  } else {
+    options.file?.close();
   }
   const own = entry;
   const forget = () => {
@@ -103,22 +118,35 @@ export async function load(nameOrPath: string, options: LoadModelOptions = {}): 
   };
 }
 
+/**
+ * Opens the GGUF of a model that was found; the caller closes it.
+ *
+ * @throws {GgufError} for anything that is not a whole, consistent GGUF file
+ */
+export async function openFound(found: FoundModel): Promise<GgufFile> {
+  return found.path === undefined
+    ? await openGguf(bytesSource(found.name, found.bytes))
+    : await openGgufFile(found.path);
+}
+
 async function open(
   found: FoundModel,
   device: Device | undefined,
-  options: { onProgress(done: number, total: number): void; signal?: AbortSignal },
+  options: LoadModelOptions & { readonly file?: GgufFile },
 ): Promise<Omit<Loaded, "release">> {
-  const file = found.bytes
-    ? await openGguf(bytesSource(found.name, found.bytes))
-    : await openGgufFile(found.path);
+  const { signal, onProgress } = options;
+  const during = (phase: LoadPhase) => (done: number, total: number) =>
+    onProgress?.(phase, done, total);
+  const file = options.file ?? await openFound(found);
   try {
     const config = readConfig(file);
+    const loadOptions = { signal, onProgress: during("load") };
     const engine = device
       ? await webgpuEngine(file, config, device, {
-        ...options,
-        adapterCheck: { cacheFile: adapterFile() },
+        ...loadOptions,
+        adapterCheck: { cacheFile: adapterFile(), onProgress: during("check") },
       })
-      : await cpuEngine(file, config, options);
+      : await cpuEngine(file, config, loadOptions);
     let checksum: Promise<string | undefined> | undefined;
     return { file, engine, device, sha256: () => checksum ??= modelSha256(found, file.size) };
   } catch (error) {
@@ -127,12 +155,21 @@ async function open(
   }
 }
 
-/** Where it is remembered which kernels passed on which adapter; undefined where the environment may not be read. */
+/**
+ * Where it is remembered which kernels passed on which adapter; undefined where the environment may not be read, or names no
+ * place for it.
+ */
 function adapterFile(): string | undefined {
+  let readable = true;
+  const readEnv = (variable: string) => {
+    readable &&= isGranted({ name: "env", variable });
+    return readable ? Deno.env.get(variable) : undefined;
+  };
   try {
-    return join(laminaHome((name) => Deno.env.get(name)), "adapters.txt");
+    const home = laminaHome(readEnv);
+    return readable ? join(home, "adapters.txt") : undefined;
   } catch (error) {
-    if (error instanceof Deno.errors.NotCapable) return undefined;
+    if (error instanceof ModelError) return undefined;
     throw error;
   }
 }

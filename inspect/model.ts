@@ -105,7 +105,8 @@ export class Model {
    * @throws {TokenizerError} when the file has none that is known; token ids still work
    */
   get tokenizer(): Tokenizer {
-    return this.#tokenizer ??= createTokenizer(this.#loaded.file.metadata);
+    const { metadata, name } = this.#loaded.file;
+    return this.#tokenizer ??= createTokenizer(metadata, name);
   }
 
   /** The file's metadata. */

@@ -142,8 +142,9 @@ export function prepareCapture(
   const points = [
     ...new Map(resolve(patternsOf(options)).map(({ point }) => [point.name, point])).values(),
   ];
+  if (points.length === 0) return new Collector(points, sink);
   const bytes = bytesOf(points);
-  if (points.length > 0) onCapture(bytes);
+  onCapture(bytes);
   if (!sink && bytes > captureLimit) throw new CaptureLimitError(bytes, captureLimit);
   return new Collector(points, sink);
 }
@@ -218,7 +219,7 @@ export async function runPrompts(
     const ids = prompts[sequence];
     const positions = kept[sequence];
     const surprisals = new Surprisals(ids);
-    const session = engine.session({ capacity: ids.length });
+    const session = engine.session({ capacity: ids.length, signal });
     const take = async (start: number, pass: Promise<Map<string, HostTensor>>) => {
       const tensors = await pass;
       const logits = tensors.get("logits")!;
@@ -231,7 +232,6 @@ export async function runPrompts(
       // What a pass made is taken while the next one runs.
       let taking = Promise.resolve();
       for (let start = 0; start < ids.length; start += session.maxTokens) {
-        signal?.throwIfAborted();
         const chunk = ids.slice(start, start + session.maxTokens);
         const pass = session.pass({
           ids: chunk,

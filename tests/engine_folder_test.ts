@@ -9,6 +9,9 @@ import {
   type ReferenceRequest,
   type ReferenceRun,
 } from "../checkpoints/reference.ts";
+import { pyTorchEnvironment } from "../checkpoints/references/pytorch.ts";
+import type { PythonEnvironment } from "../checkpoints/references/python_environment.ts";
+import { findModel } from "../models/mod.ts";
 import { toHalf } from "../inspect/points.ts";
 import { ArrowSink } from "../inspect/tables/sink.ts";
 import { pointTable } from "../inspect/tables.ts";
@@ -620,33 +623,60 @@ dump.end([9, 4])
   },
 });
 
-const torch = python &&
-  await output("python3", "-c", "import torch").catch(() => undefined) !== undefined;
+const torch = await pyTorchEnvironment({ cpuOnly: true })
+  .catch((error: Error) => ({ missing: error.message }));
+const torchMissing = "missing" in torch ? torch.missing : undefined;
 Deno.test({
-  name: `dumpers: dump.py with torch itself${torch ? "" : " (python3 has no torch)"}`,
-  ignore: !torch,
+  name: `dumpers: dump.py's attach takes a Hugging Face model${
+    torchMissing ? ` (no PyTorch: ${torchMissing})` : ""
+  }`,
+  ignore: torchMissing !== undefined,
   async fn() {
     using folder = new Folder();
     using code = new Folder();
+    code.write("tiny.gguf", (await findModel("tiny")).bytes!);
     const program = code.write(
       "use.py",
-      `import sys, torch
+      `import sys, torch, transformers
 sys.path.insert(0, sys.argv[1])
 sys.dont_write_bytecode = True
 from dump import Dump
-dump = Dump(sys.argv[2], "random")
-dump.begin(0, 0, torch.tensor([1, 5]))
-q = torch.arange(${
-        2 * H * WIDTH
-      }, dtype=torch.float16).reshape(1, 2, ${H}, ${WIDTH}).transpose(1, 2) / 4
-dump.tensor("blk.0.q", q, ["batch", "head", "position", "feature"])
-dump.begin(1, 2, [9])
-dump.tensor("logits", torch.zeros(1, 1, ${V}))
+model = transformers.AutoModelForCausalLM.from_pretrained(
+    sys.argv[3], gguf_file="tiny.gguf", dtype=torch.float32, attn_implementation="eager")
+dump = Dump(sys.argv[2], "tiny")
+dump.attach(model)
+dump.begin(0, 0, ${JSON.stringify(IDS)})
+with torch.no_grad():
+    out = model(torch.tensor([${JSON.stringify(IDS)}]), output_attentions=True)
+for layer, attention in enumerate(out.attentions):
+    dump.tensor(f"attentions[{layer}]", attention)
 dump.end()
 `,
     );
-    await output("python3", program, dumper(""), folder.path);
-    await assertDumped(folder);
+    const { command, args } = (torch as PythonEnvironment)
+      .start([program, dumper(""), folder.path, code.path]);
+    await output(command, ...args);
+
+    using tiny = await modelOf((await findModel("tiny")).bytes!);
+    const reference = await folderReference(folder.path, tiny.model.config);
+    const kinds = ["attn_norm", "q", "k", "v", "attn_probs", "attn_out", "ffn_norm", "ffn_gate"];
+    const points = [
+      ...[0, 4].flatMap((layer) =>
+        [...kinds, "ffn_up", "ffn_out", "out"].map((kind) => `blk.${layer}.${kind}`)
+      ),
+      ...["token_embd", "output_norm", "logits"],
+    ];
+    const own = await tiny.model.run([IDS], { capture: points });
+    const { passes, ids } = await reference.run(request(points));
+    assert.deepEqual([...passes[0].tensors.keys()].sort(), points.toSorted());
+    for (const [name, tensor] of passes[0].tensors) {
+      const expected = visible(name, numbers(own, name));
+      const largest = Math.max(...expected.map(Math.abs));
+      visible(name, tensor).forEach((value, i) =>
+        assert.ok(Math.abs(value - expected[i]) <= 1e-4 * largest, `${name} ${i}`)
+      );
+    }
+    assert.deepEqual(ids, [own.top(1)[0].id]);
   },
 });
 

@@ -3,6 +3,7 @@ import type { Form } from "../../kernels/forms.ts";
 import { type Kernel, type Knobs, PASS_WGSL, tapOverride } from "../../kernels/kernel.ts";
 import weightsWgsl from "../../kernels/weights.wgsl" with { type: "text" };
 import type { Memory } from "../weights.ts";
+import { interfaceName, vulkanDrivers } from "./driver.ts";
 
 /** No adapter, no device, or a device that failed. The message says which and what to do. */
 export class DeviceError extends Error {
@@ -11,12 +12,17 @@ export class DeviceError extends Error {
 
 /** What the bug report and the result tables say about a device. */
 export interface DeviceInfo {
+  /** A number, mostly: see `vendorName`. */
   readonly vendor: string;
   readonly architecture: string;
   readonly device: string;
   readonly description: string;
   readonly subgroupSize: number;
   readonly fallback: boolean;
+  /** The interface that WebGPU goes through, as far as it can be told. */
+  readonly interface: string;
+  /** The driver and its version; empty where it cannot be told. */
+  readonly driver: string;
 }
 
 /** Features that serve when the adapter has them; each is asked for on its own, none is needed. */
@@ -39,6 +45,8 @@ const MOST_IDLE = 128 * 2 ** 20;
 export class Device implements Memory<GPUBuffer> {
   readonly knobs: Knobs;
   readonly limit: number;
+  /** Most bytes that a borrowed buffer can have. */
+  readonly largestBuffer: number;
   #pipelines = new Map<string, GPUComputePipeline>();
   #layouts = new Map<string, GPUBindGroupLayout>();
   /** Buffers for later, by usage and size, those used last at the end. */
@@ -52,10 +60,14 @@ export class Device implements Memory<GPUBuffer> {
     const size = info.subgroupSize || 32;
     this.knobs = { lanes: 64, dotLanes: Math.min(64, size) };
     this.limit = Math.min(gpu.limits.maxStorageBufferBindingSize, gpu.limits.maxBufferSize);
+    this.largestBuffer = sizeClass(this.limit, Math.floor);
     gpu.addEventListener("uncapturederror", (event) => {
       event.preventDefault();
+      const { error } = event as unknown as GPUUncapturedErrorEvent;
       this.#fail(
-        `refused a command: ${(event as unknown as GPUUncapturedErrorEvent).error.message}`,
+        error instanceof GPUOutOfMemoryError
+          ? "is out of memory: lower --max-tokens (maxTokens), or take a smaller model"
+          : `refused a command: ${error.message}`,
       );
     });
     gpu.lost.then(({ reason, message }) =>
@@ -260,9 +272,9 @@ export function kernelSource(kernel: Kernel, form?: Form): string {
 }
 
 /** Sizes of pooled buffers: four steps per power of two, so that few sizes serve many lengths. */
-function sizeClass(bytes: number): number {
-  const power = 2 ** Math.floor(Math.log2(Math.max(256, bytes)));
-  return Math.max(256, Math.ceil(bytes / (power / 4)) * (power / 4));
+function sizeClass(bytes: number, round = Math.ceil): number {
+  const step = 2 ** Math.floor(Math.log2(Math.max(256, bytes))) / 4;
+  return Math.max(256, round(bytes / step) * step);
 }
 
 function lastHidden(features: GPUFeatureName[], adapter: GPUAdapter): number {
@@ -272,9 +284,11 @@ function lastHidden(features: GPUFeatureName[], adapter: GPUAdapter): number {
 function describe(adapter: GPUAdapter): DeviceInfo {
   const { vendor, architecture, device, description } = adapter.info;
   const info = adapter.info as GPUAdapterInfo & {
+    subgroupMinSize?: number;
     subgroupMaxSize?: number;
     isFallbackAdapter?: boolean;
   };
+  const api = interfaceName(info);
   return {
     vendor,
     architecture,
@@ -282,6 +296,8 @@ function describe(adapter: GPUAdapter): DeviceInfo {
     description,
     subgroupSize: info.subgroupMaxSize ?? 0,
     fallback: info.isFallbackAdapter ?? false,
+    interface: api,
+    driver: api === "Vulkan" ? vulkanDrivers(vendor) : "",
   };
 }
 

@@ -1,10 +1,11 @@
 /** The WebGPU backend: a model's weights on a GPU device. */
 import { type Engine, engineOf } from "../backend.ts";
+import { freeMemory } from "../capacity.ts";
 import type { Config } from "../config.ts";
 import { forward } from "../forward.ts";
 import type { GgufFile } from "../gguf/reader.ts";
 import { ropeFactors } from "../rope_factors.ts";
-import { type LoadOptions, loadWeights } from "../weights.ts";
+import { type Base, type LoadOptions, loadWeights } from "../weights.ts";
 import { type AdapterCheckOptions, ensureAdapterChecked } from "./adapter_check.ts";
 import { usedPairs } from "./check/pairs.ts";
 import type { Device } from "./device.ts";
@@ -20,6 +21,7 @@ export interface WebgpuOptions extends LoadOptions {
 /**
  * Loads a model's weights onto a GPU device.
  *
+ * @param base as for {@linkcode loadWeights}
  * @throws {AdapterError} when the check finds a kernel that computes wrongly there
  */
 export async function webgpuEngine(
@@ -27,8 +29,9 @@ export async function webgpuEngine(
   config: Config,
   device: Device,
   options: WebgpuOptions = {},
+  base?: Base<GPUBuffer>,
 ): Promise<Engine> {
-  const weights = await loadWeights(file, config, device, options);
+  const weights = await loadWeights(file, config, device, options, base);
   const plan = forward(config);
   if (options.adapterCheck) {
     try {
@@ -53,8 +56,18 @@ export async function webgpuEngine(
     plan,
     weightBytes: weights.bytes,
     maxTokens: MAX_TOKENS,
+    variant: (other, config, { signal } = {}) =>
+      webgpuEngine(other, config, device, { ...options, onProgress: undefined, signal }, {
+        file,
+        weights,
+      }),
+    room: () => ({
+      buffer: device.largestBuffer,
+      // A software device computes in this machine's memory; what a card has, nobody says.
+      total: device.info.fallback ? freeMemory() : undefined,
+    }),
     session(options, handle) {
-      const { capacity, ropeBuilder } = options;
+      const { capacity, ropeBuilder, signal } = options;
       if (!idle?.serves(capacity, ropeBuilder)) {
         idle?.dispose();
         idle = undefined;
@@ -66,7 +79,7 @@ export async function webgpuEngine(
         idle = workspace.rest() ? workspace : undefined;
         if (!idle) workspace.dispose();
       };
-      return new WebgpuSession(model, workspace, { capacity, handle, release });
+      return new WebgpuSession(model, workspace, { capacity, handle, signal, release });
     },
     free() {
       idle?.dispose();

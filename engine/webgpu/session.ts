@@ -1,4 +1,4 @@
-/** A session on the GPU: passes in order, each one submission where no function on the host is in its way. */
+/** A session on the GPU: passes in order, submitted whole or, where they are long, in portions. */
 import type { Pass } from "../../kernels/kernel.ts";
 import { MATMUL_FROM } from "../../kernels/linear.ts";
 import {
@@ -11,9 +11,10 @@ import {
   withinSession,
 } from "../backend.ts";
 import { checkLength, compile, extract, firstPosition, hostEdit } from "../compile.ts";
+import { letEventsIn } from "../event_loop.ts";
 import { Lifetime } from "../lifetime.ts";
 import { fuse } from "../passes/fuse.ts";
-import { type Lengths, type Plan, planValues, type Step, type Value } from "../plan.ts";
+import { type Lengths, onLastRows, type Plan, planValues, type Step, type Value } from "../plan.ts";
 import { Executable } from "./executable.ts";
 import { MAX_TOKENS, NO_EDITS, type SessionModel, type Workspace } from "./workspace.ts";
 
@@ -36,6 +37,7 @@ interface PreparedSteps extends Omit<StepRun, "read"> {
 export interface WebgpuSessionOptions {
   readonly capacity: number;
   readonly handle: Lifetime;
+  readonly signal?: AbortSignal;
   /** Takes the workspace back. */
   readonly release: () => void;
 }
@@ -49,9 +51,8 @@ export class WebgpuSession implements Session {
   readonly #workspace: Workspace;
   readonly #values: ReadonlyMap<string, Value>;
   readonly #life: Lifetime;
-  /** Passes that stop for functions on the host, and those behind them: each begins when the one before has ended. */
-  #queue: Promise<unknown> = Promise.resolve();
-  #queued = 0;
+  /** Settles when all commands of the passes so far are submitted; undefined where they are: a pass begins behind those before. */
+  #submitting: Promise<void> | undefined;
   /** Rows for which the previous pass chose an id. */
   #choices = 0;
 
@@ -61,7 +62,7 @@ export class WebgpuSession implements Session {
     this.capacity = options.capacity;
     this.maxTokens = Math.min(MAX_TOKENS, options.capacity);
     this.#values = planValues(model.plan);
-    this.#life = new Lifetime("session", options.release, options.handle);
+    this.#life = new Lifetime("session", options.release, options.handle, options.signal);
   }
 
   get hasNext(): boolean {
@@ -70,28 +71,47 @@ export class WebgpuSession implements Session {
 
   async pass(request: PassRequest): Promise<Map<string, HostTensor>> {
     const stops = request.edits?.some(({ kind }) => kind === "function") ?? false;
-    const run = () =>
-      this.#life.use(
+    const before = this.#submitting;
+    const { promise, resolve } = Promise.withResolvers<void>();
+    const submitted = () => {
+      if (this.#submitting === promise) this.#submitting = undefined;
+      resolve();
+    };
+    this.#submitting = promise;
+    try {
+      if (before) await before;
+      return await this.#life.use(
         "run a pass",
-        () => stops ? this.#passThroughHost(request) : this.#pass(request),
+        () => stops ? this.#passThroughHost(request) : this.#pass(request, submitted),
       );
-    if (!stops && this.#queued === 0) return await run();
-    this.#queued++;
-    const ended = this.#queue.then(run).finally(() => this.#queued--);
-    this.#queue = ended.catch(() => {});
-    return await ended;
+    } finally {
+      submitted();
+    }
   }
 
-  /** A pass in one submission. */
-  async #pass(request: PassRequest): Promise<Map<string, HostTensor>> {
+  /** A pass that is submitted without waiting for any of it. */
+  async #pass(request: PassRequest, submitted: () => void): Promise<Map<string, HostTensor>> {
     const numbers = this.#numbers(request);
     const executable = this.#executable(request, numbers);
-    const encoder = this.#begin(request, numbers);
-    encodeSteps(encoder, executable, numbers, 0, executable.plan.length);
-    const readBack = this.#copyOut(encoder, executable, request, numbers);
-    this.#model.device.gpu.queue.submit([encoder.finish()]);
+    const { gpu } = this.#model.device;
+    let encoder = this.#begin(request, numbers);
+    let readBack;
+    try {
+      for (const { from, to, last } of portions(executable.plan, numbers)) {
+        encodeSteps(encoder, executable, numbers, from, to);
+        if (last) break;
+        gpu.queue.submit([encoder.finish()]);
+        await letEventsIn();
+        this.#life.checkAbandoned("run a pass");
+        encoder = gpu.createCommandEncoder();
+      }
+      readBack = this.#copyOut(encoder, executable, request, numbers);
+      gpu.queue.submit([encoder.finish()]);
+    } finally {
+      if (request.given) executable.dispose();
+    }
     this.#advance(request, numbers);
-    if (request.given) executable.dispose();
+    submitted();
     return await readBack();
   }
 
@@ -310,11 +330,35 @@ export class WebgpuSession implements Session {
             // Each tensor has memory of its own, so that keeping one of them keeps no other.
             const bytes = mapped.slice(offset, offset + count * 4);
             const data = name === "argmax"
-              ? Float32Array.from(new Uint32Array(bytes))
+              ? Float32Array.from(new Int32Array(bytes))
               : new Float32Array(bytes);
             return [name, { shape, data, positions: kept }];
           })),
       );
+  }
+}
+
+/**
+ * Multiplications in one submission of a prompt's pass, about. Software drivers compute on the thread that submits: for as long as a
+ * portion takes (a fraction of a second at some 10⁹ a second) nobody hears Ctrl-C.
+ */
+const PORTION = 2e9;
+
+/** The steps of a pass in runs that are submitted one after the other; decoding is submitted whole. */
+function* portions(
+  plan: Plan,
+  { pass, tail }: PassNumbers,
+): Generator<{ from: number; to: number; last: boolean }> {
+  let from = 0;
+  let work = 0;
+  for (const [i, step] of plan.entries()) {
+    const { rows = 0, columns = 0 } = step.constants;
+    work += rows * columns * (onLastRows(step) ? tail : pass).tokens;
+    const last = i + 1 === plan.length;
+    if (!last && (work < PORTION || pass.tokens === 1)) continue;
+    yield { from, to: i + 1, last };
+    from = i + 1;
+    work = 0;
   }
 }
 

@@ -1,4 +1,5 @@
 /** What one sequence has on the GPU: caches, uniforms, and the executables that are bound to them. */
+import { CAPACITY_STEP } from "../capacity.ts";
 import type { Config } from "../config.ts";
 import type { Edit } from "../edits.ts";
 import { elementCount, type Lengths, type Plan, planValues } from "../plan.ts";
@@ -21,9 +22,6 @@ export interface SessionModel {
 
 /** The edit list of passes without edits. */
 export const NO_EDITS: readonly Edit[] = [];
-
-/** Capacities are rounded up to a multiple, so that workspaces serve prompts of about the same length. */
-const CAPACITY_STEP = 64;
 
 /** Most bytes that a workspace without a session keeps: setting a large one up costs little beside running it. */
 const MOST_IDLE = 64 * 2 ** 20;
