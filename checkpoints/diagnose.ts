@@ -51,14 +51,14 @@ export interface Trial {
 export interface Diagnosis {
   /** Nats per token of the story, of the file as it is. */
   readonly loss: number;
-  /** Whether the file, or one of its undos, foretells the texts at all. */
+  /** Whether the file as it is foretells the texts better than by chance. */
   readonly foretells: boolean;
   /** The undo that restores the loss; undefined where none does. */
   readonly found?: Trial;
   /** All undos, the best first. */
   readonly trials: readonly Trial[];
-  /** Causes whose undoing leaves the loss about where it is: it cannot tell whether they are there. */
-  readonly undecidable: readonly Cause[];
+  /** Undos that leave the loss about where it is: it cannot tell whether their faults are there. */
+  readonly undecidable: readonly Trial[];
 }
 
 /** How a diagnosis is made. */
@@ -149,7 +149,7 @@ export async function diagnose(
     foretells: foretells(own, config.vocabSize),
     found,
     trials: [...trials, ...dismissed.map(({ undo, gain }) => ({ ...undo, gain }))],
-    undecidable: found ? [] : [...new Set(undecidable.map(({ cause }) => cause))],
+    undecidable: found ? [] : undecidable,
   };
 }
 
