@@ -16,10 +16,10 @@ import { layerUndos, type Undo, undosOf } from "./undo.ts";
  * Words that repeat: after the first time round every language model can foretell them, whatever language or domain it was trained on.
  * Short, since every undo runs on them.
  */
-const WORDS: Text = ["dog tree box red water bird stone day king apple ".repeat(3).trim()];
+export const WORDS: Text = ["dog tree box red water bird stone day king apple ".repeat(3).trim()];
 
 /** What language models of English foretell to some degree, simple enough for small ones, and long enough for RoPE to matter. */
-const STORY: Text = [
+export const STORY: Text = [
   "Once upon a time, in a small village, there lived a girl called Lily. She had a good friend, a boy called Tom. " +
   'One day, Lily and Tom went to the river. "Look, a red boat!" said Tom. "Look, a red boat!" said Lily. ' +
   "The boat was small and old, but it could still swim. Lily and Tom were very happy. In the evening, her mother " +
@@ -27,7 +27,7 @@ const STORY: Text = [
 ];
 
 /** Beginnings: what stands before the first word matters in each of them. */
-const BEGINNINGS: Text = [
+export const BEGINNINGS: Text = [
   "Once there was a small dog who lived near the river.",
   "One day Tom and Lily went to the market.",
   "The old man had a red boat and a big house.",
@@ -51,14 +51,14 @@ export interface Trial {
 export interface Diagnosis {
   /** Nats per token of the story, of the file as it is. */
   readonly loss: number;
-  /** Whether the file, or one of its undos, foretells the texts at all. */
+  /** Whether the file as it is foretells the texts better than by chance. */
   readonly foretells: boolean;
   /** The undo that restores the loss; undefined where none does. */
   readonly found?: Trial;
   /** All undos, the best first. */
   readonly trials: readonly Trial[];
-  /** Causes whose undoing leaves the loss about where it is: it cannot tell whether they are there. */
-  readonly undecidable: readonly Cause[];
+  /** Undos that leave the loss about where it is: it cannot tell whether their faults are there. */
+  readonly undecidable: readonly Trial[];
 }
 
 /** How a diagnosis is made. */
@@ -123,7 +123,7 @@ export async function diagnose(
   const trials: Judged[] = [];
   let beginnings: TextLosses[] | undefined;
   for (const { undo, words } of finalists) {
-    const { cause, detail, alteration, controls = [] } = undo;
+    const { cause, detail, alteration, control } = undo;
     const texts = [STORY];
     const before = [...own];
     if (isOfTokenizer(alteration)) {
@@ -133,9 +133,8 @@ export async function diagnose(
     }
     const after = [words, ...await run(detail, alteration, ...texts)];
     let gain = gainOf(before, after);
-    for (const control of controls) {
-      const over = gainOf(await run(detail, control, WORDS, ...texts), after);
-      if (over.share < gain.share) gain = over;
+    if (control && isRestored(gain)) {
+      gain = gainOf(await run(detail, control, WORDS, ...texts), after);
     }
     const restores = undo.certain ||
       isRestored(gain) && foretells(after, config.vocabSize);
@@ -150,7 +149,7 @@ export async function diagnose(
     foretells: foretells(own, config.vocabSize),
     found,
     trials: [...trials, ...dismissed.map(({ undo, gain }) => ({ ...undo, gain }))],
-    undecidable: found ? [] : [...new Set(undecidable.map(({ cause }) => cause))],
+    undecidable: found ? [] : undecidable,
   };
 }
 
