@@ -5,8 +5,8 @@ import denoJson from "../deno.json" with { type: "json" };
 const ROOT = new URL("../", import.meta.url);
 const readme = await Deno.readTextFile(new URL("README.md", ROOT));
 
-/** Commands after `$ ./denow ` in the README's blocks, each with the output that follows it. */
-const transcripts = [...readme.matchAll(/^```\n\$ \.\/denow (.+)\n([\s\S]+?)^```$/gm)].map(
+/** Commands after `$ ./denow run` in the README's blocks, each with the output that follows it. */
+const transcripts = [...readme.matchAll(/^```\n\$ \.\/denow (run .+)\n([\s\S]+?)^```$/gm)].map(
   ([, command, output]) => ({ command, output }),
 );
 
