@@ -4,11 +4,17 @@
  *
  * @module
  */
+import { readConfig } from "./engine/config.ts";
+import type { GgufFile } from "./engine/gguf/reader.ts";
+import { adapterName } from "./engine/webgpu/adapter_check.ts";
+import { vendorName } from "./engine/webgpu/driver.ts";
 import { choice, flag, number, numbers, text, UsageError } from "./inspect/commands/args.ts";
-import { createProgress } from "./inspect/commands/progress.ts";
+import { findOrPull, openFound } from "./inspect/commands/find_model.ts";
+import { createLoadProgress } from "./inspect/commands/progress.ts";
 import { defineCommand, runCommand } from "./inspect/commands/run_command.ts";
 import { Generation } from "./inspect/generation.ts";
 import { load, type Loaded } from "./inspect/loading.ts";
+import { checkPrompt } from "./inspect/prompt.ts";
 import { createTokenizer, type Tokenizer } from "./text/mod.ts";
 
 const command = defineCommand({
@@ -61,22 +67,25 @@ const command = defineCommand({
     const { backend } = options;
 
     const started = performance.now();
-    const progress = createProgress(`loading ${options.model}`, { quiet: options.json });
-    const model = await load(options.model, {
-      backend,
-      signal,
-      onProgress: (_phase, done, total) => progress.update(done, total),
-    }).finally(progress.finish);
+    const found = await findOrPull(options.model, { quiet: options.json, signal });
+    const file = await openFound(found);
+    // What is wrong with the file or the prompt shows before the weights are read, which takes long.
+    const config = readConfig(file);
+    // A file without a vocabulary runs on ids, if ids are given.
+    const hasTokens = file.metadata.has("tokenizer.ggml.tokens");
+    const tokenizer = ids && !hasTokens ? undefined : createTokenizer(file.metadata, file.name);
+    const promptIds = ids ?? await encodePrompt(file, tokenizer!, prompt, options.chat);
+    checkPrompt(config, promptIds, 1);
+
+    const progress = createLoadProgress(options.model, { quiet: options.json });
+    const model = await load(found, { file, backend, signal, ...progress })
+      .finally(progress.finish);
     const loadMs = performance.now() - started;
-    if (model.engine.backend === "cpu" && backend === "auto" && !options.json) {
+    const { engine } = model;
+    if (engine.backend === "cpu" && backend === "auto" && !options.json) {
       console.error("no WebGPU device: running on the CPU, slowly (./denow task doctor says more)");
     }
 
-    const { engine, file } = model;
-    // A file without a vocabulary runs on ids, if ids are given.
-    const hasTokens = file.metadata.has("tokenizer.ggml.tokens");
-    const tokenizer = ids && !hasTokens ? undefined : createTokenizer(file.metadata);
-    const promptIds = ids ?? await encodePrompt(model, tokenizer!, prompt, options.chat);
     const generation = new Generation({ engine, tokenizer }, promptIds, {
       temperature: options.temperature,
       topK: options["top-k"],
@@ -102,14 +111,15 @@ const command = defineCommand({
 });
 
 async function encodePrompt(
-  { file }: Loaded,
+  { name, metadata }: GgufFile,
   tokenizer: Tokenizer,
   prompt: string,
   chat: boolean,
 ): Promise<number[]> {
   if (!chat) return tokenizer.encode(prompt);
   const { renderChat } = await import("./text/chat.ts");
-  return tokenizer.encode(await renderChat(file.metadata, [{ role: "user", content: prompt }]));
+  const messages = [{ role: "user", content: prompt }];
+  return tokenizer.encode(await renderChat(metadata, messages, { file: name }));
 }
 
 const encoder = new TextEncoder();
@@ -151,13 +161,13 @@ function stats(model: Loaded, generation: Generation, loadMs: number): string {
     ],
     ["decode", `${round(decodeTokensPerSecond)} tokens/s (${generation.ids.length} tokens)`],
     ["ended by", generation.finishReason ?? "?"],
-    [
-      "device",
-      device
-        ? [device.description || device.device, device.vendor].filter(Boolean).join(", ")
-        : "CPU backend",
-    ],
   ];
+  if (device) {
+    const words = [adapterName(device), vendorName(device.vendor), device.interface];
+    rows.push(["device", words.join(", ")], ["driver", device.driver || "not stated"]);
+  } else {
+    rows.push(["device", "CPU backend"]);
+  }
   return rows.map(([name, value]) => `${name.padEnd(12)}${value}`).join("\n");
 }
 

@@ -44,6 +44,14 @@ export interface Difference {
   readonly ulps: readonly number[];
   /** Elements that were compared: attention counts visible keys only. */
   readonly count: number;
+  /** The NMSE that is usual, where that is what the difference is judged by, instead of element by element. */
+  readonly usualNmse?: number;
+}
+
+/** The same difference judged by its NMSE: for products with weights of another type than the reference's. */
+export function judgedByNmse(difference: Difference, usualNmse: number): Difference {
+  const share = difference.nmse / usualNmse;
+  return { ...difference, usualNmse, share, passed: share <= 1 };
 }
 
 /** How much may differ. */

@@ -6,7 +6,13 @@ import { dequantize, isDequantizable } from "../engine/gguf/dequantize.ts";
 import { GgufError } from "../engine/gguf/error.ts";
 import type { GgufFile, TensorInfo } from "../engine/gguf/reader.ts";
 import { GGML_TYPES } from "../engine/gguf/types.ts";
-import { ggufSize, type NewGguf, type NewTensor, writeGguf } from "../engine/gguf/writer.ts";
+import {
+  ggufSize,
+  type NewGguf,
+  type NewTensor,
+  writeGguf,
+  type WriteGgufOptions,
+} from "../engine/gguf/writer.ts";
 import { openFound } from "../inspect/commands/find_model.ts";
 import {
   acquireLock,
@@ -45,8 +51,7 @@ export async function f32Copy(model: FoundModel, options: F32CopyOptions = {}): 
   const { env = Deno.env.get, signal } = options;
   const file = await openFound(model);
   try {
-    if (model.path !== undefined && isF32(file)) return model.path;
-    const path = join(f32Folder(env), `${await f32Name(model, file)}.gguf`);
+    const path = await f32Path(model, file, env);
     if (await isFile(path)) return path;
     using _lock = await guarded(
       model.name,
@@ -65,12 +70,18 @@ export function f32Folder(env: Environment): string {
   return join(laminaHome(env), "f32");
 }
 
-/** A name for what is made of this content of this file. */
-export async function f32Name(model: FoundModel, file: GgufFile): Promise<string> {
+/** Where the 32-bit copy of this content of this file lies, once it is made: the file itself, if it is all F32. */
+export async function f32Path(
+  model: FoundModel,
+  file: GgufFile,
+  env: Environment = Deno.env.get,
+): Promise<string> {
+  if (model.path !== undefined && isF32(file)) return model.path;
   const identity = model.path === undefined
     ? createHash("sha256").update(model.bytes).digest("hex")
     : await identityOf(model.path, file.size);
-  return `${model.name.replaceAll(/[^\w.-]+/g, "_").slice(-60)}-${identity.slice(0, 16)}`;
+  const name = model.name.replaceAll(/[^\w.-]+/g, "_").slice(-60);
+  return join(f32Folder(env), `${name}-${identity.slice(0, 16)}.gguf`);
 }
 
 /** The recorded SHA-256, unless the file is newer than the record; else path, size and time of the last change. */
@@ -104,14 +115,8 @@ export function f32Content(file: GgufFile): NewGguf {
  * @throws {GgufError} for a type that cannot be dequantized
  */
 export function f32Tensor(file: GgufFile, tensor: TensorInfo, name = tensor.name): NewTensor {
+  checkType(file, tensor);
   const { type, shape } = tensor;
-  if (!isDequantizable(type)) {
-    throw new GgufError(
-      `the tensor ${tensor.name} has type ${type.name}, of which no 32-bit copy can be made yet;` +
-        " take the model in another quantization",
-      { file: file.name, tensor: tensor.name },
-    );
-  }
   const pieceBytes = Math.floor(PIECE_NUMBERS / type.blockSize) * type.blockBytes;
   return {
     name,
@@ -128,6 +133,41 @@ export function f32Tensor(file: GgufFile, tensor: TensorInfo, name = tensor.name
 }
 
 /**
+ * Some rows of a matrix of a file as F32, in this order.
+ *
+ * @throws {GgufError} for a type that cannot be dequantized
+ */
+export function f32Rows(
+  file: GgufFile,
+  tensor: TensorInfo,
+  rows: readonly number[],
+): NewTensor {
+  checkType(file, tensor);
+  const { type, shape: [columns, count], name } = tensor;
+  const rowBytes = tensor.bytes / count;
+  return {
+    name,
+    type: F32,
+    shape: [columns, rows.length],
+    async *bytes() {
+      for (const row of rows) {
+        const numbers = dequantize(type, await file.readTensor(tensor, row * rowBytes, rowBytes));
+        yield new Uint8Array(numbers.buffer);
+      }
+    },
+  };
+}
+
+function checkType(file: GgufFile, { name, type }: TensorInfo): void {
+  if (isDequantizable(type)) return;
+  throw new GgufError(
+    `the tensor ${name} has type ${type.name}, of which no 32-bit copy can be made yet;` +
+      " take the model in another quantization",
+    { file: file.name, tensor: name },
+  );
+}
+
+/**
  * Writes a GGUF file, if its disk has room for it.
  *
  * @param model name, for errors
@@ -137,9 +177,9 @@ export async function writeChecked(
   model: string,
   path: string,
   content: NewGguf,
-  options: F32CopyOptions,
+  options: F32CopyOptions & Pick<WriteGgufOptions, "durable">,
 ): Promise<void> {
-  const { onSpace, onProgress, signal } = options;
+  const { onSpace, onProgress, signal, durable } = options;
   const needed = ggufSize(content);
   await guarded(model, path, () => Deno.mkdir(dirname(path), { recursive: true }));
   onSpace?.(needed, path);
@@ -154,7 +194,7 @@ export async function writeChecked(
       } left; free some space, or set LAMINA_HOME to a folder on another disk`,
     );
   }
-  await guarded(model, path, () => writeGguf(path, content, { onProgress, signal }));
+  await guarded(model, path, () => writeGguf(path, content, { onProgress, signal, durable }));
 }
 
 /** Bytes that a folder's disk has left; undefined where the system may not be asked (`--allow-sys=statfs`). */

@@ -39,7 +39,9 @@ export async function firstDivergence(
   }
   const check = result.checks.find(({ passed }) => !passed);
   if (!check) return undefined;
-  return { checkpoint: check.checkpoint, point: "token ids", explanation: unknown(check.what) };
+  const { checkpoint, what } = check;
+  const point = checkpoint === "11" ? "probs" : checkpoint === "9" ? "logits" : "token ids";
+  return { checkpoint, point, explanation: unknown(what) };
 }
 
 async function explainRow(

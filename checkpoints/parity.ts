@@ -1,7 +1,13 @@
 /** The thirteen checkpoints of a model against a reference: both verdicts, in prompts and while decoding. */
 import type { Engine } from "../engine/backend.ts";
 import { planValues } from "../engine/plan.ts";
-import { compareTensors, type Difference, largestError, localAllowance } from "./compare.ts";
+import {
+  compareTensors,
+  type Difference,
+  judgedByNmse,
+  largestError,
+  localAllowance,
+} from "./compare.ts";
 import {
   type Checkpoint,
   checkpointOf,
@@ -33,6 +39,8 @@ export interface ParityCase {
   readonly ownIds?: readonly number[];
   /** Tokens to generate after it. */
   readonly generate: number;
+  /** Ids that both sides run instead of the reference's choices. */
+  readonly forced?: readonly number[];
   /** Passes that are compared: 0 the prompt, n the n-th generated token; by default those of {@linkcode DECODING_STEPS}. */
   readonly steps?: readonly number[];
   /** Whether the 64-bit oracle runs it too. */
@@ -86,8 +94,10 @@ export interface CheckpointResult {
   readonly status: "pass" | "fail" | "skipped";
   /** Why it was skipped: `vacuous`, `not shown`. */
   readonly why?: string;
-  /** The row that takes most of what is allowed it, by the verdict that counts. */
+  /** The row that takes most of what is allowed it, by the verdict that counts; what is inherited from earlier steps left out. */
   readonly worst?: ParityRow;
+  /** That verdict. */
+  readonly verdict?: Difference;
   readonly failedChecks: readonly ParityCheck[];
 }
 
@@ -137,7 +147,7 @@ const PROBABILITY_TOLERANCE = 1e-6;
 /** Generated tokens that the oracle runs too. */
 const MOST_ORACLE_STEPS = 8;
 /** Bytes of the reference's tensors that are in memory at one time, about. */
-const WINDOW_BYTES = 384 * 2 ** 20;
+const WINDOW_BYTES = 640 * 2 ** 20;
 
 /**
  * Compares an engine with a reference over some prompts, layer by layer so that memory stays bounded.
@@ -161,14 +171,18 @@ export async function parity(
     if (each.text !== undefined && reference.tokenize) {
       checks.push(compareIds(each, each.ownIds ?? each.ids, await reference.tokenize(each.text)));
     }
-    let forced: readonly number[] = [];
+    let forced = each.forced ?? [];
+    if (reference.needsForcedIds && forced.length < each.generate) {
+      forced = (await own.run({ ...each, steps: [], points: [] })).ids;
+    }
     for (const layers of windows(engine, each, options.layers)) {
       options.onProgress?.(`${each.name}: layers ${layers[0]} to ${layers[1]}`);
       const request = requestFor(engine, each, layers, forced, options.signal);
       const theirs = await reference.run(request);
-      const ours = await own.run({ ...request, forced: theirs.ids });
+      const ids = theirs.ids.length > 0 ? theirs.ids : forced;
+      const ours = await own.run({ ...request, forced: ids });
       const exact = each.oracle
-        ? await options.oracle?.run({ ...oracleRequest(request), forced: theirs.ids })
+        ? await options.oracle?.run({ ...oracleRequest(request), forced: ids })
         : undefined;
       rows.push(
         ...await comparePasses(engine, each, layers, { theirs, ours, exact }, provenance, options),
@@ -183,7 +197,7 @@ export async function parity(
           margins: theirs.margins,
         });
       }
-      forced = theirs.ids;
+      if (theirs.ids.length > 0) forced = theirs.ids;
     }
   }
   rows.sort((a, b) =>
@@ -210,6 +224,13 @@ function caseOrder(cases: readonly ParityCase[], row: ParityRow): number {
 function firstFailure(rows: readonly ParityRow[]): ParityRow | undefined {
   return rows.find(({ local }) => local?.passed === false) ??
     rows.find(({ cumulative }) => cumulative?.passed === false);
+}
+
+/** The verdict that decides about a row: the local one, unless an error crept in that no step is to blame for. */
+function verdictOf(row: ParityRow, rows: readonly ParityRow[]): Difference | undefined {
+  const { local, cumulative } = row;
+  if (cumulative?.passed !== false || local?.passed === false) return local ?? cumulative;
+  return inherits(row, rows) ? local : cumulative;
 }
 
 /** Whether what a row is off by cumulatively comes from an earlier step, which is to blame. Rows are in the order of computation. */
@@ -290,6 +311,7 @@ async function comparePasses(
       // What stands in front of the window was compared in the one before.
       const layer = layerOf(point);
       if (layer !== undefined && layer < layers[0]) continue;
+      if (point === "probs") continue; // judged by our own logits: checkpoint 11
       const theirTensor = reference?.tensors.get(point);
       const exactTensor = oracle?.tensors.get(point);
       const { start } = pass;
@@ -368,17 +390,11 @@ async function localDifferences(
       start,
     );
     const usual = usualError?.(step.weights);
-    const judged = usual === undefined ? difference : byNmse(difference, usual);
+    const judged = usual === undefined ? difference : judgedByNmse(difference, usual);
     const before = found.get(point);
     if (!before || judged.share > before.share) found.set(point, judged);
   }
   return found;
-}
-
-/** A difference judged by its NMSE. */
-function byNmse(difference: Difference, usual: number): Difference {
-  const share = difference.nmse / usual;
-  return { ...difference, share, passed: share <= 1 };
 }
 
 /** The cache before a pass, out of what the reference shows after it. */
@@ -543,21 +559,22 @@ function judge(
   const own = rows.filter((row) => row.checkpoint === checkpoint.id);
   const ownChecks = checks.filter((check) => check.checkpoint === checkpoint.id);
   const failedChecks = ownChecks.filter(({ passed }) => !passed);
-  const share = ({ local, cumulative }: ParityRow) =>
-    Math.max(local?.share ?? 0, cumulative?.passed === false ? cumulative.share : 0);
-  const worst = own.length === 0 ? undefined : own.reduce((a, b) => share(b) > share(a) ? b : a);
+  const [worst, verdict] = own.reduce<[ParityRow?, Difference?]>((found, row) => {
+    const own = verdictOf(row, rows);
+    return own && own.share > (found[1]?.share ?? -1) ? [row, own] : found;
+  }, []);
   const failed = failedChecks.length > 0 || own.some((row) => row.local?.passed === false) ||
     own.some((row) => row.cumulative?.passed === false && !inherits(row, rows));
-  if (failed) return { checkpoint, status: "fail", worst, failedChecks };
+  if (failed) return { checkpoint, status: "fail", worst, verdict, failedChecks };
   if (own.length === 0 && ownChecks.length === 0) {
     return { checkpoint, status: "skipped", why: "not shown", failedChecks };
   }
   // Positions that a case reaches, decoding included.
   const longest = Math.max(...cases.map(({ ids, generate }) => ids.length + generate));
   if (longest < checkpoint.positions) {
-    return { checkpoint, status: "skipped", why: "vacuous", worst, failedChecks };
+    return { checkpoint, status: "skipped", why: "vacuous", worst, verdict, failedChecks };
   }
-  return { checkpoint, status: "pass", worst, failedChecks };
+  return { checkpoint, status: "pass", worst, verdict, failedChecks };
 }
 
 /** Ratios of RMS errors to the oracle, ours to the reference's; points that the reference has exactly are left out. */

@@ -124,8 +124,9 @@ export async function verifyProof(folder: string): Promise<string[]> {
       if (passed !== (share <= 1)) {
         problems.push(`${where}: its ${verdict} verdict is not what its numbers say`);
       }
-      const error = rows[`${verdict}_error`][i] as number;
-      const allowed = rows[`${verdict}_allowed`][i] as number;
+      const usual = rows[`${verdict}_usual_nmse`][i] as number | null;
+      const error = rows[`${verdict}_${usual === null ? "error" : "nmse"}`][i] as number;
+      const allowed = usual ?? rows[`${verdict}_allowed`][i] as number;
       const consistent = error === 0 || !Number.isFinite(share) ||
         Math.abs(error / allowed / share - 1) < 1e-6;
       if (!consistent) problems.push(`${where}: its share is not its error over what is allowed`);
@@ -229,6 +230,7 @@ function rowTable(results: readonly ProofResult[]): Table {
     [`${name}_max_relative`]: column((row) => row[name]?.maxRelative),
     [`${name}_cosine`]: column((row) => row[name]?.cosine),
     [`${name}_nmse`]: column((row) => row[name]?.nmse),
+    [`${name}_usual_nmse`]: column((row) => row[name]?.usualNmse),
     [`${name}_place`]: utf8(rows.map(({ row }) => row[name] ? placeText(row[name].place) : null)),
     [`${name}_ours`]: column((row) => row[name]?.ours),
     [`${name}_reference`]: column((row) => row[name]?.reference),

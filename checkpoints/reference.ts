@@ -69,6 +69,8 @@ export interface ReferenceRun {
 /** Another engine, or its tensors. */
 export interface Reference {
   readonly provenance: Provenance;
+  /** Whether ids must be forced in generation: a model that runs in windows of layers chooses none before the last window. */
+  readonly needsForcedIds?: boolean;
   /**
    * Runs a prompt and what follows it.
    *

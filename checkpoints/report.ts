@@ -18,8 +18,8 @@ export interface FirstDivergence {
 export function reportJson(result: ParityResult, first?: FirstDivergence) {
   return {
     passed: result.passed,
-    checkpoints: result.checkpoints.map(({ checkpoint, status, why, worst, failedChecks }) => {
-      const verdict = worst && worstVerdict(worst);
+    checkpoints: result.checkpoints.map((each) => {
+      const { checkpoint, status, why, worst, verdict, failedChecks } = each;
       return {
         id: checkpoint.id,
         status,
@@ -37,7 +37,7 @@ export function reportJson(result: ParityResult, first?: FirstDivergence) {
         cause: first.explanation.cause,
         explained: Number(first.explanation.explained.toPrecision(4)),
         detail: first.explanation.detail,
-        ...(first.row ? { step: first.row.step, place: worstVerdict(first.row).place } : {}),
+        ...(first.row ? { step: first.row.step, place: failedVerdict(first.row).place } : {}),
       }
       : null,
     reference: result.provenance,
@@ -70,20 +70,31 @@ export function reportText(result: ParityResult, first?: FirstDivergence): strin
   return lines.join("\n");
 }
 
+/** The lines for a terminal: what passed in green, what failed in red. */
+export function coloured(text: string): string {
+  const colours: Readonly<Record<string, number>> = { pass: 32, fail: 31, skipped: 33 };
+  return text.replaceAll(
+    /^( ?\d+B? {2}\S.*? {2})(pass|fail|skipped)\b/gm,
+    (_, before, status) => `${before}\x1b[${colours[status]}m${status}\x1b[0m`,
+  ).replaceAll(/^cause: (\S+):/gm, "cause: \x1b[1m$1\x1b[0m:");
+}
+
 /** What a checkpoint's line ends with: the worst element, or what its checks say. */
-function outcome({ checkpoint, worst, failedChecks }: CheckpointResult, result: ParityResult) {
+function outcome({ checkpoint, verdict, failedChecks }: CheckpointResult, result: ParityResult) {
   if (failedChecks.length > 0) return `${failedChecks[0].case}: ${failedChecks[0].what}`;
-  if (!worst) {
+  if (!verdict) {
     const own = result.checks.filter((check) => check.checkpoint === checkpoint.id);
     return [...new Set(own.map(({ what }) => what))].join("; ");
   }
-  const verdict = worstVerdict(worst);
   if (verdict.error === 0) return "exactly";
+  if (verdict.usualNmse !== undefined) {
+    return `NMSE ${verdict.nmse.toExponential(1)}, usual ${verdict.usualNmse.toExponential(1)}`;
+  }
   return `${verdict.error.toExponential(1)} of ${verdict.allowed.toExponential(1)} allowed`;
 }
 
-/** The verdict that decides about a row: the local one, unless only the cumulative one fails. */
-export function worstVerdict({ local, cumulative }: ParityRow) {
+/** The verdict by which a row failed: the local one, unless only the cumulative one did. */
+function failedVerdict({ local, cumulative }: ParityRow) {
   if (!local) return cumulative!;
   return local.passed && cumulative?.passed === false ? cumulative : local;
 }
@@ -92,7 +103,7 @@ function divergenceLines({ checkpoint, point, row, explanation }: FirstDivergenc
   const { cause, explained, before, after, detail, look } = explanation;
   const lines = [`first divergence: ${point} (checkpoint ${checkpoint})`];
   if (row) {
-    const { place, ours, reference, allowed } = worstVerdict(row);
+    const { place, ours, reference, allowed } = failedVerdict(row);
     const pass = row.step === 0 ? row.case : `${row.case}, generated token ${row.step}`;
     lines.push(
       `  worst at ${placeText(place)} (${pass}): ${number(ours)} here, ${

@@ -1,13 +1,17 @@
 /** What the two backends have in common: a model on a device, and sessions that run passes. */
+import { checkCapacity, type Room } from "./capacity.ts";
 import type { Config } from "./config.ts";
 import type { Edit } from "./edits.ts";
 import type { GgufFile } from "./gguf/reader.ts";
+import { Lifetime } from "./lifetime.ts";
 import type { Lengths, Plan } from "./plan.ts";
 import type { RopeBuilder } from "./rope_table.ts";
 
 /** A dense tensor in host memory, row-major. */
 export interface HostTensor {
+  /** The size along each axis. */
   readonly shape: readonly number[];
+  /** The numbers. On the CPU they may be the pass's own. */
   readonly data: Float32Array<ArrayBuffer>;
   /** Absolute positions of its rows, where only some were asked for. */
   readonly positions?: readonly number[];
@@ -17,7 +21,8 @@ export interface HostTensor {
 export interface PassRequest {
   /**
    * Token ids of this pass; or `"next"`: the one id that the previous pass's `argmax` chose (of its rows the last one),
-   * taken without a read-back. That pass must have been asked for `argmax`.
+   * taken without a read-back. That pass must have been asked for `argmax`. Where that is −1, since its logits are not all numbers,
+   * this pass's results are good for nothing.
    */
   readonly ids: readonly number[] | "next";
   /** R: how many of the last rows get logits. Default 1. */
@@ -36,7 +41,9 @@ export interface PassRequest {
 
 /** A pass that is run step by step, in any order: every value is kept until it is disposed. */
 export interface StepRun {
+  /** The steps, edits and requested points among them. */
   readonly plan: Plan;
+  /** What T, S and R of its shapes are. */
   readonly lengths: Lengths;
   /** Absolute position of the pass's first row. */
   readonly start: number;
@@ -48,6 +55,7 @@ export interface StepRun {
   write(name: string, data: Float32Array): void;
   /** Moves the session past the pass's positions: all steps have run. */
   finish(): void;
+  /** Frees its values; a step that is running is the last one. */
   dispose(): void;
 }
 
@@ -67,6 +75,7 @@ export interface Session {
    * @throws {RangeError} for no ids, ids outside the vocabulary, `"next"` after a pass that chose none, more positions than
    *   the capacity or `maxTokens`, or an unknown point
    * @throws {EditError} for an edit that cannot be made
+   * @throws {DisposedError} when the session or its model was disposed before the pass began
    */
   pass(request: PassRequest): Promise<Map<string, HostTensor>>;
   /** Prepares a pass to be run step by step; nothing is fused. Points that only run when named are named in `wanted`. */
@@ -80,7 +89,13 @@ export interface Session {
    * @throws {RangeError} for more positions than the capacity, an unknown name, or rows of another size
    */
   restore(position: number, cache: ReadonlyMap<string, Float32Array>): void;
-  /** Frees the cache. */
+  /**
+   * Whether a pass could begin.
+   *
+   * @throws {DisposedError} when it or its model was disposed
+   */
+  check(): void;
+  /** Nothing begins any more; the cache is freed when nothing uses it. */
   dispose(): void;
 }
 
@@ -88,26 +103,54 @@ export interface Session {
 export interface SessionOptions {
   /** Positions that the cache must hold. */
   readonly capacity: number;
+  /** How RoPE's angles are made; default `exact`. */
   readonly ropeBuilder?: RopeBuilder;
+  /** Disposes of the session, in the middle of a prompt's pass too; passes then fail with its reason. */
+  readonly signal?: AbortSignal;
 }
 
-/** A model's weights on a device, ready to run. */
+/** A handle on a model's weights on a device, ready to run. */
 export interface Engine {
+  /** Where it runs. */
   readonly backend: "webgpu" | "cpu";
+  /** The hyperparameters. */
   readonly config: Config;
+  /** The steps of a forward pass. */
   readonly plan: Plan;
   /** Bytes of weights on the device. */
   readonly weightBytes: number;
   /** Most positions that one pass takes; a longer prompt is several passes. */
   readonly maxTokens: number;
+  /**
+   * Looks whether a session can have so many positions.
+   *
+   * @throws {CapacityError} when it cannot
+   */
+  checkCapacity(positions: number): void;
+  /**
+   * Begins a sequence of its own, with an empty cache.
+   *
+   * @throws {DisposedError | CapacityError}, and the signal's reason when it is aborted
+   */
   session(options: SessionOptions): Session;
   /**
    * The model with some of its metadata or tensors replaced: only tensors that are not this one's very own are loaded, the
    * others are shared. To be disposed before this engine.
    *
    * @param file made from this engine's file
+   * @internal
    */
   variant(file: GgufFile, config: Config, options?: { signal?: AbortSignal }): Promise<Engine>;
+  /**
+   * Another handle on the same weights, for another user.
+   *
+   * @throws {DisposedError}
+   */
+  share(): Engine;
+  /**
+   * Ends this handle and its sessions: no pass begins any more, those that had begun finish. The last handle frees the weights
+   * when nothing runs on them.
+   */
   dispose(): void;
 }
 
@@ -133,6 +176,60 @@ export function checkRestore(
       throw new RangeError(`Cannot restore ${name}: it has ${length} numbers instead of ${size}`);
     }
   }
+}
+
+/** A step run that begins nothing any more when its session has ended. */
+export function withinSession(steps: StepRun, session: Lifetime): StepRun {
+  const life = new Lifetime("step run", () => steps.dispose(), session);
+  return {
+    ...steps,
+    run: (from, to) => life.use("run steps", () => steps.run(from, to)),
+    read: (name) => life.use("read a value", () => steps.read(name)),
+    write(name, data) {
+      life.check("change a value");
+      steps.write(name, data);
+    },
+    dispose: () => life.end(),
+  };
+}
+
+/** What a backend makes an engine of. */
+export interface EngineParts
+  extends Omit<Engine, "checkCapacity" | "session" | "share" | "dispose"> {
+  /** What there is for a session's caches. */
+  room(): Room;
+  session(options: SessionOptions, handle: Lifetime): Session;
+  /** Frees the weights. */
+  free(): void;
+}
+
+/** The first handle on a model's weights. */
+export function engineOf({ room, session, free, ...parts }: EngineParts): Engine {
+  const { config, plan } = parts;
+  const check = (positions: number) => checkCapacity(positions, config, plan, room());
+  let handles = 0;
+  const open = (): Engine => {
+    handles++;
+    const handle = new Lifetime("model", () => {
+      if (--handles === 0) free();
+    });
+    return {
+      ...parts,
+      checkCapacity: check,
+      session(options) {
+        handle.check("run");
+        options.signal?.throwIfAborted();
+        check(options.capacity);
+        return session(options, handle);
+      },
+      share() {
+        handle.check("share it");
+        return open();
+      },
+      dispose: () => handle.end(),
+    };
+  };
+  return open();
 }
 
 /** Checks a pass's request against its session and gives the number of positions. */

@@ -55,6 +55,12 @@ export function checkLength(edit: FunctionEdit, data: Float32Array, tensor: Host
   );
 }
 
+/** The absolute position of a value's first row in a pass that begins at `start`. */
+export function firstPosition({ shape }: Value, { T, R }: Lengths, start: number): number {
+  const dim = shape.find((dim) => typeof dim === "string");
+  return dim === "S" ? 0 : dim === "R" ? start + T - R : start;
+}
+
 /** A run of numbers of a value, in numbers from its beginning. */
 export interface Region {
   readonly offset: number;
@@ -82,8 +88,7 @@ export function extract(
   const axis = value.shape.findIndex((dim: Dim) => typeof dim === "string");
   const size = shape.reduce((product, dim) => product * dim, 1);
   if (!positions || value.shape.length < 2) return { shape, regions: [{ offset: 0, count: size }] };
-  const dim = value.shape[axis];
-  const first = dim === "S" ? 0 : dim === "R" ? start + lengths.T - lengths.R : start;
+  const first = firstPosition(value, lengths, start);
   const kept = positions.filter((position) => position >= first && position < first + shape[axis]);
   const inner = shape.slice(axis + 1).reduce((product, n) => product * n, 1);
   const outer = shape.slice(0, axis).reduce((product, n) => product * n, 1);

@@ -4,16 +4,21 @@ import {
   checkRequest,
   checkRestore,
   type Engine,
+  engineOf,
   type HostTensor,
   type PassRequest,
   type Session,
   type SessionOptions,
   type StepRun,
+  withinSession,
 } from "./backend.ts";
-import { checkLength, compile, extract, hostEdit, pickRows } from "./compile.ts";
+import { freeMemory } from "./capacity.ts";
+import { checkLength, compile, extract, firstPosition, hostEdit, pickRows } from "./compile.ts";
 import type { Config } from "./config.ts";
+import { letEventsIn } from "./event_loop.ts";
 import { forward } from "./forward.ts";
 import type { GgufFile } from "./gguf/reader.ts";
+import { Lifetime } from "./lifetime.ts";
 import {
   elementCount,
   type Lengths,
@@ -52,17 +57,19 @@ export async function cpuEngine(
   const weights = await loadWeights(file, config, hostMemory, options, base);
   const factors = await ropeFactors(file, config);
   const plan = forward(config);
-  return {
+  return engineOf({
     backend: "cpu",
     config,
     plan,
     weightBytes: weights.bytes,
     maxTokens: MAX_TOKENS,
-    session: (options) => new CpuSession(config, plan, weights, options, factors),
     variant: (other, config, { signal } = {}) =>
       cpuEngine(other, config, { signal }, { file, weights }),
-    dispose: () => weights.destroy(),
-  };
+    room: () => ({ buffer: hostMemory.limit, total: freeMemory() }),
+    session: (options, handle) =>
+      new CpuSession(config, plan, weights, { ...options, handle, factors }),
+    free: () => weights.destroy(),
+  });
 }
 
 class CpuSession implements Session {
@@ -74,13 +81,13 @@ class CpuSession implements Session {
   readonly #values: ReadonlyMap<string, Value>;
   /** Caches, the RoPE table and the last greedy choice. */
   readonly #kept = new Map<string, Float32Array<ArrayBuffer>>();
+  readonly #life: Lifetime;
 
   constructor(
     readonly config: Config,
     readonly plan: Plan,
     readonly weights: Weights<Uint32Array>,
-    options: SessionOptions,
-    factors?: Float32Array,
+    options: SessionOptions & { readonly handle: Lifetime; readonly factors?: Float32Array },
   ) {
     this.capacity = options.capacity;
     this.maxTokens = Math.min(MAX_TOKENS, options.capacity);
@@ -91,7 +98,9 @@ class CpuSession implements Session {
         this.#kept.set(value.name, new Float32Array(elementCount(value.shape, largest)));
       }
     }
-    this.#kept.set("rope_table", ropeTable(config, this.capacity, options.ropeBuilder, factors));
+    const { ropeBuilder, factors, handle, signal } = options;
+    this.#kept.set("rope_table", ropeTable(config, this.capacity, ropeBuilder, factors));
+    this.#life = new Lifetime("session", () => this.#kept.clear(), handle, signal);
   }
 
   get hasNext(): boolean {
@@ -99,13 +108,13 @@ class CpuSession implements Session {
   }
 
   async pass(request: PassRequest): Promise<Map<string, HostTensor>> {
-    const run = this.#last.then(() => this.#pass(request));
+    const run = this.#last.then(() => this.#life.use("run a pass", () => this.#pass(request)));
     this.#last = run.catch(() => {});
     return await run;
   }
 
   async #pass(request: PassRequest): Promise<Map<string, HostTensor>> {
-    const steps = this.steps(request);
+    const steps = this.#prepare(request);
     await steps.run(0, steps.plan.length);
     const { wanted = ["logits"], positions, whole } = request;
     const values = planValues(steps.plan);
@@ -125,6 +134,11 @@ class CpuSession implements Session {
   }
 
   steps(request: PassRequest): StepRun {
+    this.check();
+    return withinSession(this.#prepare(request), this.#life);
+  }
+
+  #prepare(request: PassRequest): StepRun {
     const tokens = checkRequest(request, this, this.config);
     const { rows = 1 } = request;
     const ids = request.ids === "next" ? [this.#kept.get("argmax")!.at(-1)!] : request.ids;
@@ -155,9 +169,10 @@ class CpuSession implements Session {
       }
       if (step.kernel === "host") {
         const edit = hostEdit(request, step.constants);
-        const tensor = read(step.inputs[0].name);
+        const [input] = step.inputs;
+        const tensor = read(input.name);
         const own = { ...tensor, data: tensor.data.slice() };
-        const data = edit.apply(own, start) ?? own.data;
+        const data = edit.apply(own, firstPosition(input, lengths, start)) ?? own.data;
         checkLength(edit, data, tensor);
         values.get(step.outputs[0]!.name)!.set(data);
         return;
@@ -174,15 +189,18 @@ class CpuSession implements Session {
       plan,
       lengths,
       start,
-      run(from, to) {
-        try {
-          for (const step of plan.slice(from, to)) runStep(step);
-          return Promise.resolve();
-        } catch (error) {
-          return Promise.reject(error);
+      run: async (from, to) => {
+        for (const step of plan.slice(from, to)) {
+          await letEventsIn();
+          this.#life.checkAbandoned("run a pass");
+          runStep(step);
         }
       },
-      read: (name) => Promise.resolve(read(name)),
+      // What was read stays as it was when the value is changed.
+      read(name) {
+        const { shape, data } = read(name);
+        return Promise.resolve({ shape, data: data.slice() });
+      },
       write: (name, data) => values.get(name)!.set(data),
       finish: () => {
         if (request.wanted?.includes("argmax")) this.#kept.set("argmax", values.get("argmax")!);
@@ -209,7 +227,11 @@ class CpuSession implements Session {
     this.#kept.delete("argmax");
   }
 
+  check(): void {
+    this.#life.check("run a pass");
+  }
+
   dispose(): void {
-    this.#kept.clear();
+    this.#life.abandon();
   }
 }

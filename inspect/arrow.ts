@@ -17,6 +17,7 @@ import {
   makeData,
   Message,
   RecordBatch,
+  type RecordBatchFileReader,
   RecordBatchFileWriter,
   RecordBatchReader,
   RecordBatchStreamWriter,
@@ -27,6 +28,7 @@ import {
   Utf8,
   util,
 } from "apache-arrow";
+import { ByteBuffer } from "flatbuffers";
 import { tableHtml } from "./table_html.ts";
 import {
   type Column,
@@ -39,13 +41,13 @@ import {
   rowsOf,
   type ScalarType,
 } from "./tables/column.ts";
-import { longColumns, type LongOptions, type Where } from "./tables/long.ts";
+import { longColumns, type LongOptions, type RowFilter } from "./tables/long.ts";
 import { type Preview, previewOf, previewText } from "./tables/preview.ts";
 
 export type { RecordBatch, Schema } from "apache-arrow";
 
 /** A single value of a table; null where it is missing. */
-export type Value = boolean | number | bigint | string | null;
+export type TableValue = boolean | number | bigint | string | null;
 
 /** The values of a column: a typed array where none is missing; lists of floats as views of the table's own buffers. */
 export type ColumnValues =
@@ -53,20 +55,21 @@ export type ColumnValues =
   | Float32Array
   | Float64Array
   | BigInt64Array
-  | readonly Value[]
+  | readonly TableValue[]
   | readonly Float32Array[]
-  | readonly (readonly Value[])[];
+  | readonly (readonly TableValue[])[];
 
 /**
  * An Arrow table which shows itself: in Jupyter as an HTML preview, in a terminal as text. Everything that takes a table of
  * `apache-arrow` takes it; what `slice` and `select` give shows itself too.
  */
 export class Table extends ArrowTable<TypeMap> {
+  /** Puts a table over record batches of one schema, without a copy. */
   constructor(schema: Schema, batches: RecordBatch[] = []) {
     super(schema, batches);
   }
 
-  /** What the table says about itself; tables/meta.ts lists the keys. */
+  /** What the table says about itself: `point`, `meaning`, `axes`, `shape`, `model`, `prompt`, …; tables/meta.ts lists the keys. */
   get metadata(): ReadonlyMap<string, string> {
     return this.schema.metadata;
   }
@@ -92,9 +95,9 @@ export class Table extends ArrowTable<TypeMap> {
    * @param where what columns must be, the place included: a number (a negative one counts back: positions, keys among them, from
    * the prompt's end, anything else from its largest), a text, or a list of them
    * @throws {ColumnError} for a column that is not there
-   * @throws {RangeError} for more than `maxRows` rows (default five million)
+   * @throws {LongTableError} for more than `maxRows` rows (default five million)
    */
-  long(where: Where = {}, options: LongOptions = {}): Table {
+  long(where: RowFilter = {}, options: LongOptions = {}): Table {
     const columns = longColumns(this.metadata, tableColumns(this), where, options);
     const metadata = new Map(this.metadata);
     metadata.delete("shape");
@@ -115,11 +118,13 @@ export class Table extends ArrowTable<TypeMap> {
     });
   }
 
+  /** What a notebook cell shows: the preview as HTML, and as text. */
   [Symbol.for("Jupyter.display")](): Record<string, string> {
     const preview = this.preview();
     return { "text/html": tableHtml(preview), "text/plain": previewText(preview) };
   }
 
+  /** What `console.log` shows: the preview as text. */
   [Symbol.for("Deno.customInspect")](): string {
     return previewText(this.preview());
   }
@@ -463,10 +468,39 @@ export function decodeMessage(header: Uint8Array): MessageInfo {
   return { kind: message.isSchema() ? "schema" : "dictionary", bodyLength, rows: 0 };
 }
 
-/** The table in the bytes of a whole IPC stream or file; its values are views of these bytes. */
+/**
+ * The package believes every count in a file's headers, so that a damaged one keeps it busy for hours. They all come through
+ * here: none can be larger than the header.
+ */
+const vectorLength = ByteBuffer.prototype.__vector_len;
+ByteBuffer.prototype.__vector_len = function (offset) {
+  const length = vectorLength.call(this, offset);
+  if (length <= this.capacity()) return length;
+  throw new RangeError(`a header of ${this.capacity()} bytes claims ${length} entries`);
+};
+
+/** The batches of a file, one by one: going through them the package never ends at a message of another kind. */
+function* fileBatches(reader: RecordBatchFileReader): Generator<RecordBatch> {
+  for (let i = 0; i < reader.numRecordBatches; i++) {
+    const batch = reader.readRecordBatch(i);
+    if (!batch) throw new RangeError(`its batch ${i} is not in it`);
+    yield batch;
+  }
+}
+
+/**
+ * The table in the bytes of a whole IPC stream or file; its values are views of these bytes.
+ *
+ * @throws {RangeError} when it claims more than the bytes can hold
+ */
 export function decodeTable(bytes: Uint8Array): Table {
   const reader = RecordBatchReader.from(bytes).open();
   const { schema } = reader; // which the reader forgets at its end
-  const batches = [...reader].filter(({ numRows }) => numRows > 0);
+  const batches = [...reader.isFile() ? fileBatches(reader) : reader]
+    .filter(({ numRows }) => numRows > 0);
+  for (const { numRows, data } of batches) {
+    const claim = Math.max(numRows, ...data.children.map(({ length }) => length));
+    if (claim > bytes.length) throw new RangeError(`${bytes.length} bytes claim ${claim} rows`);
+  }
   return new Table(schema, batches.map((batch) => rebatch(schema, batch)));
 }

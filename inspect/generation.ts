@@ -34,7 +34,9 @@ export interface GenerateOptions extends SamplerOptions, CaptureOptions {
 
 /** One generated token and the text that it completes; empty while a character's bytes are not all there. */
 export interface GeneratedToken {
+  /** Its place in the vocabulary. */
   readonly id: number;
+  /** Whole characters; special tokens show nothing. */
   readonly text: string;
 }
 
@@ -43,7 +45,7 @@ export type FinishReason = "end-of-text" | "max-tokens" | "context-full" | "abor
 
 /** What generation took. */
 export interface GenerationTimings {
-  /** From the start to the first token. */
+  /** From the start to the first token; 0 while there is none. */
   readonly firstTokenMs: number;
   /** Prompt tokens per second, up to the first generated token. */
   readonly prefillTokensPerSecond: number;
@@ -71,6 +73,7 @@ export class Generation implements AsyncIterable<GeneratedToken> {
   readonly ids: number[] = [];
   /** The text generated so far. */
   text = "";
+  /** Why it ended; undefined while it goes on. */
   finishReason: FinishReason | undefined;
   readonly #model: GenerationModel;
   #collector = new Collector([]);
@@ -86,7 +89,11 @@ export class Generation implements AsyncIterable<GeneratedToken> {
   #last = 0;
 
   /**
+   * Use {@linkcode Model.generate}.
+   *
+   * @param promptIds the prompt's ids
    * @throws {PromptError} for an empty prompt, ids outside the vocabulary, or no room in the model's context
+   * @throws {CapacityError} for more positions than there is memory for
    * @throws {RangeError | TypeError} for options that cannot be
    */
   constructor(
@@ -111,6 +118,7 @@ export class Generation implements AsyncIterable<GeneratedToken> {
     this.#model = model;
     this.#options = options;
     this.#maxTokens = Math.min(maxTokens, config.contextLength - promptIds.length);
+    model.engine.checkCapacity(this.#capacity);
     checkPositions(options.positions, [this.#extent]);
     this.#sequence = [...promptIds];
     this.#surprisals = new Surprisals(this.#sequence);
@@ -122,9 +130,14 @@ export class Generation implements AsyncIterable<GeneratedToken> {
     return { promptLength, length: promptLength + this.#maxTokens };
   }
 
+  /** Positions that are run: the last generated token is not. */
+  get #capacity(): number {
+    return this.promptIds.length + this.#maxTokens - 1;
+  }
+
   /** What it took so far. */
   get timings(): GenerationTimings {
-    const prefill = this.#first - this.#started;
+    const prefill = this.ids.length > 0 ? this.#first - this.#started : 0;
     const decode = this.#last - this.#first;
     return {
       firstTokenMs: prefill,
@@ -165,6 +178,13 @@ export class Generation implements AsyncIterable<GeneratedToken> {
     return prompt === undefined ? undefined : [prompt];
   }
 
+  /**
+   * Generates; leaving the loop ends it as `aborted`, and so does the signal.
+   *
+   * @throws {TypeError} for a second time
+   * @throws {SamplerOptionError | LogitsError} when no id can be chosen
+   * @throws {UnknownPointError | EditError | CaptureLimitError | DisposedError}
+   */
   async *[Symbol.asyncIterator](): AsyncGenerator<GeneratedToken, void, undefined> {
     if (this.#begun) {
       throw new TypeError("Cannot iterate a generation twice: call generate again for another one");
@@ -176,8 +196,7 @@ export class Generation implements AsyncIterable<GeneratedToken> {
     const { temperature, repeatPenalty } = sampler.options;
     if (patternsOf(this.#options).length > 0) this.#makeRun = await capturing?.runMaker();
     this.#collector = this.#prepareCapture();
-    // One position less: the last generated token is never run.
-    const capacity = this.promptIds.length + this.#maxTokens - 1;
+    const capacity = this.#capacity;
     const edits = resolveEdits(
       this.#options.edit ?? [],
       (pattern) => capturing?.resolve([pattern]) ?? [],
@@ -190,7 +209,7 @@ export class Generation implements AsyncIterable<GeneratedToken> {
     let failed = false;
     this.#started = performance.now();
     try {
-      session = engine.session({ capacity });
+      session = engine.session({ capacity, signal });
       const decoding = this.#decoding(session, edits);
       const ids = temperature === 0 && repeatPenalty === 1
         ? greedyIds(decoding)
@@ -213,6 +232,7 @@ export class Generation implements AsyncIterable<GeneratedToken> {
         if (this.finishReason) return;
       }
     } catch (error) {
+      if (signal?.aborted && error === signal.reason) return;
       failed = true;
       throw error;
     } finally {

@@ -5,19 +5,29 @@ import type { Engine } from "../engine/backend.ts";
 import { readConfig } from "../engine/config.ts";
 import { type GgufFile, openGguf, openGgufFile } from "../engine/gguf/reader.ts";
 import { bytesSource } from "../engine/gguf/source.ts";
+import { isGranted } from "../engine/permission.ts";
 import { Device, DeviceError } from "../engine/webgpu/device.ts";
 import { webgpuEngine } from "../engine/webgpu/engine.ts";
 import { hashFile, laminaHome, recordedChecksum, sha256 } from "../models/cache.ts";
-import { findModel, type FoundModel } from "../models/mod.ts";
+import { findModel, type FoundModel, ModelError } from "../models/mod.ts";
 
 /** How a model is loaded. */
 export interface LoadModelOptions {
   /** `auto` (default) takes the GPU where there is one, else the CPU: slow, correct. */
   readonly backend?: "auto" | "webgpu" | "cpu";
-  /** Called while a model that is not there is pulled, and while weights stream in, with bytes. */
-  readonly onProgress?: (phase: "pull" | "load", done: number, total?: number) => void;
+  /**
+   * Called while a model that is not there is pulled, and while weights stream in, with bytes; and while kernels are compiled
+   * to be checked, the first time on a device, with cases.
+   */
+  readonly onProgress?: (phase: LoadPhase, done: number, total?: number) => void;
+  /** Called once when another process pulls the same model and this one waits for it. */
+  readonly onWait?: () => void;
+  /** Ends loading and pulling; {@linkcode loadModel} then fails with its reason. */
   readonly signal?: AbortSignal;
 }
+
+/** What goes on while a model is loaded. */
+export type LoadPhase = "pull" | "load" | "check";
 
 /** A model on a device, shared by all who loaded the same file. */
 export interface Loaded {
@@ -27,80 +37,117 @@ export interface Loaded {
   readonly device?: Device;
   /** As {@linkcode modelSha256} says. */
   sha256(): Promise<string | undefined>;
-  /** Gives the model back; the last one frees the weights. */
+  /** Gives the model back: what runs on its engine ends with the next pass. The last one frees the weights. */
   release(): void;
 }
 
 interface Entry {
+  readonly device: Device | undefined;
+  /** With the engine's first handle; each user gets one of their own. */
   readonly loading: Promise<Omit<Loaded, "release">>;
   users: number;
 }
 
 const entries = new Map<string, Entry>();
-let sharedDevice: Promise<Device> | undefined;
+let opening: Promise<Device> | undefined;
+let opened: Device | undefined;
 
-/** The GPU device of this process. */
+/** The GPU device of this process; a fresh one where the last one has failed. */
 export function openDevice(): Promise<Device> {
-  sharedDevice ??= Device.open();
-  // Asked again after a failure: a driver may have been installed in between.
-  sharedDevice.catch(() => sharedDevice = undefined);
-  return sharedDevice;
+  if (opened?.failed) {
+    opened.trim();
+    opened = opening = undefined;
+  }
+  return opening ??= Device.open().then((device) => opened = device, (error) => {
+    // Asked again the next time: a driver may have been installed in between.
+    opening = undefined;
+    throw error;
+  });
 }
 
 /**
- * Loads a model by name or path, or hands over the one that is loaded already.
+ * Loads a model by name or path, or one that was found already; or hands over the one that is loaded already.
  *
+ * @param options `file`: the found model's file where it is open already; it is the loaded model's from then on
  * @throws {UnknownModelError | PullError} when there is no such model
  * @throws {GgufError} when its file is no model that can be run
  * @throws {DeviceError} when the GPU is asked for and there is none
  */
-export async function load(nameOrPath: string, options: LoadModelOptions = {}): Promise<Loaded> {
-  const { onProgress, signal } = options;
-  const found = await findModel(nameOrPath, {
+export async function load(
+  model: string | FoundModel,
+  options: LoadModelOptions & { readonly file?: GgufFile } = {},
+): Promise<Loaded> {
+  const { onProgress, onWait, signal } = options;
+  const found = typeof model !== "string" ? model : await findModel(model, {
     signal,
+    onWait,
     onProgress: (done, total) => onProgress?.("pull", done, total),
   });
   const device = await chooseDevice(options.backend ?? "auto");
   const key = `${device ? "webgpu" : "cpu"} ${await identity(found)}`;
   let entry = entries.get(key);
-  if (!entry) {
-    const onLoad = (done: number, total: number) => onProgress?.("load", done, total);
-    entry = { loading: open(found, device, { onProgress: onLoad, signal }), users: 0 };
+  // What lies on a device that has failed serves nobody any more.
+  if (!entry || entry.device !== device) {
+    entry = { device, loading: open(found, device, options), users: 0 };
     entries.set(key, entry);
-    entry.loading.catch(() => entries.delete(key));
+  } else {
+    options.file?.close();
   }
-  entry.users++;
-  const loaded = await entry.loading;
+  const own = entry;
+  const forget = () => {
+    if (entries.get(key) === own) entries.delete(key);
+  };
+  own.users++;
+  const loaded = await own.loading.catch((error) => {
+    forget();
+    throw error;
+  });
+  const engine = loaded.engine.share();
   let released = false;
   return {
     ...loaded,
+    engine,
     release() {
       if (released) return;
       released = true;
-      if (--entry.users > 0) return;
-      entries.delete(key);
+      engine.dispose();
+      if (--own.users > 0) return;
+      forget();
       loaded.engine.dispose();
       loaded.file.close();
     },
   };
 }
 
+/**
+ * Opens the GGUF of a model that was found; the caller closes it.
+ *
+ * @throws {GgufError} for anything that is not a whole, consistent GGUF file
+ */
+export async function openFound(found: FoundModel): Promise<GgufFile> {
+  return found.path === undefined
+    ? await openGguf(bytesSource(found.name, found.bytes))
+    : await openGgufFile(found.path);
+}
+
 async function open(
   found: FoundModel,
   device: Device | undefined,
-  options: { onProgress(done: number, total: number): void; signal?: AbortSignal },
+  options: LoadModelOptions & { readonly file?: GgufFile },
 ): Promise<Omit<Loaded, "release">> {
-  const file = found.bytes
-    ? await openGguf(bytesSource(found.name, found.bytes))
-    : await openGgufFile(found.path);
+  const { signal, onProgress } = options;
+  const during = (phase: LoadPhase) => (done: number, total: number) =>
+    onProgress?.(phase, done, total);
+  const file = options.file ?? await openFound(found);
   try {
     const config = readConfig(file);
+    const loadOptions = { signal, onProgress: during("load") };
     const engine = device
       ? await webgpuEngine(file, config, device, {
-        ...options,
-        adapterCheck: { cacheFile: adapterFile() },
+        ...loadOptions,
+        adapterCheck: { cacheFile: adapterFile(), onProgress: during("check") },
       })
-      : await cpuEngine(file, config, options);
+      : await cpuEngine(file, config, loadOptions);
     let checksum: Promise<string | undefined> | undefined;
     return { file, engine, device, sha256: () => checksum ??= modelSha256(found, file.size) };
   } catch (error) {
@@ -109,12 +156,21 @@ async function open(
   }
 }
 
-/** Where it is remembered which kernels passed on which adapter; undefined where the environment may not be read. */
+/**
+ * Where it is remembered which kernels passed on which adapter; undefined where the environment may not be read, or names no
+ * place for it.
+ */
 function adapterFile(): string | undefined {
+  let readable = true;
+  const readEnv = (variable: string) => {
+    readable &&= isGranted({ name: "env", variable });
+    return readable ? Deno.env.get(variable) : undefined;
+  };
   try {
-    return join(laminaHome((name) => Deno.env.get(name)), "adapters.txt");
+    const home = laminaHome(readEnv);
+    return readable ? join(home, "adapters.txt") : undefined;
   } catch (error) {
-    if (error instanceof Deno.errors.NotCapable) return undefined;
+    if (error instanceof ModelError) return undefined;
     throw error;
   }
 }

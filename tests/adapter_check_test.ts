@@ -80,6 +80,29 @@ Deno.test("a file remembers them for the next process, in a folder that is made 
   });
 });
 
+Deno.test("progress is told while kernels are compiled, and nothing where none is", async () => {
+  using counted = await openCounted();
+  const told: number[][] = [];
+  const onProgress = (done: number, total: number) => told.push([done, total]);
+  await ensureAdapterChecked(counted.device, PAIRS, { onProgress });
+  const [[, total]] = told;
+  assert.ok(total >= PAIRS.length);
+  assert.deepEqual(told, Array.from({ length: total + 1 }, (_, done) => [done, total]));
+  await ensureAdapterChecked(counted.device, PAIRS, { onProgress: () => assert.fail() });
+});
+
+Deno.test("another driver is checked again", async () => {
+  await withFolder(async (folder) => {
+    const cacheFile = join(folder, "kernels.txt");
+    for (const driver of ["Mesa 25.0.7", "Mesa 25.0.8"]) {
+      using counted = await openCounted();
+      Object.defineProperty(counted.device.info, "driver", { value: driver });
+      await ensureAdapterChecked(counted.device, PAIRS, { cacheFile });
+      assert.equal(counted.submissions, 1, driver);
+    }
+  });
+});
+
 Deno.test("a wrong kernel is refused by name, with what to do, also where its right form had passed", async () => {
   await withFolder(async (folder) => {
     const cacheFile = join(folder, "kernels.txt");

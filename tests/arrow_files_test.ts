@@ -1,6 +1,5 @@
 /** Tables in files: formats, streams that are cut off anywhere, sinks that fill the disk, are killed, or run for long. */
 import assert from "node:assert/strict";
-import { join } from "node:path";
 import { fileURLToPath } from "node:url";
 import {
   float32,
@@ -19,6 +18,7 @@ import { OutputError } from "../inspect/tables/output.ts";
 import type { SinkSource } from "../inspect/capture.ts";
 import { ArrowSink, type SinkOptions } from "../inspect/tables/sink.ts";
 import { ArrowFileError, streamLayout } from "../inspect/tables/stream_layout.ts";
+import { Folder } from "./support/folder.ts";
 import { META, piece, POINTS, TOKEN } from "./support/table_samples.ts";
 
 const { out, q, probs } = POINTS;
@@ -28,20 +28,6 @@ const SOURCE = { meta: () => META, token: TOKEN };
 function begun(sink: ArrowSink, source: SinkSource = SOURCE): ArrowSink {
   sink.begin(source);
   return sink;
-}
-
-/** A folder for one test. */
-class Folder implements Disposable {
-  readonly path = Deno.makeTempDirSync();
-  at(name: string): string {
-    return join(this.path, name);
-  }
-  names(): string[] {
-    return [...Deno.readDirSync(this.path)].map(({ name }) => name).sort();
-  }
-  [Symbol.dispose](): void {
-    Deno.removeSync(this.path, { recursive: true });
-  }
 }
 
 function assertSame(a: Table, b: Table): void {

@@ -1,6 +1,6 @@
 /** Chat templates against what llama.cpp makes of them. */
 import assert from "node:assert/strict";
-import { ChatTemplateError, createTokenizer, renderChat } from "../text/mod.ts";
+import { ChatTemplateError, createTokenizer, type Metadata, renderChat } from "../text/mod.ts";
 import fixture from "./fixtures/chat_templates.json" with { type: "json" };
 import golden from "./fixtures/smollm2-135m.json" with { type: "json" };
 import { llamaSpm, smolLm2 } from "./support/vocabularies.ts";
@@ -53,11 +53,27 @@ Deno.test("a BOS token that the template writes is not added twice", async () =>
 Deno.test("no template, a broken one and a refusal are one line each", async () => {
   const messages = [{ role: "user", content: "Hello" }];
   await assert.rejects(renderChat(await llamaSpm(), messages), refused(/has no chat template/));
-  await assert.rejects(renderChat("{% if %}", messages), refused(/does not take/));
+  for (const broken of ["{% if %}", "{{", "{% for m in messages %}", "{% include 'x' %}"]) {
+    // Not in the words of a JavaScript engine.
+    const line = /^the chat template \(tokenizer.chat_template\) is broken(?!.*undefined).*; write/;
+    await assert.rejects(renderChat(broken, messages), refused(line));
+  }
+  await assert.rejects(renderChat("{{ nothing() }}", messages), refused(/does not take these/));
   await assert.rejects(
     renderChat("{{ raise_exception('two\nlines') }}", messages),
     refused(/: two lines$/),
   );
+});
+
+Deno.test("what is wrong with a file's template or tokens names the file", async () => {
+  const messages = [{ role: "user", content: "Hello" }];
+  const named = (metadata: Metadata, message: RegExp) =>
+    assert.rejects(renderChat(metadata, messages, { file: "a.gguf" }), message);
+  const metadata = await llamaSpm();
+  const template: [string, unknown] = ["tokenizer.chat_template", "{{"];
+  await named(metadata, /^ChatTemplateError: a\.gguf: the file has no chat template/);
+  await named(new Map([...metadata, template]), /^ChatTemplateError: a\.gguf: the chat template/);
+  await named(new Map([template]), /^TokenizerError: a\.gguf: the file has no vocabulary/);
 });
 
 function refused(message: RegExp): (error: unknown) => boolean {

@@ -12,7 +12,11 @@ import {
   UsageError,
 } from "../inspect/commands/args.ts";
 import { formatBytes, formatDuration, formatTable } from "../inspect/commands/format.ts";
-import { createProgress } from "../inspect/commands/progress.ts";
+import {
+  createLoadProgress,
+  createProgress,
+  type ProgressOptions,
+} from "../inspect/commands/progress.ts";
 
 const SYNTAX = {
   name: "thing",
@@ -133,6 +137,8 @@ Deno.test("missing and superfluous things are named", () => {
   fails(["x", "--model="], "--model needs a value: --model FILE|NAME");
   fails(["x", "--json=yes"], "--json takes no value");
   fails([], "PROMPT is missing; usage: thing [OPTIONS] PROMPT [EXTRA]");
+  fails([""], "PROMPT is empty; usage: thing [OPTIONS] PROMPT [EXTRA]");
+  assert.deepEqual(parse("a", "").positionals, ["a", ""], "what may be missing may be empty");
   fails(["a", "b", "c"], 'unexpected argument "c" (quote a text with spaces in it)');
 });
 
@@ -161,14 +167,13 @@ Deno.test("sizes and durations", () => {
 
 /** A progress display on a clock of its own. */
 function bench(terminal: boolean, columns = 80) {
+  return benchOf((options) => createProgress("pulling x", { ...options, terminal, columns }));
+}
+
+function benchOf<T>(create: (options: ProgressOptions) => T) {
   let time = 0;
   let output = "";
-  const progress = createProgress("pulling x", {
-    terminal,
-    columns,
-    write: (text) => output += text,
-    now: () => time,
-  });
+  const progress = create({ write: (text) => output += text, now: () => time });
   return { progress, wait: (milliseconds: number) => time += milliseconds, output: () => output };
 }
 
@@ -246,4 +251,56 @@ Deno.test("progress that starts again, finishes early or is quiet does no harm",
   const quiet = createProgress("x", { quiet: true, write: () => assert.fail() });
   quiet.update(1, 1);
   quiet.finish();
+});
+
+/** Loading on a clock of its own. */
+function loadBench(options: ProgressOptions) {
+  return benchOf((own) => createLoadProgress("x", { ...own, ...options }));
+}
+
+Deno.test("each phase of loading has its own name, and its own half second of patience", () => {
+  for (const terminal of [false, true]) {
+    const { progress, wait, output } = loadBench({ terminal, columns: 80 });
+    progress.onWait();
+    progress.onProgress("pull", 0, 1000);
+    wait(1000);
+    progress.onProgress("pull", 500, 1000);
+    wait(5000);
+    progress.onProgress("load", 100, 400);
+    wait(400);
+    progress.onProgress("load", 200, 400);
+    wait(600);
+    progress.onProgress("load", 300, 400);
+    progress.finish();
+    const lines = output().replaceAll(/.*\r/g, "").replaceAll("\x1b[K", "").trimEnd().split("\n");
+    assert.equal(lines.length, 3, output());
+    assert.equal(lines[0], "waiting for another process to pull x");
+    assert.match(lines[1], /^pulling x.* 50 %, 0.50 of 1.00 kB/);
+    assert.match(lines[2], /^loading x.* 75 %, 300 of 400 B/);
+  }
+});
+
+const NOTICE = "checking the GPU's kernels (first time on this device)\n";
+
+Deno.test("the check of the kernels is one line, and only where it takes longer than a second", () => {
+  const check = (seconds: number, options: ProgressOptions = {}) => {
+    const { progress, wait, output } = loadBench({ terminal: true, columns: 80, ...options });
+    for (let done = 0; done <= 10; done++) {
+      progress.onProgress("check", done, 10);
+      wait(seconds * 100);
+    }
+    progress.finish();
+    return output();
+  };
+  assert.equal(check(5), NOTICE);
+  assert.equal(check(0.9), "");
+  assert.equal(check(5, { quiet: true }), "");
+});
+
+Deno.test("the check of the kernels is announced while nothing moves, too", async () => {
+  const { progress, output } = loadBench({ terminal: false });
+  progress.onProgress("check", 10, 10);
+  await new Promise((resolve) => setTimeout(resolve, 1_200));
+  progress.finish();
+  assert.equal(output(), NOTICE);
 });

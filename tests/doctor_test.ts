@@ -58,6 +58,11 @@ Deno.test("the report is a table per subject and ends in a block to paste", () =
   for (const part of [denoJson.version, Deno.version.deno, Deno.build.arch, description]) {
     assert.ok(block.includes(part), part);
   }
+  const { interface: api, driver } = findings.device.info;
+  for (const [name, value] of [["interface", api], ["driver", driver || "not stated"]]) {
+    assert.ok(text.includes(`\n  ${name.padEnd(14)}${value}\n`), name);
+    assert.ok(block.includes(`${name}=${JSON.stringify(value)}`), name);
+  }
   assert.match(block, /maxStorageBufferBindingSize=\d+/);
   assert.ok(
     block.split("\n").every((line) => line.length > 0),
@@ -78,7 +83,14 @@ Deno.test("a device that computes wrongly is said to, and what is wrong is named
   device.dispose();
   const passed = kernels.every((each) => each.passed);
   assert.equal(passed, false);
-  const text = reportText({ ...findings, passed, kernels, notChecked: ["linear Q4_K"] });
+  const unreached = [...KERNELS.keys()].filter((name) => !/^(add|softmax)$/.test(name));
+  const text = reportText({
+    ...findings,
+    passed,
+    kernels,
+    unreached,
+    notChecked: ["linear Q4_K"],
+  });
   assert.match(text, /^ {2}add .* ok$/m);
   assert.match(text, /^ {2}softmax .* FAILED$/m);
   assert.match(text, /2 of 27 kernels, 9 cases in [\d.]+ s, 1 failed/);
@@ -87,8 +99,11 @@ Deno.test("a device that computes wrongly is said to, and what is wrong is named
     /^ {2}softmax {2}is off by [\d.e-]+ at y\[\d+\], allowed is [\d.e-]+ \(.*\)$/m,
   );
   assert.match(text, /computes wrongly: update its driver, or use the CPU backend/);
-  assert.match(text, /1 pairs? of kernel and weight form (was|were) not reached/);
-  assert.match(text.split("Paste this")[1], /^FAILED softmax: is off by/m);
+  const [table, block] = text.split("Paste this");
+  for (const part of [table, block]) {
+    assert.match(part, /^ *INCOMPLETE: 1 pairs of kernel .* not reached in time, among .*linear/m);
+  }
+  assert.match(block, /^FAILED softmax: is off by/m);
 });
 
 Deno.test("NaN and refused kernels have their place in the report", async () => {
@@ -131,17 +146,30 @@ Deno.test("wrong usage is exit code 2 with one line", async () => {
   assert.match(err, /^error: unknown option --everything[^\n]*\n$/);
 });
 
-Deno.test("a check with little time begins with every kernel and every form", () => {
+Deno.test("without time for every kernel the report is INCOMPLETE, and that is no success", async () => {
+  const { code, out } = await doctor(["--seconds", "0.001"]);
+  assert.equal(code, 1);
+  const [table, block] = out.split("Paste this");
+  assert.match(table, new RegExp(`^  0 of ${KERNELS.size} kernels, 0 cases`, "m"));
+  for (const name of KERNELS.keys()) {
+    assert.match(block, new RegExp(`^INCOMPLETE: .* among them all of .*\\b${name}\\b`, "m"));
+  }
+});
+
+Deno.test("a check with little time begins with every kernel, then takes every form", () => {
   const pairs = allPairs();
   const names = pairs.map(pairName);
   assert.equal(new Set(names).size, names.length);
   const packed = [...KERNELS.values()].filter(({ packed }) => packed).length;
   const withoutTaps = pairs.filter(({ taps }) => !taps);
   assert.equal(withoutTaps.length, KERNELS.size - packed + packed * FORMS.size);
-  const first = pairs.slice(0, names.indexOf("linear_swiglu_many Q4_1") + 1);
-  assert.ok(first.length < 60);
-  assert.equal(new Set(first.map(({ kernel }) => kernel)).size, KERNELS.size);
-  assert.equal(new Set(first.map(({ form }) => form)).size, FORMS.size + 1);
+  const first = pairs.slice(0, KERNELS.size);
+  assert.deepEqual(new Set(first.map(({ kernel }) => kernel)), new Set(KERNELS.values()));
+  const untilForms = pairs.findIndex(({ kernel, form }) =>
+    kernel.name === "linear" && form !== first.at(-1)!.form
+  );
+  const forms = pairs.slice(0, untilForms).flatMap(({ form }) => form ?? []);
+  assert.deepEqual(new Set(forms), new Set(FORMS.values()));
   for (const { bindings, name } of KERNELS.values()) {
     const hasTaps = bindings.some(({ kind }) => kind === "tap");
     assert.equal(pairs.some(({ kernel, taps }) => kernel.name === name && taps), hasTaps, name);

@@ -128,6 +128,16 @@ Deno.test("types as people mix them: GPU, CPU and oracle agree", async () => {
   dispose(model);
 });
 
+Deno.test("a vector that is stored as [n, 1] is a vector", async () => {
+  const model = await open({
+    ...{ layers: 1, width: 32, heads: 2, vocab: 40, biases: true, seed: 4 },
+    tensors: (tensors) =>
+      tensors.map(({ shape, ...rest }) => ({ ...rest, shape: shape[1] ? shape : [...shape, 1] })),
+  });
+  await assertAgree(model, 4, 3);
+  dispose(model);
+});
+
 const SMALL = { width: 64, heads: 4, ffnWidth: 96, vocab: 80, type: "F16", seed: 21 };
 
 /**

@@ -31,6 +31,8 @@ const FAULTS: readonly (readonly [kernel: string, right: string, wrong: string])
   ["store", "(pass_.start + id.y)", "id.y"],
   ["take_rows", "pass_.tokens - pass_.rows", "0u"],
   ["argmax", "place[other] < place[lane]", "place[other] > place[lane]"], // the last of equal ones
+  ["argmax", "wrong | (bits", "(bits"], // only the last number of a lane counts
+  ["argmax", "0x7f800000u) | ((bits & 0x7fffffffu) > 0x7f800000u)", "0x7f800000u)"], // NaN
   ["embed", "row - step.out_row, group", "row, group"], // the second part's rows
   ["linear", "g < groups", "g + 1u < groups"], // the last eight columns
   ["linear_many", "vec4<u32>(0u, 1u, 2u, 3u) < left", "vec4<u32>(1u, 2u, 3u, 4u) < left"],

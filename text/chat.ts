@@ -1,3 +1,4 @@
+import { inFile } from "./error.ts";
 import { readKind } from "./kind.ts";
 import { type Metadata, optionalString } from "./metadata.ts";
 import { readEdges, readTokens } from "./vocabulary.ts";
@@ -16,6 +17,8 @@ export interface ChatOptions {
   readonly addGenerationPrompt?: boolean;
   /** Further variables of the template, such as `tools`, or `bos_token` for a bare template. */
   readonly variables?: Readonly<Record<string, unknown>>;
+  /** The name of the metadata's file, for errors. */
+  readonly file?: string;
 }
 
 /** A conversation that cannot become a prompt: one line that says why. */
@@ -31,23 +34,30 @@ export class ChatTemplateError extends Error {
  *
  * @param source a GGUF file's metadata, or a template
  * @throws {ChatTemplateError} when there is no template, or it is broken or refuses the messages
+ * @throws {TokenizerError} when the file's own special tokens cannot be read
  */
 export async function renderChat(
   source: Metadata | string,
   messages: readonly ChatMessage[],
   options: ChatOptions = {},
 ): Promise<string> {
-  const { addGenerationPrompt = true, variables = {} } = options;
-  const template = typeof source === "string" ? source : readTemplate(source);
-  const edges = typeof source === "string" ? NO_EDGES : readEdgeTexts(source);
-  const text = await fillIn(template, {
-    messages,
-    add_generation_prompt: addGenerationPrompt,
-    bos_token: edges.bos,
-    eos_token: edges.eos,
-    ...variables,
-  });
-  return edges.addBos && text.startsWith(edges.bos) ? text.slice(edges.bos.length) : text;
+  const { addGenerationPrompt = true, variables = {}, file } = options;
+  try {
+    const isTemplate = typeof source === "string";
+    const template = isTemplate ? source : readTemplate(source);
+    const edges = isTemplate ? NO_EDGES : inFile(file, () => readEdgeTexts(source));
+    const text = await fillIn(template, {
+      messages,
+      add_generation_prompt: addGenerationPrompt,
+      bos_token: edges.bos,
+      eos_token: edges.eos,
+      ...variables,
+    });
+    return edges.addBos && text.startsWith(edges.bos) ? text.slice(edges.bos.length) : text;
+  } catch (error) {
+    if (file === undefined || !(error instanceof ChatTemplateError)) throw error;
+    throw new ChatTemplateError(`${file}: ${error.message}`, { cause: error.cause });
+  }
 }
 
 /** The texts of the tokens that templates put before and after things. */
@@ -83,12 +93,28 @@ async function fillIn(template: string, variables: Record<string, unknown>): Pro
   // A literal here would be downloaded at every first start, whether a template is used or not.
   const specifier: string = ["@huggingface", "jinja"].join("/");
   const { Template }: typeof import("@huggingface/jinja") = await import(specifier);
+  let parsed: InstanceType<typeof Template>;
   try {
-    return new Template(template).render(variables);
+    parsed = new Template(template);
   } catch (error) {
-    const reason = (error instanceof Error ? error.message : String(error)).replace(/\s+/g, " ");
-    throw new ChatTemplateError(`the chat template does not take these messages: ${reason}`, {
+    throw new ChatTemplateError(
+      `the chat template (tokenizer.chat_template) is broken${detail(error)}; ` +
+        "write the prompt as plain text or convert the model again",
+      { cause: error },
+    );
+  }
+  try {
+    return parsed.render(variables);
+  } catch (error) {
+    throw new ChatTemplateError(`the chat template does not take these messages${detail(error)}`, {
       cause: error,
     });
   }
+}
+
+/** What the template engine says, unless it stumbled itself: that helps nobody. */
+function detail(error: unknown): string {
+  if (error instanceof TypeError) return "";
+  const text = error instanceof Error ? error.message : String(error);
+  return `: ${text.replace(/\s+/g, " ")}`;
 }

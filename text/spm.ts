@@ -64,7 +64,17 @@ function spell(text: string): string {
 function readScores(metadata: Metadata, size: number): ArrayLike<number> {
   const key = "tokenizer.ggml.scores";
   const scores = optionalNumbers(metadata, key, size);
-  if (scores !== undefined) return scores;
+  if (scores !== undefined) {
+    const id = Array.prototype.findIndex.call(scores, Number.isNaN);
+    if (id < 0) return scores;
+    throw new TokenizerError(
+      `${key} has NaN as the score of token ${id}; convert the model again`,
+      {
+        key,
+        id,
+      },
+    );
+  }
   throw new TokenizerError(
     `the file has a vocabulary without scores: ${key} is missing, which a SentencePiece ` +
       "vocabulary needs; convert the model again",

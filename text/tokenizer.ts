@@ -1,6 +1,5 @@
 import { bpeModel } from "./bpe.ts";
-
-import { TokenizerError } from "./error.ts";
+import { inFile, TokenizerError } from "./error.ts";
 import { readKind } from "./kind.ts";
 import type { Metadata } from "./metadata.ts";
 import type { TokenizerModel } from "./model.ts";
@@ -49,7 +48,9 @@ export interface Tokenizer {
   readonly kind: "spm" | "bpe";
   /** Number of tokens; ids go from 0 to `size - 1`. */
   readonly size: number;
+  /** The id that begins a text, where the file names one. */
   readonly bos?: number;
+  /** The id that ends a text, where the file names one. */
   readonly eos?: number;
   /** Whether the file wants a BOS token before each text. */
   readonly addBos: boolean;
@@ -93,26 +94,31 @@ export interface Tokenizer {
  * Makes the tokenizer that a GGUF file's metadata describes; a file with a vocabulary and nothing
  * else will do.
  *
+ * @param file the file's name, for errors
  * @throws {TokenizerError} for a vocabulary that is missing, incomplete or of a kind not known
  */
-export function createTokenizer(metadata: Metadata): Tokenizer {
-  const kind = readKind(metadata);
-  const vocabulary = readVocabulary(metadata, kind.defaults);
-  const model = kind.name === "spm"
-    ? spmModel(metadata, vocabulary)
-    : bpeModel(metadata, vocabulary, kind.preTokenizer);
-  return new ModelTokenizer(kind.name, vocabulary, model);
+export function createTokenizer(metadata: Metadata, file?: string): Tokenizer {
+  return inFile(file, () => {
+    const kind = readKind(metadata);
+    const vocabulary = readVocabulary(metadata, kind.defaults);
+    const model = kind.name === "spm"
+      ? spmModel(metadata, vocabulary)
+      : bpeModel(metadata, vocabulary, kind.preTokenizer);
+    return new ModelTokenizer(kind.name, vocabulary, model, file);
+  });
 }
 
 class ModelTokenizer implements Tokenizer {
   readonly kind: "spm" | "bpe";
   readonly #vocabulary: Vocabulary;
   readonly #model: TokenizerModel;
+  readonly #file?: string;
 
-  constructor(kind: "spm" | "bpe", vocabulary: Vocabulary, model: TokenizerModel) {
+  constructor(kind: "spm" | "bpe", vocabulary: Vocabulary, model: TokenizerModel, file?: string) {
     this.kind = kind;
     this.#vocabulary = vocabulary;
     this.#model = model;
+    this.#file = file;
   }
 
   get size(): number {
@@ -140,6 +146,10 @@ class ModelTokenizer implements Tokenizer {
   }
 
   encode(text: string, options: EncodeOptions = {}): number[] {
+    return inFile(this.#file, () => this.#encode(text, options));
+  }
+
+  #encode(text: string, options: EncodeOptions): number[] {
     const { special = true, bos = this.addBos, eos = this.addEos } = options;
     const ids: number[] = [];
     if (bos) ids.push(this.#required("BOS", this.bos));

@@ -14,7 +14,7 @@ import {
   UsageError,
 } from "../../inspect/commands/args.ts";
 import { findOrPull } from "../../inspect/commands/find_model.ts";
-import { createProgress } from "../../inspect/commands/progress.ts";
+import { createLoadProgress } from "../../inspect/commands/progress.ts";
 import { defineCommand, EXIT, runCommand } from "../../inspect/commands/run_command.ts";
 import { load, type Loaded } from "../../inspect/loading.ts";
 import { createTokenizer } from "../../text/mod.ts";
@@ -22,19 +22,21 @@ import { DEFAULT_PROMPT, parityCases } from "../cases.ts";
 import { determinism } from "../determinism.ts";
 import { folderReference } from "../engine_folder.ts";
 import { firstDivergence } from "../first_divergence.ts";
-import { usualNmse } from "../model_diff.ts";
+import { commonBand } from "../model_diff/bands.ts";
 import { parity, type ParityCase, type ParityOptions } from "../parity.ts";
 import { type ProofResult, runId, writeProof } from "../proof.ts";
 import { type Reference, ReferenceFailure } from "../reference.ts";
 import { isReference, modelOnDisk, openReference, REFERENCES } from "../references/mod.ts";
 import { laminaReference } from "../references/lamina.ts";
-import { junit, mergedJson, reportText } from "../report.ts";
+import { coloured, junit, mergedJson, reportText } from "../report.ts";
 
 /** Time for repeated runs where their number is not given. */
 const DETERMINISM_MS = 20_000;
 const RUNS = 100;
 const FRESH_PROCESSES = 3;
 const REPEATED_TOKENS = 32;
+/** Of a weight's error what its products may show: activations with outliers weigh some columns more than others. */
+const OUTPUT_FACTOR = 4;
 
 const command = defineCommand({
   name: "./denow task parity",
@@ -74,6 +76,7 @@ const command = defineCommand({
       throw new UsageError("give either a PROMPT or --prompt-ids 1,2,3");
     }
     const say = (line: string) => json || console.error(line);
+    const colours = Deno.stdout.isTerminal() && !Deno.noColor;
 
     const found = await findOrPull(options.model, { quiet: json, signal });
     using model = await loadQuietly(options.model, options.backend, json, signal);
@@ -104,7 +107,8 @@ const command = defineCommand({
             ? undefined
             : await firstDivergence(subject, reference, own, result);
           results.push({ result, first });
-          if (!json) console.log(`${reportText(result, first)}\n`);
+          const report = reportText(result, first);
+          if (!json) console.log(`${colours ? coloured(report) : report}\n`);
         } finally {
           await reference.close();
         }
@@ -138,17 +142,32 @@ const command = defineCommand({
       for (const name of names) {
         const { file } = other;
         const open = () =>
-          openReference(name, { file, path: otherDisk.path, timeout, signal, onProgress: say });
+          openReference(name, {
+            file,
+            model: otherFound,
+            path: otherDisk.path,
+            timeout,
+            signal,
+            onProgress: say,
+          });
         await compareWith(open, cases, more);
       }
     } else {
       const { file } = model;
       for (const name of names) {
         const open = () =>
-          openReference(name, { file, path: disk.path, timeout, signal, onProgress: say });
+          openReference(name, {
+            file,
+            model: found,
+            path: disk.path,
+            timeout,
+            signal,
+            onProgress: say,
+          });
         const rope = name.startsWith("llama.cpp") ? "ggml" : "exact";
         const oracle = name === "oracle" ? undefined : await openReference("oracle", {
           file,
+          model: found,
           path: disk.path,
           rope,
         });
@@ -232,12 +251,8 @@ async function loadQuietly(
   quiet: boolean,
   signal: AbortSignal,
 ): Promise<Loaded & Disposable> {
-  const progress = createProgress(`loading ${name}`, { quiet });
-  const loaded = await load(name, {
-    backend,
-    signal,
-    onProgress: (_phase, done, total) => progress.update(done, total),
-  }).finally(progress.finish);
+  const progress = createLoadProgress(name, { quiet });
+  const loaded = await load(name, { backend, signal, ...progress }).finally(progress.finish);
   return { ...loaded, [Symbol.dispose]: () => loaded.release() };
 }
 
@@ -248,7 +263,7 @@ function deviceOf({ device }: Loaded): string {
 /** Undefined for a file without a vocabulary. */
 function tokenizerOf({ file }: Loaded): ((text: string) => readonly number[]) | undefined {
   if (!file.metadata.has("tokenizer.ggml.tokens")) return undefined;
-  const tokenizer = createTokenizer(file.metadata);
+  const tokenizer = createTokenizer(file.metadata, file.name);
   return (text) => tokenizer.encode(text);
 }
 
@@ -265,6 +280,7 @@ function folderCases(
     ids: promptIds ?? asked.ids,
     ownIds: asked.ids,
     generate,
+    forced: generatedIds,
     steps,
     oracle: false,
   }];
@@ -277,11 +293,12 @@ function usualErrorOf(model: Loaded, other: Loaded): ParityOptions["usualError"]
     .some((name) => type(model, name) !== type(other, name));
   if (!differs) return undefined;
   return (weights) => {
-    const errors = weights.flatMap((name) => {
+    const bands = weights.flatMap((name) => {
       const [a, b] = [type(model, name), type(other, name)];
-      return a === b ? [] : [usualNmse(a), usualNmse(b)];
+      if (a === b) return [];
+      return a && b ? [commonBand(a, b)?.band.tensor ?? Infinity] : [0];
     });
-    return errors.length === 0 ? undefined : errors.reduce((sum, error) => sum + error, 0);
+    return bands.length === 0 ? undefined : OUTPUT_FACTOR * Math.max(...bands);
   };
 }
 

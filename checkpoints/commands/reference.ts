@@ -76,7 +76,7 @@ const command = defineCommand({
     using file = closing(await openFound(found));
     const config = readConfig(file.value);
     const tokenizer = file.value.metadata.has("tokenizer.ggml.tokens")
-      ? createTokenizer(file.value.metadata)
+      ? createTokenizer(file.value.metadata, file.value.name)
       : undefined;
     const promptIds = given ?? encode(tokenizer, prompt, found.name);
     const points = wanted(listPoints(config, forward(config)), options.points);
@@ -90,6 +90,7 @@ const command = defineCommand({
 
     const opened = await openReference(spec, {
       file: file.value,
+      model: found,
       path: disk.path,
       asIs: options["as-is"],
       onProgress: say,

@@ -2,7 +2,9 @@
 import { join } from "node:path";
 import type { GgufFile } from "../../engine/gguf/reader.ts";
 import type { FoundModel } from "../../models/mod.ts";
-import { type Provenance, type Reference, ReferenceFailure } from "../reference.ts";
+import { formatBytes } from "../../inspect/commands/format.ts";
+import type { Provenance, Reference } from "../reference.ts";
+import { llamaCppReference } from "./llamacpp.ts";
 import { oracleReference } from "./oracle.ts";
 import { pyTorchReference } from "./pytorch.ts";
 
@@ -10,7 +12,9 @@ import { pyTorchReference } from "./pytorch.ts";
 export interface OpenReferenceOptions {
   /** The model that is compared; it stays the caller's. */
   readonly file: GgufFile;
-  /** Where that lies on the disk: other engines read it themselves. */
+  /** As it was found. */
+  readonly model: FoundModel;
+  /** Where it lies on the disk: other engines read it themselves. */
   readonly path: string;
   /** Runs llama.cpp on the file as people run it, instead of on an F32 copy: with its roundings. */
   readonly asIs?: boolean;
@@ -58,11 +62,27 @@ export async function openReference(
       return await pyTorchReference({ ...options, weights: { gguf: path } });
     case "llama.cpp":
     case "llama.cpp:vulkan":
-      // SEAM: return await llamaCppReference({ …, vulkan: spec.endsWith(":vulkan"), asIs }) of ./llamacpp.ts
-      throw new ReferenceFailure("llama.cpp", "it is not built in yet; take pytorch or oracle");
+      return await llamaCpp(spec.endsWith(":vulkan"), options);
     default:
       return await pyTorchReference({ ...options, weights: { folder: spec.slice("hf:".length) } });
   }
+}
+
+/** llama.cpp, with a line before its library is fetched and before weights are copied. */
+async function llamaCpp(
+  vulkan: boolean,
+  { model, asIs, timeout, signal, onProgress }: OpenReferenceOptions,
+): Promise<Reference> {
+  return await llamaCppReference({
+    model,
+    asIs,
+    vulkan,
+    timeout,
+    signal,
+    onFetch: (name) => onProgress?.(`fetching ${name} with npm`),
+    onSpace: (bytes, path) =>
+      onProgress?.(`writing a 32-bit copy of ${model.name}: ${formatBytes(bytes)}, ${path}`),
+  });
 }
 
 /** A model as a file, as other engines want it: the embedded one is written to a temporary folder for as long as it is needed. */

@@ -8,8 +8,8 @@ export interface FrameProcess {
   readonly args: readonly string[];
   /** Variables besides our own. */
   readonly env?: Readonly<Record<string, string>>;
-  /** What it reads on its standard input: all at once, or request after request. */
-  readonly input?: Uint8Array | ReadableStream<Uint8Array>;
+  /** What it reads on its standard input: all at once, in pieces, or request after request. */
+  readonly input?: readonly Uint8Array[] | ReadableStream<Uint8Array>;
   /** Milliseconds that may pass without a frame; 5 minutes. A process that has more to do than that sends frames in between. */
   readonly timeout?: number;
   readonly signal?: AbortSignal;
@@ -29,14 +29,16 @@ const MESSAGE_BYTES = 64 * 1024;
  * @throws {ReferenceFailure} when it cannot be started, says that it failed, dies, hangs or ends without `done`
  */
 export async function* runFrames(name: string, process: FrameProcess): AsyncGenerator<Frame> {
-  const { timeout = TIMEOUT_MS, signal, input = new Uint8Array(0) } = process;
+  const { timeout = TIMEOUT_MS, signal, input = [] } = process;
   signal?.throwIfAborted();
   const child = spawn(name, process);
   const messages = lastText(child.stderr);
   // A process that dies early does not read to the end; what it died of is said below.
   const over = new AbortController();
-  const requests = input instanceof Uint8Array ? new Blob([input as BlobPart]).stream() : input;
-  const fed = requests.pipeTo(child.stdin, { signal: over.signal }).catch(() => {});
+  const pieces = input instanceof ReadableStream
+    ? input
+    : new Blob([...input] as BlobPart[]).stream();
+  const fed = pieces.pipeTo(child.stdin, { signal: over.signal }).catch(() => {});
   const frames = readFrames(name, child.stdout);
 
   let ended = false;

@@ -5,7 +5,13 @@
 import { createHash } from "node:crypto";
 import { dirname, join } from "node:path";
 import { fileURLToPath } from "node:url";
-import { acquireLock, isFile, laminaHome, removeFolder } from "../../models/cache.ts";
+import {
+  acquireLock,
+  type Environment,
+  isFile,
+  laminaHome,
+  removeFolder,
+} from "../../models/cache.ts";
 import { lastPipError } from "../../models/pypi.ts";
 
 /** A Python that has its packages. */
@@ -41,6 +47,8 @@ export interface PythonEnvironmentOptions {
   /** Called when another process is making the same environment. */
   readonly onWait?: () => void;
   readonly signal?: AbortSignal;
+  /** Reads environment variables: where Lamina's cache folder is. */
+  readonly env?: Environment;
 }
 
 /** There is no such environment, and none can be made: no Python, no network, no such packages. */
@@ -70,15 +78,11 @@ export async function pythonEnvironment(
   requirements: URL,
   options: PythonEnvironmentOptions = {},
 ): Promise<PythonEnvironment> {
-  const { onInstall, signal } = options;
+  const { onInstall, signal, env = (name) => Deno.env.get(name) } = options;
   const list = fileURLToPath(requirements);
   const { python, version } = await findPython();
   const hash = createHash("sha256").update(version).update(await Deno.readTextFile(list));
-  const folder = join(
-    laminaHome((name) => Deno.env.get(name)),
-    "python",
-    hash.digest("hex").slice(0, 16),
-  );
+  const folder = join(laminaHome(env), "python", hash.digest("hex").slice(0, 16));
   const environment = environmentIn(folder, python);
   const whole = join(folder, "whole");
   if (await isFile(whole)) return environment;

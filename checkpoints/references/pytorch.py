@@ -4,7 +4,7 @@ Takes requests as lines of JSON on its standard input, and answers each with fra
 
   {"load": "folder", "gguf": "file in it" | null}   first; one frame `ready` with versions and sizes
   {"run": {"ids": [], "generate": n, "forced": [], "steps": [], "points": []}}
-                                                    frames `tensor`, a frame `step` after each pass, and `done` with ids and margins
+                                                    a frame `pass` before the frames `tensor` of each, `done` with ids and margins
   {"tokenize": "text"}                              one frame `ids`
 
 A request that cannot be answered gives one frame `failure` with a line that says why. Heads are in Hugging Face's row order (halves);
@@ -170,6 +170,7 @@ class Reference:
                 ids = [forced[step - 1] if step <= len(forced) else chosen[-1]]
             self.at = {"step": step, "start": start, "ids": ids}
             self.wanted = frozenset(points) if step in steps else frozenset()
+            send("pass", self.at)
             every_row = not self.wanted.isdisjoint({"logits", "probs"})
             output = self.model(input_ids=self.torch.tensor([ids]), past_key_values=cache, use_cache=True,
                                 logits_to_keep=0 if every_row else 1)
@@ -179,7 +180,6 @@ class Reference:
             chosen.append(best)
             margins.append(margin)
             start += len(ids)
-            send("step", {"step": step})
         send("done", {"ids": chosen, "margins": margins})
 
 

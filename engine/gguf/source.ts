@@ -13,7 +13,7 @@ export interface ByteSource {
    * @throws {GgufError} when the range leaves the source or the source has shrunk.
    */
   read(offset: number, length: number): Promise<Uint8Array<ArrayBuffer>>;
-  /** Gives the file handle back; reading afterwards fails. */
+  /** Gives the file handle back when what was asked for is read; reading afterwards fails. */
   close(): void;
 }
 
@@ -63,7 +63,8 @@ export async function fileSource(path: string): Promise<ByteSource> {
       return turn;
     },
     close() {
-      if (!closed) file.close();
+      // What was asked for before is still read.
+      if (!closed) last = last.then(() => file.close());
       closed = true;
     },
   };

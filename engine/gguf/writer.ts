@@ -28,6 +28,8 @@ export interface NewGguf {
 export interface WriteGgufOptions {
   /** Called after each piece with the bytes written so far and the size of the whole. */
   readonly onProgress?: (done: number, total: number) => void;
+  /** Whether the file shall outlive a loss of power, for which the disk has to be waited for; true. */
+  readonly durable?: boolean;
   readonly signal?: AbortSignal;
 }
 
@@ -66,7 +68,7 @@ export async function writeGguf(
         checkLength(tensor, done - start);
       }
       await write(padding(done, alignment));
-      await file.sync();
+      if (options.durable ?? true) await file.sync();
     } finally {
       file.close();
     }

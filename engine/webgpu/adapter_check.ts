@@ -2,6 +2,7 @@
  * The first load on an adapter: are the kernels right that the model is about to run? Drivers that compute wrongly without
  * saying so are what users of GPU programs meet most.
  */
+import { isGranted } from "../permission.ts";
 import type { KernelCase } from "./check/case.ts";
 import { kernelCases } from "./check/cases.ts";
 import { type Pair, pairName } from "./check/pairs.ts";
@@ -10,13 +11,21 @@ import { checkKernels, type KernelResult } from "./kernel_check.ts";
 
 /** An adapter that computes wrongly, or refuses a kernel. */
 export class AdapterError extends Error {
+  /** The class's name. */
   override readonly name = "AdapterError";
 
+  /**
+   * Thrown on the first load on an adapter, by the check of the kernels.
+   *
+   * @param kernel the kernel at fault
+   * @param adapter the GPU's name
+   * @param problem how it went wrong, as the message says it
+   * @param form the weights' form, of kernels over packed weights
+   */
   constructor(
     readonly kernel: string,
     readonly adapter: string,
     problem: string,
-    /** The weights' form, of kernels over packed weights. */
     readonly form?: string,
   ) {
     super(
@@ -35,6 +44,8 @@ export interface AdapterCheckOptions {
    * are checked once in each process.
    */
   readonly cacheFile?: string;
+  /** Called while kernels are compiled for the check, with cases; not where all have passed before. */
+  readonly onProgress?: (done: number, total: number) => void;
 }
 
 /** What passed in this process. */
@@ -42,7 +53,7 @@ const passed = new WeakMap<Device, Set<string>>();
 
 /**
  * Checks kernels on the device against their references, unless they have passed before: in this process, or according to
- * the cache file with the same adapter, Deno and WGSL. Nothing is compiled that the model would not compile anyway.
+ * the cache file with the same adapter, driver, Deno and WGSL. Nothing is compiled that the model would not compile anyway.
  *
  * @throws {AdapterError} for the first kernel that is wrong
  */
@@ -65,7 +76,7 @@ export async function ensureAdapterChecked(
 
   const unchecked = await unknown();
   if (unchecked.length === 0) return;
-  await check(device, unchecked.map(({ pair }) => pair));
+  await check(device, unchecked.map(({ pair }) => pair), options.onProgress);
   for (const { key } of unchecked) known.add(key);
   await writeCache(options.cacheFile, new Set([...cache, ...unchecked.map(({ key }) => key)]));
 }
@@ -75,11 +86,18 @@ export function adapterName({ vendor, description, device }: DeviceInfo): string
   return description || `${vendor} ${device}`;
 }
 
-async function check(device: Device, pairs: readonly Pair[]): Promise<void> {
+async function check(
+  device: Device,
+  pairs: readonly Pair[],
+  onProgress: AdapterCheckOptions["onProgress"],
+): Promise<void> {
   const cases = pairs.map((pair) => casesOf(pair));
+  const all = cases.flat();
+  let compiled = 0;
+  onProgress?.(compiled, all.length);
   let results: KernelResult[];
   try {
-    results = await checkKernels(device, cases.flat());
+    results = await checkKernels(device, all, () => onProgress?.(++compiled, all.length));
   } catch (error) {
     if (!(error instanceof DeviceError)) throw error;
     // One of them was refused: which?
@@ -119,10 +137,10 @@ export function problemOf({ case: name, output, at, worst, allowed, fault }: Ker
 
 /** What a passed check depends on. */
 async function key(device: Device, pair: Pair): Promise<string> {
-  const { vendor, architecture, device: model, description } = device.info;
+  const { vendor, architecture, device: model, description, driver } = device.info;
   const { lanes, dotLanes } = device.knobs;
   const text = JSON.stringify([
-    [vendor, architecture, model, description, lanes, dotLanes],
+    [vendor, architecture, model, description, driver, lanes, dotLanes],
     Deno.version.deno,
     kernelSource(pair.kernel, pair.form),
   ]);
@@ -132,7 +150,7 @@ async function key(device: Device, pair: Pair): Promise<string> {
 
 /** The lines of the cache file; none where it cannot be read. */
 async function readCache(path: string | undefined): Promise<Set<string>> {
-  if (path === undefined) return new Set();
+  if (path === undefined || !isGranted({ name: "read", path })) return new Set();
   try {
     return new Set((await Deno.readTextFile(path)).split("\n").filter((line) => line !== ""));
   } catch (error) {
@@ -143,9 +161,13 @@ async function readCache(path: string | undefined): Promise<Set<string>> {
 
 async function writeCache(path: string | undefined, lines: ReadonlySet<string>): Promise<void> {
   if (path === undefined) return;
+  const folder = path.replace(/[/\\][^/\\]*$/, "") || ".";
+  // Renaming reads as well.
+  const names = ["read", "write"] as const;
+  if (!names.every((name) => isGranted({ name, path: folder }))) return;
   const part = `${path}.${crypto.randomUUID()}`;
   try {
-    await Deno.mkdir(path.replace(/[/\\][^/\\]*$/, "") || ".", { recursive: true });
+    await Deno.mkdir(folder, { recursive: true });
     await Deno.writeTextFile(part, [...lines].sort().join("\n") + "\n");
     await Deno.rename(part, path);
   } catch (error) {
@@ -157,9 +179,8 @@ async function writeCache(path: string | undefined, lines: ReadonlySet<string>):
 /** Not being able to remember is no reason to fail: the check is made again. */
 function ignoreFileError(error: unknown): void {
   const { errors } = Deno;
-  const isExpected = error instanceof errors.NotFound || error instanceof errors.NotCapable ||
-    error instanceof errors.PermissionDenied || error instanceof errors.NotADirectory ||
-    error instanceof errors.IsADirectory || error instanceof errors.FilesystemLoop ||
-    (error instanceof Error && "code" in error);
+  const isExpected = error instanceof errors.NotFound || error instanceof errors.PermissionDenied ||
+    error instanceof errors.NotADirectory || error instanceof errors.IsADirectory ||
+    error instanceof errors.FilesystemLoop || (error instanceof Error && "code" in error);
   if (!isExpected) throw error;
 }

@@ -3,20 +3,33 @@ import type { Form } from "../../kernels/forms.ts";
 import { type Kernel, type Knobs, PASS_WGSL, tapOverride } from "../../kernels/kernel.ts";
 import weightsWgsl from "../../kernels/weights.wgsl" with { type: "text" };
 import type { Memory } from "../weights.ts";
+import { interfaceName, vulkanDrivers } from "./driver.ts";
+import { Upload } from "./upload.ts";
 
 /** No adapter, no device, or a device that failed. The message says which and what to do. */
 export class DeviceError extends Error {
+  /** The class's name. */
   override readonly name = "DeviceError";
 }
 
 /** What the bug report and the result tables say about a device. */
 export interface DeviceInfo {
+  /** The vendor's id; a number, mostly. */
   readonly vendor: string;
+  /** The GPU's family, as WebGPU names it; often empty. */
   readonly architecture: string;
+  /** The vendor's id of the device; a number, mostly. */
   readonly device: string;
+  /** The GPU's name as people know it. */
   readonly description: string;
+  /** Most lanes that a subgroup has; 0 where the adapter does not say. */
   readonly subgroupSize: number;
+  /** Whether WebGPU calls it a fallback: software in place of a GPU. */
   readonly fallback: boolean;
+  /** The interface that WebGPU goes through, as far as it can be told. */
+  readonly interface: string;
+  /** The driver and its version; empty where it cannot be told. */
+  readonly driver: string;
 }
 
 /** Features that serve when the adapter has them; each is asked for on its own, none is needed. */
@@ -32,13 +45,20 @@ export const LIMITS = [
   "maxComputeWorkgroupSizeX",
 ] as const;
 
+/** Most bytes of buffers that the pool keeps for later. */
+const MOST_IDLE = 128 * 2 ** 20;
+
 /** An open GPU device with its pipelines and its pool of buffers. */
 export class Device implements Memory<GPUBuffer> {
   readonly knobs: Knobs;
   readonly limit: number;
+  /** Most bytes that a borrowed buffer can have. */
+  readonly largestBuffer: number;
   #pipelines = new Map<string, GPUComputePipeline>();
   #layouts = new Map<string, GPUBindGroupLayout>();
+  /** Buffers for later, by usage and size, those used last at the end. */
   #pool = new Map<string, GPUBuffer[]>();
+  #idleBytes = 0;
   #failure: DeviceError | undefined;
   /** Bytes of buffers that are alive, pooled ones included. */
   allocated = 0;
@@ -47,19 +67,19 @@ export class Device implements Memory<GPUBuffer> {
     const size = info.subgroupSize || 32;
     this.knobs = { lanes: 64, dotLanes: Math.min(64, size) };
     this.limit = Math.min(gpu.limits.maxStorageBufferBindingSize, gpu.limits.maxBufferSize);
+    this.largestBuffer = sizeClass(this.limit, Math.floor);
     gpu.addEventListener("uncapturederror", (event) => {
       event.preventDefault();
-      this.#failure ??= new DeviceError(
-        `the GPU device refused a command: ${
-          oneLine((event as unknown as GPUUncapturedErrorEvent).error.message)
-        }`,
+      const { error } = event as unknown as GPUUncapturedErrorEvent;
+      this.fail(
+        error instanceof GPUOutOfMemoryError
+          ? "is out of memory: lower --max-tokens (maxTokens), or take a smaller model"
+          : `refused a command: ${error.message}`,
       );
     });
-    gpu.lost.then(({ reason, message }) => {
-      if (reason !== "destroyed") {
-        this.#failure = new DeviceError(`the GPU device was lost: ${oneLine(message)}`);
-      }
-    });
+    gpu.lost.then(({ reason, message }) =>
+      this.fail(reason === "destroyed" ? "was closed" : `was lost: ${message}`)
+    );
   }
 
   /**
@@ -94,9 +114,21 @@ export class Device implements Memory<GPUBuffer> {
     }
   }
 
-  /** @throws {DeviceError} when the device has failed since the last look */
+  /** Whether it refused a command or was lost: what it computes is good for nothing any more. */
+  get failed(): boolean {
+    return this.#failure !== undefined;
+  }
+
+  /** @throws {DeviceError} when the device has failed */
   check(): void {
     if (this.#failure) throw this.#failure;
+  }
+
+  /** Takes it for failed. The first failure counts: others follow from it. */
+  fail(how: string): DeviceError {
+    return this.#failure ??= new DeviceError(
+      `the GPU device ${oneLine(how)}; load the model again to go on with a fresh one`,
+    );
   }
 
   // Memory<GPUBuffer>: weights.
@@ -110,14 +142,16 @@ export class Device implements Memory<GPUBuffer> {
     });
   }
 
-  write(buffer: GPUBuffer, word: number, data: Uint32Array | Float32Array): void {
-    this.gpu.queue.writeBuffer(buffer, word * 4, data as Uint32Array<ArrayBuffer>);
+  writer(): Upload {
+    return new Upload(this);
   }
 
-  async flush(): Promise<void> {
-    this.gpu.queue.submit([]);
-    await this.gpu.queue.onSubmittedWorkDone();
-    this.check();
+  /** A buffer to copy out of, mapped. */
+  createStaging(size: number): { buffer: GPUBuffer; bytes: ArrayBuffer } {
+    const usage = GPUBufferUsage.MAP_WRITE | GPUBufferUsage.COPY_SRC;
+    const buffer = this.gpu.createBuffer({ size, usage, mappedAtCreation: true });
+    this.allocated += size;
+    return { buffer, bytes: buffer.getMappedRange() };
   }
 
   destroy(buffer: GPUBuffer): void {
@@ -125,13 +159,17 @@ export class Device implements Memory<GPUBuffer> {
     buffer.destroy();
   }
 
-  // Buffers of sessions and passes come from a pool, so that runs leave memory where it was.
+  // Buffers of sessions and passes come from a pool, so that runs leave memory where it was. A buffer may be given back as soon
+  // as the last command that uses it is submitted: commands run in order.
 
   /** A buffer of at least `bytes`; contents are whatever they were. */
   borrow(bytes: number, usage: GPUBufferUsageFlags): GPUBuffer {
     const size = sizeClass(bytes);
     const pooled = this.#pool.get(`${usage}:${size}`)?.pop();
-    if (pooled) return pooled;
+    if (pooled) {
+      this.#idleBytes -= size;
+      return pooled;
+    }
     this.allocated += size;
     return this.gpu.createBuffer({ size, usage });
   }
@@ -141,7 +179,47 @@ export class Device implements Memory<GPUBuffer> {
     const key = `${buffer.usage}:${buffer.size}`;
     const list = this.#pool.get(key) ?? [];
     list.push(buffer);
+    this.#pool.delete(key);
     this.#pool.set(key, list);
+    this.#idleBytes += buffer.size;
+    this.trim(MOST_IDLE);
+  }
+
+  /** Destroys pooled buffers, those of sizes that were not used for long first, until at most `bytes` are left. */
+  trim(bytes = 0): void {
+    for (const [key, list] of this.#pool) {
+      while (this.#idleBytes > bytes && list.length > 0) {
+        const buffer = list.pop()!;
+        this.#idleBytes -= buffer.size;
+        this.destroy(buffer);
+      }
+      if (list.length > 0) return;
+      this.#pool.delete(key);
+    }
+  }
+
+  /**
+   * Waits for what was copied into a borrowed staging buffer, takes out of it what is needed, and gives it back.
+   *
+   * @throws {DeviceError} when the device has failed
+   */
+  async readBack<T>(
+    staging: GPUBuffer,
+    bytes: number,
+    take: (mapped: ArrayBuffer) => T,
+  ): Promise<T> {
+    let taken: T;
+    try {
+      await staging.mapAsync(GPUMapMode.READ, 0, bytes);
+      taken = take(staging.getMappedRange(0, bytes));
+      staging.unmap();
+    } catch (error) {
+      this.destroy(staging);
+      throw this.fail(`gave no result back: ${error}`);
+    }
+    this.giveBack(staging);
+    this.check();
+    return taken;
   }
 
   /** The explicit layout of a kernel's binding group. */
@@ -203,9 +281,9 @@ export function kernelSource(kernel: Kernel, form?: Form): string {
 }
 
 /** Sizes of pooled buffers: four steps per power of two, so that few sizes serve many lengths. */
-function sizeClass(bytes: number): number {
-  const power = 2 ** Math.floor(Math.log2(Math.max(256, bytes)));
-  return Math.max(256, Math.ceil(bytes / (power / 4)) * (power / 4));
+function sizeClass(bytes: number, round = Math.ceil): number {
+  const step = 2 ** Math.floor(Math.log2(Math.max(256, bytes))) / 4;
+  return Math.max(256, round(bytes / step) * step);
 }
 
 function lastHidden(features: GPUFeatureName[], adapter: GPUAdapter): number {
@@ -215,9 +293,11 @@ function lastHidden(features: GPUFeatureName[], adapter: GPUAdapter): number {
 function describe(adapter: GPUAdapter): DeviceInfo {
   const { vendor, architecture, device, description } = adapter.info;
   const info = adapter.info as GPUAdapterInfo & {
+    subgroupMinSize?: number;
     subgroupMaxSize?: number;
     isFallbackAdapter?: boolean;
   };
+  const api = interfaceName(info);
   return {
     vendor,
     architecture,
@@ -225,6 +305,8 @@ function describe(adapter: GPUAdapter): DeviceInfo {
     description,
     subgroupSize: info.subgroupMaxSize ?? 0,
     fallback: info.isFallbackAdapter ?? false,
+    interface: api,
+    driver: api === "Vulkan" ? vulkanDrivers(vendor) : "",
   };
 }
 

@@ -1,5 +1,6 @@
 /** The WebGPU backend: a model's weights on a GPU device. */
-import type { Engine } from "../backend.ts";
+import { type Engine, engineOf } from "../backend.ts";
+import { freeMemory } from "../capacity.ts";
 import type { Config } from "../config.ts";
 import { forward } from "../forward.ts";
 import type { GgufFile } from "../gguf/reader.ts";
@@ -8,7 +9,8 @@ import { type Base, type LoadOptions, loadWeights } from "../weights.ts";
 import { type AdapterCheckOptions, ensureAdapterChecked } from "./adapter_check.ts";
 import { usedPairs } from "./check/pairs.ts";
 import type { Device } from "./device.ts";
-import { MAX_TOKENS, WebgpuSession } from "./session.ts";
+import { WebgpuSession } from "./session.ts";
+import { MAX_TOKENS, Workspace } from "./workspace.ts";
 
 /** How a model comes onto a GPU. */
 export interface WebgpuOptions extends LoadOptions {
@@ -46,18 +48,43 @@ export async function webgpuEngine(
     weights,
     ropeFactors: await ropeFactors(file, config),
   };
-  return {
+  /** That of a session that has ended, for the next one. */
+  let idle: Workspace | undefined;
+  return engineOf({
     backend: "webgpu",
     config,
     plan,
     weightBytes: weights.bytes,
     maxTokens: MAX_TOKENS,
-    session: (options) => new WebgpuSession(model, options),
     variant: (other, config, { signal } = {}) =>
       webgpuEngine(other, config, device, { ...options, onProgress: undefined, signal }, {
         file,
         weights,
       }),
-    dispose: () => weights.destroy(),
-  };
+    room: () => ({
+      buffer: device.largestBuffer,
+      // A software device computes in this machine's memory; what a card has, nobody says.
+      total: device.info.fallback ? freeMemory() : undefined,
+    }),
+    session(options, handle) {
+      const { capacity, ropeBuilder, signal } = options;
+      if (!idle?.serves(capacity, ropeBuilder)) {
+        idle?.dispose();
+        idle = undefined;
+      }
+      const workspace = idle ?? new Workspace(model, capacity, ropeBuilder);
+      idle = undefined;
+      const release = () => {
+        idle?.dispose();
+        idle = workspace.rest() ? workspace : undefined;
+        if (!idle) workspace.dispose();
+      };
+      return new WebgpuSession(model, workspace, { capacity, handle, signal, release });
+    },
+    free() {
+      idle?.dispose();
+      weights.destroy();
+      device.trim();
+    },
+  });
 }

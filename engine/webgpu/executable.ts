@@ -17,7 +17,7 @@ interface Dispatch {
   readonly lastRows: boolean;
 }
 
-/** What a session lends to its executables. */
+/** What its session lends to an executable. */
 export interface External {
   /** Uniform with the pass's numbers at 0, and those of its last rows at `tailOffset`. */
   readonly pass: GPUBuffer;
@@ -57,6 +57,11 @@ export class Executable {
       this.#buffers.set(name, buffer);
     }
     this.#bind(plan);
+  }
+
+  /** Bytes of its own buffers. */
+  get bytes(): number {
+    return this.#borrowed.reduce((sum, { size }) => sum + size, 0);
   }
 
   /** The buffer in which a value lies. */

@@ -41,17 +41,19 @@ const UNTOUCHED = 7654321;
 const STEP_BYTES = 64;
 /** Bytes of inputs and outputs that are on the device at one time, about. */
 const BATCH_BYTES = 32 * 2 ** 20;
-/** Bindings of u32. */
+/** Bindings of whole numbers of 32 bits. */
 const INTEGERS = new Set(["ids", "index"]);
 
 /**
  * Runs kernels, each on its case, in one submission.
  *
+ * @param onCompiled called after each case whose kernel is ready, which may have taken seconds
  * @throws {DeviceError} when the device refuses one
  */
 export async function runKernels(
   device: Device,
   cases: readonly KernelCase[],
+  onCompiled?: () => void,
 ): Promise<KernelRun[]> {
   const { gpu } = device;
   const created: GPUBuffer[] = [];
@@ -76,6 +78,7 @@ export async function runKernels(
     let total = 0;
     copies = cases.map((each) => {
       const outputs = encode(device, encoder, each, buffer);
+      onCompiled?.();
       return outputs.flatMap((source, output) => {
         if (!source) return [];
         const copy = { offset: total, bytes: source.size, output };
@@ -211,7 +214,7 @@ function readRun(
     const margin = new Float32Array(copied, offset + length * 4, MARGIN);
     withinBounds &&= margin.every((value) => value === UNTOUCHED);
     outputs[output] = INTEGERS.has(bindings[output].name)
-      ? Float32Array.from(new Uint32Array(copied, offset, length))
+      ? Float32Array.from(new Int32Array(copied, offset, length))
       : new Float32Array(copied, offset, length);
   }
   return { outputs, withinBounds };
@@ -227,15 +230,17 @@ export function referenceOutputs(each: KernelCase): Float32Array[] {
 /**
  * Checks kernels, each on its case.
  *
+ * @param onCompiled called after each case whose kernel is ready, which may have taken seconds
  * @throws {DeviceError} when the device refuses one
  */
 export async function checkKernels(
   device: Device,
   cases: Iterable<KernelCase>,
+  onCompiled?: () => void,
 ): Promise<KernelResult[]> {
   const results: KernelResult[] = [];
   for (const batch of batches(cases)) {
-    const running = runKernels(device, batch);
+    const running = runKernels(device, batch, onCompiled);
     running.catch(() => {}); // it is awaited below, the references are computed meanwhile
     const expected = batch.map(referenceOutputs);
     const runs = await running;

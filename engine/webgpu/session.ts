@@ -1,35 +1,22 @@
-/** A session on the GPU: its cache, and passes that are one submission each. */
+/** A session on the GPU: passes in order, submitted whole or, where they are long, in portions. */
 import type { Pass } from "../../kernels/kernel.ts";
+import { MATMUL_FROM } from "../../kernels/linear.ts";
 import {
   checkRequest,
   checkRestore,
   type HostTensor,
   type PassRequest,
   type Session,
-  type SessionOptions,
   type StepRun,
+  withinSession,
 } from "../backend.ts";
-import { checkLength, compile, extract, hostEdit, pickRows } from "../compile.ts";
-import type { Config } from "../config.ts";
-import type { Edit } from "../edits.ts";
+import { checkLength, compile, extract, firstPosition, hostEdit } from "../compile.ts";
+import { letEventsIn } from "../event_loop.ts";
+import { Lifetime } from "../lifetime.ts";
 import { fuse } from "../passes/fuse.ts";
-import { elementCount, type Lengths, type Plan, planValues, type Value } from "../plan.ts";
-import { ropeTable } from "../rope_table.ts";
-import type { Weights } from "../weights.ts";
-import type { Device } from "./device.ts";
-import { Executable, STORAGE } from "./executable.ts";
-
-/** Most positions of one prompt pass. */
-export const MAX_TOKENS = 128;
-
-/** What a session needs of its model. */
-export interface SessionModel {
-  readonly device: Device;
-  readonly config: Config;
-  readonly plan: Plan;
-  readonly weights: Weights<GPUBuffer>;
-  readonly ropeFactors?: Float32Array;
-}
+import { type Lengths, onLastRows, type Plan, planValues, type Step, type Value } from "../plan.ts";
+import { Executable } from "./executable.ts";
+import { MAX_TOKENS, NO_EDITS, type SessionModel, type Workspace } from "./workspace.ts";
 
 /** The numbers of a pass, over all its rows and over the last ones. */
 interface PassNumbers {
@@ -38,47 +25,44 @@ interface PassNumbers {
   readonly lengths: Lengths;
 }
 
-const NO_EDITS: readonly Edit[] = [];
+/** What is read back of a pass. */
+type Readable = Pick<PassRequest, "wanted" | "positions" | "whole">;
 
-/** KV cache, uniforms and executables of one sequence. */
+/** A step run that reads several points at once and asks nobody whether it may. */
+interface PreparedSteps extends Omit<StepRun, "read"> {
+  read(points: Readable): Promise<Map<string, HostTensor>>;
+}
+
+/** What a session is made with. */
+export interface WebgpuSessionOptions {
+  readonly capacity: number;
+  readonly handle: Lifetime;
+  readonly signal?: AbortSignal;
+  /** Takes the workspace back. */
+  readonly release: () => void;
+}
+
+/** Positions and passes of one sequence. */
 export class WebgpuSession implements Session {
   readonly capacity: number;
   readonly maxTokens: number;
   position = 0;
   readonly #model: SessionModel;
+  readonly #workspace: Workspace;
   readonly #values: ReadonlyMap<string, Value>;
-  /** By edit list, then by kind of pass. */
-  readonly #executables = new Map<readonly Edit[], Map<string, Executable>>();
-  readonly #borrowed: GPUBuffer[] = [];
-  readonly #buffers = new Map<string, GPUBuffer>();
-  readonly #uniform: GPUBuffer;
-  readonly #tailOffset: number;
-  /** The pass that waits for functions on the host; later ones wait for it. */
-  #hostPass: Promise<unknown> = Promise.resolve();
-  #hostPasses = 0;
+  readonly #life: Lifetime;
+  /** Settles when all commands of the passes so far are submitted; undefined where they are: a pass begins behind those before. */
+  #submitting: Promise<void> | undefined;
   /** Rows for which the previous pass chose an id. */
   #choices = 0;
 
-  constructor(model: SessionModel, options: SessionOptions) {
-    const { device, config, plan } = model;
+  constructor(model: SessionModel, workspace: Workspace, options: WebgpuSessionOptions) {
     this.#model = model;
+    this.#workspace = workspace;
     this.capacity = options.capacity;
     this.maxTokens = Math.min(MAX_TOKENS, options.capacity);
-    this.#values = planValues(plan);
-    const largest: Lengths = { T: this.maxTokens, S: this.capacity, R: this.maxTokens };
-    for (const value of this.#values.values()) {
-      if (value.kind === "cache") this.#keep(value.name, elementCount(value.shape, largest));
-    }
-    this.#keep("ids", this.maxTokens);
-    this.#keep("argmax", this.maxTokens);
-    const table = ropeTable(config, this.capacity, options.ropeBuilder, model.ropeFactors);
-    this.#keep("rope_table", table.length);
-    device.gpu.queue.writeBuffer(this.#buffers.get("rope_table")!, 0, table);
-    this.#tailOffset = Math.max(16, device.gpu.limits.minUniformBufferOffsetAlignment);
-    this.#uniform = this.#borrow(
-      this.#tailOffset + 16,
-      GPUBufferUsage.UNIFORM | GPUBufferUsage.COPY_DST,
-    );
+    this.#values = planValues(model.plan);
+    this.#life = new Lifetime("session", options.release, options.handle, options.signal);
   }
 
   get hasNext(): boolean {
@@ -86,59 +70,117 @@ export class WebgpuSession implements Session {
   }
 
   async pass(request: PassRequest): Promise<Map<string, HostTensor>> {
-    if (request.edits?.some(({ kind }) => kind === "function")) {
-      const run = this.#hostPass.then(() => this.#passThroughHost(request));
-      this.#hostPass = run.catch(() => {});
-      this.#hostPasses++;
-      return await run.finally(() => this.#hostPasses--);
+    const stops = request.edits?.some(({ kind }) => kind === "function") ?? false;
+    const before = this.#submitting;
+    const { promise, resolve } = Promise.withResolvers<void>();
+    const submitted = () => {
+      if (this.#submitting === promise) this.#submitting = undefined;
+      resolve();
+    };
+    this.#submitting = promise;
+    try {
+      if (before) await before;
+      return await this.#life.use(
+        "run a pass",
+        () => stops ? this.#passThroughHost(request) : this.#pass(request, submitted),
+      );
+    } finally {
+      submitted();
     }
-    if (this.#hostPasses > 0) await this.#hostPass;
-    const { device } = this.#model;
+  }
+
+  /** A pass that is submitted without waiting for any of it. */
+  async #pass(request: PassRequest, submitted: () => void): Promise<Map<string, HostTensor>> {
     const numbers = this.#numbers(request);
     const executable = this.#executable(request, numbers);
-    const encoder = this.#begin(request, numbers);
-    this.#encode(encoder, executable, numbers, 0, executable.plan.length);
-    const readBack = this.#copyOut(encoder, executable, request, numbers);
-    device.gpu.queue.submit([encoder.finish()]);
+    const { gpu } = this.#model.device;
+    let encoder = this.#begin(request, numbers);
+    let readBack;
+    try {
+      for (const { from, to, last } of portions(executable.plan, numbers)) {
+        encodeSteps(encoder, executable, numbers, from, to);
+        if (last) break;
+        gpu.queue.submit([encoder.finish()]);
+        await letEventsIn();
+        this.#life.checkAbandoned("run a pass");
+        encoder = gpu.createCommandEncoder();
+      }
+      readBack = this.#copyOut(encoder, executable, request, numbers);
+      gpu.queue.submit([encoder.finish()]);
+    } finally {
+      if (request.given) executable.dispose();
+    }
     this.#advance(request, numbers);
-    if (request.given) executable.dispose();
+    submitted();
     return await readBack();
   }
 
+  /** A pass with function edits: it stops at each of them. */
+  async #passThroughHost(request: PassRequest): Promise<Map<string, HostTensor>> {
+    const steps = this.#prepare(request);
+    try {
+      await steps.run(0, steps.plan.length);
+      const tensors = await steps.read(request);
+      steps.finish();
+      return tensors;
+    } finally {
+      steps.dispose();
+    }
+  }
+
   steps(request: PassRequest): StepRun {
+    this.check();
+    const steps = this.#prepare(request);
+    const read = async (name: string) => (await steps.read({ wanted: [name] })).get(name)!;
+    return withinSession({ ...steps, read }, this.#life);
+  }
+
+  #prepare(request: PassRequest): PreparedSteps {
     const numbers = this.#numbers(request);
     const { plan, operands } = compile(this.#model.plan, request, this.capacity);
     // Nothing is fused and every value has a buffer of its own, so that any step can run again.
     const all = new Set(planValues(plan).keys());
     const executable = this.#newExecutable(plan, operands, numbers.lengths, all);
-    const { queue } = this.#model.device.gpu;
+    const { device } = this.#model;
+    const { queue } = device.gpu;
     const values = new Map([...this.#values, ...planValues(plan)]);
     queue.submit([this.#begin(request, numbers).finish()]);
+
+    const read = (points: Readable) => {
+      const encoder = device.gpu.createCommandEncoder();
+      const readBack = this.#copyOut(encoder, executable, points, numbers, values);
+      queue.submit([encoder.finish()]);
+      return readBack();
+    };
+    const write = (name: string, data: Float32Array) =>
+      queue.writeBuffer(executable.buffer(name), 0, Float32Array.from(data));
+    const applyOnHost = async ({ inputs: [input], outputs, constants }: Step) => {
+      const tensor = (await read({ wanted: [input.name] })).get(input.name)!;
+      this.#life.checkAbandoned("run a pass");
+      const edit = hostEdit(request, constants);
+      const first = firstPosition(input, numbers.lengths, numbers.pass.start);
+      const data = edit.apply(tensor, first) ?? tensor.data;
+      checkLength(edit, data, tensor);
+      write(outputs[0]!.name, data);
+    };
     return {
       plan,
       lengths: numbers.lengths,
       start: numbers.pass.start,
-      run: async (from, to) => {
-        for (let i = from; i < to;) {
+      async run(from, to) {
+        for (let i = from; i < to; i++) {
           const host = plan.findIndex((step, j) => j >= i && j < to && step.kernel === "host");
           const end = host < 0 ? to : host;
-          const encoder = this.#model.device.gpu.createCommandEncoder();
-          this.#encode(encoder, executable, numbers, i, end);
+          const encoder = device.gpu.createCommandEncoder();
+          encodeSteps(encoder, executable, numbers, i, end);
           queue.submit([encoder.finish()]);
+          if (host >= 0) await applyOnHost(plan[host]);
           i = end;
-          if (host < 0) continue;
-          await this.#applyOnHost(request, executable, values, numbers, host);
-          i = host + 1;
         }
-        this.#model.device.check();
+        device.check();
       },
-      read: async (name) => {
-        const encoder = this.#model.device.gpu.createCommandEncoder();
-        const readBack = this.#copyOut(encoder, executable, { wanted: [name] }, numbers, values);
-        queue.submit([encoder.finish()]);
-        return (await readBack()).get(name)!;
-      },
-      write: (name, data) => queue.writeBuffer(executable.buffer(name), 0, Float32Array.from(data)),
+      read,
+      write,
       finish: () => this.#advance(request, numbers),
       dispose: () => executable.dispose(),
     };
@@ -157,7 +199,7 @@ export class WebgpuSession implements Session {
     checkRestore(position, cache, this, this.#model.config);
     for (const [name, data] of cache) {
       this.#model.device.gpu.queue.writeBuffer(
-        this.#buffers.get(name)!,
+        this.#workspace.buffers.get(name)!,
         0,
         Float32Array.from(data),
       );
@@ -166,22 +208,12 @@ export class WebgpuSession implements Session {
     this.#choices = 0;
   }
 
+  check(): void {
+    this.#life.check("run a pass");
+  }
+
   dispose(): void {
-    for (const executables of this.#executables.values()) {
-      for (const executable of executables.values()) executable.dispose();
-    }
-    this.#executables.clear();
-    for (const buffer of this.#borrowed.splice(0)) this.#model.device.giveBack(buffer);
-  }
-
-  #borrow(bytes: number, usage: GPUBufferUsageFlags): GPUBuffer {
-    const buffer = this.#model.device.borrow(bytes, usage);
-    this.#borrowed.push(buffer);
-    return buffer;
-  }
-
-  #keep(name: string, numbers: number): void {
-    this.#buffers.set(name, this.#borrow(numbers * 4, STORAGE));
+    this.#life.abandon();
   }
 
   /** Checks the request and works out its numbers. */
@@ -205,58 +237,41 @@ export class WebgpuSession implements Session {
 
   /** Writes ids and uniforms, and opens the pass's encoder. */
   #begin(request: PassRequest, { pass, tail }: PassNumbers): GPUCommandEncoder {
-    const { queue } = this.#model.device.gpu;
-    const encoder = this.#model.device.gpu.createCommandEncoder();
+    const { gpu } = this.#model.device;
+    const { buffers, tailOffset, pass: uniform } = this.#workspace;
+    const encoder = gpu.createCommandEncoder();
+    const ids = buffers.get("ids")!;
     if (request.ids === "next") {
-      encoder.copyBufferToBuffer(
-        this.#buffers.get("argmax")!,
-        (this.#choices - 1) * 4,
-        this.#buffers.get("ids")!,
-        0,
-        4,
-      );
+      const last = (this.#choices - 1) * 4;
+      encoder.copyBufferToBuffer(buffers.get("argmax")!, last, ids, 0, 4);
     } else {
-      queue.writeBuffer(this.#buffers.get("ids")!, 0, Uint32Array.from(request.ids));
+      gpu.queue.writeBuffer(ids, 0, Uint32Array.from(request.ids));
     }
-    const words = new Uint32Array(this.#tailOffset / 4 + 4);
+    const words = new Uint32Array(tailOffset / 4 + 4);
     words.set([pass.tokens, pass.start, pass.rows]);
-    words.set([tail.tokens, tail.start, tail.rows], this.#tailOffset / 4);
-    queue.writeBuffer(this.#uniform, 0, words);
+    words.set([tail.tokens, tail.start, tail.rows], tailOffset / 4);
+    gpu.queue.writeBuffer(uniform, 0, words);
     return encoder;
-  }
-
-  #encode(
-    encoder: GPUCommandEncoder,
-    executable: Executable,
-    { pass, tail }: PassNumbers,
-    from: number,
-    to: number,
-  ): void {
-    const compute = encoder.beginComputePass();
-    executable.encode(compute, pass, tail, from, to);
-    compute.end();
   }
 
   /** The executable for passes of this kind: decoding, or a prompt; one row of logits, or all. */
   #executable(request: PassRequest, { pass }: PassNumbers): Executable {
+    const most = roundUp(this.maxTokens);
     const largest: Lengths = {
-      T: pass.tokens === 1 ? 1 : this.maxTokens,
-      S: this.capacity,
-      R: pass.rows === 1 ? 1 : this.maxTokens,
+      T: pass.tokens === 1 ? 1 : most,
+      S: this.#workspace.capacity,
+      R: pass.rows === 1 ? 1 : most,
     };
-    const { wanted = ["logits"], edits = NO_EDITS, given } = request;
-    const own = this.#executables.get(edits) ?? new Map<string, Executable>();
-    const key = [largest.T, largest.R, ...wanted.toSorted()].join(" ");
-    const ready = given ? undefined : own.get(key);
-    if (ready) return ready;
-    const compiled = compile(this.#model.plan, request, this.capacity);
-    const plan = fuse(compiled.plan, {
-      wanted: compiled.wanted,
-      adjacent: (names) => this.#model.weights.adjacent(names),
-    });
-    const executable = this.#newExecutable(plan, compiled.operands, largest, compiled.wanted);
-    if (!given) this.#executables.set(edits, own.set(key, executable));
-    return executable;
+    const make = () => {
+      const { plan, operands, wanted } = compile(this.#model.plan, request, this.capacity);
+      const { weights } = this.#model;
+      const fused = fuse(plan, { wanted, adjacent: (names) => weights.adjacent(names) });
+      return this.#newExecutable(fused, operands, largest, wanted);
+    };
+    const { wanted = ["logits"], edits = [], given } = request;
+    if (given) return make();
+    const kind = [largest.T, largest.R, ...wanted.toSorted()].join(" ");
+    return this.#workspace.executable(edits.length > 0 ? edits : NO_EDITS, kind, make);
   }
 
   #newExecutable(
@@ -265,73 +280,16 @@ export class WebgpuSession implements Session {
     largest: Lengths,
     kept: ReadonlySet<string>,
   ): Executable {
-    const external = {
-      pass: this.#uniform,
-      tailOffset: this.#tailOffset,
-      buffers: this.#buffers,
-    };
+    this.#workspace.makeRoom();
     const { device, weights } = this.#model;
-    return new Executable(device, weights, external, plan, operands, largest, kept);
-  }
-
-  /** A pass with function edits: it stops at each of them. */
-  async #passThroughHost(request: PassRequest): Promise<Map<string, HostTensor>> {
-    const steps = this.steps(request);
-    try {
-      await steps.run(0, steps.plan.length);
-      const { wanted = ["logits"], positions, whole } = request;
-      const values = planValues(steps.plan);
-      const tensors = new Map<string, HostTensor>();
-      for (const name of wanted) {
-        const tensor = await steps.read(name);
-        tensors.set(
-          name,
-          pickRows(
-            tensor,
-            extract(
-              values.get(name)!,
-              steps.lengths,
-              steps.start,
-              whole?.includes(name) ? undefined : positions,
-            ),
-          ),
-        );
-      }
-      steps.finish();
-      return tensors;
-    } finally {
-      steps.dispose();
-    }
-  }
-
-  /** Runs a `host` step: its input comes here, its function's result goes back. */
-  async #applyOnHost(
-    request: PassRequest,
-    executable: Executable,
-    values: ReadonlyMap<string, Value>,
-    numbers: PassNumbers,
-    index: number,
-  ): Promise<void> {
-    const { inputs: [input], outputs, constants } = executable.plan[index];
-    const encoder = this.#model.device.gpu.createCommandEncoder();
-    const readBack = this.#copyOut(encoder, executable, { wanted: [input.name] }, numbers, values);
-    this.#model.device.gpu.queue.submit([encoder.finish()]);
-    const tensor = (await readBack()).get(input.name)!;
-    const edit = hostEdit(request, constants);
-    const data = edit.apply(tensor, numbers.pass.start) ?? tensor.data;
-    checkLength(edit, data, tensor);
-    this.#model.device.gpu.queue.writeBuffer(
-      executable.buffer(outputs[0]!.name),
-      0,
-      Float32Array.from(data),
-    );
+    return new Executable(device, weights, this.#workspace, plan, operands, largest, kept);
   }
 
   /** Copies what is wanted into one staging buffer; the result waits for it. */
   #copyOut(
     encoder: GPUCommandEncoder,
     executable: Executable,
-    { wanted = ["logits"], positions, whole }: Pick<PassRequest, "wanted" | "positions" | "whole">,
+    { wanted = ["logits"], positions, whole }: Readable,
     { lengths, pass }: PassNumbers,
     values: ReadonlyMap<string, Value> = this.#values,
   ): () => Promise<Map<string, HostTensor>> {
@@ -363,18 +321,60 @@ export class WebgpuSession implements Session {
     for (const { name, from, to, bytes } of copies) {
       encoder.copyBufferToBuffer(executable.buffer(name), from, staging, to, bytes);
     }
-    return async () => {
-      await staging.mapAsync(GPUMapMode.READ, 0, total);
-      const copy = staging.getMappedRange(0, total).slice(0);
-      staging.unmap();
-      device.giveBack(staging);
-      device.check();
-      return new Map(places.map(({ name, shape, offset, count, kept }) => {
-        const data = name === "argmax"
-          ? Float32Array.from(new Uint32Array(copy, offset, count))
-          : new Float32Array(copy, offset, count);
-        return [name, { shape, data, positions: kept }];
-      }));
-    };
+    return () =>
+      device.readBack(
+        staging,
+        total,
+        (mapped) =>
+          new Map(places.map(({ name, shape, offset, count, kept }) => {
+            // Each tensor has memory of its own, so that keeping one of them keeps no other.
+            const bytes = mapped.slice(offset, offset + count * 4);
+            const data = name === "argmax"
+              ? Float32Array.from(new Int32Array(bytes))
+              : new Float32Array(bytes);
+            return [name, { shape, data, positions: kept }];
+          })),
+      );
   }
+}
+
+/**
+ * Multiplications in one submission of a prompt's pass, about. Software drivers compute on the thread that submits: for as long as a
+ * portion takes (a fraction of a second at some 10⁹ a second) nobody hears Ctrl-C.
+ */
+const PORTION = 2e9;
+
+/** The steps of a pass in runs that are submitted one after the other; decoding is submitted whole. */
+function* portions(
+  plan: Plan,
+  { pass, tail }: PassNumbers,
+): Generator<{ from: number; to: number; last: boolean }> {
+  let from = 0;
+  let work = 0;
+  for (const [i, step] of plan.entries()) {
+    const { rows = 0, columns = 0 } = step.constants;
+    work += rows * columns * (onLastRows(step) ? tail : pass).tokens;
+    const last = i + 1 === plan.length;
+    if (!last && (work < PORTION || pass.tokens === 1)) continue;
+    yield { from, to: i + 1, last };
+    from = i + 1;
+    work = 0;
+  }
+}
+
+function encodeSteps(
+  encoder: GPUCommandEncoder,
+  executable: Executable,
+  { pass, tail }: PassNumbers,
+  from: number,
+  to: number,
+): void {
+  const compute = encoder.beginComputePass();
+  executable.encode(compute, pass, tail, from, to);
+  compute.end();
+}
+
+/** Positions that an executable for up to `tokens` is made for: few sizes serve all, without a change of kernels. */
+function roundUp(tokens: number): number {
+  return tokens < MATMUL_FROM ? MATMUL_FROM - 1 : 2 ** Math.ceil(Math.log2(tokens));
 }

@@ -9,7 +9,7 @@ import type { Run } from "../run.ts";
 import { ArrowSink } from "../tables/sink.ts";
 import { choice, flag, number, numbers, text, UsageError } from "./args.ts";
 import { formatBytes, formatTable } from "./format.ts";
-import { createProgress } from "./progress.ts";
+import { createLoadProgress } from "./progress.ts";
 import { defineCommand, runCommand } from "./run_command.ts";
 
 const command = defineCommand({
@@ -45,11 +45,11 @@ const command = defineCommand({
     if (points === undefined) throw new UsageError("--points is missing: which tensors?");
     if (out === undefined) throw new UsageError("--out is missing: a folder for the files");
 
-    const progress = createProgress(`loading ${options.model}`, { quiet: json });
+    const progress = createLoadProgress(options.model, { quiet: json });
     using model = await loadModel(options.model, {
       backend: options.backend,
       signal,
-      onProgress: (_phase, done, total) => progress.update(done, total),
+      ...progress,
     }).finally(progress.finish);
     const sink = new ArrowSink(out, { format, overwrite });
     const capture = {

@@ -1,12 +1,14 @@
 /** What `doctor` found, as text for people and for bug reports. */
 import { problemOf } from "../../engine/webgpu/adapter_check.ts";
 import type { DeviceInfo } from "../../engine/webgpu/device.ts";
+import { vendorName } from "../../engine/webgpu/driver.ts";
 import type { KernelResult } from "../../engine/webgpu/kernel_check.ts";
 import { FORMS } from "../../kernels/forms.ts";
 import { formatBytes, formatTable } from "./format.ts";
 
 /** All that `doctor` found. */
 export interface Findings {
+  /** Whether every kernel was checked, for one weight form at least, and all that was checked is right. */
   readonly passed: boolean;
   readonly versions: {
     readonly lamina: string;
@@ -18,10 +20,10 @@ export interface Findings {
   };
   /** The device, or why there is none. */
   readonly device: DeviceFindings | string;
-  /** How many kernels there are. */
-  readonly kernelCount: number;
   readonly kernels: readonly KernelResult[];
-  /** Pairs of kernel and weight form for which there was no time. */
+  /** Kernels for which there was no time. */
+  readonly unreached: readonly string[];
+  /** Pairs of kernel and weight form for which there was no time, those of unreached kernels included. */
   readonly notChecked: readonly string[];
   readonly seconds: number;
 }
@@ -29,8 +31,6 @@ export interface Findings {
 /** An open device. */
 export interface DeviceFindings {
   readonly info: DeviceInfo;
-  /** Which interface the system offers to WebGPU. */
-  readonly backend: string;
   /** Features in use, and all that the adapter names. */
   readonly features: readonly string[];
   readonly offered: readonly string[];
@@ -39,19 +39,6 @@ export interface DeviceFindings {
 
 /** Columns of a list beside its title. */
 const LIST_COLUMNS = 80;
-
-/** Vendor numbers that drivers give, of PCI and of Khronos. */
-const VENDORS: Readonly<Record<number, string>> = {
-  0x1002: "AMD",
-  0x1010: "Imagination",
-  0x106b: "Apple",
-  0x10de: "NVIDIA",
-  0x13b5: "ARM",
-  0x1414: "Microsoft",
-  0x5143: "Qualcomm",
-  0x8086: "Intel",
-  0x10005: "Mesa",
-};
 
 /** The whole report: tables, what failed, and a block for a bug report. */
 export function reportText(findings: Findings): string {
@@ -81,14 +68,15 @@ function section(title: string, rows: readonly (readonly string[])[]): string {
   return `${title}\n${table.replaceAll(/^/gm, "  ")}`;
 }
 
-function deviceRows({ info, backend, features, offered }: DeviceFindings): string[][] {
+function deviceRows({ info, features, offered }: DeviceFindings): string[][] {
   const others = offered.filter((name) => !features.includes(name));
   return [
     ["name", info.description || info.device],
     ["vendor", vendorName(info.vendor)],
     ["architecture", info.architecture || "not stated"],
     ["kind", info.fallback ? "software on the CPU" : "hardware"],
-    ["interface", backend],
+    ["interface", info.interface],
+    ["driver", info.driver || "not stated"],
     ["subgroup", info.subgroupSize > 0 ? `${info.subgroupSize} invocations` : "not stated"],
     ...listRows("features", features),
     ...listRows("not used", others),
@@ -104,11 +92,6 @@ function listRows(title: string, words: readonly string[]): string[][] {
     else lines[lines.length - 1] = line;
   }
   return lines.map((line, i) => [i === 0 ? title : "", line]);
-}
-
-function vendorName(vendor: string): string {
-  const name = VENDORS[Number(vendor)];
-  return name ? `${name} (0x${Number(vendor).toString(16)})` : vendor || "not stated";
 }
 
 function limitRows({ limits }: DeviceFindings): string[][] {
@@ -142,7 +125,8 @@ function formatShare(share: number): string {
   return share === 0 ? "exact" : `${(share * 100).toPrecision(2)} %`;
 }
 
-function kernelTable({ kernelCount, kernels, notChecked, seconds }: Findings): string {
+function kernelTable(findings: Findings): string {
+  const { kernels, unreached, seconds } = findings;
   const byKernel = Map.groupBy(kernels, ({ kernel }) => kernel);
   const rows = [...byKernel].map(([kernel, results]) => {
     const forms = new Set(results.flatMap(({ form }) => form ?? []));
@@ -157,22 +141,28 @@ function kernelTable({ kernelCount, kernels, notChecked, seconds }: Findings): s
   const table = formatTable([["kernel", "", "", "worst", ""], ...rows], "lrrrl");
   const failed = rows.filter((row) => row[4] === "FAILED").length;
   const summary = [
-    `${rows.length} of ${kernelCount} kernels, ${kernels.length} cases in ${
+    `${rows.length} of ${rows.length + unreached.length} kernels, ${kernels.length} cases in ${
       seconds.toFixed(1)
     } s, ${failed} failed`,
   ];
-  if (notChecked.length > 0) {
-    summary.push(
-      `${notChecked.length} pairs of kernel and weight form were not reached in time; ` +
-        "what the driver compiled is kept, so run it again, or with --all",
-    );
+  for (const line of incompleteness(findings)) {
+    summary.push(line, "what the driver compiled is kept, so run it again, or with --all");
   }
   return "Kernels against their 64-bit references (worst: the largest error, as a share of what rounding explains)\n" +
     `${table}\n${summary.join("\n")}`.replaceAll(/^/gm, "  ");
 }
 
+/** A line about what there was no time for; none where everything was checked. */
+function incompleteness({ unreached, notChecked }: Findings): string[] {
+  if (notChecked.length === 0) return [];
+  const pairs = `${notChecked.length} pairs of kernel and weight form`;
+  const kernels = unreached.length > 0 ? `, among them all of ${unreached.join(", ")}` : "";
+  return [`INCOMPLETE: ${pairs} were not reached in time${kernels}`];
+}
+
 /** A few lines without decoration that hold all that a maintainer asks for first. */
-export function pasteBlock({ versions, device, kernels, notChecked, seconds }: Findings): string {
+export function pasteBlock(findings: Findings): string {
+  const { versions, device, kernels, seconds } = findings;
   const { lamina, deno, v8, system, cores } = versions;
   const lines = [`lamina ${lamina}; deno ${deno} (v8 ${v8}); ${system}; ${cores} cores`];
   if (typeof device === "string") {
@@ -188,6 +178,8 @@ export function pasteBlock({ versions, device, kernels, notChecked, seconds }: F
           ["description", info.description],
           ["subgroup", info.subgroupSize],
           ["fallback", info.fallback],
+          ["interface", info.interface],
+          ["driver", info.driver || "not stated"],
         ].map(([name, value]) => `${name}=${JSON.stringify(value)}`).join(" ")
       }`,
       `features: ${features.join(" ")}; offered: ${offered.join(" ")}`,
@@ -197,7 +189,8 @@ export function pasteBlock({ versions, device, kernels, notChecked, seconds }: F
     lines.push(
       `kernels: ${kernels.length - failures.length} of ${kernels.length} cases ok in ${
         seconds.toFixed(1)
-      } s, worst ${formatShare(worstShare(kernels))}, not reached ${notChecked.length}`,
+      } s, worst ${formatShare(worstShare(kernels))}`,
+      ...incompleteness(findings),
       ...failures.map((each) => `FAILED ${nameOf(each)}: ${problemOf(each)}`),
     );
   }

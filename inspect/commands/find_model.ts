@@ -1,7 +1,6 @@
-import { type GgufFile, openGguf, openGgufFile } from "../../engine/gguf/reader.ts";
-import { bytesSource } from "../../engine/gguf/source.ts";
 import { findModel, type FoundModel } from "../../models/mod.ts";
-import { createProgress } from "./progress.ts";
+export { openFound } from "../loading.ts";
+import { createLoadProgress } from "./progress.ts";
 
 /** How a command looks for a model. */
 export interface FindModelOptions {
@@ -20,25 +19,10 @@ export async function findOrPull(
   options: FindModelOptions = {},
 ): Promise<FoundModel> {
   const { quiet, signal } = options;
-  const progress = createProgress(`pulling ${nameOrPath}`, { quiet });
-  try {
-    return await findModel(nameOrPath, {
-      signal,
-      onProgress: progress.update,
-      onWait: () => quiet || console.error(`waiting for another process to pull ${nameOrPath}`),
-    });
-  } finally {
-    progress.finish();
-  }
-}
-
-/**
- * Opens the GGUF of a model that was found; the caller closes it.
- *
- * @throws {GgufError} for anything that is not a whole, consistent GGUF file
- */
-export async function openFound(found: FoundModel): Promise<GgufFile> {
-  return found.path === undefined
-    ? await openGguf(bytesSource(found.name, found.bytes))
-    : await openGgufFile(found.path);
+  const progress = createLoadProgress(nameOrPath, { quiet });
+  return await findModel(nameOrPath, {
+    signal,
+    onProgress: (done, total) => progress.onProgress("pull", done, total),
+    onWait: progress.onWait,
+  }).finally(progress.finish);
 }

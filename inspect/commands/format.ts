@@ -46,3 +46,12 @@ export function formatTable(rows: readonly (readonly string[])[], alignment: str
     ).join("  ").trimEnd()
   ).join("\n");
 }
+
+/** Escapes what would act on a terminal instead of showing. */
+export function printable(text: string): string {
+  return text.replace(
+    // deno-lint-ignore no-control-regex
+    /[\u0000-\u001f\u007f-\u009f\u200e\u200f\u2028-\u202e\u2066-\u2069]/g,
+    (character) => `\\u${character.charCodeAt(0).toString(16).padStart(4, "0")}`,
+  );
+}

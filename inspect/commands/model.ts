@@ -1,5 +1,6 @@
 /**
- * `./denow task model`: lists models, pulls and verifies them, and shows what is in a file.
+ * The part of `./denow task model` that lists models, pulls and verifies them, and shows what is in a file. What compares files is in
+ * checkpoints/commands/model.ts, which is the task.
  *
  * @module
  */
@@ -16,41 +17,10 @@ import { flag, text, UsageError } from "./args.ts";
 import { findOrPull, openFound } from "./find_model.ts";
 import { formatBytes, formatTable } from "./format.ts";
 import { infoJson, infoText } from "./model_info.ts";
-import { createProgress } from "./progress.ts";
+import { createLoadProgress, createProgress } from "./progress.ts";
 import { defineCommand, runCommand } from "./run_command.ts";
 
 const NAME = "./denow task model";
-
-const list = defineCommand({
-  name: NAME,
-  summary: "Lists the models that have a name. Commands: pull NAME, info FILE|NAME, verify NAME, " +
-    'tokenize FILE|NAME "text"; --help after a command says more.',
-  options: { json: flag("print one line of JSON") },
-  positionals: ["[COMMAND]"],
-  async main({ options, positionals: [word] }) {
-    if (word !== undefined) throw unknownCommand(word);
-    const models = await listModels();
-    if (options.json) {
-      const rows = models.map(({ name, description, license, bytes, source, path }) => ({
-        name,
-        description,
-        license,
-        bytes,
-        source: source.kind,
-        path,
-      }));
-      console.log(JSON.stringify(rows));
-      return;
-    }
-    const rows = models.map(({ name, description, license, bytes, source, path }) => [
-      name,
-      bytes === undefined ? "-" : formatBytes(bytes),
-      source.kind === "embedded" ? "embedded" : path === undefined ? "not pulled" : "pulled",
-      `${description} (${license})`,
-    ]);
-    console.log(formatTable(rows, "lrll"));
-  },
-});
 
 const pull = defineCommand({
   name: `${NAME} pull`,
@@ -58,17 +28,12 @@ const pull = defineCommand({
   options: { json: flag("show no progress") },
   positionals: ["NAME"],
   async main({ options, positionals: [name], signal }) {
-    const progress = createProgress(`pulling ${name}`, { quiet: options.json });
-    let path: string;
-    try {
-      path = await pullModel(name, {
-        signal,
-        onProgress: progress.update,
-        onWait: () => options.json || console.error("waiting for another process that pulls it"),
-      });
-    } finally {
-      progress.finish();
-    }
+    const progress = createLoadProgress(name, { quiet: options.json });
+    const path = await pullModel(name, {
+      signal,
+      onProgress: (done, total) => progress.onProgress("pull", done, total),
+      onWait: progress.onWait,
+    }).finally(progress.finish);
     console.log(options.json ? JSON.stringify({ name, path }) : path);
   },
 });
@@ -134,7 +99,7 @@ const tokenize = defineCommand({
     const strings = given === undefined ? await readStrings(options.json!) : [given];
     const file = await openFound(await findOrPull(nameOrPath, { signal }));
     file.close();
-    const tokenizer = createTokenizer(file.metadata);
+    const tokenizer = createTokenizer(file.metadata, file.name);
     for (const each of strings) console.log(JSON.stringify(Array.from(tokenizer.encode(each))));
   },
 });
@@ -152,16 +117,51 @@ async function readStrings(path: string): Promise<string[]> {
   throw new Error(`${path}: not a JSON list of strings`);
 }
 
-/** Each runs to the end of the process. */
-const COMMANDS: Record<string, (args: readonly string[]) => Promise<never>> = {
+/** Commands by their word; each runs to the end of the process. */
+export type ModelCommands = Readonly<Record<string, (args: readonly string[]) => Promise<never>>>;
+
+/** Those that need nothing but the models. */
+export const MODEL_COMMANDS: ModelCommands = {
   pull: (args) => runCommand(pull, args),
   info: (args) => runCommand(info, args),
   verify: (args) => runCommand(verify, args),
   tokenize: (args) => runCommand(tokenize, args),
 };
 
-function unknownCommand(word: string): UsageError {
-  const names = Object.keys(COMMANDS);
+/** What the task does without a command. */
+const list = (commands: ModelCommands) =>
+  defineCommand({
+    name: NAME,
+    summary: `Lists the models that have a name. Commands: ${Object.keys(commands).join(", ")}; ` +
+      "--help after a command says more.",
+    options: { json: flag("print one line of JSON") },
+    positionals: ["[COMMAND]"],
+    async main({ options, positionals: [word] }) {
+      if (word !== undefined) throw unknownCommand(word, Object.keys(commands));
+      const models = await listModels();
+      if (options.json) {
+        const rows = models.map(({ name, description, license, bytes, source, path }) => ({
+          name,
+          description,
+          license,
+          bytes,
+          source: source.kind,
+          path,
+        }));
+        console.log(JSON.stringify(rows));
+        return;
+      }
+      const rows = models.map(({ name, description, license, bytes, source, path }) => [
+        name,
+        bytes === undefined ? "-" : formatBytes(bytes),
+        source.kind === "embedded" ? "embedded" : path === undefined ? "not pulled" : "pulled",
+        `${description} (${license})`,
+      ]);
+      console.log(formatTable(rows, "lrll"));
+    },
+  });
+
+function unknownCommand(word: string, names: readonly string[]): UsageError {
   const near = nearest(word, names, 1);
   const isModel = /\.gguf$/i.test(word) || KNOWN_MODELS.some(({ name }) => name === word);
   let hint = `commands: ${names.join(", ")}`;
@@ -170,9 +170,13 @@ function unknownCommand(word: string): UsageError {
   return new UsageError(`unknown command ${JSON.stringify(word)}; ${hint}`);
 }
 
-if (import.meta.main) {
-  const [first, ...rest] = Deno.args;
-  if (Object.hasOwn(COMMANDS, first ?? "")) await COMMANDS[first](rest);
+/** Runs `./denow task model` to the end of the process. */
+export async function runModelTask(
+  commands: ModelCommands,
+  args: readonly string[] = Deno.args,
+): Promise<never> {
+  const [first, ...rest] = args;
+  if (Object.hasOwn(commands, first ?? "")) return await commands[first](rest);
   // A word that is no command is wrong whatever follows it.
-  else await runCommand(list, first?.startsWith("-") === false ? [first] : Deno.args);
+  return await runCommand(list(commands), first?.startsWith("-") === false ? [first] : args);
 }

@@ -1,5 +1,5 @@
 import type { GgufFile, MetadataValue, TensorInfo } from "../../engine/gguf/reader.ts";
-import { formatBytes, formatTable } from "./format.ts";
+import { formatBytes, formatTable, printable } from "./format.ts";
 
 const SHOWN_CHARACTERS = 80;
 const SHOWN_ELEMENTS = 6;
@@ -136,13 +136,4 @@ function plain(value: MetadataValue): unknown {
   if (typeof value === "bigint") return String(value);
   if (typeof value !== "object") return value;
   return Array.from<MetadataValue, unknown>(value as Iterable<MetadataValue>, plain);
-}
-
-/** Escapes what would act on a terminal instead of showing. */
-function printable(text: string): string {
-  return text.replace(
-    // deno-lint-ignore no-control-regex
-    /[\u0000-\u001f\u007f-\u009f\u200e\u200f\u2028-\u202e\u2066-\u2069]/g,
-    (character) => `\\u${character.charCodeAt(0).toString(16).padStart(4, "0")}`,
-  );
 }

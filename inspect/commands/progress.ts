@@ -1,3 +1,4 @@
+import type { LoadPhase } from "../loading.ts";
 import { formatBytes, formatBytesOf, formatDuration } from "./format.ts";
 
 /** How progress is shown; what is left out is taken from the process. */
@@ -25,6 +26,7 @@ export interface Progress {
 /** What is done this soon needs no progress. */
 const PATIENCE_MS = 500;
 const REDRAW_MS = 100;
+const NOTICE_MS = 1_000;
 /** Plain lines come once per this share of the whole, or this often where that is unknown. */
 const LINE_SHARE = 0.1;
 const LINE_MS = 10_000;
@@ -42,12 +44,7 @@ const CLEAR_LINE = "\x1b[K";
  */
 export function createProgress(label: string, options: ProgressOptions = {}): Progress {
   if (options.quiet) return { update() {}, finish() {} };
-  const {
-    terminal = Deno.stderr.isTerminal(),
-    columns = terminal ? terminalColumns() : 80,
-    write = (text) => void Deno.stderr.writeSync(new TextEncoder().encode(text)),
-    now = () => performance.now(),
-  } = options;
+  const { terminal, columns, write, now } = withDefaults(options);
   const meter = new Meter(now());
   let shownAt = -Infinity;
   let shownDone = 0;
@@ -87,6 +84,64 @@ export function createProgress(label: string, options: ProgressOptions = {}): Pr
       if (open) write("\n");
       open = false;
     },
+  };
+}
+
+/** Shows what goes on while a model is loaded: can be spread into the options of loading. */
+export interface LoadProgress {
+  readonly onProgress: (phase: LoadPhase, done: number, total?: number) => void;
+  readonly onWait: () => void;
+  /** To be called whatever happens. */
+  readonly finish: () => void;
+}
+
+/**
+ * Shows how far loading a model got, each phase under its own name. Kernels are checked only once on a device, so of that there
+ * is a single line, where it takes long.
+ */
+export function createLoadProgress(model: string, options: ProgressOptions = {}): LoadProgress {
+  const begin: Record<LoadPhase, () => Progress> = {
+    pull: () => createProgress(`pulling ${model}`, options),
+    load: () => createProgress(`loading ${model}`, options),
+    check: () => createNotice("checking the GPU's kernels (first time on this device)", options),
+  };
+  let phase: LoadPhase | undefined;
+  let progress: Progress | undefined;
+  return {
+    onProgress(next, done, total) {
+      if (phase !== next) {
+        progress?.finish();
+        progress = begin[phase = next]();
+      }
+      progress!.update(done, total);
+    },
+    onWait() {
+      const line = `waiting for another process to pull ${model}\n`;
+      if (!options.quiet) withDefaults(options).write(line);
+    },
+    finish: () => progress?.finish(),
+  };
+}
+
+/**
+ * Says one thing, once, about what takes longer than a second. Drivers compile while a pipeline is made, when no timer runs, or
+ * while it runs for the first time, when nobody calls `update`.
+ */
+function createNotice(line: string, options: ProgressOptions): Progress {
+  if (options.quiet) return { update() {}, finish() {} };
+  const { write, now } = withDefaults(options);
+  const start = now();
+  let said = false;
+  const say = () => {
+    if (!said) write(`${line}\n`);
+    said = true;
+  };
+  const timer = setTimeout(say, NOTICE_MS);
+  return {
+    update() {
+      if (now() - start >= NOTICE_MS) say();
+    },
+    finish: () => clearTimeout(timer),
   };
 }
 
@@ -149,6 +204,16 @@ class Meter {
   }
 }
 
+function withDefaults(options: ProgressOptions): Required<Omit<ProgressOptions, "quiet">> {
+  const { terminal = Deno.stderr.isTerminal() } = options;
+  const {
+    columns = terminal ? terminalColumns() : 80,
+    write = (text) => void Deno.stderr.writeSync(new TextEncoder().encode(text)),
+    now = () => performance.now(),
+  } = options;
+  return { terminal, columns, write, now };
+}
+
 function progressFigures(
   done: number,
   total: number | undefined,
@@ -182,4 +247,11 @@ function terminalColumns(): number {
   } catch {
     return 80; // stdout is no terminal
   }
+}
+
+/** A line on the terminal that is drawn over; nothing where stderr is none. */
+export function progressLine(quiet: boolean): (text: string) => void {
+  if (quiet || !Deno.stderr.isTerminal()) return () => {};
+  const encoder = new TextEncoder();
+  return (text) => void Deno.stderr.writeSync(encoder.encode(`\r${text}\x1b[K`));
 }

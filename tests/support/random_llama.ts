@@ -37,6 +37,8 @@ export interface RandomLlamaOptions {
   /** "none" (no_vocab, which llama.cpp loads too) or a small SentencePiece one (V ≥ 259). */
   readonly vocabulary?: "none" | "spm";
   readonly seed?: number;
+  /** Tensors without data, for {@linkcode writeEmptyLlama}; false. */
+  readonly empty?: boolean;
   /** Metadata to add, or to put in place of the usual. */
   readonly metadata?: Readonly<Record<string, WriterValue>>;
   /** A last say over the tensors: to leave one out, to change a shape. */
@@ -56,14 +58,21 @@ export function randomLlama(options: RandomLlamaOptions = {}): Uint8Array<ArrayB
   const { ropeWidth = headWidth, biases = false, type = "F32", seed = 1 } = options;
   const random = new Random(seed);
   const tensors: WriterTensor[] = [];
+  const nothing = new Uint8Array();
 
   function vector(name: string, size: number, mean: number, deviation: number): void {
+    if (options.empty) {
+      tensors.push({ name, type: "F32", shape: [size], data: nothing });
+      return;
+    }
     const numbers = Float32Array.from({ length: size }, () => mean + random.normal(deviation));
     tensors.push({ name, type: "F32", shape: [size], data: new Uint8Array(numbers.buffer) });
   }
   function matrix(name: string, columns: number, rows: number): void {
     const chosen = typeof type === "string" ? type : type(name);
-    const data = randomBlocks(chosen, columns * rows, 1 / Math.sqrt(columns), random);
+    const data = options.empty
+      ? nothing
+      : randomBlocks(chosen, columns * rows, 1 / Math.sqrt(columns), random);
     tensors.push({ name, type: chosen, shape: [columns, rows], data });
   }
 
@@ -121,6 +130,32 @@ export function randomLlama(options: RandomLlamaOptions = {}): Uint8Array<ArrayB
     },
     tensors: options.tensors?.(tensors) ?? tensors,
   });
+}
+
+/**
+ * Writes a Llama all of whose numbers are zero: of any size, at once, and it takes no room on the disk. It computes as long as any
+ * other.
+ *
+ * @returns the file's size in bytes
+ */
+export async function writeEmptyLlama(path: string, options: RandomLlamaOptions): Promise<number> {
+  let bytes = 0;
+  const header = randomLlama({
+    ...options,
+    empty: true,
+    tensors: (tensors) =>
+      tensors.map((tensor) => {
+        const { blockSize, blockBytes } = GGML_TYPES.find(({ name }) => name === tensor.type)!;
+        const count = tensor.shape.reduce<number>((product, dim) => product * Number(dim), 1);
+        const offset = bytes;
+        bytes += Math.ceil(count / blockSize * blockBytes / 32) * 32;
+        return { ...tensor, offset };
+      }),
+  });
+  const size = Math.ceil(header.length / 32) * 32 + bytes;
+  await Deno.writeFile(path, header);
+  await Deno.truncate(path, size);
+  return size;
 }
 
 /**

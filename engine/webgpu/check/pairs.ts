@@ -6,6 +6,7 @@ import { fuse } from "../../passes/fuse.ts";
 import { select } from "../../passes/select.ts";
 import { onLastRows, type Plan } from "../../plan.ts";
 import type { Weights } from "../../weights.ts";
+import { kernelSource } from "../device.ts";
 
 /** A kernel, the form of the weights that it reads, and whether its taps are on. */
 export interface Pair {
@@ -28,28 +29,34 @@ const COMMON_FORMS = "Q4_K Q6_K Q8_0 F16 Q4_0 Q5_K Q4_1 Q5_0 Q5_1 BF16 F32".spli
 const QUICK_FORM = FORMS.get("Q4_1")!;
 
 /**
- * All pairs, in the order in which a check with little time takes them: first every kernel and every form, then every
- * kernel with every form, the common ones first. Taps, which only store what is there, are checked for one form.
+ * All pairs, in the order in which a check with little time takes them: every kernel, with one form; every form; then every
+ * kernel with every form. Taps, which only store what is there, are checked for one form.
  */
 export function allPairs(): Pair[] {
-  const kernels = [...KERNELS.values()];
-  const off = (kernel: Kernel, form?: Form): Pair => ({ kernel, form, taps: false });
-  const on = (kernel: Kernel, form?: Form): Pair => ({ kernel, form, taps: true });
-  const hasTaps = ({ bindings }: Kernel) => bindings.some(({ kind }) => kind === "tap");
-  const plain = kernels.filter(({ packed }) => !packed);
+  const kernels = [...KERNELS.values()].sort((a, b) => sourceLength(a) - sourceLength(b));
+  const others = COMMON_FORMS.filter((form) => form !== QUICK_FORM);
+  const packed = kernels.filter((kernel) => kernel.packed);
   const isProduct = ({ name }: Kernel) => name.startsWith("linear");
-  const products = kernels.filter(isProduct);
-  // Those that are compiled soon read every form.
-  const readers = kernels.filter((kernel) => kernel.packed && !isProduct(kernel));
+  const hasTaps = ({ bindings }: Kernel) => bindings.some(({ kind }) => kind === "tap");
+  const withQuickForm = (kernel: Kernel, taps = false): Pair => ({
+    kernel,
+    form: kernel.packed ? QUICK_FORM : undefined,
+    taps,
+  });
+  const withOthers = (kernels: readonly Kernel[]): Pair[] =>
+    others.flatMap((form) => kernels.map((kernel) => ({ kernel, form, taps: false })));
   return [
-    ...plain.map((kernel) => off(kernel)),
-    ...plain.filter(hasTaps).map((kernel) => on(kernel)),
-    ...readers.flatMap((kernel) => COMMON_FORMS.map((form) => off(kernel, form))),
-    ...products.map((kernel) => off(kernel, QUICK_FORM)),
-    ...COMMON_FORMS.filter((form) => form !== QUICK_FORM)
-      .flatMap((form) => products.map((kernel) => off(kernel, form))),
-    ...products.filter(hasTaps).map((kernel) => on(kernel, QUICK_FORM)),
+    ...kernels.map((kernel) => withQuickForm(kernel)),
+    ...kernels.filter(hasTaps).map((kernel) => withQuickForm(kernel, true)),
+    // These are compiled soon and read every form; the products are not.
+    ...withOthers(packed.filter((kernel) => !isProduct(kernel))),
+    ...withOthers(packed.filter(isProduct)),
   ];
+}
+
+/** What drivers take long to compile has a long source. */
+function sourceLength(kernel: Kernel): number {
+  return kernelSource(kernel, QUICK_FORM).length;
 }
 
 /** The pairs that generation with these weights runs: one position at a time, and prompts. */

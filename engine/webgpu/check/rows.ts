@@ -59,6 +59,19 @@ function roots(noise: Noise, length: number): Float32Array {
 
 const epsilon = Math.fround(1e-5);
 
+/** What a broken model's logits may be, and some that only look it. */
+const UNUSUAL: readonly ((row: Float32Array) => void)[] = [
+  (row) => row.fill(NaN),
+  (row) => new Uint32Array(row.buffer, row.byteOffset, row.length).fill(0xffffffff), // NaN too
+  (row) => row[99] = NaN,
+  (row) => row[3] = Infinity,
+  (row) => row.fill(-Infinity),
+  (row) => row.fill(-Infinity, 0, 70),
+  (row) => row.fill(-0),
+  (row) => row.fill(1e-40), // flushed to zero or not, all are equal
+  (row) => row.fill(-3e38, 1),
+];
+
 /** Makers by the kernel's name. */
 export const ROW_CASES: Readonly<Record<string, Maker>> = {
   rms: elementwise((_, { columns, tokens }) => ({
@@ -85,10 +98,23 @@ export const ROW_CASES: Readonly<Record<string, Maker>> = {
     pass: passOf(tokens, tokens % 4),
     outputs: [(tokens % 4 + tokens + SPARE_SLOTS) * columns],
   })),
-  // Whole numbers are equal by the dozen: the first of them counts. All may be negative.
-  argmax: elementwise(([x], { tokens }) => ({
-    pass: passOf(tokens, 0, tokens),
-    inputs: [tokens % 2 ? x.map((value) => value - 10) : x],
-    outputs: [tokens],
-  })),
+  *argmax(order) {
+    // Whole numbers are equal by the dozen: the first of them counts. All may be negative.
+    yield* elementwise(([x], { tokens }) => ({
+      pass: passOf(tokens, 0, tokens),
+      inputs: [tokens % 2 ? x.map((value) => value - 10) : x],
+      outputs: [tokens],
+    }))(order);
+    const columns = 100;
+    const x = order.noise.numbers(UNUSUAL.length * columns);
+    UNUSUAL.forEach((change, row) => change(x.subarray(row * columns, (row + 1) * columns)));
+    const rows = UNUSUAL.length;
+    yield {
+      name: "rows that are not all numbers",
+      pass: passOf(rows, 0, rows),
+      constants: { columns },
+      inputs: [x],
+      outputs: [rows],
+    };
+  },
 };

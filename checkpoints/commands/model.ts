@@ -1,0 +1,57 @@
+/**
+ * `./denow task model`: lists models, pulls and verifies them, shows what is in a file, and tells what is wrong with one.
+ *
+ * @module
+ */
+import { flag } from "../../inspect/commands/args.ts";
+import { findOrPull, openFound } from "../../inspect/commands/find_model.ts";
+import { MODEL_COMMANDS, runModelTask } from "../../inspect/commands/model.ts";
+import { createProgress } from "../../inspect/commands/progress.ts";
+import { defineCommand, EXIT, runCommand } from "../../inspect/commands/run_command.ts";
+import { diffModels } from "../model_diff.ts";
+import { diagnoseCommand } from "./diagnose.ts";
+import { ggufWeights, isSafetensors, openSafetensorsWeights } from "../weight_file.ts";
+import type { WeightFile } from "../weight_file.ts";
+import { diffJson, diffText } from "./model_diff_report.ts";
+
+const diff = defineCommand({
+  name: "./denow task model diff",
+  summary:
+    "Compares the weights of B with those of A, which is what B should be: tensors that are " +
+    "missing, renamed, transposed, permuted, scaled or damaged, and metadata that matters. GGUF, or " +
+    "safetensors (a file, an index or a folder). Exit code 1 when something is out of its band.",
+  options: { json: flag("print one line of JSON, with every tensor") },
+  positionals: ["A", "B"],
+  async main({ options: { json }, positionals, signal }) {
+    const files: WeightFile[] = [];
+    const progress = createProgress("comparing", { quiet: json });
+    try {
+      for (const each of positionals) files.push(await openWeights(each, json, signal));
+      const [a, b] = files;
+      // Progress is shown in bytes: of the numbers in 32 bits.
+      const onProgress = (done: number, total: number) => progress.update(4 * done, 4 * total);
+      const found = await diffModels(a, b, { signal, onProgress }).finally(progress.finish);
+      console.log(json ? diffJson(found) : diffText(found));
+      return found.passed ? EXIT.done : EXIT.failed;
+    } finally {
+      for (const file of files) file.close();
+    }
+  },
+});
+
+async function openWeights(
+  nameOrPath: string,
+  quiet: boolean,
+  signal: AbortSignal,
+): Promise<WeightFile> {
+  if (await isSafetensors(nameOrPath)) return await openSafetensorsWeights(nameOrPath);
+  return ggufWeights(await openFound(await findOrPull(nameOrPath, { quiet, signal })));
+}
+
+if (import.meta.main) {
+  await runModelTask({
+    ...MODEL_COMMANDS,
+    diff: (args) => runCommand(diff, args),
+    diagnose: (args) => runCommand(diagnoseCommand, args),
+  });
+}

@@ -1,0 +1,137 @@
+/** How llama.cpp's process is asked. */
+import type { Config } from "../../engine/config.ts";
+import { ReferenceFailure, type ReferencePass, type ReferenceRun } from "../reference.ts";
+import { addTensor, type Frame, writeFrame } from "./frames.ts";
+import type { LlamaCpp } from "./llamacpp_ffi.ts";
+import { LLAMA_CPP, type LlamaCppLibrary } from "./llamacpp_library.ts";
+import type { LlamaCppRequest, LlamaCppTask, RunTask } from "./llamacpp_process.ts";
+import { runFrames } from "./process.ts";
+
+/** How the process is started. */
+export interface ClientOptions {
+  readonly asIs?: boolean;
+  readonly vulkan?: boolean | number;
+  readonly timeout?: number;
+}
+
+/** Starts llama.cpp's process for each thing that it is asked. */
+export class LlamaCppClient {
+  readonly #library: LlamaCppLibrary;
+  readonly #timeout?: number;
+  readonly #env: Record<string, string>;
+
+  constructor(library: LlamaCppLibrary, { timeout, vulkan, asIs }: ClientOptions) {
+    this.#library = library;
+    this.#timeout = timeout;
+    this.#env = {
+      // Else an abort would start a debugger.
+      GGML_NO_BACKTRACE: "1",
+      ...(typeof vulkan === "number" ? { GGML_VK_VISIBLE_DEVICES: String(vulkan) } : {}),
+      // 32-bit weights shall be multiplied in 32 bits.
+      ...(asIs ? {} : Object.fromEntries(
+        ["F16", "COOPMAT", "COOPMAT2", "INTEGER_DOT_PRODUCT", "BFLOAT16"]
+          .map((feature) => [`GGML_VK_DISABLE_${feature}`, "1"]),
+      )),
+    };
+  }
+
+  /** Opens the library, which checks it. */
+  async describe(signal?: AbortSignal): Promise<Pick<LlamaCpp, "release" | "devices">> {
+    const { header } = await this.#first("library", { task: "describe" }, signal);
+    return header as unknown as Pick<LlamaCpp, "release" | "devices">;
+  }
+
+  /** Ids of a text, with the vocabulary of a GGUF file. */
+  async tokenize(model: string, text: string): Promise<readonly number[]> {
+    const { header } = await this.#first("ids", { task: "tokenize", model, text });
+    return header.ids as number[];
+  }
+
+  /** Yields what the process answers, `inputs` being rows that it runs. */
+  async *ask(
+    task: LlamaCppTask | RunTask,
+    inputs: readonly ReferencePass[],
+    signal?: AbortSignal,
+  ): AsyncGenerator<Frame> {
+    const request: LlamaCppRequest = { ...task, library: this.#library };
+    yield* runFrames(LLAMA_CPP, {
+      command: Deno.execPath(),
+      args: [
+        ...["run", "--quiet", "--no-config", "--no-prompt", "--allow-ffi"],
+        new URL("llamacpp_process.ts", import.meta.url).href,
+      ],
+      env: this.#env,
+      input: framesOf(request, inputs),
+      timeout: this.#timeout,
+      signal,
+    });
+  }
+
+  async #first(kind: string, task: LlamaCppTask, signal?: AbortSignal): Promise<Frame> {
+    let found: Frame | undefined;
+    for await (const frame of this.ask(task, [], signal)) {
+      if (frame.header.kind === kind) found = frame;
+    }
+    if (found === undefined) throw new ReferenceFailure(LLAMA_CPP, "it gave no answer");
+    return found;
+  }
+}
+
+/** What of a task the model and the machine settle. */
+export type Runner = (
+  task: Omit<RunTask, "task" | "gpu" | "threads" | "graph">,
+  options: { readonly inputs?: readonly ReferencePass[]; readonly signal?: AbortSignal },
+) => AsyncGenerator<Frame>;
+
+/**
+ * Runs tasks on a model of this config.
+ *
+ * @param threads by default one for two processors: ggml's threads wait for each other spinning, and where the machine has other
+ * things to do one too many makes everything thirty times slower
+ */
+export function runner(
+  llama: LlamaCppClient,
+  config: Config,
+  gpu: boolean,
+  threads = Math.max(1, navigator.hardwareConcurrency >> 1),
+): Runner {
+  const { heads, kvHeads, headWidth, attentionScale, biases } = config;
+  const { ffn_gate: gateBias, ffn_up: upBias } = biases;
+  const graph = { heads, kvHeads, headWidth, attentionScale, gateBias, upBias };
+  return (task, { inputs = [], signal }) =>
+    llama.ask({ ...task, task: "run", gpu, threads, graph }, inputs, signal);
+}
+
+/** Greedy choices and how far each led. */
+export type Choices = Pick<ReferenceRun, "ids" | "margins">;
+
+/** What a frame of choices says: JSON has null for NaN. */
+export function choicesOf({ header }: Frame): Choices {
+  const { ids, margins } = header as unknown as { ids: number[]; margins: (number | null)[] };
+  return { ids, margins: margins.map((margin) => margin ?? NaN) };
+}
+
+/**
+ * Puts what a frame says of a pass into it.
+ *
+ * @param passes by step; grows
+ */
+export function addToPass(passes: Map<number, ReferencePass>, frame: Frame): void {
+  if (frame.header.kind === "tensor") addTensor(passes, frame);
+  if (frame.header.kind !== "pass") return;
+  const { step, start, ids } = frame.header as unknown as ReferencePass;
+  if (!passes.has(step)) passes.set(step, { step, start, ids, tensors: new Map() });
+}
+
+function framesOf(request: LlamaCppRequest, inputs: readonly ReferencePass[]): Uint8Array[] {
+  const chunks: Uint8Array[] = [];
+  const collect = (bytes: Uint8Array) => chunks.push(bytes) && bytes.length;
+  writeFrame(collect, { kind: "request", ...request });
+  for (const { step, start, ids, tensors } of inputs) {
+    for (const [point, { shape, data }] of tensors) {
+      const header = { kind: "tensor", step, start, ids, point, shape };
+      writeFrame(collect, header, Float32Array.from(data));
+    }
+  }
+  return chunks;
+}
