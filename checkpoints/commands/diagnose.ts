@@ -77,7 +77,7 @@ async function refuseItself({ path }: FoundModel, out: string): Promise<void> {
 
 /** What `--json` prints. */
 export function diagnosisJson(model: string, diagnosis: Diagnosis, mended?: string) {
-  const { loss, foretells, found, trials, undecidable } = diagnosis;
+  const { loss, foretells, found, trials, undecidable, untried } = diagnosis;
   return {
     model,
     loss,
@@ -85,6 +85,7 @@ export function diagnosisJson(model: string, diagnosis: Diagnosis, mended?: stri
     found: found ? { ...trialJson(found), ...CAUSES[found.cause] } : null,
     undecidable: undecidable.map(trialJson),
     trials: trials.map(trialJson),
+    untried: untried.map(({ cause, detail }) => ({ cause, detail })),
     mended: mended ?? null,
   };
 }
@@ -96,7 +97,7 @@ function trialJson({ cause, detail, loss, gain }: Trial) {
 /** The lines for people. */
 export function diagnosisText(
   model: string,
-  { loss, foretells, found, trials, undecidable }: Diagnosis,
+  { loss, foretells, found, trials, undecidable, untried }: Diagnosis,
   { mended, layers }: { readonly mended?: string; readonly layers: boolean },
 ): string {
   const lines = [`${model}: loss ${figure(loss)} nats per token of a fixed text`];
@@ -124,6 +125,10 @@ export function diagnosisText(
       "cannot be told from the loss, which stays about the same when they are undone:",
       formatTable(rows.map((row) => row.map((cell, i) => i === 0 ? `  ${cell}` : cell)), "llr"),
     );
+  }
+  if (untried.length > 0) {
+    const list = untried.map(({ detail }) => detail).join("; ");
+    lines.push(`not tried, since it takes too much memory: ${list}`);
   }
   if (!layers) lines.push("a fault in one layer only: --layers looks for it");
   return lines.join("\n");
