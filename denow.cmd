@@ -3,6 +3,13 @@ rem Runs the Deno that Lamina is pinned to, with the same arguments: the Windows
 rem UNTESTED: nobody has run this file on Windows yet. The Vulkan driver (or D3D12) is part of the system here.
 rem Delayed expansion stays off, or a prompt would lose its exclamation marks.
 setlocal EnableExtensions DisableDelayedExpansion
+rem As in denow, "run -P..." and "task" get a -q in front.
+set "denow_quiet="
+if "%~1"=="task" set "denow_quiet=-q"
+if "%~1"=="run" (
+  if "%~2"=="-P" set "denow_quiet=-q"
+  if "%~2"=="--permission-set" set "denow_quiet=-q"
+)
 set "denow_root=%~dp0"
 set /p denow_version=<"%denow_root%.deno-version"
 set "denow_home=%denow_root%.deno\%denow_version%"
@@ -21,7 +28,7 @@ if %denow_known%=="%denow_identity%" goto found
 if not exist "%denow_home%" mkdir "%denow_home%" 2>nul
 >"%denow_home%\on-path" echo "%denow_identity%"
 :found
-"%denow_found%" %*
+"%denow_found%" %denow_quiet% %*
 exit /b %ERRORLEVEL%
 
 :install
@@ -59,7 +66,7 @@ del "%denow_log%" 2>nul
 rem What Deno starts finds the same Deno.
 :own
 set "PATH=%denow_home%;%PATH%"
-"%denow_deno%" %*
+"%denow_deno%" %denow_quiet% %*
 exit /b %ERRORLEVEL%
 
 rem The file appears under its name by a move, complete: two installations at once do no harm.

@@ -28,18 +28,29 @@
  *
  * @module
  */
-export { DisposedError, loadModel, Model, TokenError } from "./inspect/model.ts";
+// Models
+export { loadModel, Model, TokenError } from "./inspect/model.ts";
 export type { LoadModelOptions, LoadPhase } from "./inspect/loading.ts";
-export type { CaptureOptions, RunOptions } from "./inspect/runner.ts";
-export { CaptureLimitError } from "./inspect/runner.ts";
+export type { Biases, Config, RopeScaling } from "./engine/config.ts";
+export { DeviceError, type DeviceInfo } from "./engine/webgpu/device.ts";
+export { AdapterError } from "./engine/webgpu/adapter_check.ts";
+export { DisposedError, type Owner } from "./engine/lifetime.ts";
+export { GgufError, type GgufErrorFacts } from "./engine/gguf/error.ts";
+export { ModelError, PullError, type PullFailure, UnknownModelError } from "./models/mod.ts";
+
+// Text and tokens
+export { type Prompt, PromptError } from "./inspect/prompt.ts";
 export {
-  type Candidate,
-  NotCapturedError,
-  Run,
-  type Sequence,
-  SeveralPointsError,
-} from "./inspect/run.ts";
-export type { Piece, PieceSink, SinkSource } from "./inspect/capture.ts";
+  type DecodeOptions,
+  type EncodeOptions,
+  type StreamOptions,
+  type Tokenizer,
+  TokenizerError,
+  type TokenizerErrorFacts,
+  type TokenStream,
+} from "./text/mod.ts";
+
+// Generation
 export {
   type FinishReason,
   type GeneratedToken,
@@ -47,13 +58,38 @@ export {
   Generation,
   type GenerationTimings,
 } from "./inspect/generation.ts";
-export { type Prompt, PromptError } from "./inspect/prompt.ts";
+export { LogitsError, SamplerOptionError, type SamplerOptions } from "./engine/sampler.ts";
+
+// Runs and what they capture
+export { CaptureLimitError, type CaptureOptions, type RunOptions } from "./inspect/runner.ts";
+export {
+  type Candidate,
+  NotCapturedError,
+  Run,
+  type Sequence,
+  SeveralPointsError,
+} from "./inspect/run.ts";
+export { type Axis, type Conversion, type Point, UnknownPointError } from "./inspect/points.ts";
 export { type Extent, PositionError, type Positions } from "./inspect/positions.ts";
+export type { Piece, PieceSink, SinkSource } from "./inspect/capture.ts";
+export {
+  type Labels,
+  type Nested,
+  TensorError,
+  TensorView,
+  type TopK,
+  type ViewOptions,
+} from "./inspect/tensor.ts";
+export type { Layout } from "./inspect/tensor/layout.ts";
+
+// Interventions
 export {
   add,
   type Change,
   type ChangeFunction,
+  type EditContext,
   type EditList,
+  type Indices,
   meanAblate,
   patch,
   scale,
@@ -61,26 +97,67 @@ export {
   zero,
 } from "./inspect/interventions.ts";
 export {
+  type Edit,
+  EditError,
+  type EditRows,
+  type FunctionEdit,
+  type LinearEdit,
+  type Selection,
+} from "./engine/edits.ts";
+
+// Walking through a pass
+export {
+  type EditedValue,
   firstNaN,
   normAbove,
   type StepInfo,
+  type StepInput,
   Stepper,
   StepperError,
   type StepperOptions,
   type StepsOptions,
   type StopCondition,
 } from "./inspect/stepper.ts";
-export { type Axis, type Point, UnknownPointError } from "./inspect/points.ts";
-export { TensorError, TensorView, type TopK } from "./inspect/tensor.ts";
-export { Table, tableColumns, tableVectors } from "./inspect/tables.ts";
-export { readArrow, type TableFormat, writeTable } from "./inspect/tables/files.ts";
+
+// Tables and files
+export {
+  ColumnError,
+  type ColumnValues,
+  type LongOptions,
+  LongTableError,
+  PieceError,
+  type RowFilter,
+  Table,
+  tableColumns,
+  type TableMeta,
+  type TableValue,
+  tableVectors,
+  type TokenOf,
+} from "./inspect/tables.ts";
+export type { Cell, Preview, PreviewColumn, Statistics } from "./inspect/tables/preview.ts";
+export {
+  readArrow,
+  type TableFormat,
+  writeTable,
+  type WrittenFile,
+} from "./inspect/tables/files.ts";
 export { ArrowSink, type PointFile, type SinkOptions } from "./inspect/tables/sink.ts";
+export { OutputError } from "./inspect/tables/output.ts";
+export { ArrowFileError } from "./inspect/tables/stream_layout.ts";
+
+// Analyses
 export * from "./inspect/analyses/mod.ts";
-export type { SamplerOptions } from "./engine/sampler.ts";
-export type { Config } from "./engine/config.ts";
-export { EditError } from "./engine/edits.ts";
-export type { DeviceInfo } from "./engine/webgpu/device.ts";
-export { DeviceError } from "./engine/webgpu/device.ts";
-export { GgufError } from "./engine/gguf/error.ts";
-export { TokenizerError } from "./text/mod.ts";
-export { ModelError, PullError, UnknownModelError } from "./models/mod.ts";
+
+// The engine below: passes on ids and buffers
+export type {
+  Engine,
+  HostTensor,
+  PassRequest,
+  Session,
+  SessionOptions,
+  StepRun,
+} from "./engine/backend.ts";
+export { CapacityError } from "./engine/capacity.ts";
+export type { Dim, Lengths, Plan, Step, Value } from "./engine/plan.ts";
+export type { RopeBuilder } from "./engine/rope_table.ts";
+export type { Constants } from "./kernels/kernel.ts";

@@ -3,7 +3,7 @@
  * that one undoes lowers the loss as nothing else can.
  */
 import type { Engine } from "../engine/backend.ts";
-import { readConfig } from "../engine/config.ts";
+import { type Config, readConfig } from "../engine/config.ts";
 import type { GgufFile } from "../engine/gguf/reader.ts";
 import { createTokenizer } from "../text/mod.ts";
 import { type Alteration, alteredFile } from "./altered_file.ts";
@@ -14,9 +14,11 @@ import { layerUndos, type Undo, undosOf } from "./undo.ts";
 
 /**
  * Words that repeat: after the first time round every language model can foretell them, whatever language or domain it was trained on.
- * Short, since every undo runs on them.
  */
 const WORDS: Text = ["dog tree box red water bird stone day king apple ".repeat(3).trim()];
+
+/** The same, short: every undo runs on it. */
+const FEW_WORDS: Text = ["dog tree box red water ".repeat(3).trim()];
 
 /** What language models of English foretell to some degree, simple enough for small ones, and long enough for RoPE to matter. */
 const STORY: Text = [
@@ -36,12 +38,34 @@ const BEGINNINGS: Text = [
   "There was a little bird in the tall tree.",
 ];
 
+/** What an undo is judged by. The tokenizer's matter where a text begins. */
+const TEXTS = [WORDS, STORY];
+const TOKENIZER_TEXTS = [...TEXTS, BEGINNINGS];
+
+/** An undo counts when it lowers the loss of all texts by this share, and by this many standard errors over the tokens. */
+const SHARE = 0.04;
+const DEVIATIONS = 2.5;
+/** No text's loss may rise by more than this share. */
+const RISE = 0.01;
+/** An undo must beat its control by this share. */
+const OVER_CONTROL = 0.02;
+/** What raises the loss by a smaller share cannot be told. */
+const UNDECIDABLE = 0.01;
+/** Undos that raise the loss of a few words by this share are dismissed. */
+const DISMISSED = 0.1;
+/** Most undos that go on to the texts. */
+const FINALISTS = 8;
+/** A model foretells texts when their loss is below this share of that of guessing. */
+const FORETELLS = 0.75;
+/** Bytes of tensors that an undo may put beside the file's: a device that has no room for them is lost. */
+const MOST_BYTES = 4 * 2 ** 30;
+
 /** A fault undone, and what came of it. */
 export interface Trial {
   readonly cause: Cause;
   readonly detail: string;
   readonly alteration: Alteration;
-  /** Nats per token of the story; undefined where the words alone dismissed it, NaN where the model makes no numbers. */
+  /** Nats per token of the story; NaN where the model makes no numbers, undefined where a few words dismissed the undo. */
   readonly loss?: number;
   /** By which share the loss of all texts is lower, at the best temperatures; −Infinity where there is no loss. */
   readonly gain: number;
@@ -51,14 +75,16 @@ export interface Trial {
 export interface Diagnosis {
   /** Nats per token of the story, of the file as it is. */
   readonly loss: number;
-  /** Whether the file, or one of its undos, foretells the texts at all. */
+  /** Whether the file as it is foretells the texts better than by chance. */
   readonly foretells: boolean;
   /** The undo that restores the loss; undefined where none does. */
   readonly found?: Trial;
-  /** All undos, the best first. */
+  /** All undos that were tried, the best first. */
   readonly trials: readonly Trial[];
-  /** Causes whose undoing leaves the loss about where it is: it cannot tell whether they are there. */
-  readonly undecidable: readonly Cause[];
+  /** Undos that leave the loss about where it is: it cannot tell whether their faults are there. */
+  readonly undecidable: readonly Trial[];
+  /** Undos that take too much memory to be tried. */
+  readonly untried: readonly Undo[];
 }
 
 /** How a diagnosis is made. */
@@ -69,96 +95,104 @@ export interface DiagnoseOptions {
   readonly onProgress?: (done: number, total: number, what: string) => void;
 }
 
-/** An undo counts when it lowers the loss of all texts by this share, and by this many standard errors over the tokens. */
-const SHARE = 0.04;
-const DEVIATIONS = 2.5;
-/** No text's loss may rise by more than this share. */
-const RISE = 0.01;
-/** What changes the loss by a smaller share cannot be told. */
-const UNDECIDABLE = 0.01;
-/** Undos that raise the loss of the words by this share are dismissed. */
-const DISMISSED = 0.03;
-/** Most undos that go on to the story. */
-const FINALISTS = 8;
-/** A model foretells a text when its loss is below this share of that of guessing. */
-const FORETELLS = 0.75;
+/** An undo and whether it restores the loss. */
+interface Judged extends Trial {
+  readonly restores: boolean;
+}
 
-/** Tries the known faults on a file; `engine` has its weights. */
+/** What a model makes of texts with something altered. */
+type Attempt = (
+  undo: Pick<Undo, "detail" | "alteration">,
+  texts: readonly Text[],
+) => Promise<TextLosses[]>;
+
+/**
+ * Tries the known faults on a file.
+ *
+ * @param engine has the file's weights; they are used in place
+ */
 export async function diagnose(
   file: GgufFile,
   engine: Engine,
   options: DiagnoseOptions = {},
 ): Promise<Diagnosis> {
-  const { signal, onProgress, everyLayer } = options;
-  const config = readConfig(file);
-  onProgress?.(0, 1, "blocks of weights");
-  const damaged = await damagedBlocks(file, signal);
-  const certain = damaged.filter(({ certain }) => certain);
-  const undos = certain.length > 0 ? certain : [
-    ...damaged,
-    ...undosOf(file, config),
-    ...(everyLayer
-      ? [...Array(config.layers).keys()].flatMap((layer) => layerUndos(file, config, layer))
-      : []),
-  ];
+  const { signal, onProgress } = options;
+  onProgress?.(0, 1, "looking for damaged blocks of weights");
+  const candidates = await undosToTry(file, engine.config, options);
+  const undos = candidates.filter(({ alteration }) => bytesOf(alteration) <= MOST_BYTES);
+  const untried = candidates.filter((undo) => !undos.includes(undo));
   let done = 0;
-  let total = undos.length + FINALISTS;
-  const run = async (what: string, alteration: Alteration, ...texts: Text[]) => {
-    onProgress?.(done++, Math.max(done, total), what);
+  const attempt: Attempt = async ({ detail, alteration }, texts) => {
+    signal?.throwIfAborted();
+    onProgress?.(done++, Math.max(done, undos.length + FINALISTS), detail);
     return await lossesOf(file, engine, alteration, texts, signal);
   };
 
-  const own = await run("the file as it is", {}, WORDS, STORY);
-  const quick: { undo: Undo; words: TextLosses; gain: number }[] = [];
+  const asItIs = { detail: "the file as it is", alteration: {} };
+  const [few, ...own] = await attempt(asItIs, [FEW_WORDS, ...TOKENIZER_TEXTS]);
+  const quick: { readonly undo: Undo; readonly gain: number }[] = [];
   for (const undo of undos) {
-    const [words] = await run(undo.detail, undo.alteration, WORDS);
-    quick.push({ undo, words, gain: gainOf([own[0]], [words]).share });
+    quick.push({ undo, gain: gainOf([few], await attempt(undo, [FEW_WORDS])).share });
   }
   quick.sort((a, b) => b.gain - a.gain);
-  const finalists = quick.filter(({ undo: { alteration, certain }, gain }) =>
-    certain || gain > -DISMISSED || isOfTokenizer(alteration)
+  const finalists = quick.filter(({ undo, gain }) =>
+    undo.certain || isOfTokenizer(undo.alteration) || gain > -DISMISSED
   ).slice(0, FINALISTS);
-  total = done + finalists.length;
+  const dismissed = quick.filter((each) => !finalists.includes(each));
 
   const trials: Judged[] = [];
-  let beginnings: TextLosses[] | undefined;
-  for (const { undo, words } of finalists) {
-    const { cause, detail, alteration, controls = [] } = undo;
-    const texts = [STORY];
-    const before = [...own];
-    if (isOfTokenizer(alteration)) {
-      beginnings ??= await run("beginnings of texts", {}, BEGINNINGS);
-      texts.push(BEGINNINGS);
-      before.push(...beginnings);
-    }
-    const after = [words, ...await run(detail, alteration, ...texts)];
-    let gain = gainOf(before, after);
-    for (const control of controls) {
-      const over = gainOf(await run(detail, control, WORDS, ...texts), after);
-      if (over.share < gain.share) gain = over;
-    }
-    const restores = undo.certain ||
-      isRestored(gain) && foretells(after, config.vocabSize);
-    trials.push({ cause, detail, alteration, loss: after[1].mean, gain: gain.share, restores });
+  for (const { undo } of finalists) {
+    trials.push(await judge(undo, own, engine.config.vocabSize, attempt));
   }
   trials.sort((a, b) => b.gain - a.gain);
   const found = trials.find(({ restores }) => restores);
-  const undecidable = trials.filter(({ gain, restores }) => !restores && gain > -UNDECIDABLE);
-  const dismissed = quick.filter(({ undo }) => !finalists.some((each) => each.undo === undo));
   return {
-    loss: own[1].mean,
-    foretells: foretells(own, config.vocabSize),
+    loss: own[TEXTS.indexOf(STORY)].mean,
+    foretells: foretells(own, engine.config.vocabSize),
     found,
     trials: [...trials, ...dismissed.map(({ undo, gain }) => ({ ...undo, gain }))],
-    undecidable: found ? [] : [...new Set(undecidable.map(({ cause }) => cause))],
+    undecidable: found ? [] : trials.filter(({ gain }) => gain > -UNDECIDABLE),
+    untried,
   };
 }
 
-interface Judged extends Trial {
-  readonly restores: boolean;
+/** Damage that is beyond doubt comes alone: it spoils all losses. */
+async function undosToTry(
+  file: GgufFile,
+  config: Config,
+  { everyLayer, signal }: DiagnoseOptions,
+): Promise<Undo[]> {
+  const damaged = await damagedBlocks(file, signal);
+  const certain = damaged.filter(({ certain }) => certain);
+  if (certain.length > 0) return certain;
+  const layers = everyLayer ? [...Array(config.layers).keys()] : [];
+  return [
+    ...damaged,
+    ...undosOf(file, config),
+    ...layers.flatMap((layer) => layerUndos(file, config, layer)),
+  ];
 }
 
-/** What a file makes of texts with something altered. */
+/** @param own what the file as it is makes of the texts */
+async function judge(
+  undo: Undo,
+  own: readonly TextLosses[],
+  vocabSize: number,
+  attempt: Attempt,
+): Promise<Judged> {
+  const { cause, detail, alteration, control, certain = false } = undo;
+  const texts = isOfTokenizer(alteration) ? TOKENIZER_TEXTS : TEXTS;
+  const after = await attempt(undo, texts);
+  const gain = gainOf(own.slice(0, texts.length), after);
+  let restores = certain || isRestored(gain) && foretells(after, vocabSize);
+  if (restores && control) {
+    const other = await attempt({ detail, alteration: control }, texts);
+    restores = gainOf(other, after).share > OVER_CONTROL;
+  }
+  const { mean: loss } = after[texts.indexOf(STORY)];
+  return { cause, detail, alteration, loss, gain: gain.share, restores };
+}
+
 async function lossesOf(
   file: GgufFile,
   engine: Engine,
@@ -166,7 +200,6 @@ async function lossesOf(
   texts: readonly Text[],
   signal?: AbortSignal,
 ): Promise<TextLosses[]> {
-  signal?.throwIfAborted();
   const altered = alteredFile(file, alteration);
   const variant = await engine.variant(altered, readConfig(altered), { signal });
   try {
@@ -177,6 +210,16 @@ async function lossesOf(
   } finally {
     variant.dispose();
   }
+}
+
+function bytesOf({ tensors }: Alteration): number {
+  let bytes = 0;
+  for (const tensor of tensors?.values() ?? []) {
+    if (!tensor) continue;
+    const numbers = tensor.shape.reduce((product, size) => product * size, 1);
+    bytes += numbers / tensor.type.blockSize * tensor.type.blockBytes;
+  }
+  return bytes;
 }
 
 /** Whether only the ids of a text change. */

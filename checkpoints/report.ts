@@ -70,6 +70,15 @@ export function reportText(result: ParityResult, first?: FirstDivergence): strin
   return lines.join("\n");
 }
 
+/** The lines for a terminal: what passed in green, what failed in red. */
+export function coloured(text: string): string {
+  const colours: Readonly<Record<string, number>> = { pass: 32, fail: 31, skipped: 33 };
+  return text.replaceAll(
+    /^( ?\d+B? {2}\S.*? {2})(pass|fail|skipped)\b/gm,
+    (_, before, status) => `${before}\x1b[${colours[status]}m${status}\x1b[0m`,
+  ).replaceAll(/^cause: (\S+):/gm, "cause: \x1b[1m$1\x1b[0m:");
+}
+
 /** What a checkpoint's line ends with: the worst element, or what its checks say. */
 function outcome({ checkpoint, verdict, failedChecks }: CheckpointResult, result: ParityResult) {
   if (failedChecks.length > 0) return `${failedChecks[0].case}: ${failedChecks[0].what}`;

@@ -3,6 +3,7 @@ import type { Config } from "../engine/config.ts";
 import { dequantize } from "../engine/gguf/dequantize.ts";
 import type { GgufFile, MetadataValue, TensorInfo } from "../engine/gguf/reader.ts";
 import { GGML_TYPES } from "../engine/gguf/types.ts";
+import { createTokenizer } from "../text/mod.ts";
 import type { Alteration, NewTensorData } from "./altered_file.ts";
 import type { Cause } from "./causes.ts";
 
@@ -14,8 +15,8 @@ export interface Undo {
   readonly alteration: Alteration;
   /** Whether the fault is there beyond doubt, whatever the loss says. */
   readonly certain?: boolean;
-  /** What mends nothing but brings the undo's side effects: the undo must do better. */
-  readonly controls?: readonly Alteration[];
+  /** What mends nothing but has the undo's side effects: the undo must do better. */
+  readonly control?: Alteration;
 }
 
 const F32 = GGML_TYPES.find(({ name }) => name === "F32")!;
@@ -213,19 +214,17 @@ function tokenizerUndos(file: GgufFile): Undo[] {
   const bos = of("bos_token_id");
   if (bos !== undefined) {
     const added = of("add_bos_token") ?? of("model") === "llama";
-    // Any token in front serves attention as a place to rest, and lowers the loss a little: only more than that shows a lack.
-    const others = [of("eos_token_id"), of("unknown_token_id"), 0].filter((id) =>
-      id !== undefined && id !== bos
-    );
+    // Any token in front serves attention as a place to rest, and lowers the loss: only what BOS does better shows that it lacks.
+    const newline = added
+      ? undefined
+      : createTokenizer(file.metadata).encode("\n", { bos: false, eos: false }).at(-1);
     undos.push({
       cause: "bos-missing",
       detail: added ? "no BOS in front" : "BOS in front",
       alteration: alteration(["add_bos_token", !added]),
-      controls: added
-        ? []
-        : [...new Set(others)].map((id) =>
-          alteration(["add_bos_token", true], ["bos_token_id", id!])
-        ),
+      control: newline === undefined
+        ? undefined
+        : alteration(["add_bos_token", true], ["bos_token_id", newline]),
     });
   }
   if (of("model") === "llama") {

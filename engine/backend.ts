@@ -9,7 +9,9 @@ import type { RopeBuilder } from "./rope_table.ts";
 
 /** A dense tensor in host memory, row-major. */
 export interface HostTensor {
+  /** The size along each axis. */
   readonly shape: readonly number[];
+  /** The numbers. On the CPU they may be the pass's own. */
   readonly data: Float32Array<ArrayBuffer>;
   /** Absolute positions of its rows, where only some were asked for. */
   readonly positions?: readonly number[];
@@ -39,7 +41,9 @@ export interface PassRequest {
 
 /** A pass that is run step by step, in any order: every value is kept until it is disposed. */
 export interface StepRun {
+  /** The steps, edits and requested points among them. */
   readonly plan: Plan;
+  /** What T, S and R of its shapes are. */
   readonly lengths: Lengths;
   /** Absolute position of the pass's first row. */
   readonly start: number;
@@ -85,7 +89,11 @@ export interface Session {
    * @throws {RangeError} for more positions than the capacity, an unknown name, or rows of another size
    */
   restore(position: number, cache: ReadonlyMap<string, Float32Array>): void;
-  /** @throws {DisposedError} when it or its model was disposed */
+  /**
+   * Whether a pass could begin.
+   *
+   * @throws {DisposedError} when it or its model was disposed
+   */
   check(): void;
   /** Nothing begins any more; the cache is freed when nothing uses it. */
   dispose(): void;
@@ -95,6 +103,7 @@ export interface Session {
 export interface SessionOptions {
   /** Positions that the cache must hold. */
   readonly capacity: number;
+  /** How RoPE's angles are made; default `exact`. */
   readonly ropeBuilder?: RopeBuilder;
   /** Disposes of the session, in the middle of a prompt's pass too; passes then fail with its reason. */
   readonly signal?: AbortSignal;
@@ -102,22 +111,34 @@ export interface SessionOptions {
 
 /** A handle on a model's weights on a device, ready to run. */
 export interface Engine {
+  /** Where it runs. */
   readonly backend: "webgpu" | "cpu";
+  /** The hyperparameters. */
   readonly config: Config;
+  /** The steps of a forward pass. */
   readonly plan: Plan;
   /** Bytes of weights on the device. */
   readonly weightBytes: number;
   /** Most positions that one pass takes; a longer prompt is several passes. */
   readonly maxTokens: number;
-  /** @throws {CapacityError} when a session cannot have so many positions */
+  /**
+   * Looks whether a session can have so many positions.
+   *
+   * @throws {CapacityError} when it cannot
+   */
   checkCapacity(positions: number): void;
-  /** @throws {DisposedError | CapacityError}, and the signal's reason when it is aborted */
+  /**
+   * Begins a sequence of its own, with an empty cache.
+   *
+   * @throws {DisposedError | CapacityError}, and the signal's reason when it is aborted
+   */
   session(options: SessionOptions): Session;
   /**
    * The model with some of its metadata or tensors replaced: only tensors that are not this one's very own are loaded, the
    * others are shared. To be disposed before this engine.
    *
    * @param file made from this engine's file
+   * @internal
    */
   variant(file: GgufFile, config: Config, options?: { signal?: AbortSignal }): Promise<Engine>;
   /**

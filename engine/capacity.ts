@@ -5,10 +5,17 @@ import { elementCount, type Plan, planValues } from "./plan.ts";
 
 /** More positions than there is room for. */
 export class CapacityError extends RangeError {
+  /** The class's name. */
   override readonly name = "CapacityError";
+  /**
+   * Thrown where a session is to begin, before anything is made for it.
+   *
+   * @param positions how many were asked for
+   * @param most how many fit
+   * @param reason what there is too little of
+   */
   constructor(
     readonly positions: number,
-    /** How many fit. */
     readonly most: number,
     reason: string,
   ) {

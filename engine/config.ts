@@ -10,6 +10,7 @@ export interface Config {
   readonly name: string;
   /** Positions that the model was trained for. */
   readonly contextLength: number;
+  /** How many blocks. */
   readonly layers: number;
   /** D, the width of the residual stream. */
   readonly width: number;
@@ -21,7 +22,7 @@ export interface Config {
   readonly kvHeads: number;
   /** d, the width of one head. */
   readonly headWidth: number;
-  /** V */
+  /** V, the tokens of the vocabulary. */
   readonly vocabSize: number;
   /** Added to the mean square in RMSNorm. */
   readonly normEpsilon: number;
@@ -33,6 +34,7 @@ export interface Config {
   readonly ropeWidth: number;
   /** Which numbers make a pair: 2i and 2i + 1, or i and i + ropeWidth / 2. */
   readonly ropeStyle: "adjacent" | "half";
+  /** How positions are squeezed before RoPE. */
   readonly ropeScaling: RopeScaling;
   /** Whether `rope_freqs.weight` divides each pair's angle (Llama 3.1 and later). */
   readonly ropeFactors: boolean;
@@ -45,17 +47,25 @@ export interface Config {
 /** How positions beyond the first training length are squeezed. Linear: position / factor. */
 export type RopeScaling = { readonly type: "none" } | {
   readonly type: "linear";
+  /** Divides every position. */
   readonly factor: number;
 };
 
 /** Presence of `blk.*.NAME.bias`. */
 export interface Biases {
+  /** [H · d], added to the queries. */
   readonly attn_q: boolean;
+  /** [Hkv · d], added to the keys. */
   readonly attn_k: boolean;
+  /** [Hkv · d], added to the values. */
   readonly attn_v: boolean;
+  /** [D], added to what the heads write together. */
   readonly attn_output: boolean;
+  /** [F], added before the activation. */
   readonly ffn_gate: boolean;
+  /** [F], added to what the gate multiplies. */
   readonly ffn_up: boolean;
+  /** [D], added to what the FFN writes. */
   readonly ffn_down: boolean;
 }
 

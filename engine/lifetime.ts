@@ -5,7 +5,14 @@ export type Owner = "model" | "session" | "step run";
 
 /** Something was asked of a model, or of a session of it, that has been given back. */
 export class DisposedError extends Error {
+  /** The class's name. */
   override readonly name = "DisposedError";
+  /**
+   * Thrown by whatever is asked of it afterwards.
+   *
+   * @param asked what was asked: `run`, `share it`
+   * @param owner what had been given back
+   */
   constructor(readonly asked: string, readonly owner: Owner = "model") {
     super(
       `Cannot ${asked}: the ${owner} was disposed` + (owner === "model" ? "; load it again" : ""),

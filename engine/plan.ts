@@ -9,7 +9,9 @@ export type Dim = number | "T" | "S" | "R";
 
 /** A tensor that a step reads or makes. Its name is the point that people ask for. */
 export interface Value {
+  /** Its name in the plan: `blk.3.attn_probs`. */
   readonly name: string;
+  /** Its size along each axis. */
   readonly shape: readonly Dim[];
   /** What keeps it: a pass (`result`), the session (`ids`, the RoPE `table`, the KV `cache`), or an `edit`. */
   readonly kind: "result" | "ids" | "table" | "cache" | "edit";
@@ -17,11 +19,15 @@ export interface Value {
 
 /** One operation. `outputs` has `null` where an optional output of a fused kernel is not wanted. */
 export interface Step {
+  /** The kernel's name. */
   readonly kernel: string;
+  /** What it reads of the pass, in the kernel's order. */
   readonly inputs: readonly Value[];
   /** Names of weights, as in the GGUF file. */
   readonly weights: readonly string[];
+  /** What it makes, in the kernel's order. */
   readonly outputs: readonly (Value | null)[];
+  /** What the kernel is told beside the pass: widths, epsilons, scales. */
   readonly constants: Constants;
 }
 
@@ -30,8 +36,11 @@ export type Plan = readonly Step[];
 
 /** Lengths that turn symbolic shapes into numbers. */
 export interface Lengths {
+  /** Positions of the pass. */
   readonly T: number;
+  /** Cached positions, those of the pass included. */
   readonly S: number;
+  /** Last rows that get logits. */
   readonly R: number;
 }
 

@@ -20,10 +20,18 @@ export interface SamplerOptions {
 
 /** A sampler option outside its range. */
 export class SamplerOptionError extends RangeError {
+  /** The class's name. */
   override readonly name = "SamplerOptionError";
+  /** The option at fault. */
   readonly option: keyof SamplerOptions;
+  /** What it was set to. */
   readonly value: number;
 
+  /**
+   * Thrown when generation begins.
+   *
+   * @param range what it must be, as the message says it
+   */
   constructor(option: keyof SamplerOptions, value: number, range: string) {
     super(`${option} must be ${range}; it is ${value}`);
     this.option = option;
@@ -33,10 +41,16 @@ export class SamplerOptionError extends RangeError {
 
 /** Logits that nothing can be chosen from. */
 export class LogitsError extends Error {
+  /** The class's name. */
   override readonly name = "LogitsError";
   /** The id at fault, if it is one. */
   readonly index?: number;
 
+  /**
+   * Thrown where the id is to be chosen; what was generated before stays.
+   *
+   * @param problem what the message ends with
+   */
   constructor(problem: string, index?: number) {
     super(`cannot choose the next id: ${problem}`);
     this.index = index;

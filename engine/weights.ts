@@ -17,10 +17,17 @@ export interface Memory<Storage> {
   /** Largest storage, in bytes. */
   readonly limit: number;
   create(words: number, label: string): Storage;
-  write(storage: Storage, word: number, data: Uint32Array): void;
-  /** Waits until what was written has arrived, so that host memory stays bounded. */
-  flush(): Promise<void>;
+  writer(): Writer<Storage>;
   destroy(storage: Storage): void;
+}
+
+/** Writes into storages. It has little memory of its own: it waits where more is written than has arrived. */
+export interface Writer<Storage> {
+  write(storage: Storage, word: number, data: Uint32Array): Promise<void>;
+  /** Waits until all that was written has arrived. */
+  flush(): Promise<void>;
+  /** Gives up what has not been flushed. */
+  close(): Promise<void>;
 }
 
 /** A run of a matrix's rows in one storage. */
@@ -57,8 +64,6 @@ export interface Weights<Storage> {
 
 /** Rows are read, packed and written in pieces of about this many file bytes. */
 const PIECE = 16 * 2 ** 20;
-/** Bytes written between two waits. */
-const FLUSH_EVERY = 128 * 2 ** 20;
 
 /** What is reported while weights stream in. */
 export interface LoadOptions {
@@ -103,7 +108,6 @@ export async function loadWeights<Storage>(
   const total = groups.flat().reduce((sum, tensor) => sum + tensor.bytes, 0);
   let bytes = 0;
   let done = 0;
-  let unflushed = 0;
 
   const create = (words: number, label: string) => {
     const storage = memory.create(words, label);
@@ -111,13 +115,8 @@ export async function loadWeights<Storage>(
     bytes += words * 4;
     return storage;
   };
-  const advance = async (read: number) => {
+  const advance = (read: number) => {
     done += read;
-    unflushed += read;
-    if (unflushed >= FLUSH_EVERY) {
-      await memory.flush();
-      unflushed = 0;
-    }
     options.onProgress?.(done, total);
     options.signal?.throwIfAborted();
   };
@@ -128,29 +127,33 @@ export async function loadWeights<Storage>(
     vectors.clear();
   };
 
+  const writer = memory.writer();
   try {
     for (const group of groups) {
       if (vectorNames.has(group[0].name)) {
         const [tensor] = group;
         const values = dequantize(tensor.type, await file.readTensor(tensor));
         const storage = create(values.length, tensor.name);
-        memory.write(storage, 0, new Uint32Array(values.buffer, values.byteOffset, values.length));
+        const words = new Uint32Array(values.buffer, values.byteOffset, values.length);
+        await writer.write(storage, 0, words);
         vectors.set(tensor.name, storage);
-        await advance(tensor.bytes);
+        advance(tensor.bytes);
       } else {
         const layout = layOut(group, memory.limit, create);
         for (const { tensor, matrix } of layout) {
           matrices.set(tensor.name, matrix);
           for (const part of matrix.parts) {
-            await loadPart(file, tensor, matrix, part, memory, advance);
+            await loadPart(file, tensor, matrix, part, writer, advance);
           }
         }
       }
     }
-    await memory.flush();
+    await writer.flush();
   } catch (error) {
     destroy();
     throw error;
+  } finally {
+    await writer.close();
   }
 
   return {
@@ -264,8 +267,8 @@ async function loadPart<Storage>(
   tensor: TensorInfo,
   { form, columns }: Matrix<Storage>,
   part: Part<Storage>,
-  memory: Memory<Storage>,
-  advance: (bytes: number) => Promise<void>,
+  writer: Writer<Storage>,
+  advance: (bytes: number) => void,
 ): Promise<void> {
   const rowBytes = columns / form.blockSize * form.blockBytes;
   const words = form.words(columns);
@@ -276,12 +279,10 @@ async function loadPart<Storage>(
     const planes = newPlanes(rows, words);
     form.pack(bytes, rows, columns, planes, 0);
     const row = part.planeRow + first;
-    memory.write(part.storage, row * words.quants, planes.quants);
-    if (words.scales > 0) {
-      memory.write(part.storage, part.scales + row * words.scales, planes.scales);
-    }
-    if (words.highs > 0) memory.write(part.storage, part.highs + row * words.highs, planes.highs);
-    await advance(bytes.length);
+    await writer.write(part.storage, row * words.quants, planes.quants);
+    await writer.write(part.storage, part.scales + row * words.scales, planes.scales);
+    await writer.write(part.storage, part.highs + row * words.highs, planes.highs);
+    advance(bytes.length);
   }
 }
 
@@ -297,8 +298,14 @@ function newPlanes(rows: number, words: { quants: number; scales: number; highs:
 export const hostMemory: Memory<Uint32Array> = {
   limit: 2 ** 31,
   create: (words) => new Uint32Array(words),
-  write: (storage, word, data) => storage.set(data, word),
-  flush: () => Promise.resolve(),
+  writer: () => ({
+    // deno-lint-ignore require-await -- arrived when it is written
+    async write(storage, word, data) {
+      storage.set(data, word);
+    },
+    flush: () => Promise.resolve(),
+    close: () => Promise.resolve(),
+  }),
   destroy() {},
 };
 

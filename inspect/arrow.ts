@@ -41,13 +41,13 @@ import {
   rowsOf,
   type ScalarType,
 } from "./tables/column.ts";
-import { longColumns, type LongOptions, type Where } from "./tables/long.ts";
+import { longColumns, type LongOptions, type RowFilter } from "./tables/long.ts";
 import { type Preview, previewOf, previewText } from "./tables/preview.ts";
 
 export type { RecordBatch, Schema } from "apache-arrow";
 
 /** A single value of a table; null where it is missing. */
-export type Value = boolean | number | bigint | string | null;
+export type TableValue = boolean | number | bigint | string | null;
 
 /** The values of a column: a typed array where none is missing; lists of floats as views of the table's own buffers. */
 export type ColumnValues =
@@ -55,20 +55,21 @@ export type ColumnValues =
   | Float32Array
   | Float64Array
   | BigInt64Array
-  | readonly Value[]
+  | readonly TableValue[]
   | readonly Float32Array[]
-  | readonly (readonly Value[])[];
+  | readonly (readonly TableValue[])[];
 
 /**
  * An Arrow table which shows itself: in Jupyter as an HTML preview, in a terminal as text. Everything that takes a table of
  * `apache-arrow` takes it; what `slice` and `select` give shows itself too.
  */
 export class Table extends ArrowTable<TypeMap> {
+  /** Puts a table over record batches of one schema, without a copy. */
   constructor(schema: Schema, batches: RecordBatch[] = []) {
     super(schema, batches);
   }
 
-  /** What the table says about itself; tables/meta.ts lists the keys. */
+  /** What the table says about itself: `point`, `meaning`, `axes`, `shape`, `model`, `prompt`, …; tables/meta.ts lists the keys. */
   get metadata(): ReadonlyMap<string, string> {
     return this.schema.metadata;
   }
@@ -94,9 +95,9 @@ export class Table extends ArrowTable<TypeMap> {
    * @param where what columns must be, the place included: a number (a negative one counts back: positions, keys among them, from
    * the prompt's end, anything else from its largest), a text, or a list of them
    * @throws {ColumnError} for a column that is not there
-   * @throws {RangeError} for more than `maxRows` rows (default five million)
+   * @throws {LongTableError} for more than `maxRows` rows (default five million)
    */
-  long(where: Where = {}, options: LongOptions = {}): Table {
+  long(where: RowFilter = {}, options: LongOptions = {}): Table {
     const columns = longColumns(this.metadata, tableColumns(this), where, options);
     const metadata = new Map(this.metadata);
     metadata.delete("shape");
@@ -117,11 +118,13 @@ export class Table extends ArrowTable<TypeMap> {
     });
   }
 
+  /** What a notebook cell shows: the preview as HTML, and as text. */
   [Symbol.for("Jupyter.display")](): Record<string, string> {
     const preview = this.preview();
     return { "text/html": tableHtml(preview), "text/plain": previewText(preview) };
   }
 
+  /** What `console.log` shows: the preview as text. */
   [Symbol.for("Deno.customInspect")](): string {
     return previewText(this.preview());
   }

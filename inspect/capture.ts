@@ -15,6 +15,7 @@ export interface Piece {
   readonly start: number;
   /** [T, D], [T, H, d], [T, 1], [H, T, S] (attention) or [S, Hkv, d] (the cache). */
   readonly shape: readonly number[];
+  /** The numbers, row-major in that shape. */
   readonly data: Float32Array<ArrayBuffer>;
   /** Absolute positions of the rows where only some were kept; else `start`, `start + 1`, … */
   readonly positions?: readonly number[];
@@ -32,6 +33,7 @@ export function rowPositions(
 export interface SinkSource {
   /** Asked for when a table begins and again when it is finished, when generated ids are known. */
   readonly meta: () => TableMeta;
+  /** The token at a position of a sequence, for tables' index columns. */
   readonly token: TokenOf;
 }
 
@@ -39,6 +41,7 @@ export interface SinkSource {
 export interface PieceSink {
   /** Before the first piece. */
   begin?(source: SinkSource): void;
+  /** Takes a piece; the next one waits until the promise resolves. */
   write(point: Point, piece: Piece): Promise<void>;
   /** After the last piece of a run that ended well, or of a generation that was left. */
   finish?(): Promise<unknown>;

@@ -34,7 +34,9 @@ export interface GenerateOptions extends SamplerOptions, CaptureOptions {
 
 /** One generated token and the text that it completes; empty while a character's bytes are not all there. */
 export interface GeneratedToken {
+  /** Its place in the vocabulary. */
   readonly id: number;
+  /** Whole characters; special tokens show nothing. */
   readonly text: string;
 }
 
@@ -71,6 +73,7 @@ export class Generation implements AsyncIterable<GeneratedToken> {
   readonly ids: number[] = [];
   /** The text generated so far. */
   text = "";
+  /** Why it ended; undefined while it goes on. */
   finishReason: FinishReason | undefined;
   readonly #model: GenerationModel;
   #collector = new Collector([]);
@@ -86,6 +89,9 @@ export class Generation implements AsyncIterable<GeneratedToken> {
   #last = 0;
 
   /**
+   * Use {@linkcode Model.generate}.
+   *
+   * @param promptIds the prompt's ids
    * @throws {PromptError} for an empty prompt, ids outside the vocabulary, or no room in the model's context
    * @throws {CapacityError} for more positions than there is memory for
    * @throws {RangeError | TypeError} for options that cannot be
@@ -172,6 +178,13 @@ export class Generation implements AsyncIterable<GeneratedToken> {
     return prompt === undefined ? undefined : [prompt];
   }
 
+  /**
+   * Generates; leaving the loop ends it as `aborted`, and so does the signal.
+   *
+   * @throws {TypeError} for a second time
+   * @throws {SamplerOptionError | LogitsError} when no id can be chosen
+   * @throws {UnknownPointError | EditError | CaptureLimitError | DisposedError}
+   */
   async *[Symbol.asyncIterator](): AsyncGenerator<GeneratedToken, void, undefined> {
     if (this.#begun) {
       throw new TypeError("Cannot iterate a generation twice: call generate again for another one");

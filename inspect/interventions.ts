@@ -26,17 +26,26 @@ export interface Where {
 
 /** What an edit needs to know about the run that it changes. */
 export interface EditContext {
+  /** What is changed: its name, axes and shape. */
   readonly point: Point;
   /** Positions of the prompt; negative ones count from its end. */
   readonly promptLength: number;
   /** Positions that the sequence can have; those of the prompt without it. */
   readonly capacity?: number;
+  /** Which sequence of the batch, from 0. */
   readonly sequence: number;
 }
 
 /** A change of a value; made by `zero`, `scale`, `add`, `patch` and `meanAblate`. */
 export interface Change {
+  /** What it touches, as it was written. */
   readonly where: Where;
+  /**
+   * The engine's edit of one point in one sequence.
+   *
+   * @param where what it touches, in absolute numbers
+   * @throws {EditError} for what does not fit the point or the sequence
+   */
   edits(context: EditContext, where: Selection): Edit;
 }
 

@@ -22,6 +22,7 @@ export interface LoadModelOptions {
   readonly onProgress?: (phase: LoadPhase, done: number, total?: number) => void;
   /** Called once when another process pulls the same model and this one waits for it. */
   readonly onWait?: () => void;
+  /** Ends loading and pulling; {@linkcode loadModel} then fails with its reason. */
   readonly signal?: AbortSignal;
 }
 

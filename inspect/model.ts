@@ -33,12 +33,18 @@ const MOST_ROWS = 65_536;
 
 /** A text that is not exactly one token. */
 export class TokenError extends RangeError {
+  /** The class's name. */
   override readonly name = "TokenError";
+  /**
+   * Thrown by {@linkcode Model.tokenId}, and by what else takes tokens by their text.
+   *
+   * @param text what was to be one token
+   * @param pieces what encoding makes of it
+   * @param ids tokens that all have this text
+   */
   constructor(
     readonly text: string,
-    /** What encoding makes of it. */
     readonly pieces: readonly string[],
-    /** Tokens that all have this text. */
     readonly ids: readonly number[] = [],
   ) {
     const asked = JSON.stringify(text);
@@ -219,7 +225,7 @@ export class Model {
 
   /**
    * Everything that can be captured, in the order of computation, as an Arrow table: name, shape, axes, bytes per position,
-   * aliases, meaning. {@linkcode pointList} has the same as objects.
+   * aliases, meaning. {@linkcode Model.pointList} has the same as objects.
    */
   async points(): Promise<Table> {
     this.#check("list the points");
@@ -249,7 +255,8 @@ export class Model {
    *
    * @param prompt text, texts, or token ids of each sequence
    * @throws {CaptureLimitError} before anything runs, when the capture does not fit
-   * @throws {UnknownPointError | PositionError | EditError | PromptError | TypeError}
+   * @throws {CapacityError} for more positions than there is memory for
+   * @throws {UnknownPointError | PositionError | EditError | PromptError | DisposedError | TypeError}
    */
   async run(
     prompt: string | readonly string[] | readonly (readonly number[])[],
@@ -281,6 +288,7 @@ export class Model {
    * was captured.
    *
    * @throws {PromptError} for an empty prompt, or one that leaves no room in the model's context
+   * @throws {CapacityError} for more positions than there is memory for
    * @throws {RangeError | TypeError} for options that cannot be
    */
   generate(prompt: Prompt, options: GenerateOptions = {}): Generation {
@@ -407,6 +415,7 @@ export class Model {
     this.#loaded.release();
   }
 
+  /** `dispose`, at the end of a `using` block. */
   [Symbol.dispose](): void {
     this.dispose();
   }
@@ -418,6 +427,7 @@ export class Model {
  * @throws {UnknownModelError | PullError} when there is no such model
  * @throws {GgufError} when its file is no model that can be run
  * @throws {DeviceError} when the GPU is asked for and there is none
+ * @throws {AdapterError} when the GPU computes wrongly
  */
 export async function loadModel(
   nameOrPath: string,

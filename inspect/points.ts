@@ -14,6 +14,7 @@ export { toAdjacent, toHalf } from "./points/row_order.ts";
 export interface Point {
   /** The canonical name: `blk.3.attn_probs`, `logits`. */
   readonly name: string;
+  /** From 0; undefined of what belongs to no layer. */
   readonly layer?: number;
   /** The name without `blk.<layer>.`. */
   readonly kind: string;
@@ -21,6 +22,7 @@ export interface Point {
   readonly shape: readonly Dim[];
   /** What each dimension of the shape counts. */
   readonly axes: readonly Axis[];
+  /** What it is, in one line. */
   readonly meaning: string;
   /**
    * Other names: llama.cpp's, TransformerLens's, Hugging Face's. The axes stay in our order where those engines have them in
@@ -37,7 +39,7 @@ export interface Point {
 
 /** How the numbers under an alias differ from those of its point. */
 export interface Conversion {
-  /** `half`: the heads are in half order where the file has adjacent pairs ({@linkcode toHalf} converts). */
+  /** `half`: the heads are in half order where the file has adjacent pairs. */
   readonly rowOrder: "file" | "half";
   /** Our numbers times this are the alias's. */
   readonly factor: number;
@@ -52,11 +54,17 @@ export interface ResolvedPoint extends Conversion {
 
 /** A name or a pattern that fits no point. */
 export class UnknownPointError extends RangeError {
+  /** The class's name. */
   override readonly name = "UnknownPointError";
+  /**
+   * Thrown wherever points are named, before anything runs.
+   *
+   * @param point what was asked for
+   * @param nearest names (for a pattern: patterns) that are most like it
+   * @param layers how many the model has
+   */
   constructor(
-    /** What was asked for. */
     readonly point: string,
-    /** Names (for a pattern: patterns) that are most like it. */
     readonly nearest: readonly string[],
     layers: number,
   ) {

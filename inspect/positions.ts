@@ -5,6 +5,7 @@ export type Positions = number | readonly number[];
 
 /** How far a sequence reaches. */
 export interface Extent {
+  /** Positions of the prompt. */
   readonly promptLength: number;
   /** Positions of prompt and generated tokens together. */
   readonly length: number;
@@ -12,7 +13,14 @@ export interface Extent {
 
 /** A position that no sequence has. */
 export class PositionError extends RangeError {
+  /** The class's name. */
   override readonly name = "PositionError";
+  /**
+   * Thrown wherever positions are named, before anything runs.
+   *
+   * @param position what was asked for
+   * @param extents how far the sequences reach
+   */
   constructor(readonly position: number, readonly extents: readonly Extent[]) {
     const longest = (lengths: number[]) => lengths.reduce((a, b) => Math.max(a, b), 0);
     const promptLength = longest(extents.map(({ promptLength }) => promptLength));

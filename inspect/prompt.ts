@@ -6,6 +6,7 @@ export type Prompt = string | readonly number[];
 
 /** A prompt that does not fit, or is none. */
 export class PromptError extends RangeError {
+  /** The class's name. */
   override readonly name = "PromptError";
 }
 

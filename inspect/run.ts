@@ -11,6 +11,7 @@ import { TensorView } from "./tensor.ts";
 export interface Sequence {
   /** Prompt and generated ids. */
   readonly ids: readonly number[];
+  /** How many of the ids are the prompt. */
   readonly promptLength: number;
   /** Logits [V] after the last position that ran; a greedy generation has them only where it captured them. */
   readonly lastLogits?: Float32Array;
@@ -20,9 +21,13 @@ export interface Sequence {
 
 /** A candidate for the next token. */
 export interface Candidate {
+  /** Its place in the vocabulary. */
   readonly id: number;
+  /** The token as people read it. */
   readonly token: string;
+  /** Of all tokens' softmax, at temperature 1. */
   readonly probability: number;
+  /** As the output matrix gives it. */
   readonly logit: number;
 }
 
@@ -66,7 +71,14 @@ export function sinkSource(run: Run): SinkSource {
 
 /** What was asked of a run and is not there. The message says what to do. */
 export class NotCapturedError extends Error {
+  /** The class's name. */
   override readonly name = "NotCapturedError";
+  /**
+   * Thrown by the views and tables of a {@linkcode Run}, and by analyses of one.
+   *
+   * @param point the name that was asked for
+   * @param captured canonical names of what was captured
+   */
   constructor(readonly point: string, captured: readonly string[]) {
     const list = captured.length === 0
       ? "nothing"
@@ -79,7 +91,14 @@ export class NotCapturedError extends Error {
 
 /** A pattern that fits several captured points where one is wanted. */
 export class SeveralPointsError extends RangeError {
+  /** The class's name. */
   override readonly name = "SeveralPointsError";
+  /**
+   * Thrown by {@linkcode Run.tensor} and {@linkcode Run.table}.
+   *
+   * @param pattern what was asked for
+   * @param points captured points that it fits
+   */
   constructor(readonly pattern: string, readonly points: readonly string[]) {
     const list = points.slice(0, 3).join(", ") + (points.length > 3 ? ", …" : "");
     super(

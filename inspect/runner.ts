@@ -30,6 +30,7 @@ export interface CaptureOptions {
 
 /** Options of {@linkcode Model.run}. */
 export interface RunOptions extends CaptureOptions {
+  /** Ends the run, in the middle of a pass too; it then fails with the signal's reason. */
   readonly signal?: AbortSignal;
   /** Positions that have run, of all. */
   readonly onProgress?: (done: number, total: number) => void;
@@ -37,7 +38,14 @@ export interface RunOptions extends CaptureOptions {
 
 /** A capture that does not fit into memory. */
 export class CaptureLimitError extends RangeError {
+  /** The class's name. */
   override readonly name = "CaptureLimitError";
+  /**
+   * Thrown before anything runs.
+   *
+   * @param bytes what the capture would take
+   * @param limit what it may take
+   */
   constructor(readonly bytes: number, readonly limit: number) {
     super(
       `The capture would take ${megabytes(bytes)}, above the limit of ${

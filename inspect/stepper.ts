@@ -8,6 +8,17 @@ import { asAsked, asStored, type Point, type ResolvedPoint } from "./points.ts";
 import { mask, unmask, visibleKeys } from "./points/visible.ts";
 import { TensorView } from "./tensor.ts";
 
+/** A value that a step read. */
+export interface StepInput {
+  /** The value's name: mostly a point. */
+  readonly name: string;
+  /** Its size along each axis in this pass. */
+  readonly shape: readonly number[];
+}
+
+/** What a function given to {@linkcode Stepper.edit} leaves: new numbers; or nothing, when it changed the view's `data`. */
+export type EditedValue = TensorView | Float32Array | void;
+
 /** A step that has run. */
 export interface StepInfo {
   /** Its place in the plan, from 0. */
@@ -16,7 +27,8 @@ export interface StepInfo {
   readonly name: string;
   /** The kernel that it ran on. */
   readonly kernel: string;
-  readonly inputs: readonly { readonly name: string; readonly shape: readonly number[] }[];
+  /** The values that it read, in the kernel's order. */
+  readonly inputs: readonly StepInput[];
   /** Names of the weights that it read. */
   readonly weights: readonly string[];
   /** The value that it made. Attention scores are −∞ at keys that a query does not see. */
@@ -59,6 +71,7 @@ export interface StepsOptions extends StepperOptions {
 
 /** What was asked of a stepper cannot be done; the message says why. */
 export class StepperError extends Error {
+  /** The class's name. */
   override readonly name = "StepperError";
 }
 
@@ -253,7 +266,7 @@ export class Stepper implements Disposable {
 
   /**
    * Changes the value of the last step, or of one that is named; the steps after it read the new one, so after a change of an
-   * earlier value the stepper goes back to just behind it. Under an alias, it is changed as {@linkcode look} shows it.
+   * earlier value the stepper goes back to just behind it. Under an alias, it is changed as {@linkcode Stepper.look} shows it.
    *
    * @param change new numbers, or a function that gets the value and returns them or changes its `data`
    * @throws {EditError} for another shape, and for a value that nothing in the pass reads
@@ -299,6 +312,7 @@ export class Stepper implements Disposable {
     this.#session.dispose();
   }
 
+  /** `close`, at the end of a `using` block. */
   [Symbol.dispose](): void {
     this.close();
   }
@@ -407,5 +421,3 @@ interface Place {
   readonly index: number;
   readonly resolved?: ResolvedPoint;
 }
-
-type EditedValue = TensorView | Float32Array | void;

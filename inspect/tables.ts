@@ -10,9 +10,9 @@ import { pointMetadata, runMetadata, type TableMeta } from "./tables/meta.ts";
 import { pieceColumns, PieceError, type TokenOf } from "./tables/point_rows.ts";
 import { checkStack } from "./tables/stack.ts";
 
-export { type ColumnValues, Table, tableColumns, tableVectors, type Value } from "./arrow.ts";
+export { type ColumnValues, Table, tableColumns, type TableValue, tableVectors } from "./arrow.ts";
 export * from "./tables/column.ts";
-export { type LongOptions, LongTableError, type Where } from "./tables/long.ts";
+export { type LongOptions, LongTableError, type RowFilter } from "./tables/long.ts";
 export type { TableMeta } from "./tables/meta.ts";
 export { PieceError, type TokenOf } from "./tables/point_rows.ts";
 export { stackedAs } from "./tables/stack.ts";

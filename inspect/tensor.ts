@@ -31,16 +31,26 @@ export interface ViewOptions {
 export interface TopK {
   /** Places along the axis, as `at` takes them. */
   readonly indices: Nested;
+  /** The numbers there, the largest first. */
   readonly values: Nested;
 }
 
 /** Something that cannot be done with a tensor: its axes and shape, and what was asked. */
 export class TensorError extends RangeError {
+  /** The class's name. */
   override readonly name = "TensorError";
+  /** The tensor's axes. */
   readonly axes: readonly string[];
+  /** The tensor's size along each axis. */
   readonly shape: readonly number[];
+
+  /**
+   * Thrown by the methods of {@linkcode TensorView}.
+   *
+   * @param asked what was asked: `take head 9`, `matmul`
+   * @param problem why that cannot be done
+   */
   constructor(
-    /** What was asked: `take head 9`, `matmul`. */
     readonly asked: string,
     tensor: Pick<Layout, "axes" | "shape">,
     problem: string,
@@ -64,12 +74,19 @@ export class TensorError extends RangeError {
  * ```
  */
 export class TensorView implements Layout {
+  /** The buffer; it may hold more than the view shows. */
   readonly data: Float32Array;
+  /** The size along each axis. */
   readonly shape: readonly number[];
+  /** The name of each axis, the slowest first. */
   readonly axes: readonly string[];
+  /** Distance in `data` of neighbours along each axis. */
   readonly strides: readonly number[];
+  /** Where in `data` the first number lies. */
   readonly offset: number;
+  /** What the numbers are: `blk.3.attn_probs`. Results of computations have none. */
   readonly name?: string;
+  /** What places stand for, of axes that do not count from 0 on. */
   readonly labels: Labels;
 
   /** Puts a view over numbers, without a copy. */
@@ -244,17 +261,17 @@ export class TensorView implements Layout {
     return this.#combine("add", other, (a, b) => a + b);
   }
 
-  /** Difference, matched as in {@linkcode add}. */
+  /** Difference, matched as in {@linkcode TensorView.add}. */
   sub(other: TensorView | number): TensorView {
     return this.#combine("subtract", other, (a, b) => a - b);
   }
 
-  /** Product, number by number, matched as in {@linkcode add}. */
+  /** Product, number by number, matched as in {@linkcode TensorView.add}. */
   mul(other: TensorView | number): TensorView {
     return this.#combine("multiply by", other, (a, b) => a * b);
   }
 
-  /** Quotient, matched as in {@linkcode add}. */
+  /** Quotient, matched as in {@linkcode TensorView.add}. */
   div(other: TensorView | number): TensorView {
     return this.#combine("divide by", other, (a, b) => a / b);
   }
@@ -328,10 +345,12 @@ export class TensorView implements Layout {
     return `${title} ${shown(low)} to ${shown(high)}, mean ${shown(mean)}: ${first}${more}`;
   }
 
+  /** What `console.log` shows: the line of `toString`. */
   [Symbol.for("Deno.customInspect")](): string {
     return this.toString();
   }
 
+  /** What a notebook cell shows: the same line. */
   [Symbol.for("Jupyter.display")](): Record<string, string> {
     return { "text/plain": this.toString() };
   }

@@ -58,16 +58,21 @@ export function cachedPath(model: KnownModel, env: Environment): string {
   }
 }
 
-/** Whether there is a file (or a link to one) with this path. */
-export async function isFile(path: string): Promise<boolean> {
+/** What lies at this path, links followed; undefined where there is nothing. */
+export async function statOf(path: string): Promise<Deno.FileInfo | undefined> {
   try {
-    return (await Deno.stat(path)).isFile;
+    return await Deno.stat(path);
   } catch (error) {
     if (error instanceof Deno.errors.NotFound || error instanceof Deno.errors.NotADirectory) {
-      return false;
+      return undefined;
     }
     throw error;
   }
+}
+
+/** Whether there is a file (or a link to one) with this path. */
+export async function isFile(path: string): Promise<boolean> {
+  return (await statOf(path))?.isFile ?? false;
 }
 
 /** Removes a folder and all that is in it, if it is there. */

@@ -4,7 +4,7 @@
  * @module
  */
 import { basename } from "node:path";
-import { type Environment, hashFile, isFile, recordedChecksum, sha256 } from "./cache.ts";
+import { type Environment, hashFile, recordedChecksum, sha256, statOf } from "./cache.ts";
 import { ModelError, UnknownModelError } from "./error.ts";
 import { hubChecksum } from "./huggingface.ts";
 import { nearest } from "./nearest.ts";
@@ -121,7 +121,11 @@ export async function verifyModel(
 async function identify(nameOrPath: string): Promise<KnownModel | string> {
   const model = knownModel(nameOrPath);
   if (model !== undefined) return model;
-  if (await isFile(nameOrPath)) return nameOrPath;
+  const there = nameOrPath === "" ? undefined : await statOf(nameOrPath);
+  if (there?.isFile) return nameOrPath;
+  if (there?.isDirectory) {
+    throw new ModelError(nameOrPath, "this is a folder; give the path of a GGUF file in it");
+  }
   if (/[/\\]|\.gguf$/i.test(nameOrPath) && !nameOrPath.startsWith("hf:")) {
     throw new ModelError(nameOrPath, "no such file; check the path");
   }

@@ -228,6 +228,29 @@ Deno.test("what is wrong with the file or the prompt is said before a device is 
   }
 });
 
+Deno.test("a missing permission names the set that has it", async () => {
+  for (const model of ["some.gguf", "smollm2-135m"]) {
+    const line =
+      /^error: Requires (read|env) access to "[^"]+"; use \.\/denow run -P generate\.ts …/;
+    assertOneLine(await generate(["--model", model, "Hi"]), 1, line);
+  }
+});
+
+Deno.test("a reader that goes away ends generation quietly", async () => {
+  const args = ["run", "--quiet", GENERATE, "--ignore-eos", "--max-tokens", "900", "Once"];
+  const process = new Deno.Command(Deno.execPath(), {
+    args,
+    stdout: "piped",
+    stderr: "piped",
+  }).spawn();
+  const reader = process.stdout.getReader();
+  await reader.read();
+  await reader.cancel();
+  const stderr = new TextDecoder().decode(await new Response(process.stderr).bytes());
+  assert.doesNotMatch(stderr, /error/i);
+  assert.equal((await process.status).code, 0);
+});
+
 Deno.test("waiting for another process that pulls the model is said", async () => {
   const home = await Deno.makeTempDir();
   const model = KNOWN_MODELS.find(({ name }) => name === "smollm2-135m")!;

@@ -2,7 +2,7 @@
 import assert from "node:assert/strict";
 import { openDevice } from "../inspect/loading.ts";
 import { loadModel } from "../inspect/model.ts";
-import { randomLlama } from "./support/random_llama.ts";
+import { randomLlama, writeEmptyLlama } from "./support/random_llama.ts";
 
 async function withModelFile(run: (path: string) => Promise<void>): Promise<void> {
   const path = await Deno.makeTempFile({ suffix: ".gguf" });
@@ -45,6 +45,18 @@ Deno.test("a load that is aborted frees what it had put on the device", async ()
   });
 });
 
+Deno.test("a device that is lost while a model loads says so; the next load is on a fresh one", async () => {
+  await withModelFile(async (path) => {
+    const device = await openDevice();
+    const load = loadModel(path, { onProgress: () => device.gpu.destroy() });
+    await assert.rejects(load, { name: "DeviceError", message: /^the GPU device was closed/ });
+    assert.equal(device.allocated, 0);
+    using model = await loadModel(path);
+    assert.notEqual(await openDevice(), device);
+    assert.ok(model.weightBytes > 0);
+  });
+});
+
 Deno.test("progress counts every byte of the tensors, in order", async () => {
   await withModelFile(async (path) => {
     const seen: [number, number | undefined][] = [];
@@ -55,6 +67,33 @@ Deno.test("progress counts every byte of the tensors, in order", async () => {
     assert.equal(done, total);
     assert.ok(seen.every(([value], i) => i === 0 || value > seen[i - 1][0]));
   });
+});
+
+const linux = Deno.build.os === "linux";
+
+Deno.test({
+  name: "loading takes the memory of the device copy and 512 MiB, of 2 GB too" +
+    (linux ? "" : " (only Linux says how much a process has had)"),
+  ignore: !linux,
+  async fn() {
+    const path = await Deno.makeTempFile({ suffix: ".gguf" });
+    const shape = { layers: 18, width: 2048, ffnWidth: 5632, heads: 16, vocab: 32000, type: "F16" };
+    try {
+      await writeEmptyLlama(path, shape);
+      const script = new URL("support/load_process.ts", import.meta.url).pathname;
+      const { success, stdout, stderr } = await new Deno.Command(Deno.execPath(), {
+        args: ["run", "-q", "-A", "--no-check", script, path, "webgpu"],
+      }).output();
+      const text = new TextDecoder();
+      assert.ok(success, text.decode(stderr));
+      const { weights, peak } = JSON.parse(text.decode(stdout));
+      assert.ok(weights > 2e9, `${weights} bytes of weights`);
+      const beside = (peak - weights) / 2 ** 20;
+      assert.ok(beside < 512, `${beside} MiB beside the device copy`);
+    } finally {
+      await Deno.remove(path);
+    }
+  },
 });
 
 Deno.test("matrices above the binding limit are split by rows, with the same results", async () => {

@@ -204,6 +204,8 @@ Deno.test("files that cannot be read are one line and exit code 1", async () => 
   const cut = bench.write("cut.gguf", whole.subarray(0, whole.length / 2));
   await bench.bad(1, /cut\.gguf: /, "info", cut);
   await bench.bad(1, /none\.gguf: no such file; check the path/, "info", "none.gguf");
+  await bench.bad(1, /: this is a folder; give the path of a GGUF/, "info", bench.folder);
+  await bench.bad(2, /FILE\|NAME is empty; usage: .*model info/, "info", "");
   await bench.bad(
     1,
     /smolm2-135m: no such file or model; did you mean smollm2-135m\?/,

@@ -94,6 +94,7 @@ Deno.test("unknown names list the nearest and the known ones", async () => {
     return true;
   });
   await assert.rejects(findModel("gpt-oss"), /^UnknownModelError: gpt-oss: .*model; known models:/);
+  await assert.rejects(findModel(""), /^UnknownModelError: "": no such file or model; known/);
   await assert.rejects(pullModel("./x.gguf"), UnknownModelError);
   for (const path of ["x.gguf", "./tiny", "a/b"]) {
     await assert.rejects(findModel(path), (error) => {
@@ -111,7 +112,7 @@ Deno.test("a path is found as it is", async () => {
       Deno.writeTextFileSync(path, "");
       assert.deepEqual(await findModel(path), { name: name.replace(".gguf", ""), path });
     }
-    await assert.rejects(findModel(folder), /no such file/);
+    await assert.rejects(findModel(folder), /^ModelError: .*: this is a folder; give the path/);
   });
 });
 

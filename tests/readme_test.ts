@@ -1,11 +1,12 @@
 /** What the README shows is what happens. */
 import assert from "node:assert/strict";
+import denoJson from "../deno.json" with { type: "json" };
 
 const ROOT = new URL("../", import.meta.url);
 const readme = await Deno.readTextFile(new URL("README.md", ROOT));
 
-/** Commands after `$ ./denow ` in the README's blocks, each with the output that follows it. */
-const transcripts = [...readme.matchAll(/^```\n\$ \.\/denow (.+)\n([\s\S]+?)^```$/gm)].map(
+/** Commands after `$ ./denow run` in the README's blocks, each with the output that follows it. */
+const transcripts = [...readme.matchAll(/^```\n\$ \.\/denow (run .+)\n([\s\S]+?)^```$/gm)].map(
   ([, command, output]) => ({ command, output }),
 );
 
@@ -46,4 +47,20 @@ Deno.test("README: every option of generate.ts that it names exists", async () =
   const named = readme.match(/`--help` lists the options: `([^`]+)`/)![1].split(/\s+/);
 
   for (const option of named) assert.match(help, new RegExp(`  ${option}\\b`));
+});
+
+Deno.test("README: every task is in the table of commands", () => {
+  for (const task of Object.keys(denoJson.tasks)) {
+    assert.match(readme, new RegExp(`^\\| \`\\./denow task ${task}\\b`, "m"), task);
+  }
+});
+
+Deno.test("CI runs the parts of task test, each once", async () => {
+  const ci = await Deno.readTextFile(new URL(".ci/run", ROOT));
+  const parts = [...ci.matchAll(/^ *(?:check|part) (?:format|lint|types|tests) \.\/denow (.+)$/gm)];
+  const { command } = denoJson.tasks.test;
+  assert.deepEqual(
+    parts.map(([, part]) => `deno ${part}`).sort(),
+    command.split(" && ").sort(),
+  );
 });

@@ -10,11 +10,20 @@ export interface TokenizerErrorFacts {
 
 /** A vocabulary or a token id that cannot be used: one line that says what is wrong and where. */
 export class TokenizerError extends Error {
+  /** The class's name. */
   override readonly name = "TokenizerError";
+  /** The file at fault, where it is known. */
   readonly file?: string;
+  /** The metadata key at fault, if one is. */
   readonly key?: string;
+  /** The token id at fault, if one is. */
   readonly id?: number;
 
+  /**
+   * Thrown where the fault is seen.
+   *
+   * @param message what is wrong; the file goes before it
+   */
   constructor(message: string, facts: TokenizerErrorFacts = {}) {
     super(facts.file === undefined ? message : `${facts.file}: ${message}`);
     this.file = facts.file;

@@ -48,7 +48,9 @@ export interface Tokenizer {
   readonly kind: "spm" | "bpe";
   /** Number of tokens; ids go from 0 to `size - 1`. */
   readonly size: number;
+  /** The id that begins a text, where the file names one. */
   readonly bos?: number;
+  /** The id that ends a text, where the file names one. */
   readonly eos?: number;
   /** Whether the file wants a BOS token before each text. */
   readonly addBos: boolean;

@@ -9,6 +9,7 @@ import { MODEL_COMMANDS, runModelTask } from "../../inspect/commands/model.ts";
 import { createProgress } from "../../inspect/commands/progress.ts";
 import { defineCommand, EXIT, runCommand } from "../../inspect/commands/run_command.ts";
 import { diffModels } from "../model_diff.ts";
+import { diagnoseCommand } from "./diagnose.ts";
 import { ggufWeights, isSafetensors, openSafetensorsWeights } from "../weight_file.ts";
 import type { WeightFile } from "../weight_file.ts";
 import { diffJson, diffText } from "./model_diff_report.ts";
@@ -48,5 +49,9 @@ async function openWeights(
 }
 
 if (import.meta.main) {
-  await runModelTask({ ...MODEL_COMMANDS, diff: (args) => runCommand(diff, args) });
+  await runModelTask({
+    ...MODEL_COMMANDS,
+    diff: (args) => runCommand(diff, args),
+    diagnose: (args) => runCommand(diagnoseCommand, args),
+  });
 }

@@ -28,7 +28,7 @@ import { type ProofResult, runId, writeProof } from "../proof.ts";
 import { type Reference, ReferenceFailure } from "../reference.ts";
 import { isReference, modelOnDisk, openReference, REFERENCES } from "../references/mod.ts";
 import { laminaReference } from "../references/lamina.ts";
-import { junit, mergedJson, reportText } from "../report.ts";
+import { coloured, junit, mergedJson, reportText } from "../report.ts";
 
 /** Time for repeated runs where their number is not given. */
 const DETERMINISM_MS = 20_000;
@@ -76,6 +76,7 @@ const command = defineCommand({
       throw new UsageError("give either a PROMPT or --prompt-ids 1,2,3");
     }
     const say = (line: string) => json || console.error(line);
+    const colours = Deno.stdout.isTerminal() && !Deno.noColor;
 
     const found = await findOrPull(options.model, { quiet: json, signal });
     using model = await loadQuietly(options.model, options.backend, json, signal);
@@ -106,7 +107,8 @@ const command = defineCommand({
             ? undefined
             : await firstDivergence(subject, reference, own, result);
           results.push({ result, first });
-          if (!json) console.log(`${reportText(result, first)}\n`);
+          const report = reportText(result, first);
+          if (!json) console.log(`${colours ? coloured(report) : report}\n`);
         } finally {
           await reference.close();
         }

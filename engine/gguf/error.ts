@@ -10,11 +10,20 @@ export interface GgufErrorFacts {
 
 /** A GGUF file that cannot be read: one line that says what is wrong, where, and what to do. */
 export class GgufError extends Error {
+  /** The class's name. */
   override readonly name = "GgufError";
+  /** Name of the source (a path, or the label of imported bytes). */
   readonly file: string;
+  /** Name of the tensor at fault, if one is. */
   readonly tensor?: string;
+  /** Byte offset in the file at which the fault was seen. */
   readonly offset?: number;
 
+  /**
+   * Thrown where the fault is seen.
+   *
+   * @param problem what is wrong and what to do; the file goes before it, the offset behind
+   */
   constructor(problem: string, facts: GgufErrorFacts) {
     const where = facts.offset === undefined ? "" : ` (byte ${facts.offset})`;
     super(`${oneLine(facts.file)}: ${problem}${where}`);

@@ -11,13 +11,21 @@ import { checkKernels, type KernelResult } from "./kernel_check.ts";
 
 /** An adapter that computes wrongly, or refuses a kernel. */
 export class AdapterError extends Error {
+  /** The class's name. */
   override readonly name = "AdapterError";
 
+  /**
+   * Thrown on the first load on an adapter, by the check of the kernels.
+   *
+   * @param kernel the kernel at fault
+   * @param adapter the GPU's name
+   * @param problem how it went wrong, as the message says it
+   * @param form the weights' form, of kernels over packed weights
+   */
   constructor(
     readonly kernel: string,
     readonly adapter: string,
     problem: string,
-    /** The weights' form, of kernels over packed weights. */
     readonly form?: string,
   ) {
     super(

@@ -4,20 +4,27 @@ import { type Kernel, type Knobs, PASS_WGSL, tapOverride } from "../../kernels/k
 import weightsWgsl from "../../kernels/weights.wgsl" with { type: "text" };
 import type { Memory } from "../weights.ts";
 import { interfaceName, vulkanDrivers } from "./driver.ts";
+import { Upload } from "./upload.ts";
 
 /** No adapter, no device, or a device that failed. The message says which and what to do. */
 export class DeviceError extends Error {
+  /** The class's name. */
   override readonly name = "DeviceError";
 }
 
 /** What the bug report and the result tables say about a device. */
 export interface DeviceInfo {
-  /** A number, mostly: see `vendorName`. */
+  /** The vendor's id; a number, mostly. */
   readonly vendor: string;
+  /** The GPU's family, as WebGPU names it; often empty. */
   readonly architecture: string;
+  /** The vendor's id of the device; a number, mostly. */
   readonly device: string;
+  /** The GPU's name as people know it. */
   readonly description: string;
+  /** Most lanes that a subgroup has; 0 where the adapter does not say. */
   readonly subgroupSize: number;
+  /** Whether WebGPU calls it a fallback: software in place of a GPU. */
   readonly fallback: boolean;
   /** The interface that WebGPU goes through, as far as it can be told. */
   readonly interface: string;
@@ -64,14 +71,14 @@ export class Device implements Memory<GPUBuffer> {
     gpu.addEventListener("uncapturederror", (event) => {
       event.preventDefault();
       const { error } = event as unknown as GPUUncapturedErrorEvent;
-      this.#fail(
+      this.fail(
         error instanceof GPUOutOfMemoryError
           ? "is out of memory: lower --max-tokens (maxTokens), or take a smaller model"
           : `refused a command: ${error.message}`,
       );
     });
     gpu.lost.then(({ reason, message }) =>
-      this.#fail(reason === "destroyed" ? "was closed" : `was lost: ${message}`)
+      this.fail(reason === "destroyed" ? "was closed" : `was lost: ${message}`)
     );
   }
 
@@ -117,8 +124,8 @@ export class Device implements Memory<GPUBuffer> {
     if (this.#failure) throw this.#failure;
   }
 
-  /** The first failure counts: others follow from it. */
-  #fail(how: string): DeviceError {
+  /** Takes it for failed. The first failure counts: others follow from it. */
+  fail(how: string): DeviceError {
     return this.#failure ??= new DeviceError(
       `the GPU device ${oneLine(how)}; load the model again to go on with a fresh one`,
     );
@@ -135,14 +142,16 @@ export class Device implements Memory<GPUBuffer> {
     });
   }
 
-  write(buffer: GPUBuffer, word: number, data: Uint32Array | Float32Array): void {
-    this.gpu.queue.writeBuffer(buffer, word * 4, data as Uint32Array<ArrayBuffer>);
+  writer(): Upload {
+    return new Upload(this);
   }
 
-  async flush(): Promise<void> {
-    this.gpu.queue.submit([]);
-    await this.gpu.queue.onSubmittedWorkDone();
-    this.check();
+  /** A buffer to copy out of, mapped. */
+  createStaging(size: number): { buffer: GPUBuffer; bytes: ArrayBuffer } {
+    const usage = GPUBufferUsage.MAP_WRITE | GPUBufferUsage.COPY_SRC;
+    const buffer = this.gpu.createBuffer({ size, usage, mappedAtCreation: true });
+    this.allocated += size;
+    return { buffer, bytes: buffer.getMappedRange() };
   }
 
   destroy(buffer: GPUBuffer): void {
@@ -206,7 +215,7 @@ export class Device implements Memory<GPUBuffer> {
       staging.unmap();
     } catch (error) {
       this.destroy(staging);
-      throw this.#fail(`gave no result back: ${error}`);
+      throw this.fail(`gave no result back: ${error}`);
     }
     this.giveBack(staging);
     this.check();

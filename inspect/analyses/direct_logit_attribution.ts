@@ -22,6 +22,7 @@ import { logitDirection } from "./unembedding.ts";
 
 /** Which logit is taken apart, and where. */
 export interface AttributionOptions {
+  /** Whose logit is taken apart. */
   readonly token: TokenName;
   /** With it, the difference of the two logits is taken apart. */
   readonly against?: TokenName;
@@ -29,6 +30,7 @@ export interface AttributionOptions {
   readonly position?: number;
   /** Sequence of the run; 0. A negative one counts from the last. */
   readonly sequence?: number;
+  /** Ends the run of a prompt; the analysis then fails with the signal's reason. */
   readonly signal?: AbortSignal;
 }
 

@@ -12,6 +12,7 @@ export interface InductionOptions {
   readonly length?: number;
   /** One sequence each; the scores are means over them. Default: 0, 1, 2, 3. */
   readonly seeds?: readonly number[];
+  /** Ends the analysis, in the middle of a pass too; it then fails with the signal's reason. */
   readonly signal?: AbortSignal;
   /** Sequences that are done, of all. */
   readonly onProgress?: (done: number, total: number) => void;

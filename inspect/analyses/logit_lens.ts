@@ -30,6 +30,7 @@ export interface LensOptions {
   readonly layers?: readonly number[];
   /** Absolute positions; negative ones count from the prompt's end. Default: all that the run captured. */
   readonly positions?: Positions;
+  /** Ends the analysis, between rows too; it then fails with the signal's reason. */
   readonly signal?: AbortSignal;
   /** Rows that are done, of all. */
   readonly onProgress?: (done: number, total: number) => void;

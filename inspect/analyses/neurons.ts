@@ -57,7 +57,9 @@ export function topNeurons(run: Run, options: { readonly top?: number } = {}): T
 
 /** A neuron of a layer's FFN. */
 export interface Neuron {
+  /** From 0. */
   readonly layer: number;
+  /** Its place in `ffn_act`, from 0. */
   readonly neuron: number;
 }
 

@@ -19,6 +19,7 @@ export type Metric = readonly [TokenName, TokenName] | ((lastLogits: Float32Arra
 
 /** What a sweep patches. */
 export interface PatchingSweepOptions {
+  /** What each patched run is judged by. */
   readonly metric: Metric;
   /**
    * The kind of point, without `blk.<layer>.`: `inp` (the residual stream before the block; the default), `ffn_inp`, `attn_out`,
@@ -48,6 +49,7 @@ export interface PatchingSweepOptions {
 export interface CleanAndCorrupted {
   /** May come from another model of the same shape. */
   readonly clean: Subject;
+  /** Has as many tokens as the clean one. */
   readonly corrupted: Subject;
 }
 

@@ -259,6 +259,8 @@ function checkPositionals(syntax: CommandSyntax<Options>, given: readonly string
   if (given.length < required.length) {
     throw new UsageError(`${required[given.length]} is missing; usage: ${usage(syntax)}`);
   }
+  const empty = required.findIndex((_, i) => given[i] === "");
+  if (empty >= 0) throw new UsageError(`${required[empty]} is empty; usage: ${usage(syntax)}`);
   if (given.length > names.length) {
     const extra = JSON.stringify(given[names.length]);
     throw new UsageError(`unexpected argument ${extra} (quote a text with spaces in it)`);

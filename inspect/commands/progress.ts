@@ -145,6 +145,37 @@ function createNotice(line: string, options: ProgressOptions): Progress {
   };
 }
 
+/** Shows what goes on. */
+export interface Status {
+  readonly update: (text: string) => void;
+  /** Takes the line away. To be called whatever happens. */
+  readonly finish: () => void;
+}
+
+/** Shows what goes on, on stderr: in a line that is drawn over on a terminal, else in a plain line every ten seconds. */
+export function createStatus(options: Omit<ProgressOptions, "columns"> = {}): Status {
+  if (options.quiet) return { update() {}, finish() {} };
+  const {
+    terminal = Deno.stderr.isTerminal(),
+    write = (text) => void Deno.stderr.writeSync(new TextEncoder().encode(text)),
+    now = () => performance.now(),
+  } = options;
+  let shownAt = now();
+  return {
+    update(text) {
+      if (terminal) {
+        write(`\r${text.slice(0, terminalColumns() - 1)}${CLEAR_LINE}`);
+      } else if (now() - shownAt >= LINE_MS) {
+        write(`${text}\n`);
+        shownAt = now();
+      }
+    },
+    finish() {
+      if (terminal) write(`\r${CLEAR_LINE}`);
+    },
+  };
+}
+
 /** Bytes per second, smoothed. */
 class Meter {
   readonly start: number;

@@ -60,13 +60,23 @@ export async function commandExitCode<O extends Options>(
     }
     return await command.main({ ...line, signal: controller.signal }) ?? EXIT.done;
   } catch (error) {
+    // Whoever reads the output has read enough, as `head` does.
+    if (error instanceof Deno.errors.BrokenPipe) return EXIT.done;
     // The line may be what is wrong, so its --debug is looked for by hand.
     const end = args.indexOf("--");
     const debug = args.slice(0, end < 0 ? args.length : end).includes("--debug");
-    return reportError(error, debug);
+    return reportError(withAdvice(error, command.name), debug);
   } finally {
     Deno.removeSignalListener("SIGINT", onInterrupt);
   }
+}
+
+/** A missing permission is better asked for as a set than by Deno's own advice, one flag after the other. */
+function withAdvice(error: unknown, command: string): unknown {
+  if (!(error instanceof Deno.errors.NotCapable)) return error;
+  const problem = error.message.replace(/, run again with .*/, "");
+  const line = command.replace(/ run /, " run -P ");
+  return new Error(`${problem}; use ${line} …, which has the permissions`, { cause: error });
 }
 
 /**

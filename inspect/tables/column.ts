@@ -55,7 +55,14 @@ export type Columns = Readonly<Record<string, Column>>;
 
 /** Columns that do not fit together, or values that do not fit their column. */
 export class ColumnError extends RangeError {
+  /** The class's name. */
   override readonly name = "ColumnError";
+  /**
+   * Thrown where columns are read or made.
+   *
+   * @param column its name
+   * @param problem what is wrong with it
+   */
   constructor(readonly column: string, problem: string) {
     super(`Cannot make column ${JSON.stringify(column)}: ${problem}`);
   }

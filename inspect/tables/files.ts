@@ -19,8 +19,11 @@ export type TableFormat = "arrow" | "parquet" | "csv";
 
 /** A file that was written. */
 export interface WrittenFile {
+  /** As it was given to the writer. */
   readonly path: string;
+  /** Rows of the table in it. */
   readonly rows: number;
+  /** Its size on the disk. */
   readonly bytes: number;
 }
 

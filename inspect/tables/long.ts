@@ -5,8 +5,10 @@ import { metadataList } from "./meta.ts";
 
 type Wanted = number | string;
 
-/** What columns must be to be chosen. */
-export type Where = Readonly<Record<string, Wanted | readonly Wanted[]>>;
+/** What rows must have in some columns, by the columns' names; {@linkcode Table.long} says how. */
+export type RowFilter = Readonly<
+  Record<string, number | string | readonly (number | string)[]>
+>;
 
 /** How far a long form may grow. */
 export interface LongOptions {
@@ -16,7 +18,14 @@ export interface LongOptions {
 
 /** A long form that nobody can want to have at once. */
 export class LongTableError extends RangeError {
+  /** The class's name. */
   override readonly name = "LongTableError";
+  /**
+   * Thrown by {@linkcode Table.long} before anything is built.
+   *
+   * @param rows how many there would be
+   * @param maxRows how many there may be
+   */
   constructor(readonly rows: number, readonly maxRows: number) {
     super(
       `The long form would have ${rows} rows, more than ${maxRows}: choose a slice, ` +
@@ -36,7 +45,7 @@ const MOST_ROWS = 5_000_000;
 export function longColumns(
   metadata: ReadonlyMap<string, string>,
   columns: Readonly<Record<string, ColumnValues>>,
-  where: Where,
+  where: RowFilter,
   options: LongOptions = {},
 ): Columns {
   const { maxRows = MOST_ROWS } = options;
@@ -110,7 +119,7 @@ function promptEnds(
 /** Tells which rows have one of the wanted values. */
 function rowTest(
   name: string,
-  wanted: Where[string],
+  wanted: RowFilter[string],
   index: Readonly<Record<string, ColumnValues>>,
   promptEnd: (row: number) => number | undefined,
 ): (row: number) => boolean {

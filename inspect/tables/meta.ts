@@ -19,8 +19,11 @@ export interface TableMeta {
   readonly version: string;
   /** The engine that computed the numbers, where that is not Lamina. */
   readonly reference?: {
+    /** The engine. */
     readonly name: string;
+    /** The engine's version. */
     readonly version: string;
+    /** The weights that it ran on. */
     readonly weights: string;
   };
   /** Order of a head's numbers in points that RoPE turns, where it is not the file's: an alias in half order. */

@@ -2,7 +2,15 @@
 
 /** A write that failed: the disk is full, the folder is gone. */
 export class OutputError extends Error {
+  /** The class's name. */
   override readonly name = "OutputError";
+  /**
+   * Thrown by {@linkcode writeTable} and {@linkcode ArrowSink}.
+   *
+   * @param path the file that was to be written
+   * @param reason the error behind it, or what is wrong in words
+   * @param rest what the message ends with
+   */
   constructor(readonly path: string, readonly reason: unknown, rest: string) {
     const why = reason instanceof Error ? reason.message : String(reason);
     super(`Cannot write ${path}: ${why}${rest}`);

@@ -12,7 +12,14 @@ export type TokenOf = (
 
 /** A captured piece that cannot be what it says. */
 export class PieceError extends RangeError {
+  /** The class's name. */
   override readonly name = "PieceError";
+  /**
+   * Thrown where pieces become tables.
+   *
+   * @param point canonical name of the point
+   * @param problem what is wrong with the piece
+   */
   constructor(readonly point: string, problem: string) {
     super(`Cannot make rows of a piece of ${point}: ${problem}`);
   }

@@ -4,12 +4,17 @@ import { metadataList } from "./meta.ts";
 
 /** Over all numbers of a table's `value`; minimum to norm leave NaN out. */
 export interface Statistics {
+  /** How many numbers, NaN among them. */
   readonly count: number;
+  /** The smallest. */
   readonly min: number;
+  /** The largest. */
   readonly max: number;
+  /** Arithmetic. */
   readonly mean: number;
   /** Euclidean, of all numbers together. */
   readonly norm: number;
+  /** How many are NaN. */
   readonly nan: number;
 }
 
@@ -18,12 +23,15 @@ export type Cell = string | Float32Array;
 
 /** What is shown of a table. */
 export interface Preview {
+  /** The point or the table's name. */
   readonly title: string;
   /** What the title means. */
   readonly meaning?: string;
   /** Short remarks: rows, axes, model, prompt. */
   readonly facts: readonly string[];
+  /** Of tables with vectors. */
   readonly statistics?: Statistics;
+  /** The heads of the columns, in their order. */
   readonly columns: readonly PreviewColumn[];
   /** The first rows. */
   readonly cells: readonly (readonly Cell[])[];
@@ -33,7 +41,9 @@ export interface Preview {
 
 /** The head of a column. */
 export interface PreviewColumn {
+  /** The column's name. */
   readonly name: string;
+  /** As people read it: `float32[64]`. */
   readonly type: string;
   /** Numbers stand at the right. */
   readonly numeric: boolean;

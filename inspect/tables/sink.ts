@@ -18,6 +18,7 @@ export interface SinkOptions {
 
 /** A finished file of a point. */
 export interface PointFile extends WrittenFile {
+  /** Canonical name of the point. */
   readonly point: string;
 }
 
@@ -37,6 +38,7 @@ const OPEN_FILES = 128;
  * ```
  */
 export class ArrowSink implements PieceSink {
+  /** Where the files are written. */
   readonly folder: string;
   #source: SinkSource | undefined;
   #files: readonly PointFile[] = [];
@@ -48,6 +50,11 @@ export class ArrowSink implements PieceSink {
   #last: Promise<void> = Promise.resolve();
   #state: "writing" | "finished" | "failed" = "writing";
 
+  /**
+   * Touches nothing yet.
+   *
+   * @param folder is made with the first piece, where it is not there
+   */
   constructor(folder: string, options: SinkOptions = {}) {
     this.folder = folder;
     this.#options = options;
@@ -58,7 +65,11 @@ export class ArrowSink implements PieceSink {
     return this.#files;
   }
 
-  /** @throws {Error} for a second run */
+  /**
+   * Called by the run.
+   *
+   * @throws {Error} for a second one
+   */
   begin(source: SinkSource): void {
     if (this.#source) {
       throw new Error(`Cannot write another run to ${this.folder}: make a new sink`);
@@ -136,6 +147,7 @@ export class ArrowSink implements PieceSink {
     if (this.#state === "writing") this.#state = "finished";
   }
 
+  /** `close`, at the end of an `await using` block. */
   async [Symbol.asyncDispose](): Promise<void> {
     await this.close();
   }

@@ -26,7 +26,14 @@ export type ReadAt = (offset: number, length: number) => Promise<Uint8Array>;
 
 /** An Arrow file or stream that cannot be read. */
 export class ArrowFileError extends Error {
+  /** The class's name. */
   override readonly name = "ArrowFileError";
+  /**
+   * Thrown by {@linkcode readArrow}, and where an {@linkcode ArrowSink} finishes.
+   *
+   * @param path the file
+   * @param problem what is wrong with it
+   */
   constructor(readonly path: string, problem: string) {
     super(`${path}: ${problem}`);
   }

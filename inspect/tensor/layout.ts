@@ -5,7 +5,9 @@ export type Nested = number | Nested[];
 
 /** Named axes over a buffer. */
 export interface Layout {
+  /** The size along each axis. */
   readonly shape: readonly number[];
+  /** The name of each axis: `position`, `head`, `feature`. */
   readonly axes: readonly string[];
   /** Distance in the buffer of neighbours along each axis. */
   readonly strides: readonly number[];

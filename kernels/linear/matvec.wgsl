@@ -6,6 +6,7 @@ override LANES: u32;
 
 // Per lane: the sums of the first tile's four rows, then of the second's.
 var<workgroup> partial: array<f32, LANES * 8u>;
+var<workgroup> sums: array<f32, 8>;
 
 // Sets the columns past the row's end to zero: what lies there may be anything, and zero weights do not stop a NaN.
 fn cut(v: vec4<f32>, left: u32) -> vec4<f32> {
@@ -45,17 +46,17 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
     partial[lane * 8u + i] = first[i];
     partial[lane * 8u + 4u + i] = second[i];
   }
-  // One barrier and a short sum per row cost less than a tree with a barrier per level.
+  // A lane for each row: two barriers and a short sum cost less than a tree with a barrier per level.
+  workgroupBarrier();
+  for (var row = lane; row < 8u; row += LANES) {
+    var sum = 0.0;
+    for (var i = row; i < LANES * 8u; i += 8u) { sum += partial[i]; }
+    sums[row] = sum;
+  }
   workgroupBarrier();
   if (lane == 0u) {
-    first = vec4<f32>(0.0);
-    second = vec4<f32>(0.0);
-    for (var i = 0u; i < LANES * 8u; i += 8u) {
-      first += vec4<f32>(partial[i], partial[i + 1u], partial[i + 2u], partial[i + 3u]);
-      second += vec4<f32>(partial[i + 4u], partial[i + 5u], partial[i + 6u], partial[i + 7u]);
-    }
-    store(token, tile, first);
-    store(token, tile + 1u, second);
+    store(token, tile, vec4<f32>(sums[0], sums[1], sums[2], sums[3]));
+    store(token, tile + 1u, vec4<f32>(sums[4], sums[5], sums[6], sums[7]));
   }
 }
 

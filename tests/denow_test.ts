@@ -1,0 +1,73 @@
+/** ./denow with a stand-in for Deno; tests/install/ has the installation itself. */
+import assert from "node:assert/strict";
+import { join } from "node:path";
+
+const ROOT = new URL("../", import.meta.url);
+
+/** Runs ./denow in a folder of its own, with a Deno that prints its arguments, one per line. */
+async function denow(...args: string[]): Promise<string[]> {
+  const folder = await Deno.makeTempDir();
+  try {
+    for (const name of ["denow", ".deno-version"]) {
+      await Deno.copyFile(new URL(name, ROOT), join(folder, name));
+    }
+    const version = (await Deno.readTextFile(join(folder, ".deno-version"))).trim();
+    const deno = join(folder, ".deno", version, "deno");
+    await Deno.mkdir(join(folder, ".deno", version), { recursive: true });
+    await Deno.writeTextFile(deno, `#!/bin/sh\nprintf '%s\\n' "$@"\n`);
+    await Deno.chmod(deno, 0o755);
+    const { stdout, stderr } = await new Deno.Command(join(folder, "denow"), {
+      args,
+      // Where the driver's manifest is named, nothing is looked for or installed.
+      env: { VK_DRIVER_FILES: "/nonexistent.json", LAMINA_NO_INSTALL: "1" },
+    }).output();
+    assert.equal(new TextDecoder().decode(stderr), "");
+    return new TextDecoder().decode(stdout).split("\n").slice(0, -1);
+  } finally {
+    await Deno.remove(folder, { recursive: true });
+  }
+}
+
+const ignore = Deno.build.os === "windows";
+
+Deno.test({
+  name: "denow quiets Deno where it would talk about permission sets and tasks",
+  ignore,
+  async fn() {
+    for (
+      const args of [
+        ["run", "-P", "generate.ts", "--model", "x", "two words"],
+        ["run", "-P=local", "generate.ts", ""],
+        ["run", "--permission-set=local", "generate.ts"],
+        ["task", "doctor", "--json"],
+        ["task"],
+      ]
+    ) assert.deepEqual(await denow(...args), ["-q", ...args]);
+  },
+});
+
+Deno.test({
+  name: "denow hands on everything else as it is",
+  ignore,
+  async fn() {
+    for (
+      const args of [
+        ["run", "generate.ts", "-P", "run -P", '\'"$HOME" *\\'],
+        ["run", "--allow-read", "-P", "generate.ts"],
+        ["test", "-A", "task"],
+        ["fmt", "--check"],
+        ["--version"],
+      ]
+    ) assert.deepEqual(await denow(...args), args);
+  },
+});
+
+Deno.test("an error of a command is the only line on stderr", async () => {
+  const run = async (...args: string[]) => {
+    const { stderr } = await new Deno.Command(Deno.execPath(), { args, cwd: ROOT }).output();
+    return new TextDecoder().decode(stderr);
+  };
+  const missing = /^error: [^\n]*none\.gguf: no such file[^\n]*\n$/;
+  assert.match(await run("-q", "run", "-P", "generate.ts", "--model", "none.gguf", "x"), missing);
+  assert.match(await run("-q", "task", "model", "info", "none.gguf"), missing);
+});
