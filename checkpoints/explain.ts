@@ -231,29 +231,31 @@ function nonFinite(
   const clamped = (value: number, i: number) =>
     Math.abs(value) === LARGEST_F16 && Math.abs(ours[i]) > LARGEST_F16;
   if (theirs < 0 && !target.some(clamped)) return undefined;
-  for (const operation of operations) {
-    const largest = reach(operation);
-    if (largest > LARGEST_F16) {
-      return of("f16-overflow", `${operation.name} reaches ${largest.toPrecision(4)}`);
+  // Squares are summed on the way to a norm, which then is 0 rather than infinite: they are suspected last.
+  for (const reach of [outcomeReach, squareReach]) {
+    const operation = operations.find((each) => reach(each) > LARGEST_F16);
+    if (operation) {
+      return of("f16-overflow", `${operation.name} reaches ${reach(operation).toPrecision(4)}`);
     }
   }
   return of("nan", `${operations.at(-1)!.name} at element ${theirs}, from finite inputs`);
 }
 
-/** The largest number that an operation needs on its way to its outcome. */
-function reach({ step: { kernel, constants }, inputs, output }: Operation): number {
-  const largest = (numbers: Float32Array) =>
-    numbers.reduce((most, value) => Math.max(most, Math.abs(value)), 0);
-  if (kernel === "scores") {
-    return largest(output.filter((value) => value > HIDDEN)) / constants.scale;
-  }
-  if (kernel !== "rms") return largest(output);
-  const { columns } = constants;
+/** The largest number of an operation's outcome; of scores before they are scaled. */
+function outcomeReach({ step: { kernel, constants }, output }: Operation): number {
+  let largest = 0;
+  for (const value of output) if (value > HIDDEN) largest = Math.max(largest, Math.abs(value));
+  return kernel === "scores" ? largest / constants.scale : largest;
+}
+
+/** The largest sum of a row's squares that a norm needs. */
+function squareReach({ step: { kernel, constants: { columns } }, inputs: [x] }: Operation): number {
+  if (kernel !== "rms") return 0;
   let most = 0;
-  for (let row = 0; row < inputs[0].length; row += columns) {
+  for (let row = 0; row < x.length; row += columns) {
     most = Math.max(
       most,
-      inputs[0].subarray(row, row + columns).reduce((sum, x) => sum + x * x, 0),
+      x.subarray(row, row + columns).reduce((sum, value) => sum + value ** 2, 0),
     );
   }
   return most;

@@ -136,6 +136,11 @@ export interface ParityOptions {
    * reported and not judged.
    */
   readonly usualError?: (weights: readonly string[]) => number | undefined;
+  /**
+   * For an engine of whose rounding nothing is known: each step is judged from its own inputs where it shows them, and what has
+   * added up is not. Where it does not (decoding without its caches) that may be four times what it was in the prompt.
+   */
+  readonly localOnly?: boolean;
   readonly signal?: AbortSignal;
   readonly onProgress?: (what: string) => void;
 }
@@ -297,8 +302,9 @@ async function comparePasses(
   layers: readonly [number, number],
   { theirs, ours, exact }: Runs,
   { rope, activations }: Provenance,
-  { usualError }: ParityOptions,
+  { usualError, localOnly = false }: ParityOptions,
 ): Promise<ParityRow[]> {
+  const inPrompt = new Map<string, number>();
   const order = new Map([...planValues(engine.plan).keys()].map((point, i) => [point, i]));
   const rows: ParityRow[] = [];
   for (const pass of ours.passes) {
@@ -316,11 +322,11 @@ async function comparePasses(
       const exactTensor = oracle?.tensors.get(point);
       const { start } = pass;
       const base = localAllowance(point, activations);
-      const atLeast = usualError
+      const atLeast = usualError || (localOnly && local.has(point))
         ? Infinity
         : exactTensor && theirTensor
         ? 4 * largestError(point, theirTensor, exactTensor, start)
-        : 0;
+        : 4 * (inPrompt.get(point) ?? 0);
       const allowance = { ...base, atLeast };
       // Where the reference does not show a point, the oracle is the reference.
       const against = theirTensor ?? exactTensor;
@@ -329,6 +335,7 @@ async function comparePasses(
       const theirRms = exactTensor && theirTensor &&
         compareTensors(point, theirTensor, exactTensor, base, start).rms;
       if (!cumulative) continue;
+      if (localOnly && pass.step === 0) inPrompt.set(point, cumulative.maxError);
       rows.push({
         case: name,
         step: pass.step,

@@ -128,7 +128,9 @@ const command = defineCommand({
       const tokenized = given === undefined || !promptIds
         ? folder
         : { ...folder, tokenize: () => Promise.resolve(promptIds) };
-      await compareWith(() => Promise.resolve(tokenized), folderCases(folder, cases[0]));
+      await compareWith(() => Promise.resolve(tokenized), folderCases(folder, cases[0]), {
+        localOnly: true,
+      });
     } else if (against !== undefined) {
       using other = await loadQuietly(against, options.backend, json, signal);
       const own = laminaReference(other.engine, {

@@ -13,9 +13,14 @@ const FEW = 0.03;
 /** x [T, columns] → [T, rows] */
 export async function linearVariants(operation: Operation): Promise<Variant[]> {
   const { target } = operation;
-  const kind = kindOf(operation.name).replace("_product", "");
+  const name = kindOf(operation.name);
+  const kind = name.replace("_product", "");
+  const projection = projectionVariants(kind, operation);
   return [
-    ...projectionVariants(kind, operation),
+    // Where a bias follows, the same may have happened after it.
+    ...name === kind
+      ? projection
+      : projection.map((each) => ({ ...each, what: `${each.what}, before the bias` })),
     ...kind === "attn_out" ? joinedVariants(operation) : [],
     ...await otherWeightVariants(kind, operation),
     ...transposedVariants(operation),

@@ -16,7 +16,7 @@ export function ropeVariants(operation: Operation): Variant[] {
   const { config, step, inputs: [x], pass, target, factors } = operation;
   const measured = target ? measure(operation, target) : undefined;
   const turnedBy = (other: Float32Array) => rerun(operation, { inputs: [x, other] });
-  const variants: Variant[] = [{ cause: "unknown", what: "nothing turns", make: () => x.slice() }, {
+  const variants: Variant[] = [{
     cause: "rope-pairing",
     what: config.ropeStyle === "adjacent"
       ? "halves instead of neighbours"
@@ -73,6 +73,8 @@ export function ropeVariants(operation: Operation): Variant[] {
       make: () => turnedBy(tableOf({ ...operation, factors: measured.divisors })),
     });
   }
+  // At a single position that may be any of the above.
+  variants.push({ cause: "unknown", what: "nothing turns", make: () => x.slice() });
   return variants;
 }
 
@@ -108,6 +110,7 @@ export function storeVariants(operation: Operation): Variant[] {
     ...name.endsWith("cache_v")
       ? rotatedVariants(x, config.kvHeads, operation).map((variant) => ({
         ...variant,
+        what: `on its way into the cache ${variant.what}`,
         make: () => stored(output.slice(), variant.make(), 0),
       }))
       : [],
