@@ -128,12 +128,12 @@ export function mapped(
   };
 }
 
-/** The same numbers column by column. */
+/** The same matrix, its numbers column by column. */
 export function transposed(name: string): FileFault {
   return mapped(
     name,
     (numbers, [columns, rows]) =>
-      numbers.map((_, i) => numbers[(i % columns) * rows + Math.floor(i / columns)]),
+      numbers.map((_, i) => numbers[(i % rows) * columns + Math.floor(i / rows)]),
   );
 }
 
