@@ -81,7 +81,7 @@ async function refuseItself({ path }: FoundModel, out: string): Promise<void> {
 
 /** What `--json` prints. */
 export function diagnosisJson(model: string, diagnosis: Diagnosis, mended?: string) {
-  const { loss, foretells, found, trials, undecidable, untried } = diagnosis;
+  const { loss, foretells, found, alternatives, trials, undecidable, untried } = diagnosis;
   return {
     model,
     loss,
@@ -93,6 +93,7 @@ export function diagnosisJson(model: string, diagnosis: Diagnosis, mended?: stri
         look: CAUSES[found.cause].look,
       }
       : null,
+    alternatives: alternatives.map(trialJson),
     undecidable: undecidable.map(trialJson),
     trials: trials.map(trialJson),
     untried: untried.map(({ cause, detail }) => ({ cause, detail })),
@@ -107,7 +108,7 @@ function trialJson({ cause, detail, loss, gain }: Trial) {
 /** The lines for people. */
 export function diagnosisText(
   model: string,
-  { loss, foretells, found, trials, undecidable, untried }: Diagnosis,
+  { loss, foretells, found, alternatives, trials, undecidable, untried }: Diagnosis,
   { mended, layers }: { readonly mended?: string; readonly layers: boolean },
 ): string {
   const lines = [`${model}: ${figure(loss)} nats per token of a fixed text`];
@@ -116,6 +117,7 @@ export function diagnosisText(
     lines.push(
       `cause: ${found.cause}: ${meaning}`,
       `undone: ${figure(found.loss)} nats with ${found.detail}`,
+      ...alternatives.map(({ loss, detail }) => `as good: ${figure(loss)} nats with ${detail}`),
       `look at: ${look}`,
       mended === undefined
         ? "--mend OUT writes the file with this undone"
@@ -136,11 +138,12 @@ export function diagnosisText(
       table(undecidable),
     );
   }
-  const others = trials.filter((each) => each !== found && !undecidable.includes(each));
+  const named = [found, ...alternatives, ...undecidable];
+  const others = trials.filter((each) => !named.includes(each));
   const tried = others.filter(({ loss }) => loss !== undefined);
   if (tried.length > 0) lines.push("", "other faults undone:", table(tried));
   const rest = others.length - tried.length;
-  if (rest > 0) lines.push(`  and ${rest} more, ruled out by a shorter text`);
+  if (rest > 0) lines.push("", `${rest} more undos are ruled out by a shorter text`);
   if (untried.length > 0) {
     lines.push(
       "",
