@@ -68,7 +68,7 @@ export async function damagedBlocks(file: GgufFile, signal?: AbortSignal): Promi
 function inWords(damages: readonly Damage[]): string {
   const [{ tensor, width, blocks: [{ row, column, kind }] }] = damages;
   const last = Math.min(column + width, tensor.shape[0]) - 1;
-  const place = tensor.shape.length < 2 ? "" : `row ${row}, `;
+  const place = isVector(tensor) ? "" : `row ${row}, `;
   const count = damages.reduce((sum, { blocks }) => sum + blocks.length, 0);
   const names = damages.slice(1).map(({ tensor }) => tensor.name);
   const more = count === 1
@@ -77,13 +77,14 @@ function inWords(damages: readonly Damage[]): string {
       names.length === 0 ? "" : `, also in ${names.slice(0, 3).join(", ")}`
     }${names.length > 3 ? ", …" : ""}`;
   const what = { "far out": "far out of range", infinite: "infinite", none: "not numbers" }[kind];
-  return `${tensor.name}, ${place}columns ${column} to ${last}${more}: ${what}`;
+  const set = damages.every(({ tensor }) => isVector(tensor)) ? "their median" : "zero";
+  return `${tensor.name}, ${place}columns ${column} to ${last}${more} (${what}) set to ${set}`;
 }
 
 function mended(file: GgufFile, { tensor, width, blocks }: Damage): NewTensorData {
   const { type, shape } = tensor;
   const [columns] = shape;
-  if (shape.length < 2) {
+  if (isVector(tensor)) {
     return asF32(file, tensor, (data) => {
       const middle = median(data);
       return data.map((value) => Number.isFinite(value) ? value : middle);
@@ -108,7 +109,7 @@ function mended(file: GgufFile, { tensor, width, blocks }: Damage): NewTensorDat
 /** Blocks that are not finite, and in matrices those that are far out. */
 async function scan(file: GgufFile, tensor: TensorInfo, width: number): Promise<Block[]> {
   const [columns] = tensor.shape;
-  const rows = tensor.shape.slice(1).reduce((product, n) => product * n, 1);
+  const rows = rowsOf(tensor);
   const perRow = Math.ceil(columns / width);
   const sizes = new Float32Array(rows * perRow);
   const found: Block[] = [];
@@ -132,7 +133,7 @@ async function scan(file: GgufFile, tensor: TensorInfo, width: number): Promise<
       }
     }
   }
-  if (tensor.shape.length < 2) return found;
+  if (isVector(tensor)) return found;
 
   const whole = median(sizes);
   const ofRow = Array.from(
@@ -152,6 +153,15 @@ async function scan(file: GgufFile, tensor: TensorInfo, width: number): Promise<
     }
   });
   return found;
+}
+
+function rowsOf({ shape }: TensorInfo): number {
+  return shape.slice(1).reduce((product, size) => product * size, 1);
+}
+
+/** Norms and biases. */
+function isVector(tensor: TensorInfo): boolean {
+  return rowsOf(tensor) === 1;
 }
 
 /** Of the finite numbers. */

@@ -3,7 +3,7 @@
  * that one undoes lowers the loss as nothing else can.
  */
 import type { Engine } from "../engine/backend.ts";
-import { type Config, readConfig } from "../engine/config.ts";
+import { readConfig } from "../engine/config.ts";
 import type { GgufFile } from "../engine/gguf/reader.ts";
 import { createTokenizer } from "../text/mod.ts";
 import { type Alteration, alteredFile } from "./altered_file.ts";
@@ -54,7 +54,7 @@ const UNDECIDABLE = 0.01;
 /** Undos that raise the loss of a few words by this share are dismissed. */
 const DISMISSED = 0.1;
 /** Most undos that go on to the texts. */
-const FINALISTS = 8;
+const FINALISTS = 6;
 /** A model foretells texts when their loss is below this share of that of guessing. */
 const FORETELLS = 0.75;
 /** Bytes of tensors that an undo may put beside the file's: a device that has no room for them is lost. */
@@ -65,7 +65,7 @@ export interface Trial {
   readonly cause: Cause;
   readonly detail: string;
   readonly alteration: Alteration;
-  /** Nats per token of the story; NaN where the model makes no numbers, undefined where a few words dismissed the undo. */
+  /** Nats per token of the story; NaN where the model makes no numbers, undefined where words alone dismissed the undo. */
   readonly loss?: number;
   /** By which share the loss of all texts is lower, at the best temperatures; −Infinity where there is no loss. */
   readonly gain: number;
@@ -79,6 +79,8 @@ export interface Diagnosis {
   readonly foretells: boolean;
   /** The undo that restores the loss; undefined where none does. */
   readonly found?: Trial;
+  /** Others that restore it about as well. */
+  readonly alternatives: readonly Trial[];
   /** All undos that were tried, the best first. */
   readonly trials: readonly Trial[];
   /** Undos that leave the loss about where it is: it cannot tell whether their faults are there. */
@@ -100,10 +102,11 @@ interface Judged extends Trial {
   readonly restores: boolean;
 }
 
-/** What a model makes of texts with something altered. */
+/** What a model makes of texts with something altered; of the first one alone where that says enough. */
 type Attempt = (
   undo: Pick<Undo, "detail" | "alteration">,
   texts: readonly Text[],
+  isEnough?: (first: TextLosses) => boolean,
 ) => Promise<TextLosses[]>;
 
 /**
@@ -116,61 +119,94 @@ export async function diagnose(
   engine: Engine,
   options: DiagnoseOptions = {},
 ): Promise<Diagnosis> {
-  const { signal, onProgress } = options;
+  const { signal, onProgress, everyLayer } = options;
+  const { config } = engine;
   onProgress?.(0, 1, "looking for damaged blocks of weights");
-  const candidates = await undosToTry(file, engine.config, options);
-  const undos = candidates.filter(({ alteration }) => bytesOf(alteration) <= MOST_BYTES);
-  const untried = candidates.filter((undo) => !undos.includes(undo));
-  let done = 0;
-  const attempt: Attempt = async ({ detail, alteration }, texts) => {
-    signal?.throwIfAborted();
-    onProgress?.(done++, Math.max(done, undos.length + FINALISTS), detail);
-    return await lossesOf(file, engine, alteration, texts, signal);
-  };
-
-  const asItIs = { detail: "the file as it is", alteration: {} };
-  const [few, ...own] = await attempt(asItIs, [FEW_WORDS, ...TOKENIZER_TEXTS]);
-  const quick: { readonly undo: Undo; readonly gain: number }[] = [];
-  for (const undo of undos) {
-    quick.push({ undo, gain: gainOf([few], await attempt(undo, [FEW_WORDS])).share });
-  }
-  quick.sort((a, b) => b.gain - a.gain);
-  const finalists = quick.filter(({ undo, gain }) =>
-    undo.certain || isOfTokenizer(undo.alteration) || gain > -DISMISSED
-  ).slice(0, FINALISTS);
-  const dismissed = quick.filter((each) => !finalists.includes(each));
-
-  const trials: Judged[] = [];
-  for (const { undo } of finalists) {
-    trials.push(await judge(undo, own, engine.config.vocabSize, attempt));
-  }
-  trials.sort((a, b) => b.gain - a.gain);
-  const found = trials.find(({ restores }) => restores);
-  return {
-    loss: own[TEXTS.indexOf(STORY)].mean,
-    foretells: foretells(own, engine.config.vocabSize),
-    found,
-    trials: [...trials, ...dismissed.map(({ undo, gain }) => ({ ...undo, gain }))],
-    undecidable: found ? [] : trials.filter(({ gain }) => gain > -UNDECIDABLE),
-    untried,
-  };
-}
-
-/** Damage that is beyond doubt comes alone: it spoils all losses. */
-async function undosToTry(
-  file: GgufFile,
-  config: Config,
-  { everyLayer, signal }: DiagnoseOptions,
-): Promise<Undo[]> {
-  const damaged = await damagedBlocks(file, signal);
-  const certain = damaged.filter(({ certain }) => certain);
-  if (certain.length > 0) return certain;
+  const damage = await damagedBlocks(file, signal);
   const layers = everyLayer ? [...Array(config.layers).keys()] : [];
-  return [
-    ...damaged,
+  const faults = [
     ...undosOf(file, config),
     ...layers.flatMap((layer) => layerUndos(file, config, layer)),
   ];
+  const tryable = faults.filter(({ alteration }) => bytesOf(alteration) <= MOST_BYTES);
+
+  let done = 0;
+  const attempt: Attempt = async ({ detail, alteration }, texts, isEnough) => {
+    signal?.throwIfAborted();
+    onProgress?.(done++, Math.max(done, damage.length + tryable.length + FINALISTS), detail);
+    const altered = alteredFile(file, alteration);
+    const variant = await engine.variant(altered, readConfig(altered), { signal });
+    try {
+      const tokenizer = createTokenizer(altered.metadata);
+      const losses: TextLosses[] = [];
+      for (const text of texts) {
+        losses.push(await textLosses(variant, tokenizer, text, signal));
+        if (losses.length === 1 && isEnough?.(losses[0])) break;
+      }
+      return losses;
+    } finally {
+      variant.dispose();
+    }
+  };
+  const asItIs = { detail: "the file as it is", alteration: {} };
+  const own = await attempt(asItIs, [FEW_WORDS, ...TOKENIZER_TEXTS]);
+  const trials: Judged[] = [];
+  // Damage shows in the weights too: where undoing it restores the loss there is no doubt, and nothing else is tried.
+  for (const undos of [damage, tryable]) {
+    trials.push(...await tryOut(undos, own, config.vocabSize, attempt));
+    if (trials.some(({ restores }) => restores)) break;
+  }
+
+  const isDismissed = ({ loss }: Trial) => loss === undefined;
+  trials.sort((a, b) =>
+    Number(isDismissed(a)) - Number(isDismissed(b)) || b.gain - a.gain ||
+    (a.loss ?? 0) - (b.loss ?? 0)
+  );
+  const found = trials.find(({ restores }) => restores);
+  const undecidable = trials.filter((each) => !isDismissed(each) && each.gain > -UNDECIDABLE);
+  return {
+    loss: own[1 + TEXTS.indexOf(STORY)].mean,
+    foretells: foretells(own.slice(1), config.vocabSize),
+    found,
+    alternatives: trials.filter((each) =>
+      found && each !== found && each.restores && each.gain > found.gain - SHARE
+    ),
+    trials,
+    undecidable: found ? [] : undecidable,
+    untried: faults.filter((undo) => !tryable.includes(undo)),
+  };
+}
+
+/**
+ * Tries undos: all on a few words, and the most promising ones on all texts.
+ *
+ * @param own what the file as it is makes of the few words and the texts
+ */
+async function tryOut(
+  undos: readonly Undo[],
+  [few, ...own]: readonly TextLosses[],
+  vocabSize: number,
+  attempt: Attempt,
+): Promise<Judged[]> {
+  const trials: { readonly undo: Undo; readonly gain: number }[] = [];
+  for (const undo of undos) {
+    trials.push({ undo, gain: gainOf([few], await attempt(undo, [FEW_WORDS])).share });
+  }
+  const finalists = trials
+    .filter(({ undo: { certain, alteration }, gain }) =>
+      certain || isOfTokenizer(alteration) || gain > -DISMISSED
+    )
+    .sort((a, b) => b.gain - a.gain)
+    .slice(0, FINALISTS);
+  const judged: Judged[] = [];
+  for (const trial of trials) {
+    judged.push(
+      finalists.includes(trial)
+        ? await judge(trial.undo, own, vocabSize, attempt)
+        : { ...trial.undo, gain: trial.gain, restores: false },
+    );
+  }
+  return judged;
 }
 
 /** @param own what the file as it is makes of the texts */
@@ -180,36 +216,18 @@ async function judge(
   vocabSize: number,
   attempt: Attempt,
 ): Promise<Judged> {
-  const { cause, detail, alteration, control, certain = false } = undo;
+  const { alteration, control, certain = false } = undo;
   const texts = isOfTokenizer(alteration) ? TOKENIZER_TEXTS : TEXTS;
-  const after = await attempt(undo, texts);
-  const gain = gainOf(own.slice(0, texts.length), after);
+  const raises = (words: TextLosses) => gainOf(own.slice(0, 1), [words]).share < -RISE;
+  const after = await attempt(undo, texts, (words) => !certain && raises(words));
+  const gain = gainOf(own.slice(0, after.length), after);
+  if (after.length < texts.length) return { ...undo, gain: gain.share, restores: false };
   let restores = certain || isRestored(gain) && foretells(after, vocabSize);
   if (restores && control) {
-    const other = await attempt({ detail, alteration: control }, texts);
+    const other = await attempt({ ...undo, alteration: control }, texts);
     restores = gainOf(other, after).share > OVER_CONTROL;
   }
-  const { mean: loss } = after[texts.indexOf(STORY)];
-  return { cause, detail, alteration, loss, gain: gain.share, restores };
-}
-
-async function lossesOf(
-  file: GgufFile,
-  engine: Engine,
-  alteration: Alteration,
-  texts: readonly Text[],
-  signal?: AbortSignal,
-): Promise<TextLosses[]> {
-  const altered = alteredFile(file, alteration);
-  const variant = await engine.variant(altered, readConfig(altered), { signal });
-  try {
-    const tokenizer = createTokenizer(altered.metadata);
-    const losses: TextLosses[] = [];
-    for (const text of texts) losses.push(await textLosses(variant, tokenizer, text, signal));
-    return losses;
-  } finally {
-    variant.dispose();
-  }
+  return { ...undo, loss: after[texts.indexOf(STORY)].mean, gain: gain.share, restores };
 }
 
 function bytesOf({ tensors }: Alteration): number {

@@ -11,6 +11,7 @@ import { CAUSES } from "../causes.ts";
 import { diagnose, type Diagnosis, type Trial } from "../diagnose.ts";
 import { writeChecked } from "../f32_copy.ts";
 import { mendedContent } from "../mend.ts";
+import { coloured } from "../report.ts";
 
 /** The command; the exit code is 1 when a cause was found. */
 export const diagnoseCommand = defineCommand({
@@ -55,11 +56,14 @@ export const diagnoseCommand = defineCommand({
           },
         ).finally(writing.finish);
       }
-      console.log(
-        json
-          ? JSON.stringify(diagnosisJson(nameOrPath, diagnosis, mended))
-          : diagnosisText(nameOrPath, diagnosis, { mended, layers }),
-      );
+      if (json) {
+        console.log(JSON.stringify(diagnosisJson(nameOrPath, diagnosis, mended)));
+      } else {
+        const report = diagnosisText(nameOrPath, diagnosis, { mended, layers });
+        const colours = Deno.stdout.isTerminal() && !Deno.noColor;
+        console.log(colours ? coloured(report) : report);
+        if (!diagnosis.found && mend !== undefined) console.error(`nothing to mend: no ${mend}`);
+      }
       return diagnosis.found ? EXIT.failed : EXIT.done;
     } finally {
       loaded.release();
@@ -77,12 +81,19 @@ async function refuseItself({ path }: FoundModel, out: string): Promise<void> {
 
 /** What `--json` prints. */
 export function diagnosisJson(model: string, diagnosis: Diagnosis, mended?: string) {
-  const { loss, foretells, found, trials, undecidable, untried } = diagnosis;
+  const { loss, foretells, found, alternatives, trials, undecidable, untried } = diagnosis;
   return {
     model,
     loss,
     foretells,
-    found: found ? { ...trialJson(found), ...CAUSES[found.cause] } : null,
+    found: found
+      ? {
+        ...trialJson(found),
+        meaning: CAUSES[found.cause].meaning,
+        look: CAUSES[found.cause].look,
+      }
+      : null,
+    alternatives: alternatives.map(trialJson),
     undecidable: undecidable.map(trialJson),
     trials: trials.map(trialJson),
     untried: untried.map(({ cause, detail }) => ({ cause, detail })),
@@ -97,45 +108,62 @@ function trialJson({ cause, detail, loss, gain }: Trial) {
 /** The lines for people. */
 export function diagnosisText(
   model: string,
-  { loss, foretells, found, trials, undecidable, untried }: Diagnosis,
+  { loss, foretells, found, alternatives, trials, undecidable, untried }: Diagnosis,
   { mended, layers }: { readonly mended?: string; readonly layers: boolean },
 ): string {
-  const lines = [`${model}: loss ${figure(loss)} nats per token of a fixed text`];
+  const lines = [`${model}: ${figure(loss)} nats per token of a fixed text`];
   if (found) {
     const { meaning, look } = CAUSES[found.cause];
     lines.push(
       `cause: ${found.cause}: ${meaning}`,
-      `  undone: ${found.detail}: loss ${figure(found.loss)} instead of ${figure(loss)}`,
-      `  look at: ${look}`,
+      `undone: ${figure(found.loss)} nats with ${found.detail}`,
+      ...alternatives.map(({ loss, detail }) => `as good: ${figure(loss)} nats with ${detail}`),
+      `look at: ${look}`,
       mended === undefined
-        ? "  mend it: --mend OUT writes the file with this undone"
-        : `mended: ${mended}`,
+        ? "--mend OUT writes the file with this undone"
+        : `mended: ${mended}; diagnose it again: there may be another fault`,
     );
-    return lines.join("\n");
-  }
-  lines.push(
-    foretells
-      ? `no known fault found: none of ${trials.length} undos restores a better loss`
-      : "no known fault found, but that says little: the file foretells the text hardly better than chance, and undoing " +
-        "faults changes nothing about it. It knows another language, or has a fault that is not known here",
-  );
-  if (undecidable.length > 0) {
-    const rows = undecidable.map(({ cause, detail, loss }) => [cause, detail, figure(loss)]);
+  } else if (foretells) {
+    lines.push("no known fault found: undoing them restores nothing");
+  } else {
     lines.push(
-      "cannot be told from the loss, which stays about the same when they are undone:",
-      formatTable(rows.map((row) => row.map((cell, i) => i === 0 ? `  ${cell}` : cell)), "llr"),
+      "cannot judge: the file foretells the text hardly better than chance, whatever is undone. It knows another language, " +
+        "or has a fault that is not known here",
     );
   }
-  if (untried.length > 0) {
-    const list = untried.map(({ detail }) => detail).join("; ");
-    lines.push(`not tried, since it takes too much memory: ${list}`);
+  if (undecidable.length > 0) {
+    lines.push(
+      "",
+      "cannot be told from the loss, which undoing does not raise:",
+      table(undecidable),
+    );
   }
-  if (!layers) lines.push("a fault in one layer only: --layers looks for it");
+  const named = [found, ...alternatives, ...undecidable];
+  const others = trials.filter((each) => !named.includes(each));
+  const tried = others.filter(({ loss }) => loss !== undefined);
+  if (tried.length > 0) lines.push("", "other faults undone:", table(tried));
+  const rest = others.length - tried.length;
+  if (rest > 0) lines.push("", `${rest} more undos are ruled out by a shorter text`);
+  if (untried.length > 0) {
+    lines.push(
+      "",
+      "not tried, for lack of memory:",
+      ...untried.map(({ cause, detail }) => `  ${cause}  ${detail}`),
+    );
+  }
+  if (!found && !layers) lines.push("", "for a fault in one layer only: --layers");
   return lines.join("\n");
 }
 
+function table(trials: readonly Trial[]): string {
+  return formatTable(
+    trials.map(({ loss, cause, detail }) => [`  ${figure(loss)}`, cause, detail]),
+    "rll",
+  );
+}
+
 function figure(loss: number | undefined): string {
-  return loss === undefined || Number.isNaN(loss) ? "not a number" : loss.toFixed(3);
+  return loss === undefined || Number.isNaN(loss) ? "NaN" : loss.toFixed(3);
 }
 
 if (import.meta.main) await runCommand(diagnoseCommand);
