@@ -65,6 +65,11 @@ for (const backend of ["webgpu", "cpu"] as const) {
     model.release();
     assert.ok(result.passed, reportText(result));
     assert.deepEqual(new Set(result.checkpoints.map(({ status }) => status)), new Set(["pass"]));
+    const written = result.checks.filter(({ checkpoint }) => checkpoint === "3");
+    // Both caches of five layers: the prompt's slots and one more.
+    assert.deepEqual(written.map(({ what }) => what), [
+      `${10 * (ids.length + 1)} slots as written`,
+    ]);
     const compared = result.rows.filter(({ local }) => local).length;
     assert.ok(compared >= 2 * 5 * 18, `${compared}`);
   });
