@@ -38,9 +38,8 @@ const BEGINNINGS: Text = [
   "There was a little bird in the tall tree.",
 ];
 
-/** What an undo is judged by. The tokenizer's matter where a text begins. */
+/** What undos are judged by. */
 const TEXTS = [WORDS, STORY];
-const TOKENIZER_TEXTS = [...TEXTS, BEGINNINGS];
 
 /** An undo counts when it lowers the loss of all texts by this share, and by this many standard errors over the tokens. */
 const SHARE = 0.04;
@@ -53,6 +52,8 @@ const OVER_CONTROL = 0.02;
 const UNDECIDABLE = 0.01;
 /** Undos that raise the loss of a few words by this share are dismissed. */
 const DISMISSED = 0.1;
+/** What changes the loss of a few words by no more than this share changes no loss. */
+const UNCHANGED = 1e-4;
 /** Most undos that go on to the texts. */
 const FINALISTS = 6;
 /** A model foretells texts when their loss is below this share of that of guessing. */
@@ -102,7 +103,10 @@ interface Judged extends Trial {
   readonly restores: boolean;
 }
 
-/** What a model makes of texts with something altered; of the first one alone where that says enough. */
+/** What the file as it is makes of a text. */
+type Own = (text: Text) => Promise<TextLosses>;
+
+/** What it makes of texts with something altered; of the first one alone where that says enough. */
 type Attempt = (
   undo: Pick<Undo, "detail" | "alteration">,
   texts: readonly Text[],
@@ -148,12 +152,18 @@ export async function diagnose(
       variant.dispose();
     }
   };
-  const asItIs = { detail: "the file as it is", alteration: {} };
-  const own = await attempt(asItIs, [FEW_WORDS, ...TOKENIZER_TEXTS]);
+  const known = new Map<Text, TextLosses>();
+  const own: Own = async (text) => {
+    const losses = known.get(text) ??
+      (await attempt({ detail: "the file as it is", alteration: {} }, [text]))[0];
+    known.set(text, losses);
+    return losses;
+  };
+
   const trials: Judged[] = [];
   // Damage shows in the weights too: where undoing it restores the loss there is no doubt, and nothing else is tried.
   for (const undos of [damage, tryable]) {
-    trials.push(...await tryOut(undos, own, config.vocabSize, attempt));
+    trials.push(...await tryOut(undos, config.vocabSize, own, attempt));
     if (trials.some(({ restores }) => restores)) break;
   }
 
@@ -165,8 +175,8 @@ export async function diagnose(
   const found = trials.find(({ restores }) => restores);
   const undecidable = trials.filter((each) => !isDismissed(each) && each.gain > -UNDECIDABLE);
   return {
-    loss: own[1 + TEXTS.indexOf(STORY)].mean,
-    foretells: foretells(own.slice(1), config.vocabSize),
+    loss: (await own(STORY)).mean,
+    foretells: foretells([await own(WORDS), await own(STORY)], config.vocabSize),
     found,
     alternatives: trials.filter((each) =>
       found && each !== found && each.restores && each.gain > found.gain - SHARE
@@ -177,50 +187,51 @@ export async function diagnose(
   };
 }
 
-/**
- * Tries undos: all on a few words, and the most promising ones on all texts.
- *
- * @param own what the file as it is makes of the few words and the texts
- */
+/** Tries undos: all on a few words, and the most promising ones on all texts. */
 async function tryOut(
   undos: readonly Undo[],
-  [few, ...own]: readonly TextLosses[],
   vocabSize: number,
+  own: Own,
   attempt: Attempt,
 ): Promise<Judged[]> {
   const trials: { readonly undo: Undo; readonly gain: number }[] = [];
   for (const undo of undos) {
-    trials.push({ undo, gain: gainOf([few], await attempt(undo, [FEW_WORDS])).share });
+    const after = await attempt(undo, [FEW_WORDS]);
+    trials.push({ undo, gain: gainOf([await own(FEW_WORDS)], after).share });
   }
   const finalists = trials
     .filter(({ undo: { certain, alteration }, gain }) =>
-      certain || isOfTokenizer(alteration) || gain > -DISMISSED
+      certain || isOfTokenizer(alteration) || gain > -DISMISSED && Math.abs(gain) > UNCHANGED
     )
     .sort((a, b) => b.gain - a.gain)
     .slice(0, FINALISTS);
   const judged: Judged[] = [];
   for (const trial of trials) {
+    const { undo, gain } = trial;
+    const loss = Math.abs(gain) <= UNCHANGED ? (await own(STORY)).mean : undefined;
     judged.push(
       finalists.includes(trial)
-        ? await judge(trial.undo, own, vocabSize, attempt)
-        : { ...trial.undo, gain: trial.gain, restores: false },
+        ? await judge(undo, vocabSize, own, attempt)
+        : { ...undo, loss, gain, restores: false },
     );
   }
   return judged;
 }
 
-/** @param own what the file as it is makes of the texts */
 async function judge(
   undo: Undo,
-  own: readonly TextLosses[],
   vocabSize: number,
+  own: Own,
   attempt: Attempt,
 ): Promise<Judged> {
-  const { alteration, control, certain = false } = undo;
-  const texts = isOfTokenizer(alteration) ? TOKENIZER_TEXTS : TEXTS;
-  const raises = (words: TextLosses) => gainOf(own.slice(0, 1), [words]).share < -RISE;
+  const { cause, control, certain = false } = undo;
+  // Where a text begins, the space in front of its first word matters more.
+  const texts = cause === "space-prefix" ? [...TEXTS, BEGINNINGS] : TEXTS;
+  const before: TextLosses[] = [];
+  for (const text of texts) before.push(await own(text));
+  const raises = (words: TextLosses) => gainOf(before.slice(0, 1), [words]).share < -RISE;
   const after = await attempt(undo, texts, (words) => !certain && raises(words));
-  const gain = gainOf(own.slice(0, after.length), after);
+  const gain = gainOf(before.slice(0, after.length), after);
   if (after.length < texts.length) return { ...undo, gain: gain.share, restores: false };
   let restores = certain || isRestored(gain) && foretells(after, vocabSize);
   if (restores && control) {
