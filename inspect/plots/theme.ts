@@ -1,0 +1,83 @@
+/** One look for all figures: colours, sizes, titles. */
+import type { Axis, Colorscale, Layout } from "./figure.ts";
+
+/** Letters, the same as in the static pictures where the reader's machine has them. */
+export const FONT = "Inter, 'Segoe UI', 'Helvetica Neue', 'DejaVu Sans', sans-serif";
+/** Tokens: each character has its width, so that spaces can be counted. */
+export const TOKEN_FONT = "'DejaVu Sans Mono', Menlo, Consolas, monospace";
+
+export const INK = "#1f2933";
+export const FAINT = "#6b7785";
+export const GRID = "#e6e9ed";
+
+/**
+ * Series: Okabe and Ito's colours (2008), told apart by people with any colour vision. The yellow, too pale for lines on white,
+ * comes last.
+ */
+export const PALETTE = [
+  "#0072b2",
+  "#d55e00",
+  "#009e73",
+  "#cc79a7",
+  "#e69f00",
+  "#56b4e9",
+  "#3b3f46",
+  "#b8a800",
+] as const;
+
+/** From nothing to much: one hue, from near white to dark, so that it also reads without colour. */
+export const SEQUENTIAL: Colorscale = [
+  [0, "#f7f9fc"],
+  [0.15, "#d7e5f3"],
+  [0.35, "#93bfe0"],
+  [0.55, "#4a90c6"],
+  [0.75, "#1f62a0"],
+  [1, "#0a2f63"],
+];
+
+/** Signed values, white at zero: orange-red above, blue below. */
+export const DIVERGING: Colorscale = [
+  [0, "#0b3c7d"],
+  [0.2, "#3f7fbf"],
+  [0.4, "#b5d1e8"],
+  [0.5, "#fafafa"],
+  [0.6, "#f7c9ad"],
+  [0.8, "#d9713a"],
+  [1, "#8c2d04"],
+];
+
+/** Range of a diverging scale: zero in its middle. */
+export function centred(values: Iterable<number | null>): { zmin: number; zmax: number } {
+  let most = 0;
+  for (const value of values) {
+    if (value !== null && Number.isFinite(value)) most = Math.max(most, Math.abs(value));
+  }
+  return most === 0 ? { zmin: -1, zmax: 1 } : { zmin: -most, zmax: most };
+}
+
+/** What every layout has; the figure's own comes over it. */
+export function layout(own: Layout & { readonly title: { readonly text: string } }): Layout {
+  return {
+    font: { family: FONT, size: 12, color: INK },
+    paper_bgcolor: "#ffffff",
+    plot_bgcolor: "#ffffff",
+    colorway: PALETTE,
+    hovermode: "closest",
+    hoverlabel: { font: { family: TOKEN_FONT, size: 12 }, align: "left", namelength: -1 },
+    ...own,
+    title: { x: 0.01, xanchor: "left", font: { size: 15, color: INK }, ...own.title },
+    margin: { l: 70, r: 30, t: 80, b: 60, ...own.margin },
+  };
+}
+
+/** An axis of numbers. */
+export function axis(own: Axis = {}): Axis & Record<string, unknown> {
+  return {
+    showgrid: true,
+    zeroline: false,
+    ticks: "",
+    ...own,
+    gridcolor: GRID,
+    linecolor: FAINT,
+  };
+}
