@@ -1,5 +1,6 @@
 /** One look for all figures: colours, sizes, titles. */
 import type { Axis, Colorscale, Layout } from "./figure.ts";
+import { html } from "./tokens.ts";
 
 /** Letters, the same as in the static pictures where the reader's machine has them. */
 export const FONT = "Inter, 'Segoe UI', 'Helvetica Neue', 'DejaVu Sans', sans-serif";
@@ -79,5 +80,41 @@ export function axis(own: Axis = {}): Axis & Record<string, unknown> {
     ...own,
     gridcolor: GRID,
     linecolor: FAINT,
+  };
+}
+
+/** Whose numbers a figure shows; what is not known or not one thing is left out. */
+export interface Place {
+  readonly model?: string;
+  /** Of several sequences, which. */
+  readonly sequence?: number;
+  readonly layer?: number;
+  readonly head?: number;
+  /** Anything else that says where: `position 3`, `blk.3.out`. */
+  readonly at?: string;
+}
+
+/**
+ * A figure's title: whose numbers, then what they are: `tiny · layer 3 · head 2: attention`. Below it, notes: how the numbers
+ * were made, what is not shown and how to see it.
+ */
+export function titled(
+  what: string,
+  place: Place = {},
+  notes: readonly (string | undefined)[] = [],
+): NonNullable<Layout["title"]> {
+  const { model, sequence, layer, head, at } = place;
+  const named = (name: string, index?: number) => index === undefined ? "" : `${name} ${index}`;
+  const where = [
+    model,
+    named("sequence", sequence),
+    named("layer", layer),
+    named("head", head),
+    at,
+  ].filter((part) => part).map((part) => html(part!));
+  const note = notes.filter((note) => note).join(" · ");
+  return {
+    text: where.length === 0 ? what : `${where.join(" · ")}: ${what}`,
+    ...(note === "" ? {} : { subtitle: { text: note } }),
   };
 }
