@@ -28,7 +28,7 @@ export const PALETTE = [
 
 /** From nothing to much: one hue, from near white to dark, so that it also reads without colour. */
 export const SEQUENTIAL: Colorscale = [
-  [0, "#f7f9fc"],
+  [0, "#edf3f9"],
   [0.15, "#d7e5f3"],
   [0.35, "#93bfe0"],
   [0.55, "#4a90c6"],
