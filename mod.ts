@@ -148,6 +148,9 @@ export { ArrowFileError } from "./inspect/tables/stream_layout.ts";
 // Analyses
 export * from "./inspect/analyses/mod.ts";
 
+// Figures
+export * from "./inspect/plots/mod.ts";
+
 // The engine below: passes on ids and buffers
 export type {
   Engine,
