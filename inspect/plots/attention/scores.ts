@@ -64,8 +64,9 @@ export function headScores(source: Run | Table, options: HeadScoresOptions = {})
   const room = scores.length === 1 ? 600 : scores.length === 2 ? 380 : 170;
   const cell = Math.max(SMALLEST, Math.min(LARGEST, Math.floor(room / heads.length)));
   const panel = { width: heads.length * cell, height: layers.length * cell };
-  const abreast = Math.min(scores.length, Math.max(1, Math.floor(WIDTH / (panel.width + GAP.x))));
-  const down = Math.ceil(scores.length / abreast);
+  const most = Math.max(1, Math.floor(WIDTH / (panel.width + GAP.x)));
+  const down = Math.ceil(scores.length / most);
+  const abreast = Math.ceil(scores.length / down);
   const plot = {
     width: abreast * (panel.width + GAP.x) - GAP.x,
     height: down * (panel.height + GAP.y) - GAP.y,
@@ -89,7 +90,7 @@ export function headScores(source: Run | Table, options: HeadScoresOptions = {})
     const right = left + panel.width / plot.width;
     const above = 1 - Math.floor(i / abreast) * (panel.height + GAP.y) / plot.height;
     const below = above - panel.height / plot.height;
-    const most = name === "entropy" ? Math.max(...z.flat().map((value) => value ?? 0)) || 1 : 1;
+    const largest = name === "entropy" ? Math.max(...z.flat().map((value) => value ?? 0)) || 1 : 1;
     data.push({
       type: "heatmap",
       name: SCORES[name],
@@ -101,7 +102,7 @@ export function headScores(source: Run | Table, options: HeadScoresOptions = {})
         : { xaxis: `x${suffix as `${number}`}`, yaxis: `y${suffix as `${number}`}` }),
       colorscale: SEQUENTIAL,
       zmin: 0,
-      zmax: most,
+      zmax: largest,
       colorbar: {
         thickness: 10,
         x: right + 4 / plot.width,
