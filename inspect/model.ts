@@ -86,6 +86,16 @@ export class Model {
     return this.#loaded.engine;
   }
 
+  /**
+   * Its file, its engine and its device: what compares and diagnoses models works on them. They stay the model's.
+   *
+   * @internal
+   */
+  get loaded(): Loaded {
+    this.#check("look into it");
+    return this.#loaded;
+  }
+
   /** The steps of a forward pass. */
   get plan(): Plan {
     return this.#loaded.engine.plan;
