@@ -61,9 +61,9 @@ export function textPixels(text: string, size: number): number {
   return units * 0.61 * size;
 }
 
-/** Labels beside an axis, at the cells' places from `offset` on. */
+/** Labels beside an axis, at the cells' places from `offset` on: those of rows at the left, of columns below or above. */
 export function tokenLabels(
-  letter: "x" | "y",
+  side: "left" | "below" | "above",
   { labels }: TokenCells,
   { size, every }: LabelFit,
   offset = 0,
@@ -73,28 +73,14 @@ export function tokenLabels(
     if (cell % every !== 0) return [];
     const place = offset + cell;
     const text = html(label);
-    return letter === "x"
-      ? [{
-        ...common,
-        text,
-        x: place,
-        y: 0,
-        yref: "paper",
-        xref: "x",
-        xanchor: "center",
-        yanchor: "top",
-        textangle: -90,
-      }]
-      : [{
-        ...common,
-        text,
-        x: 0,
-        y: place,
-        xref: "paper",
-        yref: "y",
-        xanchor: "right",
-        yanchor: "middle",
-      }];
+    if (side === "left") {
+      const at = { x: 0, xref: "paper", y: place, yref: "y" };
+      return [{ ...common, ...at, text, xanchor: "right", yanchor: "middle" }];
+    }
+    const at = side === "below"
+      ? { y: 0, yref: "paper", yanchor: "top" } as const
+      : { y: 1, yref: "paper", yanchor: "bottom" } as const;
+    return [{ ...common, ...at, text, x: place, xref: "x", xanchor: "center", textangle: -90 }];
   });
 }
 

@@ -104,8 +104,8 @@ export function attentionMap(source: AttentionSource, options: AttentionMapOptio
   const columnsOfGrid = upTo(grid.columns).map((column) => placeOf(column).x);
   const rowsOfGrid = upTo(grid.rows).map((row) => placeOf(row * grid.columns).y);
   const annotations: Annotation[] = [
-    ...(labelled ? columnsOfGrid.flatMap((x) => tokenLabels("x", columnCells, fit, x)) : []),
-    ...(labelled ? rowsOfGrid.flatMap((y) => tokenLabels("y", rowCells, rowFit, y)) : []),
+    ...(labelled ? columnsOfGrid.flatMap((x) => tokenLabels("below", columnCells, fit, x)) : []),
+    ...(labelled ? rowsOfGrid.flatMap((y) => tokenLabels("left", rowCells, rowFit, y)) : []),
     ...(single ? [] : heads.map((head, i) => nameOf(head, placeOf(i)))),
   ];
 

@@ -22,11 +22,19 @@ export function scaleOf(
   return { colorscale: DIVERGING, zmin: -most || -1, zmax: most || 1, colorbar };
 }
 
-/** Says how cells were pooled. */
-export function pooledNote({ size }: Pooling, kind: AttentionKind): string | undefined {
+/**
+ * Says how cells were pooled, and what shows each number.
+ *
+ * @param instead how to see them
+ */
+export function pooledNote(
+  { size }: Pooling,
+  kind: AttentionKind,
+  instead = "full: true",
+): string | undefined {
   if (size === 1) return undefined;
   const what = kind === "attn_probs" ? "weights" : "scores";
-  return `pooled: a cell is the largest of ${size} × ${size} ${what}; full: true shows each`;
+  return `pooled: a cell is the largest of ${size} × ${size} ${what}; ${instead} shows each`;
 }
 
 /** Says that there are numbers that no colour shows. */
