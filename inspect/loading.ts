@@ -31,6 +31,8 @@ export type LoadPhase = "pull" | "load" | "check";
 
 /** A model on a device, shared by all who loaded the same file. */
 export interface Loaded {
+  /** As it was asked for, or its file is called, without `.gguf`: `smollm2-135m`. */
+  readonly name: string;
   readonly file: GgufFile;
   readonly engine: Engine;
   /** Of the GPU; undefined on the CPU. */
@@ -44,7 +46,7 @@ export interface Loaded {
 interface Entry {
   readonly device: Device | undefined;
   /** With the engine's first handle; each user gets one of their own. */
-  readonly loading: Promise<Omit<Loaded, "release">>;
+  readonly loading: Promise<Omit<Loaded, "name" | "release">>;
   users: number;
 }
 
@@ -106,6 +108,7 @@ export async function load(
   let released = false;
   return {
     ...loaded,
+    name: found.name,
     engine,
     release() {
       if (released) return;
@@ -134,7 +137,7 @@ async function open(
   found: FoundModel,
   device: Device | undefined,
   options: LoadModelOptions & { readonly file?: GgufFile },
-): Promise<Omit<Loaded, "release">> {
+): Promise<Omit<Loaded, "name" | "release">> {
   const { signal, onProgress } = options;
   const during = (phase: LoadPhase) => (done: number, total: number) =>
     onProgress?.(phase, done, total);

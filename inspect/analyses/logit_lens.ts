@@ -122,6 +122,7 @@ async function lens(
   }
   return analysisTable(name, SCHEMA, rows, {
     meaning: "what the model would say next if it ended after each layer",
+    model: run.meta.model,
   });
 }
 
