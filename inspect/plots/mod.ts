@@ -3,5 +3,6 @@
  *
  * @module
  */
+export * from "./attention/mod.ts";
 export * from "./figure.ts";
 export { tensorMap, type TensorMapOptions } from "./tensor.ts";

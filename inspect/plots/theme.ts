@@ -99,7 +99,7 @@ function noteLines({ subtitle }: NonNullable<Layout["title"]>, width: number): s
       lines.splice(-1, 1, longer);
     } else lines.push(word);
   }
-  return lines;
+  return lines.map((line) => line.replace(/ ·$/, ""));
 }
 
 /** An axis of numbers. */

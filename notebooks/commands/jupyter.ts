@@ -61,6 +61,7 @@ export async function jupyter(options: JupyterOptions = {}): Promise<Jupyter> {
   // At each start, as they depend on this checkout and this Deno.
   await writeJson(join(lab, "settings"), "overrides.json", SETTINGS);
   await writeJson(join(folder, "share", "jupyter", "kernels", "lamina"), "kernel.json", KERNEL);
+  await Deno.mkdir(settings, { recursive: true });
   return {
     python,
     env: {
@@ -79,6 +80,43 @@ export async function jupyter(options: JupyterOptions = {}): Promise<Jupyter> {
   };
 }
 
+/** What JupyterLab shows, and where. */
+export interface LabOptions {
+  /** Folder that it shows. */
+  readonly root: string;
+  /** Path of the page that it opens: `/lab/tree/…` */
+  readonly page: string;
+  /** The next free port is taken when it is taken. */
+  readonly port: number;
+  /** Whether it opens a browser. */
+  readonly browser: boolean;
+  /** More options of its own. */
+  readonly args?: readonly string[];
+  /** More variables. */
+  readonly env?: Readonly<Record<string, string>>;
+}
+
+/** Starts JupyterLab, which tells its address on stderr. It ends itself and its kernels on SIGTERM. */
+export function startLab({ python, env }: Jupyter, options: LabOptions): Deno.ChildProcess {
+  const { command, args } = python.start([
+    ...["-m", "jupyterlab", `--ServerApp.root_dir=${options.root}`],
+    ...[`--LabApp.default_url=${options.page}`, `--ServerApp.port=${options.port}`],
+    ...options.browser ? [] : ["--no-browser"],
+    // In a container there is only root.
+    ...["--allow-root", "--Application.log_level=WARN"],
+    // No search for programs that nobody needs here, no list of extensions from PyPI.
+    ...["--LanguageServerManager.autodetect=False", "--LabApp.extension_manager=readonly"],
+    ...options.args ?? [],
+  ]);
+  return new Deno.Command(command, {
+    args: [...args],
+    env: { ...env, ...options.env },
+    stdin: "null",
+    // A terminal's Ctrl-C does not reach it: of two signals at once it dies without ending its kernels.
+    detached: Deno.build.os !== "windows",
+  }).spawn();
+}
+
 /**
  * Lamina's kernel. Started through ./denow it finds the pinned Deno and a driver wherever it is started from, editors included. Where
  * that is a batch file, Jupyter could not end what it starts.
@@ -86,7 +124,7 @@ export async function jupyter(options: JupyterOptions = {}): Promise<Jupyter> {
 const KERNEL = {
   argv: [
     Deno.build.os === "windows" ? Deno.execPath() : join(ROOT, "denow"),
-    ...["jupyter", "--kernel", "--conn", "{connection_file}"],
+    ...["jupyter", "-q", "--kernel", "--conn", "{connection_file}"],
   ],
   display_name: "Lamina (Deno)",
   language: "typescript",

@@ -7,7 +7,7 @@ import { join, relative, resolve } from "node:path";
 import { flag, number, UsageError } from "../../inspect/commands/args.ts";
 import { defineCommand, EXIT, runCommand } from "../../inspect/commands/run_command.ts";
 import { isFile } from "../../models/cache.ts";
-import { jupyter, NOTEBOOKS } from "./jupyter.ts";
+import { jupyter, NOTEBOOKS, startLab } from "./jupyter.ts";
 
 /** What a new user sees first. */
 const FIRST = "01_first_look.ipynb";
@@ -29,26 +29,15 @@ const command = defineCommand({
   },
   positionals: ["[NOTEBOOK]"],
   async main({ options, positionals: [notebook], signal }) {
-    const { port } = options;
     const page = await labPage(notebook);
-    const { python, env } = await jupyter({ onProgress: console.error, signal });
-    const start = python.start([
-      ...["-m", "jupyterlab", `--ServerApp.root_dir=${NOTEBOOKS}`, `--LabApp.default_url=${page}`],
-      ...[`--ServerApp.port=${port}`, ...options["no-browser"] ? ["--no-browser"] : []],
-      // In a container there is only root.
-      ...["--allow-root", "--Application.log_level=WARN"],
-      // No search for programs that nobody needs here, no list of extensions from PyPI.
-      "--LanguageServerManager.autodetect=False",
-      "--LabApp.extension_manager=readonly",
-    ]);
+    const environment = await jupyter({ onProgress: console.error, signal });
     signal.throwIfAborted();
-    const child = new Deno.Command(start.command, {
-      args: [...start.args],
-      env,
-      stdin: "null",
-      // A terminal's Ctrl-C reaches this process alone: of two signals at once JupyterLab dies without ending its kernels.
-      detached: !WINDOWS,
-    }).spawn();
+    const child = startLab(environment, {
+      root: NOTEBOOKS,
+      page,
+      port: options.port,
+      browser: !options["no-browser"],
+    });
     const end = () => child.kill("SIGTERM");
     if (!WINDOWS) {
       for (const name of ["SIGTERM", "SIGHUP"] as const) Deno.addSignalListener(name, end);

@@ -64,7 +64,7 @@ export function attentionOverview(
     { model, sequence },
     [
       "rows are layers, columns heads",
-      pooledNote(horizontal, kind, "attentionMap with a layer"),
+      pooledNote(horizontal, kind, "attentionMap(…, { layer, head, full: true })"),
       notFiniteNote(missing),
     ],
   );

@@ -39,5 +39,5 @@ export function pooledNote(
 
 /** Says that there are numbers that no colour shows. */
 export function notFiniteNote(count: number): string | undefined {
-  return count === 0 ? undefined : `${count} numbers are NaN or infinite and left empty`;
+  return count === 0 ? undefined : `${count} NaN or infinite numbers are left empty`;
 }
