@@ -85,13 +85,23 @@ export class Model {
    * same `config.name`.
    */
   get name(): string {
-    return this.#loaded.name;
+    return this.#loaded.found.name;
   }
 
   /** What runs its passes, on ids and buffers: analyses resume passes on it from values of their own. */
   get engine(): Engine {
     this.#check("run a pass");
     return this.#loaded.engine;
+  }
+
+  /**
+   * Its file, its engine and its device: what compares and diagnoses models works on them. They stay the model's.
+   *
+   * @internal
+   */
+  get loaded(): Loaded {
+    this.#check("look into it");
+    return this.#loaded;
   }
 
   /** The steps of a forward pass. */

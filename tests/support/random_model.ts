@@ -36,7 +36,7 @@ export async function modelOf(
     ? await webgpuEngine(file, config, device)
     : await cpuEngine(file, config);
   const model = new Model({
-    name: file.name,
+    found: { name: "bytes", bytes },
     file,
     engine,
     device,
