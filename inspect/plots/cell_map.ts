@@ -75,7 +75,11 @@ export function cellMap(map: CellMap): Figure {
       finite.reduce((a, b) => Math.max(a, b), -Infinity),
     ]);
   const left = 44 + rowFit.pixels;
-  const width = Math.max(460, left + size.width + 110);
+  const width = Math.max(
+    460,
+    left + size.width + 110,
+    Math.min(WIDEST, map.title.text.replace(/<[^>]*>/g, "").length * 8.4 + 30),
+  );
   const top = topMargin(map.title, width);
   const bottom = 40 + columnFit.pixels;
   const columnLabels: Annotation[] = flat

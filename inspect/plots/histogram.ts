@@ -82,6 +82,7 @@ export function histogram(tensor: TensorView, options: HistogramOptions = {}): F
       yaxis: axis({
         title: { text: "count" },
         type: "log",
+        dtick: 1,
         range: [-0.3, Math.log10(count) + 0.2],
       }),
       bargap: 0,

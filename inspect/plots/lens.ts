@@ -123,7 +123,7 @@ export function logitLensLines(
       height: top + 280 + 50,
       margin: { t: top, b: 50 },
       xaxis: axis({ title: { text: "layer" }, dtick: layerStep(here.length / byToken.length) }),
-      yaxis: axis({ title: { text: "probability" }, range: [0, 1.02] }),
+      yaxis: axis({ title: { text: "probability" }, type: "log", dtick: 1, tickformat: ".0e" }),
       hovermode: "x unified",
       showlegend: true,
       legend: { x: 1.02, y: 1 },

@@ -116,7 +116,7 @@ export function residualNormLines(table: Table, options: SequenceOption = {}): F
       height: top + 260 + 50,
       margin: { t: top, b: 50 },
       xaxis: axis({ title: { text: "layer" }, dtick: layerStep(layers.length) }),
-      yaxis: axis({ title: { text: "Euclidean length" }, type: "log" }),
+      yaxis: axis({ title: { text: "Euclidean length" }, type: "log", dtick: 1 }),
       hovermode: "x unified",
       showlegend: true,
       legend: { x: 1.02, y: 1 },

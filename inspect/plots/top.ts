@@ -77,8 +77,8 @@ export function topTokens(run: Run, options: TopTokensOptions = {}): Figure {
     layout({
       title: title(first),
       width,
-      height: above + 24 * first.tokens.length + 45 + (steps.length > 1 ? 90 : 0),
-      margin: { l: 130, r: 60, t: above, b: 45 + (steps.length > 1 ? 90 : 0) },
+      height: above + 24 * first.tokens.length + 45 + (steps.length > 1 ? 104 : 0),
+      margin: { l: 130, r: 60, t: above, b: 45 + (steps.length > 1 ? 104 : 0) },
       xaxis: axis({ title: { text: "probability" }, range: [0, 1], tickformat: ".0%" }),
       yaxis: axis({
         tickvals: first.tokens.map((_, i) => i),
@@ -95,7 +95,7 @@ export function topTokens(run: Run, options: TopTokensOptions = {}): Figure {
             active: 0,
             x: 0,
             len: 1,
-            pad: { t: 50 },
+            pad: { t: 64 },
             currentvalue: { prefix: "generated token ", font: { size: 13, color: INK } },
             steps,
           }],
