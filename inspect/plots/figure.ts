@@ -157,6 +157,8 @@ export interface Axis {
   readonly showticklabels?: boolean;
   readonly ticks?: "" | "outside";
   readonly showgrid?: boolean;
+  readonly gridcolor?: string;
+  readonly linecolor?: string;
   readonly showline?: boolean;
   readonly zeroline?: boolean;
   readonly fixedrange?: boolean;
@@ -215,7 +217,7 @@ export interface Control {
 export interface Layout {
   readonly title?: {
     readonly text: string;
-    readonly subtitle?: { readonly text: string };
+    readonly subtitle?: { readonly text: string; readonly font?: Font };
     readonly x?: number;
     readonly xanchor?: "left" | "center";
     readonly font?: Font;
