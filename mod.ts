@@ -181,6 +181,15 @@ export {
   type FoundFault,
 } from "./checkpoints/diagnosis_report.ts";
 export { breakModel, type BreakOptions, type BrokenCopy } from "./checkpoints/broken_copy.ts";
+export {
+  QUANTIZATION_TYPES,
+  type QuantizationType,
+  quantizeModel,
+  type QuantizeModelOptions,
+} from "./checkpoints/quantize.ts";
+export type { LadderOptions } from "./checkpoints/ladder_runs.ts";
+export { QuantizationLadder, quantizationLadder } from "./checkpoints/quantization_ladder.ts";
+export { layerSensitivity, type SensitivityOptions } from "./checkpoints/layer_sensitivity.ts";
 
 // The engine below: passes on ids and buffers
 export type {
