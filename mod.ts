@@ -28,6 +28,8 @@
  *
  * @module
  */
+import "./inspect/jupyter/setup.ts";
+
 // Models
 export { loadModel, Model, TokenError } from "./inspect/model.ts";
 export type { LoadModelOptions, LoadPhase } from "./inspect/loading.ts";
@@ -150,6 +152,11 @@ export * from "./inspect/analyses/mod.ts";
 
 // Figures
 export * from "./inspect/plots/mod.ts";
+
+// In a notebook: figures that are drawn over, text as it comes, Stop
+export { Display, display } from "./inspect/jupyter/display.ts";
+export { live } from "./inspect/jupyter/live.ts";
+export { Stopped } from "./inspect/jupyter/interrupt.ts";
 
 // The engine below: passes on ids and buffers
 export type {
