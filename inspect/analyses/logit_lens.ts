@@ -3,6 +3,7 @@
  * lens", 2020). Residual streams go through the model's own final norm and output matrix.
  */
 import type { Table } from "../arrow.ts";
+import { longWork } from "../jupyter/work.ts";
 import type { Model } from "../model.ts";
 import { checkPositions, type Positions, positionsIn } from "../positions.ts";
 import type { Run } from "../run.ts";
@@ -89,6 +90,20 @@ export async function tokenProbabilities(
 }
 
 async function lens(
+  name: string,
+  model: Model,
+  subject: Subject,
+  options: LensOptions,
+  choose: (logits: Float32Array) => { id: number; rank: number }[],
+): Promise<Table> {
+  return await longWork(
+    "Looking through the lens",
+    options,
+    (notebook) => look(name, model, subject, { ...options, ...notebook }, choose),
+  );
+}
+
+async function look(
   name: string,
   model: Model,
   subject: Subject,
