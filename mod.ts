@@ -158,6 +158,46 @@ export { Display, display } from "./inspect/jupyter/display.ts";
 export { live } from "./inspect/jupyter/live.ts";
 export { Stopped } from "./inspect/jupyter/interrupt.ts";
 
+// Parity: comparing with other engines and files, and finding faults
+export {
+  type Divergence,
+  parity,
+  ParityReport,
+  type ParityRequest,
+} from "./checkpoints/parity_report.ts";
+export type { OpponentOptions } from "./checkpoints/opponent.ts";
+export type { WorkOptions } from "./checkpoints/opened_model.ts";
+export {
+  type PairAxis,
+  type PairOptions,
+  TensorPair,
+  type Verdict,
+} from "./checkpoints/tensor_pair.ts";
+export {
+  referenceRun,
+  type ReferenceRunOptions,
+  threeWay,
+  type ThreeWayOptions,
+} from "./checkpoints/reference_run.ts";
+export type { EngineOptions } from "./checkpoints/opponent.ts";
+export { type ActivationType, type Provenance, ReferenceFailure } from "./checkpoints/reference.ts";
+export {
+  diagnose,
+  type DiagnoseRequest,
+  DiagnosisReport,
+  type FoundFault,
+} from "./checkpoints/diagnosis_report.ts";
+export { breakModel, type BreakOptions, type BrokenCopy } from "./checkpoints/broken_copy.ts";
+export {
+  QUANTIZATION_TYPES,
+  type QuantizationType,
+  quantizeModel,
+  type QuantizeModelOptions,
+} from "./checkpoints/quantize.ts";
+export type { LadderOptions } from "./checkpoints/ladder_runs.ts";
+export { QuantizationLadder, quantizationLadder } from "./checkpoints/quantization_ladder.ts";
+export { layerSensitivity, type SensitivityOptions } from "./checkpoints/layer_sensitivity.ts";
+
 // The engine below: passes on ids and buffers
 export type {
   Engine,

@@ -81,10 +81,28 @@ export class Model {
     return this.#loaded.engine.config;
   }
 
+  /**
+   * The name that it was loaded by, or its file's without `.gguf`. Tables and figures bear it: quantizations of one model have the
+   * same `config.name`.
+   */
+  get name(): string {
+    return this.#loaded.found.name;
+  }
+
   /** What runs its passes, on ids and buffers: analyses resume passes on it from values of their own. */
   get engine(): Engine {
     this.#check("run a pass");
     return this.#loaded.engine;
+  }
+
+  /**
+   * Its file, its engine and its device: what compares and diagnoses models works on them. They stay the model's.
+   *
+   * @internal
+   */
+  get loaded(): Loaded {
+    this.#check("look into it");
+    return this.#loaded;
   }
 
   /** The steps of a forward pass. */
@@ -264,7 +282,7 @@ export class Model {
   }
 
   get #tableMeta() {
-    return { model: this.config.name, device: this.#deviceName, version: VERSION };
+    return { model: this.name, device: this.#deviceName, version: VERSION };
   }
 
   /**
@@ -400,7 +418,7 @@ export class Model {
   async #runMaker(): Promise<RunMaker> {
     const tables = await import("./tables.ts");
     const model = {
-      model: this.config.name,
+      model: this.name,
       sha256: await this.#loaded.sha256(),
       device: this.#deviceName,
       version: VERSION,

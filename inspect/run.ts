@@ -45,7 +45,10 @@ export interface RunParts {
   readonly tokenId: (text: string) => number;
   /** What makes tables, and what they say about the model. */
   readonly tables: typeof Tables;
-  readonly model: Pick<Tables.TableMeta, "model" | "sha256" | "device" | "version">;
+  readonly model: Pick<
+    Tables.TableMeta,
+    "model" | "sha256" | "device" | "version" | "reference"
+  >;
   /** The prompts, where texts were given. */
   readonly prompts?: readonly string[];
 }
@@ -336,6 +339,11 @@ export class Run {
     const rowOrder = resolved[0].rowOrder === "half" ? "half" as const : undefined;
     const token: Tables.TokenOf = (sequence, position) => this.tokenAt(sequence, position);
     return pointTable(points, pieces, { ...this.meta, rowOrder, alias }, token);
+  }
+
+  /** A token of the vocabulary as people read it; its id where the file has no tokens. */
+  tokenText(id: number): string {
+    return this.#parts.token(id);
   }
 
   /** The token at a position; undefined where there is none yet. */

@@ -137,6 +137,7 @@ async function look(
   }
   return analysisTable(name, SCHEMA, rows, {
     meaning: "what the model would say next if it ended after each layer",
+    model: run.meta.model,
   });
 }
 

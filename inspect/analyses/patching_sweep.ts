@@ -338,6 +338,7 @@ function sweepTable(
   }
   return analysisTable("patching_sweep", SCHEMA, rows, {
     meaning: "how much of the clean run comes back with one place of it",
+    model: clean.meta.model,
     point: kind,
     metric_clean: best,
     metric_corrupted: worst,

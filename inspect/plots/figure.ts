@@ -67,6 +67,8 @@ export interface Heatmap extends TraceBase {
   /** White space between cells, in pixels. */
   readonly xgap?: number;
   readonly ygap?: number;
+  /** False: cells without a number have no hover. */
+  readonly hoverongaps?: boolean;
 }
 
 /** A colour scale's legend. */
@@ -157,6 +159,8 @@ export interface Axis {
   readonly showticklabels?: boolean;
   readonly ticks?: "" | "outside";
   readonly showgrid?: boolean;
+  readonly gridcolor?: string;
+  readonly linecolor?: string;
   readonly showline?: boolean;
   readonly zeroline?: boolean;
   readonly fixedrange?: boolean;
@@ -215,9 +219,14 @@ export interface Control {
 export interface Layout {
   readonly title?: {
     readonly text: string;
-    readonly subtitle?: { readonly text: string };
+    readonly subtitle?: { readonly text: string; readonly font?: Font };
     readonly x?: number;
     readonly xanchor?: "left" | "center";
+    /** From 0 (bottom) to 1 of the whole figure, less the padding. */
+    readonly y?: number;
+    readonly yref?: "container";
+    readonly yanchor?: "top";
+    readonly pad?: { readonly t?: number };
     readonly font?: Font;
   };
   readonly width: number;
@@ -253,9 +262,12 @@ export interface Layout {
       readonly font?: Font;
     };
     readonly pad?: { readonly t?: number; readonly b?: number; readonly l?: number };
+    /** In parts of the plot's width, or in pixels. */
     readonly len?: number;
+    readonly lenmode?: "fraction" | "pixels";
     readonly x?: number;
     readonly y?: number;
+    readonly ticklen?: number;
     readonly steps: readonly Control[];
   }[];
   readonly updatemenus?: readonly {
