@@ -148,6 +148,40 @@ export { ArrowFileError } from "./inspect/tables/stream_layout.ts";
 // Analyses
 export * from "./inspect/analyses/mod.ts";
 
+// Figures
+export * from "./inspect/plots/mod.ts";
+
+// Parity: comparing with other engines and files, and finding faults
+export {
+  type Divergence,
+  parity,
+  ParityReport,
+  type ParityRequest,
+} from "./checkpoints/parity_report.ts";
+export type { OpponentOptions } from "./checkpoints/opponent.ts";
+export type { WorkOptions } from "./checkpoints/opened_model.ts";
+export {
+  type PairAxis,
+  type PairOptions,
+  TensorPair,
+  type Verdict,
+} from "./checkpoints/tensor_pair.ts";
+export {
+  referenceRun,
+  type ReferenceRunOptions,
+  threeWay,
+  type ThreeWayOptions,
+} from "./checkpoints/reference_run.ts";
+export type { EngineOptions } from "./checkpoints/opponent.ts";
+export { type ActivationType, type Provenance, ReferenceFailure } from "./checkpoints/reference.ts";
+export {
+  diagnose,
+  type DiagnoseRequest,
+  DiagnosisReport,
+  type FoundFault,
+} from "./checkpoints/diagnosis_report.ts";
+export { breakModel, type BreakOptions, type BrokenCopy } from "./checkpoints/broken_copy.ts";
+
 // The engine below: passes on ids and buffers
 export type {
   Engine,

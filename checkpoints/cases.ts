@@ -12,18 +12,20 @@ export const LONG_PROMPT =
 
 /** Longest prompt that the 64-bit oracle runs too: it takes seconds per token on larger models. */
 const MOST_ORACLE = 80;
-/** Tokens that are generated after each prompt, where the context has room. */
+/** Tokens that are generated after each prompt. */
 const GENERATE = 64;
 
 /**
  * The cases of a run: the prompt that was asked for, and a longer one where that has fewer positions than some checkpoints need.
  *
  * @param tokenize gives ids; undefined for a file without a vocabulary, which runs on made-up ids
+ * @param most tokens to generate after each, where the context has room
  */
 export function parityCases(
   prompt: string | readonly number[],
   tokenize: ((text: string) => readonly number[]) | undefined,
   { contextLength, vocabSize }: { readonly contextLength: number; readonly vocabSize: number },
+  most = GENERATE,
 ): ParityCase[] {
   const asked = typeof prompt === "string"
     ? { text: prompt, ids: tokenize?.(prompt) ?? madeUp(2, vocabSize) }
@@ -35,7 +37,7 @@ export function parityCases(
   }
   return cases.map((each) => ({
     ...each,
-    generate: Math.max(0, Math.min(GENERATE, contextLength - each.ids.length - 1)),
+    generate: Math.max(0, Math.min(most, contextLength - each.ids.length - 1)),
     oracle: each.ids.length <= MOST_ORACLE,
   }));
 }

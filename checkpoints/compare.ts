@@ -206,6 +206,19 @@ function rowPositions(
   };
 }
 
+/** Where the elements of a pass's tensor are, the first of whose rows is at `start`. */
+export function placesOf(
+  point: string,
+  { shape, positions }: {
+    readonly shape: readonly number[];
+    readonly positions?: readonly number[];
+  },
+  start: number,
+): (element: number) => Place {
+  const positionOf = rowPositions(point, shape, start, positions);
+  return (element) => placeOf(point, shape, element, positionOf);
+}
+
 function placeOf(
   point: string,
   shape: readonly number[],

@@ -3,7 +3,7 @@
  * that one undoes lowers the loss as nothing else can.
  */
 import type { Engine } from "../engine/backend.ts";
-import { readConfig } from "../engine/config.ts";
+import { type Config, readConfig } from "../engine/config.ts";
 import type { GgufFile } from "../engine/gguf/reader.ts";
 import { createTokenizer } from "../text/mod.ts";
 import { type Alteration, alteredFile } from "./altered_file.ts";
@@ -118,7 +118,7 @@ type Attempt = (
  *
  * @param engine has the file's weights; they are used in place
  */
-export async function diagnose(
+export async function diagnoseFile(
   file: GgufFile,
   engine: Engine,
   options: DiagnoseOptions = {},
@@ -126,12 +126,7 @@ export async function diagnose(
   const { signal, onProgress, everyLayer } = options;
   const { config } = engine;
   onProgress?.(0, 1, "looking for damaged blocks of weights");
-  const damage = await damagedBlocks(file, signal);
-  const layers = everyLayer ? [...Array(config.layers).keys()] : [];
-  const faults = [
-    ...undosOf(file, config),
-    ...layers.flatMap((layer) => layerUndos(file, config, layer)),
-  ];
+  const [damage, faults] = await allUndos(file, config, { everyLayer, signal });
   const tryable = faults.filter(({ alteration }) => bytesOf(alteration) <= MOST_BYTES);
 
   let done = 0;
@@ -185,6 +180,20 @@ export async function diagnose(
     undecidable: found ? [] : undecidable,
     untried: faults.filter((undo) => !tryable.includes(undo)),
   };
+}
+
+/** What can be undone: damaged blocks of weights, as far as there are any, and the known faults. */
+export async function allUndos(
+  file: GgufFile,
+  config: Config,
+  { everyLayer, signal }: Pick<DiagnoseOptions, "everyLayer" | "signal">,
+): Promise<[damage: readonly Undo[], faults: readonly Undo[]]> {
+  const damage = await damagedBlocks(file, signal);
+  const layers = everyLayer ? [...Array(config.layers).keys()] : [];
+  return [damage, [
+    ...undosOf(file, config),
+    ...layers.flatMap((layer) => layerUndos(file, config, layer)),
+  ]];
 }
 
 /** Tries undos: all on a few words, and the most promising ones on all texts. */

@@ -1,8 +1,8 @@
-/** A reference's own tensors as files: Arrow tables like those of a capture, or .npy files with a manifest. */
+/** A reference's own tensors: as a run, and as files: Arrow tables like those of a capture, or .npy files with a manifest. */
 import { join } from "node:path";
 import deno from "../deno.json" with { type: "json" };
 import type { Config } from "../engine/config.ts";
-import { throughSink } from "../inspect/capture.ts";
+import { type Piece, throughSink } from "../inspect/capture.ts";
 import type { Point } from "../inspect/points.ts";
 import type { TableMeta, TokenOf } from "../inspect/tables.ts";
 import { WholeFile } from "../inspect/tables/output.ts";
@@ -49,17 +49,12 @@ export async function writeArrow(
   extract: Extract,
   options: Pick<SinkOptions, "overwrite"> = {},
 ): Promise<readonly ExtractedFile[]> {
-  const { provenance: { name, version, weights, device }, config, sha256, promptIds } = extract;
   const ids = sequence(extract);
   const meta: TableMeta = {
-    model: config.name,
-    sha256,
+    ...engineMeta(extract),
     prompts: extract.prompt === undefined ? undefined : [extract.prompt],
     ids: [ids],
-    promptLengths: [promptIds.length],
-    device,
-    version: deno.version,
-    reference: { name, version, weights },
+    promptLengths: [extract.promptIds.length],
   };
   const token: TokenOf = (_sequence, position) => {
     const id = ids.at(position);
@@ -67,13 +62,27 @@ export async function writeArrow(
   };
   const sink = new ArrowSink(folder, options);
   await throughSink(sink, () => ({ meta: () => meta, token }), async () => {
-    for (const { point, pass, tensor } of tensorsOf(extract)) {
-      const { shape, positions, data } = tensor;
-      const place = { sequence: 0, step: pass.step, start: startOf(point, pass) };
-      await sink.write(point, { point: point.name, ...place, shape, positions, data: f32(data) });
-    }
+    for (const { point, piece } of piecesOf(extract)) await sink.write(point, piece);
   });
   return sink.files;
+}
+
+/** What tables say of the engine and its model. */
+export function engineMeta(
+  { provenance: { name, version, weights, device }, config, sha256 }: Extract,
+): Pick<TableMeta, "model" | "sha256" | "device" | "version" | "reference"> {
+  const reference = { name, version, weights };
+  return { model: config.name, sha256, device, version: deno.version, reference };
+}
+
+/** Its tensors as a run keeps them. */
+export function* piecesOf(
+  extract: Extract,
+): Generator<{ readonly point: Point; readonly piece: Piece }> {
+  for (const { point, pass, tensor: { shape, positions, data } } of tensorsOf(extract)) {
+    const place = { sequence: 0, step: pass.step, start: startOf(point, pass) };
+    yield { point, piece: { point: point.name, ...place, shape, positions, data: f32(data) } };
+  }
 }
 
 /**

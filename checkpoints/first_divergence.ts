@@ -28,6 +28,7 @@ export async function firstDivergence(
   reference: Reference,
   cases: readonly ParityCase[],
   result: ParityResult,
+  signal?: AbortSignal,
 ): Promise<FirstDivergence | undefined> {
   // The longest text says most.
   const ids = result.checks.filter(({ checkpoint, passed }) => checkpoint === "0" && !passed)
@@ -39,7 +40,7 @@ export async function firstDivergence(
   }
   const row = firstRow(result, cases);
   if (row) {
-    const explanation = await explainRow(subject, reference, cases, row, result);
+    const explanation = await explainRow(subject, reference, cases, row, result, signal);
     return { checkpoint: row.checkpoint, point: row.point, row, explanation };
   }
   const check = result.checks.find(({ passed }) => !passed);
@@ -70,6 +71,7 @@ async function explainRow(
   cases: readonly ParityCase[],
   row: ParityRow,
   result: ParityResult,
+  signal?: AbortSignal,
 ): Promise<Explanation> {
   const { ids } = cases.find(({ name }) => name === row.case)!;
   const forced = result.choices.find((each) => each.case === row.case)?.reference;
@@ -79,6 +81,7 @@ async function explainRow(
     forced,
     steps: [row.step],
     points: pointsAround(engine, row.point),
+    signal,
   });
   const pass = passes[0];
   if (!pass?.tensors.has(row.point)) return unknown(`${row.point} is not shown`);
@@ -91,8 +94,8 @@ async function explainRow(
   return await explain({ plan, config, file, other, pass, point, position, rope, rounds });
 }
 
-/** Points of the same layer and the stream before it; at the ends all that is outside of blocks, and the last block. */
-function pointsAround(engine: Engine, point: string): string[] {
+/** What a point was made of, and more: points of the same layer and the stream before it; at the ends all that is outside of blocks, and the last block. */
+export function pointsAround(engine: Engine, point: string): string[] {
   const layer = layerOf(point);
   const near = layer ?? (point === "token_embd" ? 0 : engine.config.layers - 1);
   return [...planValues(engine.plan).keys()].filter((each) => {

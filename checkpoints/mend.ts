@@ -1,6 +1,8 @@
 /** Files with a fault undone. */
 import type { GgufFile, TensorInfo } from "../engine/gguf/reader.ts";
 import type { NewGguf } from "../engine/gguf/writer.ts";
+import { resolve } from "node:path";
+import type { FoundModel } from "../models/mod.ts";
 import { type Alteration, alteredFile } from "./altered_file.ts";
 
 /** Bytes of a tensor that are read at a time. */
@@ -22,4 +24,11 @@ async function* pieces(file: GgufFile, tensor: TensorInfo): AsyncGenerator<Uint8
   for (let at = 0; at < tensor.bytes; at += PIECE) {
     yield await file.readTensor(tensor, at, Math.min(PIECE, tensor.bytes - at));
   }
+}
+
+/** Whether a path is that of a model's own file, which is read while another one is written. */
+export async function isItself({ path }: FoundModel, out: string): Promise<boolean> {
+  if (path === undefined) return false;
+  const target = await Deno.realPath(out).catch(() => resolve(out));
+  return target === await Deno.realPath(path);
 }

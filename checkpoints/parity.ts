@@ -130,7 +130,8 @@ export interface ParityOptions {
    */
   readonly localOnly?: boolean;
   readonly signal?: AbortSignal;
-  readonly onProgress?: (what: string) => void;
+  /** Windows of layers that are done, of all of all prompts; and what comes next. */
+  readonly onProgress?: (done: number, total: number, what: string) => void;
 }
 
 /** Generated tokens that the oracle runs too. */
@@ -143,7 +144,7 @@ const WINDOW_BYTES = 640 * 2 ** 20;
  *
  * @throws {ReferenceFailure} when the reference fails
  */
-export async function parity(
+export async function compareEngines(
   engine: Engine,
   reference: Reference,
   cases: readonly ParityCase[],
@@ -156,6 +157,8 @@ export async function parity(
   const rows: ParityRow[] = [];
   const checks: ParityCheck[] = [];
   const choices: CaseChoices[] = [];
+  const total = cases.reduce((sum, each) => sum + windows(engine, each, options.layers).length, 0);
+  let done = 0;
   for (const each of cases) {
     if (each.text !== undefined && reference.tokenize) {
       checks.push(compareIds(each, each.ownIds ?? each.ids, await reference.tokenize(each.text)));
@@ -165,7 +168,7 @@ export async function parity(
       forced = (await own.run({ ...each, steps: [], points: [] })).ids;
     }
     for (const layers of windows(engine, each, options.layers)) {
-      options.onProgress?.(`${each.name}: layers ${layers[0]} to ${layers[1]}`);
+      options.onProgress?.(done++, total, `${each.name}: layers ${layers[0]} to ${layers[1]}`);
       const request = requestFor(engine, each, layers, forced, options.signal);
       const theirs = await reference.run(request);
       const ids = theirs.ids.length > 0 ? theirs.ids : forced;
@@ -287,12 +290,13 @@ async function comparePasses(
   layers: readonly [number, number],
   { theirs, ours, exact }: Runs,
   { rope, activations }: Provenance,
-  { usualError, localOnly = false }: ParityOptions,
+  { usualError, localOnly = false, signal }: ParityOptions,
 ): Promise<ParityRow[]> {
   const inPrompt = new Map<string, number>();
   const order = new Map([...planValues(engine.plan).keys()].map((point, i) => [point, i]));
   const rows: ParityRow[] = [];
   for (const pass of ours.passes) {
+    signal?.throwIfAborted();
     const reference = theirs.passes.find(({ step }) => step === pass.step);
     const oracle = exact?.passes.find(({ step }) => step === pass.step);
     const local = reference
@@ -386,7 +390,7 @@ async function localDifferences(
 }
 
 /** The cache before a pass, out of what the reference shows after it. */
-function cacheBefore(pass: ReferencePass): Cache {
+export function cacheBefore(pass: ReferencePass): Cache {
   const cache = new Map<string, Float32Array>();
   for (const [point, { shape, data }] of pass.tensors) {
     if (!/\.cache_[kv]$/.test(point)) continue;

@@ -84,7 +84,13 @@ export interface Reference {
 
 /** A reference that died, hangs, is missing, has another version or delivers nonsense. The comparison with others goes on. */
 export class ReferenceFailure extends Error {
+  /** The class's name. */
   override readonly name = "ReferenceFailure";
+  /**
+   * Thrown where a reference is opened or run.
+   *
+   * @param problem what is wrong with it, in one line
+   */
   constructor(
     /** Of its provenance. */
     readonly reference: string,

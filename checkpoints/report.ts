@@ -49,25 +49,30 @@ export function reportJson(result: ParityResult, first?: FirstDivergence) {
 export function reportText(result: ParityResult, first?: FirstDivergence): string {
   const { name, version, device, weights } = result.provenance;
   const heading = `with ${name} ${version} (${device}; ${weights})`;
-  const rows = result.checkpoints.map((each) => [
+  const lines = [heading, "", formatTable(checkpointRows(result), "rllll")];
+  const ratio = ratioLine(result);
+  if (ratio) lines.push("", ratio);
+  if (first) lines.push("", ...divergenceLines(first));
+  return lines.join("\n");
+}
+
+/** Of each checkpoint its id, title, status, worst point and outcome. */
+export function checkpointRows(result: ParityResult): string[][] {
+  return result.checkpoints.map((each) => [
     each.checkpoint.id,
     each.checkpoint.title,
     each.status + (each.why ? `: ${each.why}` : ""),
     each.worst?.point ?? "",
     outcome(each, result),
   ]);
-  const lines = [heading, "", formatTable(rows, "rllll")];
-  const { ratio } = result;
-  if (ratio) {
-    lines.push(
-      "",
-      `RMS error against the 64-bit oracle, as a ratio to ${name}'s: median ${
-        ratio.median.toFixed(2)
-      }, 95th percentile ${ratio.p95.toFixed(2)} (${ratio.points} points)`,
-    );
-  }
-  if (first) lines.push("", ...divergenceLines(first));
-  return lines.join("\n");
+}
+
+/** How our errors compare with the reference's own; undefined where the oracle did not run. */
+export function ratioLine({ ratio, provenance: { name } }: ParityResult): string | undefined {
+  return ratio &&
+    `RMS error against the 64-bit oracle, as a ratio to ${name}'s: median ${
+      ratio.median.toFixed(2)
+    }, 95th percentile ${ratio.p95.toFixed(2)} (${ratio.points} points)`;
 }
 
 /** The lines for a terminal: what passed in green, what failed in red. */
@@ -99,7 +104,10 @@ export function failedVerdict({ local, cumulative }: ParityRow) {
   return local.passed && cumulative?.passed === false ? cumulative : local;
 }
 
-function divergenceLines({ checkpoint, point, row, explanation }: FirstDivergence): string[] {
+/** What went wrong first, and why, in lines. */
+export function divergenceLines(
+  { checkpoint, point, row, explanation }: FirstDivergence,
+): string[] {
   const { cause, explained, before, after, detail, look } = explanation;
   const lines = [`first divergence: ${point} (checkpoint ${checkpoint})`];
   if (row) {

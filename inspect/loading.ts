@@ -31,6 +31,8 @@ export type LoadPhase = "pull" | "load" | "check";
 
 /** A model on a device, shared by all who loaded the same file. */
 export interface Loaded {
+  /** As it was found: other engines read the file themselves. */
+  readonly found: FoundModel;
   readonly file: GgufFile;
   readonly engine: Engine;
   /** Of the GPU; undefined on the CPU. */
@@ -41,10 +43,13 @@ export interface Loaded {
   release(): void;
 }
 
+/** What all who loaded the same file have in common. */
+type Shared = Omit<Loaded, "found" | "release">;
+
 interface Entry {
   readonly device: Device | undefined;
   /** With the engine's first handle; each user gets one of their own. */
-  readonly loading: Promise<Omit<Loaded, "release">>;
+  readonly loading: Promise<Shared>;
   users: number;
 }
 
@@ -106,6 +111,7 @@ export async function load(
   let released = false;
   return {
     ...loaded,
+    found,
     engine,
     release() {
       if (released) return;
@@ -134,7 +140,7 @@ async function open(
   found: FoundModel,
   device: Device | undefined,
   options: LoadModelOptions & { readonly file?: GgufFile },
-): Promise<Omit<Loaded, "release">> {
+): Promise<Shared> {
   const { signal, onProgress } = options;
   const during = (phase: LoadPhase) => (done: number, total: number) =>
     onProgress?.(phase, done, total);

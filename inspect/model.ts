@@ -15,6 +15,7 @@ import { checkPrompt, onePrompt, type Prompt, promptList } from "./prompt.ts";
 import { Run, type RunMaker, sinkSource } from "./run.ts";
 import { captureBytes, type RunOptions, runPrompts } from "./runner.ts";
 import type { Table } from "./tables.ts";
+import { TensorView } from "./tensor.ts";
 import {
   planWalk,
   type StepInfo,
@@ -83,6 +84,16 @@ export class Model {
   get engine(): Engine {
     this.#check("run a pass");
     return this.#loaded.engine;
+  }
+
+  /**
+   * Its file, its engine and its device: what compares and diagnoses models works on them. They stay the model's.
+   *
+   * @internal
+   */
+  get loaded(): Loaded {
+    this.#check("look into it");
+    return this.#loaded;
   }
 
   /** The steps of a forward pass. */
@@ -173,6 +184,21 @@ export class Model {
     }
     const rowBytes = bytes / all;
     return dequantize(type, await file.readTensor(tensor, first * rowBytes, count * rowBytes));
+  }
+
+  /**
+   * A whole weight, dequantized, as a view: a matrix [row, column] makes an output per row from an input per column
+   * (`x.matmul(w, { over: ["feature", "column"] })`); a vector is [feature].
+   *
+   * @throws {RangeError} for a weight that the file does not have
+   */
+  async weight(name: string): Promise<TensorView> {
+    const data = await this.weightRows(name);
+    const shape = this.#loaded.file.tensors.get(name)!.shape.toReversed();
+    const rows = shape.slice(0, -1).reduce((product, dim) => product * dim, 1);
+    return shape.length === 1
+      ? new TensorView(data, shape, ["feature"], { name })
+      : new TensorView(data, [rows, shape.at(-1)!], ["row", "column"], { name });
   }
 
   /**

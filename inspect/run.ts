@@ -45,7 +45,10 @@ export interface RunParts {
   readonly tokenId: (text: string) => number;
   /** What makes tables, and what they say about the model. */
   readonly tables: typeof Tables;
-  readonly model: Pick<Tables.TableMeta, "model" | "sha256" | "device" | "version">;
+  readonly model: Pick<
+    Tables.TableMeta,
+    "model" | "sha256" | "device" | "version" | "reference"
+  >;
   /** The prompts, where texts were given. */
   readonly prompts?: readonly string[];
 }

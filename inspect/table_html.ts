@@ -3,6 +3,8 @@ import { type Cell, type Preview, statisticsWords, vectorText } from "./tables/p
 
 const FAINT = "opacity:.65";
 const BORDER = "1px solid color-mix(in srgb, currentColor 20%, transparent)";
+/** Readable on white and on black, and apart for the colour-blind. */
+const STATUS: Readonly<Record<string, string>> = { pass: "#0b8a6f", fail: "#d1552c" };
 const CELL = "padding:2px 10px;border:0;white-space:pre;vertical-align:middle;" +
   "background:transparent;max-width:none";
 
@@ -11,7 +13,7 @@ const CELL = "padding:2px 10px;border:0;white-space:pre;vertical-align:middle;" 
  * notebooks and in exported ones.
  */
 export function tableHtml(preview: Preview): string {
-  const { title, meaning, facts, statistics, columns, cells, more } = preview;
+  const { title, meaning, facts, statistics, columns, cells, more, notes = [] } = preview;
   const align = columns.map(({ numeric }) => `text-align:${numeric ? "right" : "left"}`);
   const head = columns.map(({ name, type }, i) =>
     `<th style="${CELL};${align[i]};font-weight:600;border-bottom:${BORDER}">` +
@@ -46,6 +48,7 @@ export function tableHtml(preview: Preview): string {
     `<table style="table-layout:auto;border-collapse:collapse;margin:6px 0 2px;border:0;font-size:12px">`,
     `<thead><tr>${head.join("")}</tr></thead><tbody>${body.join("")}</tbody></table>`,
     more > 0 ? `<div style="${FAINT}">… ${more.toLocaleString("en-US")} more rows</div>` : "",
+    ...notes.map((line) => `<div>${escape(line)}</div>`),
     `</div>`,
   ].join("");
 }
@@ -56,6 +59,8 @@ function cellHtml(cell: Cell, column: string, scale: Scale): string {
       scale.places > 1 ? strip(cell, scale) : ""
     } <span style="font-variant-numeric:tabular-nums">${escape(vectorText(cell))}</span>`;
   }
+  const colour = column === "status" && STATUS[cell];
+  if (colour) return `<b style="color:${colour}">${escape(cell)}</b>`;
   if (column !== "token") return escape(cell);
   // A tint shows where a token begins and ends: many begin with a space.
   return `<code style="background:color-mix(in srgb, currentColor 9%, transparent);color:inherit;` +

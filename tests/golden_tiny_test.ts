@@ -1,6 +1,6 @@
 /** `tiny` against what llama.cpp made of it, kept in a file: runs everywhere, without a device too. */
 import assert from "node:assert/strict";
-import { parity } from "../checkpoints/parity.ts";
+import { compareEngines } from "../checkpoints/parity.ts";
 import type { Provenance, Reference, ReferenceTensor } from "../checkpoints/reference.ts";
 import { reportText } from "../checkpoints/report.ts";
 import { load } from "../inspect/loading.ts";
@@ -61,7 +61,7 @@ for (const backend of ["webgpu", "cpu"] as const) {
       steps: [0, 1],
       oracle: false,
     }];
-    const result = await parity(model.engine, reference, cases);
+    const result = await compareEngines(model.engine, reference, cases);
     model.release();
     assert.ok(result.passed, reportText(result));
     assert.deepEqual(new Set(result.checkpoints.map(({ status }) => status)), new Set(["pass"]));
@@ -83,7 +83,7 @@ Deno.test("a golden number that is off by little more than its tolerance is foun
   data[700] += 1e-3;
   passes[0].tensors.set(point, { ...tensor, data });
   const cases = [{ name: "golden", ids: golden.ids, generate: 1, steps: [0], oracle: false }];
-  const result = await parity(model.engine, reference, cases);
+  const result = await compareEngines(model.engine, reference, cases);
   passes[0].tensors.set(point, tensor);
   model.release();
   assert.equal(result.passed, false);

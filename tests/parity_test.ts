@@ -6,7 +6,7 @@ import assert from "node:assert/strict";
 import { join } from "node:path";
 import { LONG_PROMPT } from "../checkpoints/cases.ts";
 import { CHECKPOINTS } from "../checkpoints/contract.ts";
-import { parity, type ParityCase, type ParityResult } from "../checkpoints/parity.ts";
+import { compareEngines, type ParityCase, type ParityResult } from "../checkpoints/parity.ts";
 import { verifyProof } from "../checkpoints/proof.ts";
 import { reportText } from "../checkpoints/report.ts";
 import { openGgufFile } from "../engine/gguf/reader.ts";
@@ -45,7 +45,7 @@ async function compare(
       };
     });
     const oracle = oracleReference(loaded.file, { rope: "ggml" });
-    return await parity(loaded.engine, reference, cases, { oracle });
+    return await compareEngines(loaded.engine, reference, cases, { oracle });
   } finally {
     await reference.close();
     loaded.release();

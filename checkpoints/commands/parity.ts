@@ -17,26 +17,20 @@ import { findOrPull } from "../../inspect/commands/find_model.ts";
 import { createLoadProgress } from "../../inspect/commands/progress.ts";
 import { defineCommand, EXIT, runCommand } from "../../inspect/commands/run_command.ts";
 import { load, type Loaded } from "../../inspect/loading.ts";
-import { createTokenizer } from "../../text/mod.ts";
 import { DEFAULT_PROMPT, parityCases } from "../cases.ts";
 import { determinism } from "../determinism.ts";
-import { folderReference } from "../engine_folder.ts";
-import { firstDivergence, type Subject } from "../first_divergence.ts";
-import { commonBand } from "../model_diff/bands.ts";
-import { parity, type ParityCase, type ParityOptions } from "../parity.ts";
+import { deviceOf, tokenizeOf } from "../opened_model.ts";
+import { parity } from "../parity_report.ts";
 import { type ProofResult, runId, writeProof } from "../proof.ts";
-import { type Reference, ReferenceFailure } from "../reference.ts";
-import { isReference, modelOnDisk, openReference, REFERENCES } from "../references/mod.ts";
-import { laminaReference } from "../references/lamina.ts";
-import { coloured, junit, mergedJson, reportText } from "../report.ts";
+import { ReferenceFailure } from "../reference.ts";
+import { isReference, REFERENCES } from "../references/mod.ts";
+import { coloured, junit, mergedJson } from "../report.ts";
 
 /** Time for repeated runs where their number is not given. */
 const DETERMINISM_MS = 20_000;
 const RUNS = 100;
 const FRESH_PROCESSES = 3;
 const REPEATED_TOKENS = 32;
-/** Of a weight's error what its products may show: activations with outliers weigh some columns more than others. */
-const OUTPUT_FACTOR = 4;
 
 const command = defineCommand({
   name: "./denow task parity",
@@ -80,105 +74,35 @@ const command = defineCommand({
 
     const found = await findOrPull(options.model, { quiet: json, signal });
     using model = await loadQuietly(options.model, options.backend, json, signal);
-    const tokenize = tokenizerOf(model);
     const layers = parseLayers(options.layers, model.engine.config.layers);
     const prompt = options["prompt-ids"] ?? given ?? DEFAULT_PROMPT;
-    const cases = parityCases(prompt, tokenize, model.engine.config);
+    const cases = parityCases(prompt, tokenizeOf(model), model.engine.config);
 
     const results: ProofResult[] = [];
     const failures: ReferenceFailure[] = [];
-    const compareWith = async (
-      open: () => Promise<Reference>,
-      own: readonly ParityCase[],
-      more: ParityOptions & Pick<Subject, "other"> = {},
-    ) => {
+    // Loaded once for all references.
+    using _other = against === undefined
+      ? undefined
+      : await loadQuietly(against, options.backend, json, signal);
+    for (const reference of names.length > 0 ? names : [undefined]) {
+      const name = reference ?? against ?? engineFolder;
       try {
-        const reference = await open();
-        try {
-          const onProgress = (what: string) => say(`${reference.provenance.name}: ${what}`);
-          const result = await parity(model.engine, reference, own, {
-            layers,
-            signal,
-            onProgress,
-            ...more,
-          });
-          const subject = { engine: model.engine, file: model.file, other: more.other };
-          const first = result.passed
-            ? undefined
-            : await firstDivergence(subject, reference, own, result);
-          results.push({ result, first });
-          const report = reportText(result, first);
-          if (!json) console.log(`${colours ? coloured(report) : report}\n`);
-        } finally {
-          await reference.close();
-        }
+        const report = await parity(options.model, options["prompt-ids"] ?? given, {
+          reference,
+          against,
+          engine: engineFolder,
+          layers,
+          backend: options.backend,
+          timeout: options.timeout,
+          signal,
+          onProgress: (_done, _total, what) => say(`${name}: ${what}`),
+        });
+        results.push(report);
+        if (!json) console.log(`${colours ? coloured(`${report}`) : report}\n`);
       } catch (error) {
         if (!(error instanceof ReferenceFailure)) throw error;
         failures.push(error);
         say(`error: ${error.message}`);
-      }
-    };
-
-    await using disk = await modelOnDisk(found);
-    const timeout = options.timeout * 1000;
-    if (engineFolder !== undefined) {
-      const folder = await folderReference(engineFolder, model.engine.config);
-      const { promptIds } = folder;
-      // Its ids are judged where the text that they are of is known.
-      const tokenized = given === undefined || !promptIds
-        ? folder
-        : { ...folder, tokenize: () => Promise.resolve(promptIds) };
-      await compareWith(() => Promise.resolve(tokenized), folderCases(folder, cases[0]), {
-        localOnly: true,
-      });
-    } else if (against !== undefined) {
-      using other = await loadQuietly(against, options.backend, json, signal);
-      const own = laminaReference(other.engine, {
-        provenance: {
-          version: deno.version,
-          device: deviceOf(other),
-          weights: against,
-          rope: "exact",
-        },
-        tokenize: tokenizerOf(other),
-      });
-      const more = { usualError: usualErrorOf(model, other), other: other.file };
-      if (names.length === 0) await compareWith(() => Promise.resolve(own), cases, more);
-      const otherFound = await findOrPull(against, { quiet: json, signal });
-      await using otherDisk = await modelOnDisk(otherFound);
-      for (const name of names) {
-        const { file } = other;
-        const open = () =>
-          openReference(name, {
-            file,
-            model: otherFound,
-            path: otherDisk.path,
-            timeout,
-            signal,
-            onProgress: say,
-          });
-        await compareWith(open, cases, more);
-      }
-    } else {
-      const { file } = model;
-      for (const name of names) {
-        const open = () =>
-          openReference(name, {
-            file,
-            model: found,
-            path: disk.path,
-            timeout,
-            signal,
-            onProgress: say,
-          });
-        const rope = name.startsWith("llama.cpp") ? "ggml" : "exact";
-        const oracle = name === "oracle" ? undefined : await openReference("oracle", {
-          file,
-          model: found,
-          path: disk.path,
-          rope,
-        });
-        await compareWith(open, cases, { oracle });
       }
     }
     if (results.length === 0) {
@@ -261,52 +185,6 @@ async function loadQuietly(
   const progress = createLoadProgress(name, { quiet });
   const loaded = await load(name, { backend, signal, ...progress }).finally(progress.finish);
   return { ...loaded, [Symbol.dispose]: () => loaded.release() };
-}
-
-function deviceOf({ device }: Loaded): string {
-  return device ? device.info.description || device.info.device : "CPU backend";
-}
-
-/** Undefined for a file without a vocabulary. */
-function tokenizerOf({ file }: Loaded): ((text: string) => readonly number[]) | undefined {
-  if (!file.metadata.has("tokenizer.ggml.tokens")) return undefined;
-  const tokenizer = createTokenizer(file.metadata, file.name);
-  return (text) => tokenizer.encode(text);
-}
-
-/** The one prompt that a folder holds. */
-function folderCases(
-  folder: { readonly promptIds?: readonly number[]; readonly generatedIds?: readonly number[] },
-  asked: ParityCase,
-): ParityCase[] {
-  const { promptIds, generatedIds = [] } = folder;
-  const generate = generatedIds.length;
-  const steps = Array.from({ length: generate + 1 }, (_, step) => step);
-  return [{
-    ...asked,
-    ids: promptIds ?? asked.ids,
-    ownIds: asked.ids,
-    generate,
-    forced: generatedIds,
-    steps,
-    oracle: false,
-  }];
-}
-
-/** What is usual where one of two files has another type of weight. */
-function usualErrorOf(model: Loaded, other: Loaded): ParityOptions["usualError"] {
-  const type = ({ file }: Loaded, name: string) => file.tensors.get(name)?.type.name;
-  const differs = [...model.file.tensors.keys()]
-    .some((name) => type(model, name) !== type(other, name));
-  if (!differs) return undefined;
-  return (weights) => {
-    const bands = weights.flatMap((name) => {
-      const [a, b] = [type(model, name), type(other, name)];
-      if (a === b) return [];
-      return a && b ? [commonBand(a, b)?.band.tensor ?? Infinity] : [0];
-    });
-    return bands.length === 0 ? undefined : OUTPUT_FACTOR * Math.max(...bands);
-  };
 }
 
 /** `3` or `0-3`. */

@@ -3,8 +3,6 @@
  *
  * @module
  */
-import { readConfig } from "../../engine/config.ts";
-import { forward } from "../../engine/forward.ts";
 import type { GgufFile } from "../../engine/gguf/reader.ts";
 import {
   choice,
@@ -18,12 +16,10 @@ import {
 import { findOrPull, openFound } from "../../inspect/commands/find_model.ts";
 import { formatBytes, formatTable } from "../../inspect/commands/format.ts";
 import { defineCommand, EXIT, runCommand } from "../../inspect/commands/run_command.ts";
-import { modelSha256 } from "../../inspect/loading.ts";
-import { listPoints, type Point, resolvePoints, splitPatterns } from "../../inspect/points.ts";
-import { createTokenizer, type Tokenizer } from "../../text/mod.ts";
-import { type Extract, writeArrow, writeNpyFolder } from "../extract.ts";
-import type { ReferenceRun } from "../reference.ts";
-import { isReference, modelOnDisk, openReference, REFERENCES } from "../references/mod.ts";
+import { type Point, splitPatterns } from "../../inspect/points.ts";
+import { writeArrow, writeNpyFolder } from "../extract.ts";
+import { extractReference } from "../reference_run.ts";
+import { isReference, REFERENCES } from "../references/mod.ts";
 
 const reference: Option<string> = {
   help: "which one",
@@ -72,53 +68,23 @@ const command = defineCommand({
     const say = (line: string) => json || console.error(line);
 
     const found = await findOrPull(options.model, { quiet: json, signal });
-    await using disk = await modelOnDisk(found);
     using file = closing(await openFound(found));
-    const config = readConfig(file.value);
-    const tokenizer = file.value.metadata.has("tokenizer.ggml.tokens")
-      ? createTokenizer(file.value.metadata, file.value.name)
-      : undefined;
-    const promptIds = given ?? encode(tokenizer, prompt, found.name);
-    const points = wanted(listPoints(config, forward(config)), options.points);
-    const request = {
-      ids: promptIds,
+    if (given === undefined && !file.value.metadata.has("tokenizer.ggml.tokens")) {
+      throw new UsageError(`${found.name} has no vocabulary: give --prompt-ids 1,2,3`);
+    }
+    const patterns = options.points;
+    const extract = await extractReference({ found, file: file.value }, given ?? prompt, {
+      reference: spec,
+      capture: patterns === undefined ? undefined : splitPatterns(patterns),
       generate,
-      steps: Array.from({ length: generate + 1 }, (_, step) => step),
-      points: points.map(({ name }) => name),
-      signal,
-    };
-
-    const opened = await openReference(spec, {
-      file: file.value,
-      model: found,
-      path: disk.path,
       asIs: options["as-is"],
-      onProgress: say,
+      onProgress: (_done, _total, what) => say(what),
       signal,
     });
-    const { provenance } = opened;
-    let run: ReferenceRun;
-    try {
-      run = await opened.run(request);
-    } finally {
-      await opened.close();
-    }
+    const { run, provenance, points, promptIds } = extract;
     const missing = points.filter(({ name }) => !run.passes[0].tensors.has(name));
-    if (missing.length === points.length) {
-      throw new RangeError(`${provenance.name} shows none of these points`);
-    }
     if (missing.length > 0) say(`${provenance.name} does not show ${kinds(missing)}`);
 
-    const extract: Extract = {
-      run,
-      provenance,
-      config,
-      points,
-      promptIds,
-      prompt,
-      sha256: await modelSha256(found, file.value.size),
-      token: (id) => tokenizer?.piece(id) ?? `${id}`,
-    };
     const files = format === "npy"
       ? await writeNpyFolder(out, extract)
       : await writeArrow(out, extract, { overwrite });
@@ -134,18 +100,6 @@ const command = defineCommand({
     return EXIT.done;
   },
 });
-
-/** @throws {UsageError} for a file without a vocabulary */
-function encode(tokenizer: Tokenizer | undefined, prompt: string, model: string): number[] {
-  if (tokenizer) return tokenizer.encode(prompt);
-  throw new UsageError(`${model} has no vocabulary: give --prompt-ids 1,2,3`);
-}
-
-function wanted(points: readonly Point[], patterns: string | undefined): readonly Point[] {
-  if (patterns === undefined) return points.filter(({ onRequest }) => !onRequest);
-  // An alias means its point: files are named and ordered as our points are.
-  return [...new Set(resolvePoints(points, splitPatterns(patterns)).map(({ point }) => point))];
-}
 
 function kinds(points: readonly Point[]): string {
   return [...new Set(points.map(({ kind, layer }) => layer === undefined ? kind : `blk.*.${kind}`))]

@@ -65,7 +65,7 @@ async function runPasses(
 }
 
 /** One pass, in as many pieces as the session needs, with all rows of the wanted points joined. */
-async function runPass(
+export async function runPass(
   engine: Engine,
   session: Session,
   ids: readonly number[],
@@ -92,7 +92,7 @@ async function runPass(
 }
 
 /** A point's pieces as one tensor of the whole pass. Keys that a piece does not know yet are hidden: 0. */
-function joinPieces(
+export function joinPieces(
   point: string,
   pieces: readonly HostTensor[],
   { heads }: Config,

@@ -11,11 +11,13 @@ import type { ScalarColumn } from "../tables/column.ts";
 export type Subject = Run | string | readonly number[];
 
 /** The type of each column, in their order. */
-export type Schema = Readonly<Record<string, "int32" | "float64" | "utf8">>;
+export type Schema = Readonly<Record<string, "int32" | "float64" | "utf8" | "bool">>;
 
 /** One row of a table with that schema; null where a value is missing. */
 export type Row<S extends Schema> = {
-  readonly [Column in keyof S]: (S[Column] extends "utf8" ? string : number) | null;
+  readonly [Column in keyof S]:
+    | (S[Column] extends "utf8" ? string : S[Column] extends "bool" ? boolean : number)
+    | null;
 };
 
 /** Index columns that say which pass of which sequence a row is about. */

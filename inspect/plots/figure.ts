@@ -67,6 +67,8 @@ export interface Heatmap extends TraceBase {
   /** White space between cells, in pixels. */
   readonly xgap?: number;
   readonly ygap?: number;
+  /** False: cells without a number have no hover. */
+  readonly hoverongaps?: boolean;
 }
 
 /** A colour scale's legend. */
@@ -218,6 +220,11 @@ export interface Layout {
     readonly subtitle?: { readonly text: string };
     readonly x?: number;
     readonly xanchor?: "left" | "center";
+    /** From 0 (bottom) to 1 of the whole figure, less the padding. */
+    readonly y?: number;
+    readonly yref?: "container";
+    readonly yanchor?: "top";
+    readonly pad?: { readonly t?: number };
     readonly font?: Font;
   };
   readonly width: number;
@@ -253,9 +260,12 @@ export interface Layout {
       readonly font?: Font;
     };
     readonly pad?: { readonly t?: number; readonly b?: number; readonly l?: number };
+    /** In parts of the plot's width, or in pixels. */
     readonly len?: number;
+    readonly lenmode?: "fraction" | "pixels";
     readonly x?: number;
     readonly y?: number;
+    readonly ticklen?: number;
     readonly steps: readonly Control[];
   }[];
   readonly updatemenus?: readonly {

@@ -37,6 +37,8 @@ export interface Preview {
   readonly cells: readonly (readonly Cell[])[];
   /** How many rows are not shown. */
   readonly more: number;
+  /** Lines below the rows. */
+  readonly notes?: readonly string[];
 }
 
 /** The head of a column. */
@@ -155,7 +157,7 @@ export function vectorText(vector: Float32Array, shown = 4): string {
 
 /** The preview for a terminal. */
 export function previewText(preview: Preview): string {
-  const { title, meaning, facts, statistics, columns, cells, more } = preview;
+  const { title, meaning, facts, statistics, columns, cells, more, notes = [] } = preview;
   const rows = [
     columns.map(({ name }) => name),
     ...cells.map((row) => row.map((each) => typeof each === "string" ? each : vectorText(each))),
@@ -171,6 +173,7 @@ export function previewText(preview: Preview): string {
     ...statistics ? [statisticsWords(statistics).map((words) => words.join(" ")).join(" · ")] : [],
     ...lines,
     ...more > 0 ? [`… ${grouped(more)} more`] : [],
+    ...notes,
   ].join("\n");
 }
 

@@ -36,6 +36,7 @@ export async function modelOf(
     ? await webgpuEngine(file, config, device)
     : await cpuEngine(file, config);
   const model = new Model({
+    found: { name: "bytes", bytes },
     file,
     engine,
     device,

@@ -1,0 +1,58 @@
+/** Models as functions for people take them: one that is loaded, or a name or path. */
+import { load, type Loaded, type LoadModelOptions } from "../inspect/loading.ts";
+import type { Model } from "../inspect/model.ts";
+import { createTokenizer } from "../text/mod.ts";
+
+/** How long work goes on, and how it is followed. */
+export interface WorkOptions {
+  /** Ends the work; the function then fails with its reason. */
+  readonly signal?: AbortSignal;
+  /** Called before each part of the work: how many are done, of how many, and what comes next. */
+  readonly onProgress?: (done: number, total: number, what: string) => void;
+}
+
+/**
+ * What a model is made of, for as long as it is needed: a loaded one stays its owner's, another is loaded and given back.
+ *
+ * @throws {UnknownModelError | PullError | GgufError | DeviceError | DisposedError}
+ */
+export async function openModel(
+  model: Model | string,
+  options: WorkOptions & Pick<LoadModelOptions, "backend"> = {},
+): Promise<Loaded & Disposable> {
+  if (typeof model !== "string") {
+    return { ...model.loaded, release() {}, [Symbol.dispose]() {} };
+  }
+  const { backend, signal, onProgress } = options;
+  const loaded = await load(model, {
+    backend,
+    signal,
+    onProgress: (_phase, done, total) => onProgress?.(done, total ?? done, `loading ${model}`),
+  });
+  return { ...loaded, [Symbol.dispose]: () => loaded.release() };
+}
+
+/** Where it runs, for people. */
+export function deviceOf({ device }: Loaded): string {
+  return device ? device.info.description || device.info.device : "CPU backend";
+}
+
+/** What makes ids of a text; undefined for a file without a vocabulary. */
+export function tokenizeOf(
+  { file }: Pick<Loaded, "file">,
+): ((text: string) => readonly number[]) | undefined {
+  if (!hasVocabulary(file.metadata)) return undefined;
+  const tokenizer = createTokenizer(file.metadata, file.name);
+  return (text) => tokenizer.encode(text);
+}
+
+/** Tokens as people read them; ids where the file has no vocabulary. */
+export function pieceOf({ file }: Pick<Loaded, "file">): (id: number) => string {
+  if (!hasVocabulary(file.metadata)) return (id) => `${id}`;
+  const tokenizer = createTokenizer(file.metadata, file.name);
+  return (id) => tokenizer.piece(id);
+}
+
+function hasVocabulary(metadata: ReadonlyMap<string, unknown>): boolean {
+  return metadata.has("tokenizer.ggml.tokens");
+}
