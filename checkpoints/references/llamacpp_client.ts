@@ -47,6 +47,26 @@ export class LlamaCppClient {
     return header.ids as number[];
   }
 
+  /**
+   * Writes a quantized copy of a GGUF file.
+   *
+   * @param fileType `enum llama_ftype`
+   */
+  async quantize(
+    paths: { readonly from: string; readonly to: string },
+    fileType: number,
+    options: {
+      readonly signal?: AbortSignal;
+      readonly onProgress?: (done: number, total: number) => void;
+    } = {},
+  ): Promise<void> {
+    const task = { ...paths, task: "quantize", fileType, threads: usualThreads() } as const;
+    for await (const { header } of this.ask(task, [], options.signal)) {
+      const { kind, done, total } = header;
+      if (kind === "progress") options.onProgress?.(Number(done), Number(total));
+    }
+  }
+
   /** Yields what the process answers, `inputs` being rows that it runs. */
   async *ask(
     task: LlamaCppTask | RunTask,
@@ -84,16 +104,19 @@ export type Runner = (
 ) => AsyncGenerator<Frame>;
 
 /**
- * Runs tasks on a model of this config.
- *
- * @param threads by default one for two processors: ggml's threads wait for each other spinning, and where the machine has other
- * things to do one too many makes everything thirty times slower
+ * One for two processors: ggml's threads wait for each other spinning, and where the machine has other things to do one too many
+ * makes everything thirty times slower.
  */
+function usualThreads(): number {
+  return Math.max(1, navigator.hardwareConcurrency >> 1);
+}
+
+/** Runs tasks on a model of this config. */
 export function runner(
   llama: LlamaCppClient,
   config: Config,
   gpu: boolean,
-  threads = Math.max(1, navigator.hardwareConcurrency >> 1),
+  threads = usualThreads(),
 ): Runner {
   const { heads, kvHeads, headWidth, attentionScale, biases } = config;
   const { ffn_gate: gateBias, ffn_up: upBias } = biases;

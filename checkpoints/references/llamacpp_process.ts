@@ -17,7 +17,16 @@ export type LlamaCppTask =
   /** Answered by `{ kind: "library", release, devices }`. */
   | { readonly task: "describe" }
   /** Answered by `{ kind: "ids", ids }`. */
-  | { readonly task: "tokenize"; readonly model: string; readonly text: string };
+  | { readonly task: "tokenize"; readonly model: string; readonly text: string }
+  /** Answered by `{ kind: "progress", done, total }` before each tensor. */
+  | {
+    readonly task: "quantize";
+    readonly from: string;
+    readonly to: string;
+    /** `enum llama_ftype` */
+    readonly fileType: number;
+    readonly threads: number;
+  };
 
 /** Answered by `{ kind: "pass", step, start, ids }` for each wanted step, its tensors, and `{ kind: "choices", ids, margins }`. */
 export interface RunTask extends Omit<ReferenceRequest, "signal"> {
@@ -61,6 +70,10 @@ function answer(request: LlamaCppRequest, inputs: Inputs): void {
     case "tokenize": {
       const model = llama.load(request.model, { gpu: false, vocabularyOnly: true });
       return send({ kind: "ids", ids: model.tokenize(request.text) });
+    }
+    case "quantize": {
+      const onProgress = (done: number, total: number) => send({ kind: "progress", done, total });
+      return llama.quantize(request.from, request.to, { ...request, onProgress });
     }
     case "run":
       return run(llama, request, inputs);

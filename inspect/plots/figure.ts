@@ -159,6 +159,8 @@ export interface Axis {
   readonly showticklabels?: boolean;
   readonly ticks?: "" | "outside";
   readonly showgrid?: boolean;
+  readonly gridcolor?: string;
+  readonly linecolor?: string;
   readonly showline?: boolean;
   readonly zeroline?: boolean;
   readonly fixedrange?: boolean;
@@ -217,7 +219,7 @@ export interface Control {
 export interface Layout {
   readonly title?: {
     readonly text: string;
-    readonly subtitle?: { readonly text: string };
+    readonly subtitle?: { readonly text: string; readonly font?: Font };
     readonly x?: number;
     readonly xanchor?: "left" | "center";
     /** From 0 (bottom) to 1 of the whole figure, less the padding. */
@@ -348,8 +350,14 @@ export class Figure {
     return await figurePng(this, scale);
   }
 
-  /** What Jupyter shows: interactive, as a picture, as text. */
-  [Symbol.for("Jupyter.display")](): Promise<Record<string, unknown>> {
-    return displayBundle(this);
+  /**
+   * What Jupyter shows: interactive, as a picture, as text.
+   *
+   * @param options.picture false leaves the picture out, of a figure that will be drawn over at once
+   */
+  [Symbol.for("Jupyter.display")](
+    options?: { readonly picture?: boolean },
+  ): Promise<Record<string, unknown>> {
+    return displayBundle(this, options);
   }
 }
