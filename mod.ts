@@ -28,6 +28,8 @@
  *
  * @module
  */
+import "./inspect/jupyter/setup.ts";
+
 // Models
 export { loadModel, Model, TokenError } from "./inspect/model.ts";
 export type { LoadModelOptions, LoadPhase } from "./inspect/loading.ts";
@@ -148,6 +150,9 @@ export { ArrowFileError } from "./inspect/tables/stream_layout.ts";
 // Analyses
 export * from "./inspect/analyses/mod.ts";
 
+// Figures
+export * from "./inspect/plots/mod.ts";
+
 // Parity: comparing with other engines and files, and finding faults
 export {
   type Divergence,
@@ -194,6 +199,11 @@ export {
   type CompareGenerationOptions,
   type PointError,
 } from "./checkpoints/compared_generation.ts";
+
+// In a notebook: figures that are drawn over, text as it comes, Stop
+export { Display, display } from "./inspect/jupyter/display.ts";
+export { live } from "./inspect/jupyter/live.ts";
+export { Stopped } from "./inspect/jupyter/interrupt.ts";
 
 // The engine below: passes on ids and buffers
 export type {

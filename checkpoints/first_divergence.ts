@@ -2,6 +2,7 @@
 import type { Engine } from "../engine/backend.ts";
 import type { GgufFile, TensorInfo } from "../engine/gguf/reader.ts";
 import { planValues } from "../engine/plan.ts";
+import { createTokenizer } from "../text/mod.ts";
 import { CAUSES } from "./causes.ts";
 import { isCompared, layerOf } from "./contract.ts";
 import { explain, type Explanation } from "./explain.ts";
@@ -33,7 +34,9 @@ export async function firstDivergence(
   const ids = result.checks.filter(({ checkpoint, passed }) => checkpoint === "0" && !passed)
     .sort((a, b) => b.ours!.length - a.ours!.length)[0];
   if (ids) {
-    return { checkpoint: "0", point: "token ids", explanation: explainIds(ids.theirs!, ids.ours!) };
+    const text = cases.find(({ name }) => name === ids.case)!.text!;
+    const explanation = explainIds(ids.theirs!, ids.ours!, text, subject.file);
+    return { checkpoint: "0", point: "token ids", explanation };
   }
   const row = firstRow(result, cases);
   if (row) {
@@ -104,8 +107,13 @@ export function pointsAround(engine: Engine, point: string): string[] {
   });
 }
 
-/** How ids differ: a missing or doubled BOS, or a space that is or is not put in front. */
-function explainIds(theirs: readonly number[], ours: readonly number[]): Explanation {
+/** How the ids of a text differ: a missing or doubled BOS, or a space that is or is not put in front. */
+function explainIds(
+  theirs: readonly number[],
+  ours: readonly number[],
+  text: string,
+  file: GgufFile,
+): Explanation {
   const same = (a: readonly number[], b: readonly number[]) =>
     a.length === b.length && a.every((id, i) => id === b[i]);
   const of = (cause: "bos-missing" | "space-prefix", detail: string): Explanation => ({
@@ -122,22 +130,28 @@ function explainIds(theirs: readonly number[], ours: readonly number[]): Explana
   if (same(theirs.slice(1), ours)) {
     return of("bos-missing", `there ${theirs[0]} stands in front, here it does not`);
   }
-  // A space in front changes the first word's tokens and nothing after it.
-  const tail = commonTail(ours, theirs);
-  const [mine, other] = [ours.length - tail, theirs.length - tail];
-  if (tail > 0 && Math.max(mine, other) <= 4) {
-    return of(
-      "space-prefix",
-      `the text begins with [${ours.slice(0, mine)}] here, with [${theirs.slice(0, other)}] there`,
-    );
-  }
-  return unknown("the ids differ in more than their beginning");
+  const found = spaced(text, file).find(({ ids }) => same(ids, theirs));
+  return found
+    ? of("space-prefix", found.what)
+    : unknown("the ids differ in more than a BOS or a space in front");
 }
 
-function commonTail(a: readonly number[], b: readonly number[]): number {
-  let count = 0;
-  while (count < Math.min(a.length, b.length) && a.at(-1 - count) === b.at(-1 - count)) count++;
-  return count;
+/** The ids of a text with another space in front. */
+function spaced(text: string, { metadata, name }: GgufFile) {
+  const key = "tokenizer.ggml.add_space_prefix";
+  const adds = metadata.get(key) ?? true;
+  const own = createTokenizer(metadata, name);
+  const other = createTokenizer(new Map(metadata).set(key, !adds), name);
+  return [
+    {
+      what: adds
+        ? "here a space is put in front, there none"
+        : "there a space is put in front, here none",
+      ids: other.encode(text),
+    },
+    { what: "there the text begins with one more space", ids: own.encode(` ${text}`) },
+    { what: "there the text begins without its space", ids: own.encode(text.replace(/^ /, "")) },
+  ];
 }
 
 function unknown(detail: string): Explanation {

@@ -176,6 +176,37 @@ export class TensorView implements Layout {
     });
   }
 
+  /**
+   * Parts an axis into several, the last of them the fastest: `split("row", { head: 8, feature: 64 })` gives each head its numbers.
+   */
+  split(axis: string, parts: Readonly<Record<string, number>>): TensorView {
+    const i = this.#axis(axis, "split");
+    const sizes = Object.values(parts);
+    if (sizeOf(sizes) !== this.shape[i]) {
+      throw this.#error(
+        `split ${axis} into ${sizes.join(" × ")}`,
+        `it has ${this.shape[i]} places`,
+      );
+    }
+    const insert = <T>(list: readonly T[], items: readonly T[]) => list.toSpliced(i, 1, ...items);
+    const axes = insert(this.axes, Object.keys(parts));
+    return new TensorView(this.data, insert(this.shape, sizes), axes, {
+      strides: insert(this.strides, rowMajor(sizes).map((stride) => stride * this.strides[i])),
+      offset: this.offset,
+      labels: pick(this.labels, this.axes.filter((each) => each !== axis)),
+    });
+  }
+
+  /** Joins its last axes, from one of them on, into one: `join("head", "feature")` puts the heads of a row side by side. */
+  join(from: string, name: string): TensorView {
+    const i = this.#axis(from, "join");
+    const shape = [...this.shape.slice(0, i), sizeOf(this.shape.slice(i))];
+    const axes = [...this.axes.slice(0, i), name];
+    return new TensorView(this.toFloat32Array(), shape, axes, {
+      labels: pick(this.labels, this.axes.slice(0, i)),
+    });
+  }
+
   /** Sum over one axis, or over everything. */
   sum(axis?: string): TensorView {
     return this.#reduce("sum", axis, sum);

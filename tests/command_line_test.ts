@@ -137,6 +137,12 @@ Deno.test("missing and superfluous things are named", () => {
   fails(["x", "--model="], "--model needs a value: --model FILE|NAME");
   fails(["x", "--json=yes"], "--json takes no value");
   fails([], "PROMPT is missing; usage: thing [OPTIONS] PROMPT [EXTRA]");
+  const { positionals } = parseCommandLine({ ...SYNTAX, positionals: ["[FILES...]"] }, [
+    "a",
+    "b",
+    "c",
+  ]);
+  assert.deepEqual(positionals, ["a", "b", "c"]);
   fails([""], "PROMPT is empty; usage: thing [OPTIONS] PROMPT [EXTRA]");
   assert.deepEqual(parse("a", "").positionals, ["a", ""], "what may be missing may be empty");
   fails(["a", "b", "c"], 'unexpected argument "c" (quote a text with spaces in it)');

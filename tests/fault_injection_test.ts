@@ -1,6 +1,8 @@
 /**
  * Faults on purpose, in files and in somebody's own engine, judged by the command alone: `task parity` names the point that went wrong
  * first, its checkpoint and the cause. Layers are drawn by a seed; files and folders have names without a hint.
+ *
+ * LAMINA_FAULT_SEED draws others, LAMINA_FAULT_ONLY takes those whose names contain a text, LAMINA_FAULT_SHOW prints what is found.
  */
 import assert from "node:assert/strict";
 import { join } from "node:path";
@@ -39,6 +41,9 @@ const SEED = Number(Deno.env.get("LAMINA_FAULT_SEED") ?? 1);
 const FEW = 16;
 /** The models that most faults are tried on. */
 const BOTH = ["tiny", "random"] as const;
+
+/** Commands that run at a time. */
+const AT_A_TIME = Math.min(4, navigator.hardwareConcurrency);
 
 const folder = await Deno.makeTempDir();
 globalThis.addEventListener("unload", () => Deno.removeSync(folder, { recursive: true }));
@@ -127,6 +132,13 @@ function assertChanged(a: Float32Array, b: Float32Array): void {
   assert.ok(a.some((value, i) => !(Math.abs(value - b[i]) <= 1e-3)), "the fault changes nothing");
 }
 
+const waiting: { readonly name: string; readonly fn: () => Promise<void> }[] = [];
+
+/** A step of the test at the end. */
+function judged(name: string, fn: () => Promise<void>): void {
+  if (name.includes(Deno.env.get("LAMINA_FAULT_ONLY") ?? "")) waiting.push({ name, fn });
+}
+
 for (const [name, fault] of Object.entries({ ...KNOWN_FAULTS, ...UNKNOWN_FAULTS })) {
   const { on = BOTH, outside = false, make, ...expected } = fault;
   for (const key of on) {
@@ -134,7 +146,7 @@ for (const [name, fault] of Object.entries({ ...KNOWN_FAULTS, ...UNKNOWN_FAULTS 
     const bench = benchOf(model, name);
     const { layer } = bench;
     const point = outside ? expected.point : `blk.${layer}.${expected.point}`;
-    Deno.test(`engine, ${key}, ${point}: ${name}: ${expected.cause}`, async () => {
+    judged(`engine, ${key}, ${point}: ${name}: ${expected.cause}`, async () => {
       const mistakes = make(bench);
       const where = outside ? "outside" : layer;
       const run = model.engine.run(model.ids, GENERATED, { mistakes, where });
@@ -153,7 +165,7 @@ for (const [name, { on = BOTH, where, make, ...expected }] of Object.entries(BRO
     const bench = benchOf(model, name);
     const layer = where === "first" ? 0 : bench.layer;
     const point = where === "outside" ? expected.point : `blk.${layer}.${expected.point}`;
-    Deno.test(`file, ${key}, ${point}: ${name}: ${expected.cause}`, async () => {
+    judged(`file, ${key}, ${point}: ${name}: ${expected.cause}`, async () => {
       const path = nextPath(".gguf");
       await breakFile(model.path, path, make(bench));
       if (expected.checkpoint !== "0" || point === "token_embd") {
@@ -186,22 +198,22 @@ for (const key of BOTH) {
     return await parity(path, "--engine", dir, prompt);
   };
   const point = "token ids";
-  Deno.test(`engine, ${key}, ${point}: no BOS: bos-missing`, async () => {
+  judged(`engine, ${key}, ${point}: no BOS: bos-missing`, async () => {
     const found = await judgeIds(ids.slice(1));
     assertFound(found, { checkpoint: "0", point, cause: "bos-missing" });
   });
-  Deno.test(`engine, ${key}, ${point}: two spaces in front: space-prefix`, async () => {
+  judged(`engine, ${key}, ${point}: two spaces in front: space-prefix`, async () => {
     const file = await openGgufFile(path);
     const others = createTokenizer(file.metadata).encode(` ${prompt}`);
     file.close();
     assertFound(await judgeIds(others), { checkpoint: "0", point, cause: "space-prefix" });
   });
-  Deno.test(`engine, ${key}, ${point}: another word: unknown`, async () => {
+  judged(`engine, ${key}, ${point}: another word: unknown`, async () => {
     const found = await judgeIds(ids.with(ids.length >> 1, 300));
     assertFound(found, { checkpoint: "0", point, cause: "unknown" });
   });
 
-  Deno.test(`engine, ${key}, blk.0.q: halves are said to be written: qk-permuted`, async () => {
+  judged(`engine, ${key}, blk.0.q: halves are said to be written: qk-permuted`, async () => {
     const dir = nextPath();
     await dump(models[key].right, dir, { saidRope: "half" });
     assertFound(await parity(path, "--engine", dir, prompt), {
@@ -213,7 +225,7 @@ for (const key of BOTH) {
 
   const name = "another RoPE base, computed in f16";
   const { layer } = benchOf(models[key], name);
-  Deno.test(`engine, ${key}, blk.${layer}.q_rope: ${name}: rope-base`, async () => {
+  judged(`engine, ${key}, blk.${layer}.q_rope: ${name}: rope-base`, async () => {
     const dir = nextPath();
     const mistakes = { rope: () => ({ base: 5e5 }) };
     const run = engine.run(ids, 0, { mistakes, where: layer, round: Math.f16round });
@@ -239,18 +251,29 @@ for (const key of ["tiny", "random", "large"] as const) {
   const model = models[key];
   for (const [name, options] of Object.entries(RIGHT)) {
     if (key === "large" && options.round) continue; // its numbers are too large for 16 bits
-    Deno.test(`right, ${key}, engine: ${name}: no cause`, async () => {
+    judged(`right, ${key}, engine: ${name}: no cause`, async () => {
       const dir = nextPath();
       await dump(model.engine.run(model.ids, 8, options), dir, options);
       assertRight(await parity(model.path, "--engine", dir, model.prompt));
     });
   }
-  Deno.test(`right, ${key}, file: no cause`, async () => {
+  judged(`right, ${key}, file: no cause`, async () => {
     const path = nextPath(".gguf");
     await Deno.copyFile(model.path, path);
     assertRight(await parity(path, "--against", model.path, model.prompt));
   });
 }
+
+Deno.test("the command names what is wrong, and where", async (t) => {
+  // Steps that run side by side must not be charged with each other's processes.
+  const alone = { sanitizeOps: false, sanitizeResources: false, sanitizeExit: false };
+  const work = async () => {
+    for (let next = waiting.shift(); next; next = waiting.shift()) {
+      await t.step({ ...next, ...alone });
+    }
+  };
+  await Promise.all(Array.from({ length: AT_A_TIME }, work));
+});
 
 Deno.test("a larger model's files: layers and places are found among thirty", async (t) => {
   const { path: original } = await findModel("smollm2-135m");

@@ -69,6 +69,23 @@ Deno.test({
 });
 
 Deno.test({
+  name: "an environment in a folder of one's own is made anew when its packages change",
+  ignore: !python,
+  async fn() {
+    await using bench = new Bench();
+    const folder = join(bench.folder, "venv");
+    let made = 0;
+    const options = { folder, onMake: () => void made++ };
+    await bench.environment("# nothing", options);
+    const { python } = await bench.environment("# nothing", options);
+    assert.equal(made, 1);
+    assert.ok(python.startsWith(folder));
+    await bench.environment("# something else", options);
+    assert.equal(made, 2);
+  },
+});
+
+Deno.test({
   name: "an environment that cannot be made is one line, and leaves nothing",
   ignore: !python,
   async fn() {
@@ -125,6 +142,8 @@ Deno.test({
     );
     // The one after it serves.
     assert.equal(await without({ python3: "exit 9", python: venv }), line);
+    const old = await without({ python3: "echo Python 3.9 is too old >&2; exit 1" });
+    assert.match(old, /^PythonEnvironmentError Python 3\.9 is too old: install Python 3\.11 /);
     assert.match(await without({ python3: "echo broken >&2; exit 9" }), /cannot be made: broken$/);
   },
 });

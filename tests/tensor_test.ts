@@ -32,6 +32,30 @@ function refuses(call: () => unknown, axes: string[], shape: number[], message: 
 
 const ATTENTION = ["head", "query", "key"];
 
+Deno.test("split parts an axis in place, join puts axes side by side again", () => {
+  const x = counting([2, 6], ["position", "row"]);
+  const heads = x.split("row", { head: 3, feature: 2 });
+  assert.deepEqual([heads.axes, heads.shape], [["position", "head", "feature"], [2, 3, 2]]);
+  assert.equal(heads.data, x.data);
+  assert.deepEqual(heads.at({ position: 1, head: 2 }).toArray(), [10, 11]);
+  const slow = counting([6, 2], ["row", "x"]).split("row", { a: 2, b: 3 });
+  assert.deepEqual(slow.at({ a: 1, b: 0 }).toArray(), [6, 7]);
+  assert.deepEqual(heads.join("head", "row").toArray(), x.toArray());
+  assert.deepEqual(heads.at({ position: 1 }).slice({ head: [1] }).join("head", "f").toArray(), [
+    8,
+    9,
+    10,
+    11,
+  ]);
+  refuses(
+    () => x.split("row", { head: 4, feature: 2 }),
+    ["position", "row"],
+    [2, 6],
+    /4 × 2.*has 6/,
+  );
+  refuses(() => x.join("head", "row"), ["position", "row"], [2, 6], /no axis "head"/);
+});
+
 Deno.test("at chooses places, from either end, in the same buffer", () => {
   const x = counting([2, 3, 4], ATTENTION);
   const row = x.at({ head: 1, query: -1 });

@@ -165,7 +165,6 @@ async function damagedRows(operation: Operation): Promise<Variant[]> {
     cause: "dequant-block",
     what: rowsText(wrong, first, last),
     where: name,
-    fitted: true,
     make: () => rerun(operation, { weights: [{ ...weight, data: mended }] }),
   }];
 }

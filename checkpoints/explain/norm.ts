@@ -105,7 +105,8 @@ function centred(x: Float32Array, columns: number, epsilon: number): Float32Arra
   return out;
 }
 
-function squareSum(x: Float32Array, row: number, columns: number): number {
+/** Σx² of a row. */
+export function squareSum(x: Float32Array, row: number, columns: number): number {
   let sum = 0;
   for (let i = row * columns; i < (row + 1) * columns; i++) sum += x[i] * x[i];
   return sum;

@@ -16,3 +16,5 @@ export interface Variant {
 
 /** The largest number of a 16-bit float. */
 export const LARGEST_F16 = 65504;
+/** Scores of hidden keys are below this. */
+export const HIDDEN = -1e29;

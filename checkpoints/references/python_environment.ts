@@ -1,9 +1,9 @@
 /**
- * Python environments: made once per list of pinned packages, by `python3 -m venv` and pip, in Lamina's cache folder. pip looks where
- * it is configured to look (PIP_INDEX_URL, PIP_EXTRA_INDEX_URL, pip.conf).
+ * Python environments: made once per list of pinned packages, by `python3 -m venv` and pip, in Lamina's cache folder or another. pip
+ * looks where it is configured to look (PIP_INDEX_URL, PIP_EXTRA_INDEX_URL, pip.conf).
  */
 import { createHash } from "node:crypto";
-import { dirname, join } from "node:path";
+import { dirname, join, resolve } from "node:path";
 import { fileURLToPath } from "node:url";
 import {
   acquireLock,
@@ -40,6 +40,13 @@ export interface PythonPackage {
 /** How an environment is made, where it is not there yet. */
 export interface PythonEnvironmentOptions {
   /**
+   * Its folder; by default one per Python and list of packages in Lamina's cache folder. This one is made anew when either changes,
+   * and when it has been moved.
+   */
+  readonly folder?: string;
+  /** Called before the environment is made, which takes a while. */
+  readonly onMake?: () => void;
+  /**
    * Told all packages before the first of them is downloaded; throws to prevent it. Asking pip for them takes some seconds, so
    * nobody does without this.
    */
@@ -59,6 +66,11 @@ export class PythonEnvironmentError extends Error {
 /** How Python is called, by the likeliest name first. */
 const PYTHONS = ["python3", "python", "py"];
 
+/** What the pinned packages need: fails with a line that says which Python this is. */
+const VERSION = "import sys\n" +
+  "if sys.version_info < (3, 11): sys.exit('Python %d.%d is too old' % sys.version_info[:2])\n" +
+  "print(sys.version)";
+
 /**
  * Starts another program in its own place. Deno's permissions name Python, but an environment's interpreter lies where LAMINA_HOME
  * says, which no list of permissions can know: so the one starts the other.
@@ -68,8 +80,8 @@ const IN_ITS_PLACE = "import os, subprocess, sys\n" +
   "os.execv(sys.argv[1], sys.argv[1:])";
 
 /**
- * An environment with the packages of a requirements file. It lies in `python/<hash>` of Lamina's cache folder, the hash being that
- * of Python's version and of the file, and is whole or not there at all.
+ * An environment with the packages of a requirements file, whole or not there at all. By default it lies in `python/<hash>` of
+ * Lamina's cache folder, the hash being that of Python's version and of the file.
  *
  * @param requirements URL of a file in pip's format, with pinned versions
  * @throws {PythonEnvironmentError} one line that says what is missing
@@ -81,16 +93,20 @@ export async function pythonEnvironment(
   const { onInstall, signal, env = (name) => Deno.env.get(name) } = options;
   const list = fileURLToPath(requirements);
   const { python, version } = await findPython();
-  const hash = createHash("sha256").update(version).update(await Deno.readTextFile(list));
-  const folder = join(laminaHome(env), "python", hash.digest("hex").slice(0, 16));
+  const contents = createHash("sha256").update(version).update(await Deno.readTextFile(list));
+  // Programs in an environment name its path, so that it cannot be moved.
+  if (options.folder) contents.update(resolve(options.folder));
+  const hash = contents.digest("hex").slice(0, 16);
+  const folder = options.folder ?? join(laminaHome(env), "python", hash);
   const environment = environmentIn(folder, python);
-  const whole = join(folder, "whole");
+  const whole = join(folder, options.folder ? `whole-${hash}` : "whole");
   if (await isFile(whole)) return environment;
 
   await Deno.mkdir(dirname(folder), { recursive: true });
   using _lock = await acquireLock(`${folder}.lock`, options);
   if (await isFile(whole)) return environment;
-  // What a process that was killed has left.
+  options.onMake?.();
+  // What a process that was killed has left, or an older list of packages.
   await removeFolder(folder);
   try {
     await output({ command: python, args: ["-m", "venv", folder] }, signal);
@@ -126,7 +142,7 @@ function environmentIn(folder: string, python: string): PythonEnvironment {
 
 /** The first Python there is, and what its `sys.version` says. */
 async function findPython(): Promise<{ python: string; version: string }> {
-  const args = ["-c", "import sys; print(sys.version)"];
+  const args = ["-c", VERSION];
   let problem: Error | undefined;
   for (const python of PYTHONS) {
     try {
@@ -139,7 +155,7 @@ async function findPython(): Promise<{ python: string; version: string }> {
     }
   }
   throw problem ?? new PythonEnvironmentError(
-    "there is no Python here: install Python 3.10 or newer (on Debian: python3-venv)",
+    "there is no Python here: install Python 3.11 or newer (on Debian: python3-venv)",
   );
 }
 
@@ -168,6 +184,8 @@ function explained(said: string): string {
   if (/ensurepip|No module named venv/.test(said)) {
     return "Python cannot make environments here: install its venv module (on Debian: python3-venv)";
   }
+  const old = /^Python [\d.]+ is too old$/m.exec(said);
+  if (old) return `${old[0]}: install Python 3.11 or newer (on Debian: python3-venv)`;
   if (/No space left on device|Errno 28\b/i.test(said)) {
     return "the disk is full: make room, or put LAMINA_HOME on another disk";
   }

@@ -6,6 +6,7 @@
 import type { Session } from "../../engine/backend.ts";
 import type { Table } from "../arrow.ts";
 import { checkRows } from "../interventions.ts";
+import { longWork } from "../jupyter/work.ts";
 import type { Model } from "../model.ts";
 import { type Point, resolvePoints } from "../points.ts";
 import { NotCapturedError, type Run } from "../run.ts";
@@ -83,13 +84,26 @@ const RESIDUAL = ["token_embd", "ffn_inp", "out"];
  * and the `clean_token` there (null where all of them are patched), `metric`, and `value`, the metric as a part of the way from the corrupted (0) to the clean (1)
  * run. The metadata has both runs' metric, and `complete`: "false" when the sweep was aborted.
  *
- * Each run resumes at the patched layer from the corrupted run's residual stream, and at the patched position from its KV cache.
+ * Each run resumes at the patched layer from the corrupted run's residual stream, and at the first position that changes from its KV
+ * cache. Where both runs have the same numbers, as before the first token that differs, nothing has to run.
  *
  * @throws {RangeError} for runs of different lengths or with the same metric, and for a point that cannot be patched
  * @throws {EditError} for runs of models of another shape
  * @throws {NotCapturedError | UnknownPointError | CaptureLimitError | TokenError}
  */
 export async function patchingSweep(
+  model: Model,
+  prompts: CleanAndCorrupted,
+  options: PatchingSweepOptions,
+): Promise<Table> {
+  return await longWork(
+    "Patching",
+    options,
+    (notebook) => sweep(model, prompts, { ...options, ...notebook }),
+  );
+}
+
+async function sweep(
   model: Model,
   prompts: CleanAndCorrupted,
   options: PatchingSweepOptions,
@@ -127,9 +141,15 @@ export async function patchingSweep(
   try {
     await runOn(session, corrupted.ids);
     // From the last position to the first: what lies before a patched position is still the corrupted run's.
-    for (const cell of cells.toSorted((a, b) => (b.position ?? 0) - (a.position ?? 0))) {
+    const starts = new Map(cells.map((cell) => [cell, firstChange(cell, clean, corrupted)]));
+    for (const cell of cells.toSorted((a, b) => starts.get(b)! - starts.get(a)!)) {
       if (signal?.aborted) break;
-      results.set(cell, measure(await runPatched(session, cell, clean, corrupted)));
+      const from = starts.get(cell)!;
+      // Where both runs have the same numbers, nothing would change.
+      const metric = from === Infinity
+        ? worst
+        : measure(await runPatched(session, cell, from, { clean, corrupted }));
+      results.set(cell, metric);
       onProgress?.(results.size, cells.length);
     }
   } finally {
@@ -202,20 +222,39 @@ function cellsOf(
   );
 }
 
-/** The last logits of the corrupted run with one place from the clean one. */
-async function runPatched(
-  session: Session,
-  { layer: { point, residual }, position, head }: Cell,
-  clean: Run,
-  corrupted: Run,
-): Promise<Float32Array> {
-  const place = {
+/** What is patched of a cell's point. */
+function placeIn({ layer: { point }, position, head }: Cell): Record<string, number> {
+  return {
     ...(position === undefined ? {} : { [rowAxis(point)]: position }),
     ...(head === undefined ? {} : { [headAxis(point)!]: head }),
   };
+}
+
+/** The first position at which the two runs differ in what a cell patches; Infinity where they are the same to the bit. */
+function firstChange(cell: Cell, clean: Run, corrupted: Run): number {
+  const { layer: { point }, position } = cell;
+  const [good, bad] = [clean, corrupted].map((run) => wholeTensor(run, point).at(placeIn(cell)));
+  const positions = position === undefined ? corrupted.ids.keys() : [position];
+  for (const each of positions) {
+    const row = position === undefined ? { [rowAxis(point)]: each } : {};
+    const [a, b] = [good, bad].map((tensor) => tensor.at(row).toFloat32Array());
+    if (a.some((value, i) => !Object.is(value, b[i]))) return each;
+  }
+  return Infinity;
+}
+
+/** The last logits of the corrupted run with one place from the clean one, which changes nothing before a position. */
+async function runPatched(
+  session: Session,
+  cell: Cell,
+  from: number,
+  { clean, corrupted }: { readonly clean: Run; readonly corrupted: Run },
+): Promise<Float32Array> {
+  const { layer: { point, residual } } = cell;
+  const place = placeIn(cell);
   const patched = wholeTensor(corrupted, point).map((value) => value);
   assign(patched.at(place), wholeTensor(clean, point).at(place));
-  session.rewind(position ?? 0);
+  session.rewind(from);
   return await runOn(session, corrupted.ids, [
     [residual, residual === point ? patched : wholeTensor(corrupted, residual)],
     [point, patched],
@@ -299,6 +338,7 @@ function sweepTable(
   }
   return analysisTable("patching_sweep", SCHEMA, rows, {
     meaning: "how much of the clean run comes back with one place of it",
+    model: clean.meta.model,
     point: kind,
     metric_clean: best,
     metric_corrupted: worst,

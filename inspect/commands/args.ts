@@ -33,7 +33,7 @@ export interface CommandSyntax<O extends Options> {
   /** What it does, one line. */
   readonly summary: string;
   readonly options: O;
-  /** Names of the arguments without dashes: `FILE`, `[FILE]` if it can be left out. */
+  /** Names of the arguments without dashes: `FILE`, `[FILE]` if it can be left out, `[FILES...]` for any number at the end. */
   readonly positionals?: readonly string[];
 }
 
@@ -261,7 +261,7 @@ function checkPositionals(syntax: CommandSyntax<Options>, given: readonly string
   }
   const empty = required.findIndex((_, i) => given[i] === "");
   if (empty >= 0) throw new UsageError(`${required[empty]} is empty; usage: ${usage(syntax)}`);
-  if (given.length > names.length) {
+  if (given.length > names.length && !names.at(-1)?.endsWith("...]")) {
     const extra = JSON.stringify(given[names.length]);
     throw new UsageError(`unexpected argument ${extra} (quote a text with spaces in it)`);
   }

@@ -162,6 +162,7 @@ export const KNOWN_FAULTS: Readonly<Record<string, EngineFault>> = {
     step: 1,
   },
   "positions begin anew while decoding": {
+    on: ["random"],
     make: () => ({ rope: (start) => ({ offset: -start }) }),
     checkpoint: "1B",
     point: "q_rope",
@@ -190,6 +191,7 @@ export const KNOWN_FAULTS: Readonly<Record<string, EngineFault>> = {
     detail: /0\.03 instead of 0\.00001/,
   },
   "a larger epsilon at the end": {
+    on: ["random"],
     outside: true,
     make: () => ({ epsilon: 1e-3 * 40 }),
     checkpoint: "1",
@@ -209,6 +211,7 @@ export const KNOWN_FAULTS: Readonly<Record<string, EngineFault>> = {
     cause: "norm-offset",
   },
   "up goes through the activation": {
+    on: ["random"],
     make: () => ({ activation: (gate, up) => silu(up) * gate }),
     checkpoint: "6",
     point: "ffn_act",
@@ -228,6 +231,7 @@ export const KNOWN_FAULTS: Readonly<Record<string, EngineFault>> = {
     detail: /^GELU \(tanh\)/,
   },
   "ReLU": {
+    on: ["random"],
     make: () => ({ activation: (gate, up) => Math.max(0, gate) * up }),
     checkpoint: "6",
     point: "ffn_act",
@@ -287,12 +291,14 @@ export const KNOWN_FAULTS: Readonly<Record<string, EngineFault>> = {
     cause: "v-rotated",
   },
   "V is turned on its way into the cache": {
+    on: ["random"],
     make: () => ({ turnsValues: "stored" }),
     checkpoint: "3",
     point: "cache_v",
     cause: "v-rotated",
   },
   "no residual after attention": {
+    on: ["random"],
     make: () => ({ residual: { ffn_inp: 0 } }),
     checkpoint: "7",
     point: "ffn_inp",
@@ -343,6 +349,7 @@ export const KNOWN_FAULTS: Readonly<Record<string, EngineFault>> = {
     detail: /ffn_down\.weight: row \d+, columns \d+ to \d+/,
   },
   "a block of attn_v dequantized wrongly": {
+    on: ["random"],
     make: ({ draw }) => damaged("attn_v.weight", draw),
     checkpoint: "2",
     point: "v",
@@ -367,6 +374,7 @@ export const KNOWN_FAULTS: Readonly<Record<string, EngineFault>> = {
     cause: "nan",
   },
   "not a number in the probabilities of a head": {
+    on: ["random"],
     make: ({ draw, shape: { heads } }) => {
       const head = draw.integer(0, heads);
       return made("attn_probs", (x) => x.with(head * x.length / heads, NaN));
@@ -391,6 +399,7 @@ export const UNKNOWN_FAULTS: Readonly<Record<string, EngineFault>> = Object.from
       point: "attn_probs",
     },
     "a head that is left out": {
+      on: ["random"],
       make: ({ shape: { heads, headWidth }, draw }) => {
         const head = draw.integer(0, heads);
         return made(
@@ -412,17 +421,20 @@ export const UNKNOWN_FAULTS: Readonly<Record<string, EngineFault>> = Object.from
       point: "attn_out",
     },
     "noise in one number of q": {
+      on: ["random"],
       make: ({ draw, shape: { heads, headWidth } }) =>
         made("q", (x) => x.map((v, i) => i % (heads * headWidth) === 5 ? v + draw.normal(0.3) : v)),
       checkpoint: "2",
       point: "q",
     },
     "no RoPE": {
+      on: ["random"],
       make: () => ({ rope: () => ({ factor: Infinity }) }),
       checkpoint: "1B",
       point: "q_rope",
     },
     "V made with K's weight": {
+      on: ["random"],
       make: () => instead({ "attn_v.weight": "attn_k.weight" }),
       checkpoint: "2",
       point: "v",
@@ -439,6 +451,7 @@ export const UNKNOWN_FAULTS: Readonly<Record<string, EngineFault>> = Object.from
       point: "logits",
     },
     "the largest logits clipped": {
+      on: ["random"],
       outside: true,
       make: () =>
         made("logits", (x) => {

@@ -76,6 +76,7 @@ export const BROKEN_FILES: Readonly<Record<string, BrokenFile>> = {
     cause: "norm-offset",
   },
   "norm weights one larger": {
+    on: ["random"],
     make: ({ layer }) => mapped(`blk.${layer}.ffn_norm.weight`, (w) => w.map((x) => x + 1)),
     checkpoint: "1",
     point: "ffn_norm",
@@ -229,6 +230,7 @@ export const BROKEN_FILES: Readonly<Record<string, BrokenFile>> = {
     cause: "unknown",
   },
   "another layer's weight": {
+    on: ["random"],
     make: ({ layer, shape: { layers } }) =>
       copied(`blk.${(layer + 1) % layers}.ffn_down.weight`, `blk.${layer}.ffn_down.weight`),
     checkpoint: "6",

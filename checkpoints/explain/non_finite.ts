@@ -1,0 +1,64 @@
+/** Infinities and NaN: where they come from. */
+import type { Chain } from "./chain.ts";
+import { squareSum } from "./norm.ts";
+import type { Operation, Weight } from "./operation.ts";
+import { HIDDEN, LARGEST_F16 } from "./variant.ts";
+
+/** What makes numbers that are none. */
+export interface NonFinite {
+  readonly cause: "nan" | "f16-overflow";
+  readonly detail: string;
+}
+
+/** Infinities and NaN: a number that left the range of f16, or one that is none. */
+export function nonFinite(
+  { operations }: Chain,
+  ours: Float32Array,
+  target: Float32Array,
+): NonFinite | undefined {
+  const isWrong = (value: number) => !Number.isFinite(value);
+  const theirs = target.findIndex(isWrong);
+  const own = operations.find(({ output }) => output.some(isWrong));
+  if (own && theirs < 0) {
+    const weight = own.weights.find(({ data }) => data.some(isWrong));
+    return {
+      cause: "nan",
+      detail: weight ? whereIn(weight) : `${own.name} makes it of finite inputs`,
+    };
+  }
+  const clamped = (value: number, i: number) =>
+    Math.abs(value) === LARGEST_F16 && Math.abs(ours[i]) > LARGEST_F16;
+  if (theirs < 0 && !target.some(clamped)) return undefined;
+  // Squares are summed on the way to a norm, which then is 0 rather than infinite: they are suspected last.
+  for (const reach of [outcomeReach, squareReach]) {
+    const operation = operations.find((each) => reach(each) > LARGEST_F16);
+    if (operation) {
+      return {
+        cause: "f16-overflow",
+        detail: `${operation.name} reaches ${reach(operation).toPrecision(4)}`,
+      };
+    }
+  }
+  return {
+    cause: "nan",
+    detail: `${operations.at(-1)!.name} at element ${theirs}, from finite inputs`,
+  };
+}
+
+/** The largest number of an operation's outcome; of scores before they are scaled. */
+function outcomeReach({ step: { kernel, constants }, output }: Operation): number {
+  let largest = 0;
+  for (const value of output) if (value > HIDDEN) largest = Math.max(largest, Math.abs(value));
+  return kernel === "scores" ? largest / constants.scale : largest;
+}
+
+/** The largest sum of a row's squares that a norm needs. */
+function squareReach({ step: { kernel, constants }, inputs: [x], output }: Operation): number {
+  if (kernel !== "rms") return 0;
+  return Math.max(...Array.from(output, (_, row) => squareSum(x, row, constants.columns)));
+}
+
+function whereIn({ name, columns, data }: Weight): string {
+  const at = data.findIndex((value) => !Number.isFinite(value));
+  return `${name}, row ${Math.floor(at / columns)}, column ${at % columns}`;
+}

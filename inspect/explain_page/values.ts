@@ -1,0 +1,157 @@
+/** The values and weights that a page holds of each step. */
+import { argmax } from "../../kernels/argmax.ts";
+import type { Model } from "../model.ts";
+import type { Run } from "../run.ts";
+import type { PageTensor } from "./pack.ts";
+import type { PageStep, PageWeight } from "./steps.ts";
+
+/** What a page knows of the logits at the positions that it holds. */
+export interface LogitFacts {
+  /** Token ids whose logits the page holds, ascending. */
+  readonly columns: readonly number[];
+  /** The likeliest token at each position; −1 where a logit is not finite. */
+  readonly chosen: readonly number[];
+  /** The largest logit, and Σ exp(logit − it) over the whole vocabulary. */
+  readonly normalizers: readonly (readonly [max: number, sum: number])[];
+}
+
+/** A vocabulary up to this size is in the page as a whole. */
+const WHOLE_VOCABULARY = 256;
+/** Of a larger one, so many of the likeliest tokens of each position. */
+const LIKELIEST = 24;
+
+/** Looks through the logits at some positions. */
+export function logitFacts(run: Run, positions: readonly number[]): LogitFacts {
+  const logits = run.tensor("logits");
+  const rows = positions.map((position) => logits.at({ position }).toFloat32Array());
+  const [{ length: vocabulary }] = rows;
+  const columns = vocabulary <= WHOLE_VOCABULARY
+    ? Array.from({ length: vocabulary }, (_, id) => id)
+    : [...new Set(rows.flatMap((row) => likeliest(row)))].sort((a, b) => a - b);
+  return {
+    columns,
+    chosen: rows.map(choose),
+    normalizers: rows.map((row) => {
+      const max = row.reduce((a, b) => Math.max(a, b), -Infinity);
+      return [max, row.reduce((sum, logit) => sum + Math.exp(logit - max), 0)] as const;
+    }),
+  };
+}
+
+function likeliest(logits: Float32Array): number[] {
+  return Array.from(logits.keys()).sort((a, b) => logits[b] - logits[a]).slice(0, LIKELIEST);
+}
+
+/** The plan's own last step, which is no point that could be captured. */
+function choose(logits: Float32Array): number {
+  const index = new Float32Array(1);
+  argmax.reference({
+    pass: { tokens: 1, start: 0, rows: 1 },
+    constants: { columns: logits.length },
+    inputs: [logits],
+    weights: [],
+    outputs: [index],
+  });
+  return index[0];
+}
+
+/**
+ * A step's value at the kept positions (queries); the cache whole, and of logits and probabilities some columns. Undefined for ids
+ * and the choice, which are no tensors of floats.
+ */
+export function valueOf(
+  run: Run,
+  { name, kind, inputs, axes, kernel }: PageStep,
+  positions: readonly number[],
+  columns: readonly number[],
+): PageTensor | undefined {
+  if (kernel === "ids" || kernel === "argmax") return undefined;
+  // Each row gets logits in this pass, so that all rows are taken.
+  const view = run.tensor(kernel === "take_rows" ? inputs[0] : name);
+  const { shape } = view;
+  const data = view.toFloat32Array();
+  if (axes[0] === "slot") return { data, shape, axes };
+  if (axes.includes("key")) {
+    const [heads, queries, keys] = shape;
+    const rows = Array.from({ length: heads }, (_, head) => head)
+      .flatMap((head) => positions.map((query) => head * queries + query));
+    return { data: takeRows(data, keys, rows), shape: [heads, positions.length, keys], axes };
+  }
+  const [, ...rest] = shape;
+  const width = rest.reduce((product, dim) => product * dim, 1);
+  const kept = takeRows(data, width, positions);
+  if (kind !== "logits" && kind !== "probs") {
+    return { data: kept, shape: [positions.length, ...rest], axes };
+  }
+  const places = positions.flatMap((_, row) => columns.map((id) => row * width + id));
+  return { data: takeRows(kept, 1, places), shape: [positions.length, columns.length], axes };
+}
+
+function takeRows(data: Float32Array, width: number, rows: readonly number[]): Float32Array {
+  const out = new Float32Array(rows.length * width);
+  for (const [i, row] of rows.entries()) {
+    out.set(data.subarray(row * width, (row + 1) * width), i * width);
+  }
+  return out;
+}
+
+/** The number that a page computes again before somebody picks another: the largest one at the last position. */
+export function pickOf(
+  { kind, axes }: PageStep,
+  { data, shape }: PageTensor,
+  { columns, chosen }: LogitFacts,
+): number {
+  if (kind === "logits" || kind === "probs") return Math.max(0, columns.indexOf(chosen.at(-1)!));
+  const row = axes.includes("key")
+    ? takeRows(data, shape[2], Array.from({ length: shape[0] }, (_, h) => (h + 1) * shape[1] - 1))
+    : data.subarray(data.length - data.length / shape[0]);
+  let best = 0;
+  for (const [i, value] of row.entries()) {
+    if (Number.isFinite(value) && Math.abs(value) > Math.abs(row[best])) best = i;
+  }
+  return best;
+}
+
+/** A weight of a step: what the page says of it, and the part of it that the page holds. */
+interface StepWeight {
+  readonly name: string;
+  readonly facts: PageWeight;
+  readonly tensor: PageTensor;
+}
+
+/**
+ * The part of a step's weights with which one number at each position can be computed again: the embedding's rows of the ids, the
+ * whole gain of a norm, one row of a matrix and the bias of that row.
+ */
+export async function weightsOf(
+  model: Model,
+  { kernel, kind, weights }: PageStep,
+  { pick, logits, ids }: {
+    readonly pick: number;
+    readonly logits: LogitFacts;
+    readonly ids: readonly number[];
+  },
+): Promise<StepWeight[]> {
+  const output = kind === "logits" ? logits.columns[pick] : pick;
+  return await Promise.all(weights.map(async (facts, i): Promise<StepWeight> => {
+    const { name } = facts;
+    const rowOf = (row: number) => model.weightRows(name, { first: row, count: 1 });
+    if (kernel === "embed") {
+      const rows = await Promise.all(ids.map(rowOf));
+      const data = Float32Array.from(rows.flatMap((row) => [...row]));
+      return {
+        name,
+        facts,
+        tensor: { data, shape: [ids.length, rows[0].length], axes: ["position", "feature"] },
+      };
+    }
+    const bias = kernel === "linear" && i === 1;
+    const data = kernel === "linear" && !bias ? await rowOf(output) : await model.weightRows(name);
+    const part = bias ? data.slice(output, output + 1) : data;
+    return {
+      name,
+      facts: kernel === "linear" ? { ...facts, row: output } : facts,
+      tensor: { data: part, shape: [1, part.length], axes: ["row", "column"] },
+    };
+  }));
+}
