@@ -194,6 +194,13 @@ export {
 export type { LadderOptions } from "./checkpoints/ladder_runs.ts";
 export { QuantizationLadder, quantizationLadder } from "./checkpoints/quantization_ladder.ts";
 export { layerSensitivity, type SensitivityOptions } from "./checkpoints/layer_sensitivity.ts";
+export {
+  ComparedGeneration,
+  type ComparedToken,
+  compareGeneration,
+  type CompareGenerationOptions,
+  type PointError,
+} from "./checkpoints/compared_generation.ts";
 
 // In a notebook: figures that are drawn over, text as it comes, Stop
 export { Display, display } from "./inspect/jupyter/display.ts";
