@@ -83,8 +83,10 @@ export class Display {
     this.#interval = Math.max(REDRAW_MS, (this.#drawnAt - started) / LARGEST_SHARE);
     this.#drawing = undefined;
     if (this.#next) this.#schedule();
+    // Shown whole, it is not needed any more: the kernel keeps each cell's last value, which may be this display.
+    else if (picture) this.#last = undefined;
     // For loops that end without `done`.
-    else if (!picture) this.#timer = setTimeout(() => this.#settle(), SETTLED_MS);
+    else this.#timer = setTimeout(() => this.#settle(), SETTLED_MS);
   }
 
   #settle(): void {
