@@ -169,7 +169,7 @@ export class ComparedGeneration implements AsyncIterable<ComparedToken> {
       const reference = await openEngine(name, loaded, options, open);
       open.defer(() => reference.close());
       this.reference = reference.provenance;
-      this.#name = loaded.engine.config.name;
+      this.#name = loaded.found.name;
       const ids = promptIdsOf(loaded, this.#prompt);
       checkPrompt(loaded.engine.config, ids, 1);
       const points = wantedPoints(loaded, options.points ?? "blk.*.out");

@@ -290,7 +290,7 @@ async function compared(
   }
   // Whoever looks at a tensor later does not do so under this call's signal.
   const reopen = () => open({ ...options, signal: undefined, onProgress: undefined });
-  return new ParityReport({ model: engine.config.name, result, first, cases, reopen });
+  return new ParityReport({ model: both.model.found.name, result, first, cases, reopen });
 }
 
 function checkedLayers(

@@ -169,7 +169,7 @@ async function ladder(
     rows.activations.push(...activationRows(type, ground, outcome));
     rows.predictions.push(...predictions);
   }
-  const notes = { model: loaded.engine.config.name, tokens: ground.ids.length };
+  const notes = { model: loaded.found.name, tokens: ground.ids.length };
   return new QuantizationLadder({
     types: analysisTable("quantization_ladder", TYPES, rows.types, {
       meaning: "what each type costs, against the model as it is",

@@ -120,7 +120,7 @@ const LARGE = await Deno.makeTempFile({ suffix: ".gguf" });
 await writeEmptyLlama(LARGE, { layers: 2, width: 1536, ffnWidth: 6144, heads: 16, type: "F16" });
 Deno.test.afterAll(() => Deno.remove(LARGE));
 
-Deno.test("Stop ends loading, and loading again works; a bar shows how far it is, then a line stays", async () => {
+Deno.test("Stop ends loading, and loading again works; a bar shows how far it is, and goes", async () => {
   const load = `const large = await loadModel(${JSON.stringify(LARGE)});`;
   const stopped = await kernel.run(load, { interrupt: 0.4 });
   assert.equal(errorOf(stopped).ename, "Stopped");
@@ -130,7 +130,7 @@ Deno.test("Stop ends loading, and loading again works; a bar shows how far it is
   assert.equal(bar[0].kind, "display_data");
   assert.ok(bar[0].at >= 450, `the bar came after ${bar[0].at} ms`);
   assert.match(bar[0].data!["text/plain"] as string, /^Loading .*gguf(: .*)?$/);
-  assert.match(bar.at(-1)!.data!["text/plain"] as string, /^Loading .*gguf: done in \d+\.\d s$/);
+  assert.match(bar.at(-1)!.data!["text/plain"] as string, /^$/);
   assert.ok(bar.slice(1).every(({ kind }) => kind === "update_display_data"));
   const quick = await kernel.run(load); // the same file is there already
   assert.deepEqual(quick.outputs, []);
@@ -149,7 +149,7 @@ undefined`;
     texts.some((text) => /^Patching: \d+ of \d+, .* left$/.test(text)),
     texts.join("\n"),
   );
-  assert.match(texts.at(-1)!, /^Patching: done in /);
+  assert.equal(texts.at(-1), "");
   assert.deepEqual((await kernel.run(sweep("onProgress() {}"))).outputs, []);
 });
 

@@ -135,7 +135,7 @@ export function generationErrors(table: Table): Figure {
     values,
     more,
     legend: "log₁₀",
-    range: [-4, 0],
+    range: [-4, 0.5],
     format: ".2f",
     upwards: true,
   });
