@@ -28,6 +28,8 @@
  *
  * @module
  */
+import "./inspect/jupyter/setup.ts";
+
 // Models
 export { loadModel, Model, TokenError } from "./inspect/model.ts";
 export type { LoadModelOptions, LoadPhase } from "./inspect/loading.ts";
@@ -173,6 +175,8 @@ export {
   type ThreeWayOptions,
 } from "./checkpoints/reference_run.ts";
 export type { EngineOptions } from "./checkpoints/opponent.ts";
+export { pyTorchEnvironment } from "./checkpoints/references/pytorch.ts";
+export type { PythonEnvironment, Start } from "./checkpoints/references/python_environment.ts";
 export { type ActivationType, type Provenance, ReferenceFailure } from "./checkpoints/reference.ts";
 export {
   diagnose,
@@ -181,6 +185,27 @@ export {
   type FoundFault,
 } from "./checkpoints/diagnosis_report.ts";
 export { breakModel, type BreakOptions, type BrokenCopy } from "./checkpoints/broken_copy.ts";
+export {
+  QUANTIZATION_TYPES,
+  type QuantizationType,
+  quantizeModel,
+  type QuantizeModelOptions,
+} from "./checkpoints/quantize.ts";
+export type { LadderOptions } from "./checkpoints/ladder_runs.ts";
+export { QuantizationLadder, quantizationLadder } from "./checkpoints/quantization_ladder.ts";
+export { layerSensitivity, type SensitivityOptions } from "./checkpoints/layer_sensitivity.ts";
+export {
+  ComparedGeneration,
+  type ComparedToken,
+  compareGeneration,
+  type CompareGenerationOptions,
+  type PointError,
+} from "./checkpoints/compared_generation.ts";
+
+// In a notebook: figures that are drawn over, text as it comes, Stop
+export { Display, display } from "./inspect/jupyter/display.ts";
+export { live } from "./inspect/jupyter/live.ts";
+export { Stopped } from "./inspect/jupyter/interrupt.ts";
 
 // The engine below: passes on ids and buffers
 export type {

@@ -77,11 +77,16 @@ export async function f32Path(
   env: Environment = Deno.env.get,
 ): Promise<string> {
   if (model.path !== undefined && isF32(file)) return model.path;
+  return join(f32Folder(env), `${await contentName(model, file)}.gguf`);
+}
+
+/** A name for what is made of this content of this file. */
+export async function contentName(model: FoundModel, file: GgufFile): Promise<string> {
   const identity = model.path === undefined
     ? createHash("sha256").update(model.bytes).digest("hex")
     : await identityOf(model.path, file.size);
   const name = model.name.replaceAll(/[^\w.-]+/g, "_").slice(-60);
-  return join(f32Folder(env), `${name}-${identity.slice(0, 16)}.gguf`);
+  return `${name}-${identity.slice(0, 16)}`;
 }
 
 /** The recorded SHA-256, unless the file is newer than the record; else path, size and time of the last change. */

@@ -1,6 +1,7 @@
 /** Models as functions for people take them: one that is loaded, or a name or path. */
 import { load, type Loaded, type LoadModelOptions } from "../inspect/loading.ts";
 import type { Model } from "../inspect/model.ts";
+import { type Prompt, PromptError } from "../inspect/prompt.ts";
 import { createTokenizer } from "../text/mod.ts";
 
 /** How long work goes on, and how it is followed. */
@@ -51,6 +52,21 @@ export function pieceOf({ file }: Pick<Loaded, "file">): (id: number) => string 
   if (!hasVocabulary(file.metadata)) return (id) => `${id}`;
   const tokenizer = createTokenizer(file.metadata, file.name);
   return (id) => tokenizer.piece(id);
+}
+
+/**
+ * A prompt's ids.
+ *
+ * @throws {PromptError} for a text where the file has no vocabulary
+ */
+export function promptIdsOf(
+  { found, file }: Pick<Loaded, "found" | "file">,
+  prompt: Prompt,
+): readonly number[] {
+  if (typeof prompt !== "string") return Array.from(prompt);
+  const tokenize = tokenizeOf({ file });
+  if (tokenize) return tokenize(prompt);
+  throw new PromptError(`${found.name} has no vocabulary: give token ids`);
 }
 
 function hasVocabulary(metadata: ReadonlyMap<string, unknown>): boolean {

@@ -3,17 +3,18 @@ import type { GgufFile } from "../engine/gguf/reader.ts";
 import { readConfig } from "../engine/config.ts";
 import { forward } from "../engine/forward.ts";
 import type { Table } from "../inspect/arrow.ts";
+import { longWork } from "../inspect/jupyter/work.ts";
 import { loadModel, type Model } from "../inspect/model.ts";
 import { modelSha256 } from "../inspect/loading.ts";
 import { listPoints, type Point, resolvePoints } from "../inspect/points.ts";
-import { onePrompt, type Prompt, PromptError } from "../inspect/prompt.ts";
+import { onePrompt, type Prompt } from "../inspect/prompt.ts";
 import { lastPosition, Run } from "../inspect/run.ts";
 import { Surprisals } from "../inspect/surprisals.ts";
 import type { FoundModel } from "../models/mod.ts";
 import { isAttention, placesOf } from "./compare.ts";
 import { kindOf } from "./contract.ts";
 import { engineMeta, type Extract, piecesOf } from "./extract.ts";
-import { openModel, pieceOf, tokenizeOf } from "./opened_model.ts";
+import { openModel, pieceOf, promptIdsOf } from "./opened_model.ts";
 import { type EngineOptions, openEngine } from "./opponent.ts";
 import type { ReferencePass, ReferenceTensor } from "./reference.ts";
 import { laminaReference } from "./references/lamina.ts";
@@ -44,13 +45,12 @@ export async function extractReference(
   const { found, file } = source;
   const { reference: spec = "llama.cpp", capture, generate = 0, signal } = options;
   const config = readConfig(file);
-  const promptIds = idsOf(source, prompt);
+  const promptIds = promptIdsOf(source, prompt);
   const points = wantedPoints(listPoints(config, forward(config)), capture);
   await using open = new AsyncDisposableStack();
   const reference = await openEngine(spec, source, options, open);
   open.defer(() => reference.close());
   const { provenance } = reference;
-  options.onProgress?.(0, 1, `running ${provenance.name}`);
   const run = await reference.run({
     ids: promptIds,
     generate,
@@ -88,6 +88,18 @@ export async function referenceRun(
   model: Model | string,
   prompt: Prompt,
   options: ReferenceRunOptions = {},
+): Promise<Run> {
+  return await longWork(
+    "Running the reference",
+    options,
+    (notebook) => ran(model, prompt, { ...options, ...notebook }),
+  );
+}
+
+async function ran(
+  model: Model | string,
+  prompt: Prompt,
+  options: ReferenceRunOptions,
 ): Promise<Run> {
   const own = typeof model === "string"
     ? await loadModel(model, { signal: options.signal })
@@ -150,10 +162,22 @@ export async function threeWay(
   prompt: Prompt,
   options: ThreeWayOptions,
 ): Promise<Table> {
+  return await longWork(
+    "Comparing three ways",
+    options,
+    (notebook) => compared(model, prompt, { ...options, ...notebook }),
+  );
+}
+
+async function compared(
+  model: Model | string,
+  prompt: Prompt,
+  options: ThreeWayOptions,
+): Promise<Table> {
   const { reference: name = "llama.cpp", signal, onProgress } = options;
   using loaded = await openModel(model, options);
   const { engine, file } = loaded;
-  const ids = idsOf(loaded, onePrompt(prompt));
+  const ids = promptIdsOf(loaded, onePrompt(prompt));
   const points = wantedPoints(listPoints(engine.config, engine.plan), options.points);
   const request = { ids, generate: 0, steps: [0], points: points.map(({ name }) => name), signal };
   await using open = new AsyncDisposableStack();
@@ -219,15 +243,4 @@ function wantedPoints(
   if (patterns === undefined) return points.filter(({ onRequest }) => !onRequest);
   const list = typeof patterns === "string" ? [patterns] : patterns;
   return [...new Set(resolvePoints(points, list).map(({ point }) => point))];
-}
-
-/** @throws {PromptError} for a text where the file has no vocabulary */
-function idsOf(
-  source: { readonly found: FoundModel; readonly file: GgufFile },
-  prompt: Prompt,
-): readonly number[] {
-  if (typeof prompt !== "string") return Array.from(prompt);
-  const tokenize = tokenizeOf(source);
-  if (tokenize) return tokenize(prompt);
-  throw new PromptError(`${source.found.name} has no vocabulary: give token ids`);
 }

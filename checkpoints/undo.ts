@@ -91,7 +91,7 @@ function blockUndos(file: GgufFile, config: Config, layers: readonly number[]): 
   }
 
   const takes = (other: string): Change => ({ name }) =>
-    whole(file, file.tensors.get(name.replace(/[^.]+(?=\.weight$)/, other))!);
+    wholeTensor(file, file.tensors.get(name.replace(/[^.]+(?=\.weight$)/, other))!);
   every("gate-up-swapped", "ffn_gate and ffn_up exchanged", [
     ["ffn_gate.weight", takes("ffn_up")],
     ["ffn_up.weight", takes("ffn_gate")],
@@ -150,8 +150,8 @@ function outerUndos(file: GgufFile): Undo[] {
   if (output && embedding) {
     tensors("output-tied", "token_embd.weight as output matrix", [[output.name, undefined]]);
     tensors("output-tied", "token_embd.weight and output.weight exchanged", [
-      [output.name, whole(file, embedding)],
-      [embedding.name, whole(file, output)],
+      [output.name, wholeTensor(file, embedding)],
+      [embedding.name, wholeTensor(file, output)],
     ]);
     tensors("transposed", "output.weight transposed", [[output.name, transposed(file, output)]]);
   }
@@ -257,7 +257,8 @@ function ropeOrder(
   });
 }
 
-function whole(file: GgufFile, tensor: TensorInfo): NewTensorData {
+/** A tensor of a file as it is. */
+export function wholeTensor(file: GgufFile, tensor: TensorInfo): NewTensorData {
   const { type, shape } = tensor;
   return { type, shape, bytes: () => file.readTensor(tensor) };
 }

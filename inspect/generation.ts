@@ -7,6 +7,7 @@ import { type Decoding, greedyIds, sampledIds } from "./decoding.ts";
 import { resolveEdits } from "./interventions.ts";
 import type { ResolvedPoint } from "./points.ts";
 import { checkPositions, type Extent, positionsIn } from "./positions.ts";
+import { Stopped, untilStop } from "./jupyter/interrupt.ts";
 import { checkPrompt } from "./prompt.ts";
 import { lastPosition, type Run, type RunMaker, sinkSource } from "./run.ts";
 import {
@@ -124,6 +125,19 @@ export class Generation implements AsyncIterable<GeneratedToken> {
     this.#surprisals = new Surprisals(this.#sequence);
   }
 
+  /** The prompt's text, where it was given as a text. */
+  get prompt(): string | undefined {
+    return this.#model.prompt;
+  }
+
+  /**
+   * −ln p of each token of the prompt and of those generated so far, given what is before it, in nats. NaN where its logits did not
+   * come by: they do where they are captured, and for generated tokens where ids are sampled while something is captured.
+   */
+  get surprisals(): Float64Array {
+    return this.#surprisals.values;
+  }
+
   /** How far the sequence may reach. */
   get #extent(): Extent {
     const promptLength = this.promptIds.length;
@@ -179,8 +193,9 @@ export class Generation implements AsyncIterable<GeneratedToken> {
   }
 
   /**
-   * Generates; leaving the loop ends it as `aborted`, and so does the signal.
+   * Generates; leaving the loop ends it as `aborted`, and so does the signal. What it has so far stays, after a notebook's Stop too.
    *
+   * @throws {Stopped} by a notebook's Stop
    * @throws {TypeError} for a second time
    * @throws {SamplerOptionError | LogitsError} when no id can be chosen
    * @throws {UnknownPointError | EditError | CaptureLimitError | DisposedError}
@@ -190,7 +205,7 @@ export class Generation implements AsyncIterable<GeneratedToken> {
       throw new TypeError("Cannot iterate a generation twice: call generate again for another one");
     }
     this.#begun = true;
-    const { signal, ignoreEos } = this.#options;
+    const { ignoreEos } = this.#options;
     const { engine, tokenizer, capturing } = this.#model;
     const sampler = createSampler(this.#options);
     const { temperature, repeatPenalty } = sampler.options;
@@ -207,6 +222,11 @@ export class Generation implements AsyncIterable<GeneratedToken> {
     sink?.begin?.(sinkSource(this.#runOf(this.#makeRun!, this.#sequence)));
     let session: Session | undefined;
     let failed = false;
+    const stop = untilStop(
+      () => `Generating was stopped after ${this.ids.length} tokens, which stay in the generation`,
+      this.#options.signal,
+    );
+    const { signal } = stop;
     this.#started = performance.now();
     try {
       session = engine.session({ capacity, signal });
@@ -229,13 +249,15 @@ export class Generation implements AsyncIterable<GeneratedToken> {
         if (this.finishReason) text += stream?.end() ?? "";
         this.text += text;
         yield { id, text };
+        if (this.finishReason === "aborted") stop.check();
         if (this.finishReason) return;
       }
     } catch (error) {
-      if (signal?.aborted && error === signal.reason) return;
+      if (signal?.aborted && error === signal.reason && !(error instanceof Stopped)) return;
       failed = true;
       throw error;
     } finally {
+      stop.end();
       this.finishReason ??= "aborted";
       session?.dispose();
       await (failed ? sink?.close?.() : sink?.finish?.());

@@ -9,7 +9,8 @@ import { nearest } from "../models/nearest.ts";
 import { createTokenizer, type Tokenizer } from "../text/mod.ts";
 import deno from "../deno.json" with { type: "json" };
 import { type GenerateOptions, Generation } from "./generation.ts";
-import { load, type Loaded, type LoadModelOptions } from "./loading.ts";
+import { longWork } from "./jupyter/work.ts";
+import { load, type Loaded, type LoadModelOptions, type LoadPhase } from "./loading.ts";
 import { listPoints, type Point, type ResolvedPoint, resolvePoints } from "./points.ts";
 import { checkPrompt, onePrompt, type Prompt, promptList } from "./prompt.ts";
 import { Run, type RunMaker, sinkSource } from "./run.ts";
@@ -78,6 +79,14 @@ export class Model {
   /** The hyperparameters. */
   get config(): Config {
     return this.#loaded.engine.config;
+  }
+
+  /**
+   * The name that it was loaded by, or its file's without `.gguf`. Tables and figures bear it: quantizations of one model have the
+   * same `config.name`.
+   */
+  get name(): string {
+    return this.#loaded.found.name;
   }
 
   /** What runs its passes, on ids and buffers: analyses resume passes on it from values of their own. */
@@ -273,7 +282,7 @@ export class Model {
   }
 
   get #tableMeta() {
-    return { model: this.config.name, device: this.#deviceName, version: VERSION };
+    return { model: this.name, device: this.#deviceName, version: VERSION };
   }
 
   /**
@@ -303,10 +312,13 @@ export class Model {
       return sinkSource(makeRun({ sequences, pieces: [] }, texts));
     };
     const resolve = (patterns: readonly string[]) => this.#resolve(patterns);
-    return makeRun(
-      await runPrompts(this.#loaded.engine, ids, options, { resolve, source }),
-      texts,
-    );
+    return await longWork("Running the prompt", options, async (notebook) => {
+      const all = { ...options, ...notebook };
+      return makeRun(
+        await runPrompts(this.#loaded.engine, ids, all, { resolve, source }),
+        texts,
+      );
+    });
   }
 
   /**
@@ -406,7 +418,7 @@ export class Model {
   async #runMaker(): Promise<RunMaker> {
     const tables = await import("./tables.ts");
     const model = {
-      model: this.config.name,
+      model: this.name,
       sha256: await this.#loaded.sha256(),
       device: this.#deviceName,
       version: VERSION,
@@ -447,8 +459,16 @@ export class Model {
   }
 }
 
+/** What is said of a phase of loading. */
+const PHASES: Readonly<Record<LoadPhase, string>> = {
+  pull: "pulling",
+  load: "reading weights",
+  check: "checking the GPU's kernels",
+};
+
 /**
- * Loads a model: a known name (`tiny`, `smollm2-135m`, …; pulled when it is not there), or a path of a GGUF file.
+ * Loads a model: a known name (`tiny`, `smollm2-135m`, …; pulled when it is not there), or a path of a GGUF file. In a
+ * notebook a bar shows how far it is.
  *
  * @throws {UnknownModelError | PullError} when there is no such model
  * @throws {GgufError} when its file is no model that can be run
@@ -459,5 +479,13 @@ export async function loadModel(
   nameOrPath: string,
   options: LoadModelOptions = {},
 ): Promise<Model> {
-  return new Model(await load(nameOrPath, options));
+  const { signal, onProgress } = options;
+  // Whoever listens to the phases needs no bar.
+  const work = { signal, onProgress: onProgress && (() => {}) };
+  return await longWork(`Loading ${nameOrPath}`, work, async (notebook) => {
+    const tell = (phase: LoadPhase, done: number, total = 0) =>
+      notebook.onProgress?.(done, total, PHASES[phase]);
+    const all = { ...options, signal: notebook.signal, onProgress: onProgress ?? tell };
+    return new Model(await load(nameOrPath, all));
+  });
 }

@@ -341,6 +341,11 @@ export class Run {
     return pointTable(points, pieces, { ...this.meta, rowOrder, alias }, token);
   }
 
+  /** A token of the vocabulary as people read it; its id where the file has no tokens. */
+  tokenText(id: number): string {
+    return this.#parts.token(id);
+  }
+
   /** The token at a position; undefined where there is none yet. */
   tokenAt(sequence: number, position: number): { id: number; text: string } | undefined {
     const id = this.sequences[sequence].ids[position];

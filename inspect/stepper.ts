@@ -4,6 +4,7 @@ import { compile } from "../engine/compile.ts";
 import { EditError } from "../engine/edits.ts";
 import { resolveShape, type Step, stepName } from "../engine/plan.ts";
 import { editedNumbers, type EditList, resolveEdits } from "./interventions.ts";
+import { stoppable, untilStop } from "./jupyter/interrupt.ts";
 import { asAsked, asStored, type Point, type ResolvedPoint } from "./points.ts";
 import { mask, unmask, visibleKeys } from "./points/visible.ts";
 import { TensorView } from "./tensor.ts";
@@ -59,6 +60,9 @@ export interface StepperOptions {
    */
   readonly last?: number;
 }
+
+/** A notebook's Stop is heard between so many steps. */
+const STEPS_AT_ONCE = 16;
 
 /** Options of {@linkcode Model.steps}. */
 export interface StepsOptions extends StepperOptions {
@@ -170,8 +174,10 @@ export class Stepper implements Disposable {
   static async open(model: StepperModel, walk: Walk): Promise<Stepper> {
     const { ids, start, request: { edits } } = walk;
     const session = model.engine.session({ capacity: ids.length });
+    const stop = untilStop(() => "Opening the stepper was stopped");
     try {
       while (session.position < start) {
+        stop.check();
         const end = Math.min(start, session.position + session.maxTokens);
         await session.pass({ ids: ids.slice(session.position, end), wanted: [], edits });
       }
@@ -179,6 +185,8 @@ export class Stepper implements Disposable {
     } catch (error) {
       session.dispose();
       throw error;
+    } finally {
+      stop.end();
     }
   }
 
@@ -261,7 +269,7 @@ export class Stepper implements Disposable {
    */
   async look(name: string): Promise<TensorView> {
     this.#check();
-    return await this.#look(this.#findBehind("look at", name));
+    return await stoppable(() => this.#look(this.#findBehind("look at", name)));
   }
 
   /**
@@ -290,7 +298,7 @@ export class Stepper implements Disposable {
     const data = resolved ? asStored(resolved, edited) : edited;
     mask(this.#point(point)?.kind ?? "", { shape: old.shape, data, start: this.start });
     this.#run.write(point, data);
-    await this.#goBack(index);
+    await stoppable(() => this.#goBack(index));
   }
 
   /**
@@ -301,7 +309,7 @@ export class Stepper implements Disposable {
    */
   async rewind(name: string): Promise<StepInfo> {
     this.#check();
-    return await this.#goBack(this.#findBehind("rewind to", name).index);
+    return await stoppable(() => this.#goBack(this.#findBehind("rewind to", name).index));
   }
 
   /** Frees everything. */
@@ -355,13 +363,24 @@ export class Stepper implements Disposable {
 
   /** Runs on to a step, this one included. */
   async #advance(index: number): Promise<StepInfo> {
-    const started = performance.now();
-    await this.#run.run(this.#next, index + 1);
-    const ran = performance.now();
-    this.#next = index + 1;
-    const output = await this.#read(index);
-    const ended = this.#model.engine.backend === "cpu" ? ran : performance.now();
-    return this.#current = this.#info(index, output, ended - started);
+    const stop = untilStop(() => `Stepping was stopped behind ${this.#current?.name ?? "nothing"}`);
+    try {
+      const started = performance.now();
+      while (this.#next <= index && !stop.signal?.aborted) {
+        const end = Math.min(index + 1, this.#next + STEPS_AT_ONCE);
+        await this.#run.run(this.#next, end);
+        this.#next = end;
+      }
+      const ran = performance.now();
+      const last = this.#next - 1;
+      const output = await this.#read(last);
+      const ended = this.#model.engine.backend === "cpu" ? ran : performance.now();
+      this.#current = this.#info(last, output, ended - started);
+      stop.check();
+      return this.#current;
+    } finally {
+      stop.end();
+    }
   }
 
   /** Makes the step after a given one the next. */

@@ -17,8 +17,8 @@ export function tableHtml(preview: Preview): string {
   const align = columns.map(({ numeric }) => `text-align:${numeric ? "right" : "left"}`);
   const head = columns.map(({ name, type }, i) =>
     `<th style="${CELL};${align[i]};font-weight:600;border-bottom:${BORDER}">` +
-    `${escape(name)}<br><span style="${FAINT};font-weight:400;font-size:85%">${
-      escape(type)
+    `${escapeHtml(name)}<br><span style="${FAINT};font-weight:400;font-size:85%">${
+      escapeHtml(type)
     }</span></th>`
   );
   const vectors = cells.flat().filter((each) => typeof each !== "string");
@@ -37,13 +37,15 @@ export function tableHtml(preview: Preview): string {
     statisticsWords(statistics).map(([name, value]) => {
       const alarm = name === "NaN" && value !== "0" ? ";color:#d33;opacity:1;font-weight:600" : "";
       return `<span style="margin-right:14px"><span style="${FAINT}${alarm}">${name}</span> ` +
-        `<span style="font-variant-numeric:tabular-nums${alarm}">${escape(value)}</span></span>`;
+        `<span style="font-variant-numeric:tabular-nums${alarm}">${
+          escapeHtml(value)
+        }</span></span>`;
     }).join("");
   return [
     `<div style="font-size:13px;line-height:1.5;overflow-x:auto">`,
-    `<div><b style="font-size:115%">${escape(title)}</b>`,
-    meaning ? ` <span style="${FAINT}">${escape(meaning)}</span>` : "",
-    `</div><div style="${FAINT}">${facts.map(escape).join(" · ")}</div>`,
+    `<div><b style="font-size:115%">${escapeHtml(title)}</b>`,
+    meaning ? ` <span style="${FAINT}">${escapeHtml(meaning)}</span>` : "",
+    `</div><div style="${FAINT}">${facts.map(escapeHtml).join(" · ")}</div>`,
     figures ? `<div style="margin-top:4px">${figures}</div>` : "",
     `<table style="table-layout:auto;border-collapse:collapse;margin:6px 0 2px;border:0;font-size:12px">`,
     `<thead><tr>${head.join("")}</tr></thead><tbody>${body.join("")}</tbody></table>`,
@@ -57,14 +59,14 @@ function cellHtml(cell: Cell, column: string, scale: Scale): string {
   if (typeof cell !== "string") {
     return `${
       scale.places > 1 ? strip(cell, scale) : ""
-    } <span style="font-variant-numeric:tabular-nums">${escape(vectorText(cell))}</span>`;
+    } <span style="font-variant-numeric:tabular-nums">${escapeHtml(vectorText(cell))}</span>`;
   }
   const colour = column === "status" && STATUS[cell];
-  if (colour) return `<b style="color:${colour}">${escape(cell)}</b>`;
-  if (column !== "token") return escape(cell);
+  if (colour) return `<b style="color:${colour}">${escapeHtml(cell)}</b>`;
+  if (column !== "token") return escapeHtml(cell);
   // A tint shows where a token begins and ends: many begin with a space.
   return `<code style="background:color-mix(in srgb, currentColor 9%, transparent);color:inherit;` +
-    `border-radius:3px;padding:1px 0;white-space:pre">${escape(cell)}</code>`;
+    `border-radius:3px;padding:1px 0;white-space:pre">${escapeHtml(cell)}</code>`;
 }
 
 const BARS = 48;
@@ -116,6 +118,7 @@ function round(value: number): number {
   return Math.round(value * 10) / 10;
 }
 
-function escape(text: string): string {
+/** Text for a place where HTML is read. */
+export function escapeHtml(text: string): string {
   return text.replace(/[&<>"']/g, (character) => `&#${character.charCodeAt(0)};`);
 }

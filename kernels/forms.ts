@@ -14,6 +14,7 @@ import q8 from "./forms/q8.wgsl" with { type: "text" };
 import scaleF16 from "./forms/scale_f16.wgsl" with { type: "text" };
 import scaleMinF16 from "./forms/scale_min_f16.wgsl" with { type: "text" };
 import scaleMinF32 from "./forms/scale_min_f32.wgsl" with { type: "text" };
+import scaleMin16F32 from "./forms/scale_min16_f32.wgsl" with { type: "text" };
 import scale16F32 from "./forms/scale16_f32.wgsl" with { type: "text" };
 
 /** Planes of one tensor part while it is packed or read; `highs` is empty where the form has none. */
@@ -262,42 +263,121 @@ function kScaleMin(name: string, quants: "q4" | "q5"): Form {
   };
 }
 
-/** Q6_K: six bits less 32 become signed bytes, with one f32 scale d·sc per 16 columns. */
-const q6k: Form = {
+/** Types whose numbers become signed bytes, with one f32 scale d·sc per 16 columns, which is exact (11 + 8 bits). */
+interface SignedBytes {
+  readonly name: string;
+  readonly blockBytes: number;
+  /** Byte offset of d in a block. */
+  readonly d: number;
+  /** The integer scale of columns 16·j … 16·j + 15 of the block at `at`. */
+  scale(file: Uint8Array, at: number, j: number): number;
+  /** The signed number of column `i` of the block at `at`. */
+  quant(file: Uint8Array, at: number, i: number): number;
+}
+
+function signedBytes({ name, blockBytes, d: dAt, scale, quant }: SignedBytes): Form {
+  return {
+    name,
+    blockSize: 256,
+    blockBytes,
+    wgsl: QUANT_WGSL.q8 + scale16F32,
+    words: (columns) => ({ quants: columns / 4, scales: columns / 16, highs: 0 }),
+    pack(file, rows, columns, planes, first) {
+      const bytes = new Uint8Array(
+        planes.quants.buffer,
+        planes.quants.byteOffset,
+        planes.quants.byteLength,
+      );
+      let at = 0;
+      for (let r = first; r < first + rows; r++) {
+        for (let s = 0; s < columns / 256; s++, at += blockBytes) {
+          const d = fromF16(file[at + dAt] | file[at + dAt + 1] << 8);
+          for (let j = 0; j < 16; j++) {
+            planes.scales[r * columns / 16 + s * 16 + j] = toBits(d * scale(file, at, j));
+          }
+          for (let i = 0; i < 256; i++) bytes[r * columns + s * 256 + i] = quant(file, at, i);
+        }
+      }
+    },
+    unpack(planes, row, columns, out) {
+      for (let i = 0; i < columns; i++) {
+        const d = fromBits(planes.scales[(row * columns + i) >> 4]);
+        out[i] = d * quantAt("q8", planes, (row * columns + i) >> 5, i & 31);
+      }
+    },
+  };
+}
+
+/** Q6_K: six bits less 32; signed scales of 8 bits. */
+const q6k = signedBytes({
   name: "Q6_K",
-  blockSize: 256,
   blockBytes: 210,
-  wgsl: QUANT_WGSL.q8 + scale16F32,
-  words: (columns) => ({ quants: columns / 4, scales: columns / 16, highs: 0 }),
+  d: 208,
+  scale: (file, at, j) => file[at + 192 + j] << 24 >> 24,
+  quant(file, at, i) {
+    // Each half of 128: 64 bytes of low nibbles hold columns l and l + 64; 32 bytes of high pairs hold four columns.
+    const inHalf = i & 127, h = i >> 7;
+    const low = (file[at + 64 * h + (inHalf & 63)] >> (inHalf >> 6) * 4) & 15;
+    const high = (file[at + 128 + 32 * h + (inHalf & 31)] >> (inHalf >> 5) * 2) & 3;
+    return (low | high << 4) - 32;
+  },
+});
+
+/** The two bits of column i of a block of Q2_K or Q3_K whose bit pairs begin at `at`: byte l of a half holds columns l + 0, 32, 64, 96. */
+function bitPair(file: Uint8Array, at: number, i: number): number {
+  return (file[at + 32 * (i >> 7) + (i & 31)] >> 2 * ((i >> 5) & 3)) & 3;
+}
+
+/** Q3_K: two bits, less 4 where the third bit is not set; scales of 6 bits less 32 in 12 bytes. */
+const q3k = signedBytes({
+  name: "Q3_K",
+  blockBytes: 110,
+  d: 108,
+  scale(file, at, j) {
+    const low = (file[at + 96 + (j & 7)] >> 4 * (j >> 3)) & 15;
+    const high = (file[at + 104 + (j & 3)] >> 2 * (j >> 2)) & 3;
+    return (low | high << 4) - 32;
+  },
+  quant(file, at, i) {
+    const third = (file[at + (i & 31)] >> (i >> 5)) & 1;
+    return bitPair(file, at + 32, i) - (third ? 0 : 4);
+  },
+});
+
+/** Q2_K: two bits in nibbles of their own, with one f32 scale d·sc and minimum dmin·m per 16 columns, exact in f32 (11 + 4 bits). */
+const q2k: Form = {
+  name: "Q2_K",
+  blockSize: 256,
+  blockBytes: 84,
+  wgsl: QUANT_WGSL.q4 + scaleMin16F32,
+  words: (columns) => ({ quants: columns / 8, scales: columns / 8, highs: 0 }),
   pack(file, rows, columns, planes, first) {
-    const bytes = new Uint8Array(
-      planes.quants.buffer,
-      planes.quants.byteOffset,
-      planes.quants.byteLength,
-    );
     let at = 0;
     for (let r = first; r < first + rows; r++) {
-      for (let s = 0; s < columns / 256; s++, at += 210) {
-        const d = fromF16(file[at + 208] | file[at + 209] << 8);
+      for (let s = 0; s < columns / 256; s++, at += 84) {
+        const d = fromF16(file[at + 80] | file[at + 81] << 8);
+        const dmin = fromF16(file[at + 82] | file[at + 83] << 8);
         for (let j = 0; j < 16; j++) {
-          planes.scales[r * columns / 16 + s * 16 + j] = toBits(
-            d * (file[at + 192 + j] << 24 >> 24),
-          );
+          const to = (r * columns / 16 + s * 16 + j) * 2;
+          planes.scales[to] = toBits(d * (file[at + j] & 15));
+          planes.scales[to + 1] = toBits(dmin * (file[at + j] >> 4));
         }
-        for (let i = 0; i < 256; i++) {
-          // Each half of 128: 64 bytes of low nibbles hold columns l and l + 64; 32 bytes of high pairs hold four columns.
-          const inHalf = i & 127, h = i >> 7;
-          const low = (file[at + 64 * h + (inHalf & 63)] >> (inHalf >> 6) * 4) & 15;
-          const high = (file[at + 128 + 32 * h + (inHalf & 31)] >> (inHalf >> 5) * 2) & 3;
-          bytes[r * columns + s * 256 + i] = (low | high << 4) - 32;
+        for (let w = 0; w < 32; w++) {
+          let word = 0;
+          for (let i = 0; i < 4; i++) {
+            word |= bitPair(file, at + 16, 8 * w + i) << 8 * i;
+            word |= bitPair(file, at + 16, 8 * w + 4 + i) << (8 * i + 4);
+          }
+          planes.quants[(r * columns + s * 256) / 8 + w] = word;
         }
       }
     }
   },
   unpack(planes, row, columns, out) {
     for (let i = 0; i < columns; i++) {
-      const d = fromBits(planes.scales[(row * columns + i) >> 4]);
-      out[i] = d * quantAt("q8", planes, (row * columns + i) >> 5, i & 31);
+      const at = (row * columns + i >> 4) * 2;
+      const q = quantAt("q4", planes, (row * columns + i) >> 5, i & 31);
+      out[i] = fromBits(planes.scales[at]) * q - fromBits(planes.scales[at + 1]);
     }
   },
 };
@@ -313,6 +393,8 @@ export const FORMS: ReadonlyMap<string, Form> = new Map(
     legacy("Q5_0", "q5", false, 16),
     legacy("Q5_1", "q5", true, 0),
     legacy("Q8_0", "q8", false, 0),
+    q2k,
+    q3k,
     kScaleMin("Q4_K", "q4"),
     kScaleMin("Q5_K", "q5"),
     q6k,

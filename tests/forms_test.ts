@@ -44,7 +44,7 @@ function columnsOf({ blockSize }: Form): number[] {
 }
 
 Deno.test("there is a form for each type that can be computed on, with its block layout", () => {
-  const names = "F32 F16 BF16 Q4_0 Q4_1 Q5_0 Q5_1 Q8_0 Q4_K Q5_K Q6_K".split(" ");
+  const names = "F32 F16 BF16 Q4_0 Q4_1 Q5_0 Q5_1 Q8_0 Q2_K Q3_K Q4_K Q5_K Q6_K".split(" ");
   assert.deepEqual([...FORMS.keys()], names);
   for (const form of FORMS.values()) {
     const { blockSize, blockBytes } = TYPES.get(form.name)!;
@@ -66,7 +66,9 @@ Deno.test("quantized weights take no more memory than their file, but for K-quan
     Q5_0: 5.5,
     Q5_1: 6,
     Q8_0: 8.5,
-    Q4_K: 6, // 4.5 in the file
+    Q2_K: 8, // 2.625 in the file
+    Q3_K: 10, // 3.4375
+    Q4_K: 6, // 4.5
     Q5_K: 7, // 5.5
     Q6_K: 10, // 6.5625
   });

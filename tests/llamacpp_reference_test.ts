@@ -527,10 +527,16 @@ Deno.test("structures of another layout are refused, by name", () => {
   [129, 130, 131, 132].forEach((at) => context.setUint8(at, 1));
   [-1, 1, -1, 1].forEach((value, i) => model.setInt32(16 + 4 * i, value, true));
   model.setUint8(74, 1);
+  const quantizeParams = new Uint8Array(64);
+  const quantize = new DataView(quantizeParams.buffer);
+  [0, 7, 43, 43].forEach((value, i) => quantize.setInt32(4 * i, value, true));
+  quantize.setUint8(17, 1);
+  quantize.setBigUint64(56, 1n << 33n, true);
   const right: LayoutFacts = {
     version: "0.5.0-dev",
     tensorOverhead: 368,
     contextParams,
+    quantizeParams,
     modelParams,
   };
   checkLayout(right);
@@ -542,6 +548,7 @@ Deno.test("structures of another layout are refused, by name", () => {
     [{ modelParams: changed(modelParams, 72) }, /llama_model_params has another layout/],
     [{ contextParams: changed(contextParams, 52) }, /llama_context_params has another layout/],
     [{ contextParams: changed(contextParams, 152) }, /llama_context_params has another layout/],
+    [{ quantizeParams: changed(quantizeParams, 17) }, /llama_model_quantize_params has another/],
   ];
   for (const [facts, message] of wrong) {
     assert.throws(() => checkLayout({ ...right, ...facts }), { message });

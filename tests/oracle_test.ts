@@ -210,7 +210,21 @@ Deno.test("generation with kept keys and values is the pass over the longer sequ
 });
 
 Deno.test("weights of any type give what their numbers in F32 give", async () => {
-  for (const type of ["F16", "BF16", "Q8_0", "Q4_0", "Q4_1", "Q5_0", "Q5_1", "Q4_K", "Q6_K"]) {
+  for (
+    const type of [
+      "F16",
+      "BF16",
+      "Q8_0",
+      "Q4_0",
+      "Q4_1",
+      "Q5_0",
+      "Q5_1",
+      "Q2_K",
+      "Q3_K",
+      "Q4_K",
+      "Q6_K",
+    ]
+  ) {
     const options = { ...FAMILY, width: 256, ffnWidth: 256, layers: 1, type, seed: 5 };
     const file = await openRandom(options);
     const numbers = new Map<string, Uint8Array>();

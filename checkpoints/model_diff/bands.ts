@@ -27,6 +27,8 @@ const TENSOR_BANDS: Readonly<Record<string, number>> = {
   Q4_K: 0.015, // 5.1e-3
   Q4_1: 0.015, // 6.1e-3
   Q4_0: 0.02, // 7.3e-3
+  Q3_K: 0.06, // 2.3e-2
+  Q2_K: 0.2, // 8.8e-2
 };
 
 /** Blocks of the same weights reach 20 times the band: importance matrices give outliers up. A block of other numbers has 1 to 4. */

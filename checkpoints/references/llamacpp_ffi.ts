@@ -11,6 +11,7 @@ const bytes = (count: number) =>
 const MODEL_PARAMS = bytes(80);
 const CONTEXT_PARAMS = bytes(160);
 const BATCH = bytes(56);
+const QUANTIZE_PARAMS = bytes(64);
 
 const LOG = { parameters: ["i32", "pointer", "pointer"], result: "void" } as const;
 /** `llama_progress_callback`: the part that is loaded; whether to go on. */
@@ -51,6 +52,8 @@ const LLAMA_SYMBOLS = {
     result: "i32",
   },
   llama_decode: { parameters: ["pointer", BATCH], result: "i32" },
+  llama_model_quantize_default_params: { parameters: [], result: QUANTIZE_PARAMS },
+  llama_model_quantize: { parameters: ["buffer", "buffer", "buffer"], result: "u32" },
   llama_get_logits_ith: { parameters: ["pointer", "i32"], result: "pointer" },
 } as const;
 
@@ -65,11 +68,12 @@ export interface LayoutFacts {
   readonly tensorOverhead: number;
   readonly modelParams: Uint8Array;
   readonly contextParams: Uint8Array;
+  readonly quantizeParams: Uint8Array;
 }
 
 /**
  * Checks that a library has the structures that are used here: its version, the size of a tensor, and the values that llama.cpp
- * puts into every field of its two parameter structures.
+ * puts into every field of its parameter structures.
  *
  * @throws {LlamaCppError} that names what is different
  */
@@ -86,6 +90,9 @@ export function checkLayout(facts: LayoutFacts): void {
   if (!matches(facts.modelParams, DEFAULT_MODEL_PARAMS)) throw different("llama_model_params");
   if (!matches(facts.contextParams, DEFAULT_CONTEXT_PARAMS)) {
     throw different("llama_context_params");
+  }
+  if (!matches(facts.quantizeParams, DEFAULT_QUANTIZE_PARAMS)) {
+    throw different("llama_model_quantize_params");
   }
 }
 
@@ -109,6 +116,14 @@ const DEFAULT_CONTEXT_PARAMS: readonly Field[] = [
   ...[88, 96, 112, 120, 136, 144, 152].map((at): Field => [at, "u64", 0]), // callbacks, samplers, ctx_other
   ...[104, 108].map((at): Field => [at, "i32", 1]), // type_k, type_v
   ...[0, 1, 1, 1, 1, 0].map((value, i): Field => [128 + i, "u8", value]), // embeddings … kv_unified
+];
+
+/** `llama_model_quantize_default_params()`. */
+const DEFAULT_QUANTIZE_PARAMS: readonly Field[] = [
+  ...[0, 7, 43, 43].map((value, i): Field => [4 * i, "i32", value]), // nthread, ftype, output and embedding type
+  ...[0, 1, 0, 0, 0, 0].map((value, i): Field => [16 + i, "u8", value]), // allow_requantize … dry_run
+  ...[24, 32, 40, 48].map((at): Field => [at, "u64", 0]), // imatrix … prune_layers
+  [56, "u64", 2 ** 33], // max_buf_size
 ];
 
 function matches(struct: Uint8Array, fields: readonly Field[]): boolean {
@@ -189,6 +204,17 @@ export interface LlamaCpp {
   /** Names of what it computes on, the GPUs first. */
   readonly devices: readonly { readonly gpu: boolean; readonly description: string }[];
   load(path: string, options: LoadOptions): LlamaModel;
+  /** Writes a quantized copy of a GGUF file. */
+  quantize(from: string, to: string, options: QuantizeOptions): void;
+}
+
+/** How a file is quantized. */
+export interface QuantizeOptions {
+  /** `enum llama_ftype` */
+  readonly fileType: number;
+  readonly threads: number;
+  /** Told before each tensor. */
+  readonly onProgress?: (done: number, total: number) => void;
 }
 
 /**
@@ -205,11 +231,14 @@ export function openLlamaCpp(files: LlamaCppLibrary): LlamaCpp {
     tensorOverhead: Number(base.ggml_tensor_overhead()),
     modelParams: llama.llama_model_default_params(),
     contextParams: llama.llama_context_default_params(),
+    quantizeParams: llama.llama_model_quantize_default_params(),
   });
 
   // What llama.cpp says about errors, for ours.
   let said = "";
+  let onInfo: ((line: string) => void) | undefined;
   const log = new Deno.UnsafeCallback(LOG, (level, text) => {
+    if (level === 2 && text !== null) onInfo?.(textAt(text)); // GGML_LOG_LEVEL_INFO
     if (level === 4 && text !== null) said ||= textAt(text).trim().split("\n")[0]; // GGML_LOG_LEVEL_ERROR
   });
   llama.llama_log_set(log.pointer, null);
@@ -228,6 +257,25 @@ export function openLlamaCpp(files: LlamaCppLibrary): LlamaCpp {
       const description = textAt(base.ggml_backend_dev_description(device));
       return { gpu: type === 1 || type === 2, description };
     }).sort((a, b) => Number(b.gpu) - Number(a.gpu)),
+
+    quantize(from, to, { fileType, threads, onProgress }) {
+      const params = llama.llama_model_quantize_default_params();
+      const view = viewOf(params);
+      view.setInt32(0, threads, true);
+      view.setInt32(4, fileType, true);
+      // `[   1/  48] token_embd.weight …`
+      onInfo = (line) => {
+        const [, number, total] = line.match(/^\[ *(\d+)\/ *(\d+)\]/) ?? [];
+        if (number !== undefined) onProgress?.(Number(number) - 1, Number(total));
+      };
+      const code = llama.llama_model_quantize(
+        cText(from),
+        cText(to),
+        params as Uint8Array<ArrayBuffer>,
+      );
+      onInfo = undefined;
+      if (code !== 0) throw failed(`it cannot quantize ${from}`);
+    },
 
     load(path, { gpu, vocabularyOnly = false, onProgress }) {
       const params = llama.llama_model_default_params();

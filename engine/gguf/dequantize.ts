@@ -29,6 +29,8 @@ const ROW_FUNCTIONS: Readonly<Record<string, RowFunction>> = {
   Q4_1: q4_1,
   Q5_0: q5_0,
   Q5_1: q5_1,
+  Q2_K: q2_k,
+  Q3_K: q3_k,
   Q4_K: q4_k,
   Q5_K: q5_k,
   Q6_K: q6_k,
@@ -139,6 +141,47 @@ function q5_1(blocks: Uint8Array<ArrayBuffer>, out: Float32Array): void {
       const quants = blocks[at + 8 + i];
       out[x + i] = ((quants & 15) | ((fifth >>> i) & 1) << 4) * d + m;
       out[x + i + 16] = ((quants >> 4) | ((fifth >>> (i + 16)) & 1) << 4) * d + m;
+    }
+  }
+}
+
+/**
+ * 16 bytes, each with the scale (low nibble) and the minimum of 16 numbers; two halves of 128 numbers, 32 bytes each, of which
+ * every bit pair holds 32 numbers; d, dmin: x = d·scale·q − dmin·minimum.
+ */
+function q2_k(blocks: Uint8Array<ArrayBuffer>, out: Float32Array): void {
+  for (let x = 0, at = 0; x < out.length; x += 256, at += 84) {
+    const d = half(blocks, at + 80);
+    const dmin = half(blocks, at + 82);
+    for (let group = 0; group < 16; group++) {
+      const scale = d * (blocks[at + group] & 15);
+      const minimum = dmin * (blocks[at + group] >> 4);
+      const quants = at + 16 + 32 * (group >> 3) + 16 * (group & 1);
+      const shift = group & 6; // 2 · the pair
+      for (let i = 0; i < 16; i++) {
+        out[x + 16 * group + i] = scale * ((blocks[quants + i] >> shift) & 3) - minimum;
+      }
+    }
+  }
+}
+
+/**
+ * 32 bytes of third bits (bit g of byte i: number i of group g of 32; where it is not set 4 is taken away), bit pairs as in Q2_K,
+ * 16 scales of 6 bits in 12 bytes, d: x = d·(scale − 32)·q.
+ */
+function q3_k(blocks: Uint8Array<ArrayBuffer>, out: Float32Array): void {
+  for (let x = 0, at = 0; x < out.length; x += 256, at += 110) {
+    const d = half(blocks, at + 108);
+    for (let group = 0; group < 16; group++) {
+      const low = blocks[at + 96 + (group & 7)] >> (group & 8 ? 4 : 0) & 15;
+      const high = (blocks[at + 104 + (group & 3)] >> 2 * (group >> 2)) & 3;
+      const scale = d * ((low | high << 4) - 32);
+      const third = at + 16 * (group & 1);
+      const quants = at + 32 + 32 * (group >> 3) + 16 * (group & 1);
+      for (let i = 0; i < 16; i++) {
+        const minus = (blocks[third + i] >> (group >> 1)) & 1 ? 0 : 4;
+        out[x + 16 * group + i] = scale * (((blocks[quants + i] >> (group & 6)) & 3) - minus);
+      }
     }
   }
 }

@@ -17,7 +17,7 @@ import {
   type Subject,
   TOKEN,
 } from "./rows.ts";
-import { tokenId, type TokenName } from "./tokens.ts";
+import { tokenId, type TokenName, tokenTexts } from "./tokens.ts";
 import { logitDirection } from "./unembedding.ts";
 
 /** Which logit is taken apart, and where. */
@@ -90,7 +90,11 @@ export async function directLogitAttribution(
     }
     add("ffn", layer, null, vector(`blk.${layer}.ffn_out`).toFloat32Array());
   }
+  const text = tokenTexts(model);
   return analysisTable("direct_logit_attribution", SCHEMA, rows, {
     meaning: "what each part of the model adds to a logit by itself; the sum is the logit",
+    model: run.meta.model,
+    target: text(tokenId(model, options.token)),
+    ...(options.against === undefined ? {} : { against: text(tokenId(model, options.against)) }),
   });
 }

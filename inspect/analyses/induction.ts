@@ -2,6 +2,7 @@
 import { uniform } from "../../engine/random.ts";
 import { TokenType } from "../../text/special.ts";
 import type { Table } from "../arrow.ts";
+import { longWork } from "../jupyter/work.ts";
 import type { Model } from "../model.ts";
 import { meanOverQueries } from "./attention.ts";
 import { analysisTable, type Row } from "./rows.ts";
@@ -37,6 +38,14 @@ export async function inductionScores(
   model: Model,
   options: InductionOptions = {},
 ): Promise<Table> {
+  return await longWork(
+    "Running repeated random tokens",
+    options,
+    (notebook) => scores(model, { ...options, ...notebook }),
+  );
+}
+
+async function scores(model: Model, options: InductionOptions): Promise<Table> {
   const { layers, heads } = model.config;
   const { seeds = [0, 1, 2, 3], signal, onProgress } = options;
   const rows: { -readonly [Column in keyof Row<typeof SCHEMA>]: number }[] = [];
@@ -61,6 +70,7 @@ export async function inductionScores(
   }
   return analysisTable("induction_scores", SCHEMA, rows, {
     meaning: "what each head looks at in random tokens that are repeated",
+    model: model.name,
     length,
     seeds: seeds.join(" "),
   });

@@ -3,6 +3,7 @@
  * lens", 2020). Residual streams go through the model's own final norm and output matrix.
  */
 import type { Table } from "../arrow.ts";
+import { longWork } from "../jupyter/work.ts";
 import type { Model } from "../model.ts";
 import { checkPositions, type Positions, positionsIn } from "../positions.ts";
 import type { Run } from "../run.ts";
@@ -95,6 +96,20 @@ async function lens(
   options: LensOptions,
   choose: (logits: Float32Array) => { id: number; rank: number }[],
 ): Promise<Table> {
+  return await longWork(
+    "Looking through the lens",
+    options,
+    (notebook) => look(name, model, subject, { ...options, ...notebook }, choose),
+  );
+}
+
+async function look(
+  name: string,
+  model: Model,
+  subject: Subject,
+  options: LensOptions,
+  choose: (logits: Float32Array) => { id: number; rank: number }[],
+): Promise<Table> {
   const { layers, signal, onProgress } = options;
   const run = await asRun(model, subject, { capture: ["token_embd", "blk.*.out"], signal });
   const points = capturedPoints(run, ["token_embd", "out"])
@@ -122,6 +137,7 @@ async function lens(
   }
   return analysisTable(name, SCHEMA, rows, {
     meaning: "what the model would say next if it ended after each layer",
+    model: run.meta.model,
   });
 }
 

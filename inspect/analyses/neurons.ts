@@ -52,6 +52,7 @@ export function topNeurons(run: Run, options: { readonly top?: number } = {}): T
   }
   return analysisTable("top_neurons", SCHEMA, rows, {
     meaning: "the neurons with the largest activations at each position",
+    model: run.meta.model,
   });
 }
 

@@ -6,6 +6,7 @@
 import type { Session } from "../../engine/backend.ts";
 import type { Table } from "../arrow.ts";
 import { checkRows } from "../interventions.ts";
+import { longWork } from "../jupyter/work.ts";
 import type { Model } from "../model.ts";
 import { type Point, resolvePoints } from "../points.ts";
 import { NotCapturedError, type Run } from "../run.ts";
@@ -91,6 +92,18 @@ const RESIDUAL = ["token_embd", "ffn_inp", "out"];
  * @throws {NotCapturedError | UnknownPointError | CaptureLimitError | TokenError}
  */
 export async function patchingSweep(
+  model: Model,
+  prompts: CleanAndCorrupted,
+  options: PatchingSweepOptions,
+): Promise<Table> {
+  return await longWork(
+    "Patching",
+    options,
+    (notebook) => sweep(model, prompts, { ...options, ...notebook }),
+  );
+}
+
+async function sweep(
   model: Model,
   prompts: CleanAndCorrupted,
   options: PatchingSweepOptions,
@@ -325,6 +338,7 @@ function sweepTable(
   }
   return analysisTable("patching_sweep", SCHEMA, rows, {
     meaning: "how much of the clean run comes back with one place of it",
+    model: clean.meta.model,
     point: kind,
     metric_clean: best,
     metric_corrupted: worst,

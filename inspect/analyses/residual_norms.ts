@@ -43,5 +43,6 @@ export function residualNorms(
   }
   return analysisTable("residual_norms", SCHEMA, rows, {
     meaning: "length of each row of the residual stream",
+    model: run.meta.model,
   });
 }

@@ -26,6 +26,7 @@ export function surprisal(run: Run): Table {
   }
   return analysisTable("surprisal", SCHEMA, rows, {
     meaning: "how hard each token was to foresee, in nats",
+    model: run.meta.model,
   });
 }
 

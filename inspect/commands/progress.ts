@@ -176,8 +176,8 @@ export function createStatus(options: Omit<ProgressOptions, "columns"> = {}): St
   };
 }
 
-/** Bytes per second, smoothed. */
-class Meter {
+/** How much is done per second, smoothed. */
+export class Meter {
   readonly start: number;
   #samples: { done: number; time: number }[] = [];
 

@@ -15,11 +15,16 @@ export const PLOTLY_CONFIG = {
 /**
  * The forms in which a figure goes to a notebook. A reader takes the best that it can draw: Plotly's, else the picture (a
  * forge's preview, nbconvert, a mail), else the caption.
+ *
+ * @param options.picture false leaves it out of a figure that will be drawn over at once
  */
-export async function displayBundle(figure: Figure): Promise<Record<string, unknown>> {
+export async function displayBundle(
+  figure: Figure,
+  { picture = true }: { readonly picture?: boolean } = {},
+): Promise<Record<string, unknown>> {
   return {
     [PLOTLY_MIME]: { ...figure.toJSON(), config: PLOTLY_CONFIG },
-    "image/png": encodeBase64(await figure.png()),
+    ...(picture ? { "image/png": encodeBase64(await figure.png()) } : {}),
     "text/plain": figure.caption,
   };
 }

@@ -350,8 +350,14 @@ export class Figure {
     return await figurePng(this, scale);
   }
 
-  /** What Jupyter shows: interactive, as a picture, as text. */
-  [Symbol.for("Jupyter.display")](): Promise<Record<string, unknown>> {
-    return displayBundle(this);
+  /**
+   * What Jupyter shows: interactive, as a picture, as text.
+   *
+   * @param options.picture false leaves the picture out, of a figure that will be drawn over at once
+   */
+  [Symbol.for("Jupyter.display")](
+    options?: { readonly picture?: boolean },
+  ): Promise<Record<string, unknown>> {
+    return displayBundle(this, options);
   }
 }

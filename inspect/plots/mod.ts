@@ -6,3 +6,13 @@
 export * from "./attention/mod.ts";
 export * from "./figure.ts";
 export { tensorMap, type TensorMapOptions } from "./tensor.ts";
+export { attributionBars, attributionMap } from "./attribution.ts";
+export { bars, type BarsOptions, type NamedNumber } from "./bars.ts";
+export { histogram, type HistogramOptions } from "./histogram.ts";
+export { logitLensLines, logitLensMap, type SequenceOption } from "./lens.ts";
+export { neuronActivations } from "./neurons.ts";
+export { patchingMap } from "./patching.ts";
+export { residualNormLines, residualNormMap } from "./residual.ts";
+export { weightSpectra } from "./spectrum.ts";
+export { surprisalText } from "./surprisal.ts";
+export { topTokens, type TopTokensOptions } from "./top.ts";

@@ -242,6 +242,8 @@ const WIDE_FIELDS: Readonly<Record<string, readonly (readonly [number, number])[
   Q4_1: [[0, 2], [2, 2]],
   Q5_0: [[0, 2], [2, 4]],
   Q5_1: [[0, 2], [2, 2], [4, 4]],
+  Q2_K: [[80, 2], [82, 2]],
+  Q3_K: [[108, 2]],
   Q4_K: [[0, 2], [2, 2]],
   Q5_K: [[0, 2], [2, 2]],
   Q6_K: [[208, 2]],

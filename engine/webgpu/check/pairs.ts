@@ -22,7 +22,8 @@ export function pairName({ kernel, form, taps }: Pair): string {
 }
 
 /** Forms from the most to the least common in files that people have. */
-const COMMON_FORMS = "Q4_K Q6_K Q8_0 F16 Q4_0 Q5_K Q4_1 Q5_0 Q5_1 BF16 F32".split(" ")
+const COMMON_FORMS = "Q4_K Q6_K Q8_0 F16 Q4_0 Q5_K Q3_K Q2_K Q4_1 Q5_0 Q5_1 BF16 F32"
+  .split(" ")
   .map((name) => FORMS.get(name)!);
 
 /** A form that drivers compile quickly. */

@@ -1,0 +1,83 @@
+/** A progress bar in a notebook's cell. */
+import { formatDuration } from "../commands/format.ts";
+import { Meter } from "../commands/progress.ts";
+import { escapeHtml } from "../table_html.ts";
+import { showBundle } from "./kernel.ts";
+
+/** What is done this soon needs no progress. */
+const PATIENCE_MS = 500;
+const REDRAW_MS = 200;
+/** Larger numbers are shares of something that nobody counts: bytes. */
+const MOST_COUNTED = 10_000;
+
+/** A bar that is drawn over; at its end a line of text stays. */
+export interface ProgressBar {
+  readonly update: (done: number, total?: number, what?: string) => void;
+  /** @param how it ended: `done`, `stopped` */
+  readonly finish: (how: string) => void;
+}
+
+/** A bar that comes after half a second, whether anything was told by then or not. */
+export function progressBar(name: string): ProgressBar {
+  const id = crypto.randomUUID();
+  const started = performance.now();
+  let meter = new Meter(started);
+  let latest: { done: number; total?: number; what?: string } = { done: 0 };
+  let shownAt: number | undefined;
+
+  function draw(): void {
+    const now = performance.now();
+    const { done, total, what } = latest;
+    const share = total ? Math.min(1, done / total) : undefined;
+    const rate = meter.rate(done, now);
+    const figures: string[] = [];
+    if (what) figures.push(what);
+    if (share !== undefined && total !== undefined) {
+      figures.push(
+        total > MOST_COUNTED ? `${Math.floor(share * 100)} %` : `${done} of ${total}`,
+      );
+      if (rate && done < total) figures.push(`${formatDuration((total - done) / rate)} left`);
+    }
+    const text = [name, figures.join(", ")].filter((each) => each).join(": ");
+    showBundle(
+      id,
+      { "text/html": barHtml(text, share), "text/plain": text },
+      shownAt !== undefined,
+    );
+    shownAt = now;
+  }
+
+  const timer = setTimeout(draw, PATIENCE_MS);
+  return {
+    update(done, total, what) {
+      const now = performance.now();
+      // Another part has another pace.
+      if (what !== latest.what && total !== latest.total) meter = new Meter(now);
+      latest = { done, total, what };
+      meter.add(done, now);
+      if (now - (shownAt ?? started + PATIENCE_MS - REDRAW_MS) >= REDRAW_MS) draw();
+    },
+    finish(how) {
+      clearTimeout(timer);
+      if (shownAt === undefined) return;
+      const text = how === "done"
+        ? `${name}: done in ${formatDuration((performance.now() - started) / 1000)}`
+        : `${name}: ${how}`;
+      showBundle(id, { "text/html": lineHtml(text), "text/plain": text }, true);
+    },
+  };
+}
+
+const LINE = "font-size:13px;line-height:1.5;font-variant-numeric:tabular-nums;opacity:.75";
+
+function lineHtml(text: string): string {
+  return `<div style="${LINE}">${escapeHtml(text)}</div>`;
+}
+
+/** In the page's own colours, for light and dark notebooks. Without a share the bar is empty. */
+function barHtml(text: string, share = 0): string {
+  const track = "width:280px;height:6px;border-radius:3px;overflow:hidden;margin:5px 0 1px;" +
+    "background:color-mix(in srgb, currentColor 14%, transparent)";
+  const bar = `width:${(share * 100).toFixed(1)}%;height:100%;background:#0072b2`;
+  return `<div style="${track}"><div style="${bar}"></div></div>${lineHtml(text)}`;
+}
