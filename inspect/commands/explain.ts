@@ -56,7 +56,9 @@ const command = defineCommand({
       return;
     }
     console.log(`${out}  ${steps.length} steps  ${tokens.length} tokens  ${formatBytes(bytes)}`);
-    if (positions.length < tokens.length) {
+    if (bytes > options["max-size"] * 1e6) {
+      console.error("that is above --max-size: the vectors of one token take as much");
+    } else if (positions.length < tokens.length) {
       console.error(
         `the page holds the vectors of the last ${positions.length} of ${tokens.length} tokens; ` +
           "--max-size N gives it room for more",

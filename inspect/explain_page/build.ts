@@ -7,13 +7,15 @@ import { html as escaped, tokenLabel } from "../plots/tokens.ts";
 import { PAPERS, STEP_TEXTS } from "./content.ts";
 import { type PageContent, pageContent, type PageData, type PageOptions } from "./data.ts";
 import template from "./page/page.html" with { type: "text" };
-import style from "./page/page.css" with { type: "text" };
+import pageCss from "./page/page.css" with { type: "text" };
+import cardsCss from "./page/cards.css" with { type: "text" };
 import numbersJs from "./page/numbers.js" with { type: "text" };
 import recomputeJs from "./page/recompute.js" with { type: "text" };
 import domJs from "./page/dom.js" with { type: "text" };
 import picturesJs from "./page/pictures.js" with { type: "text" };
 import mapJs from "./page/map.js" with { type: "text" };
 import viewsJs from "./page/views.js" with { type: "text" };
+import cardsJs from "./page/cards.js" with { type: "text" };
 import appJs from "./page/app.js" with { type: "text" };
 import { FORWARD, type SourceLine, sourceOf } from "./source.ts";
 import { summary } from "./summary.ts";
@@ -25,7 +27,10 @@ export interface ExplainedPage {
 }
 
 /** The scripts, each after those that it imports from. */
-const SCRIPTS = [numbersJs, recomputeJs, domJs, picturesJs, mapJs, viewsJs, appJs];
+const SCRIPTS = [numbersJs, recomputeJs, domJs, picturesJs, mapJs, viewsJs, cardsJs, appJs];
+
+/** The cards' rules come after those that they refine. */
+const STYLES = [pageCss, cardsCss];
 
 /** Dark scales go from the page's ground outwards, as the light ones do. */
 const DARK_SCALES = {
@@ -71,7 +76,7 @@ export async function explainPage(
   const parts: Record<string, string> = {
     title: escaped(`${data.model.name}: ${prompt}`),
     generator: `Lamina ${data.model.version}`,
-    style: `<style>\n${style.trim()}\n</style>`,
+    style: `<style>\n${STYLES.join("\n")}\n</style>`,
     summary: summary(data, numbers),
     scripts: [
       `<script type="application/json" id="data">${json(pageData(data, packed))}</script>`,

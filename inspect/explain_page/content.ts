@@ -194,7 +194,7 @@ export const STEP_TEXTS: Readonly<Record<string, StepText>> = {
     group: "position",
     formula: ropeFormula("q"),
     letters:
-      "i: a pair of numbers of the head; p: the position; θ: how fast the pair turns; b: the base of the angles",
+      "(a, b): pair i of a head's numbers; p: the position; β: the base, which makes later pairs turn slower",
     paper: "roformer",
     what:
       "Turns each pair of numbers by an angle that grows with the position. A product of a query and a key then depends on how far apart they are, not on where they stand.",
@@ -207,7 +207,7 @@ export const STEP_TEXTS: Readonly<Record<string, StepText>> = {
     group: "position",
     formula: ropeFormula("k"),
     letters:
-      "i: a pair of numbers of the head; p: the position; θ: how fast the pair turns; b: the base of the angles",
+      "(a, b): pair i of a head's numbers; p: the position; β: the base, which makes later pairs turn slower",
     paper: "roformer",
     what:
       "The same turn for the keys. Values are not turned: position decides who is found, not what is handed over.",
@@ -405,7 +405,7 @@ export const STEP_TEXTS: Readonly<Record<string, StepText>> = {
 
 function ropeFormula(letter: string): string {
   return String.raw`\begin{gathered}
-    \tilde{${letter}}_{2i} = ${letter}_{2i} \cos p\theta_i - ${letter}_{2i+1} \sin p\theta_i \\
-    \tilde{${letter}}_{2i+1} = ${letter}_{2i} \sin p\theta_i + ${letter}_{2i+1} \cos p\theta_i \\
-    \theta_i = b^{-2i/d} \end{gathered}`;
+    (a, b) = (${letter}_{2i}, ${letter}_{2i+1}) \\ \varphi = p\, \beta^{-2i/d} \\
+    \tilde{a} = a \cos\varphi - b \sin\varphi \\
+    \tilde{b} = a \sin\varphi + b \cos\varphi \end{gathered}`;
 }

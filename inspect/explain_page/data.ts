@@ -16,8 +16,18 @@ import {
 import { type PageStep, pageSteps } from "./steps.ts";
 import { logitFacts, pickOf, valueOf, weightsOf } from "./values.ts";
 
+/** The text of a pass. */
+interface Words {
+  /** The text that was given. */
+  readonly prompt: string;
+  /** How many of the tokens are the prompt; the others were generated. */
+  readonly promptLength: number;
+  /** The text of the generated ones. */
+  readonly written: string;
+}
+
 /** Everything in a page but its looks. Lists of the kept positions are in the order of `positions`. */
-export interface PageData {
+export interface PageData extends Words {
   readonly model: {
     readonly name: string;
     readonly sha256?: string;
@@ -31,10 +41,6 @@ export interface PageData {
     readonly ffnWidth: number;
     readonly vocabulary: number;
   };
-  /** The text that was given. */
-  readonly prompt: string;
-  /** How many of the tokens are the prompt; the others were generated. */
-  readonly promptLength: number;
   readonly tokens: readonly PageToken[];
   /** Absolute positions whose vectors the page holds, ascending. Keys and values are there of all. */
   readonly positions: readonly number[];
@@ -91,7 +97,7 @@ export class ExplainError extends RangeError {
 
 /** More tokens make maps that nobody reads. */
 export const MAX_POSITIONS = 64;
-/** Numbers get as many bytes as stay below this. */
+/** Numbers get more than two bytes where all then stay below this. */
 const COMFORTABLE_BYTES = 1_150_000;
 const MAX_BYTES = 4_400_000;
 
@@ -107,12 +113,12 @@ export async function pageContent(
   options: PageOptions = {},
 ): Promise<PageContent> {
   const { maxTokens = 1, maxBytes = MAX_BYTES, signal, onCapture } = options;
-  const ids = await continued(model, prompt, maxTokens, signal);
+  const { ids, ...words } = await continued(model, prompt, maxTokens, signal);
   const names = model.pointList.filter(({ onRequest }) => !onRequest).map(({ name }) => name);
   const run = await model.run([ids], { capture: names, signal, onCapture });
   const everything = Array.from(ids.keys());
   for (let positions = everything;;) {
-    const content = await cut(model, prompt, run, positions);
+    const content = await cut(model, words, run, positions, Math.min(COMFORTABLE_BYTES, maxBytes));
     const fits = content.packed.length <= maxBytes || positions.length === 1;
     if (fits) return content;
     const share = maxBytes / content.packed.length;
@@ -127,7 +133,7 @@ async function continued(
   prompt: string,
   maxTokens: number,
   signal: AbortSignal | undefined,
-): Promise<number[]> {
+): Promise<Words & { readonly ids: readonly number[] }> {
   const ids = Array.from(model.tokenizer.encode(prompt));
   const all = ids.length + maxTokens - 1;
   if (all > MAX_POSITIONS) {
@@ -139,16 +145,23 @@ async function continued(
         (maxTokens > 1 ? " or lower --max-tokens" : ""),
     );
   }
-  if (maxTokens === 1) return ids;
+  const promptLength = ids.length;
+  if (maxTokens === 1) return { ids, prompt, promptLength, written: "" };
   const generation = model.generate(ids, { maxTokens: maxTokens - 1, signal });
   // deno-lint-ignore no-unused-vars -- only the ids are wanted
   for await (const token of generation);
   signal?.throwIfAborted();
-  return [...ids, ...generation.ids];
+  return { ids: [...ids, ...generation.ids], prompt, promptLength, written: generation.text };
 }
 
-/** Everything about the kept positions, in as many bytes a number as fit. */
-async function cut(model: Model, prompt: string, run: Run, kept: readonly number[]) {
+/** Everything about the kept positions, in as many bytes a number as there is room for; two take whatever they take. */
+async function cut(
+  model: Model,
+  words: Words,
+  run: Run,
+  kept: readonly number[],
+  room: number,
+): Promise<PageContent> {
   const { config, tokenizer } = model;
   const { ids } = run;
   const logits = logitFacts(run, kept);
@@ -169,7 +182,7 @@ async function cut(model: Model, prompt: string, run: Run, kept: readonly number
     axes: ["slot", "pair", "part"],
   });
   const { numbers, directory } = layOut(tensors);
-  const { width, packed } = await pack(numbers);
+  const { width, packed } = await pack(numbers, room);
   const text = (id: number) => id < 0 ? "no token: a logit is not finite" : tokenizer.piece(id);
   const shown = new Set([...logits.columns, ...logits.chosen]);
   const { sha256, device, version } = run.meta;
@@ -187,8 +200,7 @@ async function cut(model: Model, prompt: string, run: Run, kept: readonly number
       ffnWidth: config.ffnWidth,
       vocabulary: config.vocabSize,
     },
-    prompt,
-    promptLength: tokenizer.encode(prompt).length,
+    ...words,
     tokens: Array.from(ids, (id) => ({ id, text: text(id) })),
     positions: kept,
     chosen: logits.chosen,
@@ -202,13 +214,16 @@ async function cut(model: Model, prompt: string, run: Run, kept: readonly number
   return { data, numbers: rounded(numbers, width), packed };
 }
 
-/** Four bytes a number where that stays small, else three, else two, if 16-bit floats reach that far. */
-async function pack(numbers: Float32Array): Promise<{ width: NumberWidth; packed: string }> {
+/** Four bytes a number where there is room, else three, else two, if 16-bit floats reach that far. */
+async function pack(
+  numbers: Float32Array,
+  room: number,
+): Promise<{ width: NumberWidth; packed: string }> {
   for (const width of [4, 3] as const) {
     // The last bytes of a float do not deflate: no need to try.
-    if (numbers.length * (width - 1) > COMFORTABLE_BYTES) continue;
+    if (numbers.length * (width - 1) > room) continue;
     const packed = await deflated(packNumbers(numbers, width));
-    if (packed.length <= COMFORTABLE_BYTES) return { width, packed };
+    if (packed.length <= room) return { width, packed };
   }
   const width = fitHalves(numbers) ? 2 : 3;
   return { width, packed: await deflated(packNumbers(numbers, width)) };

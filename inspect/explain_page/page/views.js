@@ -114,7 +114,11 @@ function vectorView(context) {
   const what = d ? `${rows} heads of ${d} numbers` : `${values.length} numbers, ${columns} a line`;
   return card(
     ["The vector at position ", token(page.tokens[position].label)],
-    `${what}. Orange is above zero, blue below. Click a cell to see it computed.`,
+    `${what}. Orange is above zero, blue below. ${
+      step.kernel === "linear"
+        ? "The framed one is computed below."
+        : "Click a cell to see it computed below."
+    }`,
     figure(`Values of ${step.name} at position ${named(page, position)}`, scale, canvas),
   );
 }
@@ -126,7 +130,7 @@ function lineLength(count) {
 
 /** All positions below each other. */
 function positionsView(context) {
-  const { page, step, position, place, width, go } = context;
+  const { page, step, position, width, go } = context;
   const { data } = page.tensor(step.name);
   const positions = positionsOf(context);
   const columns = page.width(step.name);
@@ -149,7 +153,6 @@ function positionsView(context) {
       describe(context, positions[row], column, data[row * columns + column]),
     pick: (row, column) => go({ position: positions[row], place: column }),
   });
-  void place;
   return card(
     step.axes[0] === "slot" ? "The whole cache" : "All positions",
     `A row per ${
@@ -223,6 +226,7 @@ function attentionViews(context) {
     rowLabel: (row) => page.tokens[page.positions[row]].label,
     columnLabel: (column) => page.tokens[column].label,
     mark: [page.row(position), place % keys],
+    size: size < 12 ? 9 : 11,
   };
   const large = el("canvas", { class: "attention" });
   drawMatrix(large, matrix, scale, look);
@@ -376,7 +380,7 @@ function choiceView({ page, position, go }) {
             el("td", {}, token(page.tokens[each].label)),
             el("td", {}, token(vocabulary[chosen[row]], { class: each === last ? "answer" : "" })),
             el("td", {}, `${(100 / sum).toPrecision(3)} %`),
-            el("td", {}, next ? token(next.label) : "this is it", right ? " ✓" : ""),
+            el("td", {}, next ? token(next.label) : "?", right ? " ✓" : ""),
           );
         }),
       ),
