@@ -10,10 +10,10 @@ import { DISPLAY } from "./kernel.ts";
  * something is captured). At the end, or at a Stop, the last state stays. Outside a notebook it only generates.
  *
  * ```ts
- * import { live, loadModel } from "../../mod.ts";
+ * import { attentionMap, live, loadModel } from "../../mod.ts";
  * const model = await loadModel("tiny");
  * const generation = model.generate("Once upon a time", { capture: "blk.3.attn_probs" });
- * await live(generation, ({ run }) => run.tensor("blk.3.attn_probs"));
+ * await live(generation, ({ run }) => attentionMap(run, { layer: 3, head: 2 }));
  * console.log(generation.text);
  * model.dispose();
  * ```
