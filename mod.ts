@@ -204,7 +204,7 @@ export {
 
 // In a notebook: figures that are drawn over, text as it comes, Stop
 export { Display, display } from "./inspect/jupyter/display.ts";
-export { live } from "./inspect/jupyter/live.ts";
+export { live, type Watched } from "./inspect/jupyter/live.ts";
 export { Stopped } from "./inspect/jupyter/interrupt.ts";
 
 // The engine below: passes on ids and buffers

@@ -6,6 +6,7 @@ import type { Table } from "../inspect/arrow.ts";
 import type { FinishReason } from "../inspect/generation.ts";
 import type { Loaded, LoadModelOptions } from "../inspect/loading.ts";
 import type { Model } from "../inspect/model.ts";
+import { untilStop } from "../inspect/jupyter/interrupt.ts";
 import { checkPrompt, onePrompt, type Prompt } from "../inspect/prompt.ts";
 import { listPoints, resolvePoints } from "../inspect/points.ts";
 import type { Candidate } from "../inspect/run.ts";
@@ -134,6 +135,11 @@ export class ComparedGeneration implements AsyncIterable<ComparedToken> {
   #begun = false;
   #name = "";
 
+  /** The prompt's text, where it was given as a text. */
+  get prompt(): string | undefined {
+    return typeof this.#prompt === "string" ? this.#prompt : undefined;
+  }
+
   /** Use {@linkcode compareGeneration}. */
   constructor(model: Model | string, prompt: Prompt, options: CompareGenerationOptions) {
     this.#model = model;
@@ -148,9 +154,10 @@ export class ComparedGeneration implements AsyncIterable<ComparedToken> {
   }
 
   /**
-   * Generates; leaving the loop ends it as `aborted`, and so does the signal.
+   * Generates; leaving the loop ends it as `aborted`, and so does the signal. What it has so far stays, after a notebook's Stop too.
    *
    * @throws {TypeError} for a second time
+   * @throws {Stopped} by a notebook's Stop
    * @throws {ReferenceFailure} when the other engine cannot be had, cannot follow or fails
    * @throws {UnknownPointError | PromptError | SamplerOptionError | LogitsError | DisposedError}
    */
@@ -161,7 +168,12 @@ export class ComparedGeneration implements AsyncIterable<ComparedToken> {
       );
     }
     this.#begun = true;
-    const options = this.#options;
+    const stop = untilStop(
+      () => `Generating was stopped after ${this.tokens.length} tokens, which stay in it`,
+      this.#options.signal,
+    );
+    const { signal } = stop;
+    const options = { ...this.#options, signal };
     try {
       using loaded = await openModel(this.#model, options);
       await using open = new AsyncDisposableStack();
@@ -177,15 +189,17 @@ export class ComparedGeneration implements AsyncIterable<ComparedToken> {
         points,
         longestPass: ids.length,
         positions: ids.length + this.#count(loaded, ids),
-        signal: options.signal,
+        signal,
       });
       if (!follower) throw new ReferenceFailure(name, "it cannot follow a generation step by step");
       open.use(follower);
-      yield* this.#generate(loaded, follower, ids, points);
+      yield* this.#generate(loaded, follower, ids, { points, signal });
     } catch (error) {
-      const { signal } = options;
+      await stop.settle();
+      stop.check();
       if (!(signal?.aborted && error === signal.reason)) throw error;
     } finally {
+      stop.end();
       this.finishReason ??= "aborted";
     }
   }
@@ -194,10 +208,10 @@ export class ComparedGeneration implements AsyncIterable<ComparedToken> {
     loaded: Loaded,
     follower: Follower,
     ids: readonly number[],
-    points: readonly string[],
+    { points, signal }: { readonly points: readonly string[]; readonly signal?: AbortSignal },
   ): AsyncGenerator<ComparedToken, void, undefined> {
     const { engine, file } = loaded;
-    const { maxTokens = MOST_TOKENS, ignoreEos = false, signal, onProgress } = this.#options;
+    const { maxTokens = MOST_TOKENS, ignoreEos = false, onProgress } = this.#options;
     const { rope, activations } = this.reference!;
     const sampler = createSampler(this.#options);
     const piece = pieceOf(loaded);

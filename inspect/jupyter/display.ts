@@ -99,11 +99,13 @@ export class Display {
  * Shows something in a notebook's cell, in a place of its own that can be updated.
  *
  * ```ts
- * import { display, loadModel } from "../../mod.ts";
+ * import { attentionMap, display, loadModel } from "../../mod.ts";
  * const model = await loadModel("tiny");
  * const generation = model.generate("Once upon a time", { capture: "blk.3.attn_probs" });
  * const view = await display("…");
- * for await (const _ of generation) view.update(() => tensorMap(generation.run.tensor("blk.3.attn_probs")));
+ * for await (const _ of generation) {
+ *   view.update(() => attentionMap(generation.run, { layer: 3, head: 2 }));
+ * }
  * await view.done();
  * model.dispose();
  * ```
