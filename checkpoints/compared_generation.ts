@@ -3,6 +3,8 @@ import { createSampler, type SamplerOptions } from "../engine/sampler.ts";
 import { largest } from "../inspect/analyses/numbers.ts";
 import { analysisTable } from "../inspect/analyses/rows.ts";
 import type { Table } from "../inspect/arrow.ts";
+import { previewBundle } from "../inspect/table_html.ts";
+import { previewText } from "../inspect/tables/preview.ts";
 import type { FinishReason } from "../inspect/generation.ts";
 import type { Loaded, LoadModelOptions } from "../inspect/loading.ts";
 import type { Model } from "../inspect/model.ts";
@@ -335,8 +337,12 @@ export class ComparedGeneration implements AsyncIterable<ComparedToken> {
 
   /** What a notebook cell shows: the table of tokens. */
   [Symbol.for("Jupyter.display")](): Record<string, string> {
-    const table = this.table() as unknown as Record<symbol, () => Record<string, string>>;
-    return table[Symbol.for("Jupyter.display")]();
+    return previewBundle(this.table().preview());
+  }
+
+  /** What `console.log` shows. */
+  [Symbol.for("Deno.customInspect")](): string {
+    return previewText(this.table().preview());
   }
 }
 

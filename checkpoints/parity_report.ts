@@ -1,5 +1,5 @@
 /** A comparison as people use it in a notebook: one call, and a report that shows itself and has tables. */
-import { tableHtml } from "../inspect/table_html.ts";
+import { previewBundle } from "../inspect/table_html.ts";
 import type { Table } from "../inspect/arrow.ts";
 import type { Loaded } from "../inspect/loading.ts";
 import type { Model } from "../inspect/model.ts";
@@ -220,7 +220,7 @@ export class ParityReport {
 
   /** What a notebook cell shows: the thirteen checkpoints, and the first divergence. */
   [Symbol.for("Jupyter.display")](): Record<string, string> {
-    return { "text/html": tableHtml(this.preview()), "text/plain": `${this}` };
+    return previewBundle(this.preview(), `${this}`);
   }
 
   /** What `console.log` shows. */
