@@ -2,6 +2,7 @@
 import { previewBundle } from "../inspect/table_html.ts";
 import type { Table } from "../inspect/arrow.ts";
 import type { Loaded } from "../inspect/loading.ts";
+import { longWork } from "../inspect/jupyter/work.ts";
 import type { Model } from "../inspect/model.ts";
 import { onePrompt, type Prompt } from "../inspect/prompt.ts";
 import type { Preview } from "../inspect/tables/preview.ts";
@@ -250,6 +251,18 @@ export async function parity(
   model: Model | string,
   prompt?: Prompt,
   options: ParityRequest = {},
+): Promise<ParityReport> {
+  return await longWork(
+    "Comparing",
+    options,
+    (notebook) => compared(model, prompt, { ...options, ...notebook }),
+  );
+}
+
+async function compared(
+  model: Model | string,
+  prompt: Prompt | undefined,
+  options: ParityRequest,
 ): Promise<ParityReport> {
   if (prompt !== undefined) onePrompt(prompt);
   const open = async (following: OpponentOptions) => {

@@ -2,6 +2,7 @@
 import type { GgufFile } from "../engine/gguf/reader.ts";
 import { analysisTable, type Row } from "../inspect/analyses/rows.ts";
 import type { Table } from "../inspect/arrow.ts";
+import { longWork } from "../inspect/jupyter/work.ts";
 import { previewBundle } from "../inspect/table_html.ts";
 import { previewText } from "../inspect/tables/preview.ts";
 import type { Model } from "../inspect/model.ts";
@@ -128,6 +129,18 @@ export async function quantizationLadder(
   model: Model | string,
   text: Prompt,
   options: LadderOptions = {},
+): Promise<QuantizationLadder> {
+  return await longWork(
+    "Comparing quantizations",
+    options,
+    (notebook) => ladder(model, text, { ...options, ...notebook }),
+  );
+}
+
+async function ladder(
+  model: Model | string,
+  text: Prompt,
+  options: LadderOptions,
 ): Promise<QuantizationLadder> {
   const { types = LADDER, signal, onProgress } = options;
   using loaded = await openModel(model, options);

@@ -42,6 +42,22 @@ export function listenToStop(): void {
 }
 
 /**
+ * Does something short: after a Stop it ends, and then throws.
+ *
+ * @throws {Stopped}
+ */
+export async function stoppable<T>(work: () => Promise<T>): Promise<T> {
+  const stop = untilStop(() => "What ran was stopped");
+  try {
+    const result = await work();
+    stop.check();
+    return result;
+  } finally {
+    stop.end();
+  }
+}
+
+/**
  * Begins something that a Stop ends. Outside a notebook only the caller's signal does.
  *
  * @param what was stopped and how far it is, as a sentence's beginning: `the sweep was stopped at 3 of 40`

@@ -34,13 +34,16 @@ function pixelOf(
 }
 
 /** The title, with its second line. */
-export function titleRows({ title, width }: Layout, { area, font }: Frame): Row[] {
+export function titleRows({ title, width, height }: Layout, { area, font }: Frame): Row[] {
   if (!title?.text) return [];
   const own = { ...font, size: Math.round(1.4 * font.size), ...title.font };
   const block = textBlock(title.text, own);
   const { x = 0.5, xanchor = x < 1 / 3 ? "left" : x > 2 / 3 ? "right" : "center" } = title;
   const place = { x: width * x, align: xanchor } as const;
-  const baseline = area.y / 2;
+  // Where the first line stands: in the middle of the margin, or as far from the top as is said.
+  const baseline = title.y === undefined
+    ? area.y / 2
+    : height * (1 - title.y) + (title.yanchor === "top" ? (title.pad?.t ?? 0) + CAP * own.size : 0);
   const below = title.subtitle?.text
     ? textBlock(title.subtitle.text, {
       ...own,
@@ -49,9 +52,11 @@ export function titleRows({ title, width }: Layout, { area, font }: Frame): Row[
     })
     : undefined;
   const bottom = baseline + ((block.lines.length - 1) * LINE_SPACING + 0.24) * own.size;
+  // Plotly moves a second line like the first one, if it is a single one.
+  const more = title.yanchor === "top" && below?.lines.length === 1 ? CAP * below.font.size : 0;
   return [
     ...textRows(block, { ...place, y: baseline }),
-    ...(below ? textRows(below, { ...place, y: bottom + 1.6 * below.font.size }) : []),
+    ...(below ? textRows(below, { ...place, y: bottom + more + 1.6 * below.font.size }) : []),
   ];
 }
 
