@@ -6,6 +6,7 @@ import type { Table } from "../inspect/arrow.ts";
 import { previewBundle } from "../inspect/table_html.ts";
 import { previewText } from "../inspect/tables/preview.ts";
 import type { FinishReason } from "../inspect/generation.ts";
+import { untilStop } from "../inspect/jupyter/interrupt.ts";
 import type { Loaded, LoadModelOptions } from "../inspect/loading.ts";
 import type { Model } from "../inspect/model.ts";
 import { checkPrompt, onePrompt, type Prompt } from "../inspect/prompt.ts";
@@ -152,6 +153,7 @@ export class ComparedGeneration implements AsyncIterable<ComparedToken> {
   /**
    * Generates; leaving the loop ends it as `aborted`, and so does the signal.
    *
+   * @throws {Stopped} by a notebook's Stop
    * @throws {TypeError} for a second time
    * @throws {ReferenceFailure} when the other engine cannot be had, cannot follow or fails
    * @throws {UnknownPointError | PromptError | SamplerOptionError | LogitsError | DisposedError}
@@ -163,7 +165,12 @@ export class ComparedGeneration implements AsyncIterable<ComparedToken> {
       );
     }
     this.#begun = true;
-    const options = this.#options;
+    const stop = untilStop(
+      () =>
+        `Generating was stopped after ${this.tokens.length} tokens, which stay in the generation`,
+      this.#options.signal,
+    );
+    const options = { ...this.#options, signal: stop.signal };
     try {
       using loaded = await openModel(this.#model, options);
       await using open = new AsyncDisposableStack();
@@ -183,11 +190,13 @@ export class ComparedGeneration implements AsyncIterable<ComparedToken> {
       });
       if (!follower) throw new ReferenceFailure(name, "it cannot follow a generation step by step");
       open.use(follower);
-      yield* this.#generate(loaded, follower, ids, points);
+      yield* this.#generate(loaded, follower, ids, points, options.signal);
     } catch (error) {
+      stop.check(); // the other engine's process is interrupted too
       const { signal } = options;
       if (!(signal?.aborted && error === signal.reason)) throw error;
     } finally {
+      stop.end();
       this.finishReason ??= "aborted";
     }
   }
@@ -197,9 +206,10 @@ export class ComparedGeneration implements AsyncIterable<ComparedToken> {
     follower: Follower,
     ids: readonly number[],
     points: readonly string[],
+    signal: AbortSignal | undefined,
   ): AsyncGenerator<ComparedToken, void, undefined> {
     const { engine, file } = loaded;
-    const { maxTokens = MOST_TOKENS, ignoreEos = false, signal, onProgress } = this.#options;
+    const { maxTokens = MOST_TOKENS, ignoreEos = false, onProgress } = this.#options;
     const { rope, activations } = this.reference!;
     const sampler = createSampler(this.#options);
     const piece = pieceOf(loaded);

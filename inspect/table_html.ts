@@ -64,7 +64,7 @@ export function tableHtml(preview: Preview): string {
     `<table style="table-layout:auto;border-collapse:collapse;margin:6px 0 2px;border:0;font-size:12px">`,
     `<thead><tr>${head.join("")}</tr></thead><tbody>${body.join("")}</tbody></table>`,
     more > 0 ? `<div style="${FAINT}">… ${more.toLocaleString("en-US")} more rows</div>` : "",
-    ...notes.map((line) => `<div>${escape(line)}</div>`),
+    ...notes.map((line) => `<div>${escapeHtml(line)}</div>`),
     `</div>`,
   ].join("");
 }
