@@ -18,10 +18,10 @@ export { topTokens, type TopTokensOptions } from "./top.ts";
 export { parityErrors, type ParityErrorsOptions } from "./parity.ts";
 export { type PairedAxis, type PairedTensors, tensorPairMap } from "./tensor_pair.ts";
 export { threeWayScatter } from "./three_way.ts";
+export { quantizationDivergence } from "./quantization.ts";
 export {
-  quantizationDivergence,
   quantizationErrorMap,
   quantizationLayerErrors,
   quantizationWeightErrors,
-} from "./quantization.ts";
+} from "./quantization_errors.ts";
 export { layerSensitivityBars } from "./sensitivity.ts";

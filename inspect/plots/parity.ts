@@ -1,10 +1,10 @@
 /** A comparison with a reference in pictures: which point of which layer is how far off. */
 import type { Table } from "../tables.ts";
-import { type Annotation, type Axis, Figure, type Layout, type Scatter } from "./figure.ts";
+import { type Annotation, type Axis, Figure, type Scatter } from "./figure.ts";
 import { logAxis } from "./log_axis.ts";
 import { short } from "./numbers.ts";
-import { type PlotRows, plotRows } from "./rows.ts";
-import { axis, FAINT, GRID, INK, layout, PALETTE, titled, topMargin } from "./theme.ts";
+import { allOf, type PlotRows, plotRows } from "./rows.ts";
+import { axis, GRID, INK, layout, PALETTE, titled, topMargin } from "./theme.ts";
 import { html } from "./tokens.ts";
 
 const COLUMNS = [
@@ -148,33 +148,23 @@ export function parityErrors(table: Table, options: ParityErrorsOptions = {}): F
       ],
       annotations: [
         note("tolerance", { x: 1, xref: "paper", y: 0, yref: "y", xanchor: "right" }, ORANGE),
-        ...firstNote(rows, failed, places, errors.place),
+        ...failed.slice(0, 1).map((row) =>
+          firstNote(pointOf(rows, row), places.of(row), errors.place(share(row)), places)
+        ),
       ],
       showlegend: true,
       legend: { orientation: "h", x: 0, y: 1, xanchor: "left", yanchor: "bottom" },
     }),
   );
+}
 
-  function firstNote(
-    rows: PlotRows,
-    [first]: readonly number[],
-    places: Places,
-    place: (value: number) => number,
-  ): Annotation[] {
-    if (first === undefined) return [];
-    const x = places.of(first);
-    const left = (x - places.range[0]) / (places.range[1] - places.range[0]) > 0.3;
-    return [note(
-      `first: ${html(rows.text("point", first))}`,
-      {
-        ...{ x, xref: "x", y: Math.log10(place(share(first))), yref: "y" },
-        xanchor: left ? "right" : "left",
-        xshift: left ? -8 : 8,
-        yanchor: "middle",
-      },
-      INK,
-    )];
-  }
+/** Names the first point that failed. */
+function firstNote(point: string, x: number, y: number, { range: [from, to] }: Places): Annotation {
+  const left = (x - from) / (to - from) > 0.3;
+  return note(`first: ${html(point)}`, {
+    ...{ x, xref: "x", y: Math.log10(y), yref: "y", yanchor: "middle" },
+    ...(left ? { xanchor: "right", xshift: -8 } : { xanchor: "left", xshift: 8 }),
+  }, INK);
 }
 
 function isPassed(rows: PlotRows, row: number): boolean {
@@ -187,7 +177,7 @@ function note(text: string, at: Omit<Annotation, "text" | "showarrow">, color: s
 
 /** Rows of the passes that are wanted. */
 function chosen(rows: PlotRows, options: ParityErrorsOptions): number[] {
-  let found = Array.from({ length: rows.length }, (_, row) => row);
+  let found = allOf(rows);
   for (const name of ["layer", "case", "step"] as const) {
     const wanted = options[name];
     if (wanted === undefined) continue;

@@ -3,7 +3,7 @@ import type { Table } from "../tables.ts";
 import { type Bar, Figure } from "./figure.ts";
 import { short } from "./numbers.ts";
 import { missing, shade } from "./quantization.ts";
-import { plotRows } from "./rows.ts";
+import { allOf, plotRows } from "./rows.ts";
 import { axis, FAINT, INK, layout, titled, topMargin } from "./theme.ts";
 import { html } from "./tokens.ts";
 
@@ -25,7 +25,7 @@ const MODES = [
 export function layerSensitivityBars(table: Table): Figure {
   const columns = ["type", "part", "mode", "kl", "kl_all", "share", "note"];
   const rows = plotRows(table, "sensitivities", columns, "layerSensitivity()");
-  const all = Array.from({ length: rows.length }, (_, row) => row);
+  const all = allOf(rows);
   const own = all.filter((row) => rows.has("share", row));
   if (own.length === 0) {
     throw new RangeError("Cannot draw sensitivities: none of the table's types runs and differs");

@@ -139,8 +139,8 @@ export function tensorPairMap(
   const title = titled(`ours and ${html(referenceName)}’s`, { model, at }, [
     pair.verdict === undefined ? undefined : VERDICTS[pair.verdict],
     `framed: ${worst.ours.toPrecision(7)} and ${worst.reference.toPrecision(7)}, off by ${
-      worst.error.toExponential(1)
-    }, allowed ${worst.tolerance.toExponential(1)}`,
+      brief(worst.error)
+    }, allowed ${brief(worst.tolerance)}`,
     down.size * across.size > 1
       ? `pooled: a cell is the number of largest magnitude of ${down.size} × ${across.size}; full: true shows each`
       : undefined,
@@ -188,6 +188,10 @@ export function tensorPairMap(
       ),
     }),
   );
+}
+
+function brief(error: number): string {
+  return error < 0.01 && error > 0 ? error.toExponential(1) : error.toPrecision(2);
 }
 
 /** Names of the cells: tokens, or numbers of features. */
