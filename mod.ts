@@ -175,6 +175,8 @@ export {
   type ThreeWayOptions,
 } from "./checkpoints/reference_run.ts";
 export type { EngineOptions } from "./checkpoints/opponent.ts";
+export { pyTorchEnvironment } from "./checkpoints/references/pytorch.ts";
+export type { PythonEnvironment, Start } from "./checkpoints/references/python_environment.ts";
 export { type ActivationType, type Provenance, ReferenceFailure } from "./checkpoints/reference.ts";
 export {
   diagnose,
@@ -192,10 +194,17 @@ export {
 export type { LadderOptions } from "./checkpoints/ladder_runs.ts";
 export { QuantizationLadder, quantizationLadder } from "./checkpoints/quantization_ladder.ts";
 export { layerSensitivity, type SensitivityOptions } from "./checkpoints/layer_sensitivity.ts";
+export {
+  ComparedGeneration,
+  type ComparedToken,
+  compareGeneration,
+  type CompareGenerationOptions,
+  type PointError,
+} from "./checkpoints/compared_generation.ts";
 
 // In a notebook: figures that are drawn over, text as it comes, Stop
 export { Display, display } from "./inspect/jupyter/display.ts";
-export { live } from "./inspect/jupyter/live.ts";
+export { live, type Watched } from "./inspect/jupyter/live.ts";
 export { Stopped } from "./inspect/jupyter/interrupt.ts";
 
 // The engine below: passes on ids and buffers

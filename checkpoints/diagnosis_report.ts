@@ -3,6 +3,7 @@ import { analysisTable, type Row } from "../inspect/analyses/rows.ts";
 import type { Table } from "../inspect/arrow.ts";
 import { formatTable } from "../inspect/commands/format.ts";
 import type { LoadModelOptions } from "../inspect/loading.ts";
+import { longWork } from "../inspect/jupyter/work.ts";
 import type { Model } from "../inspect/model.ts";
 import { tableHtml } from "../inspect/table_html.ts";
 import { CAUSES } from "./causes.ts";
@@ -181,6 +182,17 @@ export class DiagnosisReport {
 export async function diagnose(
   model: Model | string,
   options: DiagnoseRequest = {},
+): Promise<DiagnosisReport> {
+  return await longWork(
+    "Diagnosing",
+    options,
+    (notebook) => diagnosed(model, { ...options, ...notebook }),
+  );
+}
+
+async function diagnosed(
+  model: Model | string,
+  options: DiagnoseRequest,
 ): Promise<DiagnosisReport> {
   using loaded = await openModel(model, options);
   const diagnosis = await diagnoseFile(loaded.file, loaded.engine, options);

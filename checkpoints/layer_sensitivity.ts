@@ -1,6 +1,7 @@
 /** Which layer's quantization hurts. */
 import { analysisTable, type Row } from "../inspect/analyses/rows.ts";
 import type { Table } from "../inspect/arrow.ts";
+import { longWork } from "../inspect/jupyter/work.ts";
 import type { Model } from "../inspect/model.ts";
 import type { Prompt } from "../inspect/prompt.ts";
 import { kindOf, layerOf } from "./contract.ts";
@@ -52,6 +53,18 @@ export async function layerSensitivity(
   model: Model | string,
   text: Prompt,
   options: SensitivityOptions = {},
+): Promise<Table> {
+  return await longWork(
+    "Exchanging layers",
+    options,
+    (notebook) => sensitivity(model, text, { ...options, ...notebook }),
+  );
+}
+
+async function sensitivity(
+  model: Model | string,
+  text: Prompt,
+  options: SensitivityOptions,
 ): Promise<Table> {
   const { types = LADDER, by = "layer", signal, onProgress } = options;
   using loaded = await openModel(model, options);
@@ -106,7 +119,7 @@ export async function layerSensitivity(
   }
   return analysisTable("layer_sensitivity", SENSITIVITY, rows, {
     meaning: "divergence from the model's own predictions with one part quantized, or restored",
-    model: loaded.engine.config.name,
+    model: loaded.found.name,
     tokens: ground.ids.length,
   });
 }

@@ -2,6 +2,7 @@
 import { tableHtml } from "../inspect/table_html.ts";
 import type { Table } from "../inspect/arrow.ts";
 import type { Loaded } from "../inspect/loading.ts";
+import { longWork } from "../inspect/jupyter/work.ts";
 import type { Model } from "../inspect/model.ts";
 import { onePrompt, type Prompt } from "../inspect/prompt.ts";
 import type { Preview } from "../inspect/tables/preview.ts";
@@ -251,6 +252,18 @@ export async function parity(
   prompt?: Prompt,
   options: ParityRequest = {},
 ): Promise<ParityReport> {
+  return await longWork(
+    "Comparing",
+    options,
+    (notebook) => compared(model, prompt, { ...options, ...notebook }),
+  );
+}
+
+async function compared(
+  model: Model | string,
+  prompt: Prompt | undefined,
+  options: ParityRequest,
+): Promise<ParityReport> {
   if (prompt !== undefined) onePrompt(prompt);
   const open = async (following: OpponentOptions) => {
     await using stack = new AsyncDisposableStack();
@@ -277,7 +290,7 @@ export async function parity(
   }
   // Whoever looks at a tensor later does not do so under this call's signal.
   const reopen = () => open({ ...options, signal: undefined, onProgress: undefined });
-  return new ParityReport({ model: engine.config.name, result, first, cases, reopen });
+  return new ParityReport({ model: both.model.found.name, result, first, cases, reopen });
 }
 
 function checkedLayers(

@@ -2,6 +2,7 @@
 import type { GgufFile } from "../engine/gguf/reader.ts";
 import { analysisTable, type Row } from "../inspect/analyses/rows.ts";
 import type { Table } from "../inspect/arrow.ts";
+import { longWork } from "../inspect/jupyter/work.ts";
 import type { Model } from "../inspect/model.ts";
 import type { Prompt } from "../inspect/prompt.ts";
 import { kindOf, layerOf } from "./contract.ts";
@@ -129,6 +130,18 @@ export async function quantizationLadder(
   text: Prompt,
   options: LadderOptions = {},
 ): Promise<QuantizationLadder> {
+  return await longWork(
+    "Comparing quantizations",
+    options,
+    (notebook) => ladder(model, text, { ...options, ...notebook }),
+  );
+}
+
+async function ladder(
+  model: Model | string,
+  text: Prompt,
+  options: LadderOptions,
+): Promise<QuantizationLadder> {
   const { types = LADDER, signal, onProgress } = options;
   using loaded = await openModel(model, options);
   const ground = await groundOf(loaded, text, signal);
@@ -156,7 +169,7 @@ export async function quantizationLadder(
     rows.activations.push(...activationRows(type, ground, outcome));
     rows.predictions.push(...predictions);
   }
-  const notes = { model: loaded.engine.config.name, tokens: ground.ids.length };
+  const notes = { model: loaded.found.name, tokens: ground.ids.length };
   return new QuantizationLadder({
     types: analysisTable("quantization_ladder", TYPES, rows.types, {
       meaning: "what each type costs, against the model as it is",

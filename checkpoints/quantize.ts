@@ -1,6 +1,7 @@
 /** Quantized copies of models, made by llama.cpp's own quantizer. */
 import { dirname, join } from "node:path";
 import type { GgufFile } from "../engine/gguf/reader.ts";
+import { longWork } from "../inspect/jupyter/work.ts";
 import type { Model } from "../inspect/model.ts";
 import { openFound } from "../inspect/loading.ts";
 import { acquireLock, isFile, laminaHome } from "../models/cache.ts";
@@ -68,6 +69,18 @@ export async function quantizeModel(
   model: Model | string,
   type: QuantizationType,
   options: QuantizeModelOptions = {},
+): Promise<string> {
+  return await longWork(
+    "Quantizing",
+    options,
+    (notebook) => quantized(model, type, { ...options, ...notebook }),
+  );
+}
+
+async function quantized(
+  model: Model | string,
+  type: QuantizationType,
+  options: QuantizeModelOptions,
 ): Promise<string> {
   const { signal, onProgress } = options;
   if (!Object.hasOwn(FILE_TYPES, type)) {

@@ -66,6 +66,35 @@ export interface ReferenceRun {
   readonly margins: readonly number[];
 }
 
+/** What a sequence needs that is run pass by pass. */
+export interface FollowRequest {
+  /** Canonical points that are wanted of every pass. */
+  readonly points: readonly string[];
+  /** Positions of the longest pass. */
+  readonly longestPass: number;
+  /** Positions in all. */
+  readonly positions: number;
+  readonly signal?: AbortSignal;
+}
+
+/** What a pass made. */
+export interface FollowedPass {
+  /** Of the last position: [V]. */
+  readonly logits: Float32Array;
+  /** By canonical point. What the reference does not show is not there. */
+  readonly tensors: ReadonlyMap<string, ReferenceTensor>;
+}
+
+/** A sequence that grows as its ids become known; it keeps its cache. */
+export interface Follower extends AsyncDisposable {
+  /**
+   * Runs the next positions.
+   *
+   * @throws {ReferenceFailure} when it cannot
+   */
+  pass(ids: readonly number[]): Promise<FollowedPass>;
+}
+
 /** Another engine, or its tensors. */
 export interface Reference {
   readonly provenance: Provenance;
@@ -77,6 +106,8 @@ export interface Reference {
    * @throws {ReferenceFailure} when it cannot; the line says why
    */
   run(request: ReferenceRequest): Promise<ReferenceRun>;
+  /** Begins a sequence whose ids are not known yet; undefined where it cannot. */
+  follow?(request: FollowRequest): Follower;
   /** Its own ids of a text, BOS as the file says; undefined where it has no tokenizer. */
   tokenize?(text: string): Promise<readonly number[]>;
   close(): Promise<void>;

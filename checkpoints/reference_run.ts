@@ -3,6 +3,7 @@ import type { GgufFile } from "../engine/gguf/reader.ts";
 import { readConfig } from "../engine/config.ts";
 import { forward } from "../engine/forward.ts";
 import type { Table } from "../inspect/arrow.ts";
+import { longWork } from "../inspect/jupyter/work.ts";
 import { loadModel, type Model } from "../inspect/model.ts";
 import { modelSha256 } from "../inspect/loading.ts";
 import { listPoints, type Point, resolvePoints } from "../inspect/points.ts";
@@ -88,6 +89,18 @@ export async function referenceRun(
   prompt: Prompt,
   options: ReferenceRunOptions = {},
 ): Promise<Run> {
+  return await longWork(
+    "Running the reference",
+    options,
+    (notebook) => ran(model, prompt, { ...options, ...notebook }),
+  );
+}
+
+async function ran(
+  model: Model | string,
+  prompt: Prompt,
+  options: ReferenceRunOptions,
+): Promise<Run> {
   const own = typeof model === "string"
     ? await loadModel(model, { signal: options.signal })
     : model;
@@ -149,6 +162,18 @@ export async function threeWay(
   prompt: Prompt,
   options: ThreeWayOptions,
 ): Promise<Table> {
+  return await longWork(
+    "Comparing three ways",
+    options,
+    (notebook) => compared(model, prompt, { ...options, ...notebook }),
+  );
+}
+
+async function compared(
+  model: Model | string,
+  prompt: Prompt,
+  options: ThreeWayOptions,
+): Promise<Table> {
   const { reference: name = "llama.cpp", signal, onProgress } = options;
   using loaded = await openModel(model, options);
   const { engine, file } = loaded;
@@ -186,7 +211,7 @@ export async function threeWay(
     oracle: float64(rows.map(({ values }) => values[2])),
   }, {
     meaning: `each number of ours, ${name}'s and the 64-bit oracle's`,
-    model: engine.config.name,
+    model: loaded.found.name,
     reference: reference.provenance,
   });
 }

@@ -48,7 +48,9 @@ export function reportJson(result: ParityResult, first?: FirstDivergence) {
 /** The lines for people. */
 export function reportText(result: ParityResult, first?: FirstDivergence): string {
   const { name, version, device, weights } = result.provenance;
-  const heading = `with ${name} ${version} (${device}; ${weights})`;
+  // A folder of tensors need not say where they were made.
+  const facts = [device, weights].filter((fact) => fact !== "").join("; ");
+  const heading = `with ${[name, version].filter((part) => part !== "").join(" ")} (${facts})`;
   const lines = [heading, "", formatTable(checkpointRows(result), "rllll")];
   const ratio = ratioLine(result);
   if (ratio) lines.push("", ratio);

@@ -333,7 +333,7 @@ function pairOf(model: Loaded, { row, verdict, name, ours, theirs, all, start }:
     ? piece
     : String;
   return new TensorPair({
-    model: config.name,
+    model: model.found.name,
     referenceName: name,
     row,
     verdict,

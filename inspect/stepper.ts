@@ -4,7 +4,7 @@ import { compile } from "../engine/compile.ts";
 import { EditError } from "../engine/edits.ts";
 import { resolveShape, type Step, stepName } from "../engine/plan.ts";
 import { editedNumbers, type EditList, resolveEdits } from "./interventions.ts";
-import { untilStop } from "./jupyter/interrupt.ts";
+import { stoppable, untilStop } from "./jupyter/interrupt.ts";
 import { asAsked, asStored, type Point, type ResolvedPoint } from "./points.ts";
 import { mask, unmask, visibleKeys } from "./points/visible.ts";
 import { TensorView } from "./tensor.ts";
@@ -269,7 +269,7 @@ export class Stepper implements Disposable {
    */
   async look(name: string): Promise<TensorView> {
     this.#check();
-    return await this.#look(this.#findBehind("look at", name));
+    return await stoppable(() => this.#look(this.#findBehind("look at", name)));
   }
 
   /**
@@ -298,7 +298,7 @@ export class Stepper implements Disposable {
     const data = resolved ? asStored(resolved, edited) : edited;
     mask(this.#point(point)?.kind ?? "", { shape: old.shape, data, start: this.start });
     this.#run.write(point, data);
-    await this.#goBack(index);
+    await stoppable(() => this.#goBack(index));
   }
 
   /**
@@ -309,7 +309,7 @@ export class Stepper implements Disposable {
    */
   async rewind(name: string): Promise<StepInfo> {
     this.#check();
-    return await this.#goBack(this.#findBehind("rewind to", name).index);
+    return await stoppable(() => this.#goBack(this.#findBehind("rewind to", name).index));
   }
 
   /** Frees everything. */

@@ -253,8 +253,21 @@ for (
 
 let browser: Promise<Browser> | undefined;
 
+/** Where distributions put a Chromium. */
+const CHROMIUMS = ["chromium", "chromium-browser", "google-chrome"].map((name) =>
+  `/usr/bin/${name}`
+);
+
 function launch(): Promise<Browser> {
-  return chromium.launch({ executablePath: "/usr/bin/chromium", args: ["--no-sandbox"] });
+  const executablePath = CHROMIUMS.find((path) => {
+    try {
+      return Deno.statSync(path).isFile;
+    } catch {
+      return false;
+    }
+  });
+  assert.ok(executablePath, "no Chromium here: install the package chromium");
+  return chromium.launch({ executablePath, args: ["--no-sandbox"] });
 }
 
 /** Opens a page from a file, without a network, and fails if it says anything on its console. */
@@ -334,6 +347,9 @@ Deno.test({
           for (const name of steps) {
             assert.equal(await stepShown(tab), name);
             assert.equal(await tab.locator("main math").count(), 1, name);
+            const cut = await tab.$eval(".formula .scroll", (box) =>
+              box.scrollWidth - box.clientWidth);
+            assert.ok(cut <= 0, `the formula of ${name} is ${cut} pixels too wide`);
             assert.equal(await tab.locator("main .code .here").count(), 1, name);
             assert.ok(
               await tab.locator("main canvas, main .bars .line, main .ids, main .choices").count() >

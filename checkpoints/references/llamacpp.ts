@@ -22,6 +22,7 @@ import {
   LlamaCppClient,
   type Runner,
   runner,
+  settledBy,
 } from "./llamacpp_client.ts";
 import { LLAMA_CPP, llamaCppLibrary } from "./llamacpp_library.ts";
 import { f32Bytes, LayerWindows, windowLayers } from "./llamacpp_windows.ts";
@@ -93,7 +94,8 @@ export async function llamaCppReference(options: LlamaCppOptions): Promise<Refer
     if (windowed || (asIs && model.path === undefined)) scratch = await makeScratch(f32Folder(env));
     // What has the vocabulary, too.
     const path = windowed || asIs ? await onDisk(model, scratch) : await f32Copy(model, options);
-    const run = runner(llama, config, gpu, options.threads);
+    const settled = settledBy(config, gpu, options.threads);
+    const run = runner(llama, settled);
     const windows = windowed
       ? new LayerWindows(file, config, {
         ...options,
@@ -120,6 +122,10 @@ export async function llamaCppReference(options: LlamaCppOptions): Promise<Refer
         checkIds(request, config);
         return await (windows ? windows.run(request, run) : runWhole(request, path, run));
       },
+      ...(windows ? {} : {
+        follow: ({ signal, ...request }) =>
+          llama.follow({ ...request, ...settled, task: "follow", model: path }, signal),
+      }),
       ...(hasVocabulary ? { tokenize: (text) => llama.tokenize(path, text) } : {}),
       close,
     };

@@ -1,11 +1,17 @@
 /** How llama.cpp's process is asked. */
 import type { Config } from "../../engine/config.ts";
-import { ReferenceFailure, type ReferencePass, type ReferenceRun } from "../reference.ts";
+import {
+  type Follower,
+  ReferenceFailure,
+  type ReferencePass,
+  type ReferenceRun,
+} from "../reference.ts";
 import { addTensor, type Frame, writeFrame } from "./frames.ts";
 import type { LlamaCpp } from "./llamacpp_ffi.ts";
+import type { GraphModel } from "./llamacpp_points.ts";
 import { LLAMA_CPP, type LlamaCppLibrary } from "./llamacpp_library.ts";
-import type { LlamaCppRequest, LlamaCppTask, RunTask } from "./llamacpp_process.ts";
-import { runFrames } from "./process.ts";
+import type { FollowTask, LlamaCppRequest, LlamaCppTask, RunTask } from "./llamacpp_process.ts";
+import { type FrameProcess, runFrames } from "./process.ts";
 
 /** How the process is started. */
 export interface ClientOptions {
@@ -67,6 +73,32 @@ export class LlamaCppClient {
     }
   }
 
+  /** Begins a sequence whose passes are handed over one by one. */
+  follow(task: FollowTask, signal?: AbortSignal): Follower {
+    let input!: ReadableStreamDefaultController<Uint8Array>;
+    const stream = new ReadableStream<Uint8Array>({ start: (own) => void (input = own) });
+    const give = (header: Readonly<Record<string, unknown>>) =>
+      writeFrame((bytes) => (input.enqueue(bytes), bytes.length), header);
+    const frames = this.#start(stream, signal);
+    give({ kind: "request", ...task, library: this.#library });
+    return {
+      async pass(ids) {
+        give({ kind: "next", ids });
+        const passes = new Map<number, ReferencePass>();
+        for (let next = await frames.next(); !next.done; next = await frames.next()) {
+          if (next.value.header.kind === "tensor") addTensor(passes, next.value);
+          if (next.value.header.kind !== "passed") continue;
+          const [{ tensors }] = passes.values();
+          return { logits: tensors.get("logits")!.data as Float32Array, tensors };
+        }
+        throw new ReferenceFailure(LLAMA_CPP, "it gave no answer");
+      },
+      async [Symbol.asyncDispose]() {
+        await frames.return(undefined);
+      },
+    };
+  }
+
   /** Yields what the process answers, `inputs` being rows that it runs. */
   async *ask(
     task: LlamaCppTask | RunTask,
@@ -74,14 +106,18 @@ export class LlamaCppClient {
     signal?: AbortSignal,
   ): AsyncGenerator<Frame> {
     const request: LlamaCppRequest = { ...task, library: this.#library };
-    yield* runFrames(LLAMA_CPP, {
+    yield* this.#start(framesOf(request, inputs), signal);
+  }
+
+  #start(input: FrameProcess["input"], signal?: AbortSignal): AsyncGenerator<Frame> {
+    return runFrames(LLAMA_CPP, {
       command: Deno.execPath(),
       args: [
         ...["run", "--quiet", "--no-config", "--no-prompt", "--allow-ffi"],
         new URL("llamacpp_process.ts", import.meta.url).href,
       ],
       env: this.#env,
-      input: framesOf(request, inputs),
+      input,
       timeout: this.#timeout,
       signal,
     });
@@ -99,7 +135,7 @@ export class LlamaCppClient {
 
 /** What of a task the model and the machine settle. */
 export type Runner = (
-  task: Omit<RunTask, "task" | "gpu" | "threads" | "graph">,
+  task: Omit<RunTask, "task" | keyof Settled>,
   options: { readonly inputs?: readonly ReferencePass[]; readonly signal?: AbortSignal },
 ) => AsyncGenerator<Frame>;
 
@@ -111,18 +147,27 @@ function usualThreads(): number {
   return Math.max(1, navigator.hardwareConcurrency >> 1);
 }
 
-/** Runs tasks on a model of this config. */
-export function runner(
-  llama: LlamaCppClient,
-  config: Config,
+/** What the model and the machine settle of a task. */
+export interface Settled {
+  readonly gpu: boolean;
+  readonly threads: number;
+  readonly graph: GraphModel;
+}
+
+/** What settles tasks on a model of this config. */
+export function settledBy(
+  { heads, kvHeads, headWidth, attentionScale, biases }: Config,
   gpu: boolean,
   threads = usualThreads(),
-): Runner {
-  const { heads, kvHeads, headWidth, attentionScale, biases } = config;
+): Settled {
   const { ffn_gate: gateBias, ffn_up: upBias } = biases;
-  const graph = { heads, kvHeads, headWidth, attentionScale, gateBias, upBias };
+  return { gpu, threads, graph: { heads, kvHeads, headWidth, attentionScale, gateBias, upBias } };
+}
+
+/** Runs tasks on a model. */
+export function runner(llama: LlamaCppClient, settled: Settled): Runner {
   return (task, { inputs = [], signal }) =>
-    llama.ask({ ...task, task: "run", gpu, threads, graph }, inputs, signal);
+    llama.ask({ ...task, ...settled, task: "run" }, inputs, signal);
 }
 
 /** Greedy choices and how far each led. */

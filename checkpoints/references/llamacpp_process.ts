@@ -3,14 +3,16 @@
  * by llamacpp.ts.
  */
 import { greedy } from "../greedy.ts";
-import type { ReferencePass, ReferenceRequest } from "../reference.ts";
-import { addTensor, readFrames, writeFrame } from "./frames.ts";
+import type { FollowRequest, ReferencePass, ReferenceRequest } from "../reference.ts";
+import { addTensor, type Frame, readFrames, writeFrame } from "./frames.ts";
 import { type LlamaCpp, LlamaCppError, type Observer, openLlamaCpp } from "./llamacpp_ffi.ts";
 import type { LlamaCppLibrary } from "./llamacpp_library.ts";
 import { asPoint, type GraphModel, pointOf } from "./llamacpp_points.ts";
 
 /** What the process is asked for. */
-export type LlamaCppRequest = { readonly library: LlamaCppLibrary } & (LlamaCppTask | RunTask);
+export type LlamaCppRequest =
+  & { readonly library: LlamaCppLibrary }
+  & (LlamaCppTask | RunTask | FollowTask);
 
 /** What is done without a context. */
 export type LlamaCppTask =
@@ -44,6 +46,19 @@ export interface RunTask extends Omit<ReferenceRequest, "signal"> {
   readonly outputPoint?: string;
 }
 
+/**
+ * Passes come as frames `{ kind: "next", ids }` as long as the input is open; each is answered by its tensors, the last position's logits
+ * among them as `logits`, and `{ kind: "passed" }`.
+ */
+export interface FollowTask extends Omit<FollowRequest, "signal"> {
+  readonly task: "follow";
+  /** Path of a GGUF file. */
+  readonly model: string;
+  readonly gpu: boolean;
+  readonly threads: number;
+  readonly graph: GraphModel;
+}
+
 /** The input's rows of a step. */
 type Inputs = ReadonlyMap<number, ReferencePass>;
 
@@ -51,18 +66,23 @@ function send(header: Readonly<Record<string, unknown>>, body?: Float32Array): v
   writeFrame((bytes) => Deno.stdout.writeSync(bytes), header, body);
 }
 
-async function receive(): Promise<[LlamaCppRequest, Inputs]> {
-  const inputs = new Map<number, ReferencePass>();
-  let request: LlamaCppRequest | undefined;
-  for await (const frame of readFrames("llama.cpp's caller", Deno.stdin.readable)) {
-    if (frame.header.kind === "tensor") addTensor(inputs, frame);
-    else request = frame.header as unknown as LlamaCppRequest;
-  }
-  if (request === undefined) throw new LlamaCppError("it was asked for nothing");
-  return [request, inputs];
+async function receive(frames: AsyncGenerator<Frame>): Promise<LlamaCppRequest> {
+  const { value } = await frames.next();
+  if (value === undefined) throw new LlamaCppError("it was asked for nothing");
+  return value.header as unknown as LlamaCppRequest;
 }
 
-function answer(request: LlamaCppRequest, inputs: Inputs): void {
+async function receiveInputs(frames: AsyncGenerator<Frame>): Promise<Inputs> {
+  const inputs = new Map<number, ReferencePass>();
+  for await (const frame of frames) addTensor(inputs, frame);
+  return inputs;
+}
+
+async function answer(request: LlamaCppRequest, frames: AsyncGenerator<Frame>): Promise<void> {
+  if (request.task === "follow") {
+    return await follow(openLlamaCpp(request.library), request, frames);
+  }
+  const inputs = await receiveInputs(frames);
   const llama = openLlamaCpp(request.library);
   switch (request.task) {
     case "describe":
@@ -80,53 +100,89 @@ function answer(request: LlamaCppRequest, inputs: Inputs): void {
   }
 }
 
-function run(llama: LlamaCpp, request: RunTask, inputs: Inputs): void {
-  const { ids, generate, forced = [], steps, points, graph, firstLayer, inputPoint } = request;
-  const { threads, gpu, outputPoint } = request;
-  const progress = () => send({ kind: "progress" });
-  const model = llama.load(request.model, { gpu, onProgress: progress });
+function progress(): void {
+  send({ kind: "progress" });
+}
 
-  let step = 0;
-  let [start, next] = [0, ids];
-  let wanted: Set<string>;
-  const observer: Observer = {
+/** The pass that is run. */
+interface CurrentPass {
+  step: number;
+  start: number;
+  ids: readonly number[];
+  wanted: ReadonlySet<string>;
+}
+
+/** Sends the wanted tensors of the current pass. */
+function sender(current: CurrentPass, graph: GraphModel, firstLayer: number): Observer {
+  const inModel = (point: string) =>
+    point.replace(/^blk\.(\d+)/, (_, layer) => `blk.${Number(layer) + firstLayer}`);
+  return {
     wants(tensor) {
       const point = pointOf(tensor, graph);
       // The end of a layer is a sign of life.
-      return point !== undefined && (wanted.has(inModel(point)) || point.endsWith(".out"));
+      return point !== undefined && (current.wanted.has(inModel(point)) || point.endsWith(".out"));
     },
     take(tensor) {
       const point = pointOf(tensor, graph)!;
       const name = inModel(point);
-      if (!wanted.has(name)) return progress();
+      if (!current.wanted.has(name)) return progress();
       const data = tensor.read();
       if (data === undefined) return;
       const { sizes } = tensor;
       const strides = tensor.strides.map((bytes) => bytes / 4);
-      const found = asPoint(point, { sizes, strides, data }, start + next.length, graph);
-      send({ kind: "tensor", step, start, ids: next, point: name, shape: found.shape }, found.data);
+      const { step, start, ids } = current;
+      const found = asPoint(point, { sizes, strides, data }, start + ids.length, graph);
+      send({ kind: "tensor", step, start, ids, point: name, shape: found.shape }, found.data);
     },
   };
-  function inModel(point: string): string {
-    return point.replace(/^blk\.(\d+)/, (_, layer) => `blk.${Number(layer) + firstLayer}`);
-  }
+}
 
+function run(llama: LlamaCpp, request: RunTask, inputs: Inputs): void {
+  const { ids, generate, forced = [], steps, points, graph, firstLayer, inputPoint } = request;
+  const { threads, gpu, outputPoint } = request;
+  const model = llama.load(request.model, { gpu, onProgress: progress });
+  const current: CurrentPass = { step: 0, start: 0, ids, wanted: new Set() };
+  const observer = sender(current, graph, firstLayer);
   const positions = ids.length + generate;
   const context = model.context({ threads, longestPass: ids.length, positions, observer });
   const choices = { ids: [] as number[], margins: [] as number[] };
-  for (; step <= generate; step++) {
+  for (; current.step <= generate; current.step++) {
+    const { step, start, ids: next } = current;
     const isWanted = steps.includes(step);
     if (isWanted) send({ kind: "pass", step, start, ids: next });
-    wanted = new Set(isWanted ? points : []);
-    if (outputPoint !== undefined) wanted.add(outputPoint);
+    current.wanted = new Set([
+      ...isWanted ? points : [],
+      ...outputPoint === undefined ? [] : [outputPoint],
+    ]);
     const input = inputPoint === undefined ? next : rowsOf(inputs, step, inputPoint);
     const { id, margin } = greedy(context.pass(input, next.length));
     choices.ids.push(id);
     choices.margins.push(margin);
-    start += next.length;
-    next = [forced[step] ?? id];
+    current.start += next.length;
+    current.ids = [forced[step] ?? id];
   }
   send({ kind: "choices", ...choices });
+}
+
+async function follow(
+  llama: LlamaCpp,
+  request: FollowTask,
+  frames: AsyncGenerator<Frame>,
+): Promise<void> {
+  const { points, graph, gpu } = request;
+  const model = llama.load(request.model, { gpu, onProgress: progress });
+  const wanted = new Set(points.filter((point) => point !== "logits"));
+  const current: CurrentPass = { step: 0, start: 0, ids: [], wanted };
+  const context = model.context({ ...request, observer: sender(current, graph, 0) });
+  for await (const { header } of frames) {
+    current.ids = header.ids as number[];
+    const { step, start, ids } = current;
+    const logits = context.pass(ids, ids.length);
+    send({ kind: "tensor", step, start, ids, point: "logits", shape: [1, logits.length] }, logits);
+    send({ kind: "passed" });
+    current.step++;
+    current.start += ids.length;
+  }
 }
 
 function rowsOf(inputs: Inputs, step: number, point: string): Float32Array<ArrayBuffer> {
@@ -137,7 +193,8 @@ function rowsOf(inputs: Inputs, step: number, point: string): Float32Array<Array
 
 if (import.meta.main) {
   try {
-    answer(...await receive());
+    const frames = readFrames("llama.cpp's caller", Deno.stdin.readable);
+    await answer(await receive(frames), frames);
     send({ kind: "done" });
   } catch (error) {
     if (!(error instanceof LlamaCppError)) throw error;

@@ -47,6 +47,7 @@ export function attentionStatistics(run: Run): Table {
   }
   return analysisTable("attention_statistics", SCHEMA, rows, {
     meaning: "what each head looks at: means over the queries of each step",
+    model: run.meta.model,
   });
 }
 

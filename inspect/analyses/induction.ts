@@ -70,6 +70,7 @@ async function scores(model: Model, options: InductionOptions): Promise<Table> {
   }
   return analysisTable("induction_scores", SCHEMA, rows, {
     meaning: "what each head looks at in random tokens that are repeated",
+    model: model.name,
     length,
     seeds: seeds.join(" "),
   });

@@ -405,7 +405,7 @@ export const STEP_TEXTS: Readonly<Record<string, StepText>> = {
 
 function ropeFormula(letter: string): string {
   return String.raw`\begin{gathered}
-    (a, b) = (${letter}_{2i}, ${letter}_{2i+1}), \quad \varphi = p\, \beta^{-2i/d} \\
+    (a, b) = (${letter}_{2i}, ${letter}_{2i+1}) \\ \varphi = p\, \beta^{-2i/d} \\
     \tilde{a} = a \cos\varphi - b \sin\varphi \\
     \tilde{b} = a \sin\varphi + b \cos\varphi \end{gathered}`;
 }

@@ -60,10 +60,9 @@ export function progressBar(name: string): ProgressBar {
     finish(how) {
       clearTimeout(timer);
       if (shownAt === undefined) return;
-      const text = how === "done"
-        ? `${name}: done in ${formatDuration((performance.now() - started) / 1000)}`
-        : `${name}: ${how}`;
-      showBundle(id, { "text/html": lineHtml(text), "text/plain": text }, true);
+      // What went well needs no line: only what the cell was for stays.
+      const text = how === "done" ? "" : `${name}: ${how}`;
+      showBundle(id, { "text/html": text && lineHtml(text), "text/plain": text }, true);
     },
   };
 }

@@ -3,13 +3,9 @@ import { untilStop } from "./interrupt.ts";
 import { inNotebook, outputsLeft } from "./kernel.ts";
 import { progressBar } from "./progress.ts";
 
-/** The options that all long work has. */
-export interface WorkOptions {
-  /** Ends the work. */
+/** What ends work, and who is told how far it is: a bar, unless the caller listens. */
+interface Followed {
   readonly signal?: AbortSignal;
-  /**
-   * Told how far it is, and what of it goes on where it has parts. In a notebook a bar shows it, unless somebody listens here.
-   */
   readonly onProgress?: (done: number, total: number, what?: string) => void;
 }
 
@@ -25,18 +21,24 @@ let showing = false;
  */
 export async function longWork<T>(
   name: string,
-  options: WorkOptions,
-  work: (options: WorkOptions) => Promise<T>,
+  options: {
+    readonly signal?: AbortSignal;
+    readonly onProgress?: (done: number, total: number, what: string) => void;
+  },
+  work: (options: Followed) => Promise<T>,
 ): Promise<T> {
-  if (!inNotebook) return await work(options);
-  const bar = showing || options.onProgress ? undefined : progressBar(name);
+  // Who listens knows whether the work has parts.
+  const { signal, onProgress: listener } = options as Followed;
+  if (!inNotebook) return await work({ signal, onProgress: listener });
+  const bar = showing || listener ? undefined : progressBar(name);
   if (bar) showing = true;
   let reached = "";
-  const onProgress = options.onProgress ?? ((done, total, what) => {
+  const onProgress = (done: number, total: number, what?: string) => {
     reached = what ?? `${done} of ${total}`;
     bar?.update(done, total, what);
-  });
-  const stop = untilStop(() => `${name} was stopped${reached && ` (${reached})`}`, options.signal);
+    listener?.(done, total, what);
+  };
+  const stop = untilStop(() => `${name} was stopped${reached && ` (${reached})`}`, signal);
   let ended = "failed";
   try {
     const result = await work({ signal: stop.signal, onProgress });
@@ -44,6 +46,7 @@ export async function longWork<T>(
     ended = "done";
     return result;
   } catch (error) {
+    await stop.settle();
     if (stop.signal?.aborted) ended = "stopped";
     stop.check(); // rather than what came of it
     throw error;

@@ -1,12 +1,12 @@
 /** Direct logit attribution in pictures. */
 import type { Table } from "../tables.ts";
+import { bars } from "./bars.ts";
 import { cellMap } from "./cell_map.ts";
-import { type Bar, Figure } from "./figure.ts";
+import type { Figure } from "./figure.ts";
 import { layerLabel } from "./lens.ts";
-import { short } from "./numbers.ts";
 import { distinct, type PlotRows, plotRows } from "./rows.ts";
-import { axis, layout, PALETTE, titled, topMargin } from "./theme.ts";
-import { html, tokenHtml } from "./tokens.ts";
+import { titled } from "./theme.ts";
+import { tokenHtml } from "./tokens.ts";
 
 const COLUMNS = ["layer", "head", "component", "value"];
 const FROM = "directLogitAttribution()";
@@ -78,33 +78,13 @@ export function attributionBars(
   const shown = [
     ...parts.slice(0, most),
     ...(parts.length > most ? [{ name: `${parts.length - most} others`, value: rest }] : []),
-  ].reverse();
-  const title = titled(target(rows), { model: rows.note("model"), at: whereOf(rows) }, [
-    `the largest of ${parts.length} parts; together ${total.toPrecision(3)}`,
-  ]);
-  const width = 640;
-  const top = topMargin(title, width);
-  const bar: Bar = {
-    type: "bar",
-    orientation: "h",
-    x: shown.map(({ value }) => short(value)),
-    y: shown.map(({ name }) => name),
-    marker: { color: shown.map(({ value }) => value < 0 ? PALETTE[0] : PALETTE[1]) },
-    hovertemplate: "%{y}: %{x:.4g}<extra></extra>",
-  };
-  return new Figure(
-    [bar],
-    layout({
-      title,
-      width,
-      height: top + 22 * shown.length + 50,
-      margin: { l: 130, r: 30, t: top, b: 50 },
-      xaxis: axis({ title: { text: "logit" }, zeroline: true }),
-      yaxis: axis({ type: "category", showgrid: false }),
-      bargap: 0.25,
-      showlegend: false,
-    }),
-  );
+  ];
+  return bars(shown, {
+    title: titled(target(rows), { model: rows.note("model"), at: whereOf(rows) }, [
+      `the largest of ${parts.length} parts; together ${total.toPrecision(3)}`,
+    ]),
+    unit: "logit",
+  });
 }
 
 function partName(rows: PlotRows, row: number): string {
@@ -112,7 +92,7 @@ function partName(rows: PlotRows, row: number): string {
   if (component === "embedding") return component;
   const layer = `layer ${rows.number("layer", row)}`;
   if (component === "head") return `${layer}, head ${rows.number("head", row)}`;
-  return `${layer}, ${component === "ffn" ? "FFN" : html(component)}`;
+  return `${layer}, ${component === "ffn" ? "FFN" : component}`;
 }
 
 function whereOf(rows: PlotRows): string | undefined {

@@ -7,6 +7,8 @@ export * from "./attention/mod.ts";
 export * from "./figure.ts";
 export { tensorMap, type TensorMapOptions } from "./tensor.ts";
 export { attributionBars, attributionMap } from "./attribution.ts";
+export { generationComparison, generationErrors } from "./beside.ts";
+export { bars, type BarsOptions, type NamedNumber } from "./bars.ts";
 export { histogram, type HistogramOptions } from "./histogram.ts";
 export { logitLensLines, logitLensMap, type SequenceOption } from "./lens.ts";
 export { neuronActivations } from "./neurons.ts";

@@ -86,11 +86,11 @@ export function colouredText(text: ColouredText): Figure {
     },
   }));
   const bar: Heatmap = {
-    // Has the colour bar; its cells lie outside.
+    // Has the colour bar; its two cells lie just outside of the plot.
     type: "heatmap",
     z: [[low, high]],
-    x: [-2e4, -1e4],
-    y: [-1e3],
+    x: [0, 1],
+    y: [-0.6],
     colorscale,
     zmin: low,
     zmax: high,

@@ -5,10 +5,14 @@
  */
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";
+import plotly from "plotly.js-cartesian-dist-min/plotly-cartesian.min.js" with { type: "text" };
 import {
   type PythonEnvironment,
   pythonEnvironment,
 } from "../../checkpoints/references/python_environment.ts";
+import deno from "../../deno.json" with { type: "json" };
+import { writeWhole } from "./files.ts";
+import extension from "./labextension/extension.js" with { type: "text" };
 
 /** The repository. */
 export const ROOT: string = fileURLToPath(new URL("../../", import.meta.url));
@@ -57,10 +61,15 @@ export async function jupyter(options: JupyterOptions = {}): Promise<Jupyter> {
     onWait: () => onProgress(`waiting for another process to install JupyterLab into ${folder}`),
     signal,
   });
-  const lab = join(folder, "share", "jupyter", "lab");
+  const share = join(folder, "share", "jupyter");
+  const lab = join(share, "lab");
+  const figures = join(share, "labextensions", EXTENSION.name);
   // At each start, as they depend on this checkout and this Deno.
-  await writeJson(join(lab, "settings"), "overrides.json", SETTINGS);
-  await writeJson(join(folder, "share", "jupyter", "kernels", "lamina"), "kernel.json", KERNEL);
+  await writeWhole(join(lab, "settings", "overrides.json"), JSON.stringify(SETTINGS));
+  await writeWhole(join(share, "kernels", "lamina", "kernel.json"), JSON.stringify(KERNEL));
+  await writeWhole(join(figures, "package.json"), JSON.stringify(EXTENSION));
+  await writeWhole(join(figures, "static", "extension.js"), extension);
+  await writeWhole(join(figures, "static", "plotly.js"), plotly);
   await Deno.mkdir(settings, { recursive: true });
   return {
     python,
@@ -103,7 +112,7 @@ export function startLab({ python, env }: Jupyter, options: LabOptions): Deno.Ch
     ...[`--LabApp.default_url=${options.page}`, `--ServerApp.port=${options.port}`],
     ...options.browser ? [] : ["--no-browser"],
     // In a container there is only root.
-    ...["--allow-root", "--Application.log_level=WARN"],
+    ...["--allow-root", "--Application.log_level=ERROR"],
     // No search for programs that nobody needs here, no list of extensions from PyPI.
     ...["--LanguageServerManager.autodetect=False", "--LabApp.extension_manager=readonly"],
     ...options.args ?? [],
@@ -130,10 +139,13 @@ const KERNEL = {
   language: "typescript",
 };
 
-/** Writes a file by a rename: another start may read it. */
-async function writeJson(folder: string, name: string, value: unknown): Promise<void> {
-  await Deno.mkdir(folder, { recursive: true });
-  const unfinished = join(folder, `${name}.${Deno.pid}.tmp`);
-  await Deno.writeTextFile(unfinished, JSON.stringify(value, null, 2));
-  await Deno.rename(unfinished, join(folder, name));
-}
+/** What JupyterLab wants to know about the extension that draws figures. */
+const EXTENSION = {
+  name: "lamina-figures",
+  version: deno.version,
+  description: "Draws Plotly figures",
+  jupyterlab: {
+    mimeExtension: true,
+    _build: { load: "static/extension.js", mimeExtension: "./mimeExtension" },
+  },
+};

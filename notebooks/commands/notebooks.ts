@@ -10,6 +10,7 @@ import { formatBytes, formatDuration } from "../../inspect/commands/format.ts";
 import { createStatus } from "../../inspect/commands/progress.ts";
 import { defineCommand, EXIT, runCommand } from "../../inspect/commands/run_command.ts";
 import { isFile } from "../../models/cache.ts";
+import { writeWhole } from "./files.ts";
 import { type Jupyter, jupyter, NOTEBOOKS } from "./jupyter.ts";
 import { committed, firstError, type Notebook, notebookText } from "./notebook.ts";
 import { notebookPage } from "./page/mod.ts";
@@ -33,7 +34,6 @@ const command = defineCommand({
     const environment = options.export
       ? undefined
       : await jupyter({ onProgress: console.error, signal });
-    await Deno.mkdir(options.out, { recursive: true });
     let failed = 0;
     for (const file of files) {
       const start = performance.now();
@@ -47,11 +47,11 @@ const command = defineCommand({
         console.error(`error: ${name}: ${problem}`);
         // What there is helps to find out why.
       } else if (options.save && environment) {
-        await writeFile(file, notebookText(committed(notebook)));
+        await writeWhole(file, notebookText(committed(notebook)));
       }
       const page = join(options.out, `${name}.html`);
       const html = notebookPage(notebook, name);
-      await writeFile(page, html);
+      await writeWhole(page, html);
       const seconds = formatDuration((performance.now() - start) / 1000);
       console.log(`${name}: ${seconds}, ${page} (${formatBytes(html.length)})`);
     }
@@ -144,13 +144,6 @@ async function findNotebooks(names: readonly string[]): Promise<string[]> {
     throw new UsageError(`no notebook ${name}; there are ${own.join(", ")}`);
   }));
   return found.flat();
-}
-
-/** Writes a file whole, by a rename. */
-async function writeFile(path: string, content: string): Promise<void> {
-  const unfinished = `${path}.${Deno.pid}.tmp`;
-  await Deno.writeTextFile(unfinished, content);
-  await Deno.rename(unfinished, path);
 }
 
 async function* lines(stream: ReadableStream<Uint8Array<ArrayBuffer>>): AsyncGenerator<string> {

@@ -1,8 +1,5 @@
 /** A notebook's kernel, as Jupyter runs it: cells, outputs, Stop, restart. */
-
-const ROOT = new URL("../../", import.meta.url);
-/** A Python with jupyter_client. */
-const PYTHON = "/tmp/lab/venv/bin/python";
+import { jupyter, NOTEBOOKS } from "../../notebooks/commands/jupyter.ts";
 
 /** What a cell showed. */
 export interface Output {
@@ -46,17 +43,20 @@ export class Kernel implements AsyncDisposable {
   /** Starts Deno's kernel in `notebooks/`. */
   static async start(): Promise<Kernel> {
     const script = new URL("jupyter_kernel.py", import.meta.url).pathname;
+    const { python, env } = await jupyter();
+    const { command, args } = python.start([script]);
     const kernel = new Kernel(
-      new Deno.Command(PYTHON, {
-        args: [script],
+      new Deno.Command(command, {
+        args: [...args],
         stdin: "piped",
         stdout: "piped",
         stderr: "null",
-        env: { NO_COLOR: "1" },
+        // With a garbage collector that can be called, memory can be measured.
+        env: { ...env, NO_COLOR: "1", DENO_V8_FLAGS: "--expose-gc" },
       }).spawn(),
     );
     const argv = [Deno.execPath(), "jupyter", "--kernel", "--conn", "{connection_file}"];
-    await kernel.#ask({ start: [argv, new URL("notebooks/", ROOT).pathname] });
+    await kernel.#ask({ start: [argv, NOTEBOOKS] });
     return kernel;
   }
 
@@ -70,11 +70,10 @@ export class Kernel implements AsyncDisposable {
 
   /** The value of a cell's last line, which is to be JSON. */
   async value<T>(code: string): Promise<T> {
-    const { outputs } = await this.run(`${code.replace(/([^\n]*)$/, "JSON.stringify($1)")}`);
-    const text = outputs.find(({ kind }) => kind === "execute_result")?.data?.["text/plain"];
-    if (typeof text !== "string") throw new Error(`${code} gave ${JSON.stringify(outputs)}`);
-    // An inspected string in quotes, of whichever kind it does not contain.
-    return JSON.parse(text.slice(1, -1)) as T;
+    const { outputs } = await this.run(code.replace(/[^\n]*$/, "console.log(JSON.stringify($&))"));
+    const text = outputs.find(({ kind }) => kind === "stream")?.text;
+    if (text === undefined) throw new Error(`${code} gave ${JSON.stringify(outputs)}`);
+    return JSON.parse(text) as T;
   }
 
   /** Presses Stop while nothing runs. */
@@ -87,8 +86,9 @@ export class Kernel implements AsyncDisposable {
     await this.#ask({ restart: true });
   }
 
-  /** Its memory in MiB. */
+  /** Its memory in MiB, garbage not counted. */
   async memory(): Promise<number> {
+    await this.run(`gc();\nawait new Promise((resolve) => setTimeout(resolve, 50));\ngc();`);
     return (await this.#ask({ rss: true }) as { rss: number }).rss / 2 ** 20;
   }
 

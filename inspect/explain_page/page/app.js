@@ -208,7 +208,7 @@ function renderAround() {
   const chosen = data.vocabulary[data.chosen.at(-1)];
   at("headline").replaceChildren(
     `${model.name} reads “${data.prompt}”${
-      data.written ? `, writes “${data.written}”` : ""
+      data.written ? `, writes “${data.written.trim()}”` : ""
     } and goes on with `,
     token(chosen, { class: "answer" }),
   );

@@ -96,7 +96,11 @@ function recomputeCard({ page, step, position, place, go }) {
         result.agree ? "✓ " : "✗ ",
         "captured: ",
         el("b", {}, step.kernel === "argmax" ? `token ${result.captured}` : show(result.captured)),
-        result.agree ? ", the same within rounding" : ": they differ",
+        !result.agree
+          ? ": they differ"
+          : step.kernel === "argmax"
+          ? ", the same"
+          : ", the same within rounding",
       ),
     ];
   const about = step.kernel === "argmax" || page.has(step.name) && page.width(step.name) === 1

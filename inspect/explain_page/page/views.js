@@ -380,7 +380,7 @@ function choiceView({ page, position, go }) {
             el("td", {}, token(page.tokens[each].label)),
             el("td", {}, token(vocabulary[chosen[row]], { class: each === last ? "answer" : "" })),
             el("td", {}, `${(100 / sum).toPrecision(3)} %`),
-            el("td", {}, next ? token(next.label) : "this is it", right ? " ✓" : ""),
+            el("td", {}, next ? token(next.label) : "?", right ? " ✓" : ""),
           );
         }),
       ),

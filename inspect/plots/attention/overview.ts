@@ -9,6 +9,8 @@ import { attentionOf, type AttentionRowsOptions, type AttentionSource } from "./
 
 /** Pixels that the maps of a layer share. */
 const WIDTH = 840;
+/** Pixels that all layers share, unless that makes them too small. */
+const HEIGHT = 1400;
 const [SMALLEST, LARGEST] = [22, 110];
 const GAP = 3;
 /** Cells of the whole figure. */
@@ -31,7 +33,8 @@ export function attentionOverview(
   const { kind, model, sequence, layers, queries, token } = attentionOf(source, options);
   const heads = [...new Set(layers.flatMap(({ heads }) => heads))].sort((a, b) => a - b);
   const keys = queries[queries.length - 1] + 1;
-  const room = Math.max(SMALLEST, Math.min(LARGEST, Math.floor(WIDTH / heads.length) - GAP));
+  const fitting = Math.floor(Math.min(WIDTH / heads.length, HEIGHT / layers.length)) - GAP;
+  const room = Math.max(SMALLEST, Math.min(LARGEST, fitting));
   const horizontal = pooling(
     keys,
     Math.min(room, Math.sqrt(MOST_CELLS / layers.length / heads.length)),

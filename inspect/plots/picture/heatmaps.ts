@@ -5,7 +5,7 @@ import type { PlacedAxis } from "./axis.ts";
 import { colorsOf, css, inkOn } from "./colors.ts";
 import { marks } from "./marks.ts";
 import type { Mark, Row } from "./marks.ts";
-import { encodePng } from "./png.ts";
+import { rgbaPng } from "./png.ts";
 import { LINE_SPACING, textBlock, textRows } from "./text.ts";
 import type { FullFont } from "./text.ts";
 import { cellEdges, matrixOf } from "./values.ts";
@@ -46,7 +46,7 @@ function image(trace: Heatmap, xs: readonly number[], ys: readonly number[]): Ro
   });
   const [left, top] = [Math.min(xs[0], xs[width]), Math.min(ys[0], ys[height])];
   return {
-    url: `data:image/png;base64,${encodeBase64(encodePng(rgba, width, height))}`,
+    url: `data:image/png;base64,${encodeBase64(rgbaPng(rgba, width))}`,
     x: left,
     y: top,
     width: Math.abs(xs[width] - xs[0]),

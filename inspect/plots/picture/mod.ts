@@ -5,7 +5,8 @@ import { parse, View } from "vega";
 import type { Spec as VegaSpec } from "vega";
 import type { Figure } from "../figure.ts";
 import { FONT_FILES } from "./fonts.ts";
-import { encodePng } from "./png.ts";
+import { indexed } from "./palette.ts";
+import { indexedPng, rgbaPng } from "./png.ts";
 import { figureSpec } from "./spec.ts";
 
 /** A figure as an SVG text, `layout.width` by `layout.height`. */
@@ -41,7 +42,9 @@ export async function figurePng(figure: Figure, scale: number): Promise<Uint8Arr
   });
   const image = drawer.render();
   try {
-    return encodePng(image.pixels, image.width, image.height);
+    const { pixels, width } = image;
+    const few = indexed(pixels);
+    return few ? indexedPng(few, width) : rgbaPng(pixels, width);
   } finally {
     // What the WebAssembly holds is not collected.
     image.free();

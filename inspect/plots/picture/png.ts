@@ -1,36 +1,47 @@
 /** A small PNG writer: for matrices that stand in a picture as images, and for the picture. */
 import { Buffer } from "node:buffer";
 import { constants, crc32, deflateSync } from "node:zlib";
+import type { Indexed } from "./palette.ts";
 
 const SIGNATURE = Uint8Array.of(0x89, 0x50, 0x4e, 0x47, 0x0d, 0x0a, 0x1a, 0x0a);
-/** The format's numbers for colours with and without alpha. */
-const COLOR_TYPE = { 3: 2, 4: 6 };
 
-/**
- * Pixels as a PNG. Without alpha, if none needs it; without filters, since areas of one colour are smallest so.
- *
- * @param rgba [height, width, 4]
- */
-export function encodePng(
-  rgba: Uint8Array,
-  width: number,
-  height: number,
-): Uint8Array<ArrayBuffer> {
-  const channels = rgba.every((value, i) => i % 4 !== 3 || value === 255) ? 3 : 4;
+/** Pixels [height, width, 4] of red, green, blue, alpha as a PNG. */
+export function rgbaPng(rgba: Uint8Array, width: number): Uint8Array<ArrayBuffer> {
+  return png({ pixels: rgba, width, channels: 4, colorType: 6, before: [] });
+}
+
+/** Pixels with few colours as a PNG. */
+export function indexedPng({ colors, indices }: Indexed, width: number): Uint8Array<ArrayBuffer> {
+  const before = [chunk("PLTE", colors)];
+  return png({ pixels: indices, width, channels: 1, colorType: 3, before });
+}
+
+/** Format: https://www.w3.org/TR/png-3/ */
+function png({ pixels, width, channels, colorType, before }: {
+  readonly pixels: Uint8Array;
+  readonly width: number;
+  readonly channels: number;
+  /** The format's name for what the channels are. */
+  readonly colorType: number;
+  /** Chunks in front of the pixels. */
+  readonly before: readonly Uint8Array[];
+}): Uint8Array<ArrayBuffer> {
+  const length = channels * width;
+  const height = pixels.length / length;
   const header = new Uint8Array(13);
   const view = new DataView(header.buffer);
   view.setUint32(0, width);
   view.setUint32(4, height);
-  header.set([8, COLOR_TYPE[channels]], 8); // 8 bits a channel
-  const lines = new Uint8Array(height * (1 + channels * width)); // each begins with its filter: none
-  let to = 0;
-  for (let from = 0; from < rgba.length; from += 4) {
-    if (from % (4 * width) === 0) to++;
-    for (let channel = 0; channel < channels; channel++) lines[to++] = rgba[from + channel];
+  header.set([8, colorType], 8); // 8 bits a channel
+  // Each line begins with its filter: none, since areas of one colour are smallest so.
+  const lines = new Uint8Array(height * (1 + length));
+  for (let y = 0; y < height; y++) {
+    lines.set(pixels.subarray(y * length, (y + 1) * length), y * (1 + length) + 1);
   }
   return Uint8Array.from(Buffer.concat([
     SIGNATURE,
     chunk("IHDR", header),
+    ...before,
     chunk("IDAT", deflateSync(lines, { level: constants.Z_BEST_COMPRESSION })),
     chunk("IEND", new Uint8Array()),
   ]));

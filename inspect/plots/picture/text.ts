@@ -121,12 +121,15 @@ export function textBlock(html: string, font: FullFont): TextBlock {
   };
 }
 
+/** How much of a text is left of where it stands. */
+const PART = { left: 0, center: 0.5, right: 1 };
+
 /** Where a text stands. */
 export interface Place {
   readonly x: number;
   /** Baseline of the first line. */
   readonly y: number;
-  readonly align: "left" | "center" | "right";
+  readonly align: keyof typeof PART;
   /** Clockwise, in degrees, about (x, y). */
   readonly angle?: number;
   /** Moves the text after it was turned. */
@@ -138,25 +141,27 @@ export interface Place {
 /** The text's pieces as rows of text marks. */
 export function textRows(block: TextBlock, { dx = 0, dy = 0, ...place }: Place): Row[] {
   const { font } = block;
-  const before = { left: 0, center: 0.5, right: 1 }[place.align];
+  const part = PART[place.align];
   return block.lines.flatMap(({ runs, width }, line) => {
-    let start = dx - before * width;
+    let end = dx - part * width;
     return runs.flatMap((run) => {
-      // Spaces in front are lost in SVG.
-      const text = run.text.trimStart();
-      const whole = runWidth(run, font);
-      const at = start + whole - runWidth({ ...run, text }, font);
-      start += whole;
+      const start = end;
+      end += runWidth(run, font);
+      const text = run.text.trim();
       if (text === "") return [];
-      const single = runs.length === 1 && text === run.text;
+      // Vega drops spaces at the ends, SVG those beside others; Plotly keeps them.
+      const cut = (spaces: string) => runWidth({ ...run, text: spaces }, font);
+      const before = cut(run.text.match(/^\s*/)![0]);
+      const after = cut(run.text.match(/\s*$/)![0]);
+      const alone = runs.length === 1;
       return [{
         x: place.x,
         y: place.y,
-        dx: single ? dx : at,
+        dx: alone ? dx + before - part * (before + after) : start + before,
         dy: dy + (line * LINE_SPACING + (run.script ? SCRIPT_SHIFT[run.script] : 0)) * font.size,
         angle: place.angle ?? 0,
-        text,
-        align: single ? place.align : "left",
+        text: text.replace(/(?<=\s)\s/g, "\u00a0"),
+        align: alone ? place.align : "left",
         baseline: "alphabetic",
         font: font.family,
         fontSize: font.size * (run.script ? SCRIPT_SIZE : 1),

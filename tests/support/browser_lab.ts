@@ -1,0 +1,173 @@
+/** JupyterLab as `./denow task lab` starts it, with settings of its own and nothing saved. */
+import assert from "node:assert/strict";
+import { join } from "node:path";
+import type { Browser, Locator, Page } from "playwright-core";
+import { jupyter, ROOT, startLab } from "../../notebooks/commands/jupyter.ts";
+import type { Notebook } from "../../notebooks/commands/notebook.ts";
+import { watchedPage } from "./browser.ts";
+import { Folder } from "./folder.ts";
+
+/** How long a notebook may take. */
+const NOTEBOOK_MS = 180_000;
+const TOKEN = "of-the-tests";
+
+/** A running server. */
+export class Lab implements AsyncDisposable {
+  readonly #child: Deno.ChildProcess;
+  readonly #folder: Folder;
+  readonly address: string;
+
+  private constructor(child: Deno.ChildProcess, folder: Folder, address: string) {
+    this.#child = child;
+    this.#folder = folder;
+    this.address = address;
+  }
+
+  /** Starts it on the repository's root, whose notebooks and test notebooks are both to be seen. */
+  static async start(): Promise<Lab> {
+    const folder = new Folder();
+    const environment = await jupyter({ settings: folder.path, onProgress: console.error });
+    // Notebooks stay as they are committed.
+    const settings = join(folder.path, "user-settings", "@jupyterlab", "docmanager-extension");
+    await Deno.mkdir(settings, { recursive: true });
+    await Deno.writeTextFile(join(settings, "plugin.jupyterlab-settings"), '{ "autosave": false }');
+    const port = freePort();
+    const child = startLab(environment, {
+      root: ROOT,
+      page: "/lab",
+      port,
+      browser: false,
+      args: ["--LabApp.expose_app_in_browser=True", "--ServerApp.port_retries=0"],
+      env: { JUPYTER_TOKEN: TOKEN },
+    });
+    const lab = new Lab(child, folder, `http://localhost:${port}`);
+    for (let tries = 0; tries < 300; tries++) {
+      if (await lab.#get("/api").then((answer) => answer.ok, () => false)) return lab;
+      await new Promise((resolve) => setTimeout(resolve, 100));
+    }
+    await lab[Symbol.asyncDispose]();
+    throw new Error("JupyterLab does not answer");
+  }
+
+  async #get(path: string): Promise<{ ok: boolean; json: unknown }> {
+    const response = await fetch(`${this.address}${path}`, {
+      headers: { Authorization: `token ${TOKEN}` },
+    });
+    const text = await response.text();
+    return { ok: response.ok, json: response.ok ? JSON.parse(text) : undefined };
+  }
+
+  /** Opens a notebook (path from the repository's root) in a page of its own, with a fresh kernel. */
+  async open(browser: Browser, path: string): Promise<OpenNotebook> {
+    const watched = await watchedPage(browser, { allow: new RegExp(`^${this.address}/`) });
+    const { page } = watched;
+    await page.goto(`${this.address}/lab/tree/${path}?reset&token=${TOKEN}`);
+    const notebook = new OpenNotebook(page, path, watched.refused, async () => {
+      await notebook.shutDown();
+      await watched[Symbol.asyncDispose]();
+    });
+    await notebook.ready();
+    return notebook;
+  }
+
+  /** How many kernels run. */
+  async kernels(): Promise<number> {
+    return ((await this.#get("/api/kernels")).json as unknown[]).length;
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    this.#child.kill("SIGTERM");
+    await this.#child.status;
+    this.#folder[Symbol.dispose]();
+  }
+}
+
+/** A notebook in JupyterLab. */
+export class OpenNotebook implements AsyncDisposable {
+  constructor(
+    readonly page: Page,
+    readonly path: string,
+    /** Requests that would have left this machine. */
+    readonly refused: readonly string[],
+    readonly close: () => Promise<void>,
+  ) {}
+
+  /** Waits until it has its kernel. */
+  async ready(): Promise<void> {
+    await this.page.waitForFunction(
+      `globalThis.jupyterapp?.shell.currentWidget?.sessionContext?.session?.kernel?.status === "idle"`,
+      undefined,
+      { timeout: 60_000 },
+    );
+  }
+
+  /** Runs all cells; with `restart` in a fresh kernel. What they gave. */
+  async runAll({ restart = false } = {}): Promise<Notebook> {
+    this.page.setDefaultTimeout(NOTEBOOK_MS);
+    await this.page.evaluate(RUN_ALL(restart));
+    return await this.notebook();
+  }
+
+  /** The notebook as JupyterLab has it now. */
+  async notebook(): Promise<Notebook> {
+    return await this.page.evaluate(
+      "jupyterapp.shell.currentWidget.content.model.sharedModel.toJSON()",
+    );
+  }
+
+  /** The figures that Plotly drew. */
+  get figures(): Locator {
+    return this.page.locator(".jp-OutputArea .js-plotly-plot");
+  }
+
+  /** Ends the kernel. */
+  async shutDown(): Promise<void> {
+    await this.page.evaluate("jupyterapp.shell.currentWidget.sessionContext.shutdown()");
+  }
+
+  [Symbol.asyncDispose](): Promise<void> {
+    return this.close();
+  }
+}
+
+/** Without the dialog that asks whether to restart. */
+const RUN_ALL = (restart: boolean) =>
+  `(async () => {
+    const { sessionContext, content } = jupyterapp.shell.currentWidget;
+    if (${restart}) {
+      await jupyterapp.commands.execute("notebook:clear-all-cell-outputs");
+      await sessionContext.restartKernel();
+    }
+    await jupyterapp.commands.execute("notebook:run-all-cells");
+    content.activeCellIndex = 0;
+  })()`;
+
+function freePort(): number {
+  using listener = Deno.listen({ hostname: "127.0.0.1", port: 0 });
+  return listener.addr.port;
+}
+
+/** The words that a figure shows when the mouse stands over its cells: those of the first place that has any. */
+export async function hoverText(figure: Locator): Promise<string> {
+  const box = (await figure.locator(".nsewdrag").first().boundingBox())!;
+  assert.ok(box, "a place to point at");
+  const { mouse } = figure.page();
+  for (const [x, y] of [[0.13, 0.13], [0.2, 0.6], [0.5, 0.5], [0.1, 0.9], [0.37, 0.81]]) {
+    await mouse.move(box.x + x * box.width, box.y + y * box.height);
+    await mouse.move(box.x + x * box.width + 1, box.y + y * box.height + 1);
+    const text = figure.locator(".hoverlayer .hovertext").first();
+    const shown = await text.waitFor({ state: "attached", timeout: 700 }).then(
+      () => text.textContent(),
+      () => null,
+    );
+    if (shown) return shown;
+  }
+  return "";
+}
+
+/** Moves a figure's slider to its last step. */
+export async function moveSlider(figure: Locator): Promise<void> {
+  const rail = figure.locator(".slider-rail-touch-rect").first();
+  const { width, height } = (await rail.boundingBox())!;
+  await rail.click({ position: { x: width - 2, y: height / 2 } });
+}
