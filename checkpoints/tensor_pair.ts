@@ -72,6 +72,11 @@ export class TensorPair {
     this.#parts = parts;
   }
 
+  /** Whose it is. */
+  get model(): string {
+    return this.#parts.model;
+  }
+
   /** `blk.3.q` */
   get point(): string {
     return this.#parts.row.point;

@@ -17,3 +17,13 @@ export { residualNormLines, residualNormMap } from "./residual.ts";
 export { weightSpectra } from "./spectrum.ts";
 export { surprisalText } from "./surprisal.ts";
 export { topTokens, type TopTokensOptions } from "./top.ts";
+export { parityErrors, type ParityErrorsOptions } from "./parity.ts";
+export { type PairedAxis, type PairedTensors, tensorPairMap } from "./tensor_pair.ts";
+export { threeWayScatter } from "./three_way.ts";
+export { quantizationDivergence } from "./quantization.ts";
+export {
+  quantizationErrorMap,
+  quantizationLayerErrors,
+  quantizationWeightErrors,
+} from "./quantization_errors.ts";
+export { layerSensitivityBars } from "./sensitivity.ts";
