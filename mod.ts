@@ -152,6 +152,7 @@ export * from "./inspect/analyses/mod.ts";
 
 // Figures
 export * from "./inspect/plots/mod.ts";
+export type { Axis as FigureAxis, Layout as FigureLayout } from "./inspect/plots/figure.ts";
 
 // Parity: comparing with other engines and files, and finding faults
 export {
