@@ -3,10 +3,12 @@ import { createSampler, type SamplerOptions } from "../engine/sampler.ts";
 import { largest } from "../inspect/analyses/numbers.ts";
 import { analysisTable } from "../inspect/analyses/rows.ts";
 import type { Table } from "../inspect/arrow.ts";
+import { previewBundle } from "../inspect/table_html.ts";
+import { previewText } from "../inspect/tables/preview.ts";
 import type { FinishReason } from "../inspect/generation.ts";
+import { untilStop } from "../inspect/jupyter/interrupt.ts";
 import type { Loaded, LoadModelOptions } from "../inspect/loading.ts";
 import type { Model } from "../inspect/model.ts";
-import { untilStop } from "../inspect/jupyter/interrupt.ts";
 import { checkPrompt, onePrompt, type Prompt } from "../inspect/prompt.ts";
 import { listPoints, resolvePoints } from "../inspect/points.ts";
 import type { Candidate } from "../inspect/run.ts";
@@ -135,11 +137,6 @@ export class ComparedGeneration implements AsyncIterable<ComparedToken> {
   #begun = false;
   #name = "";
 
-  /** The prompt's text, where it was given as a text. */
-  get prompt(): string | undefined {
-    return typeof this.#prompt === "string" ? this.#prompt : undefined;
-  }
-
   /** Use {@linkcode compareGeneration}. */
   constructor(model: Model | string, prompt: Prompt, options: CompareGenerationOptions) {
     this.#model = model;
@@ -154,10 +151,10 @@ export class ComparedGeneration implements AsyncIterable<ComparedToken> {
   }
 
   /**
-   * Generates; leaving the loop ends it as `aborted`, and so does the signal. What it has so far stays, after a notebook's Stop too.
+   * Generates; leaving the loop ends it as `aborted`, and so does the signal.
    *
-   * @throws {TypeError} for a second time
    * @throws {Stopped} by a notebook's Stop
+   * @throws {TypeError} for a second time
    * @throws {ReferenceFailure} when the other engine cannot be had, cannot follow or fails
    * @throws {UnknownPointError | PromptError | SamplerOptionError | LogitsError | DisposedError}
    */
@@ -169,11 +166,11 @@ export class ComparedGeneration implements AsyncIterable<ComparedToken> {
     }
     this.#begun = true;
     const stop = untilStop(
-      () => `Generating was stopped after ${this.tokens.length} tokens, which stay in it`,
+      () =>
+        `Generating was stopped after ${this.tokens.length} tokens, which stay in the generation`,
       this.#options.signal,
     );
-    const { signal } = stop;
-    const options = { ...this.#options, signal };
+    const options = { ...this.#options, signal: stop.signal };
     try {
       using loaded = await openModel(this.#model, options);
       await using open = new AsyncDisposableStack();
@@ -189,14 +186,14 @@ export class ComparedGeneration implements AsyncIterable<ComparedToken> {
         points,
         longestPass: ids.length,
         positions: ids.length + this.#count(loaded, ids),
-        signal,
+        signal: options.signal,
       });
       if (!follower) throw new ReferenceFailure(name, "it cannot follow a generation step by step");
       open.use(follower);
-      yield* this.#generate(loaded, follower, ids, { points, signal });
+      yield* this.#generate(loaded, follower, ids, points, options.signal);
     } catch (error) {
-      await stop.settle();
-      stop.check();
+      stop.check(); // the other engine's process is interrupted too
+      const { signal } = options;
       if (!(signal?.aborted && error === signal.reason)) throw error;
     } finally {
       stop.end();
@@ -208,7 +205,8 @@ export class ComparedGeneration implements AsyncIterable<ComparedToken> {
     loaded: Loaded,
     follower: Follower,
     ids: readonly number[],
-    { points, signal }: { readonly points: readonly string[]; readonly signal?: AbortSignal },
+    points: readonly string[],
+    signal: AbortSignal | undefined,
   ): AsyncGenerator<ComparedToken, void, undefined> {
     const { engine, file } = loaded;
     const { maxTokens = MOST_TOKENS, ignoreEos = false, onProgress } = this.#options;
@@ -349,8 +347,12 @@ export class ComparedGeneration implements AsyncIterable<ComparedToken> {
 
   /** What a notebook cell shows: the table of tokens. */
   [Symbol.for("Jupyter.display")](): Record<string, string> {
-    const table = this.table() as unknown as Record<symbol, () => Record<string, string>>;
-    return table[Symbol.for("Jupyter.display")]();
+    return previewBundle(this.table().preview());
+  }
+
+  /** What `console.log` shows. */
+  [Symbol.for("Deno.customInspect")](): string {
+    return previewText(this.table().preview());
   }
 }
 

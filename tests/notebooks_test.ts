@@ -3,6 +3,7 @@ import assert from "node:assert/strict";
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";
 import { PLOTLY_MIME } from "../inspect/plots/display.ts";
+import { PROGRESS } from "../inspect/jupyter/progress.ts";
 import { NOTEBOOKS, ROOT } from "../notebooks/commands/jupyter.ts";
 import {
   committed,
@@ -82,6 +83,22 @@ for (const name of names) {
   });
 }
 
+Deno.test("progress is not committed", () => {
+  const progress = {
+    output_type: "display_data" as const,
+    data: { "text/plain": "loading: done in 0.6 s" },
+    metadata: { [PROGRESS]: true },
+  };
+  const kept = { output_type: "stream" as const, name: "stdout", text: "kept" };
+  const notebook = {
+    cells: [{ cell_type: "code" as const, source: "", metadata: {}, outputs: [progress, kept] }],
+    metadata: {},
+    nbformat: 4,
+    nbformat_minor: 5,
+  };
+  assert.deepEqual(committed(notebook).cells[0].outputs, [kept]);
+});
+
 Deno.test("absolute paths are found", () => {
   for (const path of ["/home/x/a", "in '/tmp/a'", "file:///a", "at /root/a", "C:\\Users\\a"]) {
     assert.match(path, ABSOLUTE);
@@ -102,7 +119,7 @@ Deno.test("a notebook runs, its outputs are saved, and running it again changes 
     assert.equal(first.errors, "");
     const saved = await Deno.readTextFile(copy);
     assert.equal((await notebooks(copy, "--save", "--out", folder.path)).code, 0);
-    assert.equal(await Deno.readTextFile(copy), saved);
+    assert.ok(await Deno.readTextFile(copy) === saved);
 
     const { cells, metadata } = await readNotebook(copy);
     const source = await readNotebook(join(FIXTURES, "probe.ipynb"));
@@ -113,12 +130,13 @@ Deno.test("a notebook runs, its outputs are saved, and running it again changes 
     assert.deepEqual(cells.map(({ metadata }) => metadata), cells.map(() => ({})));
     assert.deepEqual(Object.keys(metadata), ["kernelspec", "language_info"]);
     assert.ok(!("version" in metadata.language_info!));
-    const [, stream, table, figure] = cells.map(({ outputs }) => outputs);
+    const [, stream, table, figure, , live] = cells.map(({ outputs }) => outputs);
     assert.deepEqual(stream, [
       { name: "stdout", output_type: "stream", text: ["two lines\n", "<b>of text</b>\n"] },
     ]);
     assert.ok(table![0].output_type === "execute_result" && "text/html" in table![0].data);
     assert.ok(figure![0].output_type === "execute_result" && PLOTLY_MIME in figure![0].data);
+    assert.equal(live!.length, 1, "what was updated in place is there once");
   } finally {
     await Deno.remove(copy);
   }

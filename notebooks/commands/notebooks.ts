@@ -47,7 +47,7 @@ const command = defineCommand({
         console.error(`error: ${name}: ${problem}`);
         // What there is helps to find out why.
       } else if (options.save && environment) {
-        await writeWhole(file, notebookText(committed(notebook)));
+        await writeWhole(file, notebookText(notebook));
       }
       const page = join(options.out, `${name}.html`);
       const html = notebookPage(notebook, name);
@@ -98,10 +98,10 @@ async function execute(
     const ran = await readNotebook(target);
     const error = firstError(ran) ?? (problem && { cell, message: problem });
     // nbformat gives random ids where the file has none.
-    const notebook = {
+    const notebook = committed({
       ...ran,
       cells: ran.cells.map((each, i) => ({ ...each, id: source.cells[i].id })),
-    };
+    });
     return {
       notebook,
       ...error && { problem: `cell ${error.cell + 1} of ${cells}: ${error.message}` },
