@@ -176,7 +176,10 @@ export {
   type ThreeWayOptions,
 } from "./checkpoints/reference_run.ts";
 export type { EngineOptions } from "./checkpoints/opponent.ts";
-export { pyTorchEnvironment } from "./checkpoints/references/pytorch.ts";
+export {
+  pyTorchEnvironment,
+  type PyTorchEnvironmentOptions,
+} from "./checkpoints/references/pytorch.ts";
 export type { PythonEnvironment, Start } from "./checkpoints/references/python_environment.ts";
 export { type ActivationType, type Provenance, ReferenceFailure } from "./checkpoints/reference.ts";
 export {
