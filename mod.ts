@@ -152,6 +152,7 @@ export * from "./inspect/analyses/mod.ts";
 
 // Figures
 export * from "./inspect/plots/mod.ts";
+export type { Axis as FigureAxis, Layout as FigureLayout } from "./inspect/plots/figure.ts";
 
 // Parity: comparing with other engines and files, and finding faults
 export {
@@ -175,7 +176,10 @@ export {
   type ThreeWayOptions,
 } from "./checkpoints/reference_run.ts";
 export type { EngineOptions } from "./checkpoints/opponent.ts";
-export { pyTorchEnvironment } from "./checkpoints/references/pytorch.ts";
+export {
+  pyTorchEnvironment,
+  type PyTorchEnvironmentOptions,
+} from "./checkpoints/references/pytorch.ts";
 export type { PythonEnvironment, Start } from "./checkpoints/references/python_environment.ts";
 export { type ActivationType, type Provenance, ReferenceFailure } from "./checkpoints/reference.ts";
 export {
