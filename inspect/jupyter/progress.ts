@@ -63,10 +63,9 @@ export function progressBar(name: string): ProgressBar {
     finish(how) {
       clearTimeout(timer);
       if (shownAt === undefined) return;
-      const text = how === "done"
-        ? `${name}: done in ${formatDuration((performance.now() - started) / 1000)}`
-        : `${name}: ${how}`;
-      show(lineHtml(text), text, true);
+      // What went well needs no line: only what the cell was for stays.
+      const text = how === "done" ? "" : `${name}: ${how}`;
+      show(text && lineHtml(text), text, true);
     },
   };
 }

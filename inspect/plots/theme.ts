@@ -149,3 +149,12 @@ export function titled(
     ...(note === "" ? {} : { subtitle: { text: note } }),
   };
 }
+
+/** A title with one more note. */
+export function noted(
+  title: NonNullable<Layout["title"]>,
+  note?: string,
+): NonNullable<Layout["title"]> {
+  const all = [title.subtitle?.text, note].filter((text) => text).join(" · ");
+  return all === "" ? title : { ...title, subtitle: { text: all } };
+}

@@ -76,106 +76,129 @@ export function axisWords(
   figure: Pick<Layout, "width" | "height">,
   font: FullFont,
 ): Row[] {
-  const { rows, depth } = axis.letter === "x"
-    ? xLabels(axis, where, font)
-    : yLabels(axis, where, font);
-  return [...rows, ...titleRows(axis, where, depth, figure, font)];
+  const labels = axis.letter === "x" ? xLabels(axis, where, font) : yLabels(axis, where, font);
+  return [
+    ...labels.flatMap(({ rows }) => rows),
+    ...titleRows(axis, where, labels, figure, font),
+  ];
 }
 
-interface Labels {
+/** The words of a tick. */
+interface Label {
   readonly rows: Row[];
-  /** How far they reach from the axis, in pixels. */
+  /** Its tick, and how far it reaches from there along the axis; pixels. */
+  readonly tick: number;
+  readonly along: number;
+  /** How far it reaches from the axis. */
   readonly depth: number;
 }
 
-/** Blocks of the ticks' words. */
-function labelBlocks(axis: PlacedAxis, font: FullFont): { pixel: number; block: TextBlock }[] {
+/** From a line's baseline to the ends of its letters, in ems. */
+const ASCENT = 0.97;
+const DESCENT = 0.24;
+
+/** The words of the ticks, measured. */
+function labelBlocks(axis: PlacedAxis, font: FullFont): { tick: number; block: TextBlock }[] {
   const { layout } = axis.kind;
   if (layout.showticklabels === false) return [];
   const own = { ...font, ...layout.tickfont };
   return axis.ticks.map(({ at, text, scale = 1 }) => ({
-    pixel: axis.pixel(at),
+    tick: axis.pixel(at),
     block: textBlock(text, { ...own, size: own.size * scale }),
   }));
 }
 
 /** Distance of labels from the axis's line. */
-function standoff({ kind: { layout } }: PlacedAxis, size: number): number {
+function standoff({ kind: { layout } }: PlacedAxis, font: FullFont): number {
+  const size = layout.tickfont?.size ?? font.size;
   const ticks = layout.ticks === "outside";
   const line = layout.showline ?? layout.linecolor !== undefined;
   return (ticks ? TICK : 0) + (ticks || line ? 0.2 * size : 0) + 0.5;
 }
 
-function xLabels(axis: PlacedAxis, { side, line }: Anchorage, font: FullFont): Labels {
+function xLabels(axis: PlacedAxis, { side, line }: Anchorage, font: FullFont): Label[] {
   const blocks = labelBlocks(axis, font);
-  if (blocks.length === 0) return { rows: [], depth: 0 };
-  const size = Math.max(...blocks.map(({ block }) => block.font.size));
-  const away = standoff(axis, size);
-  const angle = axis.kind.layout.tickangle ?? fittingAngle(axis, blocks);
+  const away = standoff(axis, font);
+  const given = axis.kind.layout.tickangle;
+  const angle = given ?? fittingAngle(axis, blocks);
   const down = side === "bottom" ? 1 : -1;
-  if (angle % 180 === 0) {
-    const rows = blocks.flatMap(({ pixel, block }) => {
-      const above = (block.lines.length - 1) * LINE_SPACING * block.font.size;
-      const y = line + down * away + (down > 0 ? block.font.size : -0.2 * block.font.size - above);
-      return textRows(block, { x: pixel, y, align: "center" });
-    });
-    return { rows, depth: away + Math.max(...blocks.map(({ block }) => block.height)) };
-  }
   const turn = Math.abs(angle) * Math.PI / 180;
-  const align = angle * down < 0 ? "right" : "left";
-  const rows = blocks.flatMap(({ pixel, block }) => {
-    const steep = Math.abs(angle) > 60;
-    const lines = (block.lines.length - 1) * LINE_SPACING * block.font.size;
-    const up = steep ? lines / 2 : side === "top" ? lines : 0;
-    // About the point nearest to the tick: the end of the word, half as high as its letters.
-    return textRows(block, {
-      x: pixel,
-      y: line + down * away,
-      angle,
-      align,
-      dy: (steep ? MID : side === "top" ? 0.2 : CAP) * block.font.size - up,
-    });
+  return blocks.map(({ tick, block }): Label => {
+    const { size } = block.font;
+    const more = (block.lines.length - 1) * LINE_SPACING * size;
+    if (angle % 180 === 0) {
+      const y = line + down * away + (down > 0 ? size : -0.2 * size - more);
+      return {
+        rows: textRows(block, { x: tick, y, align: "center" }),
+        tick,
+        along: block.width / 2,
+        depth: away + more + size * (down > 0 ? 1 + DESCENT : 0.2 + ASCENT),
+      };
+    }
+    // Words turn about a point half as high as they are; upright ones stand in the middle of their tick.
+    const upright = given !== undefined && Math.abs(given) === 90;
+    const base = !upright
+      ? down > 0 ? 1 : -0.2
+      : given === -90 && down > 0
+      ? CAP
+      : given === 90 && down < 0
+      ? MID
+      : 0.5;
+    const pivot = down * away + (base - 0.5) * size;
+    const lines = Math.abs(angle) > 60 ? more / 2 : down < 0 ? more : 0;
+    return {
+      rows: textRows(block, {
+        x: tick + (upright ? Math.sign(given) * MID / 2 * size : 0),
+        y: line + pivot,
+        angle,
+        align: angle * down < 0 ? "right" : "left",
+        dy: size / 2 - lines,
+      }),
+      tick,
+      along: block.width * Math.cos(turn) + block.height * Math.sin(turn) / 2,
+      depth: Math.abs(pivot) + block.width * Math.sin(turn) + block.height * Math.cos(turn),
+    };
   });
-  const depth = Math.max(
-    ...blocks.map(({ block }) => block.width * Math.sin(turn) + block.height * Math.cos(turn)),
-  );
-  return { rows, depth: away + depth };
 }
 
 /** 0 where words have room beside each other, else turned by 30 or 90 degrees, as Plotly does. */
-function fittingAngle(axis: PlacedAxis, blocks: { pixel: number; block: TextBlock }[]): number {
+function fittingAngle(axis: PlacedAxis, blocks: { tick: number; block: TextBlock }[]): number {
   if (axis.ticks.some(({ scale }) => scale)) return 0;
-  const sorted = blocks.toSorted((a, b) => a.pixel - b.pixel);
-  const overlap = sorted.slice(1).some(({ pixel, block }, i) =>
-    pixel - sorted[i].pixel < (block.width + sorted[i].block.width) / 2 + 2
+  const sorted = blocks.toSorted((a, b) => a.tick - b.tick);
+  const overlap = sorted.slice(1).some(({ tick, block }, i) =>
+    tick - sorted[i].tick < (block.width + sorted[i].block.width) / 2 + 2
   );
   if (!overlap) return 0;
-  const room = (sorted.at(-1)!.pixel - sorted[0].pixel) / (sorted.length - 1);
-  const height = Math.max(...blocks.map(({ block }) => block.height));
+  const room = (sorted.at(-1)!.tick - sorted[0].tick) / (sorted.length - 1);
+  const height = Math.max(
+    ...blocks.map(({ block }) => 1.25 * block.lines.length * block.font.size),
+  );
   return Math.cos(Math.PI / 6) <= room / Math.hypot(room, height) ? 30 : 90;
 }
 
-function yLabels(axis: PlacedAxis, { side, line }: Anchorage, font: FullFont): Labels {
-  const blocks = labelBlocks(axis, font);
-  if (blocks.length === 0) return { rows: [], depth: 0 };
-  const away = standoff(axis, Math.max(...blocks.map(({ block }) => block.font.size)));
+function yLabels(axis: PlacedAxis, { side, line }: Anchorage, font: FullFont): Label[] {
+  const away = standoff(axis, font);
   const outwards = side === "right" ? 1 : -1;
-  const rows = blocks.flatMap(({ pixel, block }) => {
+  return labelBlocks(axis, font).map(({ tick, block }): Label => {
     const up = (block.lines.length - 1) * LINE_SPACING / 2;
-    return textRows(block, {
-      x: line + outwards * away,
-      y: pixel + (MID - up) * block.font.size,
-      align: side === "right" ? "left" : "right",
-    });
+    return {
+      rows: textRows(block, {
+        x: line + outwards * away,
+        y: tick + (MID - up) * block.font.size,
+        align: side === "right" ? "left" : "right",
+      }),
+      tick,
+      along: block.height / 2,
+      depth: away + block.width,
+    };
   });
-  return { rows, depth: away + Math.max(...blocks.map(({ block }) => block.width)) };
 }
 
-/** Beyond the labels, along the axis. */
+/** Along the axis, as far from it as the labels require. */
 function titleRows(
   axis: PlacedAxis,
   { side, line }: Anchorage,
-  depth: number,
+  labels: readonly Label[],
   { width, height }: Pick<Layout, "width" | "height">,
   font: FullFont,
 ): Row[] {
@@ -184,22 +207,26 @@ function titleRows(
   const block = textBlock(title.text, { ...titleFont(font), ...title.font });
   const { size } = block.font;
   const extra = (block.lines.length - 1) * LINE_SPACING * size;
-  const after = side === "bottom" || side === "right";
-  const labels = showticklabels ? 1 : 0;
-  const usual = 10 + size * {
-        bottom: 2 + labels,
-        top: 1.5 + labels,
-        left: 1.5 + labels / 2,
-        right: 2 + labels / 2,
-      }[side];
-  // From the line to the first baseline, with the labels out of the way.
-  const away = title.standoff !== undefined
-    ? depth + title.standoff + (after ? CAP * size : MID * size + extra)
-    : Math.max(usual, depth + 2 + (after ? 0.95 * size : 0.25 * size + extra));
   const middle = axis.start + axis.length / 2;
+  const after = side === "bottom" || side === "right";
+  const labelled = showticklabels ? 1 : 0;
+  const usual = 10 + size * {
+        bottom: 2 + labelled,
+        top: 1.5 + labelled,
+        left: 1.5 + labelled / 2,
+        right: 2 + labelled / 2,
+      }[side];
+  const depth = (of: readonly Label[]) => Math.max(0, ...of.map((label) => label.depth));
+  const near = labels.filter(({ tick, along }) =>
+    Math.abs(tick - middle) < along + block.width / 2 + 2
+  );
+  // From the line to the first baseline.
+  const away = title.standoff !== undefined
+    ? depth(labels) + title.standoff + (after ? CAP * size : MID * size + extra)
+    : Math.max(usual, depth(near) + 2 + (after ? ASCENT * size : DESCENT * size + extra));
   if (axis.letter === "x") {
     const y = side === "bottom"
-      ? Math.min(line + away, height - extra - 0.25 * size)
+      ? Math.min(line + away, height - extra - DESCENT * size)
       : Math.max(line - away, size);
     return textRows(block, { x: middle, y, align: "center" });
   }

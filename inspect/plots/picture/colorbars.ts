@@ -6,7 +6,7 @@ import type { Mark, Row } from "./marks.ts";
 import type { Push } from "./margins.ts";
 import { isShown } from "./series.ts";
 import { MID, textBlock, textRows, titleFont } from "./text.ts";
-import type { FullFont } from "./text.ts";
+import type { FullFont, TextBlock } from "./text.ts";
 import { ticksOf } from "./ticks.ts";
 import type { Tick } from "./ticks.ts";
 import { listOf } from "./values.ts";
@@ -21,6 +21,8 @@ interface Bar {
 
 /** White around the bar, in pixels. */
 const PAD = 10;
+/** From the bar to its labels. */
+const LABELS = 3.4;
 
 /** The bars of a figure's traces. */
 export function colorbarsOf({ data }: Figure): Bar[] {
@@ -65,15 +67,17 @@ function placeBar({ colorbar, low, high }: Bar, area: Box, font: FullFont) {
   return { box, top, block, onTop, ticks, labels };
 }
 
+/** From the bar to the baseline of a title beside it, beyond its labels. */
+function titleDistance({ font: { size } }: TextBlock, labels: number): number {
+  return Math.max(10 + size, LABELS + labels + 2 + 0.97 * size);
+}
+
 /** What a bar needs beside the plot. */
 export function colorbarPush(bar: Bar, area: Box, font: FullFont): Push {
   const { x = 1.02, y = 0.5, len = 1, thickness = 30 } = bar.colorbar;
   const { block, onTop, labels } = placeBar(bar, area, font);
-  const words = block === undefined
-    ? 0
-    : onTop
-    ? block.width
-    : thickness + labels + 12 + block.height;
+  const words = block === undefined ? 0 : onTop ? block.width : thickness +
+    titleDistance(block, labels) + 0.24 * block.font.size;
   const wide = Math.max(thickness + 1 + labels, words);
   return {
     left: { at: x, size: 0 },
@@ -90,10 +94,10 @@ export function colorbarMarks(
   font: FullFont,
 ): { readonly marks: Mark[]; readonly words: Row[] } {
   const { box, top, block, onTop, ticks, labels } = placeBar(bar, area, font);
-  const { low, high, colorscale, colorbar } = bar;
+  const { low, high, colorscale } = bar;
   const words = ticks.flatMap(({ at, block }) =>
     textRows(block, {
-      x: box.x + box.width + 1.5,
+      x: box.x + box.width + LABELS,
       y: box.y + box.height * (1 - (at - low) / (high - low)) + MID * block.font.size,
       align: "left",
     })
@@ -103,10 +107,7 @@ export function colorbarMarks(
     : onTop
     ? textRows(block, { x: box.x, y: top + 3 + 0.75 * block.font.size, align: "left" })
     : textRows(block, {
-      x: Math.max(
-        area.x + area.width * (colorbar.x ?? 1.02) + PAD + box.width + 10 + block.font.size,
-        box.x + box.width + labels + 4 + 0.95 * block.font.size,
-      ),
+      x: box.x + box.width + titleDistance(block, labels),
       y: box.y + box.height / 2,
       align: "center",
       angle: -90,

@@ -1,10 +1,10 @@
-/** What a layout puts on a figure: title, annotations, shapes, and what its sliders and menus say. */
+/** What a layout puts on a figure: title, annotations, shapes. */
 import type { Annotation, Layout, Shape } from "../figure.ts";
 import type { Box, PlacedAxis } from "./axis.ts";
 import { dashes, marks } from "./marks.ts";
 import type { Mark, Row } from "./marks.ts";
 import { CAP, LINE_SPACING, textBlock, textRows } from "./text.ts";
-import type { FullFont } from "./text.ts";
+import type { FullFont, TextBlock } from "./text.ts";
 
 /** The parts of a picture to which a place may refer. */
 export interface Frame {
@@ -43,7 +43,10 @@ export function titleRows({ title, width, height }: Layout, { area, font }: Fram
   // Where the first line stands: in the middle of the margin, or as far from the top as is said.
   const baseline = title.y === undefined
     ? area.y / 2
-    : height * (1 - title.y) + (title.yanchor === "top" ? (title.pad?.t ?? 0) + CAP * own.size : 0);
+    : height * (1 - title.y) + (title.yanchor === "top" ? title.pad?.t ?? 0 : 0);
+  // Plotly gives a line, not lines, the rest of the way from its top.
+  const rest = ({ lines, font }: TextBlock) =>
+    title.yanchor === "top" && lines.length === 1 ? CAP * font.size : 0;
   const below = title.subtitle?.text
     ? textBlock(title.subtitle.text, {
       ...own,
@@ -51,12 +54,13 @@ export function titleRows({ title, width, height }: Layout, { area, font }: Fram
       ...title.subtitle.font,
     })
     : undefined;
-  const bottom = baseline + ((block.lines.length - 1) * LINE_SPACING + 0.24) * own.size;
-  // Plotly moves a second line like the first one, if it is a single one.
-  const more = title.yanchor === "top" && below?.lines.length === 1 ? CAP * below.font.size : 0;
+  const first = baseline + rest(block);
+  const bottom = first + ((block.lines.length - 1) * LINE_SPACING + 0.24) * own.size;
   return [
-    ...textRows(block, { ...place, y: baseline }),
-    ...(below ? textRows(below, { ...place, y: bottom + more + 1.6 * below.font.size }) : []),
+    ...textRows(block, { ...place, y: first }),
+    ...(below
+      ? textRows(below, { ...place, y: bottom + 1.6 * below.font.size + rest(below) })
+      : []),
   ];
 }
 
@@ -134,21 +138,4 @@ export function shapeBox(
     y: y?.start ?? (yref === "paper" && x ? area.y : whole.y),
     height: y?.length ?? (yref === "paper" && x ? area.height : whole.height),
   };
-}
-
-/** What is chosen on sliders and menus: nobody can choose in a picture. */
-export function controlRows(layout: Layout, { area, font }: Frame): Row[] {
-  const sliders = (layout.sliders ?? []).map((
-    { active = 0, currentvalue, steps, x = 0, y = 0, pad },
-  ) => ({
-    text: currentvalue?.visible === false
-      ? ""
-      : (currentvalue?.prefix ?? "") + (steps[active]?.label ?? ""),
-    font: { ...font, ...currentvalue?.font },
-    x: area.x + x * area.width + (pad?.l ?? 0),
-    y: area.y + (1 - y) * area.height + (pad?.t ?? 20) + CAP * font.size,
-  }));
-  return sliders.filter(({ text }) => text).flatMap((each) =>
-    textRows(textBlock(each.text, each.font), { x: each.x, y: each.y, align: "left" })
-  );
 }

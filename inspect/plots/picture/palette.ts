@@ -20,9 +20,12 @@ const FARTHEST = 24;
  * @param rgba opaque pixels
  */
 export function indexed(rgba: Uint8Array): Indexed | undefined {
-  const pixels = new Uint32Array(rgba.buffer, rgba.byteOffset, rgba.length / 4);
+  const pixels = new Int32Array(rgba.buffer, rgba.byteOffset, rgba.length / 4);
+  const runs = runsOf(pixels);
   const counts = new Map<number, number>();
-  for (const pixel of pixels) counts.set(pixel, (counts.get(pixel) ?? 0) + 1);
+  for (const { pixel, start, end } of runs) {
+    counts.set(pixel, (counts.get(pixel) ?? 0) + end - start);
+  }
   const all = [...counts].sort(([a, m], [b, n]) => n - m || a - b).map(([pixel]) => pixel);
   const channels = [0, 8, 16].map((bits) => Uint8Array.from(all, (pixel) => pixel >>> bits));
   const distances = new Float64Array(all.length).fill(Infinity); // squared, to the nearest chosen one
@@ -41,10 +44,23 @@ export function indexed(rgba: Uint8Array): Indexed | undefined {
   }
   if (distances[farthest(distances)] > FARTHEST ** 2) return undefined;
   const index = new Map(all.map((pixel, i) => [pixel, nearest[i]]));
+  const indices = new Uint8Array(pixels.length);
+  for (const { pixel, start, end } of runs) indices.fill(index.get(pixel)!, start, end);
   return {
     colors: Uint8Array.from(chosen.flatMap((i) => channels.map((channel) => channel[i]))),
-    indices: Uint8Array.from(pixels, (pixel) => index.get(pixel)!),
+    indices,
   };
+}
+
+/** Neighbours of one colour: far fewer than pixels. */
+function runsOf(pixels: Int32Array): { pixel: number; start: number; end: number }[] {
+  const runs = [];
+  for (let start = 0, end = 0; start < pixels.length; start = end) {
+    const pixel = pixels[start];
+    while (pixels[end] === pixel) end++;
+    runs.push({ pixel, start, end });
+  }
+  return runs;
 }
 
 function farthest(distances: Float64Array): number {

@@ -6,6 +6,7 @@ import type { Box, PlacedAxis } from "./axis.ts";
 import { placeAxes } from "./axes.ts";
 import { barMarks } from "./bars.ts";
 import { colorbarMarks, colorbarPush, colorbarsOf } from "./colorbars.ts";
+import { controlRows, sliderPushes } from "./controls.ts";
 import { subplots } from "./extents.ts";
 import { cellWords, heatmapMarks } from "./heatmaps.ts";
 import { legendMarks, legendPush } from "./legend.ts";
@@ -13,7 +14,7 @@ import { plotArea } from "./margins.ts";
 import type { Push } from "./margins.ts";
 import { clipped, marks } from "./marks.ts";
 import type { Mark, Row } from "./marks.ts";
-import { annotationRows, controlRows, shapeBox, shapeMarks, titleRows } from "./notes.ts";
+import { annotationRows, shapeBox, shapeMarks, titleRows } from "./notes.ts";
 import type { Frame } from "./notes.ts";
 import { placeScatter, pointWords, scatterMarks } from "./scatters.ts";
 import { isShown, seriesOf } from "./series.ts";
@@ -81,6 +82,7 @@ function areaOf(figure: Figure, font: FullFont): Box {
   const pushes: (Push | undefined)[] = [
     ...colorbarsOf(figure).map((bar) => colorbarPush(bar, first, font)),
     legendPush(figure, first, font),
+    ...sliderPushes(figure.layout, font),
   ];
   return plotArea(figure.layout, pushes.filter((push) => push !== undefined));
 }
