@@ -66,8 +66,6 @@ function grid(rows: number, columns: number, value: (row: number, column: number
   );
 }
 
-/** Words beside the map's columns, in their order. */
-
 const hovers = run.tokens().map((token, i) => `"${tokenHtml(token, 24)}" (${i})`);
 const layerNames = ["emb.", "0", "1", "2", "3", "4"];
 
