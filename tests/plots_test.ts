@@ -66,12 +66,6 @@ function grid(rows: number, columns: number, value: (row: number, column: number
   );
 }
 
-/** Words beside the map's columns, in their order. */
-function below({ layout: { annotations = [] } }: Figure): string[] {
-  return annotations.filter(({ yref, yanchor }) => yref === "paper" && yanchor === "top")
-    .sort((a, b) => a.x - b.x).map(({ text }) => text);
-}
-
 const hovers = run.tokens().map((token, i) => `"${tokenHtml(token, 24)}" (${i})`);
 const layerNames = ["emb.", "0", "1", "2", "3", "4"];
 
