@@ -169,6 +169,39 @@ Deno.test("a cell that takes too long is named", async () => {
   assert.equal(code, 1);
 });
 
+Deno.test("a notebook with an unknown kernel is one line", async () => {
+  using folder = new Folder();
+  const notebook = await readNotebook(join(FIXTURES, "failing.ipynb"));
+  const metadata = { kernelspec: { name: "no-such-kernel" } };
+  const path = folder.write("unknown.ipynb", JSON.stringify({ ...notebook, metadata }));
+  const { code, errors } = await notebooks(path, "--out", folder.path);
+  assert.match(errors, /^error: [^\n]*unknown\.ipynb cannot be run: [^\n]*no-such-kernel[^\n]*\n$/);
+  assert.equal(code, 1);
+});
+
+Deno.test({
+  name: "task lab tells its address, and an interrupt ends it",
+  ignore: Deno.build.os === "windows",
+  async fn() {
+    const lab = new Deno.Command(Deno.execPath(), {
+      args: ["run", "-q", "-P=lab", "notebooks/commands/lab.ts", "--no-browser"],
+      cwd: ROOT,
+      stdin: "null",
+      stdout: "null",
+      stderr: "piped",
+    }).spawn();
+    let said = "";
+    for await (const text of lab.stderr.pipeThrough(new TextDecoderStream())) {
+      const known = said.includes("?token=");
+      said += text;
+      if (!known && said.includes("?token=")) lab.kill("SIGINT");
+    }
+    assert.equal((await lab.status).code, 0, said);
+    const [address] = /http:\/\/localhost:\d+/.exec(said)!;
+    await assert.rejects(fetch(address), "it is gone");
+  },
+});
+
 Deno.test("a name that means no notebook is wrong usage", async () => {
   const { code, errors } = await notebooks("none");
   assert.match(errors, /^error: no notebook none; [^\n]+\n$/);

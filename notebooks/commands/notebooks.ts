@@ -82,9 +82,12 @@ async function execute(
       env,
       stdin: "null",
       stdout: "piped",
+      stderr: "piped",
       // It ends its kernel when it is asked to end.
       signal,
     }).spawn();
+    // Kernels talk a lot; it counts where nothing else says what went wrong.
+    const errors = new Response(child.stderr).text();
     let cell = 0;
     let problem: string | undefined;
     for await (const line of lines(child.stdout)) {
@@ -94,7 +97,8 @@ async function execute(
     }
     const { code } = await child.status;
     signal.throwIfAborted();
-    if (code !== 0) throw new Error(`${file} could not be run (see above)`);
+    if (code !== 0) throw new Error(`${file} cannot be run: ${lastLine(await errors)}`);
+    await errors;
     const ran = await readNotebook(target);
     const error = firstError(ran) ?? (problem && { cell, message: problem });
     // nbformat gives random ids where the file has none.
@@ -144,6 +148,10 @@ async function findNotebooks(names: readonly string[]): Promise<string[]> {
     throw new UsageError(`no notebook ${name}; there are ${own.join(", ")}`);
   }));
   return found.flat();
+}
+
+function lastLine(text: string): string {
+  return text.trim().split("\n").at(-1) || "it says nothing";
 }
 
 async function* lines(stream: ReadableStream<Uint8Array<ArrayBuffer>>): AsyncGenerator<string> {
