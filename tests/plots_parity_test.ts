@@ -450,7 +450,7 @@ Deno.test("errors of weights: types by tensors; what no type changes is left out
   ]);
   assert.deepEqual(map.z, [[-1, -3, -2], [0, null, null]]);
   assert.match((map.customdata as string[][])[0][2], /stored as Q6_K/);
-  assert.match(figure.caption, /1 tensors that no type changes are left out/);
+  assert.match(figure.caption, /tensors that no type changes are left out: 1/);
   assert.match(figure.caption, /left empty: IQ1_S/);
 });
 
