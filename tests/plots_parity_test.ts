@@ -4,6 +4,7 @@ import {
   type Figure,
   layerSensitivityBars,
   type PairedTensors,
+  parity,
   parityErrors,
   quantizationDivergence,
   quantizationErrorMap,
@@ -18,6 +19,7 @@ import type { Bar, Heatmap, Scatter } from "../inspect/plots/figure.ts";
 import { logAxis } from "../inspect/plots/log_axis.ts";
 import { short, unpacked } from "../inspect/plots/numbers.ts";
 import { Random } from "./support/random.ts";
+import { tableRows } from "./support/table_rows.ts";
 
 const PARITY = {
   case: "utf8",
@@ -159,6 +161,8 @@ Deno.test("parity: one layer, pass or prompt; the oracle's panel has both sides"
   assert.deepEqual(ours.y, [4e-7, 4e-7]);
   assert.deepEqual(theirs.y, [2e-7, 2e-7]);
   assert.equal(ours.yaxis, "y2");
+  const alone = parityErrors(parityTable(rows.map((row) => ({ ...row, oracle_ratio: null }))));
+  assert.deepEqual(scatters(alone).filter(({ yaxis }) => yaxis === "y2").length, 1);
   const layer = parityErrors(parityTable(rows), { layer: 1 });
   assert.deepEqual(layer.layout.xaxis!.ticktext, ["q", "out"]);
   const step = parityErrors(parityTable(rows), { step: 1 });
@@ -168,6 +172,34 @@ Deno.test("parity: one layer, pass or prompt; the oracle's panel has both sides"
     new RangeError("Cannot draw layer 7: the table has 0, 1"),
   );
   assert.throws(() => parityErrors(parityTable(rows), { case: "mine" }), /the table has prompt$/);
+});
+
+Deno.test("a real comparison: its table and its worst tensor", async () => {
+  const report = await parity("tiny", "The raven said", {
+    ...{ reference: "oracle", layers: [1, 2], generate: 1 },
+  });
+  const rows = tableRows(report.table());
+  const figure = parityErrors(report.table());
+  const all = scatters(figure).filter(({ yaxis }) => yaxis !== "y2");
+  const points = new Set(rows.map(({ point, verdict }) => `${point} ${verdict}`));
+  assert.equal(all.reduce((sum, { x }) => sum + (x as number[]).length, 0), points.size);
+  for (const { y, customdata } of all) {
+    for (const [i, hover] of (customdata as string[]).entries()) {
+      const [, point, verdict] = hover.match(/^<b>(.+)<\/b>, (\w+):/)!;
+      const shares = rows.filter((row) => row.point === point && row.verdict === verdict)
+        .map(({ share }) => Number(share));
+      const share = Math.max(...shares);
+      assert.ok(
+        share === 0 ? (y as number[])[i] < 1e-2 : (y as number[])[i] === short(share),
+        hover,
+      );
+    }
+  }
+  const pair = await report.worst();
+  const { caption, data } = tensorPairMap(pair);
+  assert.ok(caption.startsWith(`tiny · ${pair.point}`), caption);
+  assert.deepEqual(data.map(({ name }) => name), ["ours", "oracle", "ours − oracle"]);
+  assert.ok((await figure.svg()).startsWith("<svg"));
 });
 
 const THREE = {
