@@ -152,6 +152,7 @@ export * from "./inspect/analyses/mod.ts";
 
 // Figures
 export * from "./inspect/plots/mod.ts";
+export type { Axis as FigureAxis, Layout as FigureLayout } from "./inspect/plots/figure.ts";
 
 // Parity: comparing with other engines and files, and finding faults
 export {
@@ -175,7 +176,10 @@ export {
   type ThreeWayOptions,
 } from "./checkpoints/reference_run.ts";
 export type { EngineOptions } from "./checkpoints/opponent.ts";
-export { pyTorchEnvironment } from "./checkpoints/references/pytorch.ts";
+export {
+  pyTorchEnvironment,
+  type PyTorchEnvironmentOptions,
+} from "./checkpoints/references/pytorch.ts";
 export type { PythonEnvironment, Start } from "./checkpoints/references/python_environment.ts";
 export { type ActivationType, type Provenance, ReferenceFailure } from "./checkpoints/reference.ts";
 export {
@@ -204,7 +208,7 @@ export {
 
 // In a notebook: figures that are drawn over, text as it comes, Stop
 export { Display, display } from "./inspect/jupyter/display.ts";
-export { live } from "./inspect/jupyter/live.ts";
+export { live, type Watched } from "./inspect/jupyter/live.ts";
 export { Stopped } from "./inspect/jupyter/interrupt.ts";
 
 // The engine below: passes on ids and buffers

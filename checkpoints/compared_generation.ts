@@ -3,7 +3,10 @@ import { createSampler, type SamplerOptions } from "../engine/sampler.ts";
 import { largest } from "../inspect/analyses/numbers.ts";
 import { analysisTable } from "../inspect/analyses/rows.ts";
 import type { Table } from "../inspect/arrow.ts";
+import { previewBundle } from "../inspect/table_html.ts";
+import { previewText } from "../inspect/tables/preview.ts";
 import type { FinishReason } from "../inspect/generation.ts";
+import { untilStop } from "../inspect/jupyter/interrupt.ts";
 import type { Loaded, LoadModelOptions } from "../inspect/loading.ts";
 import type { Model } from "../inspect/model.ts";
 import { checkPrompt, onePrompt, type Prompt } from "../inspect/prompt.ts";
@@ -150,6 +153,7 @@ export class ComparedGeneration implements AsyncIterable<ComparedToken> {
   /**
    * Generates; leaving the loop ends it as `aborted`, and so does the signal.
    *
+   * @throws {Stopped} by a notebook's Stop
    * @throws {TypeError} for a second time
    * @throws {ReferenceFailure} when the other engine cannot be had, cannot follow or fails
    * @throws {UnknownPointError | PromptError | SamplerOptionError | LogitsError | DisposedError}
@@ -161,7 +165,12 @@ export class ComparedGeneration implements AsyncIterable<ComparedToken> {
       );
     }
     this.#begun = true;
-    const options = this.#options;
+    const stop = untilStop(
+      () =>
+        `Generating was stopped after ${this.tokens.length} tokens, which stay in the generation`,
+      this.#options.signal,
+    );
+    const options = { ...this.#options, signal: stop.signal };
     try {
       using loaded = await openModel(this.#model, options);
       await using open = new AsyncDisposableStack();
@@ -169,7 +178,7 @@ export class ComparedGeneration implements AsyncIterable<ComparedToken> {
       const reference = await openEngine(name, loaded, options, open);
       open.defer(() => reference.close());
       this.reference = reference.provenance;
-      this.#name = loaded.engine.config.name;
+      this.#name = loaded.found.name;
       const ids = promptIdsOf(loaded, this.#prompt);
       checkPrompt(loaded.engine.config, ids, 1);
       const points = wantedPoints(loaded, options.points ?? "blk.*.out");
@@ -181,11 +190,13 @@ export class ComparedGeneration implements AsyncIterable<ComparedToken> {
       });
       if (!follower) throw new ReferenceFailure(name, "it cannot follow a generation step by step");
       open.use(follower);
-      yield* this.#generate(loaded, follower, ids, points);
+      yield* this.#generate(loaded, follower, ids, points, options.signal);
     } catch (error) {
+      stop.check(); // the other engine's process is interrupted too
       const { signal } = options;
       if (!(signal?.aborted && error === signal.reason)) throw error;
     } finally {
+      stop.end();
       this.finishReason ??= "aborted";
     }
   }
@@ -195,9 +206,10 @@ export class ComparedGeneration implements AsyncIterable<ComparedToken> {
     follower: Follower,
     ids: readonly number[],
     points: readonly string[],
+    signal: AbortSignal | undefined,
   ): AsyncGenerator<ComparedToken, void, undefined> {
     const { engine, file } = loaded;
-    const { maxTokens = MOST_TOKENS, ignoreEos = false, signal, onProgress } = this.#options;
+    const { maxTokens = MOST_TOKENS, ignoreEos = false, onProgress } = this.#options;
     const { rope, activations } = this.reference!;
     const sampler = createSampler(this.#options);
     const piece = pieceOf(loaded);
@@ -335,8 +347,12 @@ export class ComparedGeneration implements AsyncIterable<ComparedToken> {
 
   /** What a notebook cell shows: the table of tokens. */
   [Symbol.for("Jupyter.display")](): Record<string, string> {
-    const table = this.table() as unknown as Record<symbol, () => Record<string, string>>;
-    return table[Symbol.for("Jupyter.display")]();
+    return previewBundle(this.table().preview());
+  }
+
+  /** What `console.log` shows. */
+  [Symbol.for("Deno.customInspect")](): string {
+    return previewText(this.table().preview());
   }
 }
 

@@ -5,7 +5,7 @@ import { formatTable } from "../inspect/commands/format.ts";
 import type { LoadModelOptions } from "../inspect/loading.ts";
 import { longWork } from "../inspect/jupyter/work.ts";
 import type { Model } from "../inspect/model.ts";
-import { tableHtml } from "../inspect/table_html.ts";
+import { previewBundle } from "../inspect/table_html.ts";
 import { CAUSES } from "./causes.ts";
 import { allUndos, diagnoseFile, type Diagnosis, type Trial } from "./diagnose.ts";
 import { writeChecked } from "./f32_copy.ts";
@@ -86,7 +86,7 @@ export class DiagnosisReport {
   /**
    * Everything that was tried, as an Arrow table: `cause`, `detail`, `loss` (nats per token of a fixed text with it undone; null
    * where a few words ruled it out) and `gain` (the share by which the loss of all texts falls). `outcome` is `found`, `as good`,
-   * `undecidable` (the loss stays where it is), `worse`, `ruled out` or `not tried` (too little memory).
+   * `undecidable` (the loss stays where it is), `rejected` (it restores nothing), `ruled out` or `not tried` (too little memory).
    */
   table(): Table {
     const { found, alternatives, undecidable, trials, untried } = this.diagnosis;
@@ -99,7 +99,7 @@ export class DiagnosisReport {
         ? "undecidable"
         : trial.loss === undefined
         ? "ruled out"
-        : "worse";
+        : "rejected";
     const rows: Row<typeof TRIALS>[] = [
       ...trials.map((trial) => {
         const { cause, detail, loss = null, gain } = trial;
@@ -162,8 +162,7 @@ export class DiagnosisReport {
     const facts = [`${figure(this.loss)} nats per token of a fixed text as it is`];
     if (found) facts.push(`${figure(found.loss)} with ${found.detail}`);
     const notes = found ? [`look at: ${found.look}`] : `${this}`.split("\n").slice(1, 2);
-    const html = tableHtml({ ...preview, title: this.model, meaning, facts, notes });
-    return { "text/html": html, "text/plain": `${this}` };
+    return previewBundle({ ...preview, title: this.model, meaning, facts, notes }, `${this}`);
   }
 
   /** What `console.log` shows. */

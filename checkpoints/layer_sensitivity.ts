@@ -119,7 +119,7 @@ async function sensitivity(
   }
   return analysisTable("layer_sensitivity", SENSITIVITY, rows, {
     meaning: "divergence from the model's own predictions with one part quantized, or restored",
-    model: loaded.engine.config.name,
+    model: loaded.found.name,
     tokens: ground.ids.length,
   });
 }

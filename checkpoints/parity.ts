@@ -220,7 +220,7 @@ function firstFailure(rows: readonly ParityRow[]): ParityRow | undefined {
 }
 
 /** The verdict that decides about a row: the local one, unless an error crept in that no step is to blame for. */
-function verdictOf(row: ParityRow, rows: readonly ParityRow[]): Difference | undefined {
+export function verdictOf(row: ParityRow, rows: readonly ParityRow[]): Difference | undefined {
   const { local, cumulative } = row;
   if (cumulative?.passed !== false || local?.passed === false) return local ?? cumulative;
   return inherits(row, rows) ? local : cumulative;

@@ -1,5 +1,5 @@
 /** A comparison as people use it in a notebook: one call, and a report that shows itself and has tables. */
-import { tableHtml } from "../inspect/table_html.ts";
+import { previewBundle } from "../inspect/table_html.ts";
 import type { Table } from "../inspect/arrow.ts";
 import type { Loaded } from "../inspect/loading.ts";
 import { longWork } from "../inspect/jupyter/work.ts";
@@ -10,7 +10,13 @@ import { layerOf } from "./contract.ts";
 import { firstDivergence } from "./first_divergence.ts";
 import { openModel } from "./opened_model.ts";
 import { openOpponent, type Opponent, type OpponentOptions } from "./opponent.ts";
-import { compareEngines, type ParityCase, type ParityResult, type ParityRow } from "./parity.ts";
+import {
+  compareEngines,
+  type ParityCase,
+  type ParityResult,
+  type ParityRow,
+  verdictOf,
+} from "./parity.ts";
 import { checkpointTable, parityTable } from "./parity_tables.ts";
 import type { Provenance } from "./reference.ts";
 import {
@@ -143,18 +149,20 @@ export class ParityReport {
 
   /**
    * The tensor that takes most of what is allowed it, ours and the reference's: both sides run once more. Where nothing failed it is
-   * one that the reference shows, whatever the oracle stood in for.
+   * one that the reference shows, whatever the oracle stood in for. Of one step or prompt where that is named.
    *
    * @throws {DisposedError} when the model was disposed
    * @throws {ReferenceFailure} when the reference fails
    * @throws {RangeError} where no tensor was compared
    */
-  async worst(options: Pick<PairOptions, "signal"> = {}): Promise<TensorPair> {
-    const [found] = this.result.checkpoints.flatMap(({ worst, verdict }) =>
-      worst && verdict ? [{ row: worst, verdict, isShown: worst.local !== undefined }] : []
-    ).sort((a, b) =>
+  async worst(options: Pick<PairOptions, "step" | "case" | "signal"> = {}): Promise<TensorPair> {
+    const [found] = this.result.rows.flatMap((row) => {
+      const verdict = verdictOf(row, this.result.rows);
+      return verdict && isMeant(row, options) ? [{ row, verdict }] : [];
+    }).sort((a, b) =>
       Number(a.verdict.passed) - Number(b.verdict.passed) ||
-      Number(b.isShown) - Number(a.isShown) || b.verdict.share - a.verdict.share
+      Number(b.row.local !== undefined) - Number(a.row.local !== undefined) ||
+      b.verdict.share - a.verdict.share
     );
     if (!found) throw new RangeError("Cannot show the worst tensor: no tensor was compared");
     const { row, verdict } = found;
@@ -169,10 +177,7 @@ export class ParityReport {
    * @throws {DisposedError | ReferenceFailure}
    */
   async pair(point: string, options: PairOptions = {}): Promise<TensorPair> {
-    const rows = this.result.rows.filter((row) =>
-      row.point === point && (options.step ?? row.step) === row.step &&
-      (options.case ?? row.case) === row.case
-    );
+    const rows = this.result.rows.filter((row) => row.point === point && isMeant(row, options));
     const verdict = (row: ParityRow) =>
       options.verdict === undefined ? failedVerdict(row) : row[options.verdict];
     const [row] = rows.filter(verdict).sort((a, b) => verdict(b)!.share - verdict(a)!.share);
@@ -221,13 +226,18 @@ export class ParityReport {
 
   /** What a notebook cell shows: the thirteen checkpoints, and the first divergence. */
   [Symbol.for("Jupyter.display")](): Record<string, string> {
-    return { "text/html": tableHtml(this.preview()), "text/plain": `${this}` };
+    return previewBundle(this.preview(), `${this}`);
   }
 
   /** What `console.log` shows. */
   [Symbol.for("Deno.customInspect")](): string {
     return `${this}`;
   }
+}
+
+/** Whether a row is of the step and the prompt that are named. */
+function isMeant(row: ParityRow, { step, case: name }: PairOptions): boolean {
+  return (step ?? row.step) === row.step && (name ?? row.case) === row.case;
 }
 
 /**
@@ -290,7 +300,7 @@ async function compared(
   }
   // Whoever looks at a tensor later does not do so under this call's signal.
   const reopen = () => open({ ...options, signal: undefined, onProgress: undefined });
-  return new ParityReport({ model: engine.config.name, result, first, cases, reopen });
+  return new ParityReport({ model: both.model.found.name, result, first, cases, reopen });
 }
 
 function checkedLayers(

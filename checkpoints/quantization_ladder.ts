@@ -3,6 +3,8 @@ import type { GgufFile } from "../engine/gguf/reader.ts";
 import { analysisTable, type Row } from "../inspect/analyses/rows.ts";
 import type { Table } from "../inspect/arrow.ts";
 import { longWork } from "../inspect/jupyter/work.ts";
+import { previewBundle } from "../inspect/table_html.ts";
+import { previewText } from "../inspect/tables/preview.ts";
 import type { Model } from "../inspect/model.ts";
 import type { Prompt } from "../inspect/prompt.ts";
 import { kindOf, layerOf } from "./contract.ts";
@@ -104,14 +106,12 @@ export class QuantizationLadder {
 
   /** What a notebook cell shows: the table of types. */
   [Symbol.for("Jupyter.display")](): Record<string, string> {
-    const table = this.table() as unknown as Record<symbol, () => Record<string, string>>;
-    return table[Symbol.for("Jupyter.display")]();
+    return previewBundle(this.table().preview());
   }
 
   /** What `console.log` shows. */
   [Symbol.for("Deno.customInspect")](): string {
-    const table = this.table() as unknown as Record<symbol, () => string>;
-    return table[Symbol.for("Deno.customInspect")]();
+    return previewText(this.table().preview());
   }
 }
 
@@ -169,7 +169,7 @@ async function ladder(
     rows.activations.push(...activationRows(type, ground, outcome));
     rows.predictions.push(...predictions);
   }
-  const notes = { model: loaded.engine.config.name, tokens: ground.ids.length };
+  const notes = { model: loaded.found.name, tokens: ground.ids.length };
   return new QuantizationLadder({
     types: analysisTable("quantization_ladder", TYPES, rows.types, {
       meaning: "what each type costs, against the model as it is",

@@ -211,7 +211,7 @@ async function compared(
     oracle: float64(rows.map(({ values }) => values[2])),
   }, {
     meaning: `each number of ours, ${name}'s and the 64-bit oracle's`,
-    model: engine.config.name,
+    model: loaded.found.name,
     reference: reference.provenance,
   });
 }

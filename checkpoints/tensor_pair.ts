@@ -2,6 +2,7 @@
 import type { Engine } from "../engine/backend.ts";
 import { analysisTable } from "../inspect/analyses/rows.ts";
 import type { Table } from "../inspect/arrow.ts";
+import { previewBundle } from "../inspect/table_html.ts";
 import type { Loaded } from "../inspect/loading.ts";
 import { type Axis, listPoints } from "../inspect/points.ts";
 import { isAttention } from "./compare.ts";
@@ -69,6 +70,11 @@ export class TensorPair {
   /** Use {@linkcode ParityReport.worst} or {@linkcode ParityReport.pair}. */
   constructor(parts: PairParts) {
     this.#parts = parts;
+  }
+
+  /** Whose it is. */
+  get model(): string {
+    return this.#parts.model;
   }
 
   /** `blk.3.q` */
@@ -205,8 +211,7 @@ export class TensorPair {
 
   /** What a notebook cell shows: the table. */
   [Symbol.for("Jupyter.display")](): Record<string, string> {
-    const table = this.table() as unknown as Record<symbol, () => Record<string, string>>;
-    return table[Symbol.for("Jupyter.display")]();
+    return previewBundle(this.table().preview());
   }
 
   /** What `console.log` shows. */
@@ -328,7 +333,7 @@ function pairOf(model: Loaded, { row, verdict, name, ours, theirs, all, start }:
     ? piece
     : String;
   return new TensorPair({
-    model: config.name,
+    model: model.found.name,
     referenceName: name,
     row,
     verdict,

@@ -29,7 +29,7 @@ import {
   util,
 } from "apache-arrow";
 import { ByteBuffer } from "flatbuffers";
-import { tableHtml } from "./table_html.ts";
+import { previewBundle } from "./table_html.ts";
 import {
   type Column,
   ColumnError,
@@ -120,8 +120,7 @@ export class Table extends ArrowTable<TypeMap> {
 
   /** What a notebook cell shows: the preview as HTML, and as text. */
   [Symbol.for("Jupyter.display")](): Record<string, string> {
-    const preview = this.preview();
-    return { "text/html": tableHtml(preview), "text/plain": previewText(preview) };
+    return previewBundle(this.preview());
   }
 
   /** What `console.log` shows: the preview as text. */

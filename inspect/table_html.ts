@@ -1,5 +1,11 @@
 /** A table's preview in HTML: one piece of markup without scripts or style sheets, in the page's own colours. */
-import { type Cell, type Preview, statisticsWords, vectorText } from "./tables/preview.ts";
+import {
+  type Cell,
+  type Preview,
+  previewText,
+  statisticsWords,
+  vectorText,
+} from "./tables/preview.ts";
 
 const FAINT = "opacity:.65";
 const BORDER = "1px solid color-mix(in srgb, currentColor 20%, transparent)";
@@ -7,6 +13,14 @@ const BORDER = "1px solid color-mix(in srgb, currentColor 20%, transparent)";
 const STATUS: Readonly<Record<string, string>> = { pass: "#0b8a6f", fail: "#d1552c" };
 const CELL = "padding:2px 10px;border:0;white-space:pre;vertical-align:middle;" +
   "background:transparent;max-width:none";
+
+/** What a notebook cell shows of a preview, by MIME type. */
+export function previewBundle(
+  preview: Preview,
+  text = previewText(preview),
+): Record<string, string> {
+  return { "text/html": tableHtml(preview), "text/plain": text };
+}
 
 /**
  * The HTML of a preview. Styles stand on the elements, and colours come from the page, so that it reads in light and in dark
@@ -50,7 +64,7 @@ export function tableHtml(preview: Preview): string {
     `<table style="table-layout:auto;border-collapse:collapse;margin:6px 0 2px;border:0;font-size:12px">`,
     `<thead><tr>${head.join("")}</tr></thead><tbody>${body.join("")}</tbody></table>`,
     more > 0 ? `<div style="${FAINT}">… ${more.toLocaleString("en-US")} more rows</div>` : "",
-    ...notes.map((line) => `<div>${escape(line)}</div>`),
+    ...notes.map((line) => `<div>${escapeHtml(line)}</div>`),
     `</div>`,
   ].join("");
 }

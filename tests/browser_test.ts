@@ -118,6 +118,13 @@ async function inLab(browser: Browser, t: Deno.TestContext): Promise<void> {
       assert.equal(figures.length, figuresOf(await committed(path)).length, "as many as committed");
       await checkFigures(opened, figures.length);
       await checkInteraction(opened, figures);
+      if (path === PROBE) {
+        // The second shows once what the third shows after two updates.
+        const drawn = (i: number) =>
+          opened.figures.nth(i).locator(".hm image").getAttribute("href");
+        assert.ok(await drawn(1));
+        assert.equal(await drawn(2), await drawn(1), "the last update");
+      }
 
       for (let again = 0; REPEATED.includes(path) && again < 2; again++) {
         const repeated = await opened.runAll({ restart: true });

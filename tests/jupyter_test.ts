@@ -120,7 +120,7 @@ const LARGE = await Deno.makeTempFile({ suffix: ".gguf" });
 await writeEmptyLlama(LARGE, { layers: 2, width: 1536, ffnWidth: 6144, heads: 16, type: "F16" });
 Deno.test.afterAll(() => Deno.remove(LARGE));
 
-Deno.test("Stop ends loading, and loading again works; a bar shows how far it is, then a line stays", async () => {
+Deno.test("Stop ends loading, and loading again works; a bar shows how far it is, and goes", async () => {
   const load = `const large = await loadModel(${JSON.stringify(LARGE)});`;
   const stopped = await kernel.run(load, { interrupt: 0.4 });
   assert.equal(errorOf(stopped).ename, "Stopped");
@@ -130,7 +130,7 @@ Deno.test("Stop ends loading, and loading again works; a bar shows how far it is
   assert.equal(bar[0].kind, "display_data");
   assert.ok(bar[0].at >= 450, `the bar came after ${bar[0].at} ms`);
   assert.match(bar[0].data!["text/plain"] as string, /^Loading .*gguf(: .*)?$/);
-  assert.match(bar.at(-1)!.data!["text/plain"] as string, /^Loading .*gguf: done in \d+\.\d s$/);
+  assert.match(bar.at(-1)!.data!["text/plain"] as string, /^$/);
   assert.ok(bar.slice(1).every(({ kind }) => kind === "update_display_data"));
   const quick = await kernel.run(load); // the same file is there already
   assert.deepEqual(quick.outputs, []);
@@ -140,7 +140,7 @@ Deno.test("Stop ends loading, and loading again works; a bar shows how far it is
 Deno.test("long work shows one bar with the time that is left; a listener replaces it", async () => {
   const sweep = (options: string) =>
     `await patchingSweep(model, { clean: "Tom and Anna went to the big house", corrupted: "Tom and Anna sat in the old house" }, {
-  metric: ([a, b]) => a - b, point: "head_out", over: ["position", "head"], ${options} });
+  metric: ([a, b]) => a - b, point: "head_out", over: ["position", "head"], layers: [3], ${options} });
 undefined`;
   const [bar, ...others] = shown(await kernel.run(sweep("")));
   assert.equal(others.length, 0);
@@ -149,7 +149,7 @@ undefined`;
     texts.some((text) => /^Patching: \d+ of \d+, .* left$/.test(text)),
     texts.join("\n"),
   );
-  assert.match(texts.at(-1)!, /^Patching: done in /);
+  assert.equal(texts.at(-1), "");
   assert.deepEqual((await kernel.run(sweep("onProgress() {}"))).outputs, []);
 });
 
@@ -228,17 +228,15 @@ for await (const _ of told);`,
     }
     return await kernel.memory();
   };
-  await rerun(5);
-  const before = await rerun(1);
-  const after = await rerun(20);
-  console.log({ before, after });
-  assert.ok(after < before + 40, `${before} MiB, after 20 reruns ${after} MiB`);
+  const before = await rerun(5);
+  const after = await rerun(10);
+  assert.ok(after < before + 20, `${before} MiB, after 10 reruns ${after} MiB`);
 });
 
 Deno.test("a restart gives everything back", async () => {
+  const before = await kernel.memory();
   await kernel.restart();
-  const memory = await kernel.memory();
-  console.log({ memory });
-  const { outputs } = await kernel.run("typeof model");
-  assert.match(outputs[0].data!["text/plain"] as string, /undefined/);
+  assert.ok(await kernel.memory() < before / 2);
+  await kernel.run(`import { loadModel } from "../mod.ts"`);
+  assert.equal(await kernel.value("typeof model"), "undefined");
 });

@@ -3,6 +3,7 @@ import assert from "node:assert/strict";
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";
 import { PLOTLY_MIME } from "../inspect/plots/display.ts";
+import { PROGRESS } from "../inspect/jupyter/progress.ts";
 import { NOTEBOOKS, ROOT } from "../notebooks/commands/jupyter.ts";
 import {
   committed,
@@ -82,6 +83,22 @@ for (const name of names) {
   });
 }
 
+Deno.test("progress is not committed", () => {
+  const progress = {
+    output_type: "display_data" as const,
+    data: { "text/plain": "loading: done in 0.6 s" },
+    metadata: { [PROGRESS]: true },
+  };
+  const kept = { output_type: "stream" as const, name: "stdout", text: "kept" };
+  const notebook = {
+    cells: [{ cell_type: "code" as const, source: "", metadata: {}, outputs: [progress, kept] }],
+    metadata: {},
+    nbformat: 4,
+    nbformat_minor: 5,
+  };
+  assert.deepEqual(committed(notebook).cells[0].outputs, [kept]);
+});
+
 Deno.test("absolute paths are found", () => {
   for (const path of ["/home/x/a", "in '/tmp/a'", "file:///a", "at /root/a", "C:\\Users\\a"]) {
     assert.match(path, ABSOLUTE);
@@ -102,7 +119,7 @@ Deno.test("a notebook runs, its outputs are saved, and running it again changes 
     assert.equal(first.errors, "");
     const saved = await Deno.readTextFile(copy);
     assert.equal((await notebooks(copy, "--save", "--out", folder.path)).code, 0);
-    assert.equal(await Deno.readTextFile(copy), saved);
+    assert.ok(await Deno.readTextFile(copy) === saved);
 
     const { cells, metadata } = await readNotebook(copy);
     const source = await readNotebook(join(FIXTURES, "probe.ipynb"));
@@ -113,12 +130,13 @@ Deno.test("a notebook runs, its outputs are saved, and running it again changes 
     assert.deepEqual(cells.map(({ metadata }) => metadata), cells.map(() => ({})));
     assert.deepEqual(Object.keys(metadata), ["kernelspec", "language_info"]);
     assert.ok(!("version" in metadata.language_info!));
-    const [, stream, table, figure] = cells.map(({ outputs }) => outputs);
+    const [, stream, table, figure, , live] = cells.map(({ outputs }) => outputs);
     assert.deepEqual(stream, [
       { name: "stdout", output_type: "stream", text: ["two lines\n", "<b>of text</b>\n"] },
     ]);
     assert.ok(table![0].output_type === "execute_result" && "text/html" in table![0].data);
     assert.ok(figure![0].output_type === "execute_result" && PLOTLY_MIME in figure![0].data);
+    assert.equal(live!.length, 1, "what was updated in place is there once");
   } finally {
     await Deno.remove(copy);
   }
@@ -149,6 +167,39 @@ Deno.test("a cell that takes too long is named", async () => {
   const { code, errors } = await notebooks(path, "--timeout", "1", "--out", folder.path);
   assert.match(errors, /error: endless: cell 2 of 2: not done after 1 s\n$/);
   assert.equal(code, 1);
+});
+
+Deno.test("a notebook with an unknown kernel is one line", async () => {
+  using folder = new Folder();
+  const notebook = await readNotebook(join(FIXTURES, "failing.ipynb"));
+  const metadata = { kernelspec: { name: "no-such-kernel" } };
+  const path = folder.write("unknown.ipynb", JSON.stringify({ ...notebook, metadata }));
+  const { code, errors } = await notebooks(path, "--out", folder.path);
+  assert.match(errors, /^error: [^\n]*unknown\.ipynb cannot be run: [^\n]*no-such-kernel[^\n]*\n$/);
+  assert.equal(code, 1);
+});
+
+Deno.test({
+  name: "task lab tells its address, and an interrupt ends it",
+  ignore: Deno.build.os === "windows",
+  async fn() {
+    const lab = new Deno.Command(Deno.execPath(), {
+      args: ["run", "-q", "-P=lab", "notebooks/commands/lab.ts", "--no-browser"],
+      cwd: ROOT,
+      stdin: "null",
+      stdout: "null",
+      stderr: "piped",
+    }).spawn();
+    let said = "";
+    for await (const text of lab.stderr.pipeThrough(new TextDecoderStream())) {
+      const known = said.includes("?token=");
+      said += text;
+      if (!known && said.includes("?token=")) lab.kill("SIGINT");
+    }
+    assert.equal((await lab.status).code, 0, said);
+    const [address] = /http:\/\/localhost:\d+/.exec(said)!;
+    await assert.rejects(fetch(address), "it is gone");
+  },
 });
 
 Deno.test("a name that means no notebook is wrong usage", async () => {

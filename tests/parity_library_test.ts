@@ -63,7 +63,8 @@ Deno.test({
     assert.equal(shown["text/plain"], `${report}`);
     assert.equal(shown["text/html"].match(/<tr /g)!.length, 14);
 
-    const worst = await report.worst();
+    const worst = await report.worst({ step: 0, case: "prompt" });
+    assert.deepEqual([worst.step, worst.case], [0, "prompt"]);
     const [height, width] = [worst.rows, worst.columns].map(({ places }) => places.length);
     assert.equal(worst.ours.length, height * width);
     assert.equal(worst.referenceName, "llama.cpp");
@@ -104,7 +105,9 @@ Deno.test("a broken copy is found out by its original, tensor by tensor", async 
     step: 0,
   });
   assert.ok(explained > 0.99);
-  assert.match(displayed(report)["text/html"], /qk-permuted/);
+  const { "text/html": html } = displayed(report);
+  assert.match(html, /<div>first divergence: blk\.2\.q \(checkpoint 2\)<\/div>/);
+  assert.match(html, /<div>cause: qk-permuted: /);
   const pair = await report.pair("blk.2.q", { step: 0 });
   assert.equal(pair.verdict, "local");
   assert.equal(pair.passed, false);

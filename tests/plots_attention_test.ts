@@ -293,7 +293,7 @@ Deno.test("scores of heads are the table's", async () => {
   const scores = await inductionScores(model, { length: 8, seeds: [0] });
   const induction = headScores(await throughFile(scores), { score: "induction" });
   assert.equal(induction.data.length, 1);
-  assert.match(induction.caption, /^induction score, head by head/);
+  assert.match(induction.caption, /^tiny: induction score, head by head/);
   assert.equal(maps(induction)[0].text![4].length, HEADS);
 });
 

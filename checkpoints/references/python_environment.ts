@@ -26,7 +26,9 @@ export interface PythonEnvironment {
 
 /** A program and its arguments. */
 export interface Start {
+  /** Path or name. */
   readonly command: string;
+  /** The interpreter's own in front of those that were given. */
   readonly args: readonly string[];
 }
 

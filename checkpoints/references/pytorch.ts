@@ -38,6 +38,16 @@ export interface PyTorchOptions {
   readonly signal?: AbortSignal;
 }
 
+/** How {@linkcode pyTorchEnvironment} makes one. */
+export interface PyTorchEnvironmentOptions {
+  /** Fails where pip would take PyTorch's CUDA build, which is gigabytes. */
+  readonly cpuOnly?: boolean;
+  /** Called with a line before something that takes long: is told the size before anything is downloaded. */
+  readonly onProgress?: (line: string) => void;
+  /** Ends it. */
+  readonly signal?: AbortSignal;
+}
+
 const NAME = "PyTorch";
 const SCRIPT = fileURLToPath(new URL("./pytorch.py", import.meta.url));
 const REQUIREMENTS = new URL("./requirements-pytorch.txt", import.meta.url);
@@ -54,12 +64,10 @@ const OFFLINE = {
  * The Python environment with PyTorch and transformers. Made where it is not there yet: by pip, from wherever that is configured to
  * look.
  *
- * @param options.onProgress is told the size before anything is downloaded
- * @param options.cpuOnly fails where pip would take PyTorch's CUDA build, which is gigabytes
  * @throws {ReferenceFailure} when it cannot be made
  */
 export async function pyTorchEnvironment(
-  options: Pick<PyTorchOptions, "onProgress" | "signal"> & { readonly cpuOnly?: boolean } = {},
+  options: PyTorchEnvironmentOptions = {},
 ): Promise<PythonEnvironment> {
   const { onProgress = () => {}, signal, cpuOnly } = options;
   const advice =

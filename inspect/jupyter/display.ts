@@ -83,8 +83,10 @@ export class Display {
     this.#interval = Math.max(REDRAW_MS, (this.#drawnAt - started) / LARGEST_SHARE);
     this.#drawing = undefined;
     if (this.#next) this.#schedule();
+    // Shown whole, it is not needed any more: the kernel keeps each cell's last value, which may be this display.
+    else if (picture) this.#last = undefined;
     // For loops that end without `done`.
-    else if (!picture) this.#timer = setTimeout(() => this.#settle(), SETTLED_MS);
+    else this.#timer = setTimeout(() => this.#settle(), SETTLED_MS);
   }
 
   #settle(): void {
@@ -97,11 +99,13 @@ export class Display {
  * Shows something in a notebook's cell, in a place of its own that can be updated.
  *
  * ```ts
- * import { display, loadModel } from "../../mod.ts";
+ * import { attentionMap, display, loadModel } from "../../mod.ts";
  * const model = await loadModel("tiny");
  * const generation = model.generate("Once upon a time", { capture: "blk.3.attn_probs" });
  * const view = await display("…");
- * for await (const _ of generation) view.update(() => tensorMap(generation.run.tensor("blk.3.attn_probs")));
+ * for await (const _ of generation) {
+ *   view.update(() => attentionMap(generation.run, { layer: 3, head: 2 }));
+ * }
  * await view.done();
  * model.dispose();
  * ```

@@ -21,6 +21,8 @@ export class Stopped extends Error {
 export interface Stoppable {
   /** Aborts at a Stop, and when the caller's own signal does. */
   readonly signal: AbortSignal | undefined;
+  /** To be awaited before an error is looked at: a process that works for us is interrupted too, and may have ended before we know. */
+  readonly settle: () => Promise<void>;
   /** @throws {Stopped} once it was stopped */
   readonly check: () => void;
   /** To be called whatever happens. */
@@ -63,11 +65,12 @@ export async function stoppable<T>(work: () => Promise<T>): Promise<T> {
  * @param what was stopped and how far it is, as a sentence's beginning: `the sweep was stopped at 3 of 40`
  */
 export function untilStop(what: () => string, signal?: AbortSignal): Stoppable {
-  if (!listening) return { signal, check() {}, end() {} };
+  if (!listening) return { signal, async settle() {}, check() {}, end() {} };
   const controller = new AbortController();
   running.set(controller, what);
   return {
     signal: signal ? AbortSignal.any([controller.signal, signal]) : controller.signal,
+    settle: () => new Promise((resolve) => setTimeout(resolve, 20)),
     check: () => controller.signal.throwIfAborted(),
     end: () => void running.delete(controller),
   };

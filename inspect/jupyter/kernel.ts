@@ -28,8 +28,8 @@ function findJupyter(): Jupyter | undefined {
 }
 
 /** Shows a bundle, or puts it in the place of the one that was shown under the same id. */
-export function showBundle(id: string, data: Bundle, update: boolean): void {
-  const content = { data, metadata: {}, transient: { display_id: id } };
+export function showBundle(id: string, data: Bundle, update: boolean, metadata: Bundle = {}): void {
+  const content = { data, metadata, transient: { display_id: id } };
   leaving(() => jupyter?.broadcast(update ? "update_display_data" : "display_data", content));
 }
 

@@ -1,8 +1,19 @@
 /** Watching a generation in a notebook. */
-import type { Generation } from "../generation.ts";
 import { escapeHtml } from "../table_html.ts";
 import { Display } from "./display.ts";
 import { DISPLAY } from "./kernel.ts";
+
+/** A generation that {@linkcode live} shows: one of a model, or one that is compared with another engine's. */
+export interface Watched extends AsyncIterable<{ readonly text: string }> {
+  /** The text before it. */
+  readonly prompt?: string;
+  /** Its text so far. */
+  readonly text: string;
+  /** The ids before it. */
+  readonly promptIds?: readonly number[];
+  /** −ln p of each token of the prompt and of the generation, NaN where that is not known. */
+  readonly surprisals?: Float64Array;
+}
 
 /**
  * Generates, and shows the text as it comes; below it, if asked for, whatever a function makes of the generation so far, drawn over in
@@ -10,10 +21,10 @@ import { DISPLAY } from "./kernel.ts";
  * something is captured). At the end, or at a Stop, the last state stays. Outside a notebook it only generates.
  *
  * ```ts
- * import { live, loadModel } from "../../mod.ts";
+ * import { attentionMap, live, loadModel } from "../../mod.ts";
  * const model = await loadModel("tiny");
  * const generation = model.generate("Once upon a time", { capture: "blk.3.attn_probs" });
- * await live(generation, ({ run }) => run.tensor("blk.3.attn_probs"));
+ * await live(generation, ({ run }) => attentionMap(run, { layer: 3, head: 2 }));
  * console.log(generation.text);
  * model.dispose();
  * ```
@@ -21,11 +32,11 @@ import { DISPLAY } from "./kernel.ts";
  * @param draw makes what is shown below the text: a figure, a table, …
  * @throws what generating throws, {@linkcode Stopped} among it, and what `draw` throws
  */
-export async function live(
+export async function live<Generation extends Watched>(
   generation: Generation,
   draw?: (generation: Generation) => unknown,
 ): Promise<void> {
-  const tokens: ShownToken[] = [];
+  const tokens: string[] = [];
   const text = new Display();
   const below = new Display();
   const showText = () => new LiveText(generation, tokens);
@@ -35,7 +46,7 @@ export async function live(
   };
   try {
     for await (const { text } of generation) {
-      tokens.push({ text, position: generation.promptIds.length + generation.ids.length - 1 });
+      tokens.push(text);
       update();
     }
   } finally {
@@ -44,24 +55,21 @@ export async function live(
   }
 }
 
-interface ShownToken {
-  readonly text: string;
-  readonly position: number;
-}
-
 /** A generation's text with its tokens. */
 class LiveText {
-  readonly #generation: Generation;
-  readonly #tokens: readonly ShownToken[];
+  readonly #generation: Watched;
+  readonly #tokens: readonly string[];
 
-  constructor(generation: Generation, tokens: readonly ShownToken[]) {
+  constructor(generation: Watched, tokens: readonly string[]) {
     this.#generation = generation;
     this.#tokens = tokens;
   }
 
   [DISPLAY](): Record<string, string> {
-    const { prompt = "", text, surprisals } = this.#generation;
-    const tokens = this.#tokens.map(({ text, position }) => tokenHtml(text, surprisals[position]));
+    const { prompt = "", promptIds = [], text, surprisals } = this.#generation;
+    const tokens = this.#tokens.map((token, i) =>
+      tokenHtml(token, surprisals?.[promptIds.length + i] ?? NaN)
+    );
     const style = "white-space:pre-wrap;overflow-wrap:anywhere;line-height:1.7;max-width:60em";
     return {
       "text/html": `<div style="${style}"><span style="opacity:.6">${escapeHtml(prompt)}</span>${

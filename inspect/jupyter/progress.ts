@@ -10,6 +10,9 @@ const REDRAW_MS = 200;
 /** Larger numbers are shares of something that nobody counts: bytes. */
 const MOST_COUNTED = 10_000;
 
+/** Marks an output, in its metadata, as progress: it has the time in it, so that it is not committed. */
+export const PROGRESS = "lamina_progress";
+
 /** A bar that is drawn over; at its end a line of text stays. */
 export interface ProgressBar {
   readonly update: (done: number, total?: number, what?: string) => void;
@@ -25,6 +28,10 @@ export function progressBar(name: string): ProgressBar {
   let latest: { done: number; total?: number; what?: string } = { done: 0 };
   let shownAt: number | undefined;
 
+  function show(html: string, text: string, update: boolean): void {
+    showBundle(id, { "text/html": html, "text/plain": text }, update, { [PROGRESS]: true });
+  }
+
   function draw(): void {
     const now = performance.now();
     const { done, total, what } = latest;
@@ -39,11 +46,7 @@ export function progressBar(name: string): ProgressBar {
       if (rate && done < total) figures.push(`${formatDuration((total - done) / rate)} left`);
     }
     const text = [name, figures.join(", ")].filter((each) => each).join(": ");
-    showBundle(
-      id,
-      { "text/html": barHtml(text, share), "text/plain": text },
-      shownAt !== undefined,
-    );
+    show(barHtml(text, share), text, shownAt !== undefined);
     shownAt = now;
   }
 
@@ -60,10 +63,9 @@ export function progressBar(name: string): ProgressBar {
     finish(how) {
       clearTimeout(timer);
       if (shownAt === undefined) return;
-      const text = how === "done"
-        ? `${name}: done in ${formatDuration((performance.now() - started) / 1000)}`
-        : `${name}: ${how}`;
-      showBundle(id, { "text/html": lineHtml(text), "text/plain": text }, true);
+      // What went well needs no line: only what the cell was for stays.
+      const text = how === "done" ? "" : `${name}: ${how}`;
+      show(text && lineHtml(text), text, true);
     },
   };
 }

@@ -46,8 +46,7 @@ export async function longWork<T>(
     ended = "done";
     return result;
   } catch (error) {
-    // A process that works for us is interrupted too, and may have ended first.
-    await new Promise((resolve) => setTimeout(resolve, 20));
+    await stop.settle();
     if (stop.signal?.aborted) ended = "stopped";
     stop.check(); // rather than what came of it
     throw error;

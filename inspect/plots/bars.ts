@@ -6,7 +6,9 @@ import { html } from "./tokens.ts";
 
 /** A named number. */
 export interface NamedNumber {
+  /** Beside its bar. */
   readonly name: string;
+  /** Its length. */
   readonly value: number;
 }
 

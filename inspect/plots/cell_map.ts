@@ -8,7 +8,8 @@ import {
 } from "./attention/cells.ts";
 import { type Annotation, type Colorscale, Figure, type Layout } from "./figure.ts";
 import { short } from "./numbers.ts";
-import { centred, DIVERGING, FAINT, INK, layout, SEQUENTIAL, topMargin } from "./theme.ts";
+import { chosenPlaces, type Pooling, pooling } from "./pool.ts";
+import { centred, DIVERGING, FAINT, INK, layout, noted, SEQUENTIAL, topMargin } from "./theme.ts";
 import { html } from "./tokens.ts";
 
 /** A side of a map. */
@@ -50,11 +51,82 @@ export interface CellMap {
 
 const [WIDEST, TALLEST] = [880, 620];
 
-/** Draws it. */
-export function cellMap(map: CellMap): Figure {
+/** Cells of a side; more are pooled. */
+const MOST = 300;
+/** Pixels of a map with words; a wider one leaves them to the hover. */
+const WIDEST_OF_WORDS = 4000;
+
+/**
+ * Draws it. Of a side of more than 300 places neighbours share a cell, which shows the largest of their numbers (of signed ones that of
+ * largest magnitude) and its hover.
+ */
+export function cellMap(whole: CellMap): Figure {
+  const [down, across] = [whole.rows, whole.columns].map(({ labels }) =>
+    pooling(labels.length, MOST)
+  );
+  const isPooled = down.size * across.size > 1;
+  const map = isPooled ? pooledMap(whole, down, across) : whole;
+  const wordPixels = (map.words ?? []).flat()
+    .reduce((most, word) => Math.max(most, textPixels(word, 10) + 10), 0);
+  const words = wordPixels * across.cells <= WIDEST_OF_WORDS ? map.words : undefined;
+  const title = noted(
+    map.title,
+    [
+      isPooled
+        ? `pooled: a cell is the ${
+          whole.signed ? "number of largest magnitude" : "largest number"
+        } of ${down.size} × ${across.size}`
+        : undefined,
+      whole.words && !words ? "words are in the hover" : undefined,
+    ].filter(Boolean).join(" · "),
+  );
+  return drawn({ ...map, title, words }, words ? wordPixels : 0);
+}
+
+/** The same with fewer cells. Words have no room in them. */
+function pooledMap(map: CellMap, down: Pooling, across: Pooling): CellMap {
+  const chosen = chosenPlaces(
+    (row, column) => map.values[row][column],
+    down,
+    across,
+    map.signed ? "magnitude" : "largest",
+  );
+  const grid = <T>(of: readonly ArrayLike<T>[], nothing: T): T[][] =>
+    Array.from(
+      { length: down.cells },
+      (_, row) =>
+        Array.from({ length: across.cells }, (_, column) => {
+          const place = chosen[row * across.cells + column];
+          return place < 0 ? nothing : of[Math.floor(place / across.places)][place % across.places];
+        }),
+    );
+  const cellOf = (place: number, { size }: Pooling) => Math.floor(place / size);
+  return {
+    ...map,
+    rows: pooledSide(map.rows, down),
+    columns: pooledSide(map.columns, across),
+    values: grid(map.values, NaN),
+    words: undefined,
+    more: map.more && grid(map.more, ""),
+    marks: map.marks?.map(([row, column]) => [cellOf(row, down), cellOf(column, across)]),
+  };
+}
+
+function pooledSide({ title, labels, hovers = labels.map(html) }: Side, pooling: Pooling): Side {
+  const firsts = Array.from({ length: pooling.cells }, (_, cell) => cell * pooling.size);
+  return {
+    title,
+    labels: firsts.map((first) => labels[first]),
+    hovers: firsts.map((first) => {
+      const last = Math.min(first + pooling.size, pooling.places) - 1;
+      return last === first ? hovers[first] : `${hovers[first]} … ${hovers[last]}`;
+    }),
+  };
+}
+
+function drawn(map: CellMap, wordPixels: number): Figure {
   const { rows, columns, values, words, more, signed, legend, format = ".4g" } = map;
   const [down, across] = [rows.labels.length, columns.labels.length];
-  const wordPixels = words ? Math.max(...words.flat().map((word) => textPixels(word, 10))) + 10 : 0;
   const cell = {
     width: clamp(WIDEST / across, wordPixels, 1, Math.max(wordPixels, 34)),
     height: clamp(TALLEST / down, words ? 19 : 0, 1, words ? 24 : 26),
@@ -70,7 +142,7 @@ export function cellMap(map: CellMap): Figure {
   const numbers = values.flatMap((row) => Array.from(row));
   const finite = numbers.filter(Number.isFinite);
   const [zmin, zmax] = map.range ??
-    (signed ? Object.values(centred(finite)) : [
+    (finite.length === 0 ? [0, 1] : signed ? Object.values(centred(finite)) : [
       finite.reduce((a, b) => Math.min(a, b), Infinity),
       finite.reduce((a, b) => Math.max(a, b), -Infinity),
     ]);

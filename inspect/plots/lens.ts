@@ -99,7 +99,12 @@ export function logitLensLines(
     model: rows.note("model"),
     sequence: options.sequence,
     at: `after ${named(rows.text("token", here[0]), position)}`.replace(/&\w+;/g, ""),
-  }, ["the final norm and output matrix on the residual stream of each layer"]);
+  }, [
+    "the final norm and output matrix on the residual stream of each layer",
+    here.some((row) => rows.number("value", row) < LEAST)
+      ? "what is below 10⁻⁷ lies under the axis"
+      : undefined,
+  ]);
   const width = 760;
   const top = topMargin(title, width);
   return new Figure(
@@ -123,13 +128,22 @@ export function logitLensLines(
       height: top + 280 + 50,
       margin: { t: top, b: 50 },
       xaxis: axis({ title: { text: "layer" }, dtick: layerStep(here.length / byToken.length) }),
-      yaxis: axis({ title: { text: "probability" }, type: "log", dtick: 1, tickformat: ".0e" }),
+      yaxis: axis({
+        title: { text: "probability" },
+        type: "log",
+        range: [Math.log10(LEAST), 0.1],
+        dtick: 1,
+        tickformat: ".0e",
+      }),
       hovermode: "x unified",
       showlegend: true,
       legend: { x: 1.02, y: 1 },
     }),
   );
 }
+
+/** The smallest probability that lines show. */
+const LEAST = 1e-7;
 
 /** Ticks of an axis of so many layers. */
 export function layerStep(layers: number): number {

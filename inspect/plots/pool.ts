@@ -65,3 +65,33 @@ export function maxPool(
   }
   return { values, notFinite };
 }
+
+/**
+ * The same for any numbers, by place: which of the numbers that share a cell it shows, so that their hovers can be found too.
+ *
+ * @param value NaN and infinities are missing
+ * @param by the largest number, or the one of largest magnitude with its sign
+ * @returns `row × columns + column` of each cell [row cells, column cells]; −1 where it has no number
+ */
+export function chosenPlaces(
+  value: (row: number, column: number) => number,
+  vertical: Pooling,
+  horizontal: Pooling,
+  by: "largest" | "magnitude",
+): Int32Array {
+  const chosen = new Int32Array(vertical.cells * horizontal.cells).fill(-1);
+  const best = new Float64Array(chosen.length).fill(-Infinity);
+  for (let row = 0; row < vertical.places; row++) {
+    const first = Math.floor(row / vertical.size) * horizontal.cells;
+    for (let column = 0; column < horizontal.places; column++) {
+      const own = value(row, column);
+      if (!Number.isFinite(own)) continue;
+      const rank = by === "magnitude" ? Math.abs(own) : own;
+      const cell = first + Math.floor(column / horizontal.size);
+      if (chosen[cell] >= 0 && rank <= best[cell]) continue;
+      chosen[cell] = row * horizontal.places + column;
+      best[cell] = rank;
+    }
+  }
+  return chosen;
+}

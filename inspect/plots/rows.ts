@@ -53,6 +53,11 @@ export function plotRows(
   };
 }
 
+/** The numbers of all rows. */
+export function allOf(rows: PlotRows): number[] {
+  return Array.from({ length: rows.length }, (_, row) => row);
+}
+
 /** The different values of a column, ascending. */
 export function distinct(rows: PlotRows, column: string): number[] {
   const values = new Set<number>();
@@ -80,7 +85,7 @@ export function tokensByPosition(rows: PlotRows): Map<number, string> {
  * @throws {RangeError} for one that the table does not have
  */
 export function ofSequence(rows: PlotRows, sequence = 0): number[] {
-  const all = Array.from({ length: rows.length }, (_, row) => row);
+  const all = allOf(rows);
   if (!rows.hasColumn("sequence")) return all;
   const found = all.filter((row) => rows.number("sequence", row) === sequence);
   if (found.length > 0) return found;

@@ -2,7 +2,7 @@
 import type { Table } from "../tables.ts";
 import { Figure, type Scatter } from "./figure.ts";
 import { short } from "./numbers.ts";
-import { plotRows } from "./rows.ts";
+import { allOf, plotRows } from "./rows.ts";
 import { axis, layout, PALETTE, SEQUENTIAL, titled, topMargin } from "./theme.ts";
 import { colourOf } from "./text.ts";
 import { html } from "./tokens.ts";
@@ -21,7 +21,7 @@ export function weightSpectra(table: Table): Figure {
     ["tensor", "layer", "rank", "value"],
     "weightSpectrum()",
   );
-  const all = Array.from({ length: rows.length }, (_, row) => row);
+  const all = allOf(rows);
   const byTensor = [...Map.groupBy(all, (row) => rows.text("tensor", row))];
   const kinds = new Set(byTensor.map(([tensor]) => tensor.replace(/^blk\.\d+\./, "blk.*.")));
   const [kind] = kinds;

@@ -8,9 +8,6 @@ import { ofSequence, plotRows } from "./rows.ts";
 import { colouredText } from "./text.ts";
 import { titled } from "./theme.ts";
 
-/** Tokens of a figure; a text of more is cut, and the figure says so. */
-const MOST_TOKENS = 2000;
-
 /**
  * A text whose tokens are the darker the less the model expected them: −ln p of each given those before it, in nats (0.7 is a coin's
  * toss, 7 one in a thousand). Darkest from 12 on, so that figures compare.
@@ -21,15 +18,13 @@ const MOST_TOKENS = 2000;
 export function surprisalText(source: Run | Table, options: SequenceOption = {}): Figure {
   const table = source instanceof Run ? surprisal(source) : source;
   const rows = plotRows(table, "surprisals", ["position", "token", "surprisal"], "surprisal()");
-  const all = ofSequence(rows, options.sequence);
-  const own = all.slice(0, MOST_TOKENS);
+  const own = ofSequence(rows, options.sequence);
   const values = own.map((row) => rows.number("surprisal", row));
   const known = values.filter(Number.isFinite);
   const mean = known.reduce((sum, value) => sum + value, 0) / known.length;
   return colouredText({
     title: titled("surprisal", { model: rows.note("model"), sequence: options.sequence }, [
       known.length > 0 ? `mean ${mean.toFixed(2)} nats` : undefined,
-      all.length > own.length ? `the first ${own.length} of ${all.length} tokens` : undefined,
     ]),
     tokens: own.map((row) => rows.text("token", row)),
     positions: own.map((row) => rows.number("position", row)),

@@ -9,7 +9,16 @@ import {
   type Shape,
 } from "./figure.ts";
 import { short } from "./numbers.ts";
-import { centred, DIVERGING, INK, layout, SEQUENTIAL, TOKEN_FONT, topMargin } from "./theme.ts";
+import {
+  centred,
+  DIVERGING,
+  INK,
+  layout,
+  noted,
+  SEQUENTIAL,
+  TOKEN_FONT,
+  topMargin,
+} from "./theme.ts";
 import { html, tokenLabel } from "./tokens.ts";
 
 /** Tokens and a number for each. */
@@ -29,15 +38,25 @@ export interface ColouredText {
   readonly more?: readonly string[];
 }
 
+/** A longer text is cut, and the figure says so. */
+const MOST_TOKENS = 2000;
 const WIDTH = 760;
 const LINE = 26;
 const FONT_SIZE = 12;
 
 /**
- * The tokens as in a text, line by line, each in a box of its number's colour. Newlines in the text begin a new line here too.
+ * The tokens as in a text, line by line, each in a box of its number's colour. Newlines in the text begin a new line here too. Of a
+ * text of more than 2,000 tokens the first ones.
  */
 export function colouredText(text: ColouredText): Figure {
-  const { tokens, positions, values, legend, signed, more, title } = text;
+  const { positions, values, legend, signed, more } = text;
+  const tokens = text.tokens.slice(0, MOST_TOKENS);
+  const title = noted(
+    text.title,
+    text.tokens.length > MOST_TOKENS
+      ? `the first ${MOST_TOKENS} of ${text.tokens.length} tokens`
+      : undefined,
+  );
   const finite = Array.from(values).filter(Number.isFinite);
   const [low, high] = text.range ??
     (signed

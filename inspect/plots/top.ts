@@ -79,7 +79,12 @@ export function topTokens(run: Run, options: TopTokensOptions = {}): Figure {
       width,
       height: above + 24 * first.tokens.length + 45 + (steps.length > 1 ? 104 : 0),
       margin: { l: 130, r: 60, t: above, b: 45 + (steps.length > 1 ? 104 : 0) },
-      xaxis: axis({ title: { text: "probability" }, range: [0, 1], tickformat: ".0%" }),
+      xaxis: axis({
+        title: { text: "probability" },
+        // One scale for all steps; by itself the likeliest has the width.
+        range: [0, steps.length > 1 ? 1 : Math.min(1, 1.15 * first.tokens[0].probability)],
+        tickformat: ".0%",
+      }),
       yaxis: axis({
         tickvals: first.tokens.map((_, i) => i),
         ticktext: ticks(first),

@@ -1,5 +1,6 @@
 /** Notebooks as files (nbformat 4.5), as far as running and exporting them goes. */
 import { createHash } from "node:crypto";
+import { PROGRESS } from "../../inspect/jupyter/progress.ts";
 
 /** Text, whole or in lines that keep their ends. */
 export type MultilineText = string | readonly string[];
@@ -76,8 +77,8 @@ export function plainText(text: string): string {
 }
 
 /**
- * A notebook as it is committed: running it again changes what its outputs show and nothing else. Times, versions and what a
- * front end remembers go; cells keep their ids, and one without gets the one that its source gives.
+ * A notebook as it is committed: running it again changes what its outputs show and nothing else. Times, versions, progress and
+ * what a front end remembers go; cells keep their ids, and one without gets the one that its source gives.
  */
 export function committed(notebook: Notebook): Notebook {
   const { kernelspec, language_info } = notebook.metadata;
@@ -105,8 +106,15 @@ function committedCell(cell: Cell, ids: Set<string>): Cell {
   const metadata = Object.fromEntries(
     Object.entries(cell.metadata).filter(([name]) => OWN_METADATA.includes(name)),
   );
-  const code = cell_type === "code" && { execution_count, outputs: outputs ?? [] };
+  const code = cell_type === "code" && {
+    execution_count,
+    outputs: (outputs ?? []).filter((output) => !isProgress(output)),
+  };
   return { cell_type, ...code, id: freeId(id ?? idOf(joined(source)), ids), metadata, source };
+}
+
+function isProgress(output: Output): boolean {
+  return "metadata" in output && PROGRESS in output.metadata;
 }
 
 function idOf(source: string): string {

@@ -47,7 +47,7 @@ const command = defineCommand({
         console.error(`error: ${name}: ${problem}`);
         // What there is helps to find out why.
       } else if (options.save && environment) {
-        await writeWhole(file, notebookText(committed(notebook)));
+        await writeWhole(file, notebookText(notebook));
       }
       const page = join(options.out, `${name}.html`);
       const html = notebookPage(notebook, name);
@@ -82,9 +82,12 @@ async function execute(
       env,
       stdin: "null",
       stdout: "piped",
+      stderr: "piped",
       // It ends its kernel when it is asked to end.
       signal,
     }).spawn();
+    // Kernels talk a lot; it counts where nothing else says what went wrong.
+    const errors = new Response(child.stderr).text();
     let cell = 0;
     let problem: string | undefined;
     for await (const line of lines(child.stdout)) {
@@ -94,14 +97,15 @@ async function execute(
     }
     const { code } = await child.status;
     signal.throwIfAborted();
-    if (code !== 0) throw new Error(`${file} could not be run (see above)`);
+    if (code !== 0) throw new Error(`${file} cannot be run: ${lastLine(await errors)}`);
+    await errors;
     const ran = await readNotebook(target);
     const error = firstError(ran) ?? (problem && { cell, message: problem });
     // nbformat gives random ids where the file has none.
-    const notebook = {
+    const notebook = committed({
       ...ran,
       cells: ran.cells.map((each, i) => ({ ...each, id: source.cells[i].id })),
-    };
+    });
     return {
       notebook,
       ...error && { problem: `cell ${error.cell + 1} of ${cells}: ${error.message}` },
@@ -144,6 +148,10 @@ async function findNotebooks(names: readonly string[]): Promise<string[]> {
     throw new UsageError(`no notebook ${name}; there are ${own.join(", ")}`);
   }));
   return found.flat();
+}
+
+function lastLine(text: string): string {
+  return text.trim().split("\n").at(-1) || "it says nothing";
 }
 
 async function* lines(stream: ReadableStream<Uint8Array<ArrayBuffer>>): AsyncGenerator<string> {

@@ -8,7 +8,7 @@ import { watchedPage } from "./browser.ts";
 import { Folder } from "./folder.ts";
 
 /** How long a notebook may take. */
-const NOTEBOOK_MS = 180_000;
+const NOTEBOOK_MS = 300_000;
 const TOKEN = "of-the-tests";
 
 /** A running server. */

@@ -2,6 +2,7 @@
 import { type Control, Figure } from "../figure.ts";
 import { packed } from "../numbers.ts";
 import { maxPool, pooledBy, pooling } from "../pool.ts";
+import { Run } from "../../run.ts";
 import { INK, layout, titled, topMargin } from "../theme.ts";
 import { tokenLabel } from "../tokens.ts";
 import { cellAxis, fitLabels, named, tokenCells, tokenLabels } from "./cells.ts";
@@ -45,7 +46,10 @@ export function generationAttention(
     attentionOf(source, options);
   const heads = headsOf(layer, options.head);
   const queries = all.filter((query) => query >= promptLength - 1);
-  if (!queries.some((query) => query >= promptLength)) {
+  const generated = source instanceof Run
+    ? source.sequences[sequence ?? 0].ids.length > promptLength
+    : queries.some((query) => query >= promptLength);
+  if (!generated || queries.length === 0) {
     throw new RangeError(
       "Cannot show attention while generating: no generated token's was captured; take a generation's run",
     );
