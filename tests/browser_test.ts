@@ -18,7 +18,7 @@ const paths = [
     .filter((name) => name.endsWith(".ipynb")).sort().map((name) => `notebooks/${name}`),
 ];
 /** Those that are run three times over, to save the time of the others. */
-const REPEATED = [PROBE, "notebooks/03_attention.ipynb"];
+const REPEATED = [PROBE, "notebooks/01_first_look.ipynb"];
 
 /** The part of a figure's Plotly form that says what there is to see. */
 interface PlotlyFigure {
