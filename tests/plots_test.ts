@@ -35,6 +35,7 @@ import { short, unpacked } from "../inspect/plots/numbers.ts";
 import { colourOf } from "../inspect/plots/text.ts";
 import { SEQUENTIAL } from "../inspect/plots/theme.ts";
 import { tokenHtml, tokenLabel } from "../inspect/plots/tokens.ts";
+import { Random } from "./support/random.ts";
 import { tableRows } from "./support/table_rows.ts";
 
 const TEXT = 'Once upon a time there was a raven.\nThe raven said "a raven".';
@@ -65,8 +66,6 @@ function grid(rows: number, columns: number, value: (row: number, column: number
     (_, row) => Array.from({ length: columns }, (_, column) => short(value(row, column))),
   );
 }
-
-/** Words beside the map's columns, in their order. */
 
 const hovers = run.tokens().map((token, i) => `"${tokenHtml(token, 24)}" (${i})`);
 const layerNames = ["emb.", "0", "1", "2", "3", "4"];
@@ -426,6 +425,67 @@ Deno.test("long maps are pooled with a note: the strongest number of neighbours,
     cells(cellMap(map))[0].every((value) => value === 4),
     "of unsigned numbers the largest",
   );
+});
+
+const LENS = {
+  sequence: "int32",
+  layer: "int32",
+  position: "int32",
+  token: "utf8",
+  rank: "int32",
+  predicted_id: "int32",
+  predicted: "utf8",
+  value: "float64",
+} as const;
+
+/** Layers × 2,000 positions with columns of several tables. */
+function longRows(layers: number) {
+  const random = new Random(6);
+  return Array.from({ length: layers * 2000 }, (_, i) => ({
+    layer: Math.floor(i / 2000),
+    position: i % 2000,
+    token: ` ${i % 2000}`,
+    value: random.uniform(0, 1),
+    ...{ sequence: 0, head: null, rank: 0, predicted_id: i % 97, predicted: `p${i % 97}` },
+    ...{ clean_token: ` ${i % 2000}`, point: `blk.${Math.floor(i / 2000)}.out` },
+  }));
+}
+
+Deno.test("maps of 2,000 tokens stay small: cells are pooled, with their hovers, and the figure says so", () => {
+  const rows = longRows(6);
+  const schema = { ...LENS, head: "int32", clean_token: "utf8", point: "utf8" } as const;
+  const table = analysisTable("long", schema, rows, { meaning: "a long text" });
+  const maps = {
+    lens: logitLensMap(table),
+    norms: residualNormMap(table),
+    patching: patchingMap(table),
+  };
+  for (const [name, figure] of Object.entries(maps)) {
+    const { text, customdata } = heatmap(figure);
+    const z = cells(figure);
+    assert.deepEqual([z.length, z[0].length, text], [6, 286, undefined], name);
+    assert.match(figure.caption, /pooled: a cell is the .* of 1 × 7/, name);
+    assert.ok(JSON.stringify(figure).length < 400_000, name);
+    assert.ok(figure.layout.width < 1100, name);
+    assert.equal(figure.layout.xaxis!.ticktext![2], '"·14" (14) … "·20" (20)');
+    for (const [layer, cell] of [[0, 0], [3, 100], [5, 285]]) {
+      const from = 2000 * layer + 7 * cell;
+      const own = rows.slice(from, Math.min(from + 7, 2000 * (layer + 1)));
+      const best = own.reduce((a, b) => b.value > a.value ? b : a);
+      const wanted = name === "norms" ? Math.log10(best.value) : best.value;
+      assert.equal(z[layer][cell], short(wanted), name);
+      if (name === "lens") {
+        assert.ok((customdata as string[][])[layer][cell].startsWith(`${best.predicted} `));
+      }
+    }
+  }
+  assert.match(maps.lens.caption, /words are in the hover/);
+  // All is there of a text that fits.
+  const some = analysisTable("short", schema, rows.filter(({ position }) => position < 300), {
+    meaning: "a text that fits",
+  });
+  assert.doesNotMatch(patchingMap(some).caption, /pooled/);
+  assert.equal(cells(patchingMap(some))[0].length, 300);
 });
 
 Deno.test("a missing column, an empty table: one line that names it", () => {
