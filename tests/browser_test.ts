@@ -24,7 +24,7 @@ const REPEATED = [PROBE, "notebooks/01_first_look.ipynb"];
 interface PlotlyFigure {
   readonly layout: {
     readonly xaxis?: { readonly ticktext?: readonly string[] };
-    readonly sliders?: readonly unknown[];
+    readonly sliders?: readonly { readonly active?: number }[];
   };
   readonly data: readonly { readonly type: string }[];
 }
@@ -78,7 +78,7 @@ async function checkInteraction(opened: OpenNotebook, figures: PlotlyFigure[]): 
       await opened.page.mouse.move(0, 0);
       const plot = figure.locator(".cartesianlayer").first();
       const before = await look(plot);
-      await moveSlider(figure);
+      await moveSlider(figure, layout.sliders[0].active ? "first" : "last");
       await opened.page.mouse.move(0, 0);
       let after = await look(plot);
       for (let tries = 0; tries < 20 && after.hash === before.hash; tries++) {

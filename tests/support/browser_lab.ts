@@ -171,9 +171,9 @@ export async function hoverText(figure: Locator): Promise<string> {
   return "";
 }
 
-/** Moves a figure's slider to its last step. */
-export async function moveSlider(figure: Locator): Promise<void> {
+/** Moves a figure's slider from one end to the other. */
+export async function moveSlider(figure: Locator, to: "first" | "last"): Promise<void> {
   const rail = figure.locator(".slider-rail-touch-rect").first();
   const { width, height } = (await rail.boundingBox())!;
-  await rail.click({ position: { x: width - 2, y: height / 2 } });
+  await rail.click({ position: { x: to === "first" ? 2 : width - 2, y: height / 2 } });
 }
