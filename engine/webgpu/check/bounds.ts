@@ -15,6 +15,8 @@ export interface BoundArguments extends ReferenceArguments {
   /** The reference's results, taps included. */
   readonly outputs: readonly Float32Array[];
   readonly lanes: number;
+  /** Of those, how many share one product. */
+  readonly columnLanes: number;
   /** Whether inputs and weights are whole numbers, whose sums are exact up to 2²⁴. */
   readonly whole: boolean;
 }
@@ -78,14 +80,17 @@ const RUN = 8;
 
 /** Rounded operations from a term of W·x to its sum: see matvec.wgsl, matmul.wgsl and head_result.wgsl. */
 function productDepth(
-  { kernel, constants, weights: [{ columns }], lanes }: BoundArguments,
+  { kernel, constants, weights: [{ columns }], columnLanes }: BoundArguments,
 ): number {
   if (kernel.name === "head_result") return columns / constants.heads + 1;
   const groups = Math.ceil(columns / 8);
-  const dots = 5; // of four products, and the sum of two of them
-  return kernel.name.endsWith("_many")
-    ? dots + Math.min(groups, RUN) + Math.ceil(groups / RUN)
-    : dots + Math.ceil(groups / lanes) + lanes;
+  if (kernel.name.endsWith("_many")) {
+    const dots = 5; // of four products, and the sum of two of them
+    return dots + Math.min(groups, RUN) + Math.ceil(groups / RUN);
+  }
+  // A chunk has up to four groups: two operations for each, two for their total, one for a scale. Plain forms have more chunks.
+  const dots = 4 * 2 + 2 + 1;
+  return dots + Math.ceil(groups / columnLanes) + columnLanes;
 }
 
 /** Errors of results that were not exact, with the reference's own rounding. */
