@@ -10,12 +10,13 @@ import {
   type ReferenceArguments,
   type RowReader,
 } from "./kernel.ts";
-import chunk8Wgsl from "./linear/chunk8.wgsl" with { type: "text" };
-import chunk32Wgsl from "./linear/chunk32.wgsl" with { type: "text" };
-import xBroadcastWgsl from "./linear/x_broadcast.wgsl" with { type: "text" };
-import xDirectWgsl from "./linear/x_direct.wgsl" with { type: "text" };
+import x8BroadcastWgsl from "./linear/x8_broadcast.wgsl" with { type: "text" };
+import x32BroadcastWgsl from "./linear/x32_broadcast.wgsl" with { type: "text" };
+import x8DirectWgsl from "./linear/x8_direct.wgsl" with { type: "text" };
+import x32DirectWgsl from "./linear/x32_direct.wgsl" with { type: "text" };
 import matvecWgsl from "./linear/matvec.wgsl" with { type: "text" };
 import matmulWgsl from "./linear/matmul.wgsl" with { type: "text" };
+import matmulRowsWgsl from "./linear/matmul_rows.wgsl" with { type: "text" };
 import plainWgsl from "./linear/plain.wgsl" with { type: "text" };
 import residualWgsl from "./linear/residual.wgsl" with { type: "text" };
 import qkvWgsl from "./linear/qkv.wgsl" with { type: "text" };
@@ -42,8 +43,6 @@ export function manyPositions(positions: number, columns: number): boolean {
   return positions >= MATMUL_FROM || (positions > 1 && columns % 4 !== 0);
 }
 
-/** Positions per invocation of matmul. */
-const POSITIONS = 4;
 /** Must equal the number in the WGSL. */
 const MOST_X = 32768;
 
@@ -138,7 +137,11 @@ const EPILOGUES: Epilogue[] = [
   },
 ];
 
-/** Output rows of a tile of four. */
+/** How a lane gets columns of x, by the columns of a chunk. */
+const DIRECT_WGSL = { 8: x8DirectWgsl, 32: x32DirectWgsl };
+const BROADCAST_WGSL = { 8: x8BroadcastWgsl, 32: x32BroadcastWgsl };
+
+/** Tiles of four rows. */
 function tileCount(epilogue: Epilogue, { rows }: Constants): number {
   return Math.ceil(rows * epilogue.rowsPerOutput / 4);
 }
@@ -152,9 +155,8 @@ function matvec(epilogue: Epilogue): Kernel {
     bindings: epilogue.bindings,
     lanes: (knobs) => knobs.dotLanes,
     overrides: (knobs) => ({ COLUMN_LANES: knobs.columnLanes }),
-    variant: (knobs, form) =>
-      (knobs.broadcast ? xBroadcastWgsl : xDirectWgsl) +
-      (form.chunk === 8 ? chunk8Wgsl : chunk32Wgsl),
+    variant: ({ broadcast }, form) =>
+      broadcast ? BROADCAST_WGSL[form!.chunk] : DIRECT_WGSL[form!.chunk],
     grid(pass, constants, lanes, { columnLanes }) {
       const tiles = tileCount(epilogue, constants);
       const [x, z] = twoDimensions(Math.ceil(tiles * columnLanes / lanes));
@@ -167,14 +169,17 @@ function matvec(epilogue: Epilogue): Kernel {
 function matmul(epilogue: Epilogue): Kernel {
   return {
     name: `${epilogue.name}_many`,
-    wgsl: epilogue.wgsl + matmulWgsl,
+    wgsl: epilogue.wgsl,
     packed: true,
     constants: PACKED_CONSTANTS,
     bindings: epilogue.bindings,
     lanes: (knobs) => knobs.dotLanes,
-    grid(pass, constants, lanes) {
-      const [x, z] = twoDimensions(Math.ceil(tileCount(epilogue, constants) / 2));
-      return [x, Math.ceil(pass.tokens / (lanes * POSITIONS)), z];
+    variant: ({ broadcast }, form) =>
+      broadcast ? BROADCAST_WGSL[form!.chunk] + matmulRowsWgsl : matmulWgsl,
+    grid(pass, constants, lanes, { broadcast }) {
+      const [tiles, positions] = broadcast ? [lanes, 8] : [2, lanes * 4];
+      const [x, z] = twoDimensions(Math.ceil(tileCount(epilogue, constants) / tiles));
+      return [x, Math.ceil(pass.tokens / positions), z];
     },
     reference: epilogue.reference,
   };

@@ -13,7 +13,7 @@ fn nibbles(word: u32) -> mat2x4<f32> {
 }
 
 // Eight of a block's quants, i from 0 to 3.
-fn eight(quants: Quants, i: u32) -> mat2x4<f32> {
+fn eight_quants(quants: Quants, i: u32) -> mat2x4<f32> {
   return nibbles(quants.words[i]);
 }
 

@@ -18,7 +18,7 @@ fn fives(word: u32, high: u32) -> mat2x4<f32> {
 }
 
 // Eight of a block's quants, i from 0 to 3.
-fn eight(quants: Quants, i: u32) -> mat2x4<f32> {
+fn eight_quants(quants: Quants, i: u32) -> mat2x4<f32> {
   return fives(quants.words[i], (quants.high >> (8u * i)) & 255u);
 }
 

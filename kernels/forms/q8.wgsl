@@ -7,7 +7,7 @@ fn load_quants(row: u32, block: u32) -> Quants {
 }
 
 // Eight of a block's quants, i from 0 to 3.
-fn eight(quants: Quants, i: u32) -> mat2x4<f32> {
+fn eight_quants(quants: Quants, i: u32) -> mat2x4<f32> {
   let words = select(quants.second, quants.first, i < 2u);
   let at = (i & 1u) * 2u;
   return mat2x4<f32>(vec4<f32>(unpack4xI8(words[at])), vec4<f32>(unpack4xI8(words[at + 1u])));
