@@ -72,7 +72,7 @@ export interface Kernel {
   /** Values of its other overrides. */
   overrides?(knobs: Knobs): Record<string, number>;
   /** WGSL in front of its own that depends on the knobs and on the weights' form. */
-  variant?(knobs: Knobs, form: Form): string;
+  variant?(knobs: Knobs, form?: Form): string;
   /** Workgroups to dispatch. */
   grid(
     pass: Pass,

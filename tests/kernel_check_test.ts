@@ -31,7 +31,9 @@ const FAULTS: readonly (readonly [kernel: string, right: string, wrong: string])
   ["softmax", "pass_.start + group.x + 1u", "pass_.start + group.x"], // a key less
   ["scores", "key > pass_.start + token", "key >= pass_.start + token"],
   ["mix", "key <= pass_.start + token", "key < pass_.start + token"],
-  ["attention", "first += TILE", "first += TILE + 1u"], // a key lost between two tiles
+  device.knobs.broadcast // a key lost between two tiles
+    ? ["attention", "first += KEYS", "first += KEYS + 1u"]
+    : ["attention", "first += TILE", "first += TILE + 1u"],
   ["rope", "a * turn.y + b * turn.x", "a * turn.y - b * turn.x"],
   ["rope_store", "position * step.kv_heads", "token * step.kv_heads"],
   ["store", "(pass_.start + id.y)", "id.y"],
@@ -41,7 +43,9 @@ const FAULTS: readonly (readonly [kernel: string, right: string, wrong: string])
   ["argmax", "0x7f800000u) | ((bits & 0x7fffffffu) > 0x7f800000u)", "0x7f800000u)"], // NaN
   ["embed", "row - step.out_row, group", "row, group"], // the second part's rows
   ["linear", "c < chunks", "c + 1u < chunks"], // the last eight columns
-  ["linear_many", "vec4<u32>(0u, 1u, 2u, 3u) < left", "vec4<u32>(1u, 2u, 3u, 4u) < left"],
+  device.knobs.broadcast
+    ? ["linear_many", "column < step.columns", "column <= step.columns"]
+    : ["linear_many", "vec4<u32>(0u, 1u, 2u, 3u) < left", "vec4<u32>(1u, 2u, 3u, 4u) < left"],
   ["linear_qkv", "row - after_k", "row - after_q"],
   // Numbers behind the end of x.
   device.knobs.broadcast

@@ -283,7 +283,7 @@ export class Device implements Memory<GPUBuffer> {
 /** The whole WGSL of a kernel. */
 export function kernelSource(kernel: Kernel, knobs: Knobs, form?: Form): string {
   const weights = kernel.packed ? weightsWgsl + form!.wgsl : "";
-  return PASS_WGSL + weights + (kernel.variant?.(knobs, form!) ?? "") + kernel.wgsl;
+  return PASS_WGSL + weights + (kernel.variant?.(knobs, form) ?? "") + kernel.wgsl;
 }
 
 /**

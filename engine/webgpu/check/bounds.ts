@@ -85,8 +85,12 @@ function productDepth(
   if (kernel.name === "head_result") return columns / constants.heads + 1;
   const groups = Math.ceil(columns / 8);
   if (kernel.name.endsWith("_many")) {
-    const dots = 5; // of four products, and the sum of two of them
-    return dots + Math.min(groups, RUN) + Math.ceil(groups / RUN);
+    // matmul_rows.wgsl: eight columns after another, up to 32 in a chunk; matmul.wgsl: dots of four products, in runs.
+    return Math.max(
+      1 + 8 + groups,
+      1 + 32 + Math.ceil(groups / 4),
+      5 + RUN + Math.ceil(groups / RUN),
+    );
   }
   // A chunk has up to four groups: two operations for each, two for their total, one for a scale. Plain forms have more chunks.
   const dots = 4 * 2 + 2 + 1;
@@ -205,8 +209,8 @@ const edit: Bound = (args) => {
   return [rounded(Float64Array.from(terms, (sum) => sumError(sum, 2, false)), y)];
 };
 
-/** Keys of a tile of attention.wgsl. */
-const TILE = 64;
+/** Keys of a tile of attention_lanes.wgsl; attention.wgsl has larger ones. */
+const TILE = 32;
 
 /**
  * Fused attention: out = Σ pₛ·vₛ with pₛ = exp(score) / Σ exp(score). A score that is off by δ makes its weight off by
