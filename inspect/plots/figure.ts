@@ -4,7 +4,7 @@
  */
 import { displayBundle } from "./display.ts";
 
-/** Numbers as Plotly takes them: a list with gaps, or many packed by {@linkcode packed}. */
+/** Numbers as Plotly takes them: a list with gaps, or many packed by `packed`. */
 export type Numbers = readonly (number | null)[] | PackedNumbers;
 
 /** A matrix [rows, columns], the same two ways. */

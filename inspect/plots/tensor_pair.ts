@@ -96,7 +96,8 @@ export function tensorPairMap(
     : { width: (PLOT.width - 2 * GAP) / 3, height: PLOT.height };
   const cell = {
     width: cellPixels(room.width / across.cells),
-    height: cellPixels(room.height / down.cells),
+    // A map of one row or two is as high as its part of the colour bars.
+    height: cellPixels(room.height / down.cells, Math.max(34, 70 / down.cells)),
   };
   // Cells that are squares where there is room for both sides.
   if (!isStacked) cell.width = cell.height = Math.min(cell.width, cell.height);
@@ -272,8 +273,8 @@ function* finite(values: ArrayLike<number>) {
 }
 
 /** Whole pixels where a cell has one or more, so that all are equal. */
-function cellPixels(room: number): number {
-  return room >= 1 ? Math.min(34, Math.floor(room)) : room;
+function cellPixels(room: number, most = 34): number {
+  return room >= 1 ? Math.floor(Math.min(most, room)) : room;
 }
 
 function hoversAt(offsets: readonly number[], { hovers }: TokenCells) {
