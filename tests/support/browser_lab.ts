@@ -1,7 +1,7 @@
 /** JupyterLab as `./denow task lab` starts it, with settings of its own and nothing saved. */
 import { join } from "node:path";
 import type { Browser, Locator, Page } from "playwright-core";
-import { jupyter, ROOT, startLab } from "../../notebooks/commands/jupyter.ts";
+import { endLab, jupyter, ROOT, startLab } from "../../notebooks/commands/jupyter.ts";
 import type { Notebook } from "../../notebooks/commands/notebook.ts";
 import { watchedPage } from "./browser.ts";
 import { Folder } from "./folder.ts";
@@ -75,7 +75,7 @@ export class Lab implements AsyncDisposable {
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
-    this.#child.kill("SIGTERM");
+    endLab(this.#child);
     await this.#child.status;
     this.#folder[Symbol.dispose]();
   }
