@@ -4,9 +4,12 @@ import scoresWgsl from "./scores.wgsl" with { type: "text" };
 import softmaxWgsl from "./softmax.wgsl" with { type: "text" };
 import mixWgsl from "./mix.wgsl" with { type: "text" };
 import attentionWgsl from "./attention.wgsl" with { type: "text" };
+import attentionLanesWgsl from "./attention_lanes.wgsl" with { type: "text" };
 
-/** The largest head width that the fused kernel's workgroup memory holds. */
-export const MAX_HEAD_WIDTH = 256;
+/** Whether the fused kernel takes heads of that width: what its workgroup memory holds, in numbers read by fours. */
+export function canFuseAttention(headWidth: number): boolean {
+  return headWidth <= 256 && headWidth % 4 === 0;
+}
 
 /** What masked scores hold: finite, since WGSL may assume that infinities do not occur. */
 export const MASKED = -1e30;
@@ -119,14 +122,19 @@ export const mix: Kernel = {
   },
 };
 
-/** q_rope, cache_k, cache_v → head_out [T, heads, d], without holding the scores. */
+/** q_rope, cache_k, cache_v → head_out [T, heads, d], without holding the scores. See {@linkcode canFuseAttention}. */
 export const attention: Kernel = {
   name: "attention",
-  wgsl: attentionWgsl,
+  wgsl: "",
+  variant: ({ broadcast }) => broadcast ? attentionLanesWgsl : attentionWgsl,
   constants: { heads: "u32", kv_heads: "u32", head_width: "u32", scale: "f32" },
   bindings: bindings("input q", "input keys", "input values", "output head_out"),
   lanes: (knobs) => knobs.dotLanes,
-  grid: (pass, { heads }) => [heads, pass.tokens, 1],
+  grid(pass, { heads, kv_heads }, _lanes, { broadcast }) {
+    // Heads that share keys and values are taken by four.
+    const groups = broadcast ? kv_heads * Math.ceil(heads / kv_heads / 4) : heads;
+    return [groups, pass.tokens, 1];
+  },
   reference({ pass, constants, inputs: [q, keys, values], outputs: [out] }: ReferenceArguments) {
     const { heads, kv_heads, head_width: width, scale } = constants;
     for (let token = 0; token < pass.tokens; token++) {

@@ -304,11 +304,11 @@ Deno.test("few colours: frequent ones stay exact, rare ones near, too many stay 
 });
 
 Deno.test("fifty pictures leave no memory behind", async () => {
-  const { attention, errors } = figures;
+  const { topTokens, grid } = figures;
   setFlagsFromString("--expose-gc");
   const collect = runInNewContext("gc") as () => void;
   const draw = async (times: number) => {
-    for (let i = 0; i < times; i++) await Promise.all([attention.png(), errors.svg()]);
+    for (let i = 0; i < times; i++) await Promise.all([topTokens.png(), grid.svg()]);
     collect();
     return Deno.memoryUsage().rss;
   };

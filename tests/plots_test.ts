@@ -385,6 +385,24 @@ Deno.test("weight spectra: a line per layer; the squares add up to the weight's 
   }
 });
 
+Deno.test("spectra of many layers: in the order of layers, named by a colour bar instead of a legend", () => {
+  const schema = { tensor: "utf8", layer: "int32", rank: "int32", value: "float64" } as const;
+  const order = Array.from({ length: 13 }, (_, i) => (i * 5) % 13); // as files have them: any
+  const rows = order.flatMap((layer) =>
+    [2, 1].map((value, rank) => ({ tensor: `blk.${layer}.q.weight`, layer, rank, value }))
+  );
+  const table = (rows: Parameters<typeof analysisTable<typeof schema>>[2]) =>
+    analysisTable("weight_spectrum", schema, rows, { meaning: "" });
+  const figure = weightSpectra(table(rows));
+  const names = (figure.data as Scatter[]).slice(0, 13).map(({ name }) => name);
+  assert.deepEqual(names, Array.from({ length: 13 }, (_, layer) => `layer ${layer}`));
+  const { marker } = figure.data[13] as Scatter;
+  assert.deepEqual([marker?.cmin, marker?.cmax, marker?.showscale], [0, 12, true]);
+  assert.equal(figure.layout.showlegend, false);
+  const few = weightSpectra(table(rows.slice(0, 6)));
+  assert.deepEqual([few.data.length, few.layout.showlegend], [3, true]);
+});
+
 Deno.test("any tensor of two axes is a map of exactly its numbers", () => {
   const tensor = run.tensor("blk.1.out");
   assert.deepEqual(cells(tensorMap(tensor)).flat(), Array.from(tensor.toFloat32Array()));

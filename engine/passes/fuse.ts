@@ -2,7 +2,7 @@
  * Puts neighbouring steps together where one kernel does the work of several. What was an intermediate value becomes an
  * optional output of the fused kernel, so that looking at it changes nothing.
  */
-import { MAX_HEAD_WIDTH } from "../../kernels/attention.ts";
+import { canFuseAttention } from "../../kernels/attention.ts";
 import type { Plan, Step, Value } from "../plan.ts";
 
 export interface FuseOptions {
@@ -84,7 +84,7 @@ const RULES: Rule[] = [
       const [scores, probs, out] = results(steps);
       if (wanted.has(scores.name) || wanted.has(probs.name)) return;
       if (steps[1].inputs[0] !== scores || steps[2].inputs[0] !== probs) return;
-      if (steps[0].constants.head_width > MAX_HEAD_WIDTH) return;
+      if (!canFuseAttention(steps[0].constants.head_width)) return;
       return {
         kernel: "attention",
         inputs: [...steps[0].inputs, steps[2].inputs[1]],

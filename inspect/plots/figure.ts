@@ -184,6 +184,8 @@ export interface Bar extends TraceBase {
   readonly textposition?: "inside" | "outside" | "auto" | "none";
   /** Of the words. */
   readonly textfont?: Font;
+  /** False: words may stand beyond the axes. */
+  readonly cliponaxis?: false;
   /** Where the bars begin; 0 without it. */
   readonly base?: Numbers;
 }

@@ -161,8 +161,9 @@ export function positionSide(positions: readonly number[], tokens: ReadonlyMap<n
   };
 }
 
-/** `66 %`, `0.4 %`. */
+/** `66 %`, `0.4 %`; what is less than a hundredth as `<0.01 %`, for places that are HTML. */
 export function percent(probability: number): string {
   const value = probability * 100;
+  if (value < 0.01) return "&lt;0.01 %";
   return `${value >= 10 ? value.toFixed(0) : value.toPrecision(2)} %`;
 }

@@ -15,6 +15,8 @@ export interface BoundArguments extends ReferenceArguments {
   /** The reference's results, taps included. */
   readonly outputs: readonly Float32Array[];
   readonly lanes: number;
+  /** Of those, how many share one product. */
+  readonly columnLanes: number;
   /** Whether inputs and weights are whole numbers, whose sums are exact up to 2²⁴. */
   readonly whole: boolean;
 }
@@ -78,14 +80,21 @@ const RUN = 8;
 
 /** Rounded operations from a term of W·x to its sum: see matvec.wgsl, matmul.wgsl and head_result.wgsl. */
 function productDepth(
-  { kernel, constants, weights: [{ columns }], lanes }: BoundArguments,
+  { kernel, constants, weights: [{ columns }], columnLanes }: BoundArguments,
 ): number {
   if (kernel.name === "head_result") return columns / constants.heads + 1;
   const groups = Math.ceil(columns / 8);
-  const dots = 5; // of four products, and the sum of two of them
-  return kernel.name.endsWith("_many")
-    ? dots + Math.min(groups, RUN) + Math.ceil(groups / RUN)
-    : dots + Math.ceil(groups / lanes) + lanes;
+  if (kernel.name.endsWith("_many")) {
+    // matmul_rows.wgsl: eight columns after another, up to 32 in a chunk; matmul.wgsl: dots of four products, in runs.
+    return Math.max(
+      1 + 8 + groups,
+      1 + 32 + Math.ceil(groups / 4),
+      5 + RUN + Math.ceil(groups / RUN),
+    );
+  }
+  // A chunk has up to four groups: two operations for each, two for their total, one for a scale. Plain forms have more chunks.
+  const dots = 4 * 2 + 2 + 1;
+  return dots + Math.ceil(groups / columnLanes) + columnLanes;
 }
 
 /** Errors of results that were not exact, with the reference's own rounding. */
@@ -200,8 +209,8 @@ const edit: Bound = (args) => {
   return [rounded(Float64Array.from(terms, (sum) => sumError(sum, 2, false)), y)];
 };
 
-/** Keys of a tile of attention.wgsl. */
-const TILE = 64;
+/** Keys of a tile of attention_lanes.wgsl; attention.wgsl has larger ones. */
+const TILE = 32;
 
 /**
  * Fused attention: out = Σ pₛ·vₛ with pₛ = exp(score) / Σ exp(score). A score that is off by δ makes its weight off by

@@ -6,7 +6,6 @@ import { fuse } from "../../passes/fuse.ts";
 import { select } from "../../passes/select.ts";
 import { onLastRows, type Plan } from "../../plan.ts";
 import type { Weights } from "../../weights.ts";
-import { kernelSource } from "../device.ts";
 
 /** A kernel, the form of the weights that it reads, and whether its taps are on. */
 export interface Pair {
@@ -56,8 +55,8 @@ export function allPairs(): Pair[] {
 }
 
 /** What drivers take long to compile has a long source. */
-function sourceLength(kernel: Kernel): number {
-  return kernelSource(kernel, QUICK_FORM).length;
+function sourceLength({ wgsl, packed }: Kernel): number {
+  return wgsl.length + (packed ? QUICK_FORM.wgsl.length : 0);
 }
 
 /** The pairs that generation with these weights runs: one position at a time, and prompts. */

@@ -9,7 +9,7 @@ import { MID, textBlock, textRows, titleFont } from "./text.ts";
 import type { FullFont, TextBlock } from "./text.ts";
 import { ticksOf } from "./ticks.ts";
 import type { Tick } from "./ticks.ts";
-import { listOf, matrixOf } from "./values.ts";
+import { isNumber, listOf, matrixOf } from "./values.ts";
 
 /** A bar that is to be drawn. */
 interface Bar {
@@ -29,7 +29,7 @@ export function colorbarsOf({ data }: Figure): Bar[] {
   return data.filter(isShown).flatMap((trace) => {
     if (trace.type === "heatmap") {
       const { colorscale, zmin: low, zmax: high, colorbar = {} } = trace;
-      const empty = !matrixOf(trace.z).some((row) => Array.from(row).some(Number.isFinite));
+      const empty = !matrixOf(trace.z).some((row) => Array.prototype.some.call(row, isNumber));
       return trace.showscale === false || empty ? [] : [{ colorbar, colorscale, low, high }];
     }
     const marker = trace.type === "scatter" ? trace.marker : undefined;

@@ -8,7 +8,7 @@ import type { Mark, Row } from "./marks.ts";
 import { rgbaPng } from "./png.ts";
 import { LINE_SPACING, textBlock, textRows } from "./text.ts";
 import type { FullFont } from "./text.ts";
-import { cellEdges, matrixOf } from "./values.ts";
+import { cellEdges, isNumber, matrixOf } from "./values.ts";
 
 /** The cells. */
 export function heatmapMarks(trace: Heatmap, x: PlacedAxis, y: PlacedAxis): Mark[] {
@@ -47,8 +47,9 @@ function image(trace: Heatmap, xs: readonly number[], ys: readonly number[]): Ro
   rows.forEach((row, r) => {
     const line = (upwards ? height - 1 - r : r) * width;
     for (let c = 0; c < row.length; c++) {
-      const part = (row[c] - zmin) / (zmax - zmin || 1);
-      if (!Number.isFinite(part)) continue;
+      const value = row[c];
+      if (!isNumber(value)) continue;
+      const part = (value - zmin) / (zmax - zmin || 1);
       const shade = Math.round(Math.min(Math.max(part, 0), 1) * SHADES);
       pixels[line + (leftwards ? width - 1 - c : c)] = whole[shade];
     }
@@ -68,14 +69,17 @@ function boxes(trace: Heatmap, xs: readonly number[], ys: readonly number[]): Ro
   const color = colorsOf(trace.colorscale, trace.zmin, trace.zmax);
   const { xgap = 0, ygap = 0 } = trace;
   return matrixOf(trace.z).flatMap((row, r) =>
-    Array.from(row, (value, c) => ({ value, c })).filter(({ value }) => Number.isFinite(value))
-      .map(({ value, c }) => ({
-        x: Math.min(xs[c], xs[c + 1]) + xgap / 2,
-        y: Math.min(ys[r], ys[r + 1]) + ygap / 2,
-        width: Math.max(Math.abs(xs[c + 1] - xs[c]) - xgap, 0),
-        height: Math.max(Math.abs(ys[r + 1] - ys[r]) - ygap, 0),
-        fill: css(color(value)),
-      }))
+    Array.from(row).flatMap((value, c) =>
+      isNumber(value)
+        ? [{
+          x: Math.min(xs[c], xs[c + 1]) + xgap / 2,
+          y: Math.min(ys[r], ys[r + 1]) + ygap / 2,
+          width: Math.max(Math.abs(xs[c + 1] - xs[c]) - xgap, 0),
+          height: Math.max(Math.abs(ys[r + 1] - ys[r]) - ygap, 0),
+          fill: css(color(value)),
+        }]
+        : []
+    )
   );
 }
 
@@ -97,10 +101,10 @@ export function cellWords(
   return matrixOf(trace.z).flatMap((row, r) => {
     const middleY = middle(y, edges.y, r);
     if (!y.shows(middleY)) return [];
-    return Array.from(row, (value, c) => ({ value, c })).flatMap(({ value, c }) => {
+    return Array.from(row).flatMap((value, c) => {
       const word = text[r]?.[c];
       const middleX = middle(x, edges.x, c);
-      if (!word || !Number.isFinite(value) || !x.shows(middleX)) return [];
+      if (!word || !isNumber(value) || !x.shows(middleX)) return [];
       const block = textBlock(word, {
         ...font,
         ...textfont,

@@ -61,7 +61,7 @@ export async function figurePng(figure: Figure, scale: number): Promise<Uint8Arr
     const few = indexed(pixels);
     return few ? indexedPng(few, width) : rgbaPng(pixels, width);
   } finally {
-    // What the WebAssembly holds is not collected.
+    // WebAssembly only ever takes more memory: what it holds goes back at once.
     image.free();
     drawer.free();
   }
