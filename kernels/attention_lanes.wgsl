@@ -2,6 +2,7 @@
 // holding the scores (Dao et al. 2022, "FlashAttention"). Keys are taken by 32: for the scores a lane has four keys, for the mix it has
 // four features of each head, and what lanes need of each other goes through the subgroup. The mix so far lies in the output.
 override LANES: u32;
+override SPLIT: bool = false;
 
 // Keys at a time: four for each lane.
 const KEYS = 32u;
@@ -46,12 +47,20 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
   let stride = step.kv_heads * width;
   let kv_base = kv_head * width;
   // Lanes 0 to 3 load a head's query each; where there are fewer heads the last one is computed again and not stored.
-  let out_base = (token * step.heads + first_head) * width;
-  let q_base = out_base + min(lane & 3u, heads - 1u) * width;
+  let q_base = (token * step.heads + first_head + min(lane & 3u, heads - 1u)) * width;
+  var range = vec2<u32>(0u, visible);
+  var row = width;
+  var out_base = (token * step.heads + first_head) * width;
+  if (SPLIT) {
+    // A row for each part: the mix, then its largest score and its sum.
+    range = part_range(group.z, visible);
+    row = (width + 1u) * part_count();
+    out_base = (token * step.heads + first_head) * row + group.z * (width + 1u);
+  }
 
   var largest = vec4<f32>(-1e30);
   var sum = vec4<f32>(0.0);
-  for (var first = 0u; first < visible; first += KEYS) {
+  for (var first = range.x; first < range.y; first += KEYS) {
     let n0 = first + lane;
     let n1 = n0 + LANES;
     let n2 = n1 + LANES;
@@ -91,18 +100,18 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
     s2 = exp(s2 - largest);
     s3 = exp(s3 - largest);
     sum = fma(sum, shrink, (s0 + s1) + (s2 + s3));
-    let total = select(vec4<f32>(1.0), subgroupAdd(sum), first + KEYS >= visible);
+    let total = select(vec4<f32>(1.0), subgroupAdd(sum), first + KEYS >= visible && !SPLIT);
     for (var base = 0u; base < width; base += LANES) {
       let at = min(base + lane, width - 1u);
       let out = out_base + at;
       var mix = Mix(vec4<f32>(0.0), vec4<f32>(0.0), vec4<f32>(0.0), vec4<f32>(0.0));
-      if (first > 0u) {
+      if (first > range.x) {
         mix.a = head_out[out] * shrink.x;
-        if (heads > 1u) { mix.b = head_out[out + width] * shrink.y; }
-        if (heads > 2u) { mix.c = head_out[out + 2u * width] * shrink.z; }
-        if (heads > 3u) { mix.d = head_out[out + 3u * width] * shrink.w; }
+        if (heads > 1u) { mix.b = head_out[out + row] * shrink.y; }
+        if (heads > 2u) { mix.c = head_out[out + 2u * row] * shrink.z; }
+        if (heads > 3u) { mix.d = head_out[out + 3u * row] * shrink.w; }
       }
-      for (var i = 0u; i < min(LANES, visible); i++) {
+      for (var i = 0u; i < min(LANES, range.y - range.x); i++) {
         let n = first + i;
         let last = visible - 1u;
         let v_base = kv_base + at;
@@ -113,10 +122,20 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
       }
       if (base + lane < width) {
         head_out[out] = mix.a / total.x;
-        if (heads > 1u) { head_out[out + width] = mix.b / total.y; }
-        if (heads > 2u) { head_out[out + 2u * width] = mix.c / total.z; }
-        if (heads > 3u) { head_out[out + 3u * width] = mix.d / total.w; }
+        if (heads > 1u) { head_out[out + row] = mix.b / total.y; }
+        if (heads > 2u) { head_out[out + 2u * row] = mix.c / total.z; }
+        if (heads > 3u) { head_out[out + 3u * row] = mix.d / total.w; }
       }
+    }
+  }
+  if (SPLIT && range.x < range.y) {
+    let total = subgroupAdd(sum);
+    let at = out_base + width;
+    if (lane == 0u) {
+      head_out[at] = vec4<f32>(largest.x, total.x, 0.0, 0.0);
+      if (heads > 1u) { head_out[at + row] = vec4<f32>(largest.y, total.y, 0.0, 0.0); }
+      if (heads > 2u) { head_out[at + 2u * row] = vec4<f32>(largest.z, total.z, 0.0, 0.0); }
+      if (heads > 3u) { head_out[at + 3u * row] = vec4<f32>(largest.w, total.w, 0.0, 0.0); }
     }
   }
 }

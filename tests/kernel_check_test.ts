@@ -34,6 +34,8 @@ const FAULTS: readonly (readonly [kernel: string, right: string, wrong: string])
   device.knobs.broadcast // a key lost between two tiles
     ? ["attention", "first += KEYS", "first += KEYS + 1u"]
     : ["attention", "first += TILE", "first += TILE + 1u"],
+  ["attention_split", "part_range(group.z, visible)", "part_range(group.z, visible - 1u)"],
+  ["attention_merge", "part < count", "part + 1u < count"], // the last part's keys
   ["rope", "a * turn.y + b * turn.x", "a * turn.y - b * turn.x"],
   ["rope_store", "position * step.kv_heads", "token * step.kv_heads"],
   ["store", "(pass_.start + id.y)", "id.y"],

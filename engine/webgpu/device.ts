@@ -63,8 +63,12 @@ export class Device implements Memory<GPUBuffer> {
   /** Bytes of buffers that are alive, pooled ones included. */
   allocated = 0;
 
-  private constructor(readonly gpu: GPUDevice, readonly info: DeviceInfo) {
-    this.knobs = knobsOf(info, gpu.features.has("subgroups"));
+  private constructor(
+    readonly gpu: GPUDevice,
+    readonly info: DeviceInfo,
+    knobs: Partial<Knobs> | undefined,
+  ) {
+    this.knobs = { ...knobsOf(info, gpu.features.has("subgroups")), ...knobs };
     this.limit = Math.min(gpu.limits.maxStorageBufferBindingSize, gpu.limits.maxBufferSize);
     this.largestBuffer = sizeClass(this.limit, Math.floor);
     gpu.addEventListener("uncapturederror", (event) => {
@@ -84,9 +88,10 @@ export class Device implements Memory<GPUBuffer> {
   /**
    * Opens the default adapter with all that it offers.
    *
+   * @param knobs others than those that suit the adapter
    * @throws {DeviceError} when there is none; the CPU backend then still works
    */
-  static async open(): Promise<Device> {
+  static async open(knobs?: Partial<Knobs>): Promise<Device> {
     const adapter = await navigator.gpu?.requestAdapter({ powerPreference: "high-performance" });
     if (!adapter) {
       throw new DeviceError(
@@ -98,7 +103,7 @@ export class Device implements Memory<GPUBuffer> {
     while (true) {
       try {
         const gpu = await adapter.requestDevice({ requiredFeatures: features, requiredLimits });
-        return new Device(gpu, describe(adapter));
+        return new Device(gpu, describe(adapter), knobs);
       } catch (error) {
         // Some features are hidden though present, so asking is the only way to know: drop the last and ask again.
         if (features.length === 0) {

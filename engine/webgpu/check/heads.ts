@@ -1,5 +1,5 @@
 /** Cases of kernels over heads: RoPE, the cache's writes, attention. */
-import { canFuseAttention, MASKED } from "../../../kernels/attention.ts";
+import { canFuseAttention, MASKED, partsOf } from "../../../kernels/attention.ts";
 import { COLUMNS, type Draft, KINDS, type Maker, type Order, passOf, SPARE_SLOTS } from "./case.ts";
 import type { Kind, Noise } from "./data.ts";
 
@@ -158,15 +158,43 @@ export const HEAD_CASES: Readonly<Record<string, Maker>> = {
     };
   }),
   attention: fusedHeads((shape, noise) => {
-    const { heads, kv_heads, head_width, tokens, kind } = shape;
+    const { heads, head_width, tokens } = shape;
+    return { ...attentionInputs(shape, noise), outputs: [tokens * heads * head_width] };
+  }),
+  attention_split: fusedHeads((shape, noise) => {
+    const { heads, head_width, tokens } = shape;
+    const parts = partCount(shape);
     return {
-      constants: { heads, kv_heads, head_width, scale: scaleOf(shape) },
-      inputs: [
-        noise.numbers(tokens * heads * head_width, kind),
-        cache(noise, shape),
-        cache(noise, shape),
-      ],
+      ...attentionInputs(shape, noise),
+      outputs: [tokens * heads * parts * (head_width + 4)],
+    };
+  }),
+  attention_merge: fusedHeads((shape, noise) => {
+    const { heads, head_width, tokens } = shape;
+    const row = head_width + 4;
+    // Sums are positive; what belongs to no visible key may be anything.
+    const parts = noise.numbers(tokens * heads * partCount(shape) * row)
+      .map((value, at) => at % row === head_width + 1 ? 1 + Math.abs(value) : value);
+    return {
+      constants: attentionInputs(shape, noise).constants,
+      inputs: [parts],
       outputs: [tokens * heads * head_width],
     };
   }),
 };
+
+function attentionInputs(shape: Heads, noise: Noise) {
+  const { heads, kv_heads, head_width, tokens, kind } = shape;
+  return {
+    constants: { heads, kv_heads, head_width, scale: scaleOf(shape) },
+    inputs: [
+      noise.numbers(tokens * heads * head_width, kind),
+      cache(noise, shape),
+      cache(noise, shape),
+    ],
+  };
+}
+
+function partCount({ tokens, start }: Heads): number {
+  return partsOf(passOf(tokens, start)).count;
+}

@@ -67,7 +67,12 @@ export function usedPairs(plan: Plan, weights: Weights<unknown>): Pair[] {
   for (const step of fuse(select(plan, wanted), { wanted, adjacent })) {
     const form = weights.matrices.get(step.weights[0])?.form;
     const many = step.kernel.startsWith("linear") && !onLastRows(step);
-    for (const name of many ? [step.kernel, `${step.kernel}_many`] : [step.kernel]) {
+    const names = many
+      ? [step.kernel, `${step.kernel}_many`]
+      : step.kernel === "attention"
+      ? [step.kernel, "attention_split", "attention_merge"]
+      : [step.kernel];
+    for (const name of names) {
       const pair = { kernel: KERNELS.get(name)!, form, taps: false };
       pairs.set(pairName(pair), pair);
     }
