@@ -33,11 +33,11 @@ export interface Form {
   /** Bytes of one block in the file. */
   readonly blockBytes: number;
   /**
-   * WGSL that defines `load8(row, group)`, columns 8·group … 8·group+7 of a row, and `dot_columns(row, chunk, x)`, the product of
-   * a chunk of its columns.
+   * WGSL that defines `load8(row, group)`, columns 8·group … 8·group+7 of a row; `load_block(row, block)` and `eight(block, i)`; and
+   * `dot_columns(row, block, x)`: see weights.wgsl.
    */
   readonly wgsl: string;
-  /** Columns of a chunk. */
+  /** Columns of a block as the WGSL reads them. */
   readonly chunk: 8 | 32;
   /** Value of the WGSL's `OFFSET`, where it has one. */
   readonly offset?: number;
