@@ -137,18 +137,18 @@ export function productKernels(subgroup: number): ProductKernel[] {
   const lanes = Math.min(32, subgroup);
   return [
     {
-      name: "8 rows × 8 positions, lanes are positions",
+      name: "lanes are positions",
       ...{ wgsl: positionsWgsl, xTransposed: true, wTransposed: false, lanes: Math.min(16, lanes) },
       grid: ({ positions, rows }) => grid(positions / (8 * Math.min(16, lanes)), rows / 8),
     },
     {
-      name: "2 rows × 8 positions, lanes are rows",
+      name: "lanes are rows",
       ...{ wgsl: rowsWgsl, xTransposed: false, wTransposed: true, lanes },
       grid: ({ positions, rows, columns }) =>
         columns % 4 === 0 ? grid(rows / (2 * lanes), positions / 8) : undefined,
     },
     {
-      name: "tiles of 64 × 64 in workgroup memory",
+      name: "64 × 64 tiles",
       ...{ wgsl: tilesWgsl, xTransposed: true, wTransposed: true },
       grid: ({ positions, rows, columns }) =>
         columns % 16 === 0 ? grid(rows / 64, positions / 64) : undefined,
