@@ -70,18 +70,57 @@ class BestProbe implements Probe {
   }
 }
 
-/** Word, lanes of a workgroup (0: a subgroup's), words for each lane, and whether lanes read side by side or each a run of its own. */
-const READS = [
-  ["u32", 0, 1024, "side by side"],
-  ["u32", 64, 256, "side by side"],
-  ["vec4<u32>", 0, 256, "side by side"],
-  ["vec4<u32>", 64, 64, "side by side"],
-  ["vec4<u32>", 256, 64, "side by side"],
-  ["u32", 0, 1024, "apart"],
-  ["vec4<u32>", 0, 256, "apart"],
-] as const;
-/** What the longest run of all variants divides. */
-const READ_STEP = 2 ** 20;
+/** A way to read. */
+export interface ReadKernel {
+  readonly name: string;
+  readonly word: "u32" | "vec4<u32>";
+  /** Of a workgroup. */
+  readonly lanes: number;
+  /** Words for each lane. */
+  readonly run: number;
+  /** Whether each lane reads a run of its own; else they read side by side. */
+  readonly apart: boolean;
+}
+
+/** The ways to read, for subgroups of that size. */
+export function readKernels(subgroup: number): ReadKernel[] {
+  const kernels = [
+    ["u32", subgroup, 1024, false],
+    ["u32", 64, 256, false],
+    ["vec4<u32>", subgroup, 256, false],
+    ["vec4<u32>", 64, 64, false],
+    ["vec4<u32>", 256, 64, false],
+    ["u32", subgroup, 1024, true],
+    ["vec4<u32>", subgroup, 256, true],
+  ] as const;
+  return kernels.map(([word, lanes, run, apart]) => ({
+    name: `${word}, ${lanes} lanes ${apart ? "apart" : "side by side"}`,
+    ...{ word, lanes, run, apart },
+  }));
+}
+
+/** Buffers that are read have a multiple of so many bytes, which the runs of all variants divide. */
+export const READ_STEP = 2 ** 20;
+
+/** The dispatches that read all of these buffers, each lane leaving the exclusive or of its words in `sums`. */
+export function encodeRead(
+  gpu: GPUDevice,
+  { word, lanes, run, apart }: ReadKernel,
+  buffers: readonly GPUBuffer[],
+  sums: GPUBuffer,
+): Encode {
+  const constants = { LANES: lanes, RUN: run, APART: Number(apart) };
+  const pipeline = pipelineOf(gpu, `alias Word = ${word};\n${readWgsl}`, constants);
+  const groups = buffers.map((buffer) => bind(gpu, pipeline, [buffer, sums]));
+  const chunk = lanes * run * (word === "u32" ? 4 : 16);
+  return (pass) => {
+    pass.setPipeline(pipeline);
+    for (const [i, group] of groups.entries()) {
+      pass.setBindGroup(0, group);
+      pass.dispatchWorkgroups(buffers[i].size / chunk);
+    }
+  };
+}
 
 /**
  * The best streaming read, in GB/s (10⁹ bytes).
@@ -93,25 +132,13 @@ export function readProbe(gpu: GPUDevice, subgroup: number, bytes: number): Prob
   const count = Math.ceil(bytes / most);
   const size = Math.max(READ_STEP, Math.floor(bytes / count / READ_STEP) * READ_STEP);
   const buffers = Array.from({ length: count }, () => storage(gpu, size));
-  const sums = storage(gpu, 4 * 2 ** 20);
+  // A word for each run: of the buffers' bytes a 64th at most.
+  const sums = storage(gpu, size / 64);
   const variants = () =>
-    READS.map(([word, lanes, run, places]): Variant => {
-      const LANES = lanes || subgroup;
-      const constants = { LANES, RUN: run, APART: places === "apart" ? 1 : 0 };
-      const pipeline = pipelineOf(gpu, `alias Word = ${word};\n${readWgsl}`, constants);
-      const groups = buffers.map((buffer) => bind(gpu, pipeline, [buffer, sums]));
-      const chunk = LANES * run * (word === "u32" ? 4 : 16);
-      return {
-        name: `${word}, ${LANES} lanes ${places}`,
-        encode(pass) {
-          pass.setPipeline(pipeline);
-          for (const group of groups) {
-            pass.setBindGroup(0, group);
-            pass.dispatchWorkgroups(Math.floor(size / chunk));
-          }
-        },
-      };
-    });
+    readKernels(subgroup).map((kernel): Variant => ({
+      name: kernel.name,
+      encode: encodeRead(gpu, kernel, buffers, sums),
+    }));
   const figure = (ms: number) => count * size / ms / 1e6;
   return new BestProbe(new GpuTimer(gpu), variants, figure, [...buffers, sums]);
 }

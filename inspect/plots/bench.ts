@@ -41,13 +41,44 @@ export function benchRatios(table: Table): Figure {
     const engine = rows.text("engine", row);
     return html(engine ? `${rows.text("what", row)}, to ${engine}` : rows.text("what", row));
   };
-  const place = new Map(all.map(({ row }, i) => [row, all.length - 1 - i]));
+  // Each group begins with a line for its heading.
+  const lines = groups.reduce((sum, { rows }) => sum + rows.length + 1, 0);
+  const place = new Map<number, number>();
+  const headings: Annotation[] = [];
+  let line = lines - 1;
+  for (const { rows: own, name, colour } of groups) {
+    headings.push({
+      ...{ text: name, x: 0, xref: "paper", y: line--, yref: "y" },
+      ...{ xanchor: "right", yanchor: "middle", xshift: -3, showarrow: false },
+      font: { size: 13, color: colour },
+    });
+    for (const row of own) place.set(row, line--);
+  }
   const values = all.flatMap(({ row, group: { scale } }) =>
     ["low", "high", "at_least", "at_most"].filter((column) => rows.has(column, row))
       .map((column) => scale * rows.number(column, row))
   ).filter((value) => value > 0);
   const [low, high] = [Math.min(0.5, ...values), Math.max(2, ...values)];
-  const ticks = [0.001, 0.003, 0.01, 0.03, 0.1, 0.2, 0.5, 1, 2, 5, 10, 20, 50, 100, 300, 1000, 3000]
+  const ticks = [
+    0.001,
+    0.003,
+    0.01,
+    0.02,
+    0.05,
+    0.1,
+    0.2,
+    0.5,
+    1,
+    2,
+    5,
+    10,
+    20,
+    50,
+    100,
+    300,
+    1000,
+    3000,
+  ]
     .filter((tick) => tick >= low / 1.2 && tick <= high * 1.2);
 
   const data = groups.flatMap(({ rows: own, colour, scale, name }): Scatter[] => {
@@ -89,7 +120,7 @@ export function benchRatios(table: Table): Figure {
     rows.note("device") === undefined ? undefined : html(rows.note("device")!),
     "medians and spread of alternating rounds; a grey diamond is what is to be kept",
   ]);
-  const top = topMargin(title, WIDTH) + 26;
+  const top = topMargin(title, WIDTH);
   const longest = Math.max(...all.map(({ row }) => label(row).length));
   const left = Math.min(400, 24 + 6.6 * longest);
   const medians = all.map(({ row, group: { scale, section } }): Annotation => ({
@@ -103,7 +134,7 @@ export function benchRatios(table: Table): Figure {
     layout({
       title,
       width: WIDTH,
-      height: top + ROW * all.length + 56,
+      height: top + ROW * lines + 56,
       margin: { l: left, r: 70, t: top, b: 56 },
       xaxis: axis({
         type: "log",
@@ -113,7 +144,7 @@ export function benchRatios(table: Table): Figure {
         title: { text: "ratio" },
       }),
       yaxis: axis({
-        range: [-0.6, all.length - 0.4],
+        range: [-0.6, lines - 0.4],
         tickvals: all.map(({ row }) => place.get(row)!),
         ticktext: all.map(({ row }) => label(row)),
         showgrid: false,
@@ -123,9 +154,8 @@ export function benchRatios(table: Table): Figure {
         ...{ x0: 1, x1: 1, y0: 0, y1: 1, xref: "x", yref: "paper", layer: "below" },
         line: { color: FAINT, width: 1, dash: "dash" },
       }],
-      annotations: medians,
-      showlegend: true,
-      legend: { orientation: "h", x: 0, y: 1, xanchor: "left", yanchor: "bottom" },
+      annotations: [...headings, ...medians],
+      showlegend: false,
     }),
   );
 }
