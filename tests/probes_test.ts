@@ -6,13 +6,11 @@ import {
   encodeProduct,
   encodeRead,
   type Probe,
-  productKernels,
   productProbe,
-  READ_STEP,
   readBackProbe,
-  readKernels,
   readProbe,
 } from "../inspect/bench/probes.ts";
+import { productKernels, READ_STEP, readKernels } from "../kernels/probes.ts";
 import { openDevice } from "../inspect/loading.ts";
 
 const { gpu, info } = await openDevice();

@@ -1,15 +1,9 @@
 /** A model's speed as a share of what its device can do. */
 import type { Config } from "../../engine/config.ts";
 import type { Device } from "../../engine/webgpu/device.ts";
+import type { ProductShape } from "../../kernels/probes.ts";
 import type { Model } from "../model.ts";
-import {
-  dispatchProbe,
-  type Probe,
-  productProbe,
-  type ProductShape,
-  readBackProbe,
-  readProbe,
-} from "./probes.ts";
+import { dispatchProbe, type Probe, productProbe, readBackProbe, readProbe } from "./probes.ts";
 import { profileModel } from "./profile.ts";
 import { ratios, type Sample, spread } from "./rounds.ts";
 import type { BenchRow } from "./row.ts";

@@ -3,11 +3,16 @@
  * multiplied, what an empty dispatch and a read-back cost. The models' figures are held against these.
  */
 import { type Encode, GpuTimer } from "../../engine/webgpu/gpu_timer.ts";
-import emptyWgsl from "./probes/empty.wgsl" with { type: "text" };
-import positionsWgsl from "./probes/product_positions.wgsl" with { type: "text" };
-import rowsWgsl from "./probes/product_rows.wgsl" with { type: "text" };
-import tilesWgsl from "./probes/product_tiles.wgsl" with { type: "text" };
-import readWgsl from "./probes/read.wgsl" with { type: "text" };
+import {
+  EMPTY_WGSL,
+  PRODUCT_TILE,
+  type ProductKernel,
+  productKernels,
+  type ProductShape,
+  READ_STEP,
+  type ReadKernel,
+  readKernels,
+} from "../../kernels/probes.ts";
 
 /** Measures something of the device. The first time all variants are tried; the best of them is measured from then on. */
 export interface Probe {
@@ -17,13 +22,6 @@ export interface Probe {
   readonly variant: string | undefined;
   /** Frees its buffers. */
   dispose(): void;
-}
-
-/** y [positions, rows] = x [positions, columns] · Wᵀ. */
-export interface ProductShape {
-  readonly positions: number;
-  readonly rows: number;
-  readonly columns: number;
 }
 
 /** One way to do it. */
@@ -70,47 +68,15 @@ class BestProbe implements Probe {
   }
 }
 
-/** A way to read. */
-export interface ReadKernel {
-  readonly name: string;
-  readonly word: "u32" | "vec4<u32>";
-  /** Of a workgroup. */
-  readonly lanes: number;
-  /** Words for each lane. */
-  readonly run: number;
-  /** Whether each lane reads a run of its own; else they read side by side. */
-  readonly apart: boolean;
-}
-
-/** The ways to read, for subgroups of that size. */
-export function readKernels(subgroup: number): ReadKernel[] {
-  const kernels = [
-    ["u32", subgroup, 1024, false],
-    ["u32", 64, 256, false],
-    ["vec4<u32>", subgroup, 256, false],
-    ["vec4<u32>", 64, 64, false],
-    ["vec4<u32>", 256, 64, false],
-    ["u32", subgroup, 1024, true],
-    ["vec4<u32>", subgroup, 256, true],
-  ] as const;
-  return kernels.map(([word, lanes, run, apart]) => ({
-    name: `${word}, ${lanes} lanes ${apart ? "apart" : "side by side"}`,
-    ...{ word, lanes, run, apart },
-  }));
-}
-
-/** Buffers that are read have a multiple of so many bytes, which the runs of all variants divide. */
-export const READ_STEP = 2 ** 20;
-
 /** The dispatches that read all of these buffers, each lane leaving the exclusive or of its words in `sums`. */
 export function encodeRead(
   gpu: GPUDevice,
-  { word, lanes, run, apart }: ReadKernel,
+  { wgsl, word, lanes, run, apart }: ReadKernel,
   buffers: readonly GPUBuffer[],
   sums: GPUBuffer,
 ): Encode {
   const constants = { LANES: lanes, RUN: run, APART: Number(apart) };
-  const pipeline = pipelineOf(gpu, `alias Word = ${word};\n${readWgsl}`, constants);
+  const pipeline = pipelineOf(gpu, wgsl, constants);
   const groups = buffers.map((buffer) => bind(gpu, pipeline, [buffer, sums]));
   const chunk = lanes * run * (word === "u32" ? 4 : 16);
   return (pass) => {
@@ -143,46 +109,6 @@ export function readProbe(gpu: GPUDevice, subgroup: number, bytes: number): Prob
   return new BestProbe(new GpuTimer(gpu), variants, figure, [...buffers, sums]);
 }
 
-/** A way to multiply. Matrices lie as the kernel likes it best. */
-export interface ProductKernel {
-  readonly name: string;
-  readonly wgsl: string;
-  /** x lies as [columns, positions]; else as [positions, columns]. */
-  readonly xTransposed: boolean;
-  /** W lies as [columns, rows]; else as [rows, columns]. */
-  readonly wTransposed: boolean;
-  /** Lanes of a workgroup; undefined where the kernel says it itself. */
-  readonly lanes?: number;
-  /** Workgroups; undefined where the shape does not suit it. */
-  grid(shape: ProductShape): readonly [x: number, y: number] | undefined;
-}
-
-/** The ways to multiply, for subgroups of that size. */
-export function productKernels(subgroup: number): ProductKernel[] {
-  const whole = (...parts: number[]) => parts.every(Number.isInteger);
-  const grid = (x: number, y: number) => whole(x, y) ? [x, y] as const : undefined;
-  const lanes = Math.min(32, subgroup);
-  return [
-    {
-      name: "lanes are positions",
-      ...{ wgsl: positionsWgsl, xTransposed: true, wTransposed: false, lanes: Math.min(16, lanes) },
-      grid: ({ positions, rows }) => grid(positions / (8 * Math.min(16, lanes)), rows / 8),
-    },
-    {
-      name: "lanes are rows",
-      ...{ wgsl: rowsWgsl, xTransposed: false, wTransposed: true, lanes },
-      grid: ({ positions, rows, columns }) =>
-        columns % 4 === 0 ? grid(rows / (2 * lanes), positions / 8) : undefined,
-    },
-    {
-      name: "64 × 64 tiles",
-      ...{ wgsl: tilesWgsl, xTransposed: true, wTransposed: true },
-      grid: ({ positions, rows, columns }) =>
-        columns % 16 === 0 ? grid(rows / 64, positions / 64) : undefined,
-    },
-  ];
-}
-
 /** The dispatch of a product. */
 export function encodeProduct(
   gpu: GPUDevice,
@@ -208,17 +134,18 @@ export function encodeProduct(
   };
 }
 
-/** Rows and columns that every variant divides. */
-const TILE = 64;
 /** Most bytes of the second matrix: a part of the rows tells how fast the whole is. */
 const MOST_MATRIX = 64 * 2 ** 20;
 
 /** The best plain f32 product of a shape, in GFLOP/s; a multiplication and an addition are two. */
 export function productProbe(gpu: GPUDevice, subgroup: number, wanted: ProductShape): Probe {
-  const up = (n: number) => Math.ceil(n / TILE) * TILE;
+  const up = (n: number) => Math.ceil(n / PRODUCT_TILE) * PRODUCT_TILE;
   const columns = up(wanted.columns);
   const most = Math.min(MOST_MATRIX, gpu.limits.maxStorageBufferBindingSize);
-  const rows = Math.min(up(wanted.rows), Math.floor(most / 4 / columns / TILE) * TILE);
+  const rows = Math.min(
+    up(wanted.rows),
+    Math.floor(most / 4 / columns / PRODUCT_TILE) * PRODUCT_TILE,
+  );
   const shape = { positions: up(wanted.positions), rows, columns };
   const { positions } = shape;
   const numbers = (count: number) => {
@@ -243,7 +170,7 @@ const EMPTY_DISPATCHES = 1000;
 
 /** What a dispatch of nothing costs on the device, in microseconds. */
 export function dispatchProbe(gpu: GPUDevice): Probe {
-  const pipeline = pipelineOf(gpu, emptyWgsl, {});
+  const pipeline = pipelineOf(gpu, EMPTY_WGSL, {});
   const encode: Encode = (pass) => {
     pass.setPipeline(pipeline);
     for (let i = 0; i < EMPTY_DISPATCHES; i++) pass.dispatchWorkgroups(1);
