@@ -2,7 +2,11 @@
 import type { Peer, Task } from "../../inspect/bench/peer.ts";
 import { ReferenceFailure } from "../reference.ts";
 import { LlamaCppClient, type LlamaCppTimer } from "../references/llamacpp_client.ts";
-import { LLAMA_CPP, llamaCppLibrary } from "../references/llamacpp_library.ts";
+import {
+  LLAMA_CPP,
+  type LlamaCppLibrary,
+  llamaCppLibrary,
+} from "../references/llamacpp_library.ts";
 import type { PeerOptions } from "./peers.ts";
 
 /** Tokens that are decoded to be timed. */
@@ -17,10 +21,7 @@ export async function llamaCppPeer(
 ): Promise<Peer> {
   const onFetch = (packageName: string) => onProgress(`fetching ${packageName} with npm`);
   const library = await llamaCppLibrary({ vulkan, onFetch, signal });
-  const client = new LlamaCppClient(library, { asIs: true, timeout: TIMEOUT_MS });
-  const { release, devices } = await client.describe(signal);
-  const device = devices.find(({ gpu }) => gpu === vulkan);
-  if (!device) throw new ReferenceFailure(LLAMA_CPP, "it finds no GPU here");
+  const { client, release, device } = await clientWith(library, vulkan, signal);
   const timer = client.time({ task: "time", model: path, gpu: vulkan }, signal);
   const cores = navigator.hardwareConcurrency;
   let threads: number;
@@ -45,6 +46,19 @@ export async function llamaCppPeer(
     },
     [Symbol.asyncDispose]: () => timer[Symbol.asyncDispose](),
   };
+}
+
+/** llama.cpp takes a software device only where its number is named. */
+async function clientWith(library: LlamaCppLibrary, vulkan: boolean, signal?: AbortSignal) {
+  for (const choice of vulkan ? [true, 0] : [false]) {
+    const client = new LlamaCppClient(library, {
+      ...{ asIs: true, vulkan: choice, timeout: TIMEOUT_MS },
+    });
+    const { release, devices } = await client.describe(signal);
+    const device = devices.find(({ gpu }) => gpu === vulkan);
+    if (device) return { client, release, device };
+  }
+  throw new ReferenceFailure(LLAMA_CPP, "it finds no GPU here");
 }
 
 /** ggml's threads wait for each other spinning: where the machine has other things to do, fewer can be faster. */
