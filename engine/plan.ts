@@ -13,7 +13,7 @@ export interface Value {
   readonly name: string;
   /** Its size along each axis. */
   readonly shape: readonly Dim[];
-  /** What keeps it: a pass (`result`), the session (`ids`, the RoPE `table`, the KV `cache`), or an `edit`. */
+  /** What keeps it: a pass (`result`), the session (`ids` and how they are chosen, the RoPE `table`, the KV `cache`), or an `edit`. */
   readonly kind: "result" | "ids" | "table" | "cache" | "edit";
 }
 

@@ -172,6 +172,12 @@ export function numbersOf(options: SamplerOptions): SamplingNumbers {
   };
 }
 
+/** The point at which a pass with these options chooses the next id: plain greedy choice is the cheaper one. */
+export function choiceOf(options: SamplerOptions): "argmax" | "sample" {
+  const { greedy, penalty } = numbersOf(options);
+  return greedy && penalty === 1 ? "argmax" : "sample";
+}
+
 /**
  * Makes recent ids less likely: logits above 0 are divided by the penalty, the others multiplied,
  * once for each id. Source: Keskar et al., "CTRL" (arXiv:1909.05858, section 4.1), with

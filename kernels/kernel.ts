@@ -45,9 +45,9 @@ export interface Knobs {
   readonly dotLanes: number;
 }
 
-/** One binding of a kernel; a `tap` is an output that may be left out. */
+/** One binding of a kernel; a `tap` is an output that may be left out, `scratch` what it needs while it runs. */
 export interface Binding {
-  readonly kind: "input" | "weight" | "output" | "tap";
+  readonly kind: "input" | "weight" | "output" | "tap" | "scratch";
   readonly name: string;
 }
 
@@ -63,6 +63,8 @@ export interface Kernel {
   readonly bindings: readonly Binding[];
   /** The value of the override `LANES`. */
   lanes(knobs: Knobs): number;
+  /** Numbers of 32 bits that its `scratch` holds. */
+  scratch?(constants: Constants): number;
   /** Workgroups to dispatch. */
   grid(pass: Pass, constants: Constants, lanes: number): [x: number, y: number, z: number];
   /** The same computation in 64-bit floats, each output rounded once. */

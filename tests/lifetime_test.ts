@@ -2,7 +2,7 @@
 import assert from "node:assert/strict";
 import type { HostTensor, PassRequest, Session } from "../engine/backend.ts";
 import type { Edit } from "../engine/edits.ts";
-import { greedyIds, sampledIds } from "../inspect/decoding.ts";
+import { chosenIds } from "../inspect/decoding.ts";
 import { openDevice } from "../inspect/loading.ts";
 import { DisposedError, loadModel, type Model } from "../inspect/model.ts";
 import type { Point } from "../inspect/points.ts";
@@ -336,10 +336,11 @@ async function decodeSlowly(numbers: number, greedy: boolean, edits: Edit[] = []
     collector: new Collector([point as unknown as Point], sink),
     captureEvery: 1,
     edits,
+    sampling: { temperature: greedy ? 0 : 1 },
+    ahead: true,
   };
-  const tokens = greedy ? greedyIds(decoding) : sampledIds(decoding, () => 0);
   let count = 0;
-  for await (const _ of tokens) count++;
+  for await (const _ of chosenIds(decoding)) count++;
   assert.equal(count, 10);
   assert.equal(taken, 12, "three passes of the prompt, nine of generated tokens");
   return { held: session.mostHeld, writing };

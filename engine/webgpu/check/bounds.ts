@@ -283,6 +283,7 @@ const BOUNDS: Readonly<Record<string, Bound>> = {
   ],
   take_rows: exact,
   argmax: exact,
+  sample: exact,
 };
 
 /**
