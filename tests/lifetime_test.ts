@@ -347,12 +347,12 @@ async function decodeSlowly(numbers: number, greedy: boolean, edits: Edit[] = []
 }
 
 Deno.test("into a sink, at most two passes' captures are held; they are written while the next pass runs", async () => {
-  const large = await decodeSlowly(2 ** 18, true);
+  const large = await decodeSlowly(2 ** 23, true);
   assert.equal(large.held, 2);
-  const sampled = await decodeSlowly(2 ** 18, false);
+  const sampled = await decodeSlowly(2 ** 23, false);
   assert.equal(sampled.held, 2);
   assert.ok(sampled.writing.filter((held) => held === 2).length >= 9, "written behind the passes");
-  assert.equal((await decodeSlowly(10, true)).held, 4, "small ones run further ahead");
+  assert.ok((await decodeSlowly(10, true)).held > 2, "small ones run further ahead");
 });
 
 Deno.test("with a function in the way no step is begun before it is asked for", async () => {
