@@ -1,5 +1,6 @@
 import assert from "node:assert/strict";
 import { threefry2x32, uniform } from "../kernels/random.ts";
+import { FARTHEST, ONE, weightOf } from "../kernels/sampling.ts";
 import {
   candidates,
   createSampler,
@@ -154,6 +155,19 @@ const FILTERS: SamplerOptions[] = [
  * (at most 3.2e-8 of the best one's), the polynomial by 8.4e-8 of the weight, a rounding down by 2⁻³¹; a sum's by as much.
  */
 const ROUNDING = 2 * (3.2e-8 + 8.4e-8 + 2 ** -31);
+
+Deno.test("weights are the powers of two, never rising with the distance", () => {
+  let before = weightOf(0);
+  assert.equal(before, ONE);
+  for (let exponent = 0; exponent < 2 ** 32; exponent += 9973) {
+    const weight = weightOf(exponent);
+    const exact = ONE * 2 ** (-exponent / 2 ** 27);
+    assert.ok(Math.abs(weight - exact) <= 1 + 9e-8 * exact, `${exponent}: ${weight}, ${exact}`);
+    assert.ok(weight <= before);
+    before = weight;
+  }
+  assert.equal(weightOf(FARTHEST), 0);
+});
 
 Deno.test("every filter keeps what its definition keeps, with the same probabilities", () => {
   for (const [seed, count] of [1, 2, 7, 100, 1000].entries()) {
