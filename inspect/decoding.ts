@@ -168,11 +168,13 @@ class Depth {
   /** Takes note of a step that has come back. */
   count(tensors: Tensors): void {
     this.#bytes = Math.max(this.#bytes, bytesOf(tensors));
-    // Results come back in bunches: only as many as were in flight tell how long each takes.
-    if (++this.#arrived < this.steps) return;
+    // Results come back in bunches, 10 ms apart: only several of them tell how long each takes.
+    this.#arrived++;
     const now = performance.now();
-    const wished = Math.ceil(AHEAD_MS * this.#arrived / Math.max(1e-3, now - this.#since));
-    const most = Math.min(MOST_AHEAD, Math.floor(BYTES_AHEAD / this.#bytes));
+    const took = now - this.#since;
+    if (this.#arrived < this.steps || took < 2 * AHEAD_MS) return;
+    const wished = Math.ceil(AHEAD_MS * this.#arrived / took);
+    const most = Math.min(MOST_AHEAD, 2 * this.steps, Math.floor(BYTES_AHEAD / this.#bytes));
     this.steps = Math.max(LEAST_AHEAD, Math.min(wished, most));
     this.#arrived = 0;
     this.#since = now;

@@ -1,6 +1,6 @@
 /** Decoding without waiting: ids chosen on the device while the next steps run are those chosen one by one, here. */
 import assert from "node:assert/strict";
-import type { HostTensor, Session } from "../engine/backend.ts";
+import type { HostTensor, PassRequest, Session } from "../engine/backend.ts";
 import { createSampler, SAMPLER_DEFAULTS, type SamplerOptions } from "../engine/sampler.ts";
 import { chosenIds } from "../inspect/decoding.ts";
 import { openDevice } from "../inspect/loading.ts";
@@ -95,8 +95,59 @@ Deno.test("a pass chooses what the CPU's sampler chooses of its logits, over 3,0
   session.dispose();
 });
 
+/** A device with steps of 1 ms, whose results are looked for every 10. */
+class PolledSession implements Session {
+  readonly capacity = 1000;
+  readonly maxTokens = 100;
+  readonly hasNext = true;
+  position = 0;
+  inFlight = 0;
+  mostInFlight = 0;
+  #done = 0;
+
+  async pass({ ids, wanted = [] }: PassRequest): Promise<Map<string, HostTensor>> {
+    this.position += ids === "next" ? 1 : ids.length;
+    this.mostInFlight = Math.max(this.mostInFlight, ++this.inFlight);
+    this.#done = Math.max(this.#done, performance.now()) + 1;
+    const done = this.#done;
+    do await new Promise((resolve) => setTimeout(resolve, 10)); while (performance.now() < done);
+    this.inFlight--;
+    return new Map(wanted.map((name) => [name, { shape: [1, 1], data: new Float32Array(1) }]));
+  }
+
+  check(): void {}
+  rewind(): void {}
+  restore(): void {}
+  dispose(): void {}
+  steps(): never {
+    throw new Error("not asked for");
+  }
+}
+
+Deno.test("looking for results every 10 ms does not show in how fast tokens come", async () => {
+  const time = async (ahead: boolean) => {
+    const session = new PolledSession();
+    const started = performance.now();
+    const ids = await takeSome(session, [1], 300, Infinity, ahead);
+    assert.equal(ids.length, 300);
+    return { session, ms: performance.now() - started };
+  };
+  const waiting = await time(false);
+  assert.equal(waiting.session.mostInFlight, 1);
+  const ahead = await time(true);
+  assert.ok(ahead.session.mostInFlight <= 32);
+  // 300 steps of 1 ms, and 10 for each or for a few of them.
+  assert.ok(ahead.ms * 3 < waiting.ms, `${ahead.ms} ms against ${waiting.ms}`);
+});
+
 /** Decodes, and stops after some ids. */
-async function takeSome(session: Session, prompt: number[], count: number, stopAfter = Infinity) {
+async function takeSome(
+  session: Session,
+  prompt: number[],
+  count: number,
+  stopAfter = Infinity,
+  ahead = true,
+) {
   const ids: number[] = [];
   const collector = new Collector([]);
   const sampling = { ...SAMPLER_DEFAULTS, temperature: 1, seed: 8 };
@@ -108,7 +159,7 @@ async function takeSome(session: Session, prompt: number[], count: number, stopA
     captureEvery: 1,
     edits: [],
     sampling,
-    ahead: true,
+    ahead,
   });
   for await (const id of all) {
     ids.push(id);
