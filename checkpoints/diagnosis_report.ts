@@ -86,7 +86,7 @@ export class DiagnosisReport {
   /**
    * Everything that was tried, as an Arrow table: `cause`, `detail`, `loss` (nats per token of a fixed text with it undone; null
    * where a few words ruled it out) and `gain` (the share by which the loss of all texts falls). `outcome` is `found`, `as good`,
-   * `undecidable` (the loss stays where it is), `worse`, `ruled out` or `not tried` (too little memory).
+   * `undecidable` (the loss stays where it is), `rejected` (it restores nothing), `ruled out` or `not tried` (too little memory).
    */
   table(): Table {
     const { found, alternatives, undecidable, trials, untried } = this.diagnosis;
@@ -99,7 +99,7 @@ export class DiagnosisReport {
         ? "undecidable"
         : trial.loss === undefined
         ? "ruled out"
-        : "worse";
+        : "rejected";
     const rows: Row<typeof TRIALS>[] = [
       ...trials.map((trial) => {
         const { cause, detail, loss = null, gain } = trial;

@@ -229,7 +229,8 @@ function layOut<Storage>(
     tensor.shape.slice(1).reduce((product, dim) => product * dim, 1);
   const together = group.reduce((sum, tensor) => sum + rowsOf(tensor), 0);
   const allocate = (rows: number, label: string) => ({
-    storage: create(rows * rowWords, label),
+    // Kernels read by fours.
+    storage: create(Math.ceil(rows * rowWords / 4) * 4, label),
     scales: rows * words.quants,
     highs: rows * (words.quants + words.scales),
   });

@@ -1,12 +1,24 @@
 /** Grouped-query attention (Ainslie et al. 2023): in its three named steps, and fused. Masks are causal. */
-import { bindings, type Kernel, type ReferenceArguments } from "./kernel.ts";
+import {
+  bindings,
+  type Constants,
+  type Kernel,
+  type Knobs,
+  type Pass,
+  type ReferenceArguments,
+} from "./kernel.ts";
 import scoresWgsl from "./scores.wgsl" with { type: "text" };
 import softmaxWgsl from "./softmax.wgsl" with { type: "text" };
 import mixWgsl from "./mix.wgsl" with { type: "text" };
 import attentionWgsl from "./attention.wgsl" with { type: "text" };
+import attentionMergeWgsl from "./attention_merge.wgsl" with { type: "text" };
+import attentionPartsWgsl from "./attention_parts.wgsl" with { type: "text" };
+import attentionLanesWgsl from "./attention_lanes.wgsl" with { type: "text" };
 
-/** The largest head width that the fused kernel's workgroup memory holds. */
-export const MAX_HEAD_WIDTH = 256;
+/** Whether the fused kernel takes heads of that width: what its workgroup memory holds, in numbers read by fours. */
+export function canFuseAttention(headWidth: number): boolean {
+  return headWidth <= 256 && headWidth % 4 === 0;
+}
 
 /** What masked scores hold: finite, since WGSL may assume that infinities do not occur. */
 export const MASKED = -1e30;
@@ -119,31 +131,139 @@ export const mix: Kernel = {
   },
 };
 
-/** q_rope, cache_k, cache_v → head_out [T, heads, d], without holding the scores. */
+/** Keys of a part at least, and most parts: as in attention_parts.wgsl. */
+const PART_KEYS = 64;
+export const MOST_PARTS = 16;
+
+/** Into how many parts the keys of a pass are shared out, and the keys of one. */
+export function partsOf({ start, tokens }: Pass): { count: number; keys: number } {
+  const keys = Math.ceil((start + tokens) / (PART_KEYS * MOST_PARTS)) * PART_KEYS;
+  return { count: Math.ceil((start + tokens) / keys), keys };
+}
+
+/** First key and end of each part that a position sees anything of. */
+export function visibleParts(pass: Pass, token: number): [first: number, end: number][] {
+  const visible = pass.start + token + 1;
+  const { keys } = partsOf(pass);
+  return Array.from(
+    { length: Math.ceil(visible / keys) },
+    (_, part) => [part * keys, Math.min((part + 1) * keys, visible)],
+  );
+}
+
+/** Σ exp(score − largest) · value over keys `first` to `end`, with the largest score and Σ exp(score − largest). */
+function mixKeys(
+  { constants, inputs: [q, keys, values] }: ReferenceArguments,
+  token: number,
+  head: number,
+  [first, end]: readonly [number, number],
+): { mix: Float64Array; largest: number; sum: number } {
+  const { heads, kv_heads, head_width: width, scale } = constants;
+  const kvHead = Math.floor(head * kv_heads / heads);
+  const base = (token * heads + head) * width;
+  const scored = Float64Array.from(
+    { length: end - first },
+    (_, i) => score(q, keys, base, ((first + i) * kv_heads + kvHead) * width, width, scale),
+  );
+  const largest = scored.reduce((a, b) => Math.max(a, b), -Infinity);
+  const mix = new Float64Array(width);
+  let sum = 0;
+  for (let i = 0; i < scored.length; i++) {
+    const weight = Math.exp(scored[i] - largest);
+    sum += weight;
+    const at = ((first + i) * kv_heads + kvHead) * width;
+    for (let j = 0; j < width; j++) mix[j] += weight * values[at + j];
+  }
+  return { mix, largest, sum };
+}
+
+const ATTENTION_CONSTANTS = {
+  heads: "u32",
+  kv_heads: "u32",
+  head_width: "u32",
+  scale: "f32",
+} as const;
+
+function attentionVariant({ broadcast }: Knobs): string {
+  return attentionPartsWgsl + (broadcast ? attentionLanesWgsl : attentionWgsl);
+}
+
+/** Workgroups for the heads of one position: where lanes hand numbers on, heads that share keys are taken by four. */
+function headGroups({ heads, kv_heads }: Constants, { broadcast }: Knobs): number {
+  return broadcast ? kv_heads * Math.ceil(heads / kv_heads / 4) : heads;
+}
+
+/** q_rope, cache_k, cache_v → head_out [T, heads, d], without holding the scores. See {@linkcode canFuseAttention}. */
 export const attention: Kernel = {
   name: "attention",
-  wgsl: attentionWgsl,
-  constants: { heads: "u32", kv_heads: "u32", head_width: "u32", scale: "f32" },
+  wgsl: "",
+  variant: attentionVariant,
+  constants: ATTENTION_CONSTANTS,
   bindings: bindings("input q", "input keys", "input values", "output head_out"),
   lanes: (knobs) => knobs.dotLanes,
-  grid: (pass, { heads }) => [heads, pass.tokens, 1],
-  reference({ pass, constants, inputs: [q, keys, values], outputs: [out] }: ReferenceArguments) {
-    const { heads, kv_heads, head_width: width, scale } = constants;
+  grid: (pass, constants, _lanes, knobs) => [headGroups(constants, knobs), pass.tokens, 1],
+  reference(args) {
+    const { pass, constants: { heads, head_width: width }, outputs: [out] } = args;
     for (let token = 0; token < pass.tokens; token++) {
       for (let head = 0; head < heads; head++) {
-        const kvHead = Math.floor(head * kv_heads / heads);
-        const base = (token * heads + head) * width;
-        const probs = new Float64Array(pass.start + token + 1);
-        for (let key = 0; key < probs.length; key++) {
-          probs[key] = score(q, keys, base, (key * kv_heads + kvHead) * width, width, scale);
-        }
-        softmaxInPlace(probs);
+        const { mix, sum } = mixKeys(args, token, head, [0, pass.start + token + 1]);
+        out!.set(mix.map((value) => value / sum), (token * heads + head) * width);
+      }
+    }
+  },
+};
+
+/**
+ * The same for few positions, where the keys are shared out among workgroups: parts [T, heads, parts, d + 4] of the mix, each
+ * followed by its largest score, its sum and two zeros. Parts that a position sees nothing of are left alone.
+ */
+export const attentionSplit: Kernel = {
+  ...attention,
+  name: "attention_split",
+  bindings: bindings("input q", "input keys", "input values", "output parts"),
+  overrides: () => ({ SPLIT: 1 }),
+  grid: (pass, constants, _lanes, knobs) => [
+    headGroups(constants, knobs),
+    pass.tokens,
+    partsOf(pass).count,
+  ],
+  reference(args) {
+    const { pass, constants: { heads, head_width: width }, outputs: [out] } = args;
+    const { count } = partsOf(pass);
+    for (let token = 0; token < pass.tokens; token++) {
+      for (let head = 0; head < heads; head++) {
+        visibleParts(pass, token).forEach((range, part) => {
+          const { mix, largest, sum } = mixKeys(args, token, head, range);
+          const at = ((token * heads + head) * count + part) * (width + 4);
+          out!.set([...mix, largest, sum, 0, 0], at);
+        });
+      }
+    }
+  },
+};
+
+/** parts, as `attention_split` makes them → head_out [T, heads, d]. */
+export const attentionMerge: Kernel = {
+  name: "attention_merge",
+  wgsl: attentionPartsWgsl + attentionMergeWgsl,
+  constants: ATTENTION_CONSTANTS,
+  bindings: bindings("input parts", "output head_out"),
+  lanes: (knobs) => knobs.dotLanes,
+  grid: (pass, { heads }) => [heads, pass.tokens, 1],
+  reference({ pass, constants: { heads, head_width: width }, inputs: [parts], outputs: [out] }) {
+    const { count } = partsOf(pass);
+    for (let token = 0; token < pass.tokens; token++) {
+      for (let head = 0; head < heads; head++) {
+        const rows = visibleParts(pass, token).map((_, part) => {
+          const at = ((token * heads + head) * count + part) * (width + 4);
+          return parts.subarray(at, at + width + 4);
+        });
+        const largest = rows.reduce((most, row) => Math.max(most, row[width]), -Infinity);
+        const weights = rows.map((row) => Math.exp(row[width] - largest));
+        const sum = rows.reduce((total, row, i) => total + weights[i] * row[width + 1], 0);
         for (let i = 0; i < width; i++) {
-          let sum = 0;
-          for (let key = 0; key < probs.length; key++) {
-            sum += probs[key] * values[(key * kv_heads + kvHead) * width + i];
-          }
-          out![base + i] = sum;
+          const mixed = rows.reduce((total, row, part) => total + weights[part] * row[i], 0);
+          out![(token * heads + head) * width + i] = mixed / sum;
         }
       }
     }

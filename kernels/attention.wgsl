@@ -1,6 +1,7 @@
 // Causal attention of one query and one head per workgroup, without holding the scores: keys are taken in tiles, and a
 // running maximum and sum rescale what was mixed so far (Milakov & Gimelshein 2018; Dao et al. 2022, "FlashAttention").
 override LANES: u32;
+override SPLIT: bool = false;
 
 const MAX_HEAD_WIDTH = 256u;
 const TILE = 64u;
@@ -33,10 +34,17 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
     mixed[i] = 0.0;
   }
   workgroupBarrier();
+  var range = vec2<u32>(0u, visible);
+  var out_base = q_base;
+  if (SPLIT) {
+    // A row for each part: the mix, then its largest score and its sum.
+    range = part_range(group.z, visible);
+    out_base = ((token * step.heads + head) * part_count() + group.z) * (head_width + 4u);
+  }
   var largest = -1e30;
   var sum = 0.0;
-  for (var first = 0u; first < visible; first += TILE) {
-    let count = min(TILE, visible - first);
+  for (var first = range.x; first < range.y; first += TILE) {
+    let count = min(TILE, range.y - first);
     for (var s = lane; s < count; s += LANES) {
       let k_base = (first + s) * stride + kv_base;
       var total = 0.0;
@@ -64,5 +72,13 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
       mixed[i] = mix;
     }
   }
-  for (var i = lane; i < head_width; i += LANES) { head_out[q_base + i] = mixed[i] / sum; }
+  if (SPLIT) {
+    if (range.x == range.y) { return; }
+    for (var i = lane; i < head_width; i += LANES) { head_out[out_base + i] = mixed[i]; }
+    for (var i = lane; i < 4u; i += LANES) {
+      head_out[out_base + head_width + i] = select(select(0.0, sum, i == 1u), largest, i == 0u);
+    }
+  } else {
+    for (var i = lane; i < head_width; i += LANES) { head_out[out_base + i] = mixed[i] / sum; }
+  }
 }

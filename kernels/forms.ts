@@ -8,6 +8,7 @@
 import f32 from "./forms/f32.wgsl" with { type: "text" };
 import f16 from "./forms/f16.wgsl" with { type: "text" };
 import bf16 from "./forms/bf16.wgsl" with { type: "text" };
+import min from "./forms/min.wgsl" with { type: "text" };
 import q4 from "./forms/q4.wgsl" with { type: "text" };
 import q5 from "./forms/q5.wgsl" with { type: "text" };
 import q8 from "./forms/q8.wgsl" with { type: "text" };
@@ -31,8 +32,13 @@ export interface Form {
   readonly blockSize: number;
   /** Bytes of one block in the file. */
   readonly blockBytes: number;
-  /** WGSL that defines `load8(row, group)`: columns 8·group … 8·group+7 of a row. */
+  /**
+   * WGSL that defines `load8(row, group)`, columns 8·group … 8·group+7 of a row; `load_block(row, block)` and `eight(block, i)`; and
+   * `dot_columns(row, block, x)`: see weights.wgsl.
+   */
   readonly wgsl: string;
+  /** Columns of a block as the WGSL reads them. */
+  readonly chunk: 8 | 32;
   /** Value of the WGSL's `OFFSET`, where it has one. */
   readonly offset?: number;
   /** Words per row of the three planes. */
@@ -81,6 +87,7 @@ function plain(
     blockSize: 1,
     blockBytes: bytes,
     wgsl,
+    chunk: 8,
     words,
     pack(file, rows, columns, planes, first) {
       const out = new Uint8Array(
@@ -143,7 +150,9 @@ function legacy(
     name,
     blockSize: 32,
     blockBytes,
-    wgsl: QUANT_WGSL[quants] + (minimum ? scaleMinF16 : "override OFFSET: f32;\n" + scaleF16),
+    wgsl: QUANT_WGSL[quants] +
+      (minimum ? scaleMinF16 + min : "override OFFSET: f32;\n" + scaleF16),
+    chunk: 32,
     offset: minimum ? undefined : offset,
     words,
     pack(file, rows, columns, planes, first) {
@@ -215,7 +224,8 @@ function kScaleMin(name: string, quants: "q4" | "q5"): Form {
     name,
     blockSize: 256,
     blockBytes,
-    wgsl: QUANT_WGSL[quants] + scaleMinF32,
+    wgsl: QUANT_WGSL[quants] + scaleMinF32 + min,
+    chunk: 32,
     words,
     pack(file, rows, columns, planes, first) {
       const row = words(columns);
@@ -281,6 +291,7 @@ function signedBytes({ name, blockBytes, d: dAt, scale, quant }: SignedBytes): F
     blockSize: 256,
     blockBytes,
     wgsl: QUANT_WGSL.q8 + scale16F32,
+    chunk: 32,
     words: (columns) => ({ quants: columns / 4, scales: columns / 16, highs: 0 }),
     pack(file, rows, columns, planes, first) {
       const bytes = new Uint8Array(
@@ -350,6 +361,7 @@ const q2k: Form = {
   blockSize: 256,
   blockBytes: 84,
   wgsl: QUANT_WGSL.q4 + scaleMin16F32,
+  chunk: 32,
   words: (columns) => ({ quants: columns / 8, scales: columns / 8, highs: 0 }),
   pack(file, rows, columns, planes, first) {
     let at = 0;

@@ -6,6 +6,8 @@
  * in which it lists them.
  */
 
+import type { Form } from "./forms.ts";
+
 /** The numbers that change from pass to pass. */
 export interface Pass {
   /** T: positions computed in this pass. */
@@ -41,8 +43,12 @@ export interface ReferenceArguments {
 export interface Knobs {
   /** Invocations of a workgroup in row-wise and elementwise kernels: a power of two. */
   readonly lanes: number;
-  /** Invocations that share one dot product: the subgroup size or near it, a power of two. */
+  /** Invocations of a workgroup in products and in attention: the subgroup size or near it, a power of two. */
   readonly dotLanes: number;
+  /** Of those, how many share one dot product in products with few positions; the others have other rows. Divides `dotLanes`. */
+  readonly columnLanes: number;
+  /** Whether lanes that need the same columns load one each and hand them on within the subgroup. */
+  readonly broadcast: boolean;
 }
 
 /** One binding of a kernel; a `tap` is an output that may be left out, `scratch` what it needs while it runs. */
@@ -63,10 +69,19 @@ export interface Kernel {
   readonly bindings: readonly Binding[];
   /** The value of the override `LANES`. */
   lanes(knobs: Knobs): number;
+  /** Values of its other overrides. */
+  overrides?(knobs: Knobs): Record<string, number>;
+  /** WGSL in front of its own that depends on the knobs and on the weights' form. */
+  variant?(knobs: Knobs, form?: Form): string;
   /** Numbers of 32 bits that its `scratch` holds. */
   scratch?(constants: Constants): number;
   /** Workgroups to dispatch. */
-  grid(pass: Pass, constants: Constants, lanes: number): [x: number, y: number, z: number];
+  grid(
+    pass: Pass,
+    constants: Constants,
+    lanes: number,
+    knobs: Knobs,
+  ): [x: number, y: number, z: number];
   /** The same computation in 64-bit floats, each output rounded once. */
   reference(args: ReferenceArguments): void;
 }

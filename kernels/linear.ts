@@ -10,8 +10,13 @@ import {
   type ReferenceArguments,
   type RowReader,
 } from "./kernel.ts";
+import x8BroadcastWgsl from "./linear/x8_broadcast.wgsl" with { type: "text" };
+import x32BroadcastWgsl from "./linear/x32_broadcast.wgsl" with { type: "text" };
+import x8DirectWgsl from "./linear/x8_direct.wgsl" with { type: "text" };
+import x32DirectWgsl from "./linear/x32_direct.wgsl" with { type: "text" };
 import matvecWgsl from "./linear/matvec.wgsl" with { type: "text" };
 import matmulWgsl from "./linear/matmul.wgsl" with { type: "text" };
+import matmulRowsWgsl from "./linear/matmul_rows.wgsl" with { type: "text" };
 import plainWgsl from "./linear/plain.wgsl" with { type: "text" };
 import residualWgsl from "./linear/residual.wgsl" with { type: "text" };
 import qkvWgsl from "./linear/qkv.wgsl" with { type: "text" };
@@ -38,15 +43,12 @@ export function manyPositions(positions: number, columns: number): boolean {
   return positions >= MATMUL_FROM || (positions > 1 && columns % 4 !== 0);
 }
 
-/** Rows per workgroup: two tiles of four. */
-const ROWS = 8;
-/** Positions per invocation of matmul. */
-const POSITIONS = 4;
 /** Must equal the number in the WGSL. */
-const TILES_PER_Z = 32768;
+const MOST_X = 32768;
 
-function tiles(count: number): [number, number] {
-  return [Math.min(count, TILES_PER_Z), Math.ceil(count / TILES_PER_Z)];
+/** Workgroups may outnumber what one dimension of a dispatch can count. */
+function twoDimensions(count: number): [x: number, z: number] {
+  return [Math.min(count, MOST_X), Math.ceil(count / MOST_X)];
 }
 
 /** y [T, rows] (or one row's part of it) = W [rows, columns] · x [T, columns] in 64-bit floats. */
@@ -135,24 +137,55 @@ const EPILOGUES: Epilogue[] = [
   },
 ];
 
-function kernel(epilogue: Epilogue, many: boolean): Kernel {
-  const groups = ({ rows }: Constants) => tiles(Math.ceil(rows * epilogue.rowsPerOutput / ROWS));
+/** How a lane gets columns of x, by the columns of a chunk. */
+const DIRECT_WGSL = { 8: x8DirectWgsl, 32: x32DirectWgsl };
+const BROADCAST_WGSL = { 8: x8BroadcastWgsl, 32: x32BroadcastWgsl };
+
+/** Tiles of four rows. */
+function tileCount(epilogue: Epilogue, { rows }: Constants): number {
+  return Math.ceil(rows * epilogue.rowsPerOutput / 4);
+}
+
+function matvec(epilogue: Epilogue): Kernel {
   return {
-    name: many ? `${epilogue.name}_many` : epilogue.name,
-    wgsl: epilogue.wgsl + (many ? matmulWgsl : matvecWgsl),
+    name: epilogue.name,
+    wgsl: epilogue.wgsl + matvecWgsl,
     packed: true,
     constants: PACKED_CONSTANTS,
     bindings: epilogue.bindings,
     lanes: (knobs) => knobs.dotLanes,
-    grid(pass, constants, lanes) {
-      const [x, z] = groups(constants);
-      return [x, many ? Math.ceil(pass.tokens / (lanes * POSITIONS)) : pass.tokens, z];
+    overrides: (knobs) => ({ COLUMN_LANES: knobs.columnLanes }),
+    variant: ({ broadcast }, form) =>
+      broadcast ? BROADCAST_WGSL[form!.chunk] : DIRECT_WGSL[form!.chunk],
+    grid(pass, constants, lanes, { columnLanes }) {
+      const tiles = tileCount(epilogue, constants);
+      const [x, z] = twoDimensions(Math.ceil(tiles * columnLanes / lanes));
+      return [x, pass.tokens, z];
+    },
+    reference: epilogue.reference,
+  };
+}
+
+function matmul(epilogue: Epilogue): Kernel {
+  return {
+    name: `${epilogue.name}_many`,
+    wgsl: epilogue.wgsl,
+    packed: true,
+    constants: PACKED_CONSTANTS,
+    bindings: epilogue.bindings,
+    lanes: (knobs) => knobs.dotLanes,
+    variant: ({ broadcast }, form) =>
+      broadcast ? BROADCAST_WGSL[form!.chunk] + matmulRowsWgsl : matmulWgsl,
+    grid(pass, constants, lanes, { broadcast }) {
+      const [tiles, positions] = broadcast ? [lanes, 8] : [2, lanes * 4];
+      const [x, z] = twoDimensions(Math.ceil(tileCount(epilogue, constants) / tiles));
+      return [x, Math.ceil(pass.tokens / positions), z];
     },
     reference: epilogue.reference,
   };
 }
 
 /** For few positions: `linear`, `linear_residual`, `linear_qkv`, `linear_swiglu`. */
-export const matvecKernels: Kernel[] = EPILOGUES.map((epilogue) => kernel(epilogue, false));
+export const matvecKernels: Kernel[] = EPILOGUES.map(matvec);
 /** For many positions: the same names with `_many`. */
-export const matmulKernels: Kernel[] = EPILOGUES.map((epilogue) => kernel(epilogue, true));
+export const matmulKernels: Kernel[] = EPILOGUES.map(matmul);

@@ -1,6 +1,6 @@
 /** All kernels by name. */
 import { argmax } from "./argmax.ts";
-import { attention, mix, scores, softmax } from "./attention.ts";
+import { attention, attentionMerge, attentionSplit, mix, scores, softmax } from "./attention.ts";
 import { add, addBias, swiglu, takeRows } from "./elementwise.ts";
 import { edit, headResult } from "./edit.ts";
 import { embed } from "./embed.ts";
@@ -28,6 +28,8 @@ export const KERNELS: ReadonlyMap<string, Kernel> = new Map(
     softmax,
     mix,
     attention,
+    attentionSplit,
+    attentionMerge,
     add,
     swiglu,
     takeRows,

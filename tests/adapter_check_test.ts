@@ -163,7 +163,16 @@ Deno.test("a model's pairs are the kernels that its passes run, for the forms of
     const weights = await loadWeights(file, config, hostMemory);
     return usedPairs(forward(config), weights).map(pairName).sort();
   };
-  const others = ["argmax", "attention", "rms_norm", "rope_store", "sample", "take_rows"];
+  const others = [
+    "argmax",
+    "attention",
+    "attention_split",
+    "attention_merge",
+    "rms_norm",
+    "rope_store",
+    "sample",
+    "take_rows",
+  ];
   const products = (...forms: string[]) =>
     forms.flatMap((form) => [form, form.replace(" ", "_many ")]);
   assert.deepEqual(

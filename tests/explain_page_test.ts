@@ -1,6 +1,6 @@
 /** `task explain`: the page says what the pass computed, and works in a browser without a network. */
 import assert from "node:assert/strict";
-import { type Browser, chromium, type Page as BrowserPage } from "playwright-core";
+import type { Browser, Page as BrowserPage } from "playwright-core";
 import { explainPage } from "../inspect/explain_page/build.ts";
 import { ExplainError, MAX_POSITIONS, pageContent } from "../inspect/explain_page/data.ts";
 import { fitHalves, packNumbers, rounded } from "../inspect/explain_page/pack.ts";
@@ -10,6 +10,7 @@ import { FORWARD, sourceOf } from "../inspect/explain_page/source.ts";
 import { STEP_TEXTS } from "../inspect/explain_page/content.ts";
 import { loadModel, type Model } from "../mod.ts";
 import { stepName } from "../engine/plan.ts";
+import { launchBrowser } from "./support/browser.ts";
 import { Folder } from "./support/folder.ts";
 import { randomLlama, type RandomLlamaOptions } from "./support/random_llama.ts";
 
@@ -253,23 +254,6 @@ for (
 
 let browser: Promise<Browser> | undefined;
 
-/** Where distributions put a Chromium. */
-const CHROMIUMS = ["chromium", "chromium-browser", "google-chrome"].map((name) =>
-  `/usr/bin/${name}`
-);
-
-function launch(): Promise<Browser> {
-  const executablePath = CHROMIUMS.find((path) => {
-    try {
-      return Deno.statSync(path).isFile;
-    } catch {
-      return false;
-    }
-  });
-  assert.ok(executablePath, "no Chromium here: install the package chromium");
-  return chromium.launch({ executablePath, args: ["--no-sandbox"] });
-}
-
 /** Opens a page from a file, without a network, and fails if it says anything on its console. */
 async function inBrowser(
   html: string,
@@ -279,7 +263,7 @@ async function inBrowser(
 ): Promise<void> {
   using folder = new Folder();
   const path = folder.write("page.html", html);
-  const context = await (await (browser ??= launch())).newContext({ viewport: size });
+  const context = await (await (browser ??= launchBrowser())).newContext({ viewport: size });
   try {
     await context.setOffline(true);
     const tab = await context.newPage();

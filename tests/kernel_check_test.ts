@@ -12,9 +12,15 @@ const device = await Device.open();
 /** Checks the kernel with a piece of its source replaced, on the short cases. */
 async function checkBroken(name: string, right: string, wrong: string): Promise<KernelResult[]> {
   const kernel = KERNELS.get(name)!;
-  assert.ok(kernel.wgsl.includes(right), `${name} has no ${right}`);
-  const broken: Kernel = { ...kernel, wgsl: kernel.wgsl.replaceAll(right, wrong) };
-  return await checkKernel(device, broken, { forms: [FORMS.get("F16")!] });
+  const form = FORMS.get("F16")!;
+  const variant = kernel.variant?.(device.knobs, form) ?? "";
+  assert.ok((variant + kernel.wgsl).includes(right), `${name} has no ${right}`);
+  const broken: Kernel = {
+    ...kernel,
+    wgsl: kernel.wgsl.replaceAll(right, wrong),
+    variant: () => variant.replaceAll(right, wrong),
+  };
+  return await checkKernel(device, broken, { forms: [form] });
 }
 
 /** Faults that a driver or a careless change could bring: kernel, right source, wrong source. */
@@ -25,7 +31,11 @@ const FAULTS: readonly (readonly [kernel: string, right: string, wrong: string])
   ["softmax", "pass_.start + group.x + 1u", "pass_.start + group.x"], // a key less
   ["scores", "key > pass_.start + token", "key >= pass_.start + token"],
   ["mix", "key <= pass_.start + token", "key < pass_.start + token"],
-  ["attention", "first += TILE", "first += TILE + 1u"], // a key lost between two tiles
+  device.knobs.broadcast // a key lost between two tiles
+    ? ["attention", "first += KEYS", "first += KEYS + 1u"]
+    : ["attention", "first += TILE", "first += TILE + 1u"],
+  ["attention_split", "part_range(group.z, visible)", "part_range(group.z, visible - 1u)"],
+  ["attention_merge", "part < count", "part + 1u < count"], // the last part's keys
   ["rope", "a * turn.y + b * turn.x", "a * turn.y - b * turn.x"],
   ["rope_store", "position * step.kv_heads", "token * step.kv_heads"],
   ["store", "(pass_.start + id.y)", "id.y"],
@@ -44,10 +54,15 @@ const FAULTS: readonly (readonly [kernel: string, right: string, wrong: string])
   ["sample", "+ vec4<u32>(sums < others)", "+ vec4<u32>(others < others)"], // a carry lost
   ["sample", "wrong | (bits", "(bits"],
   ["embed", "row - step.out_row, group", "row, group"], // the second part's rows
-  ["linear", "g < groups", "g + 1u < groups"], // the last eight columns
-  ["linear_many", "vec4<u32>(0u, 1u, 2u, 3u) < left", "vec4<u32>(1u, 2u, 3u, 4u) < left"],
+  ["linear", "c < chunks", "c + 1u < chunks"], // the last eight columns
+  device.knobs.broadcast
+    ? ["linear_many", "column < step.columns", "column <= step.columns"]
+    : ["linear_many", "vec4<u32>(0u, 1u, 2u, 3u) < left", "vec4<u32>(1u, 2u, 3u, 4u) < left"],
   ["linear_qkv", "row - after_k", "row - after_q"],
-  ["linear_residual", "if (ragged)", "if (false)"], // numbers behind the end of x
+  // Numbers behind the end of x.
+  device.knobs.broadcast
+    ? ["linear_residual", "column < step.columns", "true"]
+    : ["linear_residual", "left >= 8u", "true"],
   ["head_result", "column < first + width", "column <= first + width"],
 ];
 

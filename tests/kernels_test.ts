@@ -7,6 +7,7 @@
  * `./denow task doctor` goes over all pairs.
  */
 import assert from "node:assert/strict";
+import { Device } from "../engine/webgpu/device.ts";
 import { checkKernels, type KernelResult, runKernels } from "../engine/webgpu/kernel_check.ts";
 import type { KernelCase } from "../engine/webgpu/check/case.ts";
 import { kernelCases } from "../engine/webgpu/check/cases.ts";
@@ -87,6 +88,21 @@ Deno.test("whole numbers come out exactly, in all lengths", async () => {
   for (const result of await checkKernels(device, cases)) {
     assert.deepEqual([result.worst, result.passed], [0, true], describe(result));
   }
+});
+
+Deno.test("so do those whose source depends on the device, in the setting for GPUs", async (t) => {
+  const other = await Device.open({ dotLanes: 32, columnLanes: 32, broadcast: false });
+  for (const each of KERNELS.values()) {
+    if (!each.variant) continue;
+    await t.step(each.name, async () => {
+      const forms = each.name === "linear" ? FORMS.values() : [FORMS.get("Q4_1")!];
+      const full = !each.packed || each.name === "linear";
+      for (const result of await checkKernels(other, kernelCases(each, { full, forms }))) {
+        assert.ok(result.passed, describe(result));
+      }
+    });
+  }
+  other.dispose();
 });
 
 Deno.test("taps change nothing: what is computed has the same bits", async (t) => {

@@ -4,7 +4,7 @@ import { join } from "node:path";
 import { fileURLToPath } from "node:url";
 import { PLOTLY_MIME } from "../inspect/plots/display.ts";
 import { PROGRESS } from "../inspect/jupyter/progress.ts";
-import { NOTEBOOKS, ROOT } from "../notebooks/commands/jupyter.ts";
+import { jupyter, NOTEBOOKS, ROOT } from "../notebooks/commands/jupyter.ts";
 import {
   committed,
   firstError,
@@ -113,6 +113,7 @@ Deno.test("a notebook runs, its outputs are saved, and running it again changes 
   // Beside the original, where its imports lead to the same files.
   const copy = join(FIXTURES, `copy-${Deno.pid}.ipynb`);
   await Deno.copyFile(join(FIXTURES, "probe.ipynb"), copy);
+  await jupyter(); // makes it where it is not there yet, and would say so
   try {
     const first = await notebooks(copy, "--save", "--out", folder.path);
     assert.equal(first.code, 0, first.errors);

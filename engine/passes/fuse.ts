@@ -2,7 +2,7 @@
  * Puts neighbouring steps together where one kernel does the work of several. What was an intermediate value becomes an
  * optional output of the fused kernel, so that looking at it changes nothing.
  */
-import { MAX_HEAD_WIDTH } from "../../kernels/attention.ts";
+import { canFuseAttention, MOST_PARTS } from "../../kernels/attention.ts";
 import type { Plan, Step, Value } from "../plan.ts";
 
 export interface FuseOptions {
@@ -10,6 +10,8 @@ export interface FuseOptions {
   readonly wanted: ReadonlySet<string>;
   /** Whether these weights lie one behind another on the device, so that one dispatch can compute all of them. */
   readonly adjacent: (weights: readonly string[]) => boolean;
+  /** Whether passes have few positions, so that attention shares its keys out; not by default. */
+  readonly few?: boolean;
 }
 
 /** A rule looks at the kernels of neighbouring steps; `make` gives the fused step, or nothing when they do not fit. */
@@ -84,7 +86,7 @@ const RULES: Rule[] = [
       const [scores, probs, out] = results(steps);
       if (wanted.has(scores.name) || wanted.has(probs.name)) return;
       if (steps[1].inputs[0] !== scores || steps[2].inputs[0] !== probs) return;
-      if (steps[0].constants.head_width > MAX_HEAD_WIDTH) return;
+      if (!canFuseAttention(steps[0].constants.head_width)) return;
       return {
         kernel: "attention",
         inputs: [...steps[0].inputs, steps[2].inputs[1]],
@@ -141,5 +143,21 @@ export function fuse(plan: Plan, options: FuseOptions): Plan {
     fused.push(made?.step ?? plan[i]);
     i += made?.length ?? 1;
   }
-  return fused;
+  return options.few ? fused.flatMap(splitAttention) : fused;
+}
+
+/** Attention in two steps: over parts of the keys, and those together. */
+function splitAttention(step: Step): Step[] {
+  if (step.kernel !== "attention") return [step];
+  const { heads, head_width } = step.constants;
+  const [out] = results([step]);
+  const parts: Value = {
+    name: `${out.name}~parts`,
+    shape: ["T", heads, MOST_PARTS, head_width + 4],
+    kind: "result",
+  };
+  return [
+    { ...step, kernel: "attention_split", outputs: [parts] },
+    { ...step, kernel: "attention_merge", inputs: [parts] },
+  ];
 }

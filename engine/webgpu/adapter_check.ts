@@ -138,11 +138,10 @@ export function problemOf({ case: name, output, at, worst, allowed, fault }: Ker
 /** What a passed check depends on. */
 async function key(device: Device, pair: Pair): Promise<string> {
   const { vendor, architecture, device: model, description, driver } = device.info;
-  const { lanes, dotLanes } = device.knobs;
   const text = JSON.stringify([
-    [vendor, architecture, model, description, driver, lanes, dotLanes],
+    [vendor, architecture, model, description, driver, device.knobs],
     Deno.version.deno,
-    kernelSource(pair.kernel, pair.form),
+    kernelSource(pair.kernel, device.knobs, pair.form),
   ]);
   const hash = await crypto.subtle.digest("SHA-256", new TextEncoder().encode(text));
   return `${pairName(pair)} ${new Uint8Array(hash).toHex().slice(0, 16)}`;

@@ -63,9 +63,12 @@ export class Device implements Memory<GPUBuffer> {
   /** Bytes of buffers that are alive, pooled ones included. */
   allocated = 0;
 
-  private constructor(readonly gpu: GPUDevice, readonly info: DeviceInfo) {
-    const size = info.subgroupSize || 32;
-    this.knobs = { lanes: 64, dotLanes: Math.min(64, size) };
+  private constructor(
+    readonly gpu: GPUDevice,
+    readonly info: DeviceInfo,
+    knobs: Partial<Knobs> | undefined,
+  ) {
+    this.knobs = { ...knobsOf(info, gpu.features.has("subgroups")), ...knobs };
     this.limit = Math.min(gpu.limits.maxStorageBufferBindingSize, gpu.limits.maxBufferSize);
     this.largestBuffer = sizeClass(this.limit, Math.floor);
     gpu.addEventListener("uncapturederror", (event) => {
@@ -85,9 +88,10 @@ export class Device implements Memory<GPUBuffer> {
   /**
    * Opens the default adapter with all that it offers.
    *
+   * @param knobs others than those that suit the adapter
    * @throws {DeviceError} when there is none; the CPU backend then still works
    */
-  static async open(): Promise<Device> {
+  static async open(knobs?: Partial<Knobs>): Promise<Device> {
     const adapter = await navigator.gpu?.requestAdapter({ powerPreference: "high-performance" });
     if (!adapter) {
       throw new DeviceError(
@@ -99,7 +103,7 @@ export class Device implements Memory<GPUBuffer> {
     while (true) {
       try {
         const gpu = await adapter.requestDevice({ requiredFeatures: features, requiredLimits });
-        return new Device(gpu, describe(adapter));
+        return new Device(gpu, describe(adapter), knobs);
       } catch (error) {
         // Some features are hidden though present, so asking is the only way to know: drop the last and ask again.
         if (features.length === 0) {
@@ -248,14 +252,20 @@ export class Device implements Memory<GPUBuffer> {
     const key = [kernel.name, form?.name, ...taps].join(" ");
     let pipeline = this.#pipelines.get(key);
     if (!pipeline) {
-      const constants: Record<string, number> = { LANES: kernel.lanes(this.knobs) };
+      const constants: Record<string, number> = {
+        LANES: kernel.lanes(this.knobs),
+        ...kernel.overrides?.(this.knobs),
+      };
       if (form?.offset !== undefined) constants.OFFSET = form.offset;
       for (const tap of taps) constants[tapOverride(tap)] = 1;
       pipeline = this.gpu.createComputePipeline({
         label: key,
         layout: this.gpu.createPipelineLayout({ bindGroupLayouts: [this.layout(kernel)] }),
         compute: {
-          module: this.gpu.createShaderModule({ label: key, code: kernelSource(kernel, form) }),
+          module: this.gpu.createShaderModule({
+            label: key,
+            code: kernelSource(kernel, this.knobs, form),
+          }),
           constants,
         },
       });
@@ -276,8 +286,23 @@ export class Device implements Memory<GPUBuffer> {
 }
 
 /** The whole WGSL of a kernel. */
-export function kernelSource(kernel: Kernel, form?: Form): string {
-  return PASS_WGSL + (kernel.packed ? weightsWgsl + form!.wgsl : "") + kernel.wgsl;
+export function kernelSource(kernel: Kernel, knobs: Knobs, form?: Form): string {
+  const weights = kernel.packed ? weightsWgsl + form!.wgsl : "";
+  return PASS_WGSL + weights + (kernel.variant?.(knobs, form) ?? "") + kernel.wgsl;
+}
+
+/**
+ * The two settings. On a GPU the lanes of a subgroup share a row, so that they read neighbouring words. A driver in software loads
+ * each lane's word for itself wherever it lies: there a lane has rows of its own and nothing is added up across lanes.
+ */
+export function knobsOf({ fallback, subgroupSize }: DeviceInfo, subgroups: boolean): Knobs {
+  const dotLanes = Math.min(64, subgroupSize || 32);
+  return {
+    lanes: 64,
+    dotLanes,
+    columnLanes: fallback ? 1 : dotLanes,
+    broadcast: fallback && subgroups && dotLanes === 8,
+  };
 }
 
 /** Sizes of pooled buffers: four steps per power of two, so that few sizes serve many lengths. */

@@ -75,7 +75,9 @@ export class Executable {
       for (const { pipeline, group, kernel, constants, lanes, lastRows } of dispatches) {
         encoder.setPipeline(pipeline);
         encoder.setBindGroup(0, group);
-        encoder.dispatchWorkgroups(...kernel.grid(lastRows ? tail : pass, constants, lanes));
+        encoder.dispatchWorkgroups(
+          ...kernel.grid(lastRows ? tail : pass, constants, lanes, this.device.knobs),
+        );
       }
     }
   }

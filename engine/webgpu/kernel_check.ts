@@ -159,7 +159,9 @@ function encode(
           .map((buffer, binding) => ({ binding, resource: { buffer } })),
       }),
     );
-    compute.dispatchWorkgroups(...kernel.grid(pass, constants, kernel.lanes(device.knobs)));
+    compute.dispatchWorkgroups(
+      ...kernel.grid(pass, constants, kernel.lanes(device.knobs), device.knobs),
+    );
   }
   compute.end();
   return outputs;
@@ -295,6 +297,7 @@ function compare(
     ...each,
     outputs: expected,
     lanes: kernel.lanes(device.knobs),
+    columnLanes: device.knobs.columnLanes,
     whole: kind === "whole",
   });
   const names = kernel.bindings.filter(({ kind }) => kind === "output" || kind === "tap")

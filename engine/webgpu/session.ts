@@ -285,7 +285,11 @@ export class WebgpuSession implements Session {
     const make = () => {
       const { plan, operands, wanted } = compile(this.#model.plan, request, this.capacity);
       const { weights } = this.#model;
-      const fused = fuse(plan, { wanted, adjacent: (names) => weights.adjacent(names) });
+      const fused = fuse(plan, {
+        wanted,
+        adjacent: (names) => weights.adjacent(names),
+        few: largest.T < MATMUL_FROM,
+      });
       return this.#newExecutable(fused, operands, largest, wanted);
     };
     const { wanted = ["logits"], edits = [], given } = request;

@@ -50,6 +50,8 @@ export interface CellMap {
 }
 
 const [WIDEST, TALLEST] = [880, 620];
+/** Room for the colour bar. */
+const LOWEST = 100;
 
 /** Cells of a side; more are pooled. */
 const MOST = 300;
@@ -128,8 +130,8 @@ function drawn(map: CellMap, wordPixels: number): Figure {
   const { rows, columns, values, words, more, signed, legend, format = ".4g" } = map;
   const [down, across] = [rows.labels.length, columns.labels.length];
   const cell = {
-    width: clamp(WIDEST / across, wordPixels, 1, Math.max(wordPixels, 34)),
-    height: clamp(TALLEST / down, words ? 19 : 0, 1, words ? 24 : 26),
+    width: clamp(WIDEST / across, wordPixels, 1, Math.max(wordPixels, flatPixels(columns))),
+    height: clamp(TALLEST / down, words ? 19 : 0, 1, Math.max(words ? 24 : 26, LOWEST / down)),
   };
   const size = { width: cell.width * across, height: cell.height * down };
   const [rowCells, columnCells] = [rows, columns].map(({ labels, hovers }): TokenCells => ({
@@ -213,6 +215,12 @@ function drawn(map: CellMap, wordPixels: number): Figure {
       })),
     }),
   );
+}
+
+/** Cells of few columns are wide enough for their labels to lie flat. */
+function flatPixels({ labels }: Side): number {
+  const longest = labels.reduce((most, label) => Math.max(most, textPixels(label, 10)), 0) + 4;
+  return longest <= 72 && longest * labels.length <= 640 ? Math.max(34, longest) : 34;
 }
 
 function pairs(hovers: readonly string[]): (readonly [number, string])[] {

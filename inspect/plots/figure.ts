@@ -4,7 +4,7 @@
  */
 import { displayBundle } from "./display.ts";
 
-/** Numbers as Plotly takes them: a list with gaps, or many packed by {@linkcode packed}. */
+/** Numbers as Plotly takes them: a list with gaps, or many packed by `packed`. */
 export type Numbers = readonly (number | null)[] | PackedNumbers;
 
 /** A matrix [rows, columns], the same two ways. */
@@ -184,6 +184,8 @@ export interface Bar extends TraceBase {
   readonly textposition?: "inside" | "outside" | "auto" | "none";
   /** Of the words. */
   readonly textfont?: Font;
+  /** False: words may stand beyond the axes. */
+  readonly cliponaxis?: false;
   /** Where the bars begin; 0 without it. */
   readonly base?: Numbers;
 }
@@ -419,6 +421,8 @@ export interface Layout {
   };
 }
 
+const CHARACTERS = { lt: "<", gt: ">", amp: "&" } as const;
+
 /**
  * A figure. As the last value of a notebook's cell it shows itself: interactive where Plotly is, else as a picture that says the
  * same. `data` and `layout` are plain Plotly: `JSON.stringify(figure)` is what Plotly's own libraries read.
@@ -444,7 +448,8 @@ export class Figure {
   get caption(): string {
     const { title } = this.layout;
     return [title?.text, title?.subtitle?.text].filter((text) => text)
-      .join(": ").replace(/<[^>]*>/g, " ").replace(/\s+/g, " ").trim();
+      .join(": ").replace(/<[^>]*>/g, " ").replace(/\s+/g, " ").trim()
+      .replace(/&(lt|gt|amp);/g, (_, name: "lt" | "gt" | "amp") => CHARACTERS[name]);
   }
 
   /** Plotly's own form. */

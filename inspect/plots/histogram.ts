@@ -5,6 +5,9 @@ import { short } from "./numbers.ts";
 import { axis, layout, PALETTE, titled, topMargin } from "./theme.ts";
 import { html } from "./tokens.ts";
 
+/** Numbers so many standard deviations from the mean are counted and named. */
+const FAR = 6;
+
 /** What {@linkcode histogram} is asked for. */
 export interface HistogramOptions {
   /** How many bars; 60. */
@@ -45,14 +48,24 @@ export function histogram(tensor: TensorView, options: HistogramOptions = {}): F
   const centre = (bin: number) => low + (bin + 0.5) * width;
   const mean = sum / count;
   const deviation = Math.sqrt(Math.max(0, squares / count - mean * mean));
-  const far = values.reduce((n, value) => Math.abs(value - mean) > 6 * deviation ? n + 1 : n, 0);
+  let [far, farthest] = [0, -1];
+  for (const [i, value] of values.entries()) {
+    if (!Number.isFinite(value)) continue;
+    const distance = Math.abs(value - mean);
+    if (distance > FAR * deviation) far++;
+    if (farthest < 0 || distance > Math.abs(values[farthest] - mean)) farthest = i;
+  }
   const lost = values.length - count;
   const title = titled(html(name), { model }, [
     `${count.toLocaleString("en-US")} numbers, mean ${mean.toPrecision(3)}, standard deviation ${
       deviation.toPrecision(3)
     }`,
-    far > 0 ? `${far.toLocaleString("en-US")} lie more than 6 deviations out` : undefined,
-    lost > 0 ? `${lost.toLocaleString("en-US")} are NaN or infinite and left out` : undefined,
+    far > 0
+      ? `more than ${FAR} deviations out: ${far.toLocaleString("en-US")}, the farthest ${
+        values[farthest].toPrecision(3)
+      } at ${placeOf(tensor, farthest)}`
+      : undefined,
+    lost > 0 ? `NaN or infinite, left out: ${lost.toLocaleString("en-US")}` : undefined,
   ]);
   const pixels = 720;
   const top = topMargin(title, pixels);
@@ -89,4 +102,16 @@ export function histogram(tensor: TensorView, options: HistogramOptions = {}): F
       showlegend: false,
     }),
   );
+}
+
+/** Where a number stands, of row-major ones: `position 3, feature 41`. */
+function placeOf({ shape, axes, labels }: TensorView, index: number): string {
+  let rest = index;
+  const places = shape.map((_, axis) => {
+    const stride = shape.slice(axis + 1).reduce((product, size) => product * size, 1);
+    const place = Math.floor(rest / stride);
+    rest %= stride;
+    return `${html(axes[axis])} ${labels[axes[axis]]?.[place] ?? place}`;
+  });
+  return places.join(", ");
 }

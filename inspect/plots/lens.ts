@@ -3,6 +3,7 @@ import type { Table } from "../tables.ts";
 import { named } from "./attention/cells.ts";
 import { cellMap } from "./cell_map.ts";
 import { Figure, type Scatter } from "./figure.ts";
+import { logAxis } from "./log_axis.ts";
 import { short } from "./numbers.ts";
 import { distinct, ofSequence, plotRows, tokensByPosition } from "./rows.ts";
 import { axis, layout, PALETTE, titled, topMargin } from "./theme.ts";
@@ -13,6 +14,9 @@ export interface SequenceOption {
   /** 0 without it. */
   readonly sequence?: number;
 }
+
+/** Powers of ten that a plot of probabilities has; what is smaller is below it. */
+const DECADES = 10;
 
 /** Layers as people count them; −1 is the embedding. */
 export function layerLabel(layer: number): string {
@@ -95,11 +99,19 @@ export function logitLensLines(
   }
   const here = own.filter((row) => rows.number("position", row) === position);
   const byToken = [...Map.groupBy(here, (row) => rows.number("predicted_id", row)).values()];
+  const values = here.map((row) => rows.number("value", row)).filter((value) => value > 0);
+  const [least, most] = [Math.min(...values), Math.max(...values)];
+  const floor = Math.max(least, most * 10 ** -DECADES);
+  const scale = logAxis(values.filter((value) => value >= floor), [1]);
+  const layers = distinct(rows, "layer");
   const title = titled("probability after each layer", {
     model: rows.note("model"),
     sequence: options.sequence,
-    at: `after ${named(rows.text("token", here[0]), position)}`.replace(/&\w+;/g, ""),
-  }, ["the final norm and output matrix on the residual stream of each layer"]);
+    at: `after “${tokenLabel(rows.text("token", here[0]), 24)}” (${position})`,
+  }, [
+    "the final norm and output matrix on the residual stream of each layer",
+    least < floor ? "the smallest lie below the plot" : undefined,
+  ]);
   const width = 760;
   const top = topMargin(title, width);
   return new Figure(
@@ -114,7 +126,7 @@ export function logitLensLines(
         customdata: found.map((row) => rows.number("rank", row) + 1),
         line: { color: PALETTE[i % PALETTE.length], width: 2 },
         marker: { color: PALETTE[i % PALETTE.length], size: 5 },
-        hovertemplate: `layer %{x}: %{y:.4f}, rank %{customdata}`,
+        hovertemplate: `layer %{x}: %{y:.3g}, rank %{customdata}`,
       };
     }),
     layout({
@@ -122,8 +134,12 @@ export function logitLensLines(
       width,
       height: top + 280 + 50,
       margin: { t: top, b: 50 },
-      xaxis: axis({ title: { text: "layer" }, dtick: layerStep(here.length / byToken.length) }),
-      yaxis: axis({ title: { text: "probability" }, type: "log", dtick: 1, tickformat: ".0e" }),
+      xaxis: axis({
+        title: { text: "layer" },
+        range: [layers[0] - 0.5, layers[layers.length - 1] + 0.5],
+        dtick: layerStep(layers.length),
+      }),
+      yaxis: axis({ ...scale.axis, title: { text: "probability" } }),
       hovermode: "x unified",
       showlegend: true,
       legend: { x: 1.02, y: 1 },
@@ -145,8 +161,9 @@ export function positionSide(positions: readonly number[], tokens: ReadonlyMap<n
   };
 }
 
-/** `66 %`, `0.4 %`. */
+/** `66 %`, `0.4 %`; what is less than a hundredth as `<0.01 %`, for places that are HTML. */
 export function percent(probability: number): string {
   const value = probability * 100;
+  if (value < 0.01) return "&lt;0.01 %";
   return `${value >= 10 ? value.toFixed(0) : value.toPrecision(2)} %`;
 }

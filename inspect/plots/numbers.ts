@@ -28,7 +28,7 @@ export function packed(values: Float32Array, shape?: readonly [number, number]):
   };
 }
 
-/** The numbers of {@linkcode packed}. */
+/** The numbers of `packed`. */
 export function unpacked({ dtype, bdata }: PackedNumbers): Float32Array | Uint8Array {
   const bytes = Uint8Array.fromBase64(bdata);
   return dtype === "u1" ? bytes : new Float32Array(bytes.buffer);

@@ -306,11 +306,16 @@ function oraclePanel(
     y: of.map((row) => short(place(value(row)))),
     customdata: of.map((row) => `<b>${html(pointOf(rows, row))}</b>: ${value(row).toPrecision(3)}`),
     marker: { size: 5, ...more },
-    hovertemplate: `%{customdata}, ${html(name)}<extra></extra>`,
+    hovertemplate: `%{customdata}, ${name}<extra></extra>`,
   });
   return {
     data: [
-      series(`${reference} to the oracle`, both, theirs, { color: GREY, symbol: "square" }),
+      ...(both.length === 0 ? [] : [
+        series(`${html(reference)} to the oracle`, both, theirs, {
+          color: GREY,
+          symbol: "square",
+        }),
+      ]),
       series("ours to the oracle", worst, ours, { color: BLUE, symbol: "square" }),
     ],
     axis,

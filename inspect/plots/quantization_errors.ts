@@ -145,7 +145,7 @@ export function quantizationWeightErrors(table: Table): Figure {
     title: titled("error of the weights", { model: rows.note("model") }, [
       "as a part of their size, on a logarithmic scale",
       exactNote(errors),
-      kept > 0 ? `${kept} tensors that no type changes are left out` : undefined,
+      kept > 0 ? `tensors that no type changes are left out: ${kept}` : undefined,
       unread.length > 0
         ? `what is not read here yet is left empty: ${unread.map(html).join(", ")}`
         : undefined,

@@ -3,7 +3,16 @@ import { cellAxis, fitLabels, named, type TokenCells, tokenLabels } from "./atte
 import { type Annotation, Figure, type Heatmap, type Shape } from "./figure.ts";
 import { packed } from "./numbers.ts";
 import { chosenPlaces, type Pooling, pooling } from "./pool.ts";
-import { centred, DIVERGING, INK, layout, titled, topMargin } from "./theme.ts";
+import {
+  centred,
+  DIVERGING,
+  fewTicks,
+  INK,
+  layout,
+  SEQUENTIAL,
+  titled,
+  topMargin,
+} from "./theme.ts";
 import { html, tokenLabel } from "./tokens.ts";
 
 /** An axis of a {@linkcode PairedTensors}. */
@@ -54,6 +63,8 @@ const PLOT = { width: 780, height: 600 };
 const GAP = 30;
 /** Cells of a map; more are pooled. */
 const MOST = { rows: 200, columns: 390 };
+/** Numbers are outliers where the largest is so many times as large as all but the last part of them. */
+const [OUTLIER, USUAL] = [3, 0.995];
 const VERDICTS: Readonly<Record<string, string>> = {
   local: "one operation, from the reference’s own inputs",
   cumulative: "each side’s own run",
@@ -85,7 +96,8 @@ export function tensorPairMap(
     : { width: (PLOT.width - 2 * GAP) / 3, height: PLOT.height };
   const cell = {
     width: cellPixels(room.width / across.cells),
-    height: cellPixels(room.height / down.cells),
+    // A map of one row or two is as high as its part of the colour bars.
+    height: cellPixels(room.height / down.cells, Math.max(34, 70 / down.cells)),
   };
   // Cells that are squares where there is room for both sides.
   if (!isStacked) cell.width = cell.height = Math.min(cell.width, cell.height);
@@ -105,27 +117,26 @@ export function tensorPairMap(
   const columnFit = numbers
     ? { size: 10, every: 1, pixels: 13 }
     : fitLabels(columnCells, cell.width);
-  const scales = [
-    centred([...finite(pair.ours), ...finite(pair.reference)]),
-    centred(finite(pair.difference)),
-  ];
+  const values = strongest([...finite(pair.ours), ...finite(pair.reference)]);
+  const scales = [values, { ...centred(finite(pair.difference)), colorscale: DIVERGING }];
   const shared = Math.min(1, 200 / plot.height);
   const data = panels.map(({ name, values }, i): Heatmap => {
     const { x, y } = placeOf(i);
     const isDifference = i === 2;
+    const { zmin, zmax, colorscale } = scales[isDifference ? 1 : 0];
     return {
       type: "heatmap",
       name,
       z: packed(pooled(values, down, across), [down.cells, across.cells]),
       x: Array.from({ length: across.cells }, (_, cell) => x + cell),
       y: Array.from({ length: down.cells }, (_, cell) => y + cell),
-      colorscale: DIVERGING,
-      ...scales[isDifference ? 1 : 0],
+      ...{ zmin, zmax, colorscale },
       showscale: i !== 1,
       colorbar: {
         thickness: 11,
         title: { text: isDifference ? "difference" : "value", side: "top" },
         len: shared / 2,
+        ...fewTicks({ zmin, zmax }),
         y: isDifference ? shared / 4 : 1 - shared / 4,
       },
       hoverongaps: false,
@@ -141,6 +152,11 @@ export function tensorPairMap(
     `framed: ${worst.ours.toPrecision(7)} and ${worst.reference.toPrecision(7)}, off by ${
       brief(worst.error)
     }, allowed ${brief(worst.tolerance)}`,
+    values.zmax < values.most
+      ? `the strongest colour stands for ${brief(values.zmax)} and more, up to ${
+        brief(values.most)
+      }`
+      : undefined,
     down.size * across.size > 1
       ? `pooled: a cell is the number of largest magnitude of ${down.size} × ${across.size}; full: true shows each`
       : undefined,
@@ -190,8 +206,24 @@ export function tensorPairMap(
   );
 }
 
-function brief(error: number): string {
-  return error < 0.01 && error > 0 ? error.toExponential(1) : error.toPrecision(2);
+/**
+ * A scale for both sides; numbers without a sign have one from light to dark. Where a few numbers are so large that all others would be white,
+ * those few have the strongest colour.
+ */
+function strongest(values: readonly number[]) {
+  const sizes = Float64Array.from(values, Math.abs).sort();
+  const most = sizes.at(-1) || 1;
+  const usual = sizes[Math.floor(USUAL * (sizes.length - 1))];
+  const zmax = OUTLIER * usual < most && usual > 0 ? usual : most;
+  return values.some((value) => value < 0)
+    ? { zmin: -zmax, zmax, most, colorscale: DIVERGING }
+    : { zmin: 0, zmax: most, most, colorscale: SEQUENTIAL };
+}
+
+/** Two digits: `0.5`, `4.8e-6`. */
+function brief(size: number): string {
+  if (size < 0.01 && size > 0) return size.toExponential(1);
+  return `${Number(size.toPrecision(size < 100 ? 2 : 3))}`;
 }
 
 /** Names of the cells: tokens, or numbers of features. */
@@ -241,8 +273,8 @@ function* finite(values: ArrayLike<number>) {
 }
 
 /** Whole pixels where a cell has one or more, so that all are equal. */
-function cellPixels(room: number): number {
-  return room >= 1 ? Math.min(34, Math.floor(room)) : room;
+function cellPixels(room: number, most = 34): number {
+  return room >= 1 ? Math.floor(Math.min(most, room)) : room;
 }
 
 function hoversAt(offsets: readonly number[], { hovers }: TokenCells) {

@@ -43,6 +43,8 @@ const MOST_TOKENS = 2000;
 const WIDTH = 760;
 const LINE = 26;
 const FONT_SIZE = 12;
+/** Pixels of the colour bar beside a long text: where one begins to read. */
+const BAR = 220;
 
 /**
  * The tokens as in a text, line by line, each in a box of its number's colour. Newlines in the text begin a new line here too. Of a
@@ -104,6 +106,8 @@ export function colouredText(text: ColouredText): Figure {
       color: isDark(colour(values[i])) ? "#ffffff" : INK,
     },
   }));
+  const height = Math.max(lines * LINE, 90);
+  const barPart = Math.min(1, BAR / height);
   const bar: Heatmap = {
     // Has the colour bar; its two cells lie just outside of the plot.
     type: "heatmap",
@@ -113,11 +117,14 @@ export function colouredText(text: ColouredText): Figure {
     colorscale,
     zmin: low,
     zmax: high,
-    colorbar: { thickness: 11, title: { text: html(legend), side: "top" } },
+    colorbar: {
+      thickness: 11,
+      title: { text: html(legend), side: "top" },
+      ...(barPart < 1 ? { len: barPart, y: 1 - barPart / 2 } : {}),
+    },
     hoverinfo: "skip",
   };
   const top = topMargin(title, WIDTH + 130);
-  const height = Math.max(lines * LINE, 90);
   return new Figure(
     [bar, {
       type: "scatter",

@@ -158,3 +158,21 @@ export function noted(
   const all = [title.subtitle?.text, note].filter((text) => text).join(" · ");
   return all === "" ? title : { ...title, subtitle: { text: all } };
 }
+
+/** Ticks of a short colour bar from zero, or from as far below it: zero and a round number. */
+export function fewTicks({ zmin, zmax }: { readonly zmin: number; readonly zmax: number }) {
+  const power = 10 ** Math.floor(Math.log10(zmax) + 1e-9);
+  const round = power * ([5, 2].find((each) => each * power <= zmax) ?? 1);
+  const tickvals = [...(zmin < 0 ? [-round] : []), 0, round];
+  return { tickvals, ticktext: tickvals.map(tickText) };
+}
+
+/** `−0.5`, `2e−6` */
+function tickText(value: number): string {
+  const size = Math.abs(value);
+  const rounded = Number(value.toPrecision(3));
+  const text = size === 0 || size >= 0.01 && size < 1e4
+    ? `${rounded}`
+    : rounded.toExponential().replace("+", "");
+  return text.replaceAll("-", "−");
+}

@@ -59,8 +59,9 @@ export function topTokens(run: Run, options: TopTokensOptions = {}): Figure {
     orientation: "h",
     ...rest,
     textposition: "outside",
+    cliponaxis: false,
     marker: { color },
-    hovertemplate: "%{customdata}: %{x:.4f}<extra></extra>",
+    hovertemplate: "%{customdata}: %{x:.3g}<extra></extra>",
   };
   const width = 620;
   const above = topMargin(title(first), width);

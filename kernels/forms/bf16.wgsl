@@ -4,9 +4,23 @@ fn widen(word: u32) -> vec2<f32> {
 }
 
 fn load8(row: u32, group: u32) -> mat2x4<f32> {
-  let at = (row * step.groups + group) * 4u;
+  let words = weights[row * step.groups + group];
   return mat2x4<f32>(
-    vec4<f32>(widen(weights[at]), widen(weights[at + 1u])),
-    vec4<f32>(widen(weights[at + 2u]), widen(weights[at + 3u])),
+    vec4<f32>(widen(words.x), widen(words.y)),
+    vec4<f32>(widen(words.z), widen(words.w)),
   );
+}
+
+struct Block { weights: mat2x4<f32> }
+
+fn load_block(row: u32, group: u32) -> Block {
+  return Block(load8(row, group));
+}
+
+fn eight(block: Block, i: u32) -> mat2x4<f32> {
+  return block.weights;
+}
+
+fn dot_columns(row: u32, group: u32, x: mat2x4<f32>) -> f32 {
+  return total(fma8(load8(row, group), x, vec4<f32>(0.0)));
 }

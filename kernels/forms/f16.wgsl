@@ -1,8 +1,22 @@
 // F16 rows: two weights per word, rows padded to eight columns.
 fn load8(row: u32, group: u32) -> mat2x4<f32> {
-  let at = (row * step.groups + group) * 4u;
+  let words = weights[row * step.groups + group];
   return mat2x4<f32>(
-    vec4<f32>(unpack2x16float(weights[at]), unpack2x16float(weights[at + 1u])),
-    vec4<f32>(unpack2x16float(weights[at + 2u]), unpack2x16float(weights[at + 3u])),
+    vec4<f32>(unpack2x16float(words.x), unpack2x16float(words.y)),
+    vec4<f32>(unpack2x16float(words.z), unpack2x16float(words.w)),
   );
+}
+
+struct Block { weights: mat2x4<f32> }
+
+fn load_block(row: u32, group: u32) -> Block {
+  return Block(load8(row, group));
+}
+
+fn eight(block: Block, i: u32) -> mat2x4<f32> {
+  return block.weights;
+}
+
+fn dot_columns(row: u32, group: u32, x: mat2x4<f32>) -> f32 {
+  return total(fma8(load8(row, group), x, vec4<f32>(0.0)));
 }

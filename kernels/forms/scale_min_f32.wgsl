@@ -1,8 +1,5 @@
 // Two words per block of 32, f32 scale and f32 minimum: weight = d · q − m.
-fn load8(row: u32, group: u32) -> mat2x4<f32> {
-  let at = step.scales + (row * (step.groups >> 2u) + (group >> 2u)) * 2u;
-  let d = bitcast<f32>(weights[at]);
-  let m = bitcast<f32>(weights[at + 1u]);
-  let q = quants8(row, group);
-  return mat2x4<f32>(q[0] * d - m, q[1] * d - m);
+fn scale_min(row: u32, block: u32) -> vec2<f32> {
+  let at = step.scales + (row * (step.groups >> 2u) + block) * 2u;
+  return vec2<f32>(bitcast<f32>(word(at)), -bitcast<f32>(word(at + 1u)));
 }

@@ -126,6 +126,16 @@ export function startLab({ python, env }: Jupyter, options: LabOptions): Deno.Ch
   }).spawn();
 }
 
+/** A request to end that came while JupyterLab starts may get lost. */
+const ASK_AGAIN_MS = 5_000;
+
+/** Asks JupyterLab to end itself and its kernels, until it has. */
+export function endLab(lab: Deno.ChildProcess): void {
+  const timer = setInterval(() => lab.kill("SIGTERM"), ASK_AGAIN_MS);
+  lab.status.finally(() => clearInterval(timer));
+  lab.kill("SIGTERM");
+}
+
 /**
  * Lamina's kernel. Started through ./denow it finds the pinned Deno and a driver wherever it is started from, editors included. Where
  * that is a batch file, Jupyter could not end what it starts.

@@ -7,7 +7,7 @@ import { join, relative, resolve } from "node:path";
 import { flag, number, UsageError } from "../../inspect/commands/args.ts";
 import { defineCommand, EXIT, runCommand } from "../../inspect/commands/run_command.ts";
 import { isFile } from "../../models/cache.ts";
-import { jupyter, NOTEBOOKS, startLab } from "./jupyter.ts";
+import { endLab, jupyter, NOTEBOOKS, startLab } from "./jupyter.ts";
 
 /** What a new user sees first. */
 const FIRST = "01_first_look.ipynb";
@@ -38,7 +38,7 @@ const command = defineCommand({
       port: options.port,
       browser: !options["no-browser"],
     });
-    const end = () => child.kill("SIGTERM");
+    const end = () => endLab(child);
     if (!WINDOWS) {
       for (const name of ["SIGTERM", "SIGHUP"] as const) Deno.addSignalListener(name, end);
     }

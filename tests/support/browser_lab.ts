@@ -1,8 +1,7 @@
 /** JupyterLab as `./denow task lab` starts it, with settings of its own and nothing saved. */
-import assert from "node:assert/strict";
 import { join } from "node:path";
 import type { Browser, Locator, Page } from "playwright-core";
-import { jupyter, ROOT, startLab } from "../../notebooks/commands/jupyter.ts";
+import { endLab, jupyter, ROOT, startLab } from "../../notebooks/commands/jupyter.ts";
 import type { Notebook } from "../../notebooks/commands/notebook.ts";
 import { watchedPage } from "./browser.ts";
 import { Folder } from "./folder.ts";
@@ -76,7 +75,7 @@ export class Lab implements AsyncDisposable {
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
-    this.#child.kill("SIGTERM");
+    endLab(this.#child);
     await this.#child.status;
     this.#folder[Symbol.dispose]();
   }
@@ -147,27 +146,34 @@ function freePort(): number {
   return listener.addr.port;
 }
 
+/** How long a figure may take to answer the mouse. */
+const HOVER_MS = 300;
+
 /** The words that a figure shows when the mouse stands over its cells: those of the first place that has any. */
 export async function hoverText(figure: Locator): Promise<string> {
-  const box = (await figure.locator(".nsewdrag").first().boundingBox())!;
-  assert.ok(box, "a place to point at");
-  const { mouse } = figure.page();
-  for (const [x, y] of [[0.13, 0.13], [0.2, 0.6], [0.5, 0.5], [0.1, 0.9], [0.37, 0.81]]) {
-    await mouse.move(box.x + x * box.width, box.y + y * box.height);
-    await mouse.move(box.x + x * box.width + 1, box.y + y * box.height + 1);
-    const text = figure.locator(".hoverlayer .hovertext").first();
-    const shown = await text.waitFor({ state: "attached", timeout: 700 }).then(
-      () => text.textContent(),
-      () => null,
-    );
-    if (shown) return shown;
+  const page = figure.page();
+  const plot = figure.locator(".nsewdrag").first();
+  const words = figure.locator(".hoverlayer .hovertext").first();
+  const { width, height } = (await plot.boundingBox())!;
+  // Attention has its cells below the diagonal, and a grid of heads has it many times.
+  for (const y of [0.52, 0.13, 0.3, 0.71, 0.9]) {
+    for (const x of [0.02, 0.12, 0.31, 0.5, 0.74]) {
+      const position = { x: x * width, y: y * height };
+      // Scrolls there where it is out of sight.
+      await plot.hover({ position, force: true });
+      await page.mouse.move(0, 0);
+      await plot.hover({ position, force: true });
+      const shown = await words.waitFor({ state: "attached", timeout: HOVER_MS })
+        .then(() => words.textContent(), () => null);
+      if (shown) return shown;
+    }
   }
   return "";
 }
 
-/** Moves a figure's slider to its last step. */
-export async function moveSlider(figure: Locator): Promise<void> {
+/** Moves a figure's slider from one end to the other. */
+export async function moveSlider(figure: Locator, to: "first" | "last"): Promise<void> {
   const rail = figure.locator(".slider-rail-touch-rect").first();
   const { width, height } = (await rail.boundingBox())!;
-  await rail.click({ position: { x: width - 2, y: height / 2 } });
+  await rail.click({ position: { x: to === "first" ? 2 : width - 2, y: height / 2 } });
 }

@@ -7,6 +7,7 @@
  * operations is off by at most ((1 + 2⁻²³)ⁿ − 1) · Σ|terms| (Higham, "Accuracy and Stability of Numerical Algorithms",
  * section 4.2). Subnormal results may be flushed to zero.
  */
+import { partsOf, visibleParts } from "../../../kernels/attention.ts";
 import type { Kernel, ReferenceArguments, RowReader } from "../../../kernels/kernel.ts";
 
 /** What a bound is worked out from. */
@@ -15,6 +16,8 @@ export interface BoundArguments extends ReferenceArguments {
   /** The reference's results, taps included. */
   readonly outputs: readonly Float32Array[];
   readonly lanes: number;
+  /** Of those, how many share one product. */
+  readonly columnLanes: number;
   /** Whether inputs and weights are whole numbers, whose sums are exact up to 2²⁴. */
   readonly whole: boolean;
 }
@@ -78,14 +81,21 @@ const RUN = 8;
 
 /** Rounded operations from a term of W·x to its sum: see matvec.wgsl, matmul.wgsl and head_result.wgsl. */
 function productDepth(
-  { kernel, constants, weights: [{ columns }], lanes }: BoundArguments,
+  { kernel, constants, weights: [{ columns }], columnLanes }: BoundArguments,
 ): number {
   if (kernel.name === "head_result") return columns / constants.heads + 1;
   const groups = Math.ceil(columns / 8);
-  const dots = 5; // of four products, and the sum of two of them
-  return kernel.name.endsWith("_many")
-    ? dots + Math.min(groups, RUN) + Math.ceil(groups / RUN)
-    : dots + Math.ceil(groups / lanes) + lanes;
+  if (kernel.name.endsWith("_many")) {
+    // matmul_rows.wgsl: eight columns after another, up to 32 in a chunk; matmul.wgsl: dots of four products, in runs.
+    return Math.max(
+      1 + 8 + groups,
+      1 + 32 + Math.ceil(groups / 4),
+      5 + RUN + Math.ceil(groups / RUN),
+    );
+  }
+  // A chunk has up to four groups: two operations for each, two for their total, one for a scale. Plain forms have more chunks.
+  const dots = 4 * 2 + 2 + 1;
+  return dots + Math.ceil(groups / columnLanes) + columnLanes;
 }
 
 /** Errors of results that were not exact, with the reference's own rounding. */
@@ -200,50 +210,132 @@ const edit: Bound = (args) => {
   return [rounded(Float64Array.from(terms, (sum) => sumError(sum, 2, false)), y)];
 };
 
-/** Keys of a tile of attention.wgsl. */
-const TILE = 64;
+/** Keys of a tile of attention_lanes.wgsl; attention.wgsl has larger ones. */
+const TILE = 32;
+
+/** What errors of fused attention over a range of keys follow from. */
+interface MixErrors {
+  /** Of each key: its weight beside that of the largest score, and how far that may be off, in ULP. */
+  readonly weights: Float64Array;
+  readonly ulps: Float64Array;
+  /** Error of a score, in ULP of one: the largest over all keys. */
+  readonly scoreUlps: number;
+  readonly first: number;
+}
+
+function mixErrors(
+  { constants, inputs: [q, keys] }: BoundArguments,
+  token: number,
+  head: number,
+  [first, end]: readonly [number, number],
+): MixErrors {
+  const { heads, kv_heads, head_width: width, scale } = constants;
+  const kvHead = Math.floor(head * kv_heads / heads);
+  const base = (token * heads + head) * width;
+  const scored = new Float64Array(end - first);
+  const sizes = new Float64Array(end - first);
+  for (let key = first; key < end; key++) {
+    for (let i = 0, at = (key * kv_heads + kvHead) * width; i < width; i++, at++) {
+      const term = q[base + i] * keys[at] * scale;
+      scored[key - first] += term;
+      sizes[key - first] += Math.abs(term);
+    }
+  }
+  const largest = scored.reduce((a, b) => Math.max(a, b));
+  const spread = largest - scored.reduce((a, b) => Math.min(a, b));
+  const tiles = Math.ceil(scored.length / TILE);
+  return {
+    weights: scored.map((value) => Math.exp(value - largest)),
+    // Its score; the difference and its exp; one shrinking factor and product per tile.
+    ulps: sizes.map((size) => (width + 2) * size + 3 + 3 * spread + tiles * 5 + 3 * spread),
+    scoreUlps: sizes.reduce((most, size) => Math.max(most, (width + 2) * size), 0),
+    first,
+  };
+}
+
+/** Σ weight · |value| · growth(ULP of each), for one feature. */
+function mixedError(
+  { weights, ulps, first }: MixErrors,
+  { constants: { heads, kv_heads, head_width }, inputs: [, , values] }: BoundArguments,
+  head: number,
+  feature: number,
+  more: number,
+): number {
+  const kvHead = Math.floor(head * kv_heads / heads);
+  return weights.reduce((error, weight, i) => {
+    const value = values[((first + i) * kv_heads + kvHead) * head_width + feature];
+    return error + growth(ulps[i] + more) * weight * Math.abs(value) + TINY;
+  }, 0);
+}
 
 /**
  * Fused attention: out = Σ pₛ·vₛ with pₛ = exp(score) / Σ exp(score). A score that is off by δ makes its weight off by
  * the factor exp(δ); all weights together share the divisor, which is off by their mean.
  */
-const attention: Bound = ({ pass, constants, inputs: [q, keys, values], outputs: [out] }) => {
-  const { heads, kv_heads, head_width: width, scale } = constants;
+const attention: Bound = (args) => {
+  const { pass, constants: { heads, head_width: width }, outputs: [out] } = args;
   const errors = new Float64Array(out.length);
   for (let token = 0; token < pass.tokens; token++) {
     const visible = pass.start + token + 1;
     for (let head = 0; head < heads; head++) {
-      const kvHead = Math.floor(head * kv_heads / heads);
-      const base = (token * heads + head) * width;
-      const scored = new Float64Array(visible);
-      const sizes = new Float64Array(visible);
-      for (let key = 0; key < visible; key++) {
-        for (let i = 0, at = (key * kv_heads + kvHead) * width; i < width; i++, at++) {
-          const term = q[base + i] * keys[at] * scale;
-          scored[key] += term;
-          sizes[key] += Math.abs(term);
-        }
-      }
-      const largest = scored.reduce((a, b) => Math.max(a, b));
-      const spread = largest - scored.reduce((a, b) => Math.min(a, b));
-      const tiles = Math.ceil(visible / TILE);
-      const probs = scored.map((value) => Math.exp(value - largest));
-      const total = probs.reduce((a, b) => a + b);
-      // Of each weight, in ULP: its score; the difference and its exp; one shrinking factor and product per tile.
-      const ulps = sizes.map((size) =>
-        (width + 2) * size + 3 + 3 * spread + tiles * 5 + 3 * spread
-      );
-      const mean = ulps.reduce((sum, each, key) => sum + each * probs[key], 0) / total;
-      const sums = visible + tiles + 2;
+      const of = mixErrors(args, token, head, [0, visible]);
+      const total = of.weights.reduce((a, b) => a + b);
+      const mean = of.ulps.reduce((sum, each, key) => sum + each * of.weights[key], 0) / total;
+      const more = mean + 2 * (visible + Math.ceil(visible / TILE) + 2) + 2.5;
       for (let i = 0; i < width; i++) {
-        let error = 0;
-        for (let key = 0; key < visible; key++) {
-          const value = values[(key * kv_heads + kvHead) * width + i];
-          error +=
-            growth(ulps[key] + mean + 2 * sums + 2.5) * probs[key] / total * Math.abs(value) +
-            TINY;
+        const at = (token * heads + head) * width + i;
+        errors[at] = mixedError(of, args, head, i, more) / total + ULP / 2 * Math.abs(out[at]);
+      }
+    }
+  }
+  return [errors];
+};
+
+/** The same without the division: weights are off by what the largest score is off by, too. */
+const attentionSplit: Bound = (args) => {
+  const { pass, constants: { heads, head_width: width }, outputs: [out] } = args;
+  const errors = new Float64Array(out.length);
+  const { count } = partsOf(pass);
+  for (let token = 0; token < pass.tokens; token++) {
+    for (let head = 0; head < heads; head++) {
+      visibleParts(pass, token).forEach((range, part) => {
+        const of = mixErrors(args, token, head, range);
+        const at = ((token * heads + head) * count + part) * (width + 4);
+        const more = of.scoreUlps + of.weights.length + Math.ceil(of.weights.length / TILE) + 2;
+        const half = (i: number) => ULP / 2 * Math.abs(out[at + i]);
+        for (let i = 0; i < width; i++) {
+          errors[at + i] = mixedError(of, args, head, i, more) + half(i);
         }
-        errors[base + i] = error + ULP / 2 * Math.abs(out[base + i]);
+        errors[at + width] = growth(1) * of.scoreUlps + half(width);
+        errors[at + width + 1] = half(width + 1) +
+          of.weights.reduce((sum, weight, i) => sum + growth(of.ulps[i] + more) * weight + TINY, 0);
+      });
+    }
+  }
+  return [errors];
+};
+
+/** Parts put together: each step scales what there is so far by exp of a difference of largest scores. */
+const attentionMerge: Bound = ({ pass, constants, inputs: [parts], outputs: [out] }) => {
+  const { heads, head_width: width } = constants;
+  const errors = new Float64Array(out.length);
+  const { count } = partsOf(pass);
+  for (let token = 0; token < pass.tokens; token++) {
+    for (let head = 0; head < heads; head++) {
+      const rows = visibleParts(pass, token).map((_, part) => {
+        const at = ((token * heads + head) * count + part) * (width + 4);
+        return parts.subarray(at, at + width + 4);
+      });
+      const largest = rows.reduce((most, row) => Math.max(most, row[width]), -Infinity);
+      const least = rows.reduce((most, row) => Math.min(most, row[width]), Infinity);
+      const weights = rows.map((row) => Math.exp(row[width] - largest));
+      const sum = rows.reduce((total, row, i) => total + weights[i] * row[width + 1], 0);
+      // Of each part, in the sum and in the mix: a factor and two roundings per step, exps of all differences.
+      const ulps = 2 * (rows.length * (3 + 3) + 3 * 2 * (largest - least) + 2) + 2.5;
+      for (let i = 0; i < width; i++) {
+        const at = (token * heads + head) * width + i;
+        const terms = rows.reduce((total, row, j) => total + weights[j] * Math.abs(row[i]), 0);
+        errors[at] = growth(ulps) * terms / sum + ULP / 2 * Math.abs(out[at]) + TINY;
       }
     }
   }
@@ -277,6 +369,8 @@ const BOUNDS: Readonly<Record<string, Bound>> = {
   softmax,
   mix,
   attention,
+  attention_split: attentionSplit,
+  attention_merge: attentionMerge,
   add: ({ outputs: [y] }) => [relative(y, 1)],
   swiglu: ({ inputs: [gate, up] }) => [
     Float64Array.from(gate, (value, i) => gatedError(value, up[i])),

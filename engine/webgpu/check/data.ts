@@ -120,7 +120,7 @@ export function packMatrices(
   const perRow = form.words(columns);
   const scales = total * perRow.quants;
   const highs = scales + total * perRow.scales;
-  const words = new Uint32Array(highs + total * perRow.highs);
+  const words = new Uint32Array(Math.ceil((highs + total * perRow.highs) / 4) * 4);
   const planes: Planes = {
     quants: words.subarray(0, scales),
     scales: words.subarray(scales, highs),

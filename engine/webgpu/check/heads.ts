@@ -1,5 +1,5 @@
 /** Cases of kernels over heads: RoPE, the cache's writes, attention. */
-import { MASKED } from "../../../kernels/attention.ts";
+import { canFuseAttention, MASKED, partsOf } from "../../../kernels/attention.ts";
 import { COLUMNS, type Draft, KINDS, type Maker, type Order, passOf, SPARE_SLOTS } from "./case.ts";
 import type { Kind, Noise } from "./data.ts";
 
@@ -30,11 +30,11 @@ interface Heads {
   readonly kind: Kind;
 }
 
-function headed(
-  make: (heads: Heads, noise: Noise) => Pick<Draft, "constants" | "inputs" | "outputs">,
-) {
+type Make = (heads: Heads, noise: Noise) => Pick<Draft, "constants" | "inputs" | "outputs">;
+
+function headed(make: Make, shapes = HEADS, fewShapes = FEW_HEADS) {
   return function* ({ full, noise }: Order): Generator<Draft> {
-    for (const [heads, kv_heads, head_width, tokens, start] of full ? HEADS : FEW_HEADS) {
+    for (const [heads, kv_heads, head_width, tokens, start] of full ? shapes : fewShapes) {
       for (const kind of KINDS) {
         const cached = start + tokens;
         const shape = { heads, kv_heads, head_width, tokens, start, cached, kind };
@@ -47,6 +47,14 @@ function headed(
       }
     }
   };
+}
+
+/** Shapes of fused attention: more heads that share their keys, and widths that it takes. */
+function fusedHeads(make: Make) {
+  const fusible = (shapes: readonly HeadShape[]) =>
+    shapes.filter(([, , width]) => canFuseAttention(width));
+  const shared: HeadShape[] = [[10, 2, 16, 3, 30], [8, 1, 4, 2, 94], [14, 2, 36, 1, 1100]];
+  return headed(make, [...fusible(HEADS), ...shared], fusible(FEW_HEADS));
 }
 
 /** A cache whose slots behind the visible ones hold NaN, as freshly borrowed memory may. */
@@ -149,16 +157,44 @@ export const HEAD_CASES: Readonly<Record<string, Maker>> = {
       outputs: [tokens * heads * head_width],
     };
   }),
-  attention: headed((shape, noise) => {
-    const { heads, kv_heads, head_width, tokens, kind } = shape;
+  attention: fusedHeads((shape, noise) => {
+    const { heads, head_width, tokens } = shape;
+    return { ...attentionInputs(shape, noise), outputs: [tokens * heads * head_width] };
+  }),
+  attention_split: fusedHeads((shape, noise) => {
+    const { heads, head_width, tokens } = shape;
+    const parts = partCount(shape);
     return {
-      constants: { heads, kv_heads, head_width, scale: scaleOf(shape) },
-      inputs: [
-        noise.numbers(tokens * heads * head_width, kind),
-        cache(noise, shape),
-        cache(noise, shape),
-      ],
+      ...attentionInputs(shape, noise),
+      outputs: [tokens * heads * parts * (head_width + 4)],
+    };
+  }),
+  attention_merge: fusedHeads((shape, noise) => {
+    const { heads, head_width, tokens } = shape;
+    const row = head_width + 4;
+    // Sums are positive; what belongs to no visible key may be anything.
+    const parts = noise.numbers(tokens * heads * partCount(shape) * row)
+      .map((value, at) => at % row === head_width + 1 ? 1 + Math.abs(value) : value);
+    return {
+      constants: attentionInputs(shape, noise).constants,
+      inputs: [parts],
       outputs: [tokens * heads * head_width],
     };
   }),
 };
+
+function attentionInputs(shape: Heads, noise: Noise) {
+  const { heads, kv_heads, head_width, tokens, kind } = shape;
+  return {
+    constants: { heads, kv_heads, head_width, scale: scaleOf(shape) },
+    inputs: [
+      noise.numbers(tokens * heads * head_width, kind),
+      cache(noise, shape),
+      cache(noise, shape),
+    ],
+  };
+}
+
+function partCount({ tokens, start }: Heads): number {
+  return partsOf(passOf(tokens, start)).count;
+}

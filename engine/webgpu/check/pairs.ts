@@ -6,7 +6,6 @@ import { fuse } from "../../passes/fuse.ts";
 import { select } from "../../passes/select.ts";
 import { onLastRows, type Plan } from "../../plan.ts";
 import type { Weights } from "../../weights.ts";
-import { kernelSource } from "../device.ts";
 
 /** A kernel, the form of the weights that it reads, and whether its taps are on. */
 export interface Pair {
@@ -56,8 +55,8 @@ export function allPairs(): Pair[] {
 }
 
 /** What drivers take long to compile has a long source. */
-function sourceLength(kernel: Kernel): number {
-  return kernelSource(kernel, QUICK_FORM).length;
+function sourceLength({ wgsl, packed }: Kernel): number {
+  return wgsl.length + (packed ? QUICK_FORM.wgsl.length : 0);
 }
 
 /** The pairs that generation with these weights runs: one position at a time, and prompts. */
@@ -68,7 +67,12 @@ export function usedPairs(plan: Plan, weights: Weights<unknown>): Pair[] {
   for (const step of fuse(select(plan, wanted), { wanted, adjacent })) {
     const form = weights.matrices.get(step.weights[0])?.form;
     const many = step.kernel.startsWith("linear") && !onLastRows(step);
-    for (const name of many ? [step.kernel, `${step.kernel}_many`] : [step.kernel]) {
+    const names = many
+      ? [step.kernel, `${step.kernel}_many`]
+      : step.kernel === "attention"
+      ? [step.kernel, "attention_split", "attention_merge"]
+      : [step.kernel];
+    for (const name of names) {
       const pair = { kernel: KERNELS.get(name)!, form, taps: false };
       pairs.set(pairName(pair), pair);
     }

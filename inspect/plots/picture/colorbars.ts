@@ -9,7 +9,7 @@ import { MID, textBlock, textRows, titleFont } from "./text.ts";
 import type { FullFont, TextBlock } from "./text.ts";
 import { ticksOf } from "./ticks.ts";
 import type { Tick } from "./ticks.ts";
-import { listOf } from "./values.ts";
+import { isNumber, listOf, matrixOf } from "./values.ts";
 
 /** A bar that is to be drawn. */
 interface Bar {
@@ -29,7 +29,8 @@ export function colorbarsOf({ data }: Figure): Bar[] {
   return data.filter(isShown).flatMap((trace) => {
     if (trace.type === "heatmap") {
       const { colorscale, zmin: low, zmax: high, colorbar = {} } = trace;
-      return trace.showscale === false ? [] : [{ colorbar, colorscale, low, high }];
+      const empty = !matrixOf(trace.z).some((row) => Array.prototype.some.call(row, isNumber));
+      return trace.showscale === false || empty ? [] : [{ colorbar, colorscale, low, high }];
     }
     const marker = trace.type === "scatter" ? trace.marker : undefined;
     if (!marker?.showscale || !marker.colorscale || typeof marker.color === "string") return [];

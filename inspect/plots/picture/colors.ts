@@ -2,7 +2,7 @@
 import type { Colorscale } from "../figure.ts";
 
 /** Red, green, blue from 0 to 255, alpha from 0 to 1. */
-export type Rgba = readonly [number, number, number, number];
+type Rgba = readonly [number, number, number, number];
 
 /** `#rgb`, `#rrggbb`, `#rrggbbaa`, `rgb(…)` or `rgba(…)`; black for a colour's name. */
 export function parseColor(color: string): Rgba {

@@ -3,7 +3,7 @@ import type { Layout } from "../figure.ts";
 import type { Push } from "./margins.ts";
 import type { Row } from "./marks.ts";
 import type { Frame } from "./notes.ts";
-import { textBlock, textRows } from "./text.ts";
+import { LINE_SPACING, textBlock, textRows } from "./text.ts";
 import type { FullFont } from "./text.ts";
 
 /** Height of a line's letters, in ems. */
@@ -40,7 +40,7 @@ export function controlRows(layout: Layout, { area, font }: Frame): Row[] {
     const block = textBlock((currentvalue?.prefix ?? "") + (steps[active]?.label ?? ""), own);
     return textRows(block, {
       x: area.x + x * area.width + (pad?.l ?? 0),
-      y: area.y + (1 - y) * area.height + (pad?.t ?? ABOVE) + own.size,
+      y: area.y + (1 - y) * area.height + (pad?.t ?? ABOVE) + LINE_SPACING * own.size,
       align: "left",
     });
   });

@@ -8,7 +8,7 @@ import type { Mark, Row } from "./marks.ts";
 import { rgbaPng } from "./png.ts";
 import { LINE_SPACING, textBlock, textRows } from "./text.ts";
 import type { FullFont } from "./text.ts";
-import { cellEdges, matrixOf } from "./values.ts";
+import { cellEdges, isNumber, matrixOf } from "./values.ts";
 
 /** The cells. */
 export function heatmapMarks(trace: Heatmap, x: PlacedAxis, y: PlacedAxis): Mark[] {
@@ -28,27 +28,37 @@ function isEven(edges: readonly number[]): boolean {
   return edges.every((edge, i) => Math.abs(edge - edges[0] - i * step) < 0.01);
 }
 
+/** Shades of a colour scale in an image: more than a channel has. */
+const SHADES = 1024;
+
 /** All cells as one image, a pixel each. */
 function image(trace: Heatmap, xs: readonly number[], ys: readonly number[]): Row {
   const rows = matrixOf(trace.z);
   const width = xs.length - 1;
   const height = ys.length - 1;
-  const color = colorsOf(trace.colorscale, trace.zmin, trace.zmax);
-  const rgba = new Uint8Array(4 * width * height);
+  const { zmin, zmax } = trace;
+  const color = colorsOf(trace.colorscale, 0, SHADES);
+  const shades = Uint8Array.from(
+    Array.from({ length: SHADES + 1 }, (_, shade) => [...color(shade), 255]).flat(),
+  );
+  const whole = new Uint32Array(shades.buffer); // a pixel in one number
+  const pixels = new Uint32Array(width * height); // transparent: gaps stay so
   const [leftwards, upwards] = [xs[0] > xs[width], ys[0] > ys[height]];
   rows.forEach((row, r) => {
+    const line = (upwards ? height - 1 - r : r) * width;
     for (let c = 0; c < row.length; c++) {
-      if (!Number.isFinite(row[c])) continue; // a gap: nothing is there
-      const line = upwards ? height - 1 - r : r;
-      const column = leftwards ? width - 1 - c : c;
-      rgba.set([...color(row[c]), 255], 4 * (line * width + column));
+      const value = row[c];
+      if (!isNumber(value)) continue;
+      const part = (value - zmin) / (zmax - zmin || 1);
+      const shade = Math.round(Math.min(Math.max(part, 0), 1) * SHADES);
+      pixels[line + (leftwards ? width - 1 - c : c)] = whole[shade];
     }
   });
-  const [left, top] = [Math.min(xs[0], xs[width]), Math.min(ys[0], ys[height])];
+  const png = rgbaPng(new Uint8Array(pixels.buffer), width);
   return {
-    url: `data:image/png;base64,${encodeBase64(rgbaPng(rgba, width))}`,
-    x: left,
-    y: top,
+    url: `data:image/png;base64,${encodeBase64(png)}`,
+    x: Math.min(xs[0], xs[width]),
+    y: Math.min(ys[0], ys[height]),
     width: Math.abs(xs[width] - xs[0]),
     height: Math.abs(ys[height] - ys[0]),
   };
@@ -59,14 +69,17 @@ function boxes(trace: Heatmap, xs: readonly number[], ys: readonly number[]): Ro
   const color = colorsOf(trace.colorscale, trace.zmin, trace.zmax);
   const { xgap = 0, ygap = 0 } = trace;
   return matrixOf(trace.z).flatMap((row, r) =>
-    Array.from(row, (value, c) => ({ value, c })).filter(({ value }) => Number.isFinite(value))
-      .map(({ value, c }) => ({
-        x: Math.min(xs[c], xs[c + 1]) + xgap / 2,
-        y: Math.min(ys[r], ys[r + 1]) + ygap / 2,
-        width: Math.max(Math.abs(xs[c + 1] - xs[c]) - xgap, 0),
-        height: Math.max(Math.abs(ys[r + 1] - ys[r]) - ygap, 0),
-        fill: css(color(value)),
-      }))
+    Array.from(row).flatMap((value, c) =>
+      isNumber(value)
+        ? [{
+          x: Math.min(xs[c], xs[c + 1]) + xgap / 2,
+          y: Math.min(ys[r], ys[r + 1]) + ygap / 2,
+          width: Math.max(Math.abs(xs[c + 1] - xs[c]) - xgap, 0),
+          height: Math.max(Math.abs(ys[r + 1] - ys[r]) - ygap, 0),
+          fill: css(color(value)),
+        }]
+        : []
+    )
   );
 }
 
@@ -88,10 +101,10 @@ export function cellWords(
   return matrixOf(trace.z).flatMap((row, r) => {
     const middleY = middle(y, edges.y, r);
     if (!y.shows(middleY)) return [];
-    return Array.from(row, (value, c) => ({ value, c })).flatMap(({ value, c }) => {
+    return Array.from(row).flatMap((value, c) => {
       const word = text[r]?.[c];
       const middleX = middle(x, edges.x, c);
-      if (!word || !Number.isFinite(value) || !x.shows(middleX)) return [];
+      if (!word || !isNumber(value) || !x.shows(middleX)) return [];
       const block = textBlock(word, {
         ...font,
         ...textfont,

@@ -17,7 +17,7 @@ export interface Push {
 }
 
 /** The margins that a layout asks for. */
-export function givenMargins(
+function givenMargins(
   { margin = {} }: Layout,
 ): { l: number; r: number; t: number; b: number } {
   return { l: margin.l ?? 80, r: margin.r ?? 80, t: margin.t ?? 100, b: margin.b ?? 80 };

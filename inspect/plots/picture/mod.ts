@@ -1,4 +1,5 @@
 /** A figure's static picture: figure → Vega spec → SVG → PNG. The same on every machine. */
+import { crc32 } from "node:zlib";
 import { initWasm, Resvg } from "@resvg/resvg-wasm";
 import wasm from "@resvg/resvg-wasm/index_bg.wasm" with { type: "bytes" };
 import { parse, View } from "vega";
@@ -13,10 +14,24 @@ import { figureSpec } from "./spec.ts";
 export async function figureSvg(figure: Figure): Promise<string> {
   const view = new View(parse(figureSpec(figure) as VegaSpec), { renderer: "none" });
   try {
-    return await view.toSVG();
+    return renamed(await view.toSVG());
   } finally {
     view.finalize();
   }
+}
+
+/**
+ * Vega counts the clips and gradients of all pictures together. They get names that depend on the picture alone, and that no other
+ * picture has, since several may stand in one page.
+ */
+function renamed(svg: string): string {
+  const names = new Map<string, string>();
+  const numbered = svg.replace(/(?<=\bid="|url\(#)(clip|gradient_)\d+/g, (name) => {
+    if (!names.has(name)) names.set(name, `figure-${names.size}`);
+    return names.get(name)!;
+  });
+  const own = crc32(numbered).toString(36);
+  return numbered.replace(/(?<=\bid="|url\(#)figure-/g, `figure-${own}-`);
 }
 
 let started: Promise<unknown> | undefined;
@@ -46,7 +61,7 @@ export async function figurePng(figure: Figure, scale: number): Promise<Uint8Arr
     const few = indexed(pixels);
     return few ? indexedPng(few, width) : rgbaPng(pixels, width);
   } finally {
-    // What the WebAssembly holds is not collected.
+    // WebAssembly only ever takes more memory: what it holds goes back at once.
     image.free();
     drawer.free();
   }

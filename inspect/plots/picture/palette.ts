@@ -10,12 +10,14 @@ export interface Indexed {
 
 /** Most colours that a byte can name. */
 const MOST = 256;
+/** So many of them are the most frequent ones: those of backgrounds, letters and lines, which stay exact. */
+const FREQUENT = 32;
 /** Farthest that a pixel's colour may move, as a distance of (red, green, blue): what nobody sees at a letter's edge. */
 const FARTHEST = 24;
 
 /**
- * A picture with at most 256 colours: half of them the most frequent ones, half those that are farthest from all chosen before,
- * so that rare colours stay too. Undefined where a pixel's colour would change visibly.
+ * A picture with at most 256 colours: the most frequent ones, then always the one that is farthest from all chosen before, so that
+ * rare colours stay too. Undefined where a pixel's colour would change visibly.
  *
  * @param rgba opaque pixels
  */
@@ -32,7 +34,7 @@ export function indexed(rgba: Uint8Array): Indexed | undefined {
   const nearest = new Uint8Array(all.length);
   const chosen: number[] = [];
   while (chosen.length < Math.min(MOST, all.length)) {
-    const next = chosen.length < MOST / 2 ? chosen.length : farthest(distances);
+    const next = chosen.length < FREQUENT ? chosen.length : farthest(distances);
     for (let i = 0; i < all.length; i++) {
       let distance = 0;
       for (const channel of channels) distance += (channel[i] - channel[next]) ** 2;

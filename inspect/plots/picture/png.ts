@@ -7,17 +7,31 @@ const SIGNATURE = Uint8Array.of(0x89, 0x50, 0x4e, 0x47, 0x0d, 0x0a, 0x1a, 0x0a);
 
 /** Pixels [height, width, 4] of red, green, blue, alpha as a PNG. */
 export function rgbaPng(rgba: Uint8Array, width: number): Uint8Array<ArrayBuffer> {
-  return png({ pixels: rgba, width, channels: 4, colorType: 6, before: [] });
+  return png({
+    pixels: rgba,
+    width,
+    channels: 4,
+    colorType: 6,
+    before: [],
+    level: constants.Z_DEFAULT_COMPRESSION,
+  });
 }
 
-/** Pixels with few colours as a PNG. */
+/** Pixels with few colours as a PNG, as small as it gets. */
 export function indexedPng({ colors, indices }: Indexed, width: number): Uint8Array<ArrayBuffer> {
   const before = [chunk("PLTE", colors)];
-  return png({ pixels: indices, width, channels: 1, colorType: 3, before });
+  return png({
+    pixels: indices,
+    width,
+    channels: 1,
+    colorType: 3,
+    before,
+    level: constants.Z_BEST_COMPRESSION,
+  });
 }
 
 /** Format: https://www.w3.org/TR/png-3/ */
-function png({ pixels, width, channels, colorType, before }: {
+function png({ pixels, width, channels, colorType, before, level }: {
   readonly pixels: Uint8Array;
   readonly width: number;
   readonly channels: number;
@@ -25,6 +39,8 @@ function png({ pixels, width, channels, colorType, before }: {
   readonly colorType: number;
   /** Chunks in front of the pixels. */
   readonly before: readonly Uint8Array[];
+  /** How hard to look for what repeats. */
+  readonly level: number;
 }): Uint8Array<ArrayBuffer> {
   const length = channels * width;
   const height = pixels.length / length;
@@ -42,7 +58,7 @@ function png({ pixels, width, channels, colorType, before }: {
     SIGNATURE,
     chunk("IHDR", header),
     ...before,
-    chunk("IDAT", deflateSync(lines, { level: constants.Z_BEST_COMPRESSION })),
+    chunk("IDAT", deflateSync(lines, { level })),
     chunk("IEND", new Uint8Array()),
   ]));
 }

@@ -61,15 +61,15 @@ function roughStep(span: number, { letter, length }: TickedAxis): number {
   return span / (Math.min(Math.max(length / (letter === "y" ? 40 : 80), 4), 9) + 1);
 }
 
-/** The next of 2, 5, 10 times the power of ten below. */
 function autoStep(span: number, axis: TickedAxis): number {
   return roundStep(roughStep(span, axis));
 }
 
+/** The next larger of 2, 5, 10 times the power of ten below; the logarithm's rounding is Plotly's too. */
 function roundStep(rough: number): number {
   if (!(rough > 0)) return 1;
-  const base = 10 ** Math.floor(Math.log10(rough));
-  return base * ([2, 5].find((each) => each >= rough / base) ?? 10);
+  const base = 10 ** Math.floor(Math.log(rough) / Math.LN10);
+  return base * ([2, 5].find((each) => each > rough / base) ?? 10);
 }
 
 function logTicks(low: number, high: number, axis: TickedAxis): Tick[] {

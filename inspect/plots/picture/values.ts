@@ -8,12 +8,17 @@ export function listOf(values: Numbers | readonly string[]): readonly (number | 
   return values.map((value) => value ?? NaN);
 }
 
-/** A matrix by rows. Gaps are NaN. */
-export function matrixOf(matrix: Matrix): readonly ArrayLike<number>[] {
-  if (!isPacked(matrix)) return matrix.map((row) => row.map((value) => value ?? NaN));
+/** A matrix by rows. Gaps are null or not finite: see {@linkcode isNumber}. */
+export function matrixOf(matrix: Matrix): readonly ArrayLike<number | null>[] {
+  if (!isPacked(matrix)) return matrix;
   const values = unpacked(matrix);
   const [rows, columns] = (matrix.shape ?? `1, ${values.length}`).split(",").map(Number);
   return Array.from({ length: rows }, (_, r) => values.subarray(r * columns, (r + 1) * columns));
+}
+
+/** Whether there is a number, and not a gap. */
+export function isNumber(value: number | null): value is number {
+  return Number.isFinite(value);
 }
 
 function isPacked(values: Matrix | Numbers | readonly string[]): values is PackedNumbers {

@@ -1,0 +1,19 @@
+// How the keys of long contexts are shared out among workgroups.
+const PART_KEYS = 64u;
+const MOST_PARTS = 16u;
+
+// Keys of a part: whole tiles, but for the last part.
+fn part_keys() -> u32 {
+  let most = PART_KEYS * MOST_PARTS;
+  return (pass_.start + pass_.tokens + most - 1u) / most * PART_KEYS;
+}
+
+fn part_count() -> u32 {
+  return (pass_.start + pass_.tokens + part_keys() - 1u) / part_keys();
+}
+
+// First key of a part and the end of its visible keys.
+fn part_range(part: u32, visible: u32) -> vec2<u32> {
+  let first = min(part * part_keys(), visible);
+  return vec2<u32>(first, min(first + part_keys(), visible));
+}

@@ -1,0 +1,24 @@
+// Lanes go over their rows by blocks of 32 columns together: each of eight lanes loads four of x and hands them on within the subgroup.
+const CHUNK_GROUPS = 4u;
+alias Own = vec4<f32>;
+
+@group(0) @binding(2) var<storage, read> x: array<vec4<f32>>;
+
+fn own_columns(token: u32, block: u32) -> Own {
+  return x[token * (step.columns >> 2u) + 8u * block + lane_];
+}
+
+// Eight of a block's columns, i from 0 to 3.
+fn columns8(own: Own, i: u32) -> mat2x4<f32> {
+  return mat2x4<f32>(subgroupShuffle(own, 2u * i), subgroupShuffle(own, 2u * i + 1u));
+}
+
+fn load_columns(token: u32, block: u32) -> array<mat2x4<f32>, 4> {
+  let own = own_columns(token, block);
+  return array<mat2x4<f32>, 4>(
+    columns8(own, 0u),
+    columns8(own, 1u),
+    columns8(own, 2u),
+    columns8(own, 3u),
+  );
+}
