@@ -6,6 +6,7 @@ import type { GgufFile } from "./gguf/reader.ts";
 import { Lifetime } from "./lifetime.ts";
 import type { Lengths, Plan } from "./plan.ts";
 import type { RopeBuilder } from "./rope_table.ts";
+import type { SamplerOptions } from "./sampler.ts";
 
 /** A dense tensor in host memory, row-major. */
 export interface HostTensor {
@@ -20,15 +21,20 @@ export interface HostTensor {
 /** What one pass computes. */
 export interface PassRequest {
   /**
-   * Token ids of this pass; or `"next"`: the one id that the previous pass's `argmax` chose (of its rows the last one),
-   * taken without a read-back. That pass must have been asked for `argmax`. Where that is −1, since its logits are not all numbers,
-   * this pass's results are good for nothing.
+   * Token ids of this pass; or `"next"`: the one id that the previous pass chose for its last row, taken without a read-back. That
+   * pass must have been asked for `sample` (which counts where both are) or `argmax`. Where that is −1, since its logits are not all
+   * numbers, this pass's results are good for nothing.
    */
   readonly ids: readonly number[] | "next";
   /** R: how many of the last rows get logits. Default 1. */
   readonly rows?: number;
-  /** Points to bring back. Default `["logits"]`. */
+  /**
+   * Points to bring back. Default `["logits"]`. Beside those that have names for people: `argmax`, the likeliest id of each of the
+   * R rows, and `sample`, the one id that follows the last row by `sampling`; −1 where the logits are not all numbers.
+   */
   readonly wanted?: readonly string[];
+  /** How `sample` is chosen: what a sampler with these options gives for these logits and this sequence's ids. Default: greedy. */
+  readonly sampling?: SamplerOptions;
   /** Absolute positions whose rows come back; all of the pass's where left out. */
   readonly positions?: readonly number[];
   /** Points of which all rows come back in spite of `positions`. */
@@ -101,10 +107,10 @@ export interface Session {
   profile?(request: PassRequest): Promise<readonly StepCost[]>;
   /** Prepares a pass to be run step by step; nothing is fused. Points that only run when named are named in `wanted`. */
   steps(request: PassRequest): StepRun;
-  /** Forgets all positions from `position` on. */
+  /** Forgets all positions from `position` on, and the choice of what follows them. */
   rewind(position: number): void;
   /**
-   * Goes on from a cache that was made elsewhere, as if `position` positions had run.
+   * Goes on from a cache that was made elsewhere, as if `position` positions had run. Their ids are unknown: no penalty counts them.
    *
    * @param cache rows [position, Hkv, d] by value name (`blk.0.cache_k`); what is left out stays as it is
    * @throws {RangeError} for more positions than the capacity, an unknown name, or rows of another size
@@ -261,7 +267,9 @@ export function checkRequest(request: PassRequest, session: Session, config: Con
       throw new RangeError('Cannot continue with "next": no pass has run yet');
     }
     if (!session.hasNext) {
-      throw new RangeError('Cannot continue with "next": the pass before was not asked for argmax');
+      throw new RangeError(
+        'Cannot continue with "next": the pass before was not asked for argmax or sample',
+      );
     }
   } else {
     if (ids.length === 0) {

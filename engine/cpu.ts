@@ -1,5 +1,6 @@
 /** The CPU backend: the plan's steps one by one, each by its kernel's 64-bit reference. Slow and correct. */
 import { KERNELS } from "../kernels/mod.ts";
+import { samplingWords } from "../kernels/sampling.ts";
 import {
   checkRequest,
   checkRestore,
@@ -31,6 +32,7 @@ import {
 } from "./plan.ts";
 import { ropeFactors } from "./rope_factors.ts";
 import { ropeTable } from "./rope_table.ts";
+import { numbersOf } from "./sampler.ts";
 import {
   type Base,
   hostMemory,
@@ -39,6 +41,9 @@ import {
   rowReader,
   type Weights,
 } from "./weights.ts";
+
+/** Values that are a choice of the next id, the one that counts first. */
+const CHOICES = ["sample", "argmax"];
 
 /** Positions of one prompt pass. */
 const MAX_TOKENS = 128;
@@ -79,7 +84,7 @@ class CpuSession implements Session {
   /** The latest pass: the next one begins when it has ended. */
   #last: Promise<unknown> = Promise.resolve();
   readonly #values: ReadonlyMap<string, Value>;
-  /** Caches, the RoPE table and the last greedy choice. */
+  /** Caches, the RoPE table, the ids so far and the last choice. */
   readonly #kept = new Map<string, Float32Array<ArrayBuffer>>();
   readonly #life: Lifetime;
 
@@ -99,12 +104,13 @@ class CpuSession implements Session {
       }
     }
     const { ropeBuilder, factors, handle, signal } = options;
+    this.#kept.set("history", new Float32Array(this.capacity));
     this.#kept.set("rope_table", ropeTable(config, this.capacity, ropeBuilder, factors));
     this.#life = new Lifetime("session", () => this.#kept.clear(), handle, signal);
   }
 
   get hasNext(): boolean {
-    return this.#kept.has("argmax");
+    return this.#choice() !== undefined;
   }
 
   async pass(request: PassRequest): Promise<Map<string, HostTensor>> {
@@ -141,8 +147,9 @@ class CpuSession implements Session {
   #prepare(request: PassRequest): StepRun {
     const tokens = checkRequest(request, this, this.config);
     const { rows = 1 } = request;
-    const ids = request.ids === "next" ? [this.#kept.get("argmax")!.at(-1)!] : request.ids;
+    const ids = request.ids === "next" ? [this.#choice()!] : request.ids;
     const start = this.position;
+    this.#kept.get("history")!.set(ids, start);
     const pass = { tokens, start, rows };
     const tail = { tokens: rows, start: start + tokens - rows, rows };
     const lengths: Lengths = { T: tokens, S: start + tokens, R: rows };
@@ -152,6 +159,7 @@ class CpuSession implements Session {
       ...this.#kept,
       ...operands,
       ["ids", Float32Array.from(ids)],
+      ["sampling", new Float32Array(samplingWords(numbersOf(request.sampling ?? {})).buffer)],
     ]);
 
     const read = (name: string): HostTensor => {
@@ -203,12 +211,23 @@ class CpuSession implements Session {
       },
       write: (name, data) => values.get(name)!.set(data),
       finish: () => {
-        if (request.wanted?.includes("argmax")) this.#kept.set("argmax", values.get("argmax")!);
-        else this.#kept.delete("argmax");
+        for (const name of CHOICES) {
+          if (request.wanted?.includes(name)) this.#kept.set(name, values.get(name)!);
+          else this.#kept.delete(name);
+        }
         this.position = start + tokens;
       },
       dispose: () => values.clear(),
     };
+  }
+
+  /** The id that the previous pass chose for its last row. */
+  #choice(): number | undefined {
+    return CHOICES.map((name) => this.#kept.get(name)?.at(-1)).find((id) => id !== undefined);
+  }
+
+  #forgetChoice(): void {
+    for (const name of CHOICES) this.#kept.delete(name);
   }
 
   rewind(position: number): void {
@@ -217,14 +236,16 @@ class CpuSession implements Session {
         `Cannot rewind to position ${position}: the session stands at ${this.position}`,
       );
     }
+    if (position < this.position) this.#forgetChoice();
     this.position = position;
   }
 
   restore(position: number, cache: ReadonlyMap<string, Float32Array>): void {
     checkRestore(position, cache, this, this.config);
     for (const [name, data] of cache) this.#kept.get(name)!.set(data);
+    this.#kept.get("history")!.fill(Infinity, 0, position); // no id
     this.position = position;
-    this.#kept.delete("argmax");
+    this.#forgetChoice();
   }
 
   check(): void {

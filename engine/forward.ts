@@ -1,4 +1,5 @@
 /** The forward pass, in model order. Each line records one named step; nothing runs here. */
+import { SAMPLING_WORDS } from "../kernels/sampling.ts";
 import type { Config } from "./config.ts";
 import type { Dim, Plan, Step, Value } from "./plan.ts";
 
@@ -25,6 +26,7 @@ export function forward(config: Config): Plan {
     swiglu,
     takeRows,
     argmax,
+    sample,
   } = recorder(config);
 
   let x = embed("token_embd"); // [T, D]
@@ -56,6 +58,7 @@ export function forward(config: Config): Plan {
   const logits = linear("logits", config.tiedOutput ? "token_embd" : "output", n, [V]); // [R, V]
   softmax("probs", logits); // [R, V]
   argmax("argmax", logits); // [R]
+  sample("sample", logits); // [1]
   return steps;
 }
 
@@ -69,6 +72,8 @@ function recorder(config: Config) {
     kind,
   });
   const ids = external("ids", ["T"], "ids");
+  const history = external("history", ["S"], "ids");
+  const sampling = external("sampling", [SAMPLING_WORDS], "ids");
   const table = external("rope_table", ["S", config.ropeWidth / 2, 2], "table");
 
   function record(
@@ -183,5 +188,8 @@ function recorder(config: Config) {
 
     argmax: (name: string, x: Value): Value =>
       record("argmax", name, ["R"], [x], { columns: columnsOf(x) }),
+
+    sample: (name: string, x: Value): Value =>
+      record("sample", name, [1], [x, sampling, history], { columns: columnsOf(x) }),
   };
 }

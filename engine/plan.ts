@@ -13,7 +13,7 @@ export interface Value {
   readonly name: string;
   /** Its size along each axis. */
   readonly shape: readonly Dim[];
-  /** What keeps it: a pass (`result`), the session (`ids`, the RoPE `table`, the KV `cache`), or an `edit`. */
+  /** What keeps it: a pass (`result`), the session (`ids` and how they are chosen, the RoPE `table`, the KV `cache`), or an `edit`. */
   readonly kind: "result" | "ids" | "table" | "cache" | "edit";
 }
 
@@ -70,5 +70,6 @@ export function planValues(plan: Plan): Map<string, Value> {
 
 /** True for steps that run over the R last rows instead of all T: all that follow `take_rows`. */
 export function onLastRows(step: Step): boolean {
-  return step.kernel !== "take_rows" && step.outputs.some((output) => output?.shape[0] === "R");
+  const values = [...step.inputs, ...step.outputs];
+  return step.kernel !== "take_rows" && values.some((value) => value?.shape[0] === "R");
 }

@@ -1,4 +1,12 @@
-import { uniform } from "./random.ts";
+import {
+  chosen,
+  draw,
+  FARTHEST,
+  largest,
+  penalized,
+  randomShare,
+  type SamplingNumbers,
+} from "../kernels/sampling.ts";
 
 /** How the next id is chosen. Everything that is left out is off: then sampling is greedy. */
 export interface SamplerOptions {
@@ -121,26 +129,59 @@ export function samplerOptions(options: SamplerOptions = {}): Required<SamplerOp
 
 /**
  * Makes a sampler. The chain is llama.cpp's default one: repeat penalty, top-k, top-p, min-p,
- * temperature, draw. So top-p and min-p see the probabilities at temperature 1.
+ * temperature, draw. So top-p and min-p see the probabilities at temperature 1. A session's own
+ * `sample` gives the same ids.
  *
  * @throws {SamplerOptionError} for an option outside its range
  */
 export function createSampler(options: SamplerOptions = {}): Sampler {
   const checked = samplerOptions(options);
+  const numbers = numbersOf(checked);
   return {
     options: checked,
     next(logits, history, stream = 0) {
-      const penalized = penalize(logits, history, checked);
-      if (checked.temperature === 0) return greedy(penalized);
-      return sample(penalized, checked, uniform(checked.seed, history.length, stream));
+      const random = randomShare(checked.seed, history.length, stream);
+      return choose(penalized(logits, history, numbers), numbers, random);
     },
   };
+}
+
+/** The largest scale at the draw: the coldest temperature that is told from 0. */
+const LARGEST_SCALE = 2 ** 60;
+
+/**
+ * The options as kernels take them.
+ *
+ * @throws {SamplerOptionError} for an option outside its range
+ */
+export function numbersOf(options: SamplerOptions): SamplingNumbers {
+  const { temperature, topK, topP, minP, repeatPenalty, repeatWindow, seed } = samplerOptions(
+    options,
+  );
+  return {
+    penalty: Math.fround(repeatPenalty),
+    relief: Math.fround(1 / repeatPenalty),
+    window: Math.min(repeatWindow, FARTHEST),
+    topK: Math.min(topK, FARTHEST),
+    topP: topP === 1 ? 0 : Math.max(1, Math.floor(topP * 2 ** 32)),
+    farthest: minP === 0 ? FARTHEST : Math.min(FARTHEST, Math.floor(-Math.log2(minP) * 2 ** 27)),
+    scale: Math.fround(Math.min(LARGEST_SCALE, Math.LOG2E / temperature)),
+    // Of several best ones both take the lowest id.
+    greedy: temperature === 0 || topK === 1,
+    seed,
+  };
+}
+
+/** The point at which a pass with these options chooses the next id: plain greedy choice is the cheaper one. */
+export function choiceOf(options: SamplerOptions): "argmax" | "sample" {
+  const { greedy, penalty } = numbersOf(options);
+  return greedy && penalty === 1 ? "argmax" : "sample";
 }
 
 /**
  * Makes recent ids less likely: logits above 0 are divided by the penalty, the others multiplied,
  * once for each id. Source: Keskar et al., "CTRL" (arXiv:1909.05858, section 4.1), with
- * llama.cpp's rule for negative logits.
+ * llama.cpp's rule for negative logits. Divided is multiplied by the reciprocal, as a 32-bit float.
  *
  * @param logits [V], left as they are
  * @returns [V], the same array when nothing changes
@@ -150,15 +191,7 @@ export function penalize(
   history: ArrayLike<number>,
   options: SamplerOptions,
 ): Float32Array {
-  const { repeatPenalty, repeatWindow } = samplerOptions(options);
-  if (repeatPenalty === 1) return logits;
-  const penalized = logits.slice();
-  for (let i = Math.max(0, history.length - repeatWindow); i < history.length; i++) {
-    const id = history[i];
-    // From the logits that came in, not from the penalized ones: an id that occurs twice pays once.
-    penalized[id] = logits[id] > 0 ? logits[id] / repeatPenalty : logits[id] * repeatPenalty;
-  }
-  return penalized;
+  return penalized(logits, history, numbersOf(options));
 }
 
 /**
@@ -168,16 +201,8 @@ export function penalize(
  * @throws {LogitsError} when a logit is NaN or +Infinity, or none is finite
  */
 export function greedy(logits: Float32Array): number {
-  let best = -Infinity;
-  let id = -1;
-  for (let i = 0; i < logits.length; i++) {
-    if (!(logits[i] < Infinity)) throw new LogitsError(`logit ${i} is ${logits[i]}`, i);
-    if (logits[i] > best) {
-      best = logits[i];
-      id = i;
-    }
-  }
-  if (id < 0) throw new LogitsError(`none of ${logits.length} logits is finite`);
+  const id = largest(logits);
+  if (id < 0) throw logitsError(logits);
   return id;
 }
 
@@ -190,17 +215,21 @@ export function greedy(logits: Float32Array): number {
  * @throws {LogitsError} when a logit is NaN or +Infinity, or none is finite
  */
 export function sample(logits: Float32Array, options: SamplerOptions, random: number): number {
-  const checked = samplerOptions(options);
-  const best = greedy(logits);
-  if (checked.temperature === 0) return best;
-  const ranking = new Ranking(logits);
-  const count = countKept(ranking, checked);
-  const weight = weights(logits, best, checked.temperature);
-  const threshold = random * mass(ranking, count, weight);
-  let rank = 0;
-  let sum = weight(ranking.at(rank));
-  while (sum <= threshold && rank < count - 1) sum += weight(ranking.at(++rank));
-  return ranking.at(rank);
+  return choose(logits, numbersOf(options), Math.floor(random * 2 ** 32));
+}
+
+function choose(logits: Float32Array, numbers: SamplingNumbers, random: number): number {
+  const id = chosen(logits, numbers, random);
+  if (id < 0) throw logitsError(logits);
+  return id;
+}
+
+/** What is wrong with logits from which nothing can be chosen. */
+function logitsError(logits: Float32Array): LogitsError {
+  const wrong = logits.findIndex((logit) => !(logit < Infinity));
+  return wrong >= 0
+    ? new LogitsError(`logit ${wrong} is ${logits[wrong]}`, wrong)
+    : new LogitsError(`none of ${logits.length} logits is finite`);
 }
 
 /**
@@ -210,103 +239,13 @@ export function sample(logits: Float32Array, options: SamplerOptions, random: nu
  * @throws {LogitsError} when a logit is NaN or +Infinity, or none is finite
  */
 export function candidates(logits: Float32Array, options: SamplerOptions): Candidate[] {
-  const checked = samplerOptions(options);
+  const numbers = numbersOf(options);
   const best = greedy(logits);
-  if (checked.temperature === 0) return [{ id: best, probability: 1 }];
-  const ranking = new Ranking(logits);
-  const count = countKept(ranking, checked);
-  const weight = weights(logits, best, checked.temperature);
-  const total = mass(ranking, count, weight);
+  if (numbers.greedy) return [{ id: best, probability: 1 }];
+  const { ranking, count, weight, total } = draw(logits, best, numbers);
+  if (total === 0) return [{ id: best, probability: 1 }];
   return Array.from({ length: count }, (_, rank) => {
     const id = ranking.at(rank);
     return { id, probability: weight(id) / total };
   });
-}
-
-/** Every filter keeps a head of the ranking: how many are left after all of them. */
-function countKept(ranking: Ranking, options: Required<SamplerOptions>): number {
-  const { topK, topP, minP } = options;
-  const weight = weights(ranking.logits, ranking.at(0), 1);
-  let count = ranking.logits.length;
-  if (topK > 0) count = Math.min(count, topK);
-  if (topP < 1) {
-    const threshold = topP * mass(ranking, count, weight);
-    let kept = 1;
-    for (let sum = weight(ranking.at(0)); sum < threshold && kept < count; kept++) {
-      sum += weight(ranking.at(kept));
-    }
-    count = kept;
-  }
-  if (minP > 0) {
-    let kept = 1;
-    while (kept < count && weight(ranking.at(kept)) >= minP) kept++;
-    count = kept;
-  }
-  return count;
-}
-
-/** The probability of an id at this temperature, in units of the best one's. */
-function weights(logits: Float32Array, best: number, temperature: number): (id: number) => number {
-  const highest = logits[best];
-  return (id) => Math.exp((logits[id] - highest) / temperature);
-}
-
-/** Sum of the weights of the first `count` ids of the ranking. */
-function mass(ranking: Ranking, count: number, weight: (id: number) => number): number {
-  let sum = 0;
-  if (count === ranking.logits.length) {
-    for (let id = 0; id < count; id++) sum += weight(id);
-  } else {
-    for (let rank = 0; rank < count; rank++) sum += weight(ranking.at(rank));
-  }
-  return sum;
-}
-
-/**
- * Ids by falling logit, of equal ones the lower id first, sorted only as far as somebody looks:
- * a binary heap from which the ranks asked for were taken. Sorting a vocabulary of 128,000 whole
- * takes longer than a small model's step.
- */
-class Ranking {
-  readonly logits: Float32Array;
-  readonly #heap: Uint32Array;
-  #size: number;
-
-  constructor(logits: Float32Array) {
-    this.logits = logits;
-    this.#size = logits.length;
-    this.#heap = new Uint32Array(this.#size);
-    for (let id = 0; id < this.#size; id++) this.#heap[id] = id;
-    for (let i = (this.#size >> 1) - 1; i >= 0; i--) this.#sink(i);
-  }
-
-  /** The id at this rank, 0 for the largest logit. */
-  at(rank: number): number {
-    const heap = this.#heap;
-    // As in heapsort, what was taken fills the array from its end.
-    while (heap.length - this.#size <= rank) {
-      const last = --this.#size;
-      [heap[0], heap[last]] = [heap[last], heap[0]];
-      this.#sink(0);
-    }
-    return heap[heap.length - 1 - rank];
-  }
-
-  #sink(start: number): void {
-    const heap = this.#heap;
-    const id = heap[start];
-    let hole = start;
-    for (let child = 2 * hole + 1; child < this.#size; child = 2 * hole + 1) {
-      if (child + 1 < this.#size && this.#before(heap[child + 1], heap[child])) child++;
-      if (!this.#before(heap[child], id)) break;
-      heap[hole] = heap[child];
-      hole = child;
-    }
-    heap[hole] = id;
-  }
-
-  #before(a: number, b: number): boolean {
-    const { logits } = this;
-    return logits[a] > logits[b] || (logits[a] === logits[b] && a < b);
-  }
 }

@@ -1,17 +1,23 @@
 /** The passes behind a generation: a prompt, then one position after the other. */
 import type { HostTensor, PassRequest, Session } from "../engine/backend.ts";
 import type { Edit } from "../engine/edits.ts";
-import { LogitsError } from "../engine/sampler.ts";
+import { choiceOf, LogitsError, type SamplerOptions } from "../engine/sampler.ts";
 import type { Collector } from "./runner.ts";
 
-/**
- * Passes in flight while the device chooses the ids itself: reading a result back takes 10 ms and more, so the next steps
- * are started before the last one's id is known here.
- */
-const IN_FLIGHT = 4;
+/** A prompt's passes in flight; with captures, two: one that runs, one that is taken in. */
+const PROMPT_PASSES = 4;
 
-/** Captures from this size on have only two passes in flight: one that runs, one that is taken in. */
-const LARGE_CAPTURE = 2 ** 20;
+/**
+ * Work in flight, in ms: reading a result back takes 10 to 12 however little was computed, since Deno looks every 10. The device
+ * chooses the ids, so that the steps after it are started before an id is known here.
+ */
+const AHEAD_MS = 25;
+/** Steps in flight at least, so that the device has something to do while a result is on its way. */
+const LEAST_AHEAD = 2;
+/** Steps in flight at most. */
+const MOST_AHEAD = 32;
+/** Bytes of results in flight, about, where it is more than the least steps' own. */
+const BYTES_AHEAD = 2 ** 25;
 
 /** One generation's session, and what to do with each of its passes. */
 export interface Decoding {
@@ -25,6 +31,10 @@ export interface Decoding {
   /** Absolute positions whose rows are captured. */
   readonly positions?: readonly number[];
   readonly edits: readonly Edit[];
+  /** How ids are chosen. */
+  readonly sampling: SamplerOptions;
+  /** Whether steps begin before the ids before them are known here: a device runs them meanwhile. */
+  readonly ahead: boolean;
   /** Told of logits [n, V] that came back, and of the position of their first row. */
   readonly onLogits?: (logits: HostTensor, start: number) => void;
 }
@@ -32,17 +42,17 @@ export interface Decoding {
 type Tensors = Map<string, HostTensor>;
 
 /** Runs the prompt and gives the result of its last pass. What a pass made is taken while the next ones run. */
-async function runPrompt(decoding: Decoding, choice: string): Promise<Tensors> {
+async function runPrompt(decoding: Decoding, choice: readonly string[]): Promise<Tensors> {
   const { session, prompt, collector } = decoding;
   const { maxTokens } = session;
-  const most = collector.names.length > 0 ? 2 : IN_FLIGHT;
+  const most = collector.names.length > 0 ? 2 : PROMPT_PASSES;
   const running: Promise<void>[] = [];
   for (let start = 0;; start += maxTokens) {
     const ids = prompt.slice(start, start + maxTokens);
     const last = start + maxTokens >= prompt.length;
     const rows = collector.allRows ? ids.length : 1;
     // A small result shows that a pass has run: no more begin than an abort may wait for.
-    const asked = { ...request(decoding, ids, 0, [last ? choice : "argmax"]), rows };
+    const asked = { ...request(decoding, ids, 0, last ? choice : ["argmax"]), rows };
     const pass = quietly(session.pass(asked));
     const place = { step: 0, start, firstRow: start + ids.length - rows };
     const before = running.at(-1);
@@ -66,13 +76,14 @@ function quietly<T>(promise: Promise<T>): Promise<T> {
 
 /** What a pass is asked for; `step` counts the generated tokens that have run. */
 function request(
-  { collector, captureEvery, positions, edits }: Decoding,
+  { collector, captureEvery, positions, edits, sampling }: Decoding,
   ids: readonly number[] | "next",
   step: number,
   choice: readonly string[],
 ): PassRequest {
   const captured = step % captureEvery === 0 ? collector.names : [];
-  return { ids, wanted: [...new Set([...choice, ...captured])], whole: choice, positions, edits };
+  const wanted = [...new Set([...choice, ...captured])];
+  return { ids, wanted, whole: choice, positions, edits, sampling };
 }
 
 /** Takes what a pass made from position `start` on; from `firstRow` on there are logits. */
@@ -99,65 +110,74 @@ function lastRow(tensors: Tensors, name: string): Float32Array {
 }
 
 /**
- * The id that the device chose.
+ * The id that was chosen.
  *
  * @throws {LogitsError} as a sampler does
  */
-function chosenId(tensors: Tensors): number {
-  const [id] = lastRow(tensors, "argmax");
+function chosenId(tensors: Tensors, choice: string): number {
+  const [id] = lastRow(tensors, choice);
   if (id < 0) throw new LogitsError("a logit is NaN or +Infinity, or none is finite");
   return id;
 }
 
-/** Ids chosen here, from the logits of each step. Its captures are taken while the next step runs. */
-export async function* sampledIds(
-  decoding: Decoding,
-  choose: (logits: Float32Array, history: readonly number[]) => number,
-): AsyncGenerator<number> {
-  const { session, count } = decoding;
-  const history = [...decoding.prompt];
-  let tensors = await runPrompt(decoding, "logits");
-  let collecting = Promise.resolve();
+/**
+ * The ids, as they are chosen on the device, while the next steps run. Where whoever takes them stops early, the steps behind the
+ * last id that was taken are discarded: the session stands where that id would be run next.
+ */
+export async function* chosenIds(decoding: Decoding): AsyncGenerator<number> {
+  const { session, prompt, count, edits, sampling, onLogits } = decoding;
+  const choice = choiceOf(sampling);
+  // Whoever looks at logits gets those from which was drawn.
+  const wanted = choice === "sample" && onLogits ? [choice, "logits"] : [choice];
+  // A function may look at what was generated, and is called for no step that nobody has asked for.
+  const oneByOne = !decoding.ahead || edits.some(({ kind }) => kind === "function");
+  const depth = new Depth();
+  const running: Promise<Tensors>[] = [];
+  let started = 1;
+  let id = chosenId(await runPrompt(decoding, wanted), choice);
+  let taken = 1;
   try {
-    for (let step = 1;; step++) {
-      const id = choose(lastRow(tensors, "logits"), history);
-      history.push(id);
+    for (;; taken++) {
       yield id;
-      if (step === count) return;
-      const pass = quietly(session.pass(request(decoding, [id], step, ["logits"])));
-      await collecting;
-      tensors = await pass;
-      collecting = quietly(takeStep(decoding, step, tensors));
+      // Steps that have begun would still give their ids.
+      session.check();
+      const most = oneByOne ? 1 : depth.steps;
+      for (; started < count && running.length < most; started++) {
+        running.push(quietly(session.pass(request(decoding, "next", started, wanted))));
+      }
+      const next = running.shift();
+      if (!next) return;
+      const tensors = await next;
+      depth.count(tensors);
+      await takeStep(decoding, taken, tensors);
+      id = chosenId(tensors, choice);
     }
   } finally {
-    await collecting;
+    const end = prompt.length + taken - 1;
+    if (session.position > end) session.rewind(end);
   }
 }
 
-/** The likeliest ids, chosen on the device: the next steps run before the last one's id is read back. */
-export async function* greedyIds(decoding: Decoding): AsyncGenerator<number> {
-  const { session, count, collector, captureEvery, edits } = decoding;
-  // A function may look at what was generated, and is called for no step that nobody has asked for.
-  const oneByOne = edits.some(({ kind }) => kind === "function");
-  let most = oneByOne ? 1 : collector.names.length > 0 ? 2 : IN_FLIGHT;
-  const running: Promise<Tensors>[] = [];
-  let started = 1;
-  let id = chosenId(await runPrompt(decoding, "argmax"));
-  for (let step = 1;; step++) {
-    yield id;
-    // Steps that have begun would still give their ids.
-    session.check();
-    for (; started < count && running.length < most; started++) {
-      running.push(quietly(session.pass(request(decoding, "next", started, ["argmax"]))));
-    }
-    const next = running.shift();
-    if (!next) return;
-    const tensors = await next;
-    if (!oneByOne && step % captureEvery === 0) {
-      most = bytesOf(tensors) < LARGE_CAPTURE ? IN_FLIGHT : 2;
-    }
-    await takeStep(decoding, step, tensors);
-    id = chosenId(tensors);
+/** How many steps are in flight: few at first, so that the first tokens arrive; then as many as take some time. */
+class Depth {
+  steps = LEAST_AHEAD;
+  #arrived = 0;
+  #since = performance.now();
+  #bytes = 0;
+
+  /** Takes note of a step that has come back. */
+  count(tensors: Tensors): void {
+    this.#bytes = Math.max(this.#bytes, bytesOf(tensors));
+    // Results come back in bunches, 10 ms apart: only several of them tell how long each takes.
+    this.#arrived++;
+    const now = performance.now();
+    const took = now - this.#since;
+    if (this.#arrived < this.steps || took < 2 * AHEAD_MS) return;
+    const wished = Math.ceil(AHEAD_MS * this.#arrived / took);
+    const most = Math.min(MOST_AHEAD, 2 * this.steps, Math.floor(BYTES_AHEAD / this.#bytes));
+    this.steps = Math.max(LEAST_AHEAD, Math.min(wished, most));
+    this.#arrived = 0;
+    this.#since = now;
   }
 }
 

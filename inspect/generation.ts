@@ -1,9 +1,9 @@
 /** Text generation: a prompt, then one token after the other, with captures and edits on the way. */
 import type { Engine, Session } from "../engine/backend.ts";
 import type { Edit } from "../engine/edits.ts";
-import { createSampler, type SamplerOptions } from "../engine/sampler.ts";
+import { type SamplerOptions, samplerOptions } from "../engine/sampler.ts";
 import type { Tokenizer } from "../text/mod.ts";
-import { type Decoding, greedyIds, sampledIds } from "./decoding.ts";
+import { chosenIds, type Decoding } from "./decoding.ts";
 import { resolveEdits } from "./interventions.ts";
 import type { ResolvedPoint } from "./points.ts";
 import { checkPositions, type Extent, positionsIn } from "./positions.ts";
@@ -207,8 +207,7 @@ export class Generation implements AsyncIterable<GeneratedToken> {
     this.#begun = true;
     const { ignoreEos } = this.#options;
     const { engine, tokenizer, capturing } = this.#model;
-    const sampler = createSampler(this.#options);
-    const { temperature, repeatPenalty } = sampler.options;
+    const sampling = samplerOptions(this.#options);
     if (patternsOf(this.#options).length > 0) this.#makeRun = await capturing?.runMaker();
     this.#collector = this.#prepareCapture();
     const capacity = this.#capacity;
@@ -230,11 +229,7 @@ export class Generation implements AsyncIterable<GeneratedToken> {
     this.#started = performance.now();
     try {
       session = engine.session({ capacity, signal });
-      const decoding = this.#decoding(session, edits);
-      const ids = temperature === 0 && repeatPenalty === 1
-        ? greedyIds(decoding)
-        : sampledIds(decoding, (logits, history) => sampler.next(logits, history));
-      for await (const id of ids) {
+      for await (const id of chosenIds(this.#decoding(session, edits, sampling))) {
         this.#last = performance.now();
         if (this.ids.length === 0) this.#first = this.#last;
         this.ids.push(id);
@@ -264,7 +259,7 @@ export class Generation implements AsyncIterable<GeneratedToken> {
     }
   }
 
-  #decoding(session: Session, edits: readonly Edit[]): Decoding {
+  #decoding(session: Session, edits: readonly Edit[], sampling: SamplerOptions): Decoding {
     const { captureEvery = 1, positions } = this.#options;
     return {
       session,
@@ -274,6 +269,8 @@ export class Generation implements AsyncIterable<GeneratedToken> {
       captureEvery,
       positions: positionsIn(positions, this.#extent),
       edits,
+      sampling,
+      ahead: this.#model.engine.backend !== "cpu",
       // Where nobody can ask for a run, logits that only choose ids need no second look.
       onLogits: this.#makeRun && ((logits, start) => this.#surprisals.take(logits, start)),
     };

@@ -51,9 +51,9 @@ export interface Knobs {
   readonly broadcast: boolean;
 }
 
-/** One binding of a kernel; a `tap` is an output that may be left out. */
+/** One binding of a kernel; a `tap` is an output that may be left out, `scratch` what it needs while it runs. */
 export interface Binding {
-  readonly kind: "input" | "weight" | "output" | "tap";
+  readonly kind: "input" | "weight" | "output" | "tap" | "scratch";
   readonly name: string;
 }
 
@@ -73,6 +73,8 @@ export interface Kernel {
   overrides?(knobs: Knobs): Record<string, number>;
   /** WGSL in front of its own that depends on the knobs and on the weights' form. */
   variant?(knobs: Knobs, form?: Form): string;
+  /** Numbers of 32 bits that its `scratch` holds. */
+  scratch?(constants: Constants): number;
   /** Workgroups to dispatch. */
   grid(
     pass: Pass,

@@ -8,6 +8,7 @@ import type { Kernel } from "./kernel.ts";
 import { matmulKernels, matvecKernels } from "./linear.ts";
 import { normalize, rms, rmsNorm, scaleColumns } from "./norm.ts";
 import { rope, ropeStore, store } from "./rope.ts";
+import { sample } from "./sample.ts";
 
 /** Every kernel, by name. */
 export const KERNELS: ReadonlyMap<string, Kernel> = new Map(
@@ -33,6 +34,7 @@ export const KERNELS: ReadonlyMap<string, Kernel> = new Map(
     swiglu,
     takeRows,
     argmax,
+    sample,
     edit,
     headResult,
   ].map((kernel) => [kernel.name, kernel]),

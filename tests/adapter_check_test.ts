@@ -170,6 +170,7 @@ Deno.test("a model's pairs are the kernels that its passes run, for the forms of
     "attention_merge",
     "rms_norm",
     "rope_store",
+    "sample",
     "take_rows",
   ];
   const products = (...forms: string[]) =>

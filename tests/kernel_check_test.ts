@@ -43,6 +43,16 @@ const FAULTS: readonly (readonly [kernel: string, right: string, wrong: string])
   ["argmax", "place[other] < place[lane]", "place[other] > place[lane]"], // the last of equal ones
   ["argmax", "wrong | (bits", "(bits"], // only the last number of a lane counts
   ["argmax", "0x7f800000u) | ((bits & 0x7fffffffu) > 0x7f800000u)", "0x7f800000u)"], // NaN
+  [
+    "sample",
+    "(other == logit && candidate.x > last.x)",
+    "(other == logit && candidate.x < last.x)",
+  ],
+  ["sample", "sum >> (exponent >> 27u)", "sum + 64u >> (exponent >> 27u)"], // three in a hundred million
+  ["sample", "key.y + four + 1u", "key.y + four"], // another draw
+  ["sample", "id % LANES != lane", "i % LANES != lane"], // a penalty in another lane's candidates, or none
+  ["sample", "+ vec4<u32>(sums < others)", "+ vec4<u32>(others < others)"], // a carry lost
+  ["sample", "wrong | (bits", "(bits"],
   ["embed", "row - step.out_row, group", "row, group"], // the second part's rows
   ["linear", "c < chunks", "c + 1u < chunks"], // the last eight columns
   device.knobs.broadcast

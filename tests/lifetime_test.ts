@@ -2,7 +2,7 @@
 import assert from "node:assert/strict";
 import type { HostTensor, PassRequest, Session } from "../engine/backend.ts";
 import type { Edit } from "../engine/edits.ts";
-import { greedyIds, sampledIds } from "../inspect/decoding.ts";
+import { chosenIds } from "../inspect/decoding.ts";
 import { openDevice } from "../inspect/loading.ts";
 import { DisposedError, loadModel, type Model } from "../inspect/model.ts";
 import type { Point } from "../inspect/points.ts";
@@ -317,7 +317,11 @@ class CountingSession implements Session {
 }
 
 /** Decodes into a slow sink; gives the session and the most passes that were held at a time. */
-async function decodeSlowly(numbers: number, greedy: boolean, edits: Edit[] = []) {
+async function decodeSlowly(
+  numbers: number,
+  greedy: boolean,
+  { edits = [], count = 10 }: { edits?: Edit[]; count?: number } = {},
+) {
   let taken = 0;
   const writing: number[] = [];
   const session = new CountingSession(numbers, () => taken);
@@ -332,29 +336,36 @@ async function decodeSlowly(numbers: number, greedy: boolean, edits: Edit[] = []
   const decoding = {
     session,
     prompt: [1, 2, 3, 4, 5],
-    count: 10,
+    count,
     collector: new Collector([point as unknown as Point], sink),
     captureEvery: 1,
     edits,
+    sampling: { temperature: greedy ? 0 : 1 },
+    ahead: true,
   };
-  const tokens = greedy ? greedyIds(decoding) : sampledIds(decoding, () => 0);
-  let count = 0;
-  for await (const _ of tokens) count++;
-  assert.equal(count, 10);
-  assert.equal(taken, 12, "three passes of the prompt, nine of generated tokens");
+  let ids = 0;
+  for await (const _ of chosenIds(decoding)) ids++;
+  assert.equal(ids, count);
+  assert.equal(taken, 3 + count - 1, "three passes of the prompt, one of each id but the last");
   return { held: session.mostHeld, writing };
 }
 
 Deno.test("into a sink, at most two passes' captures are held; they are written while the next pass runs", async () => {
-  const large = await decodeSlowly(2 ** 18, true);
+  const large = await decodeSlowly(2 ** 23, true);
   assert.equal(large.held, 2);
-  const sampled = await decodeSlowly(2 ** 18, false);
+  const sampled = await decodeSlowly(2 ** 23, false);
   assert.equal(sampled.held, 2);
   assert.ok(sampled.writing.filter((held) => held === 2).length >= 9, "written behind the passes");
-  assert.equal((await decodeSlowly(10, true)).held, 4, "small ones run further ahead");
+  assert.ok(
+    (await decodeSlowly(10, true, { count: 100 })).held > 2,
+    "small ones run further ahead",
+  );
 });
 
 Deno.test("with a function in the way no step is begun before it is asked for", async () => {
   const edit: Edit = { kind: "function", point: "blk.0.out", apply() {} };
-  assert.equal((await decodeSlowly(10, true, [edit])).writing.slice(2).every((n) => n === 1), true);
+  assert.equal(
+    (await decodeSlowly(10, true, { edits: [edit] })).writing.slice(2).every((n) => n === 1),
+    true,
+  );
 });

@@ -76,6 +76,7 @@ Deno.test("forward() names the design's points, in model order, with their shape
     ["logits", "linear", ["R", V]],
     ["probs", "softmax", ["R", V]],
     ["argmax", "argmax", ["R"]],
+    ["sample", "sample", [1]],
   ];
   assert.deepEqual(
     plan.map((step) => [stepName(step), step.kernel, step.outputs[0]!.shape]),
@@ -88,7 +89,7 @@ Deno.test("forward() names the design's points, in model order, with their shape
 Deno.test("each step reads what was made before it, and its kernel knows its constants", async () => {
   for (const options of [{}, { tied: true, biases: true, kvHeads: H }]) {
     const plan = forward(await configOf(options));
-    const made = new Set(["ids", "rope_table"]);
+    const made = new Set(["ids", "rope_table", "history", "sampling"]);
     for (const step of plan) {
       for (const { name } of step.inputs) assert.ok(made.has(name), `${stepName(step)}: ${name}`);
       made.add(stepName(step));
@@ -139,7 +140,7 @@ Deno.test("select keeps what is wanted, what that needs, and the cache", async (
   assert.ok(!decoding.includes("probs") && !decoding.includes("blk.0.head_result"));
   assert.deepEqual(
     plan.map(stepName).filter((name) => !decoding.includes(name)),
-    ["blk.0.head_result", "blk.1.head_result", "probs"],
+    ["blk.0.head_result", "blk.1.head_result", "probs", "sample"],
   );
   // The cache of the last layer is written even where nobody asks for logits; what follows it is left out.
   const early = names(["blk.0.attn_norm"]);
@@ -186,7 +187,7 @@ Deno.test("fused steps agree with their kernels, and what is wanted is made, as 
       const wanted = points.filter(() => random.bits() % (1 + round) < 2);
       const adjacent = () => random.bits() % 3 > 0;
       const steps = fused(plan, wanted, adjacent);
-      const made = new Set(["ids", "rope_table"]);
+      const made = new Set(["ids", "rope_table", "history", "sampling"]);
       for (const step of steps) {
         for (const { name } of step.inputs) assert.ok(made.has(name), `${stepName(step)}: ${name}`);
         for (const output of step.outputs) if (output) made.add(output.name);

@@ -107,7 +107,7 @@ Deno.test("only the plan's own helpers are no points", async () => {
   const kinds = new Set(others.map((name) => name.replace(/^blk\.\d+\./, "")));
   assert.deepEqual(
     [...kinds].sort(),
-    ["argmax", "attn_out_product", "k_product", "last_rows", "q_product", "v_product"],
+    ["argmax", "attn_out_product", "k_product", "last_rows", "q_product", "sample", "v_product"],
   );
 });
 

@@ -6,7 +6,7 @@ import { partPath } from "../models/part_file.ts";
 import { pull, type PullOptions } from "../models/pull.ts";
 import type { KnownModel } from "../models/registry.ts";
 import { type HubServer, sha256Of, startHub } from "./support/hub_server.ts";
-import { uniform } from "../engine/random.ts";
+import { uniform } from "../kernels/random.ts";
 
 const MODEL: KnownModel = {
   name: "some-model",

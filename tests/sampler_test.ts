@@ -1,5 +1,6 @@
 import assert from "node:assert/strict";
-import { threefry2x32, uniform } from "../engine/random.ts";
+import { threefry2x32, uniform } from "../kernels/random.ts";
+import { FARTHEST, ONE, weightOf } from "../kernels/sampling.ts";
 import {
   candidates,
   createSampler,
@@ -149,6 +150,25 @@ const FILTERS: SamplerOptions[] = [
   { topP: 0.9, minP: 0.3 },
 ];
 
+/** A weight's relative error: the polynomial's, and 24 units of 2⁻³¹, mostly from rounding r·ln 2 down to a multiple of 2⁻²⁷. */
+const WEIGHT = 8.4e-8 + 24 * 2 ** -31;
+
+/**
+ * How far a probability may be from the exact one. An exponent of h halvings is off by h·2⁻²⁴, its weight of 2^−h by ln 2 times that
+ * (at most 3.2e-8 of the best one's); then the weight's own error and its rounding down; a sum's by as much.
+ */
+const ROUNDING = 2 * (3.2e-8 + WEIGHT + 2 ** -31);
+
+Deno.test("weights are the powers of two, rounded down to whole numbers", () => {
+  assert.equal(weightOf(0), ONE);
+  for (let exponent = 0; exponent < 2 ** 32; exponent += 9973) {
+    const weight = weightOf(exponent);
+    const exact = ONE * 2 ** (-exponent / 2 ** 27);
+    assert.ok(Math.abs(weight - exact) <= 1 + WEIGHT * exact, `${exponent}: ${weight}, ${exact}`);
+  }
+  assert.equal(weightOf(FARTHEST), 0);
+});
+
 Deno.test("every filter keeps what its definition keeps, with the same probabilities", () => {
   for (const [seed, count] of [1, 2, 7, 100, 1000].entries()) {
     const logits = makeLogits(count, seed);
@@ -159,7 +179,7 @@ Deno.test("every filter keeps what its definition keeps, with the same probabili
         const kept = candidates(logits, options);
         assert.deepEqual(kept.map(({ id }) => id), [...expected.keys()], JSON.stringify(options));
         for (const { id, probability } of kept) {
-          assert.ok(Math.abs(probability - expected.get(id)!) <= 1e-12);
+          assert.ok(Math.abs(probability - expected.get(id)!) <= ROUNDING);
         }
       }
     }

@@ -22,7 +22,7 @@ export interface External {
   /** Uniform with the pass's numbers at 0, and those of its last rows at `tailOffset`. */
   readonly pass: GPUBuffer;
   readonly tailOffset: number;
-  /** Buffers of ids, table, caches and the greedy choice, by value name. */
+  /** Buffers of ids, table, caches and what chooses the next id, by value name. */
   readonly buffers: ReadonlyMap<string, GPUBuffer>;
 }
 
@@ -113,7 +113,7 @@ export class Executable {
         else words.setFloat32(at, constants[name], true);
       });
       const buffers = this.#bindings(step, kernel, part, unused);
-      const taps = kernel.bindings.filter(({ kind }) => kind !== "input" && kind !== "weight")
+      const taps = kernel.bindings.filter(({ kind }) => kind === "output" || kind === "tap")
         .filter(({ kind }, output) => kind === "tap" && step.outputs[output]).map(({ name }) =>
           name
         );
@@ -192,6 +192,7 @@ export class Executable {
     return kernel.bindings.map(({ kind }) => {
       if (kind === "weight") return part?.storage ?? this.weights.vectors.get(step.weights[0])!;
       if (kind === "input") return of(inputs.shift()!);
+      if (kind === "scratch") return this.#borrow(kernel.scratch!(step.constants) * 4, STORAGE);
       const output = outputs.shift();
       return output ? of(output) : unused[spare++];
     });

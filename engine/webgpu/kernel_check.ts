@@ -42,7 +42,7 @@ const STEP_BYTES = 64;
 /** Bytes of inputs and outputs that are on the device at one time, about. */
 const BATCH_BYTES = 32 * 2 ** 20;
 /** Bindings of whole numbers of 32 bits. */
-const INTEGERS = new Set(["ids", "index"]);
+const INTEGERS = new Set(["ids", "history", "index"]);
 
 /**
  * Runs kernels, each on its case, in one submission.
@@ -130,6 +130,9 @@ function encode(
     if (binding.kind === "input") {
       const words = inputWords(binding, inputs.shift()!);
       return buffer(words.byteLength, STORAGE, words);
+    }
+    if (binding.kind === "scratch") {
+      return buffer(kernel.scratch!(each.constants) * 4, STORAGE);
     }
     if (binding.kind === "tap" && !each.taps) {
       outputs.push(null);

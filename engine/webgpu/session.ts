@@ -1,6 +1,7 @@
 /** A session on the GPU: passes in order, submitted whole or, where they are long, in portions. */
 import type { Pass } from "../../kernels/kernel.ts";
 import { MATMUL_FROM } from "../../kernels/linear.ts";
+import { samplingWords } from "../../kernels/sampling.ts";
 import {
   checkRequest,
   checkRestore,
@@ -16,6 +17,7 @@ import { letEventsIn } from "../event_loop.ts";
 import { Lifetime } from "../lifetime.ts";
 import { fuse } from "../passes/fuse.ts";
 import { type Lengths, onLastRows, type Plan, planValues, type Step, type Value } from "../plan.ts";
+import { numbersOf, SAMPLER_DEFAULTS, type SamplerOptions } from "../sampler.ts";
 import { Executable } from "./executable.ts";
 import { GpuTimer } from "./gpu_timer.ts";
 import { stepCost } from "./profile.ts";
@@ -27,6 +29,9 @@ interface PassNumbers {
   readonly tail: Pass;
   readonly lengths: Lengths;
 }
+
+/** An id that is none. */
+const NO_ID = 0xffffffff;
 
 /** What is read back of a pass. */
 type Readable = Pick<PassRequest, "wanted" | "positions" | "whole">;
@@ -56,8 +61,10 @@ export class WebgpuSession implements Session {
   readonly #life: Lifetime;
   /** Settles when all commands of the passes so far are submitted; undefined where they are: a pass begins behind those before. */
   #submitting: Promise<void> | undefined;
-  /** Rows for which the previous pass chose an id. */
-  #choices = 0;
+  /** Where the previous pass chose an id for its last row. */
+  #choice: { readonly name: "argmax" | "sample"; readonly row: number } | undefined;
+  /** What the choice goes by, as it is on the device. */
+  #sampling: SamplerOptions | undefined;
 
   constructor(model: SessionModel, workspace: Workspace, options: WebgpuSessionOptions) {
     this.#model = model;
@@ -69,7 +76,7 @@ export class WebgpuSession implements Session {
   }
 
   get hasNext(): boolean {
-    return this.#choices > 0;
+    return this.#choice !== undefined;
   }
 
   async pass(request: PassRequest): Promise<Map<string, HostTensor>> {
@@ -212,6 +219,7 @@ export class WebgpuSession implements Session {
         `Cannot rewind to position ${position}: the session stands at ${this.position}`,
       );
     }
+    if (position < this.position) this.#choice = undefined;
     this.position = position;
   }
 
@@ -224,8 +232,10 @@ export class WebgpuSession implements Session {
         Float32Array.from(data),
       );
     }
+    const unknown = new Uint32Array(position).fill(NO_ID);
+    this.#model.device.gpu.queue.writeBuffer(this.#workspace.buffers.get("history")!, 0, unknown);
     this.position = position;
-    this.#choices = 0;
+    this.#choice = undefined;
   }
 
   check(): void {
@@ -252,7 +262,11 @@ export class WebgpuSession implements Session {
   /** Moves past the positions of a pass that has been submitted. */
   #advance({ wanted }: PassRequest, { pass }: PassNumbers): void {
     this.position = pass.start + pass.tokens;
-    this.#choices = wanted?.includes("argmax") ? pass.rows : 0;
+    this.#choice = wanted?.includes("sample")
+      ? { name: "sample", row: 0 }
+      : wanted?.includes("argmax")
+      ? { name: "argmax", row: pass.rows - 1 }
+      : undefined;
   }
 
   /** Writes ids and uniforms, and opens the pass's encoder. */
@@ -262,10 +276,16 @@ export class WebgpuSession implements Session {
     const encoder = gpu.createCommandEncoder();
     const ids = buffers.get("ids")!;
     if (request.ids === "next") {
-      const last = (this.#choices - 1) * 4;
-      encoder.copyBufferToBuffer(buffers.get("argmax")!, last, ids, 0, 4);
+      const { name, row } = this.#choice!;
+      encoder.copyBufferToBuffer(buffers.get(name)!, row * 4, ids, 0, 4);
     } else {
       gpu.queue.writeBuffer(ids, 0, Uint32Array.from(request.ids));
+    }
+    encoder.copyBufferToBuffer(ids, 0, buffers.get("history")!, pass.start * 4, pass.tokens * 4);
+    const { sampling = SAMPLER_DEFAULTS } = request;
+    if (request.wanted?.includes("sample") && sampling !== this.#sampling) {
+      this.#sampling = sampling;
+      gpu.queue.writeBuffer(buffers.get("sampling")!, 0, samplingWords(numbersOf(sampling)));
     }
     const words = new Uint32Array(tailOffset / 4 + 4);
     words.set([pass.tokens, pass.start, pass.rows]);
@@ -353,7 +373,7 @@ export class WebgpuSession implements Session {
           new Map(places.map(({ name, shape, offset, count, kept }) => {
             // Each tensor has memory of its own, so that keeping one of them keeps no other.
             const bytes = mapped.slice(offset, offset + count * 4);
-            const data = name === "argmax"
+            const data = name === "argmax" || name === "sample"
               ? Float32Array.from(new Int32Array(bytes))
               : new Float32Array(bytes);
             return [name, { shape, data, positions: kept }];

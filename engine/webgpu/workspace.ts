@@ -1,4 +1,5 @@
 /** What one sequence has on the GPU: caches, uniforms, and the executables that are bound to them. */
+import { SAMPLING_WORDS } from "../../kernels/sampling.ts";
 import { CAPACITY_STEP } from "../capacity.ts";
 import type { Config } from "../config.ts";
 import type { Edit } from "../edits.ts";
@@ -64,6 +65,9 @@ export class Workspace implements External {
     }
     add("ids", tokens);
     add("argmax", tokens);
+    add("sample", 1);
+    add("history", this.capacity);
+    add("sampling", SAMPLING_WORDS);
     const table = ropeTable(config, this.capacity, ropeBuilder, ropeFactors);
     add("rope_table", table.length);
     device.gpu.queue.writeBuffer(buffers.get("rope_table")!, 0, table);

@@ -1,5 +1,5 @@
 /** Which heads continue what was there before: induction scores on random tokens, repeated once. */
-import { uniform } from "../../engine/random.ts";
+import { uniform } from "../../kernels/random.ts";
 import { TokenType } from "../../text/special.ts";
 import type { Table } from "../arrow.ts";
 import { longWork } from "../jupyter/work.ts";

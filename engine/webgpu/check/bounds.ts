@@ -377,6 +377,7 @@ const BOUNDS: Readonly<Record<string, Bound>> = {
   ],
   take_rows: exact,
   argmax: exact,
+  sample: exact,
 };
 
 /**

@@ -7,6 +7,7 @@ import { edits } from "./edits.ts";
 import { HEAD_CASES } from "./heads.ts";
 import { PRODUCT_CASES } from "./products.ts";
 import { ROW_CASES } from "./rows.ts";
+import { samples } from "./samples.ts";
 
 /** Which cases are made. */
 export interface CaseOptions {
@@ -23,6 +24,7 @@ const CASES: Readonly<Record<string, Maker>> = {
   ...PRODUCT_CASES,
   ...HEAD_CASES,
   edit: edits,
+  sample: samples,
 };
 
 /**

@@ -61,7 +61,7 @@ function sourceLength({ wgsl, packed }: Kernel): number {
 
 /** The pairs that generation with these weights runs: one position at a time, and prompts. */
 export function usedPairs(plan: Plan, weights: Weights<unknown>): Pair[] {
-  const wanted = new Set(["logits", "argmax"]);
+  const wanted = new Set(["logits", "argmax", "sample"]);
   const adjacent = (names: readonly string[]) => weights.adjacent(names);
   const pairs = new Map<string, Pair>();
   for (const step of fuse(select(plan, wanted), { wanted, adjacent })) {
