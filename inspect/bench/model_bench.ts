@@ -104,7 +104,9 @@ export async function benchModel(
 
   const bytes = new Map<string, number>();
   const own = (tokens: number | undefined) =>
-    tokens === undefined ? [] : [ownSpeed(model, tokens, contexts.includes(tokens))];
+    tokens === undefined
+      ? []
+      : [ownSpeed(model, tokens, contexts.includes(tokens), options.signal)];
   const theirs = (kind: TaskKind) =>
     options.peers.flatMap((peer) =>
       both(peer).filter((task) => task.kind === kind).map((task): Sample => {
@@ -122,12 +124,15 @@ export async function benchModel(
     ...theirs("prefill"),
     ...[...new Set([...contexts, ...prompts])]
       .filter((tokens) => tokens !== shortest && tokens !== prompt).flatMap(own),
-    ...(options.captures ? captureSamples(model, "generate", bytes) : []),
+    ...(options.captures ? captureSamples(model, "generate", bytes, options.signal) : []),
     ...theirs("decode captured"),
-    ...(options.captures ? captureSamples(model, "run", bytes) : []),
+    ...(options.captures ? captureSamples(model, "run", bytes, options.signal) : []),
     ...theirs("prefill captured"),
     ...sweeps.slice(0, 1).map((task) =>
-      seldom(SWEEP_ROUNDS, async () => ({ [keyOf(OURS, task)]: await sweep(model, task.tokens) }))
+      seldom(
+        SWEEP_ROUNDS,
+        async () => ({ [keyOf(OURS, task)]: await sweep(model, task.tokens, options.signal) }),
+      )
     ),
     ...theirs("patching sweep"),
   ];
@@ -158,10 +163,15 @@ export async function benchModel(
 type Figures = (name: string) => readonly number[];
 
 /** A prompt, and perhaps decoding after it. */
-function ownSpeed(model: Model, tokens: number, decoding: boolean): Sample {
+function ownSpeed(
+  model: Model,
+  tokens: number,
+  decoding: boolean,
+  signal?: AbortSignal,
+): Sample {
   return async () => {
     const count = decoding ? DECODED : 1;
-    const { prefillMs, decodeMs } = await timeGeneration(model, tokens, count);
+    const { prefillMs, decodeMs } = await timeGeneration(model, tokens, count, { signal });
     return {
       [keyOf(OURS, { kind: "prefill", tokens })]: prefillMs,
       ...(decoding ? { [keyOf(OURS, { kind: "decode", tokens })]: decodeMs / (count - 1) } : {}),
@@ -238,10 +248,12 @@ function captureSamples(
   model: Model,
   action: "run" | "generate",
   bytes: Map<string, number>,
+  signal?: AbortSignal,
 ): Sample[] {
   return [PLAIN, ...CAPTURES].map(({ name, capture }) => async () => {
     const options = {
       capture,
+      signal,
       captureLimit: Infinity,
       onCapture: (count: number) => void bytes.set(`${action} ${name}`, count),
     };
@@ -298,7 +310,7 @@ function captureCosts(
 }
 
 /** Milliseconds of a sweep over layers and positions, from prompts to the table. */
-async function sweep(model: Model, tokens: number): Promise<number> {
+async function sweep(model: Model, tokens: number, signal?: AbortSignal): Promise<number> {
   const prompts = {
     clean: benchPrompt(model, tokens, 1),
     corrupted: benchPrompt(model, tokens),
@@ -307,6 +319,7 @@ async function sweep(model: Model, tokens: number): Promise<number> {
   await patchingSweep(model, prompts, {
     metric: (logits) => logits[0] - logits[1],
     over: ["position"],
+    signal,
   });
   return performance.now() - start;
 }
@@ -322,6 +335,8 @@ export async function timeGeneration(
   const generation = model.generate(ids, { ...options, maxTokens, ignoreEos: true });
   // deno-lint-ignore no-unused-vars -- only the time counts
   for await (const token of generation);
+  // An aborted generation ends without an error.
+  options.signal?.throwIfAborted();
   const { firstTokenMs, decodeTokensPerSecond } = generation.timings;
   const decodeMs = maxTokens > 1 ? (maxTokens - 1) / decodeTokensPerSecond * 1000 : 0;
   return { prefillMs: firstTokenMs, decodeMs };
