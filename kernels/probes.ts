@@ -6,6 +6,7 @@ import emptyWgsl from "./probes/empty.wgsl" with { type: "text" };
 import positionsWgsl from "./probes/product_positions.wgsl" with { type: "text" };
 import rowsWgsl from "./probes/product_rows.wgsl" with { type: "text" };
 import tilesWgsl from "./probes/product_tiles.wgsl" with { type: "text" };
+import subgroupWgsl from "./probes/product_subgroup.wgsl" with { type: "text" };
 import readWgsl from "./probes/read.wgsl" with { type: "text" };
 
 /** A dispatch of nothing. */
@@ -69,8 +70,12 @@ export interface ProductKernel {
   grid(shape: ProductShape): readonly [x: number, y: number] | undefined;
 }
 
-/** The ways to multiply, for subgroups of that size. */
-export function productKernels(subgroup: number): ProductKernel[] {
+/**
+ * The ways to multiply, for subgroups of that size.
+ *
+ * @param shuffles whether lanes of a subgroup can hand numbers to each other
+ */
+export function productKernels(subgroup: number, shuffles: boolean): ProductKernel[] {
   const whole = (...parts: number[]) => parts.every(Number.isInteger);
   const grid = (x: number, y: number) => whole(x, y) ? [x, y] as const : undefined;
   const lanes = Math.min(32, subgroup);
@@ -86,6 +91,14 @@ export function productKernels(subgroup: number): ProductKernel[] {
       grid: ({ positions, rows, columns }) =>
         columns % 4 === 0 ? grid(rows / (2 * lanes), positions / 8) : undefined,
     },
+    ...(shuffles && subgroup >= 8
+      ? [{
+        name: "lanes are rows, columns handed on",
+        ...{ wgsl: subgroupWgsl, xTransposed: false, wTransposed: true, lanes: subgroup },
+        grid: ({ positions, rows, columns }: ProductShape) =>
+          columns % 8 === 0 ? grid(rows / (4 * subgroup), positions / 8) : undefined,
+      }]
+      : []),
     {
       name: "64 × 64 tiles",
       ...{ wgsl: tilesWgsl, xTransposed: true, wTransposed: true },

@@ -158,7 +158,7 @@ export function productProbe(gpu: GPUDevice, subgroup: number, wanted: ProductSh
   const buffers = [numbers(positions * columns), numbers(rows * columns)] as const;
   const all = [...buffers, storage(gpu, positions * rows * 4)] as const;
   const variants = () =>
-    productKernels(subgroup).flatMap((kernel): Variant[] => {
+    productKernels(subgroup, gpu.features.has("subgroups")).flatMap((kernel): Variant[] => {
       const encode = encodeProduct(gpu, kernel, shape, all);
       return encode ? [{ name: kernel.name, encode }] : [];
     });
