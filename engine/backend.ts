@@ -45,6 +45,20 @@ export interface PassRequest {
   readonly given?: ReadonlyMap<string, Float32Array>;
 }
 
+/** What a step of a pass costs on the device. Fused steps are one. */
+export interface StepCost {
+  /** The point that it makes. */
+  readonly name: string;
+  readonly kernel: string;
+  readonly ms: number;
+  /** Bytes of weights that it reads, as they lie on the device. */
+  readonly weightBytes: number;
+  /** Bytes of values that it reads and writes, each once. */
+  readonly valueBytes: number;
+  /** Multiplications and additions of a product with a weight; 0 for others. */
+  readonly flops: number;
+}
+
 /** A pass that is run step by step, in any order: every value is kept until it is disposed. */
 export interface StepRun {
   /** The steps, edits and requested points among them. */
@@ -84,6 +98,13 @@ export interface Session {
    * @throws {DisposedError} when the session or its model was disposed before the pass began
    */
   pass(request: PassRequest): Promise<Map<string, HostTensor>>;
+  /**
+   * Runs one pass and gives what each of its steps cost, in order. Steps run one after the other, which takes longer than
+   * the pass itself. Not on the CPU.
+   *
+   * @internal
+   */
+  profile?(request: PassRequest): Promise<readonly StepCost[]>;
   /** Prepares a pass to be run step by step; nothing is fused. Points that only run when named are named in `wanted`. */
   steps(request: PassRequest): StepRun;
   /** Forgets all positions from `position` on, and the choice of what follows them. */

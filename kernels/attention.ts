@@ -201,7 +201,13 @@ export const attention: Kernel = {
   constants: ATTENTION_CONSTANTS,
   bindings: bindings("input q", "input keys", "input values", "output head_out"),
   lanes: (knobs) => knobs.dotLanes,
-  grid: (pass, constants, _lanes, knobs) => [headGroups(constants, knobs), pass.tokens, 1],
+  // Where lanes hand numbers on, two positions share the keys that they load.
+  overrides: ({ broadcast }): Record<string, number> => broadcast ? { PAIR: 1 } : {},
+  grid: (pass, constants, _lanes, knobs) => [
+    headGroups(constants, knobs),
+    knobs.broadcast ? Math.ceil(pass.tokens / 2) : pass.tokens,
+    1,
+  ],
   reference(args) {
     const { pass, constants: { heads, head_width: width }, outputs: [out] } = args;
     for (let token = 0; token < pass.tokens; token++) {

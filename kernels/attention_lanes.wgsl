@@ -1,8 +1,9 @@
-// Causal attention of one query and up to four heads that share their keys and values, by the eight lanes of a subgroup, without
+// Causal attention of one position (PAIR: of two) and up to four heads that share their keys and values, by the eight lanes of a subgroup, without
 // holding the scores (Dao et al. 2022, "FlashAttention"). Keys are taken by 32: for the scores a lane has four keys, for the mix it has
 // four features of each head, and what lanes need of each other goes through the subgroup. The mix so far lies in the output.
 override LANES: u32;
 override SPLIT: bool = false;
+override PAIR: bool = false;
 
 // Keys at a time: four for each lane.
 const KEYS = 32u;
@@ -34,6 +35,54 @@ fn add_value(weight: vec4<f32>, value: vec4<f32>, mix: Mix) -> Mix {
   );
 }
 
+// Of a lane's four keys, for the four heads of one position: scores, then weights.
+struct Scores { s0: vec4<f32>, s1: vec4<f32>, s2: vec4<f32>, s3: vec4<f32> }
+
+fn add_keys(queries: mat4x4<f32>, k0: vec4<f32>, k1: vec4<f32>, k2: vec4<f32>, k3: vec4<f32>, s: Scores) -> Scores {
+  return Scores(
+    add4(queries, k0, s.s0),
+    add4(queries, k1, s.s1),
+    add4(queries, k2, s.s2),
+    add4(queries, k3, s.s3),
+  );
+}
+
+// Softmax so far: the largest score, the lane's sum of weights, and what earlier weights shrink by.
+struct Running { largest: vec4<f32>, sum: vec4<f32>, shrink: vec4<f32> }
+
+fn weigh(scores: Scores, key: u32, visible: u32, running: ptr<function, Running>) -> Scores {
+  let masked = vec4<f32>(-1e30);
+  let s0 = select(masked, scores.s0 * step.scale, key < visible);
+  let s1 = select(masked, scores.s1 * step.scale, key + LANES < visible);
+  let s2 = select(masked, scores.s2 * step.scale, key + 2u * LANES < visible);
+  let s3 = select(masked, scores.s3 * step.scale, key + 3u * LANES < visible);
+  let before = *running;
+  let largest = max(before.largest, subgroupMax(max(max(s0, s1), max(s2, s3))));
+  let w = Scores(exp(s0 - largest), exp(s1 - largest), exp(s2 - largest), exp(s3 - largest));
+  let shrink = exp(before.largest - largest);
+  *running = Running(largest, fma(before.sum, shrink, (w.s0 + w.s1) + (w.s2 + w.s3)), shrink);
+  return w;
+}
+
+fn load_mix(at: u32, row: u32, heads: u32, shrink: vec4<f32>) -> Mix {
+  var mix = Mix(head_out[at] * shrink.x, vec4<f32>(0.0), vec4<f32>(0.0), vec4<f32>(0.0));
+  if (heads > 1u) { mix.b = head_out[at + row] * shrink.y; }
+  if (heads > 2u) { mix.c = head_out[at + 2u * row] * shrink.z; }
+  if (heads > 3u) { mix.d = head_out[at + 3u * row] * shrink.w; }
+  return mix;
+}
+
+fn store_mix(at: u32, row: u32, heads: u32, mix: Mix) {
+  head_out[at] = mix.a;
+  if (heads > 1u) { head_out[at + row] = mix.b; }
+  if (heads > 2u) { head_out[at + 2u * row] = mix.c; }
+  if (heads > 3u) { head_out[at + 3u * row] = mix.d; }
+}
+
+fn divide(mix: Mix, total: vec4<f32>) -> Mix {
+  return Mix(mix.a / total.x, mix.b / total.y, mix.c / total.z, mix.d / total.w);
+}
+
 @compute @workgroup_size(LANES)
 fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index) lane: u32) {
   let sharing = step.heads / step.kv_heads;
@@ -41,14 +90,19 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
   let kv_head = group.x / blocks;
   let first_head = kv_head * sharing + group.x % blocks * 4u;
   let heads = min(4u, (kv_head + 1u) * sharing - first_head);
-  let token = group.y;
+  // The second position is the first one again where there is none.
+  let token = select(group.y, 2u * group.y, PAIR);
+  let other = select(token, min(token + 1u, pass_.tokens - 1u), PAIR);
   let visible = pass_.start + token + 1u;
+  let last = pass_.start + other;
   let width = step.head_width / 4u;
   let stride = step.kv_heads * width;
   let kv_base = kv_head * width;
-  // Lanes 0 to 3 load a head's query each; where there are fewer heads the last one is computed again and not stored.
-  let q_base = (token * step.heads + first_head + min(lane & 3u, heads - 1u)) * width;
-  var range = vec2<u32>(0u, visible);
+  // Lanes 0 to 3 load a head's query each, 4 to 7 those of the second position; where there are fewer heads the last one is computed
+  // again and not stored.
+  let own_token = select(token, other, lane >= 4u);
+  let q_base = (own_token * step.heads + first_head + min(lane & 3u, heads - 1u)) * width;
+  var range = vec2<u32>(0u, last + 1u);
   var row = width;
   var out_base = (token * step.heads + first_head) * width;
   if (SPLIT) {
@@ -58,84 +112,92 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
     out_base = (token * step.heads + first_head) * row + group.z * (width + 1u);
   }
 
-  var largest = vec4<f32>(-1e30);
-  var sum = vec4<f32>(0.0);
+  let nothing = vec4<f32>(0.0);
+  var running = Running(vec4<f32>(-1e30), nothing, nothing);
+  var other_running = running;
   for (var first = range.x; first < range.y; first += KEYS) {
-    let n0 = first + lane;
-    let n1 = n0 + LANES;
-    let n2 = n1 + LANES;
-    let n3 = n2 + LANES;
+    let key = first + lane;
     // Slots behind the visible ones may hold anything.
-    let k0 = min(n0, visible - 1u) * stride + kv_base;
-    let k1 = min(n1, visible - 1u) * stride + kv_base;
-    let k2 = min(n2, visible - 1u) * stride + kv_base;
-    let k3 = min(n3, visible - 1u) * stride + kv_base;
-    var s0 = vec4<f32>(0.0);
-    var s1 = vec4<f32>(0.0);
-    var s2 = vec4<f32>(0.0);
-    var s3 = vec4<f32>(0.0);
+    let k0 = min(key, last) * stride + kv_base;
+    let k1 = min(key + LANES, last) * stride + kv_base;
+    let k2 = min(key + 2u * LANES, last) * stride + kv_base;
+    let k3 = min(key + 3u * LANES, last) * stride + kv_base;
+    var scores = Scores(nothing, nothing, nothing, nothing);
+    var other_scores = scores;
     for (var i = 0u; i < width; i++) {
       let own = q[q_base + i];
+      let a = keys[k0 + i];
+      let b = keys[k1 + i];
+      let c = keys[k2 + i];
+      let d = keys[k3 + i];
       let queries = transpose(mat4x4<f32>(
         subgroupBroadcast(own, 0u),
         subgroupBroadcast(own, 1u),
         subgroupBroadcast(own, 2u),
         subgroupBroadcast(own, 3u),
       ));
-      s0 = add4(queries, keys[k0 + i], s0);
-      s1 = add4(queries, keys[k1 + i], s1);
-      s2 = add4(queries, keys[k2 + i], s2);
-      s3 = add4(queries, keys[k3 + i], s3);
+      scores = add_keys(queries, a, b, c, d, scores);
+      if (PAIR) {
+        let others = transpose(mat4x4<f32>(
+          subgroupBroadcast(own, 4u),
+          subgroupBroadcast(own, 5u),
+          subgroupBroadcast(own, 6u),
+          subgroupBroadcast(own, 7u),
+        ));
+        other_scores = add_keys(others, a, b, c, d, other_scores);
+      }
     }
-    let masked = vec4<f32>(-1e30);
-    s0 = select(masked, s0 * step.scale, n0 < visible);
-    s1 = select(masked, s1 * step.scale, n1 < visible);
-    s2 = select(masked, s2 * step.scale, n2 < visible);
-    s3 = select(masked, s3 * step.scale, n3 < visible);
-    let new_largest = max(largest, subgroupMax(max(max(s0, s1), max(s2, s3))));
-    let shrink = exp(largest - new_largest);
-    largest = new_largest;
-    s0 = exp(s0 - largest);
-    s1 = exp(s1 - largest);
-    s2 = exp(s2 - largest);
-    s3 = exp(s3 - largest);
-    sum = fma(sum, shrink, (s0 + s1) + (s2 + s3));
-    let total = select(vec4<f32>(1.0), subgroupAdd(sum), first + KEYS >= visible && !SPLIT);
+    let w = weigh(scores, key, visible, &running);
+    var other_w = w;
+    if (PAIR) { other_w = weigh(other_scores, key, last + 1u, &other_running); }
+    let ends = first + KEYS >= range.y && !SPLIT;
+    let total = select(vec4<f32>(1.0), subgroupAdd(running.sum), ends);
+    let other_total = select(vec4<f32>(1.0), subgroupAdd(other_running.sum), ends);
     for (var base = 0u; base < width; base += LANES) {
-      let at = min(base + lane, width - 1u);
-      let out = out_base + at;
-      var mix = Mix(vec4<f32>(0.0), vec4<f32>(0.0), vec4<f32>(0.0), vec4<f32>(0.0));
+      let column = min(base + lane, width - 1u);
+      let at = out_base + column;
+      let other_at = at + (other - token) * step.heads * width;
+      var mix = Mix(nothing, nothing, nothing, nothing);
+      var other_mix = mix;
       if (first > range.x) {
-        mix.a = head_out[out] * shrink.x;
-        if (heads > 1u) { mix.b = head_out[out + row] * shrink.y; }
-        if (heads > 2u) { mix.c = head_out[out + 2u * row] * shrink.z; }
-        if (heads > 3u) { mix.d = head_out[out + 3u * row] * shrink.w; }
+        mix = load_mix(at, row, heads, running.shrink);
+        if (PAIR) { other_mix = load_mix(other_at, row, heads, other_running.shrink); }
       }
       for (var i = 0u; i < min(LANES, range.y - range.x); i++) {
         let n = first + i;
-        let last = visible - 1u;
-        let v_base = kv_base + at;
-        mix = add_value(subgroupShuffle(s0, i), values[min(n, last) * stride + v_base], mix);
-        mix = add_value(subgroupShuffle(s1, i), values[min(n + LANES, last) * stride + v_base], mix);
-        mix = add_value(subgroupShuffle(s2, i), values[min(n + 2u * LANES, last) * stride + v_base], mix);
-        mix = add_value(subgroupShuffle(s3, i), values[min(n + 3u * LANES, last) * stride + v_base], mix);
+        let v_base = kv_base + column;
+        let v0 = values[min(n, last) * stride + v_base];
+        let v1 = values[min(n + LANES, last) * stride + v_base];
+        let v2 = values[min(n + 2u * LANES, last) * stride + v_base];
+        let v3 = values[min(n + 3u * LANES, last) * stride + v_base];
+        mix = add_value(subgroupShuffle(w.s0, i), v0, mix);
+        mix = add_value(subgroupShuffle(w.s1, i), v1, mix);
+        mix = add_value(subgroupShuffle(w.s2, i), v2, mix);
+        mix = add_value(subgroupShuffle(w.s3, i), v3, mix);
+        if (PAIR) {
+          other_mix = add_value(subgroupShuffle(other_w.s0, i), v0, other_mix);
+          other_mix = add_value(subgroupShuffle(other_w.s1, i), v1, other_mix);
+          other_mix = add_value(subgroupShuffle(other_w.s2, i), v2, other_mix);
+          other_mix = add_value(subgroupShuffle(other_w.s3, i), v3, other_mix);
+        }
       }
       if (base + lane < width) {
-        head_out[out] = mix.a / total.x;
-        if (heads > 1u) { head_out[out + row] = mix.b / total.y; }
-        if (heads > 2u) { head_out[out + 2u * row] = mix.c / total.z; }
-        if (heads > 3u) { head_out[out + 3u * row] = mix.d / total.w; }
+        store_mix(at, row, heads, divide(mix, total));
+        if (other > token) { store_mix(other_at, row, heads, divide(other_mix, other_total)); }
       }
     }
   }
   if (SPLIT && range.x < range.y) {
-    let total = subgroupAdd(sum);
-    let at = out_base + width;
+    let total = subgroupAdd(running.sum);
+    let largest = running.largest;
+    let none = vec2<f32>(0.0);
     if (lane == 0u) {
-      head_out[at] = vec4<f32>(largest.x, total.x, 0.0, 0.0);
-      if (heads > 1u) { head_out[at + row] = vec4<f32>(largest.y, total.y, 0.0, 0.0); }
-      if (heads > 2u) { head_out[at + 2u * row] = vec4<f32>(largest.z, total.z, 0.0, 0.0); }
-      if (heads > 3u) { head_out[at + 3u * row] = vec4<f32>(largest.w, total.w, 0.0, 0.0); }
+      store_mix(out_base + width, row, heads, Mix(
+        vec4<f32>(largest.x, total.x, none),
+        vec4<f32>(largest.y, total.y, none),
+        vec4<f32>(largest.z, total.z, none),
+        vec4<f32>(largest.w, total.w, none),
+      ));
     }
   }
 }

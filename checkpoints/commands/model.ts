@@ -13,6 +13,7 @@ import { diagnoseCommand } from "./diagnose.ts";
 import { ggufWeights, isSafetensors, openSafetensorsWeights } from "../weight_file.ts";
 import type { WeightFile } from "../weight_file.ts";
 import { diffJson, diffText } from "./model_diff_report.ts";
+import { runSynth } from "./synth.ts";
 
 const diff = defineCommand({
   name: "./denow task model diff",
@@ -53,5 +54,6 @@ if (import.meta.main) {
     ...MODEL_COMMANDS,
     diff: (args) => runCommand(diff, args),
     diagnose: (args) => runCommand(diagnoseCommand, args),
+    synth: runSynth,
   });
 }

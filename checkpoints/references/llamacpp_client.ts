@@ -10,7 +10,14 @@ import { addTensor, type Frame, writeFrame } from "./frames.ts";
 import type { LlamaCpp } from "./llamacpp_ffi.ts";
 import type { GraphModel } from "./llamacpp_points.ts";
 import { LLAMA_CPP, type LlamaCppLibrary } from "./llamacpp_library.ts";
-import type { FollowTask, LlamaCppRequest, LlamaCppTask, RunTask } from "./llamacpp_process.ts";
+import type {
+  FollowTask,
+  LlamaCppRequest,
+  LlamaCppTask,
+  RunTask,
+  TimedWork,
+  TimeTask,
+} from "./llamacpp_process.ts";
 import { type FrameProcess, runFrames } from "./process.ts";
 
 /** How the process is started. */
@@ -75,12 +82,7 @@ export class LlamaCppClient {
 
   /** Begins a sequence whose passes are handed over one by one. */
   follow(task: FollowTask, signal?: AbortSignal): Follower {
-    let input!: ReadableStreamDefaultController<Uint8Array>;
-    const stream = new ReadableStream<Uint8Array>({ start: (own) => void (input = own) });
-    const give = (header: Readonly<Record<string, unknown>>) =>
-      writeFrame((bytes) => (input.enqueue(bytes), bytes.length), header);
-    const frames = this.#start(stream, signal);
-    give({ kind: "request", ...task, library: this.#library });
+    const { give, frames } = this.#converse(task, signal);
     return {
       async pass(ids) {
         give({ kind: "next", ids });
@@ -97,6 +99,38 @@ export class LlamaCppClient {
         await frames.return(undefined);
       },
     };
+  }
+
+  /** Loads a model to time it. */
+  time(task: TimeTask, signal?: AbortSignal): LlamaCppTimer {
+    const { give, frames } = this.#converse(task, signal);
+    return {
+      async measure(work) {
+        give({ kind: "work", ...work });
+        for (let next = await frames.next(); !next.done; next = await frames.next()) {
+          const { header } = next.value;
+          if (header.kind === "timed") return header as unknown as Timed;
+        }
+        throw new ReferenceFailure(LLAMA_CPP, "it gave no answer");
+      },
+      async [Symbol.asyncDispose]() {
+        await frames.return(undefined);
+      },
+    };
+  }
+
+  /** Starts a process that is asked one thing after the other. */
+  #converse(task: FollowTask | TimeTask, signal?: AbortSignal): {
+    readonly give: (header: Readonly<Record<string, unknown>>) => void;
+    readonly frames: AsyncGenerator<Frame>;
+  } {
+    let input!: ReadableStreamDefaultController<Uint8Array>;
+    const stream = new ReadableStream<Uint8Array>({ start: (own) => void (input = own) });
+    const give = (header: Readonly<Record<string, unknown>>) =>
+      writeFrame((bytes) => (input.enqueue(bytes), bytes.length), header);
+    const frames = this.#start(stream, signal);
+    give({ kind: "request", ...task, library: this.#library });
+    return { give, frames };
   }
 
   /** Yields what the process answers, `inputs` being rows that it runs. */
@@ -131,6 +165,17 @@ export class LlamaCppClient {
     if (found === undefined) throw new ReferenceFailure(LLAMA_CPP, "it gave no answer");
     return found;
   }
+}
+
+/** Milliseconds of the prompt, and of the tokens after it. */
+export interface Timed {
+  readonly prefillMs: number;
+  readonly decodeMs: number;
+}
+
+/** A loaded model that is timed. */
+export interface LlamaCppTimer extends AsyncDisposable {
+  measure(work: TimedWork): Promise<Timed>;
 }
 
 /** What of a task the model and the machine settle. */

@@ -54,6 +54,9 @@ const LLAMA_SYMBOLS = {
   llama_decode: { parameters: ["pointer", BATCH], result: "i32" },
   llama_model_quantize_default_params: { parameters: [], result: QUANTIZE_PARAMS },
   llama_model_quantize: { parameters: ["buffer", "buffer", "buffer"], result: "u32" },
+  llama_get_memory: { parameters: ["pointer"], result: "pointer" },
+  llama_memory_clear: { parameters: ["pointer", "bool"], result: "void" },
+  llama_set_n_threads: { parameters: ["pointer", "i32", "i32"], result: "void" },
   llama_get_logits_ith: { parameters: ["pointer", "i32"], result: "pointer" },
 } as const;
 
@@ -169,6 +172,10 @@ export interface LlamaContext {
    * @returns the last row's logits, valid until the next pass
    */
   pass(input: readonly number[] | Float32Array<ArrayBuffer>, positions: number): Float32Array;
+  /** Forgets all positions. */
+  clear(): void;
+  /** Threads of the passes that follow. */
+  setThreads(threads: number): void;
 }
 
 /** How a model is run. */
@@ -178,7 +185,12 @@ export interface ContextOptions {
   readonly longestPass: number;
   /** Positions in all. */
   readonly positions: number;
-  readonly observer: Observer;
+  readonly observer?: Observer;
+  /**
+   * As people run it, in place of exact and whole: flash attention where llama.cpp likes it (then there are no scores to
+   * be seen), KV cache in F16, logits of the last row only.
+   */
+  readonly asUsual?: boolean;
 }
 
 /** How a model is loaded. */
@@ -309,7 +321,7 @@ export function openLlamaCpp(files: LlamaCppLibrary): LlamaCpp {
           return [...ids.subarray(0, count)];
         },
 
-        context({ threads, longestPass, positions, observer }) {
+        context({ threads, longestPass, positions, observer, asUsual = false }) {
           const params = llama.llama_context_default_params();
           const view = viewOf(params);
           view.setUint32(0, positions, true); // n_ctx
@@ -317,16 +329,20 @@ export function openLlamaCpp(files: LlamaCppLibrary): LlamaCpp {
           view.setUint32(8, longestPass, true); // n_ubatch
           view.setInt32(28, threads, true); // n_threads
           view.setInt32(32, threads, true); // n_threads_batch
-          view.setInt32(52, 0, true); // flash_attn_type: off, else there are no scores
-          view.setInt32(104, 0, true); // type_k: F32
-          view.setInt32(108, 0, true); // type_v
-          const observe = new Deno.UnsafeCallback(OBSERVE, (pointer, asks) => {
-            const tensor = tensorAt(pointer!);
-            if (asks) return observer.wants(tensor);
-            observer.take(tensor);
-            return true;
-          });
-          view.setBigUint64(88, BigInt(Deno.UnsafePointer.value(observe.pointer)), true);
+          if (!asUsual) {
+            view.setInt32(52, 0, true); // flash_attn_type: off, else there are no scores
+            view.setInt32(104, 0, true); // type_k: F32
+            view.setInt32(108, 0, true); // type_v
+          }
+          if (observer) {
+            const observe = new Deno.UnsafeCallback(OBSERVE, (pointer, asks) => {
+              const tensor = tensorAt(pointer!);
+              if (asks) return observer.wants(tensor);
+              observer.take(tensor);
+              return true;
+            });
+            view.setBigUint64(88, BigInt(Deno.UnsafePointer.value(observe.pointer)), true);
+          }
           const context = llama.llama_init_from_model(model, params);
           if (context === null) throw failed("it cannot make a context");
           const vocabSize = llama.llama_vocab_n_tokens(vocabulary);
@@ -335,7 +351,7 @@ export function openLlamaCpp(files: LlamaCppLibrary): LlamaCpp {
           return {
             vocabSize,
             pass(input, count) {
-              batch = new Batch(input, start, count);
+              batch = new Batch(input, start, count, asUsual);
               const code = llama.llama_decode(context, batch.struct);
               if (code !== 0) throw failed(`it cannot run positions from ${start} on (${code})`);
               start += count;
@@ -345,6 +361,11 @@ export function openLlamaCpp(files: LlamaCppLibrary): LlamaCpp {
                 Deno.UnsafePointerView.getArrayBuffer(logits, vocabSize * 4),
               );
             },
+            clear() {
+              llama.llama_memory_clear(llama.llama_get_memory(context), false);
+              start = 0;
+            },
+            setThreads: (count) => llama.llama_set_n_threads(context, count, count),
           };
         },
       };
@@ -391,13 +412,18 @@ class Batch {
   /** What C points to. */
   readonly kept: readonly ArrayBufferView[];
 
-  constructor(input: readonly number[] | Float32Array<ArrayBuffer>, start: number, count: number) {
+  constructor(
+    input: readonly number[] | Float32Array<ArrayBuffer>,
+    start: number,
+    count: number,
+    lastOnly = false,
+  ) {
     const sequence = new Int32Array(1);
     const own = input instanceof Float32Array ? input : Int32Array.from(input);
     const positions = Int32Array.from({ length: count }, (_, i) => start + i);
     const counts = new Int32Array(count).fill(1);
     const sequences = new BigUint64Array(count).fill(addressOf(sequence));
-    const logits = new Int8Array(count).fill(1);
+    const logits = new Int8Array(count).fill(1, lastOnly ? count - 1 : 0);
     this.kept = [sequence, own, positions, counts, sequences, logits];
     const view = viewOf(this.struct);
     view.setInt32(0, count, true);

@@ -5,14 +5,20 @@
 import { greedy } from "../greedy.ts";
 import type { FollowRequest, ReferencePass, ReferenceRequest } from "../reference.ts";
 import { addTensor, type Frame, readFrames, writeFrame } from "./frames.ts";
-import { type LlamaCpp, LlamaCppError, type Observer, openLlamaCpp } from "./llamacpp_ffi.ts";
+import {
+  type LlamaContext,
+  type LlamaCpp,
+  LlamaCppError,
+  type Observer,
+  openLlamaCpp,
+} from "./llamacpp_ffi.ts";
 import type { LlamaCppLibrary } from "./llamacpp_library.ts";
 import { asPoint, type GraphModel, pointOf } from "./llamacpp_points.ts";
 
 /** What the process is asked for. */
 export type LlamaCppRequest =
   & { readonly library: LlamaCppLibrary }
-  & (LlamaCppTask | RunTask | FollowTask);
+  & (LlamaCppTask | RunTask | FollowTask | TimeTask);
 
 /** What is done without a context. */
 export type LlamaCppTask =
@@ -59,6 +65,26 @@ export interface FollowTask extends Omit<FollowRequest, "signal"> {
   readonly graph: GraphModel;
 }
 
+/**
+ * Work to be timed comes as frames `{ kind: "work", … }` ({@linkcode TimedWork}) as long as the input is open; each is answered by
+ * `{ kind: "timed", prefillMs, decodeMs }`. The model is run as people run it.
+ */
+export interface TimeTask {
+  readonly task: "time";
+  /** Path of a GGUF file. */
+  readonly model: string;
+  readonly gpu: boolean;
+}
+
+/** A prompt, and tokens one by one. Which ids does not matter for the time that they take. */
+export interface TimedWork {
+  readonly prompt: number;
+  readonly decode: number;
+  readonly threads: number;
+  /** Whether every tensor is read back as it is computed. */
+  readonly observed: boolean;
+}
+
 /** The input's rows of a step. */
 type Inputs = ReadonlyMap<number, ReferencePass>;
 
@@ -82,6 +108,7 @@ async function answer(request: LlamaCppRequest, frames: AsyncGenerator<Frame>): 
   if (request.task === "follow") {
     return await follow(openLlamaCpp(request.library), request, frames);
   }
+  if (request.task === "time") return await time(openLlamaCpp(request.library), request, frames);
   const inputs = await receiveInputs(frames);
   const llama = openLlamaCpp(request.library);
   switch (request.task) {
@@ -182,6 +209,45 @@ async function follow(
     send({ kind: "passed" });
     current.step++;
     current.start += ids.length;
+  }
+}
+
+/** Positions of the longest pass: llama.cpp's own default. */
+const BATCH = 512;
+/** Positions that are timed at most. */
+const MOST_POSITIONS = 2048;
+
+async function time(
+  llama: LlamaCpp,
+  { model: path, gpu }: TimeTask,
+  frames: AsyncGenerator<Frame>,
+): Promise<void> {
+  const model = llama.load(path, { gpu, onProgress: progress });
+  const contextOf = (observed: boolean) =>
+    model.context({
+      threads: 1,
+      longestPass: BATCH,
+      positions: MOST_POSITIONS,
+      asUsual: true,
+      observer: observed ? { wants: () => true, take: (tensor) => void tensor.read() } : undefined,
+    });
+  const contexts = new Map<boolean, LlamaContext>();
+  for await (const { header } of frames) {
+    const { prompt, decode, threads, observed } = header as unknown as TimedWork;
+    const context = contexts.get(observed) ?? contextOf(observed);
+    contexts.set(observed, context);
+    context.setThreads(threads);
+    context.clear();
+    const id = (i: number) => (i * 7919 + 101) % context.vocabSize;
+    const start = performance.now();
+    for (let first = 0; first < prompt; first += BATCH) {
+      const count = Math.min(BATCH, prompt - first);
+      context.pass(Array.from({ length: count }, (_, i) => id(first + i)), count);
+    }
+    const between = performance.now();
+    for (let i = 0; i < decode; i++) context.pass([id(prompt + i)], 1);
+    const [prefillMs, decodeMs] = [between - start, performance.now() - between];
+    send({ kind: "timed", prefillMs, decodeMs });
   }
 }
 

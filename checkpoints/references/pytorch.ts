@@ -14,8 +14,8 @@ import {
   type ReferenceRequest,
   type ReferenceRun,
 } from "../reference.ts";
+import { AskedProcess } from "./asked_process.ts";
 import { addTensor, type Frame } from "./frames.ts";
-import { type FrameProcess, runFrames } from "./process.ts";
 import {
   type PythonEnvironment,
   pythonEnvironment,
@@ -111,7 +111,7 @@ export async function pyTorchReference(options: PyTorchOptions): Promise<Referen
   if ("gguf" in weights) checkReadable(config);
   else await checkFolder(weights.folder);
   const environment = options.environment ?? await pyTorchEnvironment({ onProgress, signal });
-  const process = new AskedProcess({
+  const process = new AskedProcess(NAME, {
     ...environment.start([SCRIPT]),
     env: OFFLINE,
     timeout: options.timeout,
@@ -227,66 +227,4 @@ function checkSizes(config: Config, sizes: Ready["sizes"]): void {
     NAME,
     `its model is another one: ${other} is ${sizes[other]}, in the file ${config[other]}`,
   );
-}
-
-/**
- * A process that stays and answers one request, a line of JSON, after the other. When one of them fails, the process is gone and so
- * do all that follow.
- */
-class AskedProcess {
-  readonly #over = new AbortController();
-  readonly #frames: AsyncGenerator<Frame>;
-  #requests!: ReadableStreamDefaultController<Uint8Array>;
-  #last: Promise<unknown> = Promise.resolve();
-
-  constructor(process: Omit<FrameProcess, "input" | "signal">) {
-    const input = new ReadableStream<Uint8Array>({
-      start: (requests) => void (this.#requests = requests),
-    });
-    this.#frames = runFrames(NAME, { ...process, input, signal: this.#over.signal });
-  }
-
-  /**
-   * Sends a request and takes the frames of its answer.
-   *
-   * @param take gets each frame; what it makes of the last one is the answer
-   */
-  ask<T>(
-    request: Readonly<Record<string, unknown>>,
-    take: (frame: Frame) => T | undefined,
-    signal?: AbortSignal,
-  ): Promise<T> {
-    const answer = this.#last.then(() => this.#ask(request, take, signal));
-    this.#last = answer.catch((reason) => this.#over.abort(reason));
-    return answer;
-  }
-
-  async #ask<T>(
-    request: Readonly<Record<string, unknown>>,
-    take: (frame: Frame) => T | undefined,
-    signal?: AbortSignal,
-  ): Promise<T> {
-    this.#over.signal.throwIfAborted();
-    signal?.throwIfAborted();
-    const abort = () => this.#over.abort(signal!.reason);
-    signal?.addEventListener("abort", abort);
-    try {
-      this.#requests.enqueue(new TextEncoder().encode(`${JSON.stringify(request)}\n`));
-      while (true) {
-        const frame = await this.#frames.next();
-        if (frame.done) throw new ReferenceFailure(NAME, "its output ended before it was done");
-        const answer = take(frame.value);
-        if (answer !== undefined) return answer;
-      }
-    } finally {
-      signal?.removeEventListener("abort", abort);
-    }
-  }
-
-  /** Ends it. */
-  async close(): Promise<void> {
-    this.#over.abort(new ReferenceFailure(NAME, "it is closed"));
-    await this.#last;
-    await this.#frames.return(undefined);
-  }
 }

@@ -8,6 +8,7 @@ import {
   type HostTensor,
   type PassRequest,
   type Session,
+  type StepCost,
   type StepRun,
   withinSession,
 } from "../backend.ts";
@@ -18,6 +19,8 @@ import { fuse } from "../passes/fuse.ts";
 import { type Lengths, onLastRows, type Plan, planValues, type Step, type Value } from "../plan.ts";
 import { numbersOf, SAMPLER_DEFAULTS, type SamplerOptions } from "../sampler.ts";
 import { Executable } from "./executable.ts";
+import { GpuTimer } from "./gpu_timer.ts";
+import { stepCost } from "./profile.ts";
 import { MAX_TOKENS, NO_EDITS, type SessionModel, type Workspace } from "./workspace.ts";
 
 /** The numbers of a pass, over all its rows and over the last ones. */
@@ -133,6 +136,23 @@ export class WebgpuSession implements Session {
     } finally {
       steps.dispose();
     }
+  }
+
+  async profile(request: PassRequest): Promise<readonly StepCost[]> {
+    return await this.#life.use("profile a pass", async () => {
+      const numbers = this.#numbers(request);
+      const { pass, tail, lengths } = numbers;
+      const executable = this.#executable(request, numbers);
+      const { device, weights } = this.#model;
+      device.gpu.queue.submit([this.#begin(request, numbers).finish()]);
+      const steps = executable.plan.map((_, i) => (encoder: GPUComputePassEncoder) =>
+        executable.encode(encoder, pass, tail, i, i + 1)
+      );
+      const times = await new GpuTimer(device.gpu).measure(steps);
+      device.check();
+      this.#advance(request, numbers);
+      return executable.plan.map((step, i) => stepCost(step, times[i], lengths, weights));
+    });
   }
 
   steps(request: PassRequest): StepRun {

@@ -1,6 +1,6 @@
 /** Measuring side by side: alternating rounds, medians and spread. */
 
-/** Does something once and gives its figures by name, always the same names. */
+/** Does something once and gives its figures by name. */
 export type Sample = () => Promise<Readonly<Record<string, number>>>;
 
 /** Median and spread of some figures. */
@@ -44,6 +44,15 @@ export async function alternate(
   return figures;
 }
 
+/** A sample that takes long: it is taken in the first counting rounds only, and is not warmed up. */
+export function seldom(rounds: number, sample: Sample): Sample {
+  let round = 0;
+  return async () => {
+    const now = round++;
+    return now > 0 && now <= rounds ? await sample() : {};
+  };
+}
+
 /** Median, lowest and highest of some figures. */
 export function spread(figures: readonly number[]): Spread {
   const sorted = figures.toSorted((a, b) => a - b);
@@ -54,7 +63,7 @@ export function spread(figures: readonly number[]): Spread {
   return { median, low: sorted[0], high: sorted.at(-1)!, rounds: figures.length };
 }
 
-/** Figures divided by others, round by round. */
+/** Figures divided by others, round by round, as far as there are both. */
 export function ratios(of: readonly number[], to: readonly number[]): number[] {
-  return of.map((figure, round) => figure / to[round]);
+  return of.slice(0, to.length).map((figure, round) => figure / to[round]);
 }

@@ -8,6 +8,7 @@ export * from "./figure.ts";
 export { tensorMap, type TensorMapOptions } from "./tensor.ts";
 export { attributionBars, attributionMap } from "./attribution.ts";
 export { generationComparison, generationErrors } from "./beside.ts";
+export { benchRatios } from "./bench.ts";
 export { bars, type BarsOptions, type NamedNumber } from "./bars.ts";
 export { histogram, type HistogramOptions } from "./histogram.ts";
 export { logitLensLines, logitLensMap, type SequenceOption } from "./lens.ts";

@@ -1,0 +1,142 @@
+"""Measures a model of a given shape with a Python library, on the CPU in 32-bit floats.
+
+Started with the library's name, `transformers` or `transformer_lens`. Takes requests as lines of JSON on its standard input and answers
+each with a frame (references/frames.ts) on its standard output:
+
+  {"load": {"layers": …, "width": …, …}}                first; `ready` with a description
+  {"measure": {"kind": "decode", "tokens": 16}}         `timed` with milliseconds (inspect/bench/peer.ts says of what)
+
+Weights are random: how long a pass takes does not depend on them, and making them is quicker than reading them.
+"""
+
+import json
+import os
+import struct
+import sys
+import time
+
+# Whatever else is printed must not get between the frames.
+frames = os.fdopen(os.dup(1), "wb")
+os.dup2(2, 1)
+
+DECODED = 16
+
+
+def send(kind, **header):
+    text = json.dumps({"kind": kind, **header}).encode()
+    frames.write(struct.pack("<I", len(text)) + text)
+    frames.flush()
+
+
+def milliseconds(work):
+    start = time.perf_counter()
+    work()
+    return (time.perf_counter() - start) * 1000
+
+
+def prompt(torch, tokens, vocabulary, shift=0):
+    return torch.tensor([[(i * 7919 + 101 + shift) % vocabulary for i in range(tokens)]])
+
+
+class Transformers:
+    """Hugging Face's own Llama."""
+
+    def __init__(self, shape):
+        import torch
+        import transformers
+
+        torch.manual_seed(0)
+        torch.set_grad_enabled(False)
+        self.torch = torch
+        self.vocabulary = shape["vocabSize"]
+        self.config = transformers.LlamaConfig(
+            num_hidden_layers=shape["layers"], hidden_size=shape["width"], intermediate_size=shape["ffnWidth"],
+            num_attention_heads=shape["heads"], num_key_value_heads=shape["kvHeads"], head_dim=shape["headWidth"],
+            vocab_size=shape["vocabSize"], max_position_embeddings=shape["contextLength"],
+            rms_norm_eps=shape["normEpsilon"], tie_word_embeddings=shape["tiedOutput"])
+        self.model = transformers.LlamaForCausalLM(self.config).eval()
+        self.description = (f"transformers {transformers.__version__} on PyTorch {torch.__version__}, CPU, "
+                            f"{torch.get_num_threads()} threads, F32, {self.config._attn_implementation} attention")
+
+    def measure(self, kind, tokens):
+        from transformers import DynamicCache
+
+        cache = DynamicCache(config=self.config)
+
+        def step(ids):
+            logits = self.model(input_ids=ids, past_key_values=cache, use_cache=True, logits_to_keep=1).logits
+            return logits[:, -1].argmax(-1, keepdim=True)
+
+        if kind == "prefill":
+            return milliseconds(lambda: step(prompt(self.torch, tokens, self.vocabulary)))
+        ids = step(prompt(self.torch, tokens, self.vocabulary))
+
+        def decode():
+            nonlocal ids
+            for _ in range(DECODED):
+                ids = step(ids)
+
+        return milliseconds(decode) / DECODED
+
+
+class TransformerLens:
+    """TransformerLens's HookedTransformer."""
+
+    def __init__(self, shape):
+        import torch
+        from importlib.metadata import version
+        from transformer_lens import HookedTransformer, HookedTransformerConfig
+
+        torch.manual_seed(0)
+        torch.set_grad_enabled(False)
+        self.torch = torch
+        self.shape = shape
+        self.model = HookedTransformer(HookedTransformerConfig(
+            n_layers=shape["layers"], d_model=shape["width"], n_ctx=min(shape["contextLength"], 1024),
+            d_head=shape["headWidth"], n_heads=shape["heads"], n_key_value_heads=shape["kvHeads"],
+            d_mlp=shape["ffnWidth"], d_vocab=shape["vocabSize"], act_fn="silu", gated_mlp=True,
+            normalization_type="RMS", positional_embedding_type="rotary", rotary_dim=shape["headWidth"],
+            final_rms=True, eps=shape["normEpsilon"], device="cpu", dtype=torch.float32)).eval()
+        self.description = (f"TransformerLens {version('transformer-lens')} on PyTorch {torch.__version__}, CPU, "
+                            f"{torch.get_num_threads()} threads, F32")
+
+    def measure(self, kind, tokens):
+        ids = prompt(self.torch, tokens, self.shape["vocabSize"])
+        if kind == "prefill":
+            return milliseconds(lambda: self.model(ids))
+        if kind == "prefill captured":
+            return milliseconds(lambda: self.model.run_with_cache(ids))
+        return milliseconds(lambda: self.sweep(ids, prompt(self.torch, tokens, self.shape["vocabSize"], 1)))
+
+    def sweep(self, corrupted, clean):
+        """Each layer's residual stream is patched at each position, as in TransformerLens's own patching demonstration."""
+        names = [f"blocks.{layer}.hook_resid_pre" for layer in range(self.shape["layers"])]
+        _, cache = self.model.run_with_cache(clean, names_filter=lambda name: name in names)
+        for name in names:
+            for position in range(corrupted.shape[1]):
+                def patch(value, hook, position=position):
+                    value[:, position] = cache[hook.name][:, position]
+                    return value
+
+                logits = self.model.run_with_hooks(corrupted, fwd_hooks=[(name, patch)])
+                (logits[0, -1, 0] - logits[0, -1, 1]).item()
+
+
+LIBRARIES = {"transformers": Transformers, "transformer_lens": TransformerLens}
+
+
+def main():
+    peer = None
+    for line in sys.stdin.buffer:
+        request = json.loads(line)
+        try:
+            if "load" in request:
+                peer = LIBRARIES[sys.argv[1]](request["load"])
+                send("ready", description=peer.description)
+            else:
+                send("timed", ms=peer.measure(**request["measure"]))
+        except Exception as error:
+            send("failure", problem=" ".join(f"{type(error).__name__}: {error}".split())[:400])
+
+
+main()

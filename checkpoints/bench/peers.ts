@@ -1,0 +1,94 @@
+/** The peers by the names that people type. */
+import type { Config } from "../../engine/config.ts";
+import type { MissingPeer, Peer } from "../../inspect/bench/peer.ts";
+import { ReferenceFailure } from "../reference.ts";
+import { pyTorchEnvironment } from "../references/pytorch.ts";
+import {
+  pythonEnvironment,
+  PythonEnvironmentError,
+  type PythonPackage,
+} from "../references/python_environment.ts";
+import { llamaCppPeer } from "./llamacpp.ts";
+import { pythonPeer } from "./python.ts";
+
+/** What peers are measured with. */
+export interface PeerOptions {
+  /** The model's file. */
+  readonly path: string;
+  /** The model's name. */
+  readonly name: string;
+  readonly config: Config;
+  /** Told a line before something that takes long. */
+  readonly onProgress: (line: string) => void;
+  readonly signal?: AbortSignal;
+}
+
+const OPEN: Readonly<Record<string, (options: PeerOptions) => Promise<Peer>>> = {
+  "llama.cpp": (options) => llamaCppPeer(false, options),
+  "llama.cpp:vulkan": (options) => llamaCppPeer(true, options),
+  pytorch: async (options) =>
+    await pythonPeer(
+      { name: "pytorch", module: "transformers", kinds: ["prefill", "decode"] },
+      await pyTorchEnvironment(options),
+      options.config,
+      options,
+    ),
+  transformerlens: async (options) =>
+    await pythonPeer(
+      {
+        name: "transformerlens",
+        module: "transformer_lens",
+        kinds: ["prefill", "prefill captured", "patching sweep"],
+      },
+      await transformerLensEnvironment(options),
+      options.config,
+      options,
+    ),
+};
+
+/** The peers that there are. */
+export const PEERS: readonly string[] = Object.keys(OPEN);
+
+/** Opens peers; of one that cannot be had it says why. */
+export async function openPeers(
+  names: readonly string[],
+  options: PeerOptions,
+): Promise<{ readonly peers: Peer[]; readonly missing: MissingPeer[] }> {
+  const peers: Peer[] = [];
+  const missing: MissingPeer[] = [];
+  try {
+    for (const name of names) {
+      options.onProgress(`starting ${name}`);
+      try {
+        peers.push(await OPEN[name](options));
+      } catch (error) {
+        const known = error instanceof ReferenceFailure || error instanceof PythonEnvironmentError;
+        if (!known) throw error;
+        missing.push({ name, problem: error.message });
+      }
+    }
+  } catch (error) {
+    for (const peer of peers) await peer[Symbol.asyncDispose]();
+    throw error;
+  }
+  return { peers, missing };
+}
+
+const TRANSFORMER_LENS = new URL("./requirements-transformerlens.txt", import.meta.url);
+
+/** Its own environment: TransformerLens and the reference's transformers want other versions of the same packages. */
+async function transformerLensEnvironment({ onProgress, signal }: PeerOptions) {
+  return await pythonEnvironment(TRANSFORMER_LENS, {
+    signal,
+    onWait: () => onProgress("waiting for another process to install TransformerLens"),
+    onInstall(packages: readonly PythonPackage[]) {
+      if (packages.some(({ name }) => name.startsWith("nvidia-"))) {
+        throw new PythonEnvironmentError(
+          "pip would take PyTorch's CUDA build, gigabytes: for the CPU build set " +
+            "PIP_EXTRA_INDEX_URL to PyTorch's index of CPU builds, which its page Get Started names",
+        );
+      }
+      onProgress("installing TransformerLens for Python: about 0.4 GB to download");
+    },
+  });
+}

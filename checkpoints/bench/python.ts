@@ -1,0 +1,61 @@
+/** Python libraries as peers: transformers and TransformerLens, on PyTorch's CPU (peer.py). */
+import { fileURLToPath } from "node:url";
+import type { Config } from "../../engine/config.ts";
+import type { Peer, TaskKind } from "../../inspect/bench/peer.ts";
+import { AskedProcess } from "../references/asked_process.ts";
+import type { Frame } from "../references/frames.ts";
+import type { PythonEnvironment } from "../references/python_environment.ts";
+import type { PeerOptions } from "./peers.ts";
+
+const SCRIPT = fileURLToPath(new URL("./peer.py", import.meta.url));
+const TIMEOUT_MS = 30 * 60_000;
+
+/** Nothing is fetched, nothing is told anybody. */
+const OFFLINE = {
+  HF_HUB_OFFLINE: "1",
+  HF_HUB_DISABLE_TELEMETRY: "1",
+  TRANSFORMERS_VERBOSITY: "error",
+  WANDB_MODE: "disabled",
+};
+
+/** A library, and what it can be measured at. */
+export interface Library {
+  /** As people ask for it. */
+  readonly name: string;
+  /** The Python module. */
+  readonly module: "transformers" | "transformer_lens";
+  readonly kinds: readonly TaskKind[];
+}
+
+/** Starts a library with a model of this shape. */
+export async function pythonPeer(
+  { name, module, kinds }: Library,
+  environment: PythonEnvironment,
+  config: Config,
+  { signal }: Pick<PeerOptions, "signal">,
+): Promise<Peer> {
+  const start = environment.start([SCRIPT, module]);
+  const process = new AskedProcess(name, { ...start, env: OFFLINE, timeout: TIMEOUT_MS });
+  const ask = <T>(request: Record<string, unknown>, take: (frame: Frame) => T | undefined) =>
+    process.ask(request, take, signal);
+  try {
+    const description = await ask(
+      { load: config },
+      ({ header }) => header.kind === "ready" ? String(header.description) : undefined,
+    );
+    return {
+      name,
+      description: `${description}; random weights of the same shape`,
+      kinds,
+      measure: (task) =>
+        ask(
+          { measure: task },
+          ({ header }) => header.kind === "timed" ? Number(header.ms) : undefined,
+        ),
+      [Symbol.asyncDispose]: () => process.close(),
+    };
+  } catch (error) {
+    await process.close();
+    throw error;
+  }
+}

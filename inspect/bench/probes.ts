@@ -1,0 +1,231 @@
+/**
+ * What the device can do, found by small kernels of our own, a few variants of each: how fast memory is read, how fast f32 matrices are
+ * multiplied, what an empty dispatch and a read-back cost. The models' figures are held against these.
+ */
+import { type Encode, GpuTimer } from "../../engine/webgpu/gpu_timer.ts";
+import {
+  EMPTY_WGSL,
+  PRODUCT_TILE,
+  type ProductKernel,
+  productKernels,
+  type ProductShape,
+  READ_STEP,
+  type ReadKernel,
+  readKernels,
+} from "../../kernels/probes.ts";
+
+/** Measures something of the device. The first time all variants are tried; the best of them is measured from then on. */
+export interface Probe {
+  /** A figure, in the unit of whoever made the probe. */
+  measure(): Promise<number>;
+  /** The best variant; undefined before it was measured. */
+  readonly variant: string | undefined;
+  /** Frees its buffers. */
+  dispose(): void;
+}
+
+/** One way to do it. */
+interface Variant {
+  readonly name: string;
+  readonly encode: Encode;
+}
+
+/** The best of some variants. */
+class BestProbe implements Probe {
+  #best: Variant | undefined;
+
+  constructor(
+    readonly timer: GpuTimer,
+    /** Compiled when they are first needed. */
+    readonly variants: () => readonly Variant[],
+    /** The figure from milliseconds: more is better. */
+    readonly figure: (ms: number) => number,
+    readonly buffers: readonly GPUBuffer[],
+  ) {}
+
+  get variant(): string | undefined {
+    return this.#best?.name;
+  }
+
+  async measure(): Promise<number> {
+    if (this.#best) {
+      const [ms] = await this.timer.measure([this.#best.encode]);
+      return this.figure(ms);
+    }
+    let least = Infinity;
+    for (const variant of this.variants()) {
+      // The first time a driver compiles, and memory is touched.
+      await this.timer.measure([variant.encode]);
+      const times = await this.timer.measure([variant.encode, variant.encode, variant.encode]);
+      const ms = Math.min(...times);
+      if (ms < least) [least, this.#best] = [ms, variant];
+    }
+    return this.figure(least);
+  }
+
+  dispose(): void {
+    for (const buffer of this.buffers) buffer.destroy();
+  }
+}
+
+/** The dispatches that read all of these buffers, each lane leaving the exclusive or of its words in `sums`. */
+export function encodeRead(
+  gpu: GPUDevice,
+  { wgsl, word, lanes, run, apart }: ReadKernel,
+  buffers: readonly GPUBuffer[],
+  sums: GPUBuffer,
+): Encode {
+  const constants = { LANES: lanes, RUN: run, APART: Number(apart) };
+  const pipeline = pipelineOf(gpu, wgsl, constants);
+  const groups = buffers.map((buffer) => bind(gpu, pipeline, [buffer, sums]));
+  const chunk = lanes * run * (word === "u32" ? 4 : 16);
+  return (pass) => {
+    pass.setPipeline(pipeline);
+    for (const [i, group] of groups.entries()) {
+      pass.setBindGroup(0, group);
+      pass.dispatchWorkgroups(buffers[i].size / chunk);
+    }
+  };
+}
+
+/**
+ * The best streaming read, in GB/s (10⁹ bytes).
+ *
+ * @param bytes to be read, about: more than the caches hold
+ */
+export function readProbe(gpu: GPUDevice, subgroup: number, bytes: number): Probe {
+  const most = Math.min(gpu.limits.maxStorageBufferBindingSize, gpu.limits.maxBufferSize);
+  const count = Math.ceil(bytes / most);
+  const size = Math.max(READ_STEP, Math.floor(bytes / count / READ_STEP) * READ_STEP);
+  const buffers = Array.from({ length: count }, () => storage(gpu, size));
+  // A word for each run: of the buffers' bytes a 64th at most.
+  const sums = storage(gpu, size / 64);
+  const variants = () =>
+    readKernels(subgroup).map((kernel): Variant => ({
+      name: kernel.name,
+      encode: encodeRead(gpu, kernel, buffers, sums),
+    }));
+  const figure = (ms: number) => count * size / ms / 1e6;
+  return new BestProbe(new GpuTimer(gpu), variants, figure, [...buffers, sums]);
+}
+
+/** The dispatch of a product. */
+export function encodeProduct(
+  gpu: GPUDevice,
+  kernel: ProductKernel,
+  shape: ProductShape,
+  buffers: readonly [x: GPUBuffer, w: GPUBuffer, y: GPUBuffer],
+): Encode | undefined {
+  const grid = kernel.grid(shape);
+  if (!grid) return undefined;
+  const constants: Record<string, number> = kernel.lanes ? { LANES: kernel.lanes } : {};
+  const pipeline = pipelineOf(gpu, kernel.wgsl, constants);
+  const uniform = gpu.createBuffer({
+    size: 16,
+    usage: GPUBufferUsage.UNIFORM | GPUBufferUsage.COPY_DST,
+  });
+  const words = Uint32Array.of(shape.positions, shape.rows, shape.columns, 0);
+  gpu.queue.writeBuffer(uniform, 0, words);
+  const group = bind(gpu, pipeline, [...buffers, uniform]);
+  return (pass) => {
+    pass.setPipeline(pipeline);
+    pass.setBindGroup(0, group);
+    pass.dispatchWorkgroups(...grid);
+  };
+}
+
+/** Most bytes of the second matrix: a part of the rows tells how fast the whole is. */
+const MOST_MATRIX = 64 * 2 ** 20;
+
+/** The best plain f32 product of a shape, in GFLOP/s; a multiplication and an addition are two. */
+export function productProbe(gpu: GPUDevice, subgroup: number, wanted: ProductShape): Probe {
+  const up = (n: number) => Math.ceil(n / PRODUCT_TILE) * PRODUCT_TILE;
+  const columns = up(wanted.columns);
+  const most = Math.min(MOST_MATRIX, gpu.limits.maxStorageBufferBindingSize);
+  const rows = Math.min(
+    up(wanted.rows),
+    Math.floor(most / 4 / columns / PRODUCT_TILE) * PRODUCT_TILE,
+  );
+  const shape = { positions: up(wanted.positions), rows, columns };
+  const { positions } = shape;
+  const numbers = (count: number) => {
+    const buffer = storage(gpu, count * 4);
+    // Zeros could be faster than numbers.
+    const data = Float32Array.from({ length: count }, (_, i) => (i * 7919 % 1024) / 1024 - 0.5);
+    gpu.queue.writeBuffer(buffer, 0, data);
+    return buffer;
+  };
+  const buffers = [numbers(positions * columns), numbers(rows * columns)] as const;
+  const all = [...buffers, storage(gpu, positions * rows * 4)] as const;
+  const variants = () =>
+    productKernels(subgroup).flatMap((kernel): Variant[] => {
+      const encode = encodeProduct(gpu, kernel, shape, all);
+      return encode ? [{ name: kernel.name, encode }] : [];
+    });
+  const figure = (ms: number) => 2 * positions * rows * columns / ms / 1e6;
+  return new BestProbe(new GpuTimer(gpu), variants, figure, all);
+}
+
+const EMPTY_DISPATCHES = 1000;
+
+/** What a dispatch of nothing costs on the device, in microseconds. */
+export function dispatchProbe(gpu: GPUDevice): Probe {
+  const pipeline = pipelineOf(gpu, EMPTY_WGSL, {});
+  const encode: Encode = (pass) => {
+    pass.setPipeline(pipeline);
+    for (let i = 0; i < EMPTY_DISPATCHES; i++) pass.dispatchWorkgroups(1);
+  };
+  const figure = (ms: number) => ms / EMPTY_DISPATCHES * 1000;
+  return new BestProbe(new GpuTimer(gpu), () => [{ name: "empty", encode }], figure, []);
+}
+
+/** How long it takes from submitting to four bytes that have come back, in milliseconds: the least of a few. */
+export function readBackProbe(gpu: GPUDevice): Probe {
+  const from = storage(gpu, 4);
+  const to = gpu.createBuffer({
+    size: 4,
+    usage: GPUBufferUsage.MAP_READ | GPUBufferUsage.COPY_DST,
+  });
+  return {
+    variant: "four bytes",
+    async measure() {
+      const start = performance.now();
+      const encoder = gpu.createCommandEncoder();
+      encoder.copyBufferToBuffer(from, 0, to, 0, 4);
+      gpu.queue.submit([encoder.finish()]);
+      await to.mapAsync(GPUMapMode.READ);
+      to.getMappedRange();
+      to.unmap();
+      return performance.now() - start;
+    },
+    dispose() {
+      from.destroy();
+      to.destroy();
+    },
+  };
+}
+
+function storage(gpu: GPUDevice, size: number): GPUBuffer {
+  const { STORAGE, COPY_DST, COPY_SRC } = GPUBufferUsage;
+  return gpu.createBuffer({ size, usage: STORAGE | COPY_DST | COPY_SRC });
+}
+
+function pipelineOf(
+  gpu: GPUDevice,
+  code: string,
+  constants: Record<string, number>,
+): GPUComputePipeline {
+  const module = gpu.createShaderModule({ code });
+  return gpu.createComputePipeline({ layout: "auto", compute: { module, constants } });
+}
+
+function bind(
+  gpu: GPUDevice,
+  pipeline: GPUComputePipeline,
+  buffers: readonly GPUBuffer[],
+): GPUBindGroup {
+  return gpu.createBindGroup({
+    layout: pipeline.getBindGroupLayout(0),
+    entries: buffers.map((buffer, binding) => ({ binding, resource: { buffer } })),
+  });
+}
