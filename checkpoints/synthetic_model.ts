@@ -3,7 +3,7 @@ import { type Config, expectedTensors } from "../engine/config.ts";
 import type { MetadataType, MetadataValue } from "../engine/gguf/header.ts";
 import { GGML_TYPES, type GgmlType } from "../engine/gguf/types.ts";
 import type { NewGguf, NewTensor } from "../engine/gguf/writer.ts";
-import { uniform } from "../engine/random.ts";
+import { uniform } from "../kernels/random.ts";
 
 /** What shapes a model; see {@linkcode Config}. */
 export type Shape = Pick<

@@ -95,6 +95,22 @@ Deno.test("a pass chooses what the CPU's sampler chooses of its logits, over 3,0
   session.dispose();
 });
 
+Deno.test("ids behind a cache that was made elsewhere are unknown: no penalty counts them", async () => {
+  for (const backend of ["webgpu", "cpu"] as const) {
+    using model = await loadModel("tiny", { backend });
+    const session = model.engine.session({ capacity: 20 });
+    const ids = [...model.tokenizer!.encode(PROMPT)];
+    await session.pass({ ids });
+    session.restore(ids.length, new Map());
+    const sampling = { repeatPenalty: 100 };
+    const pass = await session.pass({ ids: [5], wanted: ["sample", "logits"], sampling });
+    const history = [...ids.fill(Infinity), 5];
+    const expected = createSampler(sampling).next(pass.get("logits")!.data, history);
+    assert.equal(pass.get("sample")!.data[0], expected, backend);
+    session.dispose();
+  }
+});
+
 /** A device with steps of 1 ms, whose results are looked for every 10. */
 class PolledSession implements Session {
   readonly capacity = 1000;
