@@ -99,8 +99,14 @@ export class DeviceShare implements Disposable {
     const read = of("device read");
     const bytes = this.#weightBytes;
     const rates = decode.map((ms) => bytes / ms / 1e6);
-    const percent = (parts: readonly number[], wholes: readonly number[]) =>
-      spread(ratios(parts, wholes).map((share) => 100 * share));
+    const percent = (parts: readonly number[], wholes: readonly number[]) => {
+      const shares = spread(ratios(parts, wholes).map((share) => 100 * share));
+      // More than all of a limit: then it is none.
+      const note = shares.median > 100
+        ? "faster than the probe, which is no limit then"
+        : undefined;
+      return { ...shares, note };
+    };
     const variants = [...new Set(this.#products.map(({ variant }) => variant))].join("; ");
     return [
       {
@@ -109,7 +115,9 @@ export class DeviceShare implements Disposable {
           what: "weights read while decoding, of the streaming read",
         },
         ...{ unit: "%", ...percent(rates, read), atLeast: this.#leastOfRead() },
-        note: `${spread(rates).median.toPrecision(3)} GB/s`,
+        ...(percent(rates, read).note
+          ? {}
+          : { note: `${spread(rates).median.toPrecision(3)} GB/s` }),
       },
       {
         section: "against the device",
