@@ -187,8 +187,8 @@ export interface ContextOptions {
   readonly positions: number;
   readonly observer?: Observer;
   /**
-   * As people run it, in place of exact and whole: flash attention where llama.cpp likes it (then there are no scores to
-   * be seen), KV cache in F16, logits of the last row only.
+   * As people run it, in place of exact and whole: KV cache in F16, logits of the last row only, and without an observer flash
+   * attention where llama.cpp likes it.
    */
   readonly asUsual?: boolean;
 }
@@ -329,8 +329,9 @@ export function openLlamaCpp(files: LlamaCppLibrary): LlamaCpp {
           view.setUint32(8, longestPass, true); // n_ubatch
           view.setInt32(28, threads, true); // n_threads
           view.setInt32(32, threads, true); // n_threads_batch
+          // Flash attention is off where somebody looks on, else there are no scores.
+          if (!asUsual || observer) view.setInt32(52, 0, true); // flash_attn_type
           if (!asUsual) {
-            view.setInt32(52, 0, true); // flash_attn_type: off, else there are no scores
             view.setInt32(104, 0, true); // type_k: F32
             view.setInt32(108, 0, true); // type_v
           }
