@@ -51,7 +51,8 @@ Deno.test("the report is a table per subject and ends in a block to paste", () =
   assert.equal(block, pasteBlock(findings));
   for (const line of text.split("\n")) assert.ok(line === line.trimEnd(), `"${line}"`);
   for (const name of KERNELS.keys()) assert.match(text, new RegExp(`^  ${name} .* ok$`, "m"));
-  assert.match(text, /27 of 27 kernels, \d+ cases in [\d.]+ s, 0 failed/);
+  const all = `${KERNELS.size} of ${KERNELS.size} kernels`;
+  assert.match(text, new RegExp(`${all}, \\d+ cases in [\\d.]+ s, 0 failed`));
   assert.doesNotMatch(text, /FAILED/);
   assert.ok(typeof findings.device !== "string");
   const { description } = findings.device.info;
@@ -93,7 +94,7 @@ Deno.test("a device that computes wrongly is said to, and what is wrong is named
   });
   assert.match(text, /^ {2}add .* ok$/m);
   assert.match(text, /^ {2}softmax .* FAILED$/m);
-  assert.match(text, /2 of 27 kernels, 9 cases in [\d.]+ s, 1 failed/);
+  assert.match(text, new RegExp(`2 of ${KERNELS.size} kernels, 9 cases in [\\d.]+ s, 1 failed`));
   assert.match(
     text,
     /^ {2}softmax {2}is off by [\d.e-]+ at y\[\d+\], allowed is [\d.e-]+ \(.*\)$/m,
@@ -166,7 +167,7 @@ Deno.test("a check with little time begins with every kernel, then takes every f
   const first = pairs.slice(0, KERNELS.size);
   assert.deepEqual(new Set(first.map(({ kernel }) => kernel)), new Set(KERNELS.values()));
   const untilForms = pairs.findIndex(({ kernel, form }) =>
-    kernel.name === "linear" && form !== first.at(-1)!.form
+    kernel.name === "linear" && form !== first.find(({ kernel }) => kernel.name === "linear")!.form
   );
   const forms = pairs.slice(0, untilForms).flatMap(({ form }) => form ?? []);
   assert.deepEqual(new Set(forms), new Set(FORMS.values()));

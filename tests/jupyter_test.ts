@@ -117,7 +117,7 @@ Deno.test("Stop while nothing runs does nothing", async () => {
 
 /** A model that takes seconds to load. */
 const LARGE = await Deno.makeTempFile({ suffix: ".gguf" });
-await writeEmptyLlama(LARGE, { layers: 2, width: 1536, ffnWidth: 6144, heads: 16, type: "F16" });
+await writeEmptyLlama(LARGE, { layers: 10, width: 1536, ffnWidth: 6144, heads: 16, type: "F16" });
 Deno.test.afterAll(() => Deno.remove(LARGE));
 
 Deno.test("Stop ends loading, and loading again works; a bar shows how far it is, and goes", async () => {

@@ -225,15 +225,15 @@ export class WebgpuSession implements Session {
 
   restore(position: number, cache: ReadonlyMap<string, Float32Array>): void {
     checkRestore(position, cache, this, this.#model.config);
-    for (const [name, data] of cache) {
-      this.#model.device.gpu.queue.writeBuffer(
-        this.#workspace.buffers.get(name)!,
-        0,
-        Float32Array.from(data),
-      );
+    if (position > 0) { // Deno 2.9 panics when nothing is written
+      const { device: { gpu: { queue } } } = this.#model;
+      const { buffers } = this.#workspace;
+      for (const [name, data] of cache) {
+        queue.writeBuffer(buffers.get(name)!, 0, Float32Array.from(data));
+      }
+      const unknown = new Uint32Array(position).fill(NO_ID);
+      queue.writeBuffer(buffers.get("history")!, 0, unknown);
     }
-    const unknown = new Uint32Array(position).fill(NO_ID);
-    this.#model.device.gpu.queue.writeBuffer(this.#workspace.buffers.get("history")!, 0, unknown);
     this.position = position;
     this.#choice = undefined;
   }

@@ -41,7 +41,7 @@ const OTHER_AXES: Readonly<Record<string, readonly string[]>> = {
 
 /**
  * The steps of a pass over a prompt, the ids first. A bias belongs to its matrix's step; what runs only when it is asked for
- * (`head_result`) is left out.
+ * (`head_result`, and `sample` when ids are drawn) is left out.
  *
  * @param positions T = S = R of the pass
  */
@@ -50,7 +50,7 @@ export async function pageSteps(model: Model, positions: number): Promise<PageSt
   const weight = await weightFacts(model);
   const lengths = { T: positions, S: positions, R: positions };
   const steps = joinBiases(model.plan)
-    .filter((step) => !points.get(stepName(step))?.onRequest)
+    .filter((step) => !points.get(stepName(step))?.onRequest && step.kernel !== "sample")
     .map((step): PageStep => {
       const name = stepName(step);
       const point = points.get(name);
