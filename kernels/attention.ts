@@ -132,7 +132,7 @@ export const mix: Kernel = {
 };
 
 /** Keys of a part at least, and most parts: as in attention_parts.wgsl. */
-const PART_KEYS = 64;
+const PART_KEYS = 128;
 export const MOST_PARTS = 16;
 
 /** Into how many parts the keys of a pass are shared out, and the keys of one. */
@@ -184,6 +184,9 @@ const ATTENTION_CONSTANTS = {
   scale: "f32",
 } as const;
 
+/** The grid of what is not dispatched. */
+const NOTHING: [number, number, number] = [0, 0, 0];
+
 function attentionVariant({ broadcast }: Knobs): string {
   return attentionPartsWgsl + (broadcast ? attentionLanesWgsl : attentionWgsl);
 }
@@ -219,8 +222,20 @@ export const attention: Kernel = {
   },
 };
 
+/** The same for few positions as long as their keys are one part: otherwise it does nothing, and the next two do it. */
+export const attentionFew: Kernel = {
+  ...attention,
+  name: "attention_few",
+  overrides: () => ({}),
+  grid: (pass, constants, _lanes, knobs) =>
+    partsOf(pass).count > 1 ? NOTHING : [headGroups(constants, knobs), pass.tokens, 1],
+  reference(args) {
+    if (partsOf(args.pass).count === 1) attention.reference(args);
+  },
+};
+
 /**
- * The same for few positions, where the keys are shared out among workgroups: parts [T, heads, parts, d + 4] of the mix, each
+ * For few positions and many keys, which are shared out among workgroups: parts [T, heads, parts, d + 4] of the mix, each
  * followed by its largest score, its sum and two zeros. Parts that a position sees nothing of are left alone.
  */
 export const attentionSplit: Kernel = {
@@ -228,14 +243,14 @@ export const attentionSplit: Kernel = {
   name: "attention_split",
   bindings: bindings("input q", "input keys", "input values", "output parts"),
   overrides: () => ({ SPLIT: 1 }),
-  grid: (pass, constants, _lanes, knobs) => [
-    headGroups(constants, knobs),
-    pass.tokens,
-    partsOf(pass).count,
-  ],
+  grid(pass, constants, _lanes, knobs) {
+    const { count } = partsOf(pass);
+    return count > 1 ? [headGroups(constants, knobs), pass.tokens, count] : NOTHING;
+  },
   reference(args) {
     const { pass, constants: { heads, head_width: width }, outputs: [out] } = args;
     const { count } = partsOf(pass);
+    if (count === 1) return;
     for (let token = 0; token < pass.tokens; token++) {
       for (let head = 0; head < heads; head++) {
         visibleParts(pass, token).forEach((range, part) => {
@@ -255,9 +270,10 @@ export const attentionMerge: Kernel = {
   constants: ATTENTION_CONSTANTS,
   bindings: bindings("input parts", "output head_out"),
   lanes: (knobs) => knobs.dotLanes,
-  grid: (pass, { heads }) => [heads, pass.tokens, 1],
+  grid: (pass, { heads }) => partsOf(pass).count > 1 ? [heads, pass.tokens, 1] : NOTHING,
   reference({ pass, constants: { heads, head_width: width }, inputs: [parts], outputs: [out] }) {
     const { count } = partsOf(pass);
+    if (count === 1) return;
     for (let token = 0; token < pass.tokens; token++) {
       for (let head = 0; head < heads; head++) {
         const rows = visibleParts(pass, token).map((_, part) => {

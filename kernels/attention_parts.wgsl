@@ -1,5 +1,5 @@
 // How the keys of long contexts are shared out among workgroups.
-const PART_KEYS = 64u;
+const PART_KEYS = 128u;
 const MOST_PARTS = 16u;
 
 // Keys of a part: whole tiles, but for the last part.

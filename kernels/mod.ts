@@ -1,6 +1,14 @@
 /** All kernels by name. */
 import { argmax } from "./argmax.ts";
-import { attention, attentionMerge, attentionSplit, mix, scores, softmax } from "./attention.ts";
+import {
+  attention,
+  attentionFew,
+  attentionMerge,
+  attentionSplit,
+  mix,
+  scores,
+  softmax,
+} from "./attention.ts";
 import { add, addBias, swiglu, takeRows } from "./elementwise.ts";
 import { edit, headResult } from "./edit.ts";
 import { embed } from "./embed.ts";
@@ -28,6 +36,7 @@ export const KERNELS: ReadonlyMap<string, Kernel> = new Map(
     softmax,
     mix,
     attention,
+    attentionFew,
     attentionSplit,
     attentionMerge,
     add,

@@ -166,6 +166,7 @@ Deno.test("a model's pairs are the kernels that its passes run, for the forms of
   const others = [
     "argmax",
     "attention",
+    "attention_few",
     "attention_split",
     "attention_merge",
     "rms_norm",

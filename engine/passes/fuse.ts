@@ -146,7 +146,10 @@ export function fuse(plan: Plan, options: FuseOptions): Plan {
   return options.few ? fused.flatMap(splitAttention) : fused;
 }
 
-/** Attention in two steps: over parts of the keys, and those together. */
+/**
+ * Attention over few positions, in one step or, of long contexts, in two: over parts of the keys, and those together. Which of them
+ * are dispatched depends on the pass.
+ */
 function splitAttention(step: Step): Step[] {
   if (step.kernel !== "attention") return [step];
   const { heads, head_width } = step.constants;
@@ -157,6 +160,7 @@ function splitAttention(step: Step): Step[] {
     kind: "result",
   };
   return [
+    { ...step, kernel: "attention_few" },
     { ...step, kernel: "attention_split", outputs: [parts] },
     { ...step, kernel: "attention_merge", inputs: [parts] },
   ];

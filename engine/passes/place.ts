@@ -34,7 +34,10 @@ export function place(plan: Plan, largest: Lengths, kept: ReadonlySet<string>): 
 
   plan.forEach((step, i) => {
     for (const output of step.outputs) {
-      if (output?.kind === "result") slotOf.set(output.name, take(output));
+      // A value that one of two steps makes, whichever is dispatched, has one slot.
+      if (output?.kind === "result" && !slotOf.has(output.name)) {
+        slotOf.set(output.name, take(output));
+      }
     }
     for (const value of new Set([...step.inputs, ...step.outputs])) {
       if (value?.kind !== "result" || kept.has(value.name) || lastUse.get(value.name) !== i) {

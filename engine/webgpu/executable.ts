@@ -73,11 +73,11 @@ export class Executable {
   encode(encoder: GPUComputePassEncoder, pass: Pass, tail: Pass, from: number, to: number): void {
     for (const dispatches of this.#dispatches.slice(from, to)) {
       for (const { pipeline, group, kernel, constants, lanes, lastRows } of dispatches) {
+        const grid = kernel.grid(lastRows ? tail : pass, constants, lanes, this.device.knobs);
+        if (grid.includes(0)) continue;
         encoder.setPipeline(pipeline);
         encoder.setBindGroup(0, group);
-        encoder.dispatchWorkgroups(
-          ...kernel.grid(lastRows ? tail : pass, constants, lanes, this.device.knobs),
-        );
+        encoder.dispatchWorkgroups(...grid);
       }
     }
   }

@@ -369,6 +369,7 @@ const BOUNDS: Readonly<Record<string, Bound>> = {
   softmax,
   mix,
   attention,
+  attention_few: attention,
   attention_split: attentionSplit,
   attention_merge: attentionMerge,
   add: ({ outputs: [y] }) => [relative(y, 1)],

@@ -9,15 +9,15 @@ type HeadShape = readonly [number, number, number, number, number];
 const HEADS: readonly HeadShape[] = [
   [1, 1, 2, 1, 0],
   [4, 4, 64, 5, 0],
-  [6, 3, 80, 3, 61],
-  [9, 3, 64, 2, 63],
-  [3, 1, 128, 1, 64],
+  [6, 3, 80, 3, 125],
+  [9, 3, 64, 2, 127],
+  [3, 1, 128, 1, 128],
   [2, 1, 256, 7, 121],
   [3, 3, 6, 130, 0],
   [4, 2, 32, 9, 300],
   [5, 5, 100, 1, 255],
 ];
-const FEW_HEADS: readonly HeadShape[] = [[6, 3, 80, 3, 62], [3, 1, 64, 2, 0]];
+const FEW_HEADS: readonly HeadShape[] = [[6, 3, 80, 3, 126], [3, 1, 64, 2, 0]];
 
 interface Heads {
   readonly heads: number;
@@ -158,6 +158,10 @@ export const HEAD_CASES: Readonly<Record<string, Maker>> = {
     };
   }),
   attention: fusedHeads((shape, noise) => {
+    const { heads, head_width, tokens } = shape;
+    return { ...attentionInputs(shape, noise), outputs: [tokens * heads * head_width] };
+  }),
+  attention_few: fusedHeads((shape, noise) => {
     const { heads, head_width, tokens } = shape;
     return { ...attentionInputs(shape, noise), outputs: [tokens * heads * head_width] };
   }),

@@ -70,7 +70,7 @@ export function usedPairs(plan: Plan, weights: Weights<unknown>): Pair[] {
     const names = many
       ? [step.kernel, `${step.kernel}_many`]
       : step.kernel === "attention"
-      ? [step.kernel, "attention_split", "attention_merge"]
+      ? [step.kernel, "attention_few", "attention_split", "attention_merge"]
       : [step.kernel];
     for (const name of names) {
       const pair = { kernel: KERNELS.get(name)!, form, taps: false };
