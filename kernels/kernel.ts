@@ -51,9 +51,12 @@ export interface Knobs {
   readonly broadcast: boolean;
 }
 
-/** One binding of a kernel; a `tap` is an output that may be left out, `scratch` what it needs while it runs. */
+/**
+ * One binding of a kernel; a `vector` is the last weight of a kernel over packed weights where that is not packed, a `tap` an output
+ * that may be left out, `scratch` what it needs while it runs.
+ */
 export interface Binding {
-  readonly kind: "input" | "weight" | "output" | "tap" | "scratch";
+  readonly kind: "input" | "weight" | "vector" | "output" | "tap" | "scratch";
   readonly name: string;
 }
 

@@ -10,6 +10,9 @@ import {
   type ReferenceArguments,
   type RowReader,
 } from "./kernel.ts";
+import { rmsNorm } from "./norm.ts";
+import xPlainWgsl from "./linear/x_plain.wgsl" with { type: "text" };
+import xNormedWgsl from "./linear/x_normed.wgsl" with { type: "text" };
 import x8BroadcastWgsl from "./linear/x8_broadcast.wgsl" with { type: "text" };
 import x32BroadcastWgsl from "./linear/x32_broadcast.wgsl" with { type: "text" };
 import x8DirectWgsl from "./linear/x8_direct.wgsl" with { type: "text" };
@@ -146,6 +149,11 @@ function tileCount(epilogue: Epilogue, { rows }: Constants): number {
   return Math.ceil(rows * epilogue.rowsPerOutput / 4);
 }
 
+/** Whether x goes through RMSNorm on its way into products with few positions: it is read by fours. */
+export function canNorm(columns: number): boolean {
+  return columns % 8 === 0;
+}
+
 function matvec(epilogue: Epilogue): Kernel {
   return {
     name: epilogue.name,
@@ -156,13 +164,41 @@ function matvec(epilogue: Epilogue): Kernel {
     lanes: (knobs) => knobs.dotLanes,
     overrides: (knobs) => ({ COLUMN_LANES: knobs.columnLanes }),
     variant: ({ broadcast }, form) =>
-      broadcast ? BROADCAST_WGSL[form!.chunk] : DIRECT_WGSL[form!.chunk],
+      xPlainWgsl + (broadcast ? BROADCAST_WGSL[form!.chunk] : DIRECT_WGSL[form!.chunk]),
     grid(pass, constants, lanes, { columnLanes }) {
       const tiles = tileCount(epilogue, constants);
       const [x, z] = twoDimensions(Math.ceil(tiles * columnLanes / lanes));
       return [x, pass.tokens, z];
     },
     reference: epilogue.reference,
+  };
+}
+
+/** `rms_norm` and a product in one: the norm's weight is the last one, and rms, pre and the norm are taps. */
+function normed(epilogue: Epilogue): Kernel {
+  const plain = matvec(epilogue);
+  const first = 2 + plain.bindings.length;
+  const results = plain.bindings.length - 2;
+  return {
+    ...plain,
+    name: `${plain.name}_normed`,
+    constants: { ...PACKED_CONSTANTS, heads: "u32", epsilon: "f32" },
+    bindings: [...plain.bindings, ...bindings("vector gain", "tap norm", "tap rms", "tap pre")],
+    variant: ({ broadcast }, form) =>
+      `const FIRST_NORM_BINDING = ${first}u;\n` + xNormedWgsl +
+      (broadcast ? BROADCAST_WGSL[form!.chunk] : DIRECT_WGSL[form!.chunk]),
+    reference(args) {
+      const { inputs: [x], weights, outputs } = args;
+      const [norm, rms, pre] = outputs.slice(results);
+      const all = norm ?? new Float32Array(x.length);
+      rmsNorm.reference({ ...args, weights: weights.slice(-1), outputs: [all, rms, pre] });
+      plain.reference({
+        ...args,
+        inputs: [all],
+        weights: weights.slice(0, -1),
+        outputs: outputs.slice(0, results),
+      });
+    },
   };
 }
 
@@ -175,7 +211,7 @@ function matmul(epilogue: Epilogue): Kernel {
     bindings: epilogue.bindings,
     lanes: (knobs) => knobs.dotLanes,
     variant: ({ broadcast }, form) =>
-      broadcast ? BROADCAST_WGSL[form!.chunk] + matmulRowsWgsl : matmulWgsl,
+      broadcast ? xPlainWgsl + BROADCAST_WGSL[form!.chunk] + matmulRowsWgsl : matmulWgsl,
     grid(pass, constants, lanes, { broadcast }) {
       const [tiles, positions] = broadcast ? [lanes, 8] : [2, lanes * 4];
       const [x, z] = twoDimensions(Math.ceil(tileCount(epilogue, constants) / tiles));
@@ -187,5 +223,8 @@ function matmul(epilogue: Epilogue): Kernel {
 
 /** For few positions: `linear`, `linear_residual`, `linear_qkv`, `linear_swiglu`. */
 export const matvecKernels: Kernel[] = EPILOGUES.map(matvec);
+/** Those that follow a norm, with the norm: `linear_normed`, `linear_qkv_normed`, `linear_swiglu_normed`. */
+export const normedKernels: Kernel[] = EPILOGUES
+  .filter(({ name }) => name !== "linear_residual").map(normed);
 /** For many positions: the same names with `_many`. */
 export const matmulKernels: Kernel[] = EPILOGUES.map(matmul);

@@ -13,7 +13,7 @@ import { add, addBias, swiglu, takeRows } from "./elementwise.ts";
 import { edit, headResult } from "./edit.ts";
 import { embed } from "./embed.ts";
 import type { Kernel } from "./kernel.ts";
-import { matmulKernels, matvecKernels } from "./linear.ts";
+import { matmulKernels, matvecKernels, normedKernels } from "./linear.ts";
 import { normalize, rms, rmsNorm, scaleColumns } from "./norm.ts";
 import { rope, ropeStore, store } from "./rope.ts";
 import { sample } from "./sample.ts";
@@ -27,6 +27,7 @@ export const KERNELS: ReadonlyMap<string, Kernel> = new Map(
     scaleColumns,
     rmsNorm,
     ...matvecKernels,
+    ...normedKernels,
     ...matmulKernels,
     addBias,
     rope,

@@ -12,6 +12,7 @@ struct Step {
   out_row: u32,     // where the first of them stands in the whole tensor
   out_rows: u32,    // rows of the whole tensor
   heads: u32,       // only where columns belong to heads
+  epsilon: f32,     // only where x is normed
 }
 
 @group(0) @binding(3) var<storage, read> weights: array<vec4<u32>>;

@@ -181,8 +181,12 @@ Deno.test("a model's pairs are the kernels that its passes run, for the forms of
     [
       ...others,
       "embed F16",
-      "linear F16",
-      ...products("linear_qkv F16", "linear_residual F16", "linear_swiglu F16"),
+      "linear_normed F16",
+      "linear_qkv_normed F16",
+      "linear_qkv_many F16",
+      ...products("linear_residual F16"),
+      "linear_swiglu_normed F16",
+      "linear_swiglu_many F16",
     ].sort(),
   );
   const mixed = await pairsOf({
@@ -196,7 +200,10 @@ Deno.test("a model's pairs are the kernels that its passes run, for the forms of
       ...others,
       "embed Q4_K",
       ...products("linear Q4_K", "linear Q6_K", "linear_residual Q4_K", "linear_residual Q6_K"),
-      ...products("linear_swiglu Q4_K"),
+      // Of q, k and v, of two forms here, each would norm for itself.
+      "linear_normed Q6_K",
+      "linear_swiglu_normed Q4_K",
+      "linear_swiglu_many Q4_K",
     ].sort(),
   );
 });

@@ -59,10 +59,13 @@ const FAULTS: readonly (readonly [kernel: string, right: string, wrong: string])
     ? ["linear_many", "column < step.columns", "column <= step.columns"]
     : ["linear_many", "vec4<u32>(0u, 1u, 2u, 3u) < left", "vec4<u32>(1u, 2u, 3u, 4u) < left"],
   ["linear_qkv", "row - after_k", "row - after_q"],
+  ["linear_normed", "sum / rms()", "sum / (1.00001 * rms())"],
+  ["linear_qkv_normed", "return v * gain[", "return gain["],
+  ["linear_swiglu_normed", "norm_out[at] = pre *", "norm_out[at] = pre +"], // a tap
   // Numbers behind the end of x.
   device.knobs.broadcast
     ? ["linear_residual", "column < step.columns", "true"]
-    : ["linear_residual", "left >= 8u", "true"],
+    : ["linear_residual", "left < 8u", "false"],
   ["head_result", "column < first + width", "column <= first + width"],
 ];
 

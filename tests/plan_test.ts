@@ -153,14 +153,50 @@ Deno.test("select keeps what is wanted, what that needs, and the cache", async (
   ]);
 });
 
-function fused(plan: Plan, wanted: string[], adjacent: (names: readonly string[]) => boolean) {
+function fused(
+  plan: Plan,
+  wanted: string[],
+  adjacent: (names: readonly string[]) => boolean,
+  few?: () => boolean,
+) {
   const points = new Set(wanted);
-  return fuse(select(plan, points), { wanted: points, adjacent });
+  return fuse(select(plan, points), { wanted: points, adjacent, few });
 }
 
 const together = () => true;
 
-Deno.test("a decoding pass is eight dispatches a layer", async () => {
+Deno.test("a decoding pass is six steps a layer, one more of long contexts", async () => {
+  const plan = forward(await configOf());
+  const layer = [
+    "linear_qkv_normed",
+    "rope_store",
+    "attention_few", // or the two behind it: one part of the keys, or several
+    "attention_split",
+    "attention_merge",
+    "linear_residual",
+    "linear_swiglu_normed",
+    "linear_residual",
+  ];
+  const steps = fused(plan, ["argmax"], together, () => true);
+  assert.deepEqual(
+    steps.map(({ kernel }) => kernel),
+    ["embed", ...layer, ...layer, "take_rows", "linear_normed", "argmax"],
+  );
+  const [qkv] = steps.filter(({ kernel }) => kernel === "linear_qkv_normed");
+  assert.deepEqual(qkv.outputs.slice(3), [null, null, null], "norm, rms and pre are taps");
+  const all = fused(
+    plan,
+    ["argmax", "blk.0.attn_norm", "blk.0.attn_norm_rms"],
+    together,
+    () => true,
+  );
+  assert.deepEqual(
+    all.find(({ kernel }) => kernel === "linear_qkv_normed")!.outputs.map((value) => value?.name),
+    ["blk.0.q", "blk.0.k", "blk.0.v", "blk.0.attn_norm", "blk.0.attn_norm_rms", undefined],
+  );
+});
+
+Deno.test("a prompt's pass is eight dispatches a layer", async () => {
   const plan = forward(await configOf());
   const layer = [
     "rms_norm",

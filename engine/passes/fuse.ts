@@ -3,6 +3,7 @@
  * optional output of the fused kernel, so that looking at it changes nothing.
  */
 import { canFuseAttention, MOST_PARTS } from "../../kernels/attention.ts";
+import { canNorm, normedKernels } from "../../kernels/linear.ts";
 import type { Plan, Step, Value } from "../plan.ts";
 
 export interface FuseOptions {
@@ -10,8 +11,8 @@ export interface FuseOptions {
   readonly wanted: ReadonlySet<string>;
   /** Whether these weights lie one behind another on the device, so that one dispatch can compute all of them. */
   readonly adjacent: (weights: readonly string[]) => boolean;
-  /** Whether passes have few positions, so that attention shares its keys out; not by default. */
-  readonly few?: boolean;
+  /** Which steps have few positions: there norms go into products, and attention shares its keys out. None by default. */
+  readonly few?: (step: Step) => boolean;
 }
 
 /** A rule looks at the kernels of neighbouring steps; `make` gives the fused step, or nothing when they do not fit. */
@@ -143,7 +144,38 @@ export function fuse(plan: Plan, options: FuseOptions): Plan {
     fused.push(made?.step ?? plan[i]);
     i += made?.length ?? 1;
   }
-  return options.few ? fused.flatMap(splitAttention) : fused;
+  return fuseNorms(fused, options).flatMap((step) =>
+    options.few?.(step) ? splitAttention(step) : [step]
+  );
+}
+
+/** Norms that only the product behind them reads go into it, where that has few positions: each of its workgroups norms for itself. */
+function fuseNorms(plan: Plan, options: FuseOptions): Plan {
+  return plan.flatMap((step, i) => {
+    const before = plan[i - 1];
+    if (before && absorbs(plan, i, options)) {
+      const [norm, rms, pre] = before.outputs;
+      return [{
+        kernel: `${step.kernel}_normed`,
+        inputs: before.inputs,
+        weights: [...step.weights, ...before.weights],
+        outputs: [...step.outputs, tap(norm!, options), rms, pre],
+        constants: { ...step.constants, epsilon: before.constants.epsilon },
+      }];
+    }
+    return plan[i + 1] && absorbs(plan, i + 1, options) ? [] : [step];
+  });
+}
+
+const NORMED = new Set(normedKernels.map(({ name }) => name));
+
+/** Whether the product at `i` takes in the norm in front of it. */
+function absorbs(plan: Plan, i: number, { few }: FuseOptions): boolean {
+  const [norm, product] = [plan[i - 1], plan[i]];
+  if (norm?.kernel !== "rms_norm" || !NORMED.has(`${product.kernel}_normed`)) return false;
+  if (!few?.(product) || !canNorm(product.constants.columns)) return false;
+  const readers = plan.filter(({ inputs }) => inputs.includes(norm.outputs[0]!));
+  return readers.length === 1 && readers[0] === product;
 }
 
 /**

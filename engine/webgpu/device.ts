@@ -232,7 +232,11 @@ export class Device implements Memory<GPUBuffer> {
     if (!layout) {
       const types: GPUBufferBindingType[] = ["uniform", "uniform"];
       for (const { kind } of kernel.bindings) {
-        types.push(kind === "input" || kind === "weight" ? "read-only-storage" : "storage");
+        types.push(
+          kind === "input" || kind === "weight" || kind === "vector"
+            ? "read-only-storage"
+            : "storage",
+        );
       }
       layout = this.gpu.createBindGroupLayout({
         label: kernel.name,

@@ -104,7 +104,7 @@ export class Executable {
     );
     const words = new DataView(new ArrayBuffer(work.length * stride));
     // An output that is not wanted still needs a buffer in its place, and each needs its own: writable ones may not alias.
-    const unused = [0, 1].map(() => this.#borrow(256, STORAGE));
+    const unused = [0, 1, 2, 3, 4].map(() => this.#borrow(256, STORAGE));
 
     work.forEach(({ index, step, kernel, constants, matrix, part }, i) => {
       Object.entries(kernel.constants).forEach(([name, type], field) => {
@@ -156,11 +156,12 @@ export class Executable {
       part,
       constants: {
         heads: step.constants.heads ?? 0,
+        epsilon: step.constants.epsilon ?? 0,
         rows: part.rows,
         out_row: part.row,
         out_rows,
         // Fused products state their own rows.
-        ...(step.weights.length > 1 ? step.constants : {}),
+        ...(this.weights.matrices.has(step.weights[1]) ? step.constants : {}),
         columns,
         groups: Math.ceil(columns / 8),
         scales: part.scales,
@@ -173,7 +174,7 @@ export class Executable {
   /** Products have a kernel for few positions and one for many. */
   #variant(step: Step): string {
     const positions = onLastRows(step) ? this.largest.R : this.largest.T;
-    const many = step.kernel.startsWith("linear") &&
+    const many = step.kernel.startsWith("linear") && !step.kernel.endsWith("_normed") &&
       manyPositions(positions, step.constants.columns);
     return many ? `${step.kernel}_many` : step.kernel;
   }
@@ -191,6 +192,7 @@ export class Executable {
     let spare = 0;
     return kernel.bindings.map(({ kind }) => {
       if (kind === "weight") return part?.storage ?? this.weights.vectors.get(step.weights[0])!;
+      if (kind === "vector") return this.weights.vectors.get(step.weights.at(-1)!)!;
       if (kind === "input") return of(inputs.shift()!);
       if (kind === "scratch") return this.#borrow(kernel.scratch!(step.constants) * 4, STORAGE);
       const output = outputs.shift();

@@ -2,7 +2,7 @@
  * Kernels run on a device and compared with their 64-bit references: for `doctor`, for the first load on a new adapter
  * and for the tests.
  */
-import type { Binding, Constants, Kernel } from "../../kernels/kernel.ts";
+import type { Binding, Constants, Kernel, RowReader } from "../../kernels/kernel.ts";
 import { type Device, DeviceError } from "./device.ts";
 import { allowedErrors } from "./check/bounds.ts";
 import type { KernelCase } from "./check/case.ts";
@@ -124,7 +124,11 @@ function encode(
   const outputs: (GPUBuffer | null)[] = [];
   const bound = kernel.bindings.map((binding) => {
     if (binding.kind === "weight") {
-      const words = packed?.words ?? weightNumbers(each);
+      const words = packed?.words ?? weightNumbers(each.weights[0]);
+      return buffer(words.byteLength, STORAGE, words);
+    }
+    if (binding.kind === "vector") {
+      const words = weightNumbers(each.weights.at(-1)!);
       return buffer(words.byteLength, STORAGE, words);
     }
     if (binding.kind === "input") {
@@ -167,7 +171,7 @@ function encode(
   return outputs;
 }
 
-function weightNumbers({ weights: [reader] }: KernelCase): Float32Array<ArrayBuffer> {
+function weightNumbers(reader: RowReader): Float32Array<ArrayBuffer> {
   const numbers = new Float32Array(reader.rows * reader.columns);
   reader.read(0, numbers);
   return numbers;
@@ -298,6 +302,7 @@ function compare(
     outputs: expected,
     lanes: kernel.lanes(device.knobs),
     columnLanes: device.knobs.columnLanes,
+    broadcast: device.knobs.broadcast,
     whole: kind === "whole",
   });
   const names = kernel.bindings.filter(({ kind }) => kind === "output" || kind === "tap")

@@ -41,7 +41,10 @@ export function stepCost(
     // Of the embedding each position has a row.
     weightBytes: sum(packed.map(({ all, row }) => step.kernel === "embed" ? positions * row : all)),
     valueBytes: sum(read) + sum(written),
-    flops: multiplied ? 2 * positions * sum(packed.map(({ numbers }) => numbers)) : 0,
+    flops: multiplied
+      ? 2 * positions *
+        sum(step.weights.map((name, i) => weights.matrices.has(name) ? packed[i].numbers : 0))
+      : 0,
   };
 }
 

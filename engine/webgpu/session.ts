@@ -308,7 +308,7 @@ export class WebgpuSession implements Session {
       const fused = fuse(plan, {
         wanted,
         adjacent: (names) => weights.adjacent(names),
-        few: largest.T < MATMUL_FROM,
+        few: (step) => (onLastRows(step) ? largest.R : largest.T) < MATMUL_FROM,
       });
       return this.#newExecutable(fused, operands, largest, wanted);
     };

@@ -30,8 +30,14 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
   if (COLUMN_LANES > 1u) {
     // One lane adds up: a barrier and a short sum cost less than a tree with a barrier per level.
     partial[lane] = sum;
+    leave_squares(lane);
     workgroupBarrier();
-    for (var i = 1u; lane % COLUMN_LANES == 0u && i < COLUMN_LANES; i++) { sum += partial[lane + i]; }
+    for (var i = 1u; lane % COLUMN_LANES == 0u && i < COLUMN_LANES; i++) {
+      sum += partial[lane + i];
+      add_squares(lane + i);
+    }
   }
+  sum = finished(sum);
   if (lane % COLUMN_LANES == 0u) { store(token, tile, sum); }
+  if (group.x == 0u && group.z == 0u) { store_norm(token, lane); }
 }

@@ -5,8 +5,12 @@ alias Own = vec4<f32>;
 @group(0) @binding(2) var<storage, read> x: array<vec4<f32>>;
 
 fn own_columns(token: u32, block: u32) -> Own {
-  return x[token * (step.columns >> 2u) + 8u * block + lane_];
+  let i = 8u * block + lane_;
+  return taken(x[token * (step.columns >> 2u) + i], i);
 }
+
+fn all_squares(own: f32) -> f32 { return subgroupAdd(own); }
+fn four_columns(at: u32) -> vec4<f32> { return x[at]; }
 
 // Eight of a block's columns, i from 0 to 3.
 fn columns8(own: Own, i: u32) -> mat2x4<f32> {

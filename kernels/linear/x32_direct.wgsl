@@ -4,11 +4,19 @@ const CHUNK_GROUPS = 4u;
 @group(0) @binding(2) var<storage, read> x: array<vec4<f32>>;
 
 fn load_columns(token: u32, block: u32) -> array<mat2x4<f32>, 4> {
-  let at = token * (step.columns >> 2u) + 8u * block;
+  let at = token * (step.columns >> 2u);
+  let i = 8u * block;
   return array<mat2x4<f32>, 4>(
-    mat2x4<f32>(x[at], x[at + 1u]),
-    mat2x4<f32>(x[at + 2u], x[at + 3u]),
-    mat2x4<f32>(x[at + 4u], x[at + 5u]),
-    mat2x4<f32>(x[at + 6u], x[at + 7u]),
+    columns8(at, i),
+    columns8(at, i + 2u),
+    columns8(at, i + 4u),
+    columns8(at, i + 6u),
   );
 }
+
+fn columns8(at: u32, i: u32) -> mat2x4<f32> {
+  return mat2x4<f32>(taken(x[at + i], i), taken(x[at + i + 1u], i + 1u));
+}
+
+fn all_squares(own: f32) -> f32 { return own; }
+fn four_columns(at: u32) -> vec4<f32> { return x[at]; }

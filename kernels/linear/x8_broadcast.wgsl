@@ -7,7 +7,12 @@ alias Own = f32;
 fn own_columns(token: u32, group: u32) -> Own {
   let column = 8u * group + lane_;
   // What lies past the row's end may be anything, and zero weights do not stop a NaN.
-  return select(0.0, x[token * step.columns + column], column < step.columns);
+  return taken1(select(0.0, x[token * step.columns + column], column < step.columns), column);
+}
+
+fn all_squares(own: f32) -> f32 { return subgroupAdd(own); }
+fn four_columns(at: u32) -> vec4<f32> {
+  return vec4<f32>(x[4u * at], x[4u * at + 1u], x[4u * at + 2u], x[4u * at + 3u]);
 }
 
 fn columns8(own: Own, i: u32) -> mat2x4<f32> {

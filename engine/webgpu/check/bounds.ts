@@ -18,6 +18,8 @@ export interface BoundArguments extends ReferenceArguments {
   readonly lanes: number;
   /** Of those, how many share one product. */
   readonly columnLanes: number;
+  /** Whether they hand numbers on to each other. */
+  readonly broadcast: boolean;
   /** Whether inputs and weights are whole numbers, whose sums are exact up to 2²⁴. */
   readonly whole: boolean;
 }
@@ -140,6 +142,53 @@ function rootUlps({ constants: { columns }, lanes }: BoundArguments): number {
   const sum = 2 + Math.ceil(columns / lanes) + Math.log2(lanes);
   return (sum + 2.5 + 1) / 2 + 4.5;
 }
+
+/** ULP of the root mean square by which a product's x is divided: see x_normed.wgsl. */
+function productRootUlps(
+  { constants: { columns }, lanes, columnLanes, broadcast }: BoundArguments,
+): number {
+  const shared = broadcast ? lanes : columnLanes;
+  // Four squares at a time, or one after the other by the lanes that hand numbers on.
+  const sum = 4 + Math.ceil(columns / (broadcast ? 1 : 4) / shared) + shared;
+  return (sum + 2.5 + 1) / 2 + 4.5;
+}
+
+/** Errors of the norm, its rms and what it is before its weight, in ULP of each. */
+function normErrors(args: BoundArguments, root: number, first: number): Float64Array[] {
+  const [norm, rms, pre] = args.outputs.slice(first);
+  return [relative(norm, root + 2.5 + 1), relative(rms, root), relative(pre, root + 2.5)];
+}
+
+/** Products of what is normed on its way in: one rounded operation more for each term; the sums are divided by the root. */
+function normedErrors(args: BoundArguments): Float64Array[] {
+  const depth = productDepth(args) + 1;
+  const root = growth(productRootUlps(args) + 2.5 + 0.5);
+  return magnitudes(args).map((terms, i) =>
+    Float64Array.from(
+      terms,
+      (sum, at) => sumError(sum, depth, false) + root * Math.abs(args.outputs[i][at]),
+    )
+  );
+}
+
+const normedProduct: Bound = (args) => {
+  const results = args.outputs.length - 3;
+  return [
+    ...normedErrors(args).slice(0, results),
+    ...normErrors(args, productRootUlps(args), results),
+  ];
+};
+
+const normedSwiglu: Bound = (args) => {
+  const [, gateErrors, upErrors] = normedErrors(args);
+  const [act, gate, up] = args.outputs;
+  return [
+    Float64Array.from(act, (_, i) => gatedError(gate[i], up[i], gateErrors[i], upErrors[i])),
+    gateErrors,
+    upErrors,
+    ...normErrors(args, productRootUlps(args), 3),
+  ];
+};
 
 /** Cosine and sine take turns at either sign: of two passes over magnitudes the larger one is Σ|terms|. */
 function turnedError(args: BoundArguments, table: number): Float64Array[] {
@@ -347,15 +396,14 @@ const BOUNDS: Readonly<Record<string, Bound>> = {
   rms: (args) => [relative(args.outputs[0], rootUlps(args))],
   normalize: ({ outputs: [pre] }) => [relative(pre, 2.5)],
   scale_columns: ({ outputs: [y] }) => [relative(y, 1)],
-  rms_norm(args) {
-    const [norm, rms, pre] = args.outputs;
-    const root = rootUlps(args);
-    return [relative(norm, root + 2.5 + 1), relative(rms, root), relative(pre, root + 2.5)];
-  },
+  rms_norm: (args) => normErrors(args, rootUlps(args), 0),
   linear: product,
   linear_residual: product,
   linear_qkv: product,
   linear_swiglu: swigluProduct,
+  linear_normed: normedProduct,
+  linear_qkv_normed: normedProduct,
+  linear_swiglu_normed: normedSwiglu,
   head_result: product,
   edit,
   add_bias: ({ outputs: [y] }) => [relative(y, 1)],

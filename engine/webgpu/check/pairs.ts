@@ -4,7 +4,7 @@ import type { Kernel } from "../../../kernels/kernel.ts";
 import { KERNELS } from "../../../kernels/mod.ts";
 import { fuse } from "../../passes/fuse.ts";
 import { select } from "../../passes/select.ts";
-import { onLastRows, type Plan } from "../../plan.ts";
+import { onLastRows, type Plan, type Step } from "../../plan.ts";
 import type { Weights } from "../../weights.ts";
 
 /** A kernel, the form of the weights that it reads, and whether its taps are on. */
@@ -64,16 +64,13 @@ export function usedPairs(plan: Plan, weights: Weights<unknown>): Pair[] {
   const wanted = new Set(["logits", "argmax", "sample"]);
   const adjacent = (names: readonly string[]) => weights.adjacent(names);
   const pairs = new Map<string, Pair>();
-  for (const step of fuse(select(plan, wanted), { wanted, adjacent })) {
-    const form = weights.matrices.get(step.weights[0])?.form;
-    const many = step.kernel.startsWith("linear") && !onLastRows(step);
-    const names = many
-      ? [step.kernel, `${step.kernel}_many`]
-      : step.kernel === "attention"
-      ? [step.kernel, "attention_few", "attention_split", "attention_merge"]
-      : [step.kernel];
-    for (const name of names) {
-      const pair = { kernel: KERNELS.get(name)!, form, taps: false };
+  for (const decoding of [true, false]) {
+    const few = (step: Step) => decoding || onLastRows(step);
+    for (const step of fuse(select(plan, wanted), { wanted, adjacent, few })) {
+      const form = weights.matrices.get(step.weights[0])?.form;
+      const many = step.kernel.startsWith("linear") && !few(step);
+      const kernel = KERNELS.get(many ? `${step.kernel}_many` : step.kernel)!;
+      const pair = { kernel, form, taps: false };
       pairs.set(pairName(pair), pair);
     }
   }

@@ -1,5 +1,6 @@
 /** Cases of kernels over packed weights. */
-import type { Kernel } from "../../../kernels/kernel.ts";
+import type { Kernel, RowReader } from "../../../kernels/kernel.ts";
+import { canNorm } from "../../../kernels/linear.ts";
 import { COLUMNS, type Draft, FEW, KINDS, type Maker, MANY, type Order, passOf } from "./case.ts";
 import { packMatrices, randomBlocks } from "./data.ts";
 
@@ -17,11 +18,17 @@ const MOST_WORK = 4e6;
 
 /** Rows of a product's matrices, by epilogue. */
 function matrixRows(kernel: Kernel, rows: number): number[] {
-  const name = kernel.name.replace(/_many$/, "");
+  const name = kernel.name.replace(/_many$|_normed$/, "");
   if (name === "linear_swiglu") return [rows, rows];
   // Queries, keys and values end inside of tiles.
   if (name === "linear_qkv") return [rows, Math.ceil(rows / 3), Math.ceil(rows / 3)];
   return [rows];
+}
+
+const NORM_TAPS = new Set(["norm", "rms", "pre"]);
+
+function vector(numbers: Float32Array): RowReader {
+  return { rows: 1, columns: numbers.length, read: (_row, out) => out.set(numbers) };
 }
 
 /** As many heads as fit; widths that are no multiple of eight among them. */
@@ -31,8 +38,9 @@ function headsOf(columns: number): number {
 
 function* linear({ kernel, form, full, noise }: Order): Generator<Draft> {
   const many = kernel.name.endsWith("_many");
-  const all = BLOCK_COLUMNS[form.blockSize];
-  const columnsList = full ? all : form.blockSize === 1 ? [65, 136] : all.slice(2, 3);
+  const normed = kernel.name.endsWith("_normed");
+  const all = BLOCK_COLUMNS[form.blockSize].filter((columns) => !normed || canNorm(columns));
+  const columnsList = full ? all : form.blockSize === 1 ? [normed ? 72 : 65, 136] : all.slice(2, 3);
   let i = 0;
   for (const columns of columnsList) {
     for (const kind of KINDS) {
@@ -62,17 +70,27 @@ function* linear({ kernel, form, full, noise }: Order): Generator<Draft> {
         name: `${columns} columns, ${split.join(" + ")} rows, ${tokens} positions`,
         kind,
         pass: passOf(tokens, i % 3),
-        constants: split.length === 3
-          ? { columns, rows: total, out_row: split[0], out_rows: split[1] }
-          : { columns, rows: split[0], out_row: 0, out_rows: split[0], heads },
+        constants: {
+          ...(split.length === 3
+            ? { columns, rows: total, out_row: split[0], out_rows: split[1] }
+            : { columns, rows: split[0], out_row: 0, out_rows: split[0] }),
+          heads,
+          epsilon: 1e-5,
+        },
         inputs,
-        weights: packed.readers,
+        weights: normed
+          ? [...packed.readers, vector(noise.numbers(columns, kind))]
+          : packed.readers,
         packed,
         parts: one && kind === "real" ? Math.min(3, total) : 1,
-        outputs: split.length === 3
-          ? split.map((rows) => tokens * rows)
-          : kernel.bindings.filter(({ kind }) => kind === "output" || kind === "tap")
-            .map(() => tokens * split[0] * heads),
+        outputs: [
+          ...(split.length === 3
+            ? split.map((rows) => tokens * rows)
+            : kernel.bindings.filter(({ kind, name }) =>
+              (kind === "output" || kind === "tap") && !NORM_TAPS.has(name)
+            ).map(() => tokens * split[0] * heads)),
+          ...(normed ? [tokens * columns, tokens, tokens * columns] : []),
+        ],
       };
     }
   }
@@ -111,5 +129,8 @@ export const PRODUCT_CASES: Readonly<Record<string, Maker>> = {
   linear_residual: linear,
   linear_qkv: linear,
   linear_swiglu: linear,
+  linear_normed: linear,
+  linear_qkv_normed: linear,
+  linear_swiglu_normed: linear,
   head_result: linear,
 };
