@@ -199,9 +199,11 @@ Deno.test("a model's pairs are the kernels that its passes run, for the forms of
     [
       ...others,
       "embed Q4_K",
-      ...products("linear Q4_K", "linear Q6_K", "linear_residual Q4_K", "linear_residual Q6_K"),
-      // Of q, k and v, of two forms here, each would norm for itself.
-      "linear_normed Q6_K",
+      "linear_many Q4_K",
+      "linear_many Q6_K",
+      ...products("linear_residual Q4_K", "linear_residual Q6_K"),
+      "linear_normed Q4_K", // q and k
+      "linear_normed Q6_K", // v, the logits
       "linear_swiglu_normed Q4_K",
       "linear_swiglu_many Q4_K",
     ].sort(),

@@ -149,33 +149,40 @@ export function fuse(plan: Plan, options: FuseOptions): Plan {
   );
 }
 
-/** Norms that only the product behind them reads go into it, where that has few positions: each of its workgroups norms for itself. */
+/** Norms that only products with few positions read go into them: each of their workgroups norms for itself. */
 function fuseNorms(plan: Plan, options: FuseOptions): Plan {
-  return plan.flatMap((step, i) => {
-    const before = plan[i - 1];
-    if (before && absorbs(plan, i, options)) {
-      const [norm, rms, pre] = before.outputs;
-      return [{
-        kernel: `${step.kernel}_normed`,
-        inputs: before.inputs,
-        weights: [...step.weights, ...before.weights],
-        outputs: [...step.outputs, tap(norm!, options), rms, pre],
-        constants: { ...step.constants, epsilon: before.constants.epsilon },
-      }];
+  const norms = new Map<Value, Step>();
+  for (const step of plan) {
+    if (step.kernel !== "rms_norm") continue;
+    const [norm] = results([step]);
+    const readers = plan.filter(({ inputs }) => inputs.includes(norm));
+    if (readers.length > 0 && readers.every((reader) => takesNorm(reader, options))) {
+      norms.set(norm, step);
     }
-    return plan[i + 1] && absorbs(plan, i + 1, options) ? [] : [step];
+  }
+  const made = new Set<Value>();
+  return plan.flatMap((step) => {
+    if (step.kernel === "rms_norm" && norms.has(step.outputs[0]!)) return [];
+    const before = norms.get(step.inputs[0]);
+    if (!before) return [step];
+    const [norm, rms, pre] = before.outputs;
+    const taps = made.has(norm!) ? [null, null, null] : [tap(norm!, options), rms, pre];
+    made.add(norm!);
+    return [{
+      kernel: `${step.kernel}_normed`,
+      inputs: before.inputs,
+      weights: [...step.weights, ...before.weights],
+      outputs: [...step.outputs, ...taps],
+      constants: { ...step.constants, epsilon: before.constants.epsilon },
+    }];
   });
 }
 
 const NORMED = new Set(normedKernels.map(({ name }) => name));
 
-/** Whether the product at `i` takes in the norm in front of it. */
-function absorbs(plan: Plan, i: number, { few }: FuseOptions): boolean {
-  const [norm, product] = [plan[i - 1], plan[i]];
-  if (norm?.kernel !== "rms_norm" || !NORMED.has(`${product.kernel}_normed`)) return false;
-  if (!few?.(product) || !canNorm(product.constants.columns)) return false;
-  const readers = plan.filter(({ inputs }) => inputs.includes(norm.outputs[0]!));
-  return readers.length === 1 && readers[0] === product;
+function takesNorm(step: Step, { few }: FuseOptions): boolean {
+  return NORMED.has(`${step.kernel}_normed`) && few?.(step) === true &&
+    canNorm(step.constants.columns);
 }
 
 /**
