@@ -12,6 +12,7 @@ import { choice, flag, number, numbers, text, UsageError } from "./inspect/comma
 import { findOrPull, openFound } from "./inspect/commands/find_model.ts";
 import { createLoadProgress } from "./inspect/commands/progress.ts";
 import { defineCommand, runCommand } from "./inspect/commands/run_command.ts";
+import { TUNE_OPTIONS, tuneMode } from "./inspect/commands/tune_options.ts";
 import { Generation } from "./inspect/generation.ts";
 import { load, type Loaded } from "./inspect/loading.ts";
 import { checkPrompt } from "./inspect/prompt.ts";
@@ -53,6 +54,7 @@ const command = defineCommand({
     "prompt-ids": numbers("token ids instead of a text", "1,2,3", { integer: true, min: 0 }),
     "ignore-eos": flag("go on after the end of the text"),
     backend: choice("where to run", ["auto", "webgpu", "cpu"], "auto"),
+    ...TUNE_OPTIONS,
     chat: flag("put the prompt into the model's chat template"),
     json: flag("print one line of JSON, and nothing on the way"),
     stats: flag("print figures to stderr at the end"),
@@ -65,6 +67,7 @@ const command = defineCommand({
     }
     if (ids && options.chat) throw new UsageError("--chat needs a PROMPT, not --prompt-ids");
     const { backend } = options;
+    const tune = tuneMode(options);
 
     const started = performance.now();
     const found = await findOrPull(options.model, { quiet: options.json, signal });
@@ -78,7 +81,7 @@ const command = defineCommand({
     checkPrompt(config, promptIds, 1);
 
     const progress = createLoadProgress(options.model, { quiet: options.json });
-    const model = await load(found, { file, backend, signal, ...progress })
+    const model = await load(found, { file, backend, tune, signal, ...progress })
       .finally(progress.finish);
     const loadMs = performance.now() - started;
     const { engine } = model;

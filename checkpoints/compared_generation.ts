@@ -28,7 +28,7 @@ import { runPass } from "./references/lamina.ts";
 
 /** What is generated, and what is compared on the way. Sampling is greedy where no temperature is given. */
 export interface CompareGenerationOptions
-  extends SamplerOptions, EngineOptions, Pick<LoadModelOptions, "backend"> {
+  extends SamplerOptions, EngineOptions, Pick<LoadModelOptions, "backend" | "tune"> {
   /** The other engine: `llama.cpp` (default) or `llama.cpp:vulkan`. */
   readonly reference?: string;
   /** Points to compare, by name, alias or glob, one or several; default `blk.*.out`. */

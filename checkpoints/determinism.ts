@@ -2,6 +2,7 @@
 import { createHash } from "node:crypto";
 import { fileURLToPath } from "node:url";
 import type { Engine } from "../engine/backend.ts";
+import type { TuneMode } from "../engine/webgpu/tuning.ts";
 
 /** What is repeated. */
 export interface DeterminismCase {
@@ -32,6 +33,8 @@ export interface DeterminismOptions {
   readonly processes: number;
   /** What a fresh process loads. */
   readonly model: string;
+  /** As the engine was loaded: fresh processes take what it found. */
+  readonly tune?: TuneMode;
   /** Milliseconds after which no further run is begun. */
   readonly timeLimit?: number;
   readonly signal?: AbortSignal;
@@ -72,6 +75,7 @@ export async function determinism(
   options: DeterminismOptions,
 ): Promise<Determinism> {
   const { runs: asked, timeLimit = Infinity, signal, onProgress, model } = options;
+  const tune = options.tune === "never" ? "never" : "auto";
   const started = performance.now();
   const first = await digestOf(engine, each);
   let equal = true;
@@ -82,7 +86,7 @@ export async function determinism(
   for (; processes < wanted && !late(); processes++, runs++) {
     signal?.throwIfAborted();
     onProgress?.(runs, asked);
-    equal &&= await digestInProcess(model, engine.backend, each) === first;
+    equal &&= await digestInProcess({ ...each, model, backend: engine.backend, tune }) === first;
   }
   for (; runs < asked && !late(); runs++) {
     signal?.throwIfAborted();
@@ -92,17 +96,20 @@ export async function determinism(
   return { asked, runs, processes, tokens: each.generate, digest: first, equal };
 }
 
+/** What a process is told. */
+export interface ProcessCase extends DeterminismCase {
+  readonly model: string;
+  readonly backend: Engine["backend"];
+  readonly tune?: TuneMode;
+}
+
 /** The digest that a process of its own computes. */
-async function digestInProcess(
-  model: string,
-  backend: string,
-  each: DeterminismCase,
-): Promise<string> {
+async function digestInProcess(each: ProcessCase): Promise<string> {
   const script = fileURLToPath(new URL("./determinism_process.ts", import.meta.url));
   const config = fileURLToPath(new URL("../deno.json", import.meta.url));
   const args = ["run", "-q", "--no-prompt", `--config=${config}`, "-P=parity", script];
   const { success, stdout, stderr } = await new Deno.Command(Deno.execPath(), {
-    args: [...args, JSON.stringify({ model, backend, ...each })],
+    args: [...args, JSON.stringify(each)],
     stdin: "null",
   }).output();
   if (!success) throw new Error(new TextDecoder().decode(stderr).trim().split("\n").at(-1));

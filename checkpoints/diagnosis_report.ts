@@ -13,7 +13,7 @@ import { isItself, mendedContent } from "./mend.ts";
 import { openModel, type WorkOptions } from "./opened_model.ts";
 
 /** How {@linkcode diagnose} looks. */
-export interface DiagnoseRequest extends WorkOptions, Pick<LoadModelOptions, "backend"> {
+export interface DiagnoseRequest extends WorkOptions, Pick<LoadModelOptions, "backend" | "tune"> {
   /** Undoes faults in each layer by itself too: slow. */
   readonly everyLayer?: boolean;
 }

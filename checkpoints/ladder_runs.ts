@@ -26,7 +26,7 @@ export const LADDER: readonly QuantizationType[] = [
 ];
 
 /** What is quantized, and over which text it is compared. */
-export interface LadderOptions extends WorkOptions, Pick<LoadModelOptions, "backend"> {
+export interface LadderOptions extends WorkOptions, Pick<LoadModelOptions, "backend" | "tune"> {
   /** Default: F16, Q8_0, Q6_K, Q5_K_M, Q4_K_M, Q4_0, Q3_K_M, Q2_K. */
   readonly types?: readonly QuantizationType[];
 }

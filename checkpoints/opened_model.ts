@@ -19,14 +19,15 @@ export interface WorkOptions {
  */
 export async function openModel(
   model: Model | string,
-  options: WorkOptions & Pick<LoadModelOptions, "backend"> = {},
+  options: WorkOptions & Pick<LoadModelOptions, "backend" | "tune"> = {},
 ): Promise<Loaded & Disposable> {
   if (typeof model !== "string") {
     return { ...model.loaded, release() {}, [Symbol.dispose]() {} };
   }
-  const { backend, signal, onProgress } = options;
+  const { backend, tune, signal, onProgress } = options;
   const loaded = await load(model, {
     backend,
+    tune,
     signal,
     onProgress: (_phase, done, total) => onProgress?.(done, total ?? done, `loading ${model}`),
   });

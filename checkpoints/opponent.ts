@@ -14,7 +14,7 @@ import { oracleReference } from "./references/oracle.ts";
 import { modelOnDisk, openReference } from "./references/mod.ts";
 
 /** What a model is compared with, and over which prompts. */
-export interface OpponentOptions extends WorkOptions, Pick<LoadModelOptions, "backend"> {
+export interface OpponentOptions extends WorkOptions, Pick<LoadModelOptions, "backend" | "tune"> {
   /**
    * Another engine: `llama.cpp`, `llama.cpp:vulkan`, `pytorch`, `hf:DIR` (a folder with the original's safetensors) or `oracle`.
    * Default `llama.cpp`, unless something else is named.

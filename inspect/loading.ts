@@ -7,6 +7,7 @@ import { type GgufFile, openGguf, openGgufFile } from "../engine/gguf/reader.ts"
 import { bytesSource } from "../engine/gguf/source.ts";
 import { isGranted } from "../engine/permission.ts";
 import { Device, DeviceError } from "../engine/webgpu/device.ts";
+import type { TuneMode } from "../engine/webgpu/tuning.ts";
 import { webgpuEngine } from "../engine/webgpu/engine.ts";
 import { hashFile, laminaHome, recordedChecksum, sha256 } from "../models/cache.ts";
 import { findModel, type FoundModel, ModelError } from "../models/mod.ts";
@@ -16,8 +17,14 @@ export interface LoadModelOptions {
   /** `auto` (default) takes the GPU where there is one, else the CPU: slow, correct. */
   readonly backend?: "auto" | "webgpu" | "cpu";
   /**
+   * Which settings the products with weights run with. `auto` (default): those that were found to be the fastest on this GPU; what
+   * was not tried yet is timed now, for a few seconds at most, and remembered, unless the device is a software driver, whose built-in
+   * settings are known to serve. `now`: all are timed anew. `never`: the built-in ones.
+   */
+  readonly tune?: TuneMode;
+  /**
    * Called while a model that is not there is pulled, and while weights stream in, with bytes; and while kernels are compiled
-   * to be checked, the first time on a device, with cases.
+   * to be checked, the first time on a device, with cases, or to be tuned, with products.
    */
   readonly onProgress?: (phase: LoadPhase, done: number, total?: number) => void;
   /** Called once when another process pulls the same model and this one waits for it. */
@@ -27,7 +34,7 @@ export interface LoadModelOptions {
 }
 
 /** What goes on while a model is loaded. */
-export type LoadPhase = "pull" | "load" | "check";
+export type LoadPhase = "pull" | "load" | "check" | "tune";
 
 /** A model on a device, shared by all who loaded the same file. */
 export interface Loaded {
@@ -89,7 +96,8 @@ export async function load(
     onProgress: (done, total) => onProgress?.("pull", done, total),
   });
   const device = await chooseDevice(options.backend ?? "auto");
-  const key = `${device ? "webgpu" : "cpu"} ${await identity(found)}`;
+  const { tune = "auto" } = options;
+  const key = `${device ? `webgpu ${tune}` : "cpu"} ${await identity(found)}`;
   let entry = entries.get(key);
   // What lies on a device that has failed serves nobody any more.
   if (!entry || entry.device !== device) {
@@ -151,7 +159,8 @@ async function open(
     const engine = device
       ? await webgpuEngine(file, config, device, {
         ...loadOptions,
-        adapterCheck: { cacheFile: adapterFile(), onProgress: during("check") },
+        adapterCheck: { cacheFile: cacheFile("adapters.txt"), onProgress: during("check") },
+        tuning: { mode: options.tune, file: cacheFile("tuning.json"), onProgress: during("tune") },
       })
       : await cpuEngine(file, config, loadOptions);
     let checksum: Promise<string | undefined> | undefined;
@@ -162,11 +171,8 @@ async function open(
   }
 }
 
-/**
- * Where it is remembered which kernels passed on which adapter; undefined where the environment may not be read, or names no
- * place for it.
- */
-function adapterFile(): string | undefined {
+/** Where it is remembered what was found out about devices; undefined where the environment may not be read, or names no place. */
+function cacheFile(name: string): string | undefined {
   let readable = true;
   const readEnv = (variable: string) => {
     readable &&= isGranted({ name: "env", variable });
@@ -174,7 +180,7 @@ function adapterFile(): string | undefined {
   };
   try {
     const home = laminaHome(readEnv);
-    return readable ? join(home, "adapters.txt") : undefined;
+    return readable ? join(home, name) : undefined;
   } catch (error) {
     if (error instanceof ModelError) return undefined;
     throw error;

@@ -464,6 +464,7 @@ const PHASES: Readonly<Record<LoadPhase, string>> = {
   pull: "pulling",
   load: "reading weights",
   check: "checking the GPU's kernels",
+  tune: "timing the GPU's kernels",
 };
 
 /**

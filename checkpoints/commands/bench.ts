@@ -36,6 +36,7 @@ import { findOrPull } from "../../inspect/commands/find_model.ts";
 import { openOutput } from "../../inspect/commands/output_file.ts";
 import { createLoadProgress, createStatus } from "../../inspect/commands/progress.ts";
 import { defineCommand, runCommand } from "../../inspect/commands/run_command.ts";
+import { TUNE_OPTIONS, tuneMode } from "../../inspect/commands/tune_options.ts";
 import { loadModel, type Model } from "../../inspect/model.ts";
 import { writeTable } from "../../inspect/tables/files.ts";
 import { openPeers, PEERS } from "../bench/peers.ts";
@@ -76,9 +77,12 @@ const command = defineCommand({
     markdown: flag("print tables in Markdown"),
     json: flag("print one line of JSON, and nothing on the way"),
     backend: choice("where to run", ["auto", "webgpu", "cpu"], "auto"),
+    ...TUNE_OPTIONS,
   },
   async main({ options, signal }) {
     const { model: name, out, json, quick, trace, backend } = options;
+    const tune = tuneMode(options);
+    const tuneArgs = tune === "never" ? ["--no-tune"] : [];
     if (options.peers?.includes("none") && options.peers.length > 1) {
       throw new UsageError("--peers none goes with no other");
     }
@@ -90,11 +94,13 @@ const command = defineCommand({
     const say = (line: string) => status.update(line);
 
     const found = await findOrPull(name, { quiet: json, signal });
-    const starting: BenchRow[] = quick ? [] : await startUp(name, backend, signal, say);
+    const starting: BenchRow[] = quick
+      ? []
+      : await startUp(name, [`--backend=${backend}`, ...tuneArgs], signal, say);
     const load = async () => {
       const start = performance.now();
       const progress = createLoadProgress(name, { quiet: json });
-      const model = await loadModel(name, { backend, signal, ...progress })
+      const model = await loadModel(name, { backend, tune, signal, ...progress })
         .finally(progress.finish);
       return { model, ms: performance.now() - start };
     };
@@ -181,7 +187,7 @@ function profiledTokens({ config }: Model): number {
 /** How long it takes from starting a process to its end, with one token generated. The first time may compile kernels. */
 async function startUp(
   model: string,
-  backend: string,
+  options: readonly string[],
   signal: AbortSignal,
   say: (line: string) => void,
 ): Promise<BenchRow[]> {
@@ -192,7 +198,7 @@ async function startUp(
     const start = performance.now();
     const { success, stderr } = await new Deno.Command(Deno.execPath(), {
       args: ["run", "-q", "--no-prompt", "-P", "generate.ts", "--model", model, "--json"]
-        .concat("--backend", backend, "--ignore-eos", "--max-tokens", "1", "--prompt-ids", ids),
+        .concat(options, "--ignore-eos", "--max-tokens", "1", "--prompt-ids", ids),
       cwd: fileURLToPath(ROOT),
       stdin: "null",
       stdout: "null",

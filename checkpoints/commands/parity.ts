@@ -16,7 +16,8 @@ import {
 import { findOrPull } from "../../inspect/commands/find_model.ts";
 import { createLoadProgress } from "../../inspect/commands/progress.ts";
 import { defineCommand, EXIT, runCommand } from "../../inspect/commands/run_command.ts";
-import { load, type Loaded } from "../../inspect/loading.ts";
+import { TUNE_OPTIONS, tuneMode } from "../../inspect/commands/tune_options.ts";
+import { load, type Loaded, type LoadModelOptions } from "../../inspect/loading.ts";
 import { DEFAULT_PROMPT, parityCases } from "../cases.ts";
 import { determinism } from "../determinism.ts";
 import { deviceOf, tokenizeOf } from "../opened_model.ts";
@@ -52,6 +53,7 @@ const command = defineCommand({
       },
     ),
     backend: choice("where our side runs", ["auto", "webgpu", "cpu"], "auto"),
+    ...TUNE_OPTIONS,
     junit: text("file for a JUnit report", "FILE"),
     timeout: number("seconds that a reference may be silent", { above: 0, default: 300 }),
     json: flag("print one line of JSON"),
@@ -72,8 +74,9 @@ const command = defineCommand({
     const say = (line: string) => json || console.error(line);
     const colours = Deno.stdout.isTerminal() && !Deno.noColor;
 
+    const how = { backend: options.backend, tune: tuneMode(options) };
     const found = await findOrPull(options.model, { quiet: json, signal });
-    using model = await loadQuietly(options.model, options.backend, json, signal);
+    using model = await loadQuietly(options.model, how, json, signal);
     const layers = parseLayers(options.layers, model.engine.config.layers);
     const prompt = options["prompt-ids"] ?? given ?? DEFAULT_PROMPT;
     const cases = parityCases(prompt, tokenizeOf(model), model.engine.config);
@@ -83,7 +86,7 @@ const command = defineCommand({
     // Loaded once for all references.
     using _other = against === undefined
       ? undefined
-      : await loadQuietly(against, options.backend, json, signal);
+      : await loadQuietly(against, how, json, signal);
     for (const reference of names.length > 0 ? names : [undefined]) {
       const name = reference ?? against ?? engineFolder;
       try {
@@ -92,7 +95,7 @@ const command = defineCommand({
           against,
           engine: engineFolder,
           layers,
-          backend: options.backend,
+          ...how,
           timeout: options.timeout,
           signal,
           onProgress: (_done, _total, what) => say(`${name}: ${what}`),
@@ -119,6 +122,7 @@ const command = defineCommand({
       runs,
       processes: FRESH_PROCESSES,
       model: options.model,
+      tune: how.tune,
       timeLimit: options.determinism === undefined ? DETERMINISM_MS : undefined,
       signal,
       onProgress: progressEvery(10, (done, total) => say(`determinism: ${done} of ${total} runs`)),
@@ -178,12 +182,12 @@ const command = defineCommand({
 /** A model with its progress shown; given back at the end of its block. */
 async function loadQuietly(
   name: string,
-  backend: "auto" | "webgpu" | "cpu",
+  how: Pick<LoadModelOptions, "backend" | "tune">,
   quiet: boolean,
   signal: AbortSignal,
 ): Promise<Loaded & Disposable> {
   const progress = createLoadProgress(name, { quiet });
-  const loaded = await load(name, { backend, signal, ...progress }).finally(progress.finish);
+  const loaded = await load(name, { ...how, signal, ...progress }).finally(progress.finish);
   return { ...loaded, [Symbol.dispose]: () => loaded.release() };
 }
 

@@ -2,7 +2,7 @@
  * The first load on an adapter: are the kernels right that the model is about to run? Drivers that compute wrongly without
  * saying so are what users of GPU programs meet most.
  */
-import { isGranted } from "../permission.ts";
+import { readCacheFile, writeCacheFile } from "./cache_file.ts";
 import type { KernelCase } from "./check/case.ts";
 import { kernelCases } from "./check/cases.ts";
 import { type Pair, pairName } from "./check/pairs.ts";
@@ -78,7 +78,8 @@ export async function ensureAdapterChecked(
   if (unchecked.length === 0) return;
   await check(device, unchecked.map(({ pair }) => pair), options.onProgress);
   for (const { key } of unchecked) known.add(key);
-  await writeCache(options.cacheFile, new Set([...cache, ...unchecked.map(({ key }) => key)]));
+  const lines = new Set([...cache, ...unchecked.map(({ key }) => key)]);
+  await writeCacheFile(options.cacheFile, [...lines].sort().join("\n") + "\n");
 }
 
 /** The adapter in words. */
@@ -149,37 +150,6 @@ async function key(device: Device, pair: Pair): Promise<string> {
 
 /** The lines of the cache file; none where it cannot be read. */
 async function readCache(path: string | undefined): Promise<Set<string>> {
-  if (path === undefined || !isGranted({ name: "read", path })) return new Set();
-  try {
-    return new Set((await Deno.readTextFile(path)).split("\n").filter((line) => line !== ""));
-  } catch (error) {
-    ignoreFileError(error);
-    return new Set();
-  }
-}
-
-async function writeCache(path: string | undefined, lines: ReadonlySet<string>): Promise<void> {
-  if (path === undefined) return;
-  const folder = path.replace(/[/\\][^/\\]*$/, "") || ".";
-  // Renaming reads as well.
-  const names = ["read", "write"] as const;
-  if (!names.every((name) => isGranted({ name, path: folder }))) return;
-  const part = `${path}.${crypto.randomUUID()}`;
-  try {
-    await Deno.mkdir(folder, { recursive: true });
-    await Deno.writeTextFile(part, [...lines].sort().join("\n") + "\n");
-    await Deno.rename(part, path);
-  } catch (error) {
-    ignoreFileError(error);
-    await Deno.remove(part).catch(() => {});
-  }
-}
-
-/** Not being able to remember is no reason to fail: the check is made again. */
-function ignoreFileError(error: unknown): void {
-  const { errors } = Deno;
-  const isExpected = error instanceof errors.NotFound || error instanceof errors.PermissionDenied ||
-    error instanceof errors.NotADirectory || error instanceof errors.IsADirectory ||
-    error instanceof errors.FilesystemLoop || (error instanceof Error && "code" in error);
-  if (!isExpected) throw error;
+  const text = await readCacheFile(path) ?? "";
+  return new Set(text.split("\n").filter((line) => line !== ""));
 }

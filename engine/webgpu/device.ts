@@ -251,14 +251,20 @@ export class Device implements Memory<GPUBuffer> {
     return layout;
   }
 
-  /** The pipeline of a kernel for a weight form and a choice of taps. */
-  pipeline(kernel: Kernel, form: Form | undefined, taps: readonly string[]): GPUComputePipeline {
-    const key = [kernel.name, form?.name, ...taps].join(" ");
+  /** The pipeline of a kernel for a weight form and a choice of taps; with other knobs than the device's own where they are given. */
+  pipeline(
+    kernel: Kernel,
+    form: Form | undefined,
+    taps: readonly string[],
+    knobs: Knobs = this.knobs,
+  ): GPUComputePipeline {
+    const values = Object.values(knobs).join(",");
+    const key = [kernel.name, form?.name, ...taps, values].join(" ");
     let pipeline = this.#pipelines.get(key);
     if (!pipeline) {
       const constants: Record<string, number> = {
-        LANES: kernel.lanes(this.knobs),
-        ...kernel.overrides?.(this.knobs),
+        LANES: kernel.lanes(knobs),
+        ...kernel.overrides?.(knobs),
       };
       if (form?.offset !== undefined) constants.OFFSET = form.offset;
       for (const tap of taps) constants[tapOverride(tap)] = 1;
@@ -268,7 +274,7 @@ export class Device implements Memory<GPUBuffer> {
         compute: {
           module: this.gpu.createShaderModule({
             label: key,
-            code: kernelSource(kernel, this.knobs, form),
+            code: kernelSource(kernel, knobs, form),
           }),
           constants,
         },

@@ -10,12 +10,15 @@ import { type AdapterCheckOptions, ensureAdapterChecked } from "./adapter_check.
 import { usedPairs } from "./check/pairs.ts";
 import type { Device } from "./device.ts";
 import { WebgpuSession } from "./session.ts";
+import { builtIn, tune, type TuningOptions } from "./tuning.ts";
 import { MAX_TOKENS, Workspace } from "./workspace.ts";
 
 /** How a model comes onto a GPU. */
 export interface WebgpuOptions extends LoadOptions {
   /** Checks the kernels that the model runs before it runs, unless they have passed on this adapter before. */
   readonly adapterCheck?: AdapterCheckOptions;
+  /** Chooses the products' knobs before they run; the built-in ones without. */
+  readonly tuning?: TuningOptions;
 }
 
 /**
@@ -33,13 +36,18 @@ export async function webgpuEngine(
 ): Promise<Engine> {
   const weights = await loadWeights(file, config, device, options, base);
   const plan = forward(config);
-  if (options.adapterCheck) {
-    try {
+  let knobsOf = builtIn(device);
+  try {
+    if (options.adapterCheck) {
       await ensureAdapterChecked(device, usedPairs(plan, weights), options.adapterCheck);
-    } catch (error) {
-      weights.destroy();
-      throw error;
     }
+    if (options.tuning) {
+      const { signal } = options;
+      knobsOf = await tune(device, plan, weights, { signal, ...options.tuning });
+    }
+  } catch (error) {
+    weights.destroy();
+    throw error;
   }
   const model = {
     device,
@@ -47,6 +55,7 @@ export async function webgpuEngine(
     plan,
     weights,
     ropeFactors: await ropeFactors(file, config),
+    knobsOf,
   };
   /** That of a session that has ended, for the next one. */
   let idle: Workspace | undefined;

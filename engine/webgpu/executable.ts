@@ -1,5 +1,6 @@
 /** A plan made ready for one session on the GPU: buffers placed, bind groups made, dispatches in a row. */
-import type { Constants, Kernel, Pass } from "../../kernels/kernel.ts";
+import type { Form } from "../../kernels/forms.ts";
+import type { Constants, Kernel, Knobs, Pass } from "../../kernels/kernel.ts";
 import { manyPositions } from "../../kernels/linear.ts";
 import { KERNELS } from "../../kernels/mod.ts";
 import { place } from "../passes/place.ts";
@@ -13,7 +14,7 @@ interface Dispatch {
   readonly group: GPUBindGroup;
   readonly kernel: Kernel;
   readonly constants: Constants;
-  readonly lanes: number;
+  readonly knobs: Knobs;
   readonly lastRows: boolean;
 }
 
@@ -26,27 +27,40 @@ export interface External {
   readonly buffers: ReadonlyMap<string, GPUBuffer>;
 }
 
+/** The knobs of a product with a matrix of that form, so many rows (of several together) and columns. */
+export type KnobsOf = (kernel: Kernel, form: Form, rows: number, columns: number) => Knobs;
+
+/** What an executable is made for. */
+export interface ExecutableOptions {
+  /** Numbers of values that are handed in, by name. */
+  readonly operands: ReadonlyMap<string, Float32Array<ArrayBuffer>>;
+  readonly largest: Lengths;
+  /** Points that must survive to the end of the pass. */
+  readonly kept: ReadonlySet<string>;
+  readonly knobsOf: KnobsOf;
+}
+
 /** A plan bound to buffers, for passes of up to `largest` lengths. */
 export class Executable {
   /** The dispatches of each step; none for those that run on the host. */
   readonly #dispatches: Dispatch[][] = [];
+  readonly largest: Lengths;
+  readonly #knobsOf: KnobsOf;
   readonly #borrowed: GPUBuffer[] = [];
   readonly #buffers = new Map<string, GPUBuffer>();
 
   /**
    * @param plan selected and fused steps
-   * @param operands numbers of values that are handed in, by name
-   * @param kept points that must survive to the end of the pass
    */
   constructor(
     readonly device: Device,
     readonly weights: Weights<GPUBuffer>,
     readonly external: External,
     readonly plan: Plan,
-    operands: ReadonlyMap<string, Float32Array<ArrayBuffer>>,
-    readonly largest: Lengths,
-    kept: ReadonlySet<string>,
+    { operands, largest, kept, knobsOf }: ExecutableOptions,
   ) {
+    this.largest = largest;
+    this.#knobsOf = knobsOf;
     const { slots, slotOf } = place(plan, largest, new Set([...kept, ...external.buffers.keys()]));
     const slotBuffers = slots.map((numbers) => this.#borrow(numbers * 4, STORAGE));
     for (const [name, slot] of slotOf) this.#buffers.set(name, slotBuffers[slot]);
@@ -72,8 +86,9 @@ export class Executable {
   /** Adds the dispatches of the steps `from` to `to` (exclusive). The caller has written the uniforms and ids. */
   encode(encoder: GPUComputePassEncoder, pass: Pass, tail: Pass, from: number, to: number): void {
     for (const dispatches of this.#dispatches.slice(from, to)) {
-      for (const { pipeline, group, kernel, constants, lanes, lastRows } of dispatches) {
-        const grid = kernel.grid(lastRows ? tail : pass, constants, lanes, this.device.knobs);
+      for (const { pipeline, group, kernel, constants, knobs, lastRows } of dispatches) {
+        const numbers = lastRows ? tail : pass;
+        const grid = kernel.grid(numbers, constants, kernel.lanes(knobs), knobs);
         if (grid.includes(0)) continue;
         encoder.setPipeline(pipeline);
         encoder.setBindGroup(0, group);
@@ -119,8 +134,11 @@ export class Executable {
         );
       const lastRows = onLastRows(step);
       const { pass, tailOffset } = this.external;
+      const knobs = kernel.name.startsWith("linear") && matrix
+        ? this.#knobsOf(kernel, matrix.form, productRows(this.weights, step), matrix.columns)
+        : this.device.knobs;
       this.#dispatches[index].push({
-        pipeline: this.device.pipeline(kernel, matrix?.form, taps),
+        pipeline: this.device.pipeline(kernel, matrix?.form, taps, knobs),
         group: this.device.gpu.createBindGroup({
           layout: this.device.layout(kernel),
           entries: [
@@ -134,7 +152,7 @@ export class Executable {
         }),
         kernel,
         constants,
-        lanes: kernel.lanes(this.device.knobs),
+        knobs,
         lastRows,
       });
     });
@@ -199,6 +217,11 @@ export class Executable {
       return output ? of(output) : unused[spare++];
     });
   }
+}
+
+/** Rows of all the matrices that a step multiplies with. */
+export function productRows({ matrices }: Weights<GPUBuffer>, { weights }: Step): number {
+  return weights.reduce((sum, name) => sum + (matrices.get(name)?.rows ?? 0), 0);
 }
 
 interface Work {

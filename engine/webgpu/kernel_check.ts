@@ -118,7 +118,7 @@ function encode(
     data?: ArrayBufferView<ArrayBuffer>,
   ) => GPUBuffer,
 ): (GPUBuffer | null)[] {
-  const { kernel, pass, packed } = each;
+  const { kernel, pass, packed, knobs = device.knobs } = each;
   const { STORAGE, COPY_SRC, UNIFORM } = GPUBufferUsage;
   const inputs = [...each.inputs];
   const outputs: (GPUBuffer | null)[] = [];
@@ -148,7 +148,7 @@ function encode(
     return output;
   });
   const taps = kernel.bindings.filter(({ kind }) => kind === "tap" && each.taps);
-  const pipeline = device.pipeline(kernel, packed?.form, taps.map(({ name }) => name));
+  const pipeline = device.pipeline(kernel, packed?.form, taps.map(({ name }) => name), knobs);
   const numbers = Uint32Array.of(pass.tokens, pass.start, pass.rows, 0);
   const passUniform = buffer(16, UNIFORM, numbers);
   const compute = encoder.beginComputePass();
@@ -164,7 +164,7 @@ function encode(
       }),
     );
     compute.dispatchWorkgroups(
-      ...kernel.grid(pass, constants, kernel.lanes(device.knobs), device.knobs),
+      ...kernel.grid(pass, constants, kernel.lanes(knobs), knobs),
     );
   }
   compute.end();
@@ -296,13 +296,13 @@ function compare(
   run: KernelRun,
   expected: readonly Float32Array[],
 ): KernelResult {
-  const { kernel, packed, kind } = each;
+  const { kernel, packed, kind, knobs = device.knobs } = each;
   const allowed = allowedErrors({
     ...each,
     outputs: expected,
-    lanes: kernel.lanes(device.knobs),
-    columnLanes: device.knobs.columnLanes,
-    broadcast: device.knobs.broadcast,
+    lanes: kernel.lanes(knobs),
+    columnLanes: knobs.columnLanes,
+    broadcast: knobs.broadcast,
     whole: kind === "whole",
   });
   const names = kernel.bindings.filter(({ kind }) => kind === "output" || kind === "tap")

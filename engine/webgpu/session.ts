@@ -325,8 +325,9 @@ export class WebgpuSession implements Session {
     kept: ReadonlySet<string>,
   ): Executable {
     this.#workspace.makeRoom();
-    const { device, weights } = this.#model;
-    return new Executable(device, weights, this.#workspace, plan, operands, largest, kept);
+    const { device, weights, knobsOf } = this.#model;
+    const options = { operands, largest, kept, knobsOf };
+    return new Executable(device, weights, this.#workspace, plan, options);
   }
 
   /** Copies what is wanted into one staging buffer; the result waits for it. */

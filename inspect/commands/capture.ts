@@ -11,6 +11,7 @@ import { choice, flag, number, numbers, text, UsageError } from "./args.ts";
 import { formatBytes, formatTable } from "./format.ts";
 import { createLoadProgress } from "./progress.ts";
 import { defineCommand, runCommand } from "./run_command.ts";
+import { TUNE_OPTIONS, tuneMode } from "./tune_options.ts";
 
 const command = defineCommand({
   name: "./denow task capture",
@@ -32,6 +33,7 @@ const command = defineCommand({
     "prompt-ids": numbers("token ids instead of a text", "1,2,3", { integer: true, min: 0 }),
     "ignore-eos": flag("go on after the end of the text"),
     backend: choice("where to run", ["auto", "webgpu", "cpu"], "auto"),
+    ...TUNE_OPTIONS,
     overwrite: flag("write over what an unfinished run left in the folder"),
     json: flag("print one line of JSON, and nothing on the way"),
   },
@@ -48,6 +50,7 @@ const command = defineCommand({
     const progress = createLoadProgress(options.model, { quiet: json });
     using model = await loadModel(options.model, {
       backend: options.backend,
+      tune: tuneMode(options),
       signal,
       ...progress,
     }).finally(progress.finish);

@@ -104,6 +104,7 @@ export function createLoadProgress(model: string, options: ProgressOptions = {})
     pull: () => createProgress(`pulling ${model}`, options),
     load: () => createProgress(`loading ${model}`, options),
     check: () => createNotice("checking the GPU's kernels (first time on this device)", options),
+    tune: () => createNotice("timing the GPU's kernels (first time on this device)", options),
   };
   let phase: LoadPhase | undefined;
   let progress: Progress | undefined;

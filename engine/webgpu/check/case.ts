@@ -1,6 +1,6 @@
 /** What a case is: one run of one kernel on seeded inputs. */
 import type { Form } from "../../../kernels/forms.ts";
-import type { Constants, Kernel, Pass, RowReader } from "../../../kernels/kernel.ts";
+import type { Constants, Kernel, Knobs, Pass, RowReader } from "../../../kernels/kernel.ts";
 import type { Kind, Noise, PackedMatrices } from "./data.ts";
 
 /** One run of one kernel on seeded inputs. */
@@ -23,6 +23,8 @@ export interface KernelCase {
   readonly outputs: readonly number[];
   /** Whether taps are on. */
   readonly taps: boolean;
+  /** Others than the device's own. */
+  readonly knobs?: Knobs;
 }
 
 /** What most cases share is left out: real numbers, no weights, one part. */
