@@ -6,7 +6,8 @@ import { readConfig } from "../engine/config.ts";
 import { type GgufFile, openGguf, openGgufFile } from "../engine/gguf/reader.ts";
 import { bytesSource } from "../engine/gguf/source.ts";
 import { isGranted } from "../engine/permission.ts";
-import { Device, DeviceError } from "../engine/webgpu/device.ts";
+import { Device, DeviceError, type DeviceInfo } from "../engine/webgpu/device.ts";
+import { readTuning, type TunedProducts } from "../engine/webgpu/tuning_file.ts";
 import type { TuneMode } from "../engine/webgpu/tuning.ts";
 import { webgpuEngine } from "../engine/webgpu/engine.ts";
 import { hashFile, laminaHome, recordedChecksum, sha256 } from "../models/cache.ts";
@@ -169,6 +170,12 @@ async function open(
     file.close();
     throw error;
   }
+}
+
+/** What tuning has found out about a device, by product. */
+export async function tunedProducts(info: DeviceInfo): Promise<TunedProducts> {
+  const file = cacheFile("tuning.json");
+  return file === undefined ? new Map() : await readTuning(file, info);
 }
 
 /** Where it is remembered what was found out about devices; undefined where the environment may not be read, or names no place. */

@@ -181,7 +181,7 @@ Deno.test("a model's pairs are the kernels that its passes run, for the forms of
     [
       ...others,
       "embed F16",
-      "linear_normed F16",
+      "linear F16",
       "linear_qkv_normed F16",
       "linear_qkv_many F16",
       ...products("linear_residual F16"),
@@ -201,9 +201,10 @@ Deno.test("a model's pairs are the kernels that its passes run, for the forms of
       "embed Q4_K",
       "linear_many Q4_K",
       "linear_many Q6_K",
+      "linear Q6_K", // the logits
       ...products("linear_residual Q4_K", "linear_residual Q6_K"),
       "linear_normed Q4_K", // q and k
-      "linear_normed Q6_K", // v, the logits
+      "linear_normed Q6_K", // v
       "linear_swiglu_normed Q4_K",
       "linear_swiglu_many Q4_K",
     ].sort(),

@@ -180,7 +180,7 @@ Deno.test("a decoding pass is six steps a layer, one more of long contexts", asy
   const steps = fused(plan, ["argmax"], together, () => true);
   assert.deepEqual(
     steps.map(({ kernel }) => kernel),
-    ["embed", ...layer, ...layer, "take_rows", "linear_normed", "argmax"],
+    ["embed", ...layer, ...layer, "take_rows", "rms_norm", "linear", "argmax"],
   );
   const [qkv] = steps.filter(({ kernel }) => kernel === "linear_qkv_normed");
   assert.deepEqual(qkv.outputs.slice(3), [null, null, null], "norm, rms and pre are taps");

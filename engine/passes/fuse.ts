@@ -4,7 +4,7 @@
  */
 import { canFuseAttention, MOST_PARTS } from "../../kernels/attention.ts";
 import { canNorm, normedKernels } from "../../kernels/linear.ts";
-import type { Plan, Step, Value } from "../plan.ts";
+import { onLastRows, type Plan, type Step, type Value } from "../plan.ts";
 
 export interface FuseOptions {
   /** Points that must be materialised. */
@@ -180,8 +180,9 @@ function fuseNorms(plan: Plan, options: FuseOptions): Plan {
 
 const NORMED = new Set(normedKernels.map(({ name }) => name));
 
+/** The norm in front of the logits stays: its row has the same bits whether it is made alone or among all. */
 function takesNorm(step: Step, { few }: FuseOptions): boolean {
-  return NORMED.has(`${step.kernel}_normed`) && few?.(step) === true &&
+  return NORMED.has(`${step.kernel}_normed`) && few?.(step) === true && !onLastRows(step) &&
     canNorm(step.constants.columns);
 }
 

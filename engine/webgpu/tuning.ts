@@ -97,8 +97,8 @@ export async function tune(
     for (const [i, product] of wanted.entries()) {
       const begun = performance.now();
       if (mode === "auto" && begun - start + slowest > AUTO_MS) break;
-      signal?.throwIfAborted();
       onProgress?.(i, wanted.length);
+      signal?.throwIfAborted();
       const timed = await timeCandidates(device, weights, product);
       found.set(product.key, { source: sources.get(product.key)!, ...timed });
       slowest = Math.max(slowest, performance.now() - begun);

@@ -34,7 +34,21 @@ export async function writeTuning(
   const all = await readAll(path);
   const key = deviceKey(info);
   const own = { ...all[key], ...Object.fromEntries(found) };
-  return await writeCacheFile(path, JSON.stringify({ ...all, [key]: own }, null, 1) + "\n");
+  // A line for each product: people read it too.
+  const text = object({ ...all, [key]: own }, (products) => object(products, JSON.stringify));
+  return await writeCacheFile(path, text + "\n");
+}
+
+function object<T>(values: Record<string, T>, text: (value: T) => string): string {
+  const lines = Object.entries(values).map(([name, value]) =>
+    `${JSON.stringify(name)}: ${text(value)}`
+  );
+  return `{\n${lines.join(",\n")}\n}`;
+}
+
+/** Knobs in words. */
+export function knobsText({ dotLanes, columnLanes, broadcast }: TunedKnobs): string {
+  return `${dotLanes} lanes, ${columnLanes} to a row${broadcast ? ", handing columns on" : ""}`;
 }
 
 /** The device and its driver in words. */

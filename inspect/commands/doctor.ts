@@ -8,6 +8,7 @@ import { allPairs, pairName } from "../../engine/webgpu/check/pairs.ts";
 import { Device, DeviceError, LIMITS } from "../../engine/webgpu/device.ts";
 import { checkKernel, type KernelResult } from "../../engine/webgpu/kernel_check.ts";
 import { KERNELS } from "../../kernels/mod.ts";
+import { tunedProducts } from "../loading.ts";
 import { flag, number } from "./args.ts";
 import { type DeviceFindings, type Findings, reportText } from "./doctor_report.ts";
 import { progressLine } from "./progress.ts";
@@ -90,6 +91,7 @@ async function describe({ gpu, info }: Device): Promise<DeviceFindings> {
     features: [...gpu.features].sort(),
     offered: [...adapter?.features ?? []].sort(),
     limits: Object.fromEntries(LIMITS.map((name) => [name, gpu.limits[name]])),
+    tuned: Object.fromEntries(await tunedProducts(info)),
   };
 }
 

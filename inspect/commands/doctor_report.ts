@@ -1,6 +1,7 @@
 /** What `doctor` found, as text for people and for bug reports. */
 import { problemOf } from "../../engine/webgpu/adapter_check.ts";
 import type { DeviceInfo } from "../../engine/webgpu/device.ts";
+import { knobsText, type TunedProduct } from "../../engine/webgpu/tuning_file.ts";
 import { vendorName } from "../../engine/webgpu/driver.ts";
 import type { KernelResult } from "../../engine/webgpu/kernel_check.ts";
 import { FORMS } from "../../kernels/forms.ts";
@@ -35,6 +36,8 @@ export interface DeviceFindings {
   readonly features: readonly string[];
   readonly offered: readonly string[];
   readonly limits: Readonly<Record<string, number>>;
+  /** Products whose settings were chosen by timing them, by kernel, weight form and shapes. */
+  readonly tuned: Readonly<Record<string, TunedProduct>>;
 }
 
 /** Columns of a list beside its title. */
@@ -52,6 +55,11 @@ export function reportText(findings: Findings): string {
     );
   } else {
     parts.push(section("Device", deviceRows(device)), section("Limits", limitRows(device)));
+    if (Object.keys(device.tuned).length > 0) {
+      parts.push(
+        section("Tuned (--tune does it anew, --no-tune leaves it out)", tunedRows(device)),
+      );
+    }
     parts.push(kernelTable(findings));
     const failures = findings.kernels.filter(({ passed }) => !passed);
     if (failures.length > 0) {
@@ -99,6 +107,15 @@ function limitRows({ limits }: DeviceFindings): string[][] {
     name,
     /size$/i.test(name) && !/Workgroup/.test(name) ? formatBytes(value) : String(value),
   ]);
+}
+
+/** Each product with what was chosen, and how much faster that is than the built-in setting. */
+function tunedRows({ tuned }: DeviceFindings): string[][] {
+  return Object.entries(tuned).map(([product, { knobs, times }]) => {
+    const chosen = times.find((each) => knobsText(each.knobs) === knobsText(knobs));
+    const gain = times[0] && chosen ? `${(times[0].ms / chosen.ms).toFixed(2)}×` : "";
+    return [product, knobsText(knobs), gain];
+  });
 }
 
 function driverAdvice(system: string): string {
