@@ -7,6 +7,7 @@ import {
   type Pass,
   type ReferenceArguments,
 } from "./kernel.ts";
+import { ofBranches, ofWholePasses, rowBegin, unseen } from "./branches.ts";
 import scoresWgsl from "./scores.wgsl" with { type: "text" };
 import softmaxWgsl from "./softmax.wgsl" with { type: "text" };
 import mixWgsl from "./mix.wgsl" with { type: "text" };
@@ -47,7 +48,7 @@ function softmaxInPlace(x: Float64Array): void {
 }
 
 /** q_rope [T, heads, d], cache_k [slots, kv_heads, d] → scores [heads, T, S], scaled; masked ones are −1e30. */
-export const scores: Kernel = {
+const anyScores: Kernel = {
   name: "scores",
   wgsl: scoresWgsl,
   constants: { heads: "u32", kv_heads: "u32", head_width: "u32", scale: "f32" },
@@ -58,70 +59,76 @@ export const scores: Kernel = {
     { heads },
     lanes,
   ) => [Math.ceil((pass.start + pass.tokens) / lanes), pass.tokens, heads],
-  reference({ pass, constants, inputs: [q, keys], outputs: [out] }) {
+  reference(args) {
+    const { pass, constants, inputs: [q, keys], outputs: [out] } = args;
     const { heads, kv_heads, head_width: width, scale } = constants;
     const cached = pass.start + pass.tokens;
     for (let head = 0; head < heads; head++) {
       const kvHead = Math.floor(head * kv_heads / heads);
       for (let token = 0; token < pass.tokens; token++) {
+        const begin = rowBegin(args, 2, token);
         for (let key = 0; key < cached; key++) {
-          out![(head * pass.tokens + token) * cached + key] = key > pass.start + token
-            ? MASKED
-            : score(
-              q,
-              keys,
-              (token * heads + head) * width,
-              (key * kv_heads + kvHead) * width,
-              width,
-              scale,
-            );
+          const masked = key > pass.start + token || unseen(args, begin, key);
+          out![(head * pass.tokens + token) * cached + key] = masked ? MASKED : score(
+            q,
+            keys,
+            (token * heads + head) * width,
+            (key * kv_heads + kvHead) * width,
+            width,
+            scale,
+          );
         }
       }
     }
   },
 };
+export const scores: Kernel = ofWholePasses(anyScores);
 
 /**
  * Softmax of each row. With `causal` 1: x [heads, T, S] where a query sees the keys up to its own position, the others
  * get 0, and `columns` is heads. With 0: rows of `columns` numbers, R of them.
  */
-export const softmax: Kernel = {
+const anySoftmax: Kernel = {
   name: "softmax",
   wgsl: softmaxWgsl,
   constants: { columns: "u32", causal: "u32" },
   bindings: bindings("input x", "output y"),
   lanes: (knobs) => knobs.lanes,
   grid: (pass, { columns, causal }) => causal ? [pass.tokens, columns, 1] : [pass.rows, 1, 1],
-  reference({ pass, constants: { columns, causal }, inputs: [x], outputs: [y] }) {
+  reference(args) {
+    const { pass, constants: { columns, causal }, inputs: [x], outputs: [y] } = args;
     const width = causal ? pass.start + pass.tokens : columns;
     for (let row = 0; row * width < y!.length; row++) {
-      const visible = causal ? pass.start + row % pass.tokens + 1 : columns;
-      const probs = Float64Array.from(x.subarray(row * width, row * width + visible));
+      const seen = causal ? seenSlots(args, 1, row % pass.tokens) : upTo(0, columns);
+      const probs = Float64Array.from(seen, (slot) => x[row * width + slot]);
       softmaxInPlace(probs);
       y!.fill(0, row * width, (row + 1) * width);
-      y!.set(probs, row * width);
+      seen.forEach((slot, i) => y![row * width + slot] = probs[i]);
     }
   },
 };
+export const softmax: Kernel = ofWholePasses(anySoftmax);
 
 /** probs [heads, T, S], cache_v [slots, kv_heads, d] → head_out [T, heads, d]. */
-export const mix: Kernel = {
+const anyMix: Kernel = {
   name: "mix",
   wgsl: mixWgsl,
   constants: { heads: "u32", kv_heads: "u32", head_width: "u32" },
   bindings: bindings("input probs", "input values", "output head_out"),
   lanes: (knobs) => knobs.lanes,
   grid: (pass, { heads, head_width }, lanes) => [Math.ceil(head_width / lanes), pass.tokens, heads],
-  reference({ pass, constants, inputs: [probs, values], outputs: [out] }) {
+  reference(args) {
+    const { pass, constants, inputs: [probs, values], outputs: [out] } = args;
     const { heads, kv_heads, head_width: width } = constants;
     const cached = pass.start + pass.tokens;
     for (let head = 0; head < heads; head++) {
       const kvHead = Math.floor(head * kv_heads / heads);
       for (let token = 0; token < pass.tokens; token++) {
         const row = (head * pass.tokens + token) * cached;
+        const seen = seenSlots(args, 2, token);
         for (let i = 0; i < width; i++) {
           let sum = 0;
-          for (let key = 0; key <= pass.start + token; key++) {
+          for (const key of seen) {
             sum += probs[row + key] * values[(key * kv_heads + kvHead) * width + i];
           }
           out![(token * heads + head) * width + i] = sum;
@@ -130,6 +137,7 @@ export const mix: Kernel = {
     }
   },
 };
+export const mix: Kernel = ofWholePasses(anyMix);
 
 /** Keys of a part at least, and most parts: as in attention_parts.wgsl. */
 const PART_KEYS = 128;
@@ -151,19 +159,30 @@ export function visibleParts(pass: Pass, token: number): [first: number, end: nu
   );
 }
 
-/** Σ exp(score − largest) · value over keys `first` to `end`, with the largest score and Σ exp(score − largest). */
+/** first, first + 1, …, up to `end`, exclusive. */
+export function upTo(first: number, end: number): number[] {
+  return Array.from({ length: Math.max(0, end - first) }, (_, i) => first + i);
+}
+
+/** The slots that a row sees; `count` inputs come before `branch_first`. */
+export function seenSlots(args: ReferenceArguments, count: number, token: number): number[] {
+  const { start } = args.pass;
+  return [...upTo(0, start), ...upTo(start + rowBegin(args, count, token), start + token + 1)];
+}
+
+/** Σ exp(score − largest) · value over the keys in some slots, with the largest score and Σ exp(score − largest). */
 function mixKeys(
   { constants, inputs: [q, keys, values] }: ReferenceArguments,
   token: number,
   head: number,
-  [first, end]: readonly [number, number],
+  slots: readonly number[],
 ): { mix: Float64Array; largest: number; sum: number } {
   const { heads, kv_heads, head_width: width, scale } = constants;
   const kvHead = Math.floor(head * kv_heads / heads);
   const base = (token * heads + head) * width;
   const scored = Float64Array.from(
-    { length: end - first },
-    (_, i) => score(q, keys, base, ((first + i) * kv_heads + kvHead) * width, width, scale),
+    slots,
+    (slot) => score(q, keys, base, (slot * kv_heads + kvHead) * width, width, scale),
   );
   const largest = scored.reduce((a, b) => Math.max(a, b), -Infinity);
   const mix = new Float64Array(width);
@@ -171,7 +190,7 @@ function mixKeys(
   for (let i = 0; i < scored.length; i++) {
     const weight = Math.exp(scored[i] - largest);
     sum += weight;
-    const at = ((first + i) * kv_heads + kvHead) * width;
+    const at = (slots[i] * kv_heads + kvHead) * width;
     for (let j = 0; j < width; j++) mix[j] += weight * values[at + j];
   }
   return { mix, largest, sum };
@@ -196,8 +215,8 @@ function headGroups({ heads, kv_heads }: Constants, { broadcast }: Knobs): numbe
   return broadcast ? kv_heads * Math.ceil(heads / kv_heads / 4) : heads;
 }
 
-/** q_rope, cache_k, cache_v → head_out [T, heads, d], without holding the scores. See {@linkcode canFuseAttention}. */
-export const attention: Kernel = {
+/** Fused attention of passes of one sequence, or of several branches. */
+const anyAttention: Kernel = {
   name: "attention",
   wgsl: "",
   variant: attentionVariant,
@@ -215,12 +234,15 @@ export const attention: Kernel = {
     const { pass, constants: { heads, head_width: width }, outputs: [out] } = args;
     for (let token = 0; token < pass.tokens; token++) {
       for (let head = 0; head < heads; head++) {
-        const { mix, sum } = mixKeys(args, token, head, [0, pass.start + token + 1]);
+        const { mix, sum } = mixKeys(args, token, head, seenSlots(args, 3, token));
         out!.set(mix.map((value) => value / sum), (token * heads + head) * width);
       }
     }
   },
 };
+
+/** q_rope, cache_k, cache_v → head_out [T, heads, d], without holding the scores. See {@linkcode canFuseAttention}. */
+export const attention: Kernel = ofWholePasses(anyAttention);
 
 /** The same for few positions as long as their keys are one part: otherwise it does nothing, and the next two do it. */
 export const attentionFew: Kernel = {
@@ -253,8 +275,8 @@ export const attentionSplit: Kernel = {
     if (count === 1) return;
     for (let token = 0; token < pass.tokens; token++) {
       for (let head = 0; head < heads; head++) {
-        visibleParts(pass, token).forEach((range, part) => {
-          const { mix, largest, sum } = mixKeys(args, token, head, range);
+        visibleParts(pass, token).forEach(([first, end], part) => {
+          const { mix, largest, sum } = mixKeys(args, token, head, upTo(first, end));
           const at = ((token * heads + head) * count + part) * (width + 4);
           out!.set([...mix, largest, sum, 0, 0], at);
         });
@@ -262,6 +284,19 @@ export const attentionSplit: Kernel = {
     }
   },
 };
+
+/** `scores`, `softmax`, `mix` and `attention` for passes of several branches. */
+export const attentionOfBranches: Kernel[] = [
+  ofBranches(anyScores),
+  ofBranches(anySoftmax),
+  ofBranches(anyMix),
+  // Two positions that share what they load may belong to two branches.
+  ofBranches({
+    ...anyAttention,
+    overrides: () => ({}),
+    grid: (pass, constants, _lanes, knobs) => [headGroups(constants, knobs), pass.tokens, 1],
+  }),
+];
 
 /** parts, as `attention_split` makes them → head_out [T, heads, d]. */
 export const attentionMerge: Kernel = {

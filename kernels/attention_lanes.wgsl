@@ -95,6 +95,7 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
   let other = select(token, min(token + 1u, pass_.tokens - 1u), PAIR);
   let visible = pass_.start + token + 1u;
   let last = pass_.start + other;
+  let begin = pass_.start + row_begin(token);
   let width = step.head_width / 4u;
   let stride = step.kv_heads * width;
   let kv_base = kv_head * width;
@@ -102,7 +103,7 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
   // again and not stored.
   let own_token = select(token, other, lane >= 4u);
   let q_base = (own_token * step.heads + first_head + min(lane & 3u, heads - 1u)) * width;
-  var range = vec2<u32>(0u, last + 1u);
+  var range = vec2<u32>(next_key(0u, begin), last + 1u);
   var row = width;
   var out_base = (token * step.heads + first_head) * width;
   if (SPLIT) {
@@ -115,13 +116,16 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
   let nothing = vec4<f32>(0.0);
   var running = Running(vec4<f32>(-1e30), nothing, nothing);
   var other_running = running;
-  for (var first = range.x; first < range.y; first += KEYS) {
+  for (var first = range.x; first < range.y;) {
     let key = first + lane;
     // Slots behind the visible ones may hold anything.
-    let k0 = min(key, last) * stride + kv_base;
-    let k1 = min(key + LANES, last) * stride + kv_base;
-    let k2 = min(key + 2u * LANES, last) * stride + kv_base;
-    let k3 = min(key + 3u * LANES, last) * stride + kv_base;
+    let end = run_end(first, begin, last + 1u);
+    let final_key = end - 1u;
+    let next = next_key(min(first + KEYS, end), begin);
+    let k0 = min(key, final_key) * stride + kv_base;
+    let k1 = min(key + LANES, final_key) * stride + kv_base;
+    let k2 = min(key + 2u * LANES, final_key) * stride + kv_base;
+    let k3 = min(key + 3u * LANES, final_key) * stride + kv_base;
     var scores = Scores(nothing, nothing, nothing, nothing);
     var other_scores = scores;
     for (var i = 0u; i < width; i++) {
@@ -147,10 +151,10 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
         other_scores = add_keys(others, a, b, c, d, other_scores);
       }
     }
-    let w = weigh(scores, key, visible, &running);
+    let w = weigh(scores, key, min(visible, end), &running);
     var other_w = w;
     if (PAIR) { other_w = weigh(other_scores, key, last + 1u, &other_running); }
-    let ends = first + KEYS >= range.y && !SPLIT;
+    let ends = next >= range.y && !SPLIT;
     let total = select(vec4<f32>(1.0), subgroupAdd(running.sum), ends);
     let other_total = select(vec4<f32>(1.0), subgroupAdd(other_running.sum), ends);
     for (var base = 0u; base < width; base += LANES) {
@@ -166,10 +170,10 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
       for (var i = 0u; i < min(LANES, range.y - range.x); i++) {
         let n = first + i;
         let v_base = kv_base + column;
-        let v0 = values[min(n, last) * stride + v_base];
-        let v1 = values[min(n + LANES, last) * stride + v_base];
-        let v2 = values[min(n + 2u * LANES, last) * stride + v_base];
-        let v3 = values[min(n + 3u * LANES, last) * stride + v_base];
+        let v0 = values[min(n, final_key) * stride + v_base];
+        let v1 = values[min(n + LANES, final_key) * stride + v_base];
+        let v2 = values[min(n + 2u * LANES, final_key) * stride + v_base];
+        let v3 = values[min(n + 3u * LANES, final_key) * stride + v_base];
         mix = add_value(subgroupShuffle(w.s0, i), v0, mix);
         mix = add_value(subgroupShuffle(w.s1, i), v1, mix);
         mix = add_value(subgroupShuffle(w.s2, i), v2, mix);
@@ -186,6 +190,7 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
         if (other > token) { store_mix(other_at, row, heads, divide(other_mix, other_total)); }
       }
     }
+    first = next;
   }
   if (SPLIT && range.x < range.y) {
     let total = subgroupAdd(running.sum);

@@ -1,3 +1,14 @@
+// Keys are taken in runs: those from which a row's branch goes on, which begins at slot `begin`, and its own; what other branches have
+// between them is passed over.
+fn next_key(key: u32, begin: u32) -> u32 {
+  return select(key, max(key, begin), key >= pass_.start);
+}
+
+// The end of the run that a key is in.
+fn run_end(key: u32, begin: u32, end: u32) -> u32 {
+  return select(end, min(end, pass_.start), key < pass_.start && begin > pass_.start);
+}
+
 // How the keys of long contexts are shared out among workgroups.
 const PART_KEYS = 128u;
 const MOST_PARTS = 16u;

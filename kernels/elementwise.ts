@@ -4,6 +4,8 @@ import { silu } from "./linear.ts";
 import addWgsl from "./add.wgsl" with { type: "text" };
 import addBiasWgsl from "./add_bias.wgsl" with { type: "text" };
 import swigluWgsl from "./swiglu.wgsl" with { type: "text" };
+import lastRowsWgsl from "./branches/last_rows.wgsl" with { type: "text" };
+import listedRowsWgsl from "./branches/listed_rows.wgsl" with { type: "text" };
 import takeRowsWgsl from "./take_rows.wgsl" with { type: "text" };
 
 /** a, b [T, columns] → a + b. */
@@ -51,11 +53,25 @@ export const swiglu: Kernel = {
 export const takeRows: Kernel = {
   name: "take_rows",
   wgsl: takeRowsWgsl,
+  variant: () => lastRowsWgsl,
   constants: { columns: "u32" },
   bindings: bindings("input x", "output y"),
   lanes: (knobs) => knobs.lanes,
   grid: (pass, { columns }, lanes) => [Math.ceil(columns / lanes), pass.rows, 1],
   reference({ inputs: [x], outputs: [y] }) {
     y!.set(x.subarray(x.length - y!.length));
+  },
+};
+
+/** x [T, columns], branch_rows [R] → those rows. */
+export const takeRowsOfBranches: Kernel = {
+  ...takeRows,
+  name: "take_rows_branches",
+  variant: () => listedRowsWgsl,
+  bindings: bindings("input x", "output y", "input branch_rows"),
+  reference({ constants: { columns }, inputs: [x, rows], outputs: [y] }) {
+    for (let i = 0; i * columns < y!.length; i++) {
+      y!.set(x.subarray(rows[i] * columns, (rows[i] + 1) * columns), i * columns);
+    }
   },
 };

@@ -4,18 +4,19 @@ import {
   attention,
   attentionFew,
   attentionMerge,
+  attentionOfBranches,
   attentionSplit,
   mix,
   scores,
   softmax,
 } from "./attention.ts";
-import { add, addBias, swiglu, takeRows } from "./elementwise.ts";
+import { add, addBias, swiglu, takeRows, takeRowsOfBranches } from "./elementwise.ts";
 import { edit, headResult } from "./edit.ts";
 import { embed } from "./embed.ts";
 import type { Kernel } from "./kernel.ts";
 import { matmulKernels, matvecKernels, normedKernels } from "./linear.ts";
 import { normalize, rms, rmsNorm, scaleColumns } from "./norm.ts";
-import { rope, ropeStore, store } from "./rope.ts";
+import { rope, ropeOfBranches, ropeStore, store } from "./rope.ts";
 import { sample } from "./sample.ts";
 
 /** Every kernel, by name. */
@@ -33,6 +34,7 @@ export const KERNELS: ReadonlyMap<string, Kernel> = new Map(
     rope,
     store,
     ropeStore,
+    ...ropeOfBranches,
     scores,
     softmax,
     mix,
@@ -40,9 +42,11 @@ export const KERNELS: ReadonlyMap<string, Kernel> = new Map(
     attentionFew,
     attentionSplit,
     attentionMerge,
+    ...attentionOfBranches,
     add,
     swiglu,
     takeRows,
+    takeRowsOfBranches,
     argmax,
     sample,
     edit,

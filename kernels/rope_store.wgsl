@@ -18,7 +18,7 @@ fn main(@builtin(global_invocation_id) id: vec3<u32>) {
   let pairs = step.head_width / 2u;
   let turned = step.rope_width / 2u;
   let token = id.y;
-  let position = pass_.start + token;
+  let position = pass_.start + token; // in the cache
   let head = id.x / pairs;
   let pair = id.x % pairs;
   var first = 2u * pair;
@@ -28,7 +28,7 @@ fn main(@builtin(global_invocation_id) id: vec3<u32>) {
     second = pair + turned;
   }
   var turn = vec2<f32>(1.0, 0.0);
-  if (pair < turned) { turn = table[position * turned + pair]; }
+  if (pair < turned) { turn = table[(position - row_begin(token)) * turned + pair]; }
   if (head < step.heads) {
     let at = (token * step.heads + head) * step.head_width;
     let a = q[at + first];

@@ -15,7 +15,9 @@ fn main(@builtin(global_invocation_id) id: vec3<u32>) {
   let token = id.y;
   let head = id.z;
   let at = (head * pass_.tokens + token) * cached + key;
-  if (key > pass_.start + token) {
+  // What comes later, and the branches before the row's own.
+  let unseen = key >= pass_.start && key < pass_.start + row_begin(token);
+  if (key > pass_.start + token || unseen) {
     scores[at] = -1e30;
     return;
   }

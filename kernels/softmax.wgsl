@@ -33,15 +33,20 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
   var columns = step.columns;
   var visible = step.columns;
   var row = group.x;
+  // Keys that are not seen: those of other branches.
+  var gap = vec2<u32>(0u);
   if (step.causal == 1u) {
     columns = pass_.start + pass_.tokens;
     visible = pass_.start + group.x + 1u;
     row = group.y * pass_.tokens + group.x;
+    gap = pass_.start + vec2<u32>(0u, row_begin(group.x));
   }
   let base = row * columns;
 
   var largest = -1e30;
-  for (var i = lane; i < visible; i += LANES) { largest = max(largest, x[base + i]); }
+  for (var i = lane; i < visible; i += LANES) {
+    if (i < gap.x || i >= gap.y) { largest = max(largest, x[base + i]); }
+  }
   partial[lane] = largest;
   for (var half = LANES / 2u; half > 0u; half /= 2u) {
     workgroupBarrier();
@@ -55,7 +60,9 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
   for (var first = lane; first < visible; first += LANES * RUN) {
     var run = 0.0;
     let end = min(visible, first + LANES * RUN);
-    for (var i = first; i < end; i += LANES) { run += exp_exact(x[base + i] - largest); }
+    for (var i = first; i < end; i += LANES) {
+      if (i < gap.x || i >= gap.y) { run += exp_exact(x[base + i] - largest); }
+    }
     sum += run;
   }
   partial[lane] = sum;
@@ -67,6 +74,6 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
   sum = partial[0];
 
   for (var i = lane; i < columns; i += LANES) {
-    y[base + i] = select(0.0, exp_exact(x[base + i] - largest) / sum, i < visible);
+    y[base + i] = select(0.0, exp_exact(x[base + i] - largest) / sum, i < visible && (i < gap.x || i >= gap.y));
   }
 }

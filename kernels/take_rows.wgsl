@@ -1,4 +1,4 @@
-// The last R of T rows: those whose logits are asked for.
+// R of T rows: those whose logits are asked for. Which ones, `taken_row` says: the last ones, or those of a list.
 override LANES: u32;
 
 struct Step { columns: u32 }
@@ -9,6 +9,5 @@ struct Step { columns: u32 }
 @compute @workgroup_size(LANES)
 fn main(@builtin(global_invocation_id) id: vec3<u32>) {
   if (id.x >= step.columns) { return; }
-  let skipped = (pass_.tokens - pass_.rows) * step.columns;
-  y[id.y * step.columns + id.x] = x[skipped + id.y * step.columns + id.x];
+  y[id.y * step.columns + id.x] = x[taken_row(id.y) * step.columns + id.x];
 }

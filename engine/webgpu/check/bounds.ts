@@ -7,7 +7,7 @@
  * operations is off by at most ((1 + 2⁻²³)ⁿ − 1) · Σ|terms| (Higham, "Accuracy and Stability of Numerical Algorithms",
  * section 4.2). Subnormal results may be flushed to zero.
  */
-import { partsOf, visibleParts } from "../../../kernels/attention.ts";
+import { MASKED, partsOf, seenSlots, upTo, visibleParts } from "../../../kernels/attention.ts";
 import type { Kernel, ReferenceArguments, RowReader } from "../../../kernels/kernel.ts";
 
 /** What a bound is worked out from. */
@@ -210,35 +210,34 @@ function turnedError(args: BoundArguments, table: number): Float64Array[] {
   );
 }
 
-const softmax: Bound = (
-  { pass, constants: { columns, causal }, inputs: [x], outputs: [y], lanes },
-) => {
+const softmax: Bound = (args) => {
+  const { pass, constants: { columns, causal }, inputs: [x], outputs: [y], lanes } = args;
   const width = causal ? pass.start + pass.tokens : columns;
   const errors = new Float64Array(y.length);
   for (let first = 0; first < y.length; first += width) {
-    const visible = causal ? pass.start + first / width % pass.tokens + 1 : columns;
-    const row = x.subarray(first, first + visible);
+    const slots = causal ? seenSlots(args, 1, first / width % pass.tokens) : upTo(0, columns);
+    const row = slots.map((slot) => x[first + slot]);
     const largest = row.reduce((a, b) => Math.max(a, b));
     // The difference rounds, which is an error of as many ULP in its exp.
     const exponent = (value: number) => 3 + 3 * (largest - value);
     let sum = 2 + Math.ceil(width / lanes) + Math.log2(lanes);
-    row.forEach((value, i) => sum += y[first + i] * exponent(value));
+    row.forEach((value, i) => sum += y[first + slots[i]] * exponent(value));
     row.forEach((value, i) => {
       const ulps = exponent(value) + sum + 2.5 + 0.5;
-      errors[first + i] = growth(ulps) * y[first + i] + 2 * TINY;
+      const at = first + slots[i];
+      errors[at] = growth(ulps) * y[at] + 2 * TINY;
     });
   }
   return [errors];
 };
 
 const scores: Bound = (args) => {
-  const { pass, constants, outputs: [out], whole } = args;
+  const { constants, outputs: [out], whole } = args;
   const [terms] = evaluate(args, { inputs: args.inputs.map(absolute) });
-  const width = pass.start + pass.tokens;
-  const errors = Float64Array.from(terms, (sum, at) => {
-    const visible = at % width <= pass.start + Math.floor(at / width) % pass.tokens;
-    return visible ? sumError(sum, constants.head_width + 2, whole) : 0;
-  });
+  const errors = Float64Array.from(
+    terms,
+    (sum, at) => out[at] === MASKED ? 0 : sumError(sum, constants.head_width + 2, whole),
+  );
   return [rounded(errors, out)];
 };
 
@@ -269,27 +268,27 @@ interface MixErrors {
   readonly ulps: Float64Array;
   /** Error of a score, in ULP of one: the largest over all keys. */
   readonly scoreUlps: number;
-  readonly first: number;
+  readonly slots: readonly number[];
 }
 
 function mixErrors(
   { constants, inputs: [q, keys] }: BoundArguments,
   token: number,
   head: number,
-  [first, end]: readonly [number, number],
+  slots: readonly number[],
 ): MixErrors {
   const { heads, kv_heads, head_width: width, scale } = constants;
   const kvHead = Math.floor(head * kv_heads / heads);
   const base = (token * heads + head) * width;
-  const scored = new Float64Array(end - first);
-  const sizes = new Float64Array(end - first);
-  for (let key = first; key < end; key++) {
+  const scored = new Float64Array(slots.length);
+  const sizes = new Float64Array(slots.length);
+  slots.forEach((key, n) => {
     for (let i = 0, at = (key * kv_heads + kvHead) * width; i < width; i++, at++) {
       const term = q[base + i] * keys[at] * scale;
-      scored[key - first] += term;
-      sizes[key - first] += Math.abs(term);
+      scored[n] += term;
+      sizes[n] += Math.abs(term);
     }
-  }
+  });
   const largest = scored.reduce((a, b) => Math.max(a, b));
   const spread = largest - scored.reduce((a, b) => Math.min(a, b));
   const tiles = Math.ceil(scored.length / TILE);
@@ -298,13 +297,13 @@ function mixErrors(
     // Its score; the difference and its exp; one shrinking factor and product per tile.
     ulps: sizes.map((size) => (width + 2) * size + 3 + 3 * spread + tiles * 5 + 3 * spread),
     scoreUlps: sizes.reduce((most, size) => Math.max(most, (width + 2) * size), 0),
-    first,
+    slots,
   };
 }
 
 /** Σ weight · |value| · growth(ULP of each), for one feature. */
 function mixedError(
-  { weights, ulps, first }: MixErrors,
+  { weights, ulps, slots }: MixErrors,
   { constants: { heads, kv_heads, head_width }, inputs: [, , values] }: BoundArguments,
   head: number,
   feature: number,
@@ -312,7 +311,7 @@ function mixedError(
 ): number {
   const kvHead = Math.floor(head * kv_heads / heads);
   return weights.reduce((error, weight, i) => {
-    const value = values[((first + i) * kv_heads + kvHead) * head_width + feature];
+    const value = values[(slots[i] * kv_heads + kvHead) * head_width + feature];
     return error + growth(ulps[i] + more) * weight * Math.abs(value) + TINY;
   }, 0);
 }
@@ -325,12 +324,14 @@ const attention: Bound = (args) => {
   const { pass, constants: { heads, head_width: width }, outputs: [out] } = args;
   const errors = new Float64Array(out.length);
   for (let token = 0; token < pass.tokens; token++) {
-    const visible = pass.start + token + 1;
+    const slots = seenSlots(args, 3, token);
+    const visible = slots.length;
     for (let head = 0; head < heads; head++) {
-      const of = mixErrors(args, token, head, [0, visible]);
+      const of = mixErrors(args, token, head, slots);
       const total = of.weights.reduce((a, b) => a + b);
       const mean = of.ulps.reduce((sum, each, key) => sum + each * of.weights[key], 0) / total;
-      const more = mean + 2 * (visible + Math.ceil(visible / TILE) + 2) + 2.5;
+      // One tile more where a branch's own keys begin.
+      const more = mean + 2 * (visible + Math.ceil(visible / TILE) + 3) + 2.5;
       for (let i = 0; i < width; i++) {
         const at = (token * heads + head) * width + i;
         errors[at] = mixedError(of, args, head, i, more) / total + ULP / 2 * Math.abs(out[at]);
@@ -347,8 +348,8 @@ const attentionSplit: Bound = (args) => {
   const { count } = partsOf(pass);
   for (let token = 0; token < pass.tokens; token++) {
     for (let head = 0; head < heads; head++) {
-      visibleParts(pass, token).forEach((range, part) => {
-        const of = mixErrors(args, token, head, range);
+      visibleParts(pass, token).forEach(([first, end], part) => {
+        const of = mixErrors(args, token, head, upTo(first, end));
         const at = ((token * heads + head) * count + part) * (width + 4);
         const more = of.scoreUlps + of.weights.length + Math.ceil(of.weights.length / TILE) + 2;
         const half = (i: number) => ULP / 2 * Math.abs(out[at + i]);
@@ -391,6 +392,7 @@ const attentionMerge: Bound = ({ pass, constants, inputs: [parts], outputs: [out
   return [errors];
 };
 
+/** Branches are judged as whole passes are. */
 const BOUNDS: Readonly<Record<string, Bound>> = {
   embed: ({ outputs }) => outputs.map((output) => new Float64Array(output.length).fill(TINY)),
   rms: (args) => [relative(args.outputs[0], rootUlps(args))],
@@ -435,7 +437,7 @@ const BOUNDS: Readonly<Record<string, Bound>> = {
  * @throws {TypeError} for a kernel without a bound
  */
 export function allowedErrors(args: BoundArguments): Float64Array[] {
-  const bound = BOUNDS[args.kernel.name.replace(/_many$/, "")];
+  const bound = BOUNDS[args.kernel.name.replace(/_many$|_branches$/, "")];
   if (!bound) throw new TypeError(`Cannot check ${args.kernel.name}: no error bound is known`);
   return bound(args);
 }

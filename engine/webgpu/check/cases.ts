@@ -34,7 +34,7 @@ const CASES: Readonly<Record<string, Maker>> = {
  */
 export function* kernelCases(kernel: Kernel, options: CaseOptions = {}): Generator<KernelCase> {
   const { full = false, forms = FORMS.values(), taps = true } = options;
-  const maker = CASES[kernel.name.replace(/_many$/, "")];
+  const maker = CASES[kernel.name.replace(/_many$|_branches$/, "")];
   if (!maker) throw new TypeError(`Cannot check ${kernel.name}: it has no cases`);
   for (const form of kernel.packed ? forms : [undefined]) {
     const noise = new Noise(`${kernel.name} ${form?.name ?? ""}`);

@@ -33,20 +33,32 @@ interface Heads {
 type Make = (heads: Heads, noise: Noise) => Pick<Draft, "constants" | "inputs" | "outputs">;
 
 function headed(make: Make, shapes = HEADS, fewShapes = FEW_HEADS) {
-  return function* ({ full, noise }: Order): Generator<Draft> {
+  return function* ({ kernel, full, noise }: Order): Generator<Draft> {
     for (const [heads, kv_heads, head_width, tokens, start] of full ? shapes : fewShapes) {
       for (const kind of KINDS) {
         const cached = start + tokens;
         const shape = { heads, kv_heads, head_width, tokens, start, cached, kind };
+        const { constants, inputs, outputs } = make(shape, noise);
         yield {
           name: `${heads}/${kv_heads} heads of ${head_width}, ${tokens} positions after ${start}`,
           kind,
           pass: passOf(tokens, start),
-          ...make(shape, noise),
+          constants,
+          inputs: kernel.name.endsWith("_branches") ? [...inputs, branchFirst(tokens)] : inputs,
+          outputs,
         };
       }
     }
   };
+}
+
+/** Branches of 1, 2, 3, … positions: the row at which that of each row begins. */
+function branchFirst(tokens: number): Float32Array {
+  const first: number[] = [];
+  for (let length = 1; first.length < tokens; length++) {
+    first.push(...new Array(length).fill(first.length));
+  }
+  return Float32Array.from(first.slice(0, tokens));
 }
 
 /** Shapes of fused attention: more heads that share their keys, and widths that it takes. */
@@ -92,8 +104,9 @@ function ropeConstants({ head_width, tokens, kind }: Heads) {
 
 /** Rows of logits, then rows of attention. */
 function* softmaxRows(order: Order): Generator<Draft> {
-  const { noise, full } = order;
-  for (const columns of full ? COLUMNS : [65]) {
+  const { kernel, noise, full } = order;
+  const widths = kernel.name.endsWith("_branches") ? [] : full ? COLUMNS : [65];
+  for (const columns of widths) {
     const rows = full && columns < 1000 ? 3 : 2;
     yield {
       name: `${columns} columns, ${rows} rows`,

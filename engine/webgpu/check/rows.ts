@@ -90,9 +90,11 @@ export const ROW_CASES: Readonly<Record<string, Maker>> = {
   swiglu: elementwise(([gate, up]) => ({
     inputs: [gate.map((value, i) => value * (i % 3 === 0 ? 100 : 4)), up],
   })),
-  take_rows: elementwise(([x], { columns, tokens }) => {
+  take_rows: elementwise(([x, list], { columns, tokens }) => {
     const rows = Math.ceil(tokens / 2);
-    return { pass: passOf(tokens, 0, rows), inputs: [x], outputs: [rows * columns] };
+    const pass = passOf(tokens, 0, rows);
+    const listed = Float32Array.from({ length: rows }, (_, i) => (i * 7 + 3) % tokens);
+    return { pass, inputs: list ? [x, listed] : [x], outputs: [rows * columns] };
   }),
   store: elementwise((_, { columns, tokens }) => ({
     pass: passOf(tokens, tokens % 4),
