@@ -4,6 +4,7 @@ import type { Config } from "./config.ts";
 import type { Edit } from "./edits.ts";
 import type { GgufFile } from "./gguf/reader.ts";
 import { Lifetime } from "./lifetime.ts";
+import type { BranchSize } from "./passes/branch.ts";
 import type { Lengths, Plan } from "./plan.ts";
 import type { RopeBuilder } from "./rope_table.ts";
 import type { SamplerOptions } from "./sampler.ts";
@@ -41,6 +42,11 @@ export interface PassRequest {
   readonly whole?: readonly string[];
   /** Interventions, one after the other. The same list again is prepared only once. */
   readonly edits?: readonly Edit[];
+  /**
+   * Several sequences in this pass, each with so many of the ids: each goes on from the session's position and sees nothing of the
+   * others, and the session stays where it is. Rows of logits are then the last ones of each. See branches.ts.
+   */
+  readonly branches?: readonly BranchSize[];
   /** Values that are handed in instead of being computed: the pass resumes from them. They are dense, for all of its positions. */
   readonly given?: ReadonlyMap<string, Float32Array>;
 }
@@ -259,6 +265,22 @@ export function engineOf({ room, session, free, ...parts }: EngineParts): Engine
   return open();
 }
 
+function checkBranches(branches: readonly BranchSize[], tokens: number, rows: number): void {
+  const sum = (numbers: readonly number[]) => numbers.reduce((a, b) => a + b, 0);
+  const wrong = branches.find((each) =>
+    each.tokens < 1 || each.rows < 1 || each.rows > each.tokens
+  );
+  if (wrong) {
+    throw new RangeError(
+      `Cannot run a branch of ${wrong.tokens} positions with logits for ${wrong.rows}`,
+    );
+  }
+  if (
+    sum(branches.map(({ tokens }) => tokens)) !== tokens ||
+    sum(branches.map(({ rows }) => rows)) !== rows
+  ) throw new RangeError("Cannot run branches that are not the whole pass");
+}
+
 /** Checks a pass's request against its session and gives the number of positions. */
 export function checkRequest(request: PassRequest, session: Session, config: Config): number {
   const { ids } = request;
@@ -299,5 +321,6 @@ export function checkRequest(request: PassRequest, session: Session, config: Con
   if (!Number.isInteger(rows) || rows < 1 || rows > tokens) {
     throw new RangeError(`Cannot give logits for ${rows} rows of a pass over ${tokens} positions`);
   }
+  if (request.branches) checkBranches(request.branches, tokens, rows);
   return tokens;
 }

@@ -14,6 +14,7 @@ import {
   withinSession,
 } from "./backend.ts";
 import { freeMemory } from "./capacity.ts";
+import { branch, branchInputs } from "./passes/branch.ts";
 import { checkLength, compile, extract, firstPosition, hostEdit, pickRows } from "./compile.ts";
 import type { Config } from "./config.ts";
 import { letEventsIn } from "./event_loop.ts";
@@ -153,12 +154,17 @@ class CpuSession implements Session {
     const pass = { tokens, start, rows };
     const tail = { tokens: rows, start: start + tokens - rows, rows };
     const lengths: Lengths = { T: tokens, S: start + tokens, R: rows };
-    const { plan, operands } = compile(this.plan, request, this.capacity);
+    const compiled = compile(this.plan, request, this.capacity);
+    const { operands } = compiled;
+    const { branches } = request;
+    const plan = branches ? branch(compiled.plan) : compiled.plan;
     const shapes = new Map([...this.#values, ...planValues(plan)]);
     const values = new Map<string, Float32Array<ArrayBuffer>>([
       ...this.#kept,
       ...operands,
       ["ids", Float32Array.from(ids)],
+      ...Object.entries(branchInputs(branches ?? []))
+        .map(([name, rows]) => [name, Float32Array.from(rows)] as const),
       ["sampling", new Float32Array(samplingWords(numbersOf(request.sampling ?? {})).buffer)],
     ]);
 
@@ -212,10 +218,10 @@ class CpuSession implements Session {
       write: (name, data) => values.get(name)!.set(data),
       finish: () => {
         for (const name of CHOICES) {
-          if (request.wanted?.includes(name)) this.#kept.set(name, values.get(name)!);
+          if (!branches && request.wanted?.includes(name)) this.#kept.set(name, values.get(name)!);
           else this.#kept.delete(name);
         }
-        this.position = start + tokens;
+        if (!branches) this.position = start + tokens;
       },
       dispose: () => values.clear(),
     };

@@ -1,5 +1,6 @@
 /** Running prompts with captures and edits: the passes behind `Model.run`. */
 import type { Engine, HostTensor } from "../engine/backend.ts";
+import { canBranch, runBranches } from "../engine/branches.ts";
 import { extract } from "../engine/compile.ts";
 import type { Lengths, Value } from "../engine/plan.ts";
 import { type Piece, type PieceSink, type SinkSource, throughSink } from "./capture.ts";
@@ -103,11 +104,11 @@ export class Collector {
   readonly names: readonly string[];
   /** Whether points of rows with logits are captured (`logits`, `output_norm`, …): then all rows get some. */
   readonly allRows: boolean;
-  readonly #points: readonly Point[];
+  readonly points: readonly Point[];
   readonly #sink: PieceSink | undefined;
 
   constructor(points: readonly Point[], sink?: PieceSink) {
-    this.#points = points;
+    this.points = points;
     this.names = points.map(({ name }) => name);
     this.allRows = points.some(({ shape }) => shape.includes("R"));
     this.#sink = sink;
@@ -123,7 +124,7 @@ export class Collector {
       readonly positions?: readonly number[];
     },
   ): Promise<void> {
-    for (const point of this.#points) {
+    for (const point of this.points) {
       const made = tensors.get(point.name)!;
       // Logits come back whole where somebody else needs them too.
       const kept = positions && !made.positions ? somePositions(made, start, positions) : made;
@@ -189,8 +190,12 @@ export interface PromptsContext {
   readonly source: () => SinkSource;
 }
 
+/** Most positions of several prompts in one pass where rows of attention are captured: of all its keys, they come back whole. */
+const MOST_WITH_ATTENTION = 128;
+
 /**
- * Runs prompts, one after the other.
+ * Runs prompts: as many in one pass as fit, in their order. Those that are longer than a pass run alone, as do those with edits of
+ * attention or by functions.
  *
  * @throws {CaptureLimitError | PositionError | EditError | UnknownPointError | TypeError} before anything runs
  */
@@ -222,6 +227,46 @@ export async function runPrompts(
   const total = prompts.reduce((sum, { length }) => sum + length, 0);
   const wanted = [...new Set([...collector.names, "logits"])];
   let done = 0;
+
+  const byKey = collector.points.some(({ axes }) => axes.includes("key"));
+  const batches = batchesOf(
+    prompts.map(({ length }, i) => canBranch(edits[i], engine.plan) ? length : Infinity),
+    byKey ? Math.min(engine.maxTokens, MOST_WITH_ATTENTION) : engine.maxTokens,
+  );
+
+  /** Several prompts in one pass. */
+  async function runBatch(batch: readonly number[]): Promise<Sequence[]> {
+    const capacity = batch.reduce((sum, i) => sum + prompts[i].length, 0);
+    const session = engine.session({ capacity, signal });
+    let results: Map<string, HostTensor>[];
+    try {
+      results = await runBranches(session, engine.plan, {
+        branches: batch.map((i) => ({
+          ids: prompts[i],
+          rows: prompts[i].length,
+          positions: kept[i],
+          edits: edits[i],
+        })),
+        wanted,
+        whole: ["logits"],
+      });
+    } finally {
+      session.dispose();
+    }
+    const sequences: Sequence[] = [];
+    for (const [i, tensors] of results.entries()) {
+      const sequence = batch[i];
+      const ids = prompts[sequence];
+      const surprisals = new Surprisals(ids);
+      surprisals.take(tensors.get("logits")!, 0);
+      const place = { sequence, step: 0, start: 0, positions: kept[sequence] };
+      await collector.add(tensors, place);
+      done += ids.length;
+      onProgress?.(done, total);
+      sequences.push(sequenceOf(ids, surprisals));
+    }
+    return sequences;
+  }
 
   async function runPrompt(sequence: number): Promise<Sequence> {
     const ids = prompts[sequence];
@@ -258,15 +303,38 @@ export async function runPrompts(
     } finally {
       session.dispose();
     }
-    const lastLogits = surprisals.logitsAt(ids.length - 1);
-    return { ids, promptLength: ids.length, lastLogits, surprisals: surprisals.values };
+    return sequenceOf(ids, surprisals);
   }
 
   return await throughSink(sink, source, async () => {
     const sequences: Sequence[] = [];
-    for (const sequence of prompts.keys()) sequences.push(await runPrompt(sequence));
+    for (const batch of batches) {
+      sequences.push(
+        ...batch.length === 1 ? [await runPrompt(batch[0])] : await runBatch(batch),
+      );
+    }
     return { sequences, pieces: collector.pieces };
   });
+}
+
+function sequenceOf(ids: readonly number[], surprisals: Surprisals): Sequence {
+  const lastLogits = surprisals.logitsAt(ids.length - 1);
+  return { ids, promptLength: ids.length, lastLogits, surprisals: surprisals.values };
+}
+
+/** Neighbours that together have at most so many positions; what is longer is alone. */
+export function batchesOf(lengths: readonly number[], most: number): number[][] {
+  const batches: number[][] = [];
+  let positions = Infinity;
+  for (const [i, length] of lengths.entries()) {
+    positions += length;
+    if (positions > most) {
+      batches.push([]);
+      positions = length;
+    }
+    batches.at(-1)!.push(i);
+  }
+  return batches;
 }
 
 /** Rows [T, V] at some absolute positions. */

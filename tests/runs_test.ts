@@ -170,10 +170,11 @@ Deno.test("ragged batches: each sequence as if alone", async () => {
   const batch = await model.run(prompts, { capture: ["blk.4.out"] });
   for (const [sequence, prompt] of prompts.entries()) {
     const alone = await model.run(prompt, { capture: ["blk.4.out"] });
-    assert.deepEqual(
-      batch.tensor("blk.4.out", { sequence }).toArray(),
-      alone.tensor("blk.4.out").toArray(),
-    );
+    const [ours, theirs] = [batch.tensor("blk.4.out", { sequence }), alone.tensor("blk.4.out")];
+    assert.deepEqual(ours.shape, theirs.shape);
+    // In one pass, the sums are added up in another order.
+    const expected = theirs.toFloat32Array();
+    ours.toFloat32Array().forEach((value, i) => assert.ok(Math.abs(value - expected[i]) < 1e-4));
     assert.deepEqual(batch.tokens(sequence), alone.tokens());
   }
 });

@@ -15,6 +15,7 @@ import {
 import { checkLength, compile, extract, firstPosition, hostEdit } from "../compile.ts";
 import { letEventsIn } from "../event_loop.ts";
 import { Lifetime } from "../lifetime.ts";
+import { branch, branchInputs } from "../passes/branch.ts";
 import { fuse } from "../passes/fuse.ts";
 import { type Lengths, onLastRows, type Plan, planValues, type Step, type Value } from "../plan.ts";
 import { numbersOf, SAMPLER_DEFAULTS, type SamplerOptions } from "../sampler.ts";
@@ -164,7 +165,9 @@ export class WebgpuSession implements Session {
 
   #prepare(request: PassRequest): PreparedSteps {
     const numbers = this.#numbers(request);
-    const { plan, operands } = compile(this.#model.plan, request, this.capacity);
+    const compiled = compile(this.#model.plan, request, this.capacity);
+    const { operands } = compiled;
+    const plan = request.branches ? branch(compiled.plan) : compiled.plan;
     // Nothing is fused and every value has a buffer of its own, so that any step can run again.
     const all = new Set(planValues(plan).keys());
     const executable = this.#newExecutable(plan, operands, numbers.lengths, all);
@@ -260,7 +263,11 @@ export class WebgpuSession implements Session {
   }
 
   /** Moves past the positions of a pass that has been submitted. */
-  #advance({ wanted }: PassRequest, { pass }: PassNumbers): void {
+  #advance({ wanted, branches }: PassRequest, { pass }: PassNumbers): void {
+    if (branches) {
+      this.#choice = undefined;
+      return;
+    }
     this.position = pass.start + pass.tokens;
     this.#choice = wanted?.includes("sample")
       ? { name: "sample", row: 0 }
@@ -282,6 +289,11 @@ export class WebgpuSession implements Session {
       gpu.queue.writeBuffer(ids, 0, Uint32Array.from(request.ids));
     }
     encoder.copyBufferToBuffer(ids, 0, buffers.get("history")!, pass.start * 4, pass.tokens * 4);
+    if (request.branches) {
+      for (const [name, rows] of Object.entries(branchInputs(request.branches))) {
+        gpu.queue.writeBuffer(buffers.get(name)!, 0, Uint32Array.from(rows));
+      }
+    }
     const { sampling = SAMPLER_DEFAULTS } = request;
     if (request.wanted?.includes("sample") && sampling !== this.#sampling) {
       this.#sampling = sampling;
@@ -297,10 +309,11 @@ export class WebgpuSession implements Session {
   /** The executable for passes of this kind: decoding, or a prompt; one row of logits, or all. */
   #executable(request: PassRequest, { pass }: PassNumbers): Executable {
     const most = roundUp(this.maxTokens);
+    const one = !request.branches;
     const largest: Lengths = {
-      T: pass.tokens === 1 ? 1 : most,
+      T: pass.tokens === 1 && one ? 1 : most,
       S: this.#workspace.capacity,
-      R: pass.rows === 1 ? 1 : most,
+      R: pass.rows === 1 && one ? 1 : most,
     };
     const make = () => {
       const { plan, operands, wanted } = compile(this.#model.plan, request, this.capacity);
@@ -308,13 +321,14 @@ export class WebgpuSession implements Session {
       const fused = fuse(plan, {
         wanted,
         adjacent: (names) => weights.adjacent(names),
-        few: (step) => (onLastRows(step) ? largest.R : largest.T) < MATMUL_FROM,
+        few: one ? (step) => (onLastRows(step) ? largest.R : largest.T) < MATMUL_FROM : undefined,
       });
-      return this.#newExecutable(fused, operands, largest, wanted);
+      const made = request.branches ? branch(fused) : fused;
+      return this.#newExecutable(made, operands, largest, wanted);
     };
     const { wanted = ["logits"], edits = [], given } = request;
     if (given) return make();
-    const kind = [largest.T, largest.R, ...wanted.toSorted()].join(" ");
+    const kind = [one ? "" : "branches", largest.T, largest.R, ...wanted.toSorted()].join(" ");
     return this.#workspace.executable(edits.length > 0 ? edits : NO_EDITS, kind, make);
   }
 

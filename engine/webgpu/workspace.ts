@@ -65,6 +65,8 @@ export class Workspace implements External {
       if (kind === "cache") add(name, elementCount(shape, largest));
     }
     add("ids", tokens);
+    add("branch_first", tokens);
+    add("branch_rows", tokens);
     add("argmax", tokens);
     add("sample", 1);
     add("history", this.capacity);

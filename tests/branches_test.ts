@@ -1,0 +1,177 @@
+/** Several sequences in one pass: each as if it ran alone, and none sees another. */
+import assert from "node:assert/strict";
+import type { HostTensor, Session } from "../engine/backend.ts";
+import { runBranches } from "../engine/branches.ts";
+import { cpuEngine } from "../engine/cpu.ts";
+import { readConfig } from "../engine/config.ts";
+import { openGguf } from "../engine/gguf/reader.ts";
+import { bytesSource } from "../engine/gguf/source.ts";
+import { planValues } from "../engine/plan.ts";
+import { webgpuEngine } from "../engine/webgpu/engine.ts";
+import { openDevice } from "../inspect/loading.ts";
+import { batchesOf } from "../inspect/runner.ts";
+import { add, loadModel, patch, type Run, zero } from "../mod.ts";
+import { randomLlama, type RandomLlamaOptions } from "./support/random_llama.ts";
+
+async function openGpu(options: RandomLlamaOptions = {}) {
+  const file = await openGguf(bytesSource("random", randomLlama({ layers: 2, ...options })));
+  return await webgpuEngine(file, readConfig(file), await openDevice());
+}
+
+async function openCpu() {
+  const file = await openGguf(bytesSource("random", randomLlama({ layers: 2 })));
+  return await cpuEngine(file, readConfig(file));
+}
+
+function ids(length: number, seed: number): number[] {
+  return Array.from({ length }, (_, i) => 3 + (i * 7 + seed * 11) % 90);
+}
+
+function close(actual: HostTensor, expected: HostTensor, what: string): void {
+  assert.deepEqual(actual.shape, expected.shape, what);
+  assert.deepEqual(actual.positions, expected.positions, what);
+  const size = expected.data.reduce((most, x) => Math.max(most, x > -1e29 ? Math.abs(x) : 0), 0);
+  expected.data.forEach((value, i) => {
+    const error = Math.abs(actual.data[i] - value);
+    assert.ok(error <= 2e-5 * size, `${what}[${i}]: ${actual.data[i]} for ${value}`);
+  });
+}
+
+const LENGTHS = [5, 1, 17, 2, 40];
+
+for (const backend of ["webgpu", "cpu"] as const) {
+  Deno.test(`each of several sequences is what it is alone, at every point (${backend})`, async () => {
+    const engine = await (backend === "cpu" ? openCpu() : openGpu());
+    const wanted = [...planValues(engine.plan).keys()].filter((name) => name !== "sample");
+    // From the beginning, and as continuations of the same five positions.
+    for (const before of [[], ids(5, 9)]) {
+      const begin = async (length: number): Promise<Session> => {
+        const session = engine.session({ capacity: before.length + length });
+        if (before.length > 0) await session.pass({ ids: before });
+        return session;
+      };
+      const total = LENGTHS.reduce((a, b) => a + b);
+      const session = await begin(total);
+      const branches = LENGTHS.map((length, i) => ({
+        ids: ids(length, i),
+        rows: i === 2 ? 3 : 1,
+        positions: i === 4 ? [before.length + 1, before.length + 30] : undefined,
+      }));
+      const together = await runBranches(session, engine.plan, {
+        branches,
+        wanted,
+        whole: ["logits"],
+      });
+      assert.equal(session.position, before.length, "it stays where it is");
+      for (const [i, each] of branches.entries()) {
+        const alone = await begin(each.ids.length);
+        const expected = await alone.pass({ ...each, wanted, whole: ["logits"] });
+        for (const name of wanted) {
+          close(together[i].get(name)!, expected.get(name)!, `${i} ${name}`);
+        }
+        alone.dispose();
+      }
+      // Afterwards the session goes on as if nothing had been.
+      const next = await session.pass({ ids: branches[0].ids });
+      const alone = await begin(5);
+      const expected = await alone.pass({ ids: branches[0].ids });
+      close(next.get("logits")!, expected.get("logits")!, "what follows");
+      session.dispose();
+      alone.dispose();
+    }
+    engine.dispose();
+  });
+}
+
+Deno.test("fused attention of several sequences, too, and a broken one breaks no other", async () => {
+  const engine = await openGpu({ kvHeads: 2 });
+  const wanted = ["blk.0.head_out", "blk.1.out", "logits"];
+  const branches = [50, 3, 60, 8].map((length, i) => ({ ids: ids(length, i), rows: length }));
+  const total = branches.reduce((sum, { ids }) => sum + ids.length, 0);
+  const session = engine.session({ capacity: total });
+  const sound = await runBranches(session, engine.plan, { branches, wanted });
+  const { width } = engine.config;
+  const given = new Float32Array(total * width);
+  const alone = engine.session({ capacity: total });
+  const stream = await runBranches(alone, engine.plan, { branches, wanted: ["token_embd"] });
+  let at = 0;
+  for (const tensors of stream) {
+    given.set(tensors.get("token_embd")!.data, at);
+    at += tensors.get("token_embd")!.data.length;
+  }
+  given.fill(NaN, 50 * width, 53 * width); // all of the second one
+  const broken = await runBranches(session, engine.plan, {
+    branches,
+    wanted,
+    given: new Map([["token_embd", given]]),
+  });
+  for (const i of [0, 2, 3]) {
+    for (const name of wanted) close(broken[i].get(name)!, sound[i].get(name)!, `${i} ${name}`);
+  }
+  assert.ok(broken[1].get("logits")!.data.every(Number.isNaN));
+  for (const [i, each] of branches.entries()) {
+    const own = engine.session({ capacity: each.ids.length });
+    const expected = await own.pass({ ...each, wanted });
+    for (const name of wanted) close(sound[i].get(name)!, expected.get(name)!, `${i} ${name}`);
+    own.dispose();
+  }
+  session.dispose();
+  alone.dispose();
+  engine.dispose();
+});
+
+Deno.test("prompts are put together as far as a pass holds them", () => {
+  assert.deepEqual(batchesOf([5, 6, 7], 11), [[0, 1], [2]]);
+  assert.deepEqual(batchesOf([5, Infinity, 3, 3, 20, 1], 10), [[0], [1], [2, 3], [4], [5]]);
+  assert.deepEqual(batchesOf([], 10), []);
+});
+
+/** Tensors, tables and figures of a run. */
+function same(run: Run, sequence: number, alone: Run): void {
+  for (const point of ["blk.1.out", "blk.0.attn_probs", "blk.1.head_out"]) {
+    const [ours, theirs] = [run.tensor(point, { sequence }), alone.tensor(point)];
+    assert.deepEqual(ours.shape, theirs.shape);
+    assert.deepEqual(ours.labels, theirs.labels);
+    const [a, b] = [ours.toFloat32Array(), theirs.toFloat32Array()];
+    a.forEach((value, i) => assert.ok(Math.abs(value - b[i]) < 1e-4, `${point} ${i}`));
+  }
+  const [ours, theirs] = [run.sequences[sequence], alone.sequences[0]];
+  assert.deepEqual(ours.ids, theirs.ids);
+  ours.surprisals.forEach((value, i) =>
+    assert.ok(Math.abs(value - theirs.surprisals[i]) < 1e-4 || Number.isNaN(value), `${i}`)
+  );
+}
+
+Deno.test("a run over several prompts is the runs over each, edits included", async () => {
+  using model = await loadModel("tiny");
+  const prompts = ["Once upon a time", "The cat sat", "One day, Tom and his dog went to the park"];
+  const capture = ["blk.*.out", "blk.0.attn_probs", "blk.*.head_out"];
+  const others = [prompts[2], prompts[0], prompts[1]];
+  const other = await model.run(others, { capture });
+  const changes = [
+    ["blk.0.head_out", zero({ head: 1 })],
+    ["blk.1.inp", add(new Float32Array(256).fill(0.5), { position: -1 })],
+  ] as const;
+  for (const edit of [[], changes]) {
+    const progress: number[] = [];
+    const onProgress = (done: number) => void progress.push(done);
+    const run = await model.run(prompts, { capture, edit, onProgress });
+    assert.equal(progress.length, 3);
+    for (const [i, prompt] of prompts.entries()) {
+      same(run, i, await model.run(prompt, { capture, edit }));
+    }
+  }
+  // Each sequence is patched with the other run's of the same number.
+  const run = await model.run(prompts, {
+    capture,
+    edit: [["blk.0.out", patch(other, { position: 1 })]],
+  });
+  for (const [i, prompt] of prompts.entries()) {
+    const own = await model.run(others[i], { capture });
+    same(
+      run,
+      i,
+      await model.run(prompt, { capture, edit: [["blk.0.out", patch(own, { position: 1 })]] }),
+    );
+  }
+});
