@@ -43,8 +43,8 @@ export interface PassRequest {
   /** Interventions, one after the other. The same list again is prepared only once. */
   readonly edits?: readonly Edit[];
   /**
-   * Several sequences in this pass, each with so many of the ids: each goes on from the session's position and sees nothing of the
-   * others, and the session stays where it is. Rows of logits are then the last ones of each. See branches.ts.
+   * Several sequences in this pass, each with so many of the ids: each goes on from some of the session's first positions and sees
+   * nothing of the others, and the session stays where it is. Rows of logits are then the last ones of each. See branches.ts.
    */
   readonly branches?: readonly BranchSize[];
   /** Values that are handed in instead of being computed: the pass resumes from them. They are dense, for all of its positions. */
@@ -265,7 +265,10 @@ export function engineOf({ room, session, free, ...parts }: EngineParts): Engine
   return open();
 }
 
-function checkBranches(branches: readonly BranchSize[], tokens: number, rows: number): void {
+function checkBranches(
+  branches: readonly BranchSize[],
+  { tokens, rows, position }: { tokens: number; rows: number; position: number },
+): void {
   const sum = (numbers: readonly number[]) => numbers.reduce((a, b) => a + b, 0);
   const wrong = branches.find((each) =>
     each.tokens < 1 || each.rows < 1 || each.rows > each.tokens
@@ -273,6 +276,12 @@ function checkBranches(branches: readonly BranchSize[], tokens: number, rows: nu
   if (wrong) {
     throw new RangeError(
       `Cannot run a branch of ${wrong.tokens} positions with logits for ${wrong.rows}`,
+    );
+  }
+  const ahead = branches.find(({ from }) => !Number.isInteger(from) || from < 0 || from > position);
+  if (ahead) {
+    throw new RangeError(
+      `Cannot go on from ${ahead.from} positions: the session has ${position}`,
     );
   }
   if (
@@ -321,6 +330,8 @@ export function checkRequest(request: PassRequest, session: Session, config: Con
   if (!Number.isInteger(rows) || rows < 1 || rows > tokens) {
     throw new RangeError(`Cannot give logits for ${rows} rows of a pass over ${tokens} positions`);
   }
-  if (request.branches) checkBranches(request.branches, tokens, rows);
+  if (request.branches) {
+    checkBranches(request.branches, { tokens, rows, position: session.position });
+  }
   return tokens;
 }

@@ -2,24 +2,33 @@
 import type { HostTensor, PassRequest, Session } from "./backend.ts";
 import { extract, pickRows } from "./compile.ts";
 import type { Edit, LinearEdit } from "./edits.ts";
-import { type Lengths, type Plan, planValues, type Value } from "./plan.ts";
+import {
+  elementCount,
+  type Lengths,
+  type Plan,
+  planValues,
+  resolveShape,
+  type Value,
+} from "./plan.ts";
 
-/** One sequence, from the session's position on. */
+/** One sequence, from some position on. */
 export interface Branch {
   readonly ids: readonly number[];
+  /** How many of the session's first positions it goes on from. Default: all. */
+  readonly from?: number;
   /** How many of the last rows get logits. Default 1. */
   readonly rows?: number;
   /** Absolute positions whose rows come back; all of the branch's where left out. */
   readonly positions?: readonly number[];
   /** Interventions. See {@linkcode canBranch}. */
   readonly edits?: readonly Edit[];
+  /** Values that are handed in instead of being computed: dense, for its positions. All branches are given the same points. */
+  readonly given?: ReadonlyMap<string, Float32Array>;
 }
 
 /** What a pass of several branches computes. */
 export interface BranchesRequest extends Pick<PassRequest, "wanted" | "whole"> {
   readonly branches: readonly Branch[];
-  /** Values that are handed in: rows of all branches, one behind another. Not of attention. */
-  readonly given?: ReadonlyMap<string, Float32Array>;
 }
 
 /** Whether branches can have these edits: rows of attention and functions are for sequences that run alone. */
@@ -31,102 +40,150 @@ export function canBranch(edits: readonly Edit[], plan: Plan): boolean {
 }
 
 /**
- * Runs several sequences in one pass. Each goes on from the session's position and sees nothing of the others; the session stays
- * where it is. Gives what each would have made alone, to within the order in which sums are rounded.
+ * Runs several sequences in one pass. Each goes on from some of the session's positions and sees nothing of the others; the session
+ * stays where it is. Gives what each would have made alone, to within the order in which sums are rounded.
  *
  * @throws what {@linkcode Session.pass} throws, for all branches together
+ * @throws {RangeError} for given values of another size than a branch's
  */
 export async function runBranches(
   session: Session,
   plan: Plan,
-  { branches, wanted = ["logits"], whole, given }: BranchesRequest,
+  { branches, wanted = ["logits"], whole }: BranchesRequest,
 ): Promise<Map<string, HostTensor>[]> {
   const start = session.position;
   const places: Place[] = [];
   let [first, firstRow] = [0, 0];
-  for (const { ids, rows = 1 } of branches) {
-    places.push({ first, firstRow, lengths: { T: ids.length, S: start + ids.length, R: rows } });
+  for (const { ids, rows = 1, from = start } of branches) {
+    const lengths = { T: ids.length, S: from + ids.length, R: rows };
+    places.push({ from, first, firstRow, slot: start + first, lengths });
     first += ids.length;
     firstRow += rows;
   }
+  const values = planValues(plan);
   const edits = branches.flatMap(({ edits = [] }, i) =>
-    edits.map((edit) => moved(edit as LinearEdit, places[i], start))
+    edits.map((edit) => moved(edit as LinearEdit, places[i]))
   );
   const tensors = await session.pass({
     ids: branches.flatMap(({ ids }) => ids),
     rows: firstRow,
-    branches: places.map(({ lengths }) => ({ tokens: lengths.T, rows: lengths.R })),
+    branches: places.map(({ from, lengths }) => ({ from, tokens: lengths.T, rows: lengths.R })),
     wanted,
-    given,
+    given: givenOf(branches, places, values, { T: first, S: start + first, R: firstRow }),
     ...(edits.length > 0 ? { edits } : {}),
   });
-  const values = planValues(plan);
   return branches.map(({ positions }, i) =>
     new Map(wanted.map((name) => {
       const value = values.get(name)!;
-      const own = partOf(value, tensors.get(name)!, places[i], start);
+      const own = partOf(value, tensors.get(name)!, places[i]);
       const kept = whole?.includes(name) ? undefined : positions;
-      return [name, pickRows(own, extract(value, places[i].lengths, start, kept))];
+      return [name, pickRows(own, extract(value, places[i].lengths, places[i].from, kept))];
     }))
   );
 }
 
 /** Where a branch's rows lie. */
 interface Place {
+  /** Positions that it goes on from. */
+  readonly from: number;
   /** Its first row, of all and of those with logits. */
   readonly first: number;
   readonly firstRow: number;
+  /** The slot of its first row. */
+  readonly slot: number;
   /** Those of its pass if it ran alone. */
   readonly lengths: Lengths;
 }
 
 /** An edit of one branch, as one of the whole pass: positions are slots there. */
-function moved(edit: LinearEdit, { first, lengths }: Place, start: number): LinearEdit {
-  const own = Array.from({ length: lengths.T }, (_, i) => start + i);
+function moved(edit: LinearEdit, { from, slot, lengths }: Place): LinearEdit {
+  const own = Array.from({ length: lengths.T }, (_, i) => from + i);
   const positions = (edit.where?.positions ?? own)
-    .filter((position) => position >= start && position < start + lengths.T)
-    .map((position) => position + first);
+    .filter((position) => position >= from && position < from + lengths.T)
+    .map((position) => position + slot - from);
   const { rows } = edit;
   return {
     ...edit,
     where: { ...edit.where, positions },
-    ...(rows ? { rows: { ...rows, firstPosition: rows.firstPosition + first } } : {}),
+    ...(rows ? { rows: { ...rows, firstPosition: rows.firstPosition + slot - from } } : {}),
   };
 }
 
+/** What the branches are given, as values of the whole pass. */
+function givenOf(
+  branches: readonly Branch[],
+  places: readonly Place[],
+  values: ReadonlyMap<string, Value>,
+  lengths: Lengths,
+): Map<string, Float32Array> | undefined {
+  const names = new Set(branches.flatMap(({ given }) => [...given?.keys() ?? []]));
+  if (names.size === 0) return undefined;
+  return new Map([...names].map((name) => {
+    const value = values.get(name);
+    // The pass refuses it.
+    if (!value) return [name, new Float32Array(0)];
+    const shape = resolveShape(value.shape, lengths);
+    const all = new Float32Array(shape.reduce((product, size) => product * size, 1));
+    branches.forEach(({ given }, i) => {
+      const data = given?.get(name);
+      const size = elementCount(value.shape, places[i].lengths);
+      if (data?.length !== size) {
+        throw new RangeError(
+          `Cannot resume branch ${i} from ${
+            data?.length ?? 0
+          } numbers of ${name}: it has ${size} there`,
+        );
+      }
+      let at = 0;
+      for (const [begin, count] of runsOf(value, shape, places[i])) {
+        all.set(data.subarray(at, at + count), begin);
+        at += count;
+      }
+    });
+    return [name, all];
+  }));
+}
+
 /** A branch's part of a tensor of the whole pass. */
-function partOf(value: Value, tensor: HostTensor, place: Place, start: number): HostTensor {
-  const { first, firstRow, lengths } = place;
-  const runs = tensor.shape.map((size, axis): (readonly [number, number])[] => {
-    switch (value.shape[axis]) {
+function partOf(value: Value, tensor: HostTensor, place: Place): HostTensor {
+  const shape = resolveShape(value.shape, place.lengths);
+  const data = new Float32Array(shape.reduce((product, size) => product * size, 1));
+  let at = 0;
+  for (const [begin, count] of runsOf(value, tensor.shape, place)) {
+    data.set(tensor.data.subarray(begin, begin + count), at);
+    at += count;
+  }
+  return { shape, data };
+}
+
+/** The numbers of a branch's part of a tensor of the whole pass, in order: where runs of them begin, and how long they are. */
+function* runsOf(
+  value: Value,
+  shape: readonly number[],
+  { from, first, firstRow, slot, lengths }: Place,
+): Generator<readonly [begin: number, count: number]> {
+  const parts = value.shape.map((dim): (readonly [number, number])[] => {
+    switch (dim) {
       case "T":
         return [[first, lengths.T]];
       case "R":
         return [[firstRow, lengths.R]];
       case "S":
-        return [[0, start], [start + first, lengths.T]];
+        return [[0, from], [slot, lengths.T]];
       default:
-        return [[0, size]];
+        return [[0, dim]];
     }
   });
-  const shape = runs.map((each) => each.reduce((sum, [, count]) => sum + count, 0));
-  const data = new Float32Array(shape.reduce((product, size) => product * size, 1));
-  let to = 0;
-  const copy = (axis: number, from: number) => {
-    const inner = tensor.shape.slice(axis + 1).reduce((product, size) => product * size, 1);
-    const last = runs.slice(axis + 1).every(([[, count]], i) =>
-      count === tensor.shape[axis + 1 + i]
-    );
-    for (const [begin, count] of runs[axis]) {
-      if (last) {
-        const at = from + begin * inner;
-        data.set(tensor.data.subarray(at, at + count * inner), to);
-        to += count * inner;
-      } else {
-        for (let i = begin; i < begin + count; i++) copy(axis + 1, from + i * inner);
-      }
+  // Behind the last axis of which there is a part, numbers lie in one run.
+  const axis = value.shape.findLastIndex((dim) => typeof dim === "string");
+  const inner = (axis: number) =>
+    shape.slice(axis + 1).reduce((product, size) => product * size, 1);
+  function* runs(at: number, offset: number): Generator<readonly [number, number]> {
+    for (const [begin, count] of parts[at]) {
+      const size = inner(at);
+      if (at === axis) yield [offset + begin * size, count * size];
+      else for (let i = begin; i < begin + count; i++) yield* runs(at + 1, offset + i * size);
     }
-  };
-  copy(0, 0);
-  return { shape, data };
+  }
+  yield* runs(0, 0);
 }

@@ -163,7 +163,7 @@ class CpuSession implements Session {
       ...this.#kept,
       ...operands,
       ["ids", Float32Array.from(ids)],
-      ...Object.entries(branchInputs(branches ?? []))
+      ...Object.entries(branchInputs(branches ?? [], start))
         .map(([name, rows]) => [name, Float32Array.from(rows)] as const),
       ["sampling", new Float32Array(samplingWords(numbersOf(request.sampling ?? {})).buffer)],
     ]);

@@ -7,7 +7,7 @@ import {
   type Pass,
   type ReferenceArguments,
 } from "./kernel.ts";
-import { ofBranches, ofWholePasses, rowBegin, unseen } from "./branches.ts";
+import { ofBranches, ofWholePasses, rowGap } from "./branches.ts";
 import scoresWgsl from "./scores.wgsl" with { type: "text" };
 import softmaxWgsl from "./softmax.wgsl" with { type: "text" };
 import mixWgsl from "./mix.wgsl" with { type: "text" };
@@ -66,9 +66,9 @@ const anyScores: Kernel = {
     for (let head = 0; head < heads; head++) {
       const kvHead = Math.floor(head * kv_heads / heads);
       for (let token = 0; token < pass.tokens; token++) {
-        const begin = rowBegin(args, 2, token);
+        const [gap, end] = rowGap(args, 2, token);
         for (let key = 0; key < cached; key++) {
-          const masked = key > pass.start + token || unseen(args, begin, key);
+          const masked = key > pass.start + token || (key >= gap && key < end);
           out![(head * pass.tokens + token) * cached + key] = masked ? MASKED : score(
             q,
             keys,
@@ -164,10 +164,10 @@ export function upTo(first: number, end: number): number[] {
   return Array.from({ length: Math.max(0, end - first) }, (_, i) => first + i);
 }
 
-/** The slots that a row sees; `count` inputs come before `branch_first`. */
+/** The slots that a row sees; `count` inputs come before `branch_gaps`. */
 export function seenSlots(args: ReferenceArguments, count: number, token: number): number[] {
-  const { start } = args.pass;
-  return [...upTo(0, start), ...upTo(start + rowBegin(args, count, token), start + token + 1)];
+  const [gap, end] = rowGap(args, count, token);
+  return [...upTo(0, gap), ...upTo(end, args.pass.start + token + 1)];
 }
 
 /** Σ exp(score − largest) · value over the keys in some slots, with the largest score and Σ exp(score − largest). */

@@ -34,8 +34,8 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
     mixed[i] = 0.0;
   }
   workgroupBarrier();
-  let begin = pass_.start + row_begin(token);
-  var range = vec2<u32>(next_key(0u, begin), visible);
+  let gap = row_gap(token);
+  var range = vec2<u32>(next_key(0u, gap), visible);
   var out_base = q_base;
   if (SPLIT) {
     // A row for each part: the mix, then its largest score and its sum.
@@ -45,7 +45,7 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
   var largest = -1e30;
   var sum = 0.0;
   for (var first = range.x; first < range.y;) {
-    let count = min(TILE, run_end(first, begin, range.y) - first);
+    let count = min(TILE, run_end(first, gap, range.y) - first);
     for (var s = lane; s < count; s += LANES) {
       let k_base = (first + s) * stride + kv_base;
       var total = 0.0;
@@ -72,7 +72,7 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
       }
       mixed[i] = mix;
     }
-    first = next_key(first + count, begin);
+    first = next_key(first + count, gap);
   }
   if (SPLIT) {
     if (range.x == range.y) { return; }

@@ -95,7 +95,7 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
   let other = select(token, min(token + 1u, pass_.tokens - 1u), PAIR);
   let visible = pass_.start + token + 1u;
   let last = pass_.start + other;
-  let begin = pass_.start + row_begin(token);
+  let gap = row_gap(token);
   let width = step.head_width / 4u;
   let stride = step.kv_heads * width;
   let kv_base = kv_head * width;
@@ -103,7 +103,7 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
   // again and not stored.
   let own_token = select(token, other, lane >= 4u);
   let q_base = (own_token * step.heads + first_head + min(lane & 3u, heads - 1u)) * width;
-  var range = vec2<u32>(next_key(0u, begin), last + 1u);
+  var range = vec2<u32>(next_key(0u, gap), last + 1u);
   var row = width;
   var out_base = (token * step.heads + first_head) * width;
   if (SPLIT) {
@@ -119,9 +119,9 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
   for (var first = range.x; first < range.y;) {
     let key = first + lane;
     // Slots behind the visible ones may hold anything.
-    let end = run_end(first, begin, last + 1u);
+    let end = run_end(first, gap, last + 1u);
     let final_key = end - 1u;
-    let next = next_key(min(first + KEYS, end), begin);
+    let next = next_key(min(first + KEYS, end), gap);
     let k0 = min(key, final_key) * stride + kv_base;
     let k1 = min(key + LANES, final_key) * stride + kv_base;
     let k2 = min(key + 2u * LANES, final_key) * stride + kv_base;

@@ -1,12 +1,11 @@
-// Keys are taken in runs: those from which a row's branch goes on, which begins at slot `begin`, and its own; what other branches have
-// between them is passed over.
-fn next_key(key: u32, begin: u32) -> u32 {
-  return select(key, max(key, begin), key >= pass_.start);
+// Keys are taken in runs: those from which a row's branch goes on, and its own; the gap between them is passed over.
+fn next_key(key: u32, gap: vec2<u32>) -> u32 {
+  return select(key, max(key, gap.y), key >= gap.x);
 }
 
 // The end of the run that a key is in.
-fn run_end(key: u32, begin: u32, end: u32) -> u32 {
-  return select(end, min(end, pass_.start), key < pass_.start && begin > pass_.start);
+fn run_end(key: u32, gap: vec2<u32>, end: u32) -> u32 {
+  return select(end, min(end, gap.x), key < gap.x);
 }
 
 // How the keys of long contexts are shared out among workgroups.

@@ -1,12 +1,13 @@
 /**
- * Passes of several branches: sequences that all go on from the same cached positions, or from none. Their rows lie one behind another,
- * and so do their slots in the cache. A row sees the positions from which its branch goes on and those of its own branch.
+ * Passes of several branches: sequences that go on from the beginning of what is cached, each from a position of its own, or from none.
+ * Their rows lie one behind another, and so do their slots in the cache, behind what is cached. A row sees the positions from which its
+ * branch goes on and those of its own branch: all slots up to its own but a gap.
  */
 import { bindings, type Kernel, type ReferenceArguments } from "./kernel.ts";
 import ownRowsWgsl from "./branches/own_rows.wgsl" with { type: "text" };
 import wholeWgsl from "./branches/whole.wgsl" with { type: "text" };
 
-/** A kernel whose WGSL asks `row_begin(token)` at which row of the pass a row's branch begins: at the first, in a pass of one. */
+/** A kernel whose WGSL asks `row_gap(token)` which slots before its own a row does not see: none, in a pass of one. */
 export function ofWholePasses(kernel: Kernel): Kernel {
   const { variant } = kernel;
   return {
@@ -15,29 +16,25 @@ export function ofWholePasses(kernel: Kernel): Kernel {
   };
 }
 
-/** The same kernel for passes of several branches, `…_branches`: its last input `branch_first` [T] says where a row's begins. */
+/** The same kernel for passes of several branches, `…_branches`: its last input `branch_gaps` [T, 2] says where a row's gap begins and ends. */
 export function ofBranches(kernel: Kernel): Kernel {
   const { variant, name } = kernel;
   const binding = 2 + kernel.bindings.length;
   return {
     ...kernel,
     name: `${name}_branches`,
-    bindings: [...kernel.bindings, ...bindings("input branch_first")],
+    bindings: [...kernel.bindings, ...bindings("input branch_gaps")],
     variant: (knobs, form) =>
       `const BRANCH_BINDING = ${binding}u;\n` + ownRowsWgsl + (variant?.(knobs, form) ?? ""),
   };
 }
 
-/** The row at which a row's branch begins; `inputs` other inputs come before `branch_first`. */
-export function rowBegin({ inputs }: ReferenceArguments, count: number, token: number): number {
-  return inputs[count]?.[token] ?? 0;
-}
-
-/** Whether a position's slot belongs to a branch before that of the row, which does not see it. */
-export function unseen(
-  { pass: { start } }: ReferenceArguments,
-  begin: number,
-  slot: number,
-): boolean {
-  return slot >= start && slot < start + begin;
+/** First slot and end of a row's gap; `inputs` other inputs come before `branch_gaps`. */
+export function rowGap(
+  { inputs }: ReferenceArguments,
+  count: number,
+  token: number,
+): readonly [first: number, end: number] {
+  const gaps = inputs[count];
+  return gaps ? [gaps[2 * token], gaps[2 * token + 1]] : [0, 0];
 }

@@ -18,9 +18,9 @@ fn main(@builtin(global_invocation_id) id: vec3<u32>) {
   let stride = step.kv_heads * step.head_width;
   let column = kv_head * step.head_width + id.x;
   var sum = 0.0;
-  let begin = pass_.start + row_begin(token);
+  let gap = row_gap(token);
   for (var key = 0u; key <= pass_.start + token; key++) {
-    if (key >= pass_.start && key < begin) { continue; } // another branch's value may be anything
+    if (key >= gap.x && key < gap.y) { continue; } // another branch's value may be anything
     sum = fma(probs[row + key], values[key * stride + column], sum);
   }
   head_out[(token * step.heads + head) * step.head_width + id.x] = sum;

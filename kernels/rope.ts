@@ -1,5 +1,5 @@
 /** Rotary position embedding (Su et al. 2021) and the KV cache's writes, single and fused. */
-import { ofBranches, ofWholePasses, rowBegin } from "./branches.ts";
+import { ofBranches, ofWholePasses, rowGap } from "./branches.ts";
 import { bindings, type Kernel, perToken, type ReferenceArguments } from "./kernel.ts";
 import ropeWgsl from "./rope.wgsl" with { type: "text" };
 import storeWgsl from "./store.wgsl" with { type: "text" };
@@ -7,7 +7,7 @@ import ropeStoreWgsl from "./rope_store.wgsl" with { type: "text" };
 
 /**
  * Turns every head of x [T, heads, head_width]; `emit` gets the index in x and the turned number. `count` inputs come before
- * `branch_first`.
+ * `branch_gaps`.
  */
 function turn(
   x: Float32Array,
@@ -21,7 +21,8 @@ function turn(
   const { head_width: width, rope_width, half_style } = constants;
   const turned = rope_width / 2;
   for (let token = 0; token < pass.tokens; token++) {
-    const position = pass.start + token - rowBegin(args, count, token);
+    const [gap, end] = rowGap(args, count, token);
+    const position = pass.start + token - (end - gap);
     for (let head = 0; head < heads; head++) {
       const base = (token * heads + head) * width;
       for (let i = rope_width; i < width; i++) emit(base + i, x[base + i]);

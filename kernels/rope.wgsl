@@ -31,7 +31,8 @@ fn main(@builtin(global_invocation_id) id: vec3<u32>) {
     y[second] = b;
     return;
   }
-  let turn = table[(pass_.start + token - row_begin(token)) * turned + pair];
+  let gap = row_gap(token);
+  let turn = table[(pass_.start + token - (gap.y - gap.x)) * turned + pair];
   y[first] = a * turn.x - b * turn.y;
   y[second] = a * turn.y + b * turn.x;
 }

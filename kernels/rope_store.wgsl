@@ -18,7 +18,6 @@ fn main(@builtin(global_invocation_id) id: vec3<u32>) {
   let pairs = step.head_width / 2u;
   let turned = step.rope_width / 2u;
   let token = id.y;
-  let position = pass_.start + token; // in the cache
   let head = id.x / pairs;
   let pair = id.x % pairs;
   var first = 2u * pair;
@@ -28,7 +27,8 @@ fn main(@builtin(global_invocation_id) id: vec3<u32>) {
     second = pair + turned;
   }
   var turn = vec2<f32>(1.0, 0.0);
-  if (pair < turned) { turn = table[(position - row_begin(token)) * turned + pair]; }
+  let gap = row_gap(token);
+  if (pair < turned) { turn = table[(pass_.start + token - (gap.y - gap.x)) * turned + pair]; }
   if (head < step.heads) {
     let at = (token * step.heads + head) * step.head_width;
     let a = q[at + first];
@@ -37,7 +37,7 @@ fn main(@builtin(global_invocation_id) id: vec3<u32>) {
     q_rope[at + second] = a * turn.y + b * turn.x;
   } else if (head < step.heads + step.kv_heads) {
     let at = (token * step.kv_heads + head - step.heads) * step.head_width;
-    let slot = (position * step.kv_heads + head - step.heads) * step.head_width;
+    let slot = ((pass_.start + token) * step.kv_heads + head - step.heads) * step.head_width;
     let a = k[at + first];
     let b = k[at + second];
     let c = a * turn.x - b * turn.y;

@@ -15,9 +15,8 @@ fn main(@builtin(global_invocation_id) id: vec3<u32>) {
   let token = id.y;
   let head = id.z;
   let at = (head * pass_.tokens + token) * cached + key;
-  // What comes later, and the branches before the row's own.
-  let unseen = key >= pass_.start && key < pass_.start + row_begin(token);
-  if (key > pass_.start + token || unseen) {
+  let gap = row_gap(token);
+  if (key > pass_.start + token || (key >= gap.x && key < gap.y)) {
     scores[at] = -1e30;
     return;
   }

@@ -39,7 +39,7 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
     columns = pass_.start + pass_.tokens;
     visible = pass_.start + group.x + 1u;
     row = group.y * pass_.tokens + group.x;
-    gap = pass_.start + vec2<u32>(0u, row_begin(group.x));
+    gap = row_gap(group.x);
   }
   let base = row * columns;
 

@@ -3,6 +3,7 @@ import assert from "node:assert/strict";
 import type { HostTensor, Session } from "../engine/backend.ts";
 import { runBranches } from "../engine/branches.ts";
 import { cpuEngine } from "../engine/cpu.ts";
+import type { Edit } from "../engine/edits.ts";
 import { readConfig } from "../engine/config.ts";
 import { openGguf } from "../engine/gguf/reader.ts";
 import { bytesSource } from "../engine/gguf/source.ts";
@@ -91,19 +92,16 @@ Deno.test("fused attention of several sequences, too, and a broken one breaks no
   const session = engine.session({ capacity: total });
   const sound = await runBranches(session, engine.plan, { branches, wanted });
   const { width } = engine.config;
-  const given = new Float32Array(total * width);
   const alone = engine.session({ capacity: total });
-  const stream = await runBranches(alone, engine.plan, { branches, wanted: ["token_embd"] });
-  let at = 0;
-  for (const tensors of stream) {
-    given.set(tensors.get("token_embd")!.data, at);
-    at += tensors.get("token_embd")!.data.length;
-  }
-  given.fill(NaN, 50 * width, 53 * width); // all of the second one
+  const streams = await runBranches(alone, engine.plan, { branches, wanted: ["token_embd"] });
   const broken = await runBranches(session, engine.plan, {
-    branches,
+    branches: branches.map((branch, i) => {
+      const given = i === 1
+        ? new Float32Array(3 * width).fill(NaN)
+        : streams[i].get("token_embd")!.data;
+      return { ...branch, given: new Map([["token_embd", given]]) };
+    }),
     wanted,
-    given: new Map([["token_embd", given]]),
   });
   for (const i of [0, 2, 3]) {
     for (const name of wanted) close(broken[i].get(name)!, sound[i].get(name)!, `${i} ${name}`);
@@ -119,6 +117,76 @@ Deno.test("fused attention of several sequences, too, and a broken one breaks no
   alone.dispose();
   engine.dispose();
 });
+
+for (const backend of ["webgpu", "cpu"] as const) {
+  Deno.test(`branches go on from positions of their own, resumed or not (${backend})`, async () => {
+    const engine = await (backend === "cpu" ? openCpu() : openGpu({ kvHeads: 2 }));
+    const whole = ids(20, 3);
+    const froms = [20, 0, 7, 19, 7];
+    const tokens = [4, 9, 13, 1, 2];
+    const total = tokens.reduce((a, b) => a + b);
+    const session = engine.session({ capacity: whole.length + total });
+    await session.pass({ ids: whole });
+    const alone = engine.session({ capacity: whole.length + total });
+    await alone.pass({ ids: whole });
+    const branches = froms.map((from, i) => ({ from, ids: ids(tokens[i], 20 + i) }));
+    const resumed = ["blk.0.out", "blk.1.attn_probs"];
+    const wanted = ["blk.0.q_rope", "blk.1.cache_k", "blk.1.head_out", "logits", ...resumed];
+    const edits = branches.map(({ from }): Edit[] => [
+      { kind: "linear", point: "blk.0.q", where: { positions: [from] }, scale: -1 },
+    ]);
+    for (const edited of [false, true]) {
+      const together = await runBranches(session, engine.plan, {
+        branches: branches.map((branch, i) => edited ? { ...branch, edits: edits[i] } : branch),
+        wanted,
+      });
+      // From the last one to the first, so that what each goes on from is still there.
+      const order = [...branches.keys()].sort((a, b) => froms[b] - froms[a]);
+      for (const i of order) {
+        alone.rewind(froms[i]);
+        const expected = await alone.pass({
+          ids: branches[i].ids,
+          edits: edited ? edits[i] : [],
+          wanted,
+        });
+        for (const name of wanted) {
+          close(together[i].get(name)!, expected.get(name)!, `${i} ${name}`);
+        }
+      }
+      alone.rewind(0);
+      await alone.pass({ ids: whole });
+      // Resumed from another branch's values, each is what it is alone.
+      const given = branches.map((_, i) =>
+        new Map(resumed.map((name) => {
+          const { data } = together[i].get(name)!;
+          return [name, data.map((x) => x * 0.5)];
+        }))
+      );
+      const again = await runBranches(session, engine.plan, {
+        branches: branches.map((branch, i) => ({ ...branch, given: given[i] })),
+      });
+      for (const i of order) {
+        alone.rewind(froms[i]);
+        const expected = await alone.pass({ ids: branches[i].ids, given: given[i] });
+        close(again[i].get("logits")!, expected.get("logits")!, `${i} resumed`);
+      }
+      alone.rewind(0);
+      await alone.pass({ ids: whole });
+    }
+    await assert.rejects(
+      runBranches(session, engine.plan, { branches: [{ ids: [1], from: 21 }] }),
+      /Cannot go on from 21 positions: the session has 20/,
+    );
+    const short = new Map([["blk.0.out", new Float32Array(3)]]);
+    await assert.rejects(
+      runBranches(session, engine.plan, { branches: [{ ids: [1], given: short }, { ids: [2] }] }),
+      /Cannot resume branch 0 from 3 numbers of blk\.0\.out: it has \d+ there/,
+    );
+    session.dispose();
+    alone.dispose();
+    engine.dispose();
+  });
+}
 
 Deno.test("prompts are put together as far as a pass holds them", () => {
   assert.deepEqual(batchesOf([5, 6, 7], 11), [[0, 1], [2]]);

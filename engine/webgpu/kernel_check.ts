@@ -42,7 +42,7 @@ const STEP_BYTES = 64;
 /** Bytes of inputs and outputs that are on the device at one time, about. */
 const BATCH_BYTES = 32 * 2 ** 20;
 /** Bindings of whole numbers of 32 bits. */
-const INTEGERS = new Set(["ids", "history", "index", "branch_first", "branch_rows"]);
+const INTEGERS = new Set(["ids", "history", "index", "branch_gaps", "branch_rows"]);
 
 /**
  * Runs kernels, each on its case, in one submission.

@@ -290,7 +290,7 @@ export class WebgpuSession implements Session {
     }
     encoder.copyBufferToBuffer(ids, 0, buffers.get("history")!, pass.start * 4, pass.tokens * 4);
     if (request.branches) {
-      for (const [name, rows] of Object.entries(branchInputs(request.branches))) {
+      for (const [name, rows] of Object.entries(branchInputs(request.branches, pass.start))) {
         gpu.queue.writeBuffer(buffers.get(name)!, 0, Uint32Array.from(rows));
       }
     }

@@ -65,7 +65,7 @@ export class Workspace implements External {
       if (kind === "cache") add(name, elementCount(shape, largest));
     }
     add("ids", tokens);
-    add("branch_first", tokens);
+    add("branch_gaps", 2 * tokens);
     add("branch_rows", tokens);
     add("argmax", tokens);
     add("sample", 1);

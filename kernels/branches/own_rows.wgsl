@@ -1,4 +1,4 @@
-// The pass has several branches: the row at which that of each row begins.
-@group(0) @binding(BRANCH_BINDING) var<storage, read> branch_first: array<u32>;
+// The pass has several branches: of each row, the slots from which its branch goes on end at x, and its own begin at y.
+@group(0) @binding(BRANCH_BINDING) var<storage, read> branch_gaps: array<vec2<u32>>;
 
-fn row_begin(token: u32) -> u32 { return branch_first[token]; }
+fn row_gap(token: u32) -> vec2<u32> { return branch_gaps[token]; }

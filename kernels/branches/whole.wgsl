@@ -1,2 +1,2 @@
 // The pass is one sequence.
-fn row_begin(token: u32) -> u32 { return 0u; }
+fn row_gap(token: u32) -> vec2<u32> { return vec2<u32>(0u); }

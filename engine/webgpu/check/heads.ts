@@ -44,7 +44,7 @@ function headed(make: Make, shapes = HEADS, fewShapes = FEW_HEADS) {
           kind,
           pass: passOf(tokens, start),
           constants,
-          inputs: kernel.name.endsWith("_branches") ? [...inputs, branchFirst(tokens)] : inputs,
+          inputs: kernel.name.endsWith("_branches") ? [...inputs, branchGaps(shape)] : inputs,
           outputs,
         };
       }
@@ -52,13 +52,14 @@ function headed(make: Make, shapes = HEADS, fewShapes = FEW_HEADS) {
   };
 }
 
-/** Branches of 1, 2, 3, … positions: the row at which that of each row begins. */
-function branchFirst(tokens: number): Float32Array {
-  const first: number[] = [];
-  for (let length = 1; first.length < tokens; length++) {
-    first.push(...new Array(length).fill(first.length));
+/** Branches of 1, 2, 3, … positions, which go on from all that is cached, from nothing, or from a part of it. */
+function branchGaps({ tokens, start }: Heads): Float32Array {
+  const gaps: number[] = [];
+  for (let length = 1; gaps.length < 2 * tokens; length++) {
+    const gap = [[start, 0, Math.ceil(start / 3)][length % 3], start + gaps.length / 2];
+    for (let i = 0; i < length; i++) gaps.push(...gap);
   }
-  return Float32Array.from(first.slice(0, tokens));
+  return Float32Array.from(gaps.slice(0, 2 * tokens));
 }
 
 /** Shapes of fused attention: more heads that share their keys, and widths that it takes. */
