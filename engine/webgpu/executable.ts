@@ -119,7 +119,7 @@ export class Executable {
     );
     const words = new DataView(new ArrayBuffer(work.length * stride));
     // An output that is not wanted still needs a buffer in its place, and each needs its own: writable ones may not alias.
-    const unused = [0, 1, 2, 3, 4].map(() => this.#borrow(256, STORAGE));
+    const unused = [0, 1, 2, 3, 4, 5, 6].map(() => this.#borrow(256, STORAGE));
 
     work.forEach(({ index, step, kernel, constants, matrix, part }, i) => {
       Object.entries(kernel.constants).forEach(([name, type], field) => {
@@ -175,6 +175,9 @@ export class Executable {
       constants: {
         heads: step.constants.heads ?? 0,
         epsilon: step.constants.epsilon ?? 0,
+        head_width: step.constants.head_width ?? 0,
+        rope_width: step.constants.rope_width ?? 0,
+        half_style: step.constants.half_style ?? 0,
         rows: part.rows,
         out_row: part.row,
         out_rows,

@@ -321,6 +321,7 @@ export class WebgpuSession implements Session {
       const fused = fuse(plan, {
         wanted,
         adjacent: (names) => weights.adjacent(names),
+        buffers: this.#model.device.gpu.limits.maxStorageBuffersPerShaderStage,
         few: one ? (step) => (onLastRows(step) ? largest.R : largest.T) < MATMUL_FROM : undefined,
       });
       const made = request.branches ? branch(fused) : fused;
