@@ -87,14 +87,20 @@ export class Executable {
   encode(encoder: GPUComputePassEncoder, pass: Pass, tail: Pass, from: number, to: number): void {
     for (const dispatches of this.#dispatches.slice(from, to)) {
       for (const { pipeline, group, kernel, constants, knobs, lastRows } of dispatches) {
-        const numbers = lastRows ? tail : pass;
-        const grid = kernel.grid(numbers, constants, kernel.lanes(knobs), knobs);
+        const grid = gridOf({ kernel, constants, knobs }, lastRows ? tail : pass);
         if (grid.includes(0)) continue;
         encoder.setPipeline(pipeline);
         encoder.setBindGroup(0, group);
         encoder.dispatchWorkgroups(...grid);
       }
     }
+  }
+
+  /** Whether a pass dispatches anything for a step. */
+  runs(step: number, pass: Pass, tail: Pass): boolean {
+    return this.#dispatches[step].some((each) =>
+      !gridOf(each, each.lastRows ? tail : pass).includes(0)
+    );
   }
 
   /** Gives the buffers back. */
@@ -220,6 +226,13 @@ export class Executable {
       return output ? of(output) : unused[spare++];
     });
   }
+}
+
+function gridOf(
+  { kernel, constants, knobs }: Pick<Dispatch, "kernel" | "constants" | "knobs">,
+  pass: Pass,
+): [number, number, number] {
+  return kernel.grid(pass, constants, kernel.lanes(knobs), knobs);
 }
 
 /** Rows of all the matrices that a step multiplies with. */
