@@ -182,7 +182,7 @@ Deno.test("a model's pairs are the kernels that its passes run, for the forms of
       ...others,
       "embed F16",
       "linear F16",
-      "linear_qkv_normed F16",
+      "linear_qkv_rope_normed F16",
       "linear_qkv_many F16",
       ...products("linear_residual F16"),
       "linear_swiglu_normed F16",

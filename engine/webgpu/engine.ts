@@ -36,10 +36,11 @@ export async function webgpuEngine(
 ): Promise<Engine> {
   const weights = await loadWeights(file, config, device, options, base);
   const plan = forward(config);
+  const buffers = device.gpu.limits.maxStorageBuffersPerShaderStage;
   let knobsOf = builtIn(device);
   try {
     if (options.adapterCheck) {
-      await ensureAdapterChecked(device, usedPairs(plan, weights), options.adapterCheck);
+      await ensureAdapterChecked(device, usedPairs(plan, weights, buffers), options.adapterCheck);
     }
     if (options.tuning) {
       const { signal } = options;

@@ -82,7 +82,8 @@ export async function tune(
   const { mode = "auto", file, onProgress, signal } = options;
   if (mode === "never" || file === undefined) return builtIn(device);
   const known = await readTuning(file, device.info);
-  const products = productsOf(plan, weights);
+  const buffers = device.gpu.limits.maxStorageBuffersPerShaderStage;
+  const products = productsOf(plan, weights, buffers);
   const sources = new Map<string, string>();
   for (const product of products) sources.set(product.key, await sourceHash(device, product));
   const holds = ({ key }: Product) => known.get(key)?.source === sources.get(key);
@@ -123,13 +124,13 @@ function keyOf({ name }: Kernel, form: Form, rows: number, columns: number): str
 }
 
 /** The products of decoding and of prompts, each key once. */
-function productsOf(plan: Plan, weights: Weights<GPUBuffer>): Product[] {
+function productsOf(plan: Plan, weights: Weights<GPUBuffer>, buffers: number): Product[] {
   const wanted = new Set(["logits", "argmax", "sample"]);
   const adjacent = (names: readonly string[]) => weights.adjacent(names);
   const products = new Map<string, Product>();
   for (const decoding of [true, false]) {
     const few = (step: Step) => decoding || onLastRows(step);
-    for (const step of fuse(select(plan, wanted), { wanted, adjacent, few })) {
+    for (const step of fuse(select(plan, wanted), { wanted, adjacent, few, buffers })) {
       if (!step.kernel.startsWith("linear")) continue;
       const { form, columns } = weights.matrices.get(step.weights[0])!;
       const kernel = KERNELS.get(few(step) ? step.kernel : `${step.kernel}_many`)!;
