@@ -1,5 +1,6 @@
 /** Patching sweeps: each cell is what a run from scratch with that patch gives. */
 import assert from "node:assert/strict";
+import type { SessionOptions } from "../engine/backend.ts";
 import { logitLens } from "../inspect/analyses/logit_lens.ts";
 import { patchingSweep, type PatchingSweepOptions } from "../inspect/analyses/patching_sweep.ts";
 import { openDevice } from "../inspect/loading.ts";
@@ -66,6 +67,46 @@ for (const backend of ["cpu", "webgpu"] as const) {
       { point: "attn_probs", over: ["head", "position"], heads: [2], positions: [-1] },
       3,
     );
+  });
+}
+
+for (const backend of ["cpu", "webgpu"] as const) {
+  Deno.test(`places of a layer run together, and are what they are alone (${backend})`, async () => {
+    using random = await randomModel(MODEL, backend);
+    const { model } = random;
+    const runs = {
+      clean: await model.run([CLEAN], { capture: EVERYTHING }),
+      corrupted: await model.run([CORRUPTED], { capture: EVERYTHING }),
+    };
+    // How many sequences each pass has.
+    const passes: number[] = [];
+    const { session } = model.engine;
+    Object.assign(model.engine, {
+      session(options: SessionOptions) {
+        const made = session(options);
+        const pass = made.pass.bind(made);
+        made.pass = (request) => {
+          passes.push(request.branches?.length ?? 1);
+          return pass(request);
+        };
+        return made;
+      },
+    });
+    for (const point of ["inp", "head_out", "attn_probs"]) {
+      const options: PatchingSweepOptions = { metric: METRIC, point, over: ["position"] };
+      passes.length = 0;
+      const together = tableRows(await patchingSweep(model, runs, options));
+      // The corrupted run's cache, then one pass for all that differs in a layer.
+      assert.equal(passes.length, 1 + 3, `${passes}`);
+      assert.ok(passes.slice(1).every((count) => count > 1), `${passes}`);
+      for (const { layer, position, metric } of together) {
+        const [alone] = tableRows(
+          await patchingSweep(model, runs, { ...options, layers: [layer], positions: [position] }),
+        );
+        const what = `${point}, layer ${layer}, position ${position}`;
+        assert.ok(Math.abs(metric - alone.metric) < 1e-5, `${what}: ${metric}, ${alone.metric}`);
+      }
+    }
   });
 }
 

@@ -4,11 +4,13 @@
  * et al., "Interpretability in the wild", 2022).
  */
 import type { Session } from "../../engine/backend.ts";
+import { runBranches } from "../../engine/branches.ts";
 import type { Table } from "../arrow.ts";
 import { checkRows } from "../interventions.ts";
 import { longWork } from "../jupyter/work.ts";
 import type { Model } from "../model.ts";
 import { type Point, resolvePoints } from "../points.ts";
+import { batchesOf as packed } from "../runner.ts";
 import { NotCapturedError, type Run } from "../run.ts";
 import type { TensorView } from "../tensor.ts";
 import { offsets } from "../tensor/layout.ts";
@@ -61,6 +63,25 @@ interface Cell {
   readonly head?: number;
 }
 
+/** A place, and the first position at which patching it changes anything; Infinity where it changes nothing. */
+interface Job {
+  readonly cell: Cell;
+  readonly from: number;
+}
+
+/** A run's tensor of a point, at all positions. */
+type WholeTensors = (point: Point) => TensorView;
+
+interface Runs {
+  /** Those of the corrupted run. */
+  readonly ids: readonly number[];
+  readonly clean: WholeTensors;
+  readonly corrupted: WholeTensors;
+}
+
+/** Values that a pass resumes from, at all positions. */
+type Given = readonly (readonly [Point, TensorView])[];
+
 /** The point in one layer, and the residual stream that the pass resumes from. */
 interface Layer {
   readonly layer: number;
@@ -85,7 +106,8 @@ const RESIDUAL = ["token_embd", "ffn_inp", "out"];
  * run. The metadata has both runs' metric, and `complete`: "false" when the sweep was aborted.
  *
  * Each run resumes at the patched layer from the corrupted run's residual stream, and at the first position that changes from its KV
- * cache. Where both runs have the same numbers, as before the first token that differs, nothing has to run.
+ * cache. Where both runs have the same numbers, as before the first token that differs, nothing has to run. Places of the same layer
+ * run together, as many as a pass holds.
  *
  * @throws {RangeError} for runs of different lengths or with the same metric, and for a point that cannot be patched
  * @throws {EditError} for runs of models of another shape
@@ -137,20 +159,36 @@ async function sweep(
   const over = options.over ?? [headAxis(layers[0].point) ? "head" : "position"];
   const cells = cellsOf(layers, over, options, corrupted.ids.length);
   const results = new Map<Cell, number>();
-  const session = model.engine.session({ capacity: corrupted.ids.length });
+  const { ids } = corrupted;
+  const runs: Runs = { ids, clean: wholeTensors(clean), corrupted: wholeTensors(corrupted) };
+  const jobs = cells.map((cell): Job => ({ cell, from: firstChange(cell, runs) }));
+  const changing = jobs.filter(({ from }) => from < Infinity);
+  const { length } = ids;
+  const capacity = length + Math.min(
+    model.engine.maxTokens,
+    changing.reduce((sum, { from }) => sum + length - from, 0),
+  );
+  const session = model.engine.session({ capacity });
+  const take = (job: Job, metric: number) => {
+    if (signal?.aborted) return;
+    results.set(job.cell, metric);
+    onProgress?.(results.size, cells.length);
+  };
   try {
-    await runOn(session, corrupted.ids);
-    // From the last position to the first: what lies before a patched position is still the corrupted run's.
-    const starts = new Map(cells.map((cell) => [cell, firstChange(cell, clean, corrupted)]));
-    for (const cell of cells.toSorted((a, b) => starts.get(b)! - starts.get(a)!)) {
+    await runOn(session, ids);
+    // Where both runs have the same numbers, nothing would change.
+    for (const job of jobs) if (job.from === Infinity) take(job, worst);
+    const batches = batchesOf(changing, length, session.maxTokens);
+    for (const batch of batches.filter(({ length }) => length > 1)) {
       if (signal?.aborted) break;
-      const from = starts.get(cell)!;
-      // Where both runs have the same numbers, nothing would change.
-      const metric = from === Infinity
-        ? worst
-        : measure(await runPatched(session, cell, from, { clean, corrupted }));
-      results.set(cell, metric);
-      onProgress?.(results.size, cells.length);
+      const logits = await runTogether(model, session, batch, runs);
+      batch.forEach((job, i) => take(job, measure(logits[i])));
+    }
+    // Those that run alone change the cache: from the last position to the first, what lies before it is still the corrupted run's.
+    const alone = batches.filter(({ length }) => length === 1).flat();
+    for (const job of alone.sort((a, b) => b.from - a.from)) {
+      if (signal?.aborted) break;
+      take(job, measure(await runPatched(session, job, runs)));
     }
   } finally {
     session.dispose();
@@ -231,10 +269,10 @@ function placeIn({ layer: { point }, position, head }: Cell): Record<string, num
 }
 
 /** The first position at which the two runs differ in what a cell patches; Infinity where they are the same to the bit. */
-function firstChange(cell: Cell, clean: Run, corrupted: Run): number {
+function firstChange(cell: Cell, { ids, clean, corrupted }: Runs): number {
   const { layer: { point }, position } = cell;
-  const [good, bad] = [clean, corrupted].map((run) => wholeTensor(run, point).at(placeIn(cell)));
-  const positions = position === undefined ? corrupted.ids.keys() : [position];
+  const [good, bad] = [clean, corrupted].map((tensorOf) => tensorOf(point).at(placeIn(cell)));
+  const positions = position === undefined ? ids.keys() : [position];
   for (const each of positions) {
     const row = position === undefined ? { [rowAxis(point)]: each } : {};
     const [a, b] = [good, bad].map((tensor) => tensor.at(row).toFloat32Array());
@@ -243,29 +281,59 @@ function firstChange(cell: Cell, clean: Run, corrupted: Run): number {
   return Infinity;
 }
 
+/** Jobs of one layer that fit into one pass; what is longer than a pass is alone. */
+function batchesOf(jobs: readonly Job[], length: number, most: number): Job[][] {
+  const layers = Map.groupBy(jobs, ({ cell }) => cell.layer);
+  return [...layers.values()].flatMap((own) =>
+    packed(own.map(({ from }) => length - from), most).map((batch) => batch.map((i) => own[i]))
+  );
+}
+
+/** What the corrupted run with one place from the clean one resumes from: whole tensors. */
+function patchedTensors(cell: Cell, { clean, corrupted }: Runs): Given {
+  const { point, residual } = cell.layer;
+  const place = placeIn(cell);
+  const patched = corrupted(point).map((value) => value);
+  assign(patched.at(place), clean(point).at(place));
+  return [
+    [residual, residual === point ? patched : corrupted(residual)],
+    [point, patched],
+  ];
+}
+
 /** The last logits of the corrupted run with one place from the clean one, which changes nothing before a position. */
 async function runPatched(
   session: Session,
-  cell: Cell,
-  from: number,
-  { clean, corrupted }: { readonly clean: Run; readonly corrupted: Run },
+  { cell, from }: Job,
+  runs: Runs,
 ): Promise<Float32Array> {
-  const { layer: { point, residual } } = cell;
-  const place = placeIn(cell);
-  const patched = wholeTensor(corrupted, point).map((value) => value);
-  assign(patched.at(place), wholeTensor(clean, point).at(place));
   session.rewind(from);
-  return await runOn(session, corrupted.ids, [
-    [residual, residual === point ? patched : wholeTensor(corrupted, residual)],
-    [point, patched],
-  ]);
+  return await runOn(session, runs.ids, patchedTensors(cell, runs));
+}
+
+/** The same for several places of one layer, in one pass. */
+async function runTogether(
+  model: Model,
+  session: Session,
+  jobs: readonly Job[],
+  runs: Runs,
+): Promise<Float32Array[]> {
+  const { ids } = runs;
+  const results = await runBranches(session, model.plan, {
+    branches: jobs.map(({ cell, from }) => ({
+      from,
+      ids: ids.slice(from),
+      given: givenRows(patchedTensors(cell, runs), from, ids.length),
+    })),
+  });
+  return results.map((tensors) => tensors.get("logits")!.data);
 }
 
 /** Runs what is left of the ids, resuming from whole tensors, and gives the last logits. */
 async function runOn(
   session: Session,
   ids: readonly number[],
-  given: readonly (readonly [Point, TensorView])[] = [],
+  given: Given = [],
 ): Promise<Float32Array> {
   let logits = new Float32Array(0);
   while (session.position < ids.length) {
@@ -273,13 +341,16 @@ async function runOn(
     const to = Math.min(ids.length, from + session.maxTokens);
     const tensors = await session.pass({
       ids: ids.slice(from, to),
-      given: given.length === 0 ? undefined : new Map(
-        given.map(([point, tensor]) => [point.name, rowsOf(point, tensor, from, to)]),
-      ),
+      given: given.length === 0 ? undefined : givenRows(given, from, to),
     });
     logits = tensors.get("logits")!.data;
   }
   return logits;
+}
+
+/** The parts of whole tensors that a pass over some positions resumes from. */
+function givenRows(given: Given, from: number, to: number): Map<string, Float32Array> {
+  return new Map(given.map(([point, tensor]) => [point.name, rowsOf(point, tensor, from, to)]));
 }
 
 /** The part of a whole tensor that a pass over some positions makes. */
@@ -288,6 +359,19 @@ function rowsOf(point: Point, tensor: TensorView, from: number, to: number): Flo
     ? tensor.slice({ query: [from, to], key: [0, to] })
     : tensor.slice({ position: [from, to] });
   return part.toFloat32Array();
+}
+
+/** Those of the latest layer are at hand: looking up and putting together take time, and all of them memory. */
+function wholeTensors(run: Run): WholeTensors {
+  const latest = new Map<string, TensorView>();
+  return (point) => {
+    const found = latest.get(point.name);
+    if (found) return found;
+    if (latest.size === 2) latest.clear(); // the point and the residual stream
+    const tensor = wholeTensor(run, point);
+    latest.set(point.name, tensor);
+    return tensor;
+  };
 }
 
 function wholeTensor(run: Run, point: Point): TensorView {
