@@ -13,6 +13,7 @@ import {
 
 /** One sequence, from some position on. */
 export interface Branch {
+  /** Its token ids. */
   readonly ids: readonly number[];
   /** How many of the session's first positions it goes on from. Default: all. */
   readonly from?: number;
@@ -28,6 +29,7 @@ export interface Branch {
 
 /** What a pass of several branches computes. */
 export interface BranchesRequest extends Pick<PassRequest, "wanted" | "whole"> {
+  /** The sequences; all their positions together are at most `session.maxTokens`. */
   readonly branches: readonly Branch[];
 }
 

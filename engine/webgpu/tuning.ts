@@ -88,9 +88,11 @@ export async function tune(
   for (const product of products) sources.set(product.key, await sourceHash(device, product));
   const holds = ({ key }: Product) => known.get(key)?.source === sources.get(key);
 
-  const wanted = !mayWrite(file) ? [] : mode === "now" ? products : device.info.fallback // Its built-in knobs were found on the one software driver there is, and compiling takes it seconds.
-    ? []
-    : products.filter((product) => !holds(product));
+  // The built-in knobs of software drivers were found on the one that there is, and compiling takes it seconds.
+  const untried = (product: Product) => !device.info.fallback && !holds(product);
+  const wanted = mayWrite(file)
+    ? products.filter((product) => mode === "now" || untried(product))
+    : [];
   const found: TunedProducts = new Map();
   const start = performance.now();
   let slowest = 0;
