@@ -33,6 +33,7 @@ import "./inspect/jupyter/setup.ts";
 // Models
 export { loadModel, Model, TokenError } from "./inspect/model.ts";
 export type { LoadModelOptions, LoadPhase } from "./inspect/loading.ts";
+export type { TuneMode } from "./engine/webgpu/tuning.ts";
 export type { Biases, Config, RopeScaling } from "./engine/config.ts";
 export { DeviceError, type DeviceInfo } from "./engine/webgpu/device.ts";
 export { AdapterError } from "./engine/webgpu/adapter_check.ts";
@@ -220,6 +221,8 @@ export type {
   SessionOptions,
   StepRun,
 } from "./engine/backend.ts";
+export { type Branch, type BranchesRequest, canBranch, runBranches } from "./engine/branches.ts";
+export type { BranchSize } from "./engine/passes/branch.ts";
 export { CapacityError } from "./engine/capacity.ts";
 export type { Dim, Lengths, Plan, Step, Value } from "./engine/plan.ts";
 export type { RopeBuilder } from "./engine/rope_table.ts";

@@ -6,6 +6,7 @@ import { type Lengths, type Plan, planValues, type Value } from "./plan.ts";
 
 /** One sequence, from the session's position on. */
 export interface Branch {
+  /** Its token ids. */
   readonly ids: readonly number[];
   /** How many of the last rows get logits. Default 1. */
   readonly rows?: number;
@@ -17,6 +18,7 @@ export interface Branch {
 
 /** What a pass of several branches computes. */
 export interface BranchesRequest extends Pick<PassRequest, "wanted" | "whole"> {
+  /** The sequences; all their positions together are at most `session.maxTokens`. */
   readonly branches: readonly Branch[];
   /** Values that are handed in: rows of all branches, one behind another. Not of attention. */
   readonly given?: ReadonlyMap<string, Float32Array>;

@@ -66,7 +66,9 @@ export interface Weights<Storage> {
 const PIECE = 16 * 2 ** 20;
 
 /** What is reported while weights stream in. */
-export interface LoadOptions {
+export interface LoadOptions<Storage = never> {
+  /** Told of the weights when each has its place, before any is read. */
+  onLayout?(weights: Weights<Storage>): void;
   onProgress?(doneBytes: number, totalBytes: number): void;
   signal?: AbortSignal;
 }
@@ -87,7 +89,7 @@ export async function loadWeights<Storage>(
   file: GgufFile,
   config: Config,
   memory: Memory<Storage>,
-  options: LoadOptions = {},
+  options: LoadOptions<Storage> = {},
   base?: Base<Storage>,
 ): Promise<Weights<Storage>> {
   const matrices = new Map<string, Matrix<Storage>>();
@@ -127,39 +129,12 @@ export async function loadWeights<Storage>(
     vectors.clear();
   };
 
-  const writer = memory.writer();
-  try {
-    for (const group of groups) {
-      if (vectorNames.has(group[0].name)) {
-        const [tensor] = group;
-        const values = dequantize(tensor.type, await file.readTensor(tensor));
-        const storage = create(values.length, tensor.name);
-        const words = new Uint32Array(values.buffer, values.byteOffset, values.length);
-        await writer.write(storage, 0, words);
-        vectors.set(tensor.name, storage);
-        advance(tensor.bytes);
-      } else {
-        const layout = layOut(group, memory.limit, create);
-        for (const { tensor, matrix } of layout) {
-          matrices.set(tensor.name, matrix);
-          for (const part of matrix.parts) {
-            await loadPart(file, tensor, matrix, part, writer, advance);
-          }
-        }
-      }
-    }
-    await writer.flush();
-  } catch (error) {
-    destroy();
-    throw error;
-  } finally {
-    await writer.close();
-  }
-
-  return {
+  const weights: Weights<Storage> = {
     matrices,
     vectors,
-    bytes,
+    get bytes() {
+      return bytes;
+    },
     adjacent(names) {
       const found = names.map((name) => matrices.get(name)!);
       return found.every((matrix, i) => {
@@ -172,6 +147,44 @@ export async function loadWeights<Storage>(
     },
     destroy,
   };
+
+  const writer = memory.writer();
+  try {
+    // Everything has its place before the first tensor is read.
+    for (const group of groups) {
+      const [tensor] = group;
+      if (vectorNames.has(tensor.name)) {
+        vectors.set(tensor.name, create(rowsOf(tensor) * tensor.shape[0], tensor.name));
+      } else {
+        for (const each of layOut(group, memory.limit, create)) {
+          matrices.set(each.tensor.name, each.matrix);
+        }
+      }
+    }
+    options.onLayout?.(weights);
+    for (const tensor of groups.flat()) {
+      const vector = vectors.get(tensor.name);
+      if (vector) {
+        const values = dequantize(tensor.type, await file.readTensor(tensor));
+        const words = new Uint32Array(values.buffer, values.byteOffset, values.length);
+        await writer.write(vector, 0, words);
+        advance(tensor.bytes);
+      } else {
+        const matrix = matrices.get(tensor.name)!;
+        for (const part of matrix.parts) {
+          await loadPart(file, tensor, matrix, part, writer, advance);
+        }
+      }
+    }
+    await writer.flush();
+  } catch (error) {
+    destroy();
+    throw error;
+  } finally {
+    await writer.close();
+  }
+
+  return weights;
 }
 
 /** The vectors by what the model expects: a file may store them as [n, 1]. */
@@ -214,6 +227,10 @@ function groupTensors(
   return groups;
 }
 
+function rowsOf(tensor: TensorInfo): number {
+  return tensor.shape.slice(1).reduce((product, dim) => product * dim, 1);
+}
+
 /** Gives each matrix of a group its place: all in one storage where they fit, else split by rows. */
 function layOut<Storage>(
   group: readonly TensorInfo[],
@@ -225,8 +242,6 @@ function layOut<Storage>(
   const words = form.words(columns);
   const rowWords = words.quants + words.scales + words.highs;
   const most = Math.floor(limit / 4 / rowWords);
-  const rowsOf = (tensor: TensorInfo) =>
-    tensor.shape.slice(1).reduce((product, dim) => product * dim, 1);
   const together = group.reduce((sum, tensor) => sum + rowsOf(tensor), 0);
   const allocate = (rows: number, label: string) => ({
     // Kernels read by fours.

@@ -11,6 +11,7 @@ import {
   type RowReader,
 } from "./kernel.ts";
 import { rmsNorm } from "./norm.ts";
+import { ropeStore } from "./rope.ts";
 import xPlainWgsl from "./linear/x_plain.wgsl" with { type: "text" };
 import xNormedWgsl from "./linear/x_normed.wgsl" with { type: "text" };
 import x8BroadcastWgsl from "./linear/x8_broadcast.wgsl" with { type: "text" };
@@ -22,6 +23,7 @@ import matmulWgsl from "./linear/matmul.wgsl" with { type: "text" };
 import matmulRowsWgsl from "./linear/matmul_rows.wgsl" with { type: "text" };
 import plainWgsl from "./linear/plain.wgsl" with { type: "text" };
 import residualWgsl from "./linear/residual.wgsl" with { type: "text" };
+import qkvRopeWgsl from "./linear/qkv_rope.wgsl" with { type: "text" };
 import qkvWgsl from "./linear/qkv.wgsl" with { type: "text" };
 import swigluWgsl from "./linear/swiglu.wgsl" with { type: "text" };
 
@@ -140,6 +142,44 @@ const EPILOGUES: Epilogue[] = [
   },
 ];
 
+/**
+ * x, qkv, table → q_rope [T, heads, d], cache_k and cache_v, with q, k, v and k_rope as taps: `linear_qkv` and `rope_store` in one. Only for
+ * few positions, after a norm.
+ */
+const QKV_ROPE: Epilogue = {
+  name: "linear_qkv_rope",
+  wgsl: qkvRopeWgsl,
+  bindings: bindings(
+    "input x",
+    "weight qkv",
+    "input table",
+    "output q_rope",
+    "output cache_k",
+    "output cache_v",
+    "tap q",
+    "tap k",
+    "tap v",
+    "tap k_rope",
+  ),
+  rowsPerOutput: 1,
+  reference(args) {
+    const { inputs: [x, table], weights, outputs } = args;
+    const [qRope, cacheK, cacheV, ...taps] = outputs;
+    const tokens = x.length / weights[0].columns;
+    const qkv = weights.map(({ rows }, i) => taps[i] ?? new Float32Array(tokens * rows));
+    weights.forEach((weight, i) =>
+      product(x, weight, (token, row, sum) => qkv[i][token * weight.rows + row] = sum)
+    );
+    const [heads, kv_heads] = weights.map(({ rows }) => rows / args.constants.head_width);
+    ropeStore.reference({
+      ...args,
+      constants: { ...args.constants, heads, kv_heads },
+      inputs: [...qkv, table],
+      outputs: [qRope, cacheK, cacheV, taps[3]],
+    });
+  },
+};
+
 /** How a lane gets columns of x, by the columns of a chunk. */
 const DIRECT_WGSL = { 8: x8DirectWgsl, 32: x32DirectWgsl };
 const BROADCAST_WGSL = { 8: x8BroadcastWgsl, 32: x32BroadcastWgsl };
@@ -178,23 +218,35 @@ function matvec(epilogue: Epilogue): Kernel {
 function normed(epilogue: Epilogue): Kernel {
   const plain = matvec(epilogue);
   const first = 2 + plain.bindings.length;
-  const results = plain.bindings.length - 2;
+  const results = plain.bindings.filter(({ kind }) => kind === "output" || kind === "tap").length;
   return {
     ...plain,
     name: `${plain.name}_normed`,
-    constants: { ...PACKED_CONSTANTS, heads: "u32", epsilon: "f32" },
+    constants: {
+      ...PACKED_CONSTANTS,
+      heads: "u32",
+      epsilon: "f32",
+      head_width: "u32",
+      rope_width: "u32",
+      half_style: "u32",
+    },
     bindings: [...plain.bindings, ...bindings("vector gain", "tap norm", "tap rms", "tap pre")],
     variant: ({ broadcast }, form) =>
       `const FIRST_NORM_BINDING = ${first}u;\n` + xNormedWgsl +
       (broadcast ? BROADCAST_WGSL[form!.chunk] : DIRECT_WGSL[form!.chunk]),
     reference(args) {
-      const { inputs: [x], weights, outputs } = args;
+      const { inputs: [x, ...others], weights, outputs } = args;
       const [norm, rms, pre] = outputs.slice(results);
       const all = norm ?? new Float32Array(x.length);
-      rmsNorm.reference({ ...args, weights: weights.slice(-1), outputs: [all, rms, pre] });
+      rmsNorm.reference({
+        ...args,
+        inputs: [x],
+        weights: weights.slice(-1),
+        outputs: [all, rms, pre],
+      });
       plain.reference({
         ...args,
-        inputs: [all],
+        inputs: [all, ...others],
         weights: weights.slice(0, -1),
         outputs: outputs.slice(0, results),
       });
@@ -223,8 +275,10 @@ function matmul(epilogue: Epilogue): Kernel {
 
 /** For few positions: `linear`, `linear_residual`, `linear_qkv`, `linear_swiglu`. */
 export const matvecKernels: Kernel[] = EPILOGUES.map(matvec);
-/** Those that follow a norm, with the norm: `linear_normed`, `linear_qkv_normed`, `linear_swiglu_normed`. */
-export const normedKernels: Kernel[] = EPILOGUES
-  .filter(({ name }) => name !== "linear_residual").map(normed);
+/** Those that follow a norm, with the norm: `linear_normed`, `linear_qkv_normed`, `linear_swiglu_normed`; and `linear_qkv_rope_normed`. */
+export const normedKernels: Kernel[] = [
+  ...EPILOGUES.filter(({ name }) => name !== "linear_residual"),
+  QKV_ROPE,
+].map(normed);
 /** For many positions: the same names with `_many`. */
 export const matmulKernels: Kernel[] = EPILOGUES.map(matmul);

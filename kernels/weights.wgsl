@@ -13,6 +13,9 @@ struct Step {
   out_rows: u32,    // rows of the whole tensor
   heads: u32,       // only where columns belong to heads
   epsilon: f32,     // only where x is normed
+  head_width: u32,  // these only where q and k are turned by RoPE
+  rope_width: u32,
+  half_style: u32,
 }
 
 @group(0) @binding(3) var<storage, read> weights: array<vec4<u32>>;

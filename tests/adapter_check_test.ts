@@ -7,7 +7,9 @@ import { openGguf } from "../engine/gguf/reader.ts";
 import { bytesSource } from "../engine/gguf/source.ts";
 import { AdapterError, ensureAdapterChecked } from "../engine/webgpu/adapter_check.ts";
 import { type Pair, pairName, usedPairs } from "../engine/webgpu/check/pairs.ts";
+import { compileAhead } from "../engine/webgpu/compile_ahead.ts";
 import { Device } from "../engine/webgpu/device.ts";
+import { webgpuEngine } from "../engine/webgpu/engine.ts";
 import { hostMemory, loadWeights } from "../engine/weights.ts";
 import { FORMS } from "../kernels/forms.ts";
 import { KERNELS } from "../kernels/mod.ts";
@@ -182,7 +184,7 @@ Deno.test("a model's pairs are the kernels that its passes run, for the forms of
       ...others,
       "embed F16",
       "linear F16",
-      "linear_qkv_normed F16",
+      "linear_qkv_rope_normed F16",
       "linear_qkv_many F16",
       ...products("linear_residual F16"),
       "linear_swiglu_normed F16",
@@ -209,4 +211,48 @@ Deno.test("a model's pairs are the kernels that its passes run, for the forms of
       "linear_swiglu_many Q4_K",
     ].sort(),
   );
+});
+
+Deno.test("pipelines that are made while weights stream in are those that generation uses", async () => {
+  const device = await Device.open();
+  const { gpu } = device;
+  const made: string[] = [];
+  const create = gpu.createComputePipeline.bind(gpu);
+  gpu.createComputePipeline = (descriptor) => {
+    made.push(descriptor.label!);
+    return create(descriptor);
+  };
+  const file = await openGguf(bytesSource("random", randomLlama({ layers: 2 })));
+  const config = readConfig(file);
+  const plan = forward(config);
+  const { promise, resolve } = Promise.withResolvers<void>();
+  let unread = true;
+  let pairs: Pair[] = [];
+  const weights = await loadWeights(file, config, device, {
+    onLayout(weights) {
+      const { maxStorageBuffersPerShaderStage: buffers } = gpu.limits;
+      pairs = usedPairs(plan, weights, buffers);
+      compileAhead(device, pairs, new AbortController().signal).then(resolve);
+    },
+    onProgress: () => unread = false,
+  });
+  assert.equal(unread, false);
+  await promise;
+  const ahead = new Set(made.splice(0));
+  assert.match([...ahead][0], /^embed /, "in the order of use");
+  weights.destroy();
+  const engine = await webgpuEngine(file, config, device);
+  const session = engine.session({ capacity: 200 });
+  await session.pass({ ids: Array.from({ length: 20 }, (_, i) => i), wanted: ["argmax"] });
+  for (let i = 0; i < 3; i++) await session.pass({ ids: "next", wanted: ["sample", "argmax"] });
+  assert.deepEqual(made, [], "nothing is left to be made");
+
+  const aborted = new AbortController();
+  aborted.abort();
+  device.forgetPipelines();
+  await compileAhead(device, pairs, aborted.signal);
+  assert.deepEqual(made, []);
+  session.dispose();
+  engine.dispose();
+  device.dispose();
 });

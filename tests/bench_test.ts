@@ -148,7 +148,7 @@ Deno.test("a profile has every step, by kind too, and as a trace", async () => {
   assert.ok(steps.every(({ ms }) => ms > 0));
   const kinds = byKind(steps);
   const { layers } = model.config;
-  assert.equal(kinds.find(({ name }) => name === "blk.*.attn_norm")!.count, layers);
+  assert.equal(kinds.find(({ name }) => name === "blk.*.ffn_act")!.count, layers);
   const total = (all: readonly { readonly ms: number }[]) =>
     all.reduce((sum, { ms }) => sum + ms, 0);
   assert.ok(Math.abs(total(kinds) / total(steps) - 1) < 1e-9);

@@ -32,8 +32,15 @@ const FAULTS: readonly (readonly [kernel: string, right: string, wrong: string])
   ["scores", "key > pass_.start + token", "key >= pass_.start + token"],
   ["mix", "key <= pass_.start + token", "key < pass_.start + token"],
   device.knobs.broadcast // a key lost between two tiles
-    ? ["attention", "first += KEYS", "first += KEYS + 1u"]
-    : ["attention", "first += TILE", "first += TILE + 1u"],
+    ? ["attention", "first = next;", "first = next + 1u;"]
+    : ["attention", "next_key(first + count, begin)", "next_key(first + count + 1u, begin)"],
+  ["attention_branches", "max(key, begin)", "max(key, begin + 1u)"], // a branch's first key
+  ["scores_branches", "key < pass_.start + row_begin", "key <= pass_.start + row_begin"],
+  ["softmax_branches", "(i < gap.x || i >= gap.y) { run", "(true) { run"],
+  ["mix_branches", "key < begin", "key <= begin"],
+  ["rope_branches", "token - row_begin(token)", "token"],
+  ["rope_store_branches", "position - row_begin(token)", "position"],
+  ["take_rows_branches", "branch_rows[i]", "branch_rows[0]"],
   ["attention_split", "part_range(group.z, visible)", "part_range(group.z, visible - 1u)"],
   ["attention_merge", "part < count", "part + 1u < count"], // the last part's keys
   ["rope", "a * turn.y + b * turn.x", "a * turn.y - b * turn.x"],
@@ -61,6 +68,8 @@ const FAULTS: readonly (readonly [kernel: string, right: string, wrong: string])
   ["linear_qkv", "row - after_k", "row - after_q"],
   ["linear_normed", "sum / rms()", "sum / (1.00001 * rms())"],
   ["linear_qkv_normed", "return v * gain[", "return gain["],
+  ["linear_qkv_rope_normed", "sum.x * turn.y + sum.y * turn.x", "sum.x * turn.y - sum.y * turn.x"],
+  ["linear_qkv_rope_normed", "position * step.out_rows", "token * step.out_rows"],
   ["linear_swiglu_normed", "norm_out[at] = pre *", "norm_out[at] = pre +"], // a tap
   // Numbers behind the end of x.
   device.knobs.broadcast

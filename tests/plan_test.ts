@@ -165,11 +165,10 @@ function fused(
 
 const together = () => true;
 
-Deno.test("a decoding pass is six steps a layer, one more of long contexts", async () => {
+Deno.test("a decoding pass is five dispatches a layer, six after long contexts", async () => {
   const plan = forward(await configOf());
   const layer = [
-    "linear_qkv_normed",
-    "rope_store",
+    "linear_qkv_rope_normed",
     "attention_few", // or the two behind it: one part of the keys, or several
     "attention_split",
     "attention_merge",
@@ -182,8 +181,8 @@ Deno.test("a decoding pass is six steps a layer, one more of long contexts", asy
     steps.map(({ kernel }) => kernel),
     ["embed", ...layer, ...layer, "take_rows", "rms_norm", "linear", "argmax"],
   );
-  const [qkv] = steps.filter(({ kernel }) => kernel === "linear_qkv_normed");
-  assert.deepEqual(qkv.outputs.slice(3), [null, null, null], "norm, rms and pre are taps");
+  const [qkv] = steps.filter(({ kernel }) => kernel === "linear_qkv_rope_normed");
+  assert.deepEqual(qkv.outputs.slice(3), new Array(7).fill(null), "q, k, v, the norm, … are taps");
   const all = fused(
     plan,
     ["argmax", "blk.0.attn_norm", "blk.0.attn_norm_rms"],
@@ -191,8 +190,13 @@ Deno.test("a decoding pass is six steps a layer, one more of long contexts", asy
     () => true,
   );
   assert.deepEqual(
-    all.find(({ kernel }) => kernel === "linear_qkv_normed")!.outputs.map((value) => value?.name),
-    ["blk.0.q", "blk.0.k", "blk.0.v", "blk.0.attn_norm", "blk.0.attn_norm_rms", undefined],
+    all.find(({ kernel }) => kernel === "linear_qkv_rope_normed")!.outputs
+      .map((value) => value?.name),
+    [
+      ...["blk.0.q_rope", "blk.0.cache_k", "blk.0.cache_v"],
+      ...[undefined, undefined, undefined, undefined],
+      ...["blk.0.attn_norm", "blk.0.attn_norm_rms", undefined],
+    ],
   );
 });
 

@@ -4,6 +4,7 @@
  */
 import { canFuseAttention, MOST_PARTS } from "../../kernels/attention.ts";
 import { canNorm, normedKernels } from "../../kernels/linear.ts";
+import { KERNELS } from "../../kernels/mod.ts";
 import { onLastRows, type Plan, type Step, type Value } from "../plan.ts";
 
 export interface FuseOptions {
@@ -11,6 +12,8 @@ export interface FuseOptions {
   readonly wanted: ReadonlySet<string>;
   /** Whether these weights lie one behind another on the device, so that one dispatch can compute all of them. */
   readonly adjacent: (weights: readonly string[]) => boolean;
+  /** Most buffers that a kernel may bind; any number by default. */
+  readonly buffers?: number;
   /** Which steps have few positions: there norms go into products, and attention shares its keys out. None by default. */
   readonly few?: (step: Step) => boolean;
 }
@@ -144,9 +147,42 @@ export function fuse(plan: Plan, options: FuseOptions): Plan {
     fused.push(made?.step ?? plan[i]);
     i += made?.length ?? 1;
   }
-  return fuseNorms(fused, options).flatMap((step) =>
+  return fuseRope(fuseNorms(fused, options), options).flatMap((step) =>
     options.few?.(step) ? splitAttention(step) : [step]
   );
+}
+
+const QKV_ROPE = "linear_qkv_rope_normed";
+
+/** q, k and v of few positions are turned and stored by the product that makes them. */
+function fuseRope(plan: Plan, options: FuseOptions): Plan {
+  const fused: Step[] = [];
+  for (const step of plan) {
+    const before = fused.at(-1);
+    const [q, k, v, ...norms] = before?.outputs ?? [];
+    const fits = step.kernel === "rope_store" && before?.kernel === "linear_qkv_normed" &&
+      [q, k, v].every((value, i) => value === step.inputs[i]) &&
+      KERNELS.get(QKV_ROPE)!.bindings.length <= (options.buffers ?? Infinity);
+    if (!fits) {
+      fused.push(step);
+      continue;
+    }
+    const { head_width, rope_width, half_style } = step.constants;
+    const [qRope, cacheK, cacheV, kRope] = step.outputs;
+    fused[fused.length - 1] = {
+      kernel: QKV_ROPE,
+      inputs: [before.inputs[0], step.inputs[3]],
+      weights: before.weights,
+      outputs: [
+        ...[qRope, cacheK, cacheV],
+        ...[q, k, v].map((value) => tap(value!, options)),
+        kRope,
+        ...norms,
+      ],
+      constants: { ...before.constants, head_width, rope_width, half_style },
+    };
+  }
+  return fused;
 }
 
 /** Norms that only products with few positions read go into them: each of their workgroups norms for itself. */

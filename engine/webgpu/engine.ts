@@ -5,11 +5,12 @@ import type { Config } from "../config.ts";
 import { forward } from "../forward.ts";
 import type { GgufFile } from "../gguf/reader.ts";
 import { ropeFactors } from "../rope_factors.ts";
-import { type Base, type LoadOptions, loadWeights } from "../weights.ts";
+import { type Base, type LoadOptions, loadWeights, type Weights } from "../weights.ts";
 import { type AdapterCheckOptions, ensureAdapterChecked } from "./adapter_check.ts";
 import { usedPairs } from "./check/pairs.ts";
 import type { Device } from "./device.ts";
 import { WebgpuSession } from "./session.ts";
+import { compileAhead } from "./compile_ahead.ts";
 import { builtIn, tune, type TuningOptions } from "./tuning.ts";
 import { MAX_TOKENS, Workspace } from "./workspace.ts";
 
@@ -34,12 +35,21 @@ export async function webgpuEngine(
   options: WebgpuOptions = {},
   base?: Base<GPUBuffer>,
 ): Promise<Engine> {
-  const weights = await loadWeights(file, config, device, options, base);
   const plan = forward(config);
+  const buffers = device.gpu.limits.maxStorageBuffersPerShaderStage;
+  const loaded = new AbortController();
+  let compiling: Promise<void> | undefined;
+  // A software driver compiles on the processor that packs weights: there would be nothing to gain.
+  const onLayout = device.info.fallback ? undefined : (laidOut: Weights<GPUBuffer>) => {
+    compiling = compileAhead(device, usedPairs(plan, laidOut, buffers), loaded.signal);
+  };
+  const weights = await loadWeights(file, config, device, { ...options, onLayout }, base)
+    .finally(() => loaded.abort());
+  await compiling;
   let knobsOf = builtIn(device);
   try {
     if (options.adapterCheck) {
-      await ensureAdapterChecked(device, usedPairs(plan, weights), options.adapterCheck);
+      await ensureAdapterChecked(device, usedPairs(plan, weights, buffers), options.adapterCheck);
     }
     if (options.tuning) {
       const { signal } = options;

@@ -87,14 +87,20 @@ export class Executable {
   encode(encoder: GPUComputePassEncoder, pass: Pass, tail: Pass, from: number, to: number): void {
     for (const dispatches of this.#dispatches.slice(from, to)) {
       for (const { pipeline, group, kernel, constants, knobs, lastRows } of dispatches) {
-        const numbers = lastRows ? tail : pass;
-        const grid = kernel.grid(numbers, constants, kernel.lanes(knobs), knobs);
+        const grid = gridOf({ kernel, constants, knobs }, lastRows ? tail : pass);
         if (grid.includes(0)) continue;
         encoder.setPipeline(pipeline);
         encoder.setBindGroup(0, group);
         encoder.dispatchWorkgroups(...grid);
       }
     }
+  }
+
+  /** Whether a pass dispatches anything for a step. */
+  runs(step: number, pass: Pass, tail: Pass): boolean {
+    return this.#dispatches[step].some((each) =>
+      !gridOf(each, each.lastRows ? tail : pass).includes(0)
+    );
   }
 
   /** Gives the buffers back. */
@@ -119,7 +125,7 @@ export class Executable {
     );
     const words = new DataView(new ArrayBuffer(work.length * stride));
     // An output that is not wanted still needs a buffer in its place, and each needs its own: writable ones may not alias.
-    const unused = [0, 1, 2, 3, 4].map(() => this.#borrow(256, STORAGE));
+    const unused = [0, 1, 2, 3, 4, 5, 6].map(() => this.#borrow(256, STORAGE));
 
     work.forEach(({ index, step, kernel, constants, matrix, part }, i) => {
       Object.entries(kernel.constants).forEach(([name, type], field) => {
@@ -175,6 +181,9 @@ export class Executable {
       constants: {
         heads: step.constants.heads ?? 0,
         epsilon: step.constants.epsilon ?? 0,
+        head_width: step.constants.head_width ?? 0,
+        rope_width: step.constants.rope_width ?? 0,
+        half_style: step.constants.half_style ?? 0,
         rows: part.rows,
         out_row: part.row,
         out_rows,
@@ -217,6 +226,13 @@ export class Executable {
       return output ? of(output) : unused[spare++];
     });
   }
+}
+
+function gridOf(
+  { kernel, constants, knobs }: Pick<Dispatch, "kernel" | "constants" | "knobs">,
+  pass: Pass,
+): [number, number, number] {
+  return kernel.grid(pass, constants, kernel.lanes(knobs), knobs);
 }
 
 /** Rows of all the matrices that a step multiplies with. */

@@ -146,13 +146,13 @@ export class WebgpuSession implements Session {
       const executable = this.#executable(request, numbers);
       const { device, weights } = this.#model;
       device.gpu.queue.submit([this.#begin(request, numbers).finish()]);
-      const steps = executable.plan.map((_, i) => (encoder: GPUComputePassEncoder) =>
-        executable.encode(encoder, pass, tail, i, i + 1)
+      const steps = [...executable.plan.keys()].filter((i) => executable.runs(i, pass, tail));
+      const times = await new GpuTimer(device.gpu).measure(
+        steps.map((i) => (encoder) => executable.encode(encoder, pass, tail, i, i + 1)),
       );
-      const times = await new GpuTimer(device.gpu).measure(steps);
       device.check();
       this.#advance(request, numbers);
-      return executable.plan.map((step, i) => stepCost(step, times[i], lengths, weights));
+      return steps.map((i, at) => stepCost(executable.plan[i], times[at], lengths, weights));
     });
   }
 
@@ -321,6 +321,7 @@ export class WebgpuSession implements Session {
       const fused = fuse(plan, {
         wanted,
         adjacent: (names) => weights.adjacent(names),
+        buffers: this.#model.device.gpu.limits.maxStorageBuffersPerShaderStage,
         few: one ? (step) => (onLastRows(step) ? largest.R : largest.T) < MATMUL_FROM : undefined,
       });
       const made = request.branches ? branch(fused) : fused;

@@ -82,14 +82,17 @@ export async function tune(
   const { mode = "auto", file, onProgress, signal } = options;
   if (mode === "never" || file === undefined) return builtIn(device);
   const known = await readTuning(file, device.info);
-  const products = productsOf(plan, weights);
+  const buffers = device.gpu.limits.maxStorageBuffersPerShaderStage;
+  const products = productsOf(plan, weights, buffers);
   const sources = new Map<string, string>();
   for (const product of products) sources.set(product.key, await sourceHash(device, product));
   const holds = ({ key }: Product) => known.get(key)?.source === sources.get(key);
 
-  const wanted = !mayWrite(file) ? [] : mode === "now" ? products : device.info.fallback // Its built-in knobs were found on the one software driver there is, and compiling takes it seconds.
-    ? []
-    : products.filter((product) => !holds(product));
+  // The built-in knobs of software drivers were found on the one that there is, and compiling takes it seconds.
+  const untried = (product: Product) => !device.info.fallback && !holds(product);
+  const wanted = mayWrite(file)
+    ? products.filter((product) => mode === "now" || untried(product))
+    : [];
   const found: TunedProducts = new Map();
   const start = performance.now();
   let slowest = 0;
@@ -123,13 +126,13 @@ function keyOf({ name }: Kernel, form: Form, rows: number, columns: number): str
 }
 
 /** The products of decoding and of prompts, each key once. */
-function productsOf(plan: Plan, weights: Weights<GPUBuffer>): Product[] {
+function productsOf(plan: Plan, weights: Weights<GPUBuffer>, buffers: number): Product[] {
   const wanted = new Set(["logits", "argmax", "sample"]);
   const adjacent = (names: readonly string[]) => weights.adjacent(names);
   const products = new Map<string, Product>();
   for (const decoding of [true, false]) {
     const few = (step: Step) => decoding || onLastRows(step);
-    for (const step of fuse(select(plan, wanted), { wanted, adjacent, few })) {
+    for (const step of fuse(select(plan, wanted), { wanted, adjacent, few, buffers })) {
       if (!step.kernel.startsWith("linear")) continue;
       const { form, columns } = weights.matrices.get(step.weights[0])!;
       const kernel = KERNELS.get(few(step) ? step.kernel : `${step.kernel}_many`)!;

@@ -39,13 +39,14 @@ export class DeviceShare implements Disposable {
    * @param positions of the prompt
    * @param bytes that the read probe reads
    */
-  constructor(model: Model, { gpu, info }: Device, positions: number, bytes: number) {
+  constructor(model: Model, device: Device, positions: number, bytes: number) {
+    const { gpu, info } = device;
     this.#model = model;
     this.#positions = positions;
     this.#shapes = layerProducts(model.config, positions);
     const subgroup = info.subgroupSize || 32;
     this.#read = readProbe(gpu, subgroup, bytes);
-    this.#products = this.#shapes.map((shape) => productProbe(gpu, subgroup, shape));
+    this.#products = this.#shapes.map((shape) => productProbe(device, shape));
     this.#dispatch = dispatchProbe(gpu);
     this.#readBack = readBackProbe(gpu);
   }

@@ -2,7 +2,10 @@
  * What the device can do, found by small kernels of our own, a few variants of each: how fast memory is read, how fast f32 matrices are
  * multiplied, what an empty dispatch and a read-back cost. The models' figures are held against these.
  */
+import type { Device } from "../../engine/webgpu/device.ts";
 import { type Encode, GpuTimer } from "../../engine/webgpu/gpu_timer.ts";
+import { FORMS } from "../../kernels/forms.ts";
+import { KERNELS } from "../../kernels/mod.ts";
 import {
   EMPTY_WGSL,
   PRODUCT_TILE,
@@ -138,8 +141,47 @@ export function encodeProduct(
 /** Most bytes of the second matrix: a part of the rows tells how fast the whole is. */
 const MOST_MATRIX = 64 * 2 ** 20;
 
+/** The engine's own product for prompts, with f32 weights: one of the plain products that others are held against. */
+function engineProduct(
+  device: Device,
+  { positions, rows, columns }: ProductShape,
+  [x, w, y]: readonly [x: GPUBuffer, w: GPUBuffer, y: GPUBuffer],
+): Variant & { readonly uniforms: readonly GPUBuffer[] } {
+  const { gpu, knobs } = device;
+  const [kernel, form] = [KERNELS.get("linear_many")!, FORMS.get("F32")!];
+  const pass = { tokens: positions, start: 0, rows: positions };
+  const constants = {
+    ...{ columns, groups: columns / 8, scales: 0, highs: 0, weight_row: 0 },
+    ...{ rows, out_row: 0, out_rows: rows },
+  };
+  const words = Object.keys(kernel.constants).map((name) => constants[name as "rows"]);
+  const uniforms = [[positions, 0, positions, 0], [...words, 0, 0, 0, 0, 0, 0, 0, 0]].map((all) => {
+    const size = all.length * 4;
+    const usage = GPUBufferUsage.UNIFORM | GPUBufferUsage.COPY_DST;
+    const buffer = gpu.createBuffer({ size, usage });
+    gpu.queue.writeBuffer(buffer, 0, Uint32Array.from(all));
+    return buffer;
+  });
+  const pipeline = device.pipeline(kernel, form, []);
+  const group = gpu.createBindGroup({
+    layout: device.layout(kernel),
+    entries: [...uniforms, x, w, y].map((buffer, binding) => ({ binding, resource: { buffer } })),
+  });
+  return {
+    name: "the engine's own, with f32 weights",
+    uniforms,
+    encode(encoder) {
+      encoder.setPipeline(pipeline);
+      encoder.setBindGroup(0, group);
+      encoder.dispatchWorkgroups(...kernel.grid(pass, constants, kernel.lanes(knobs), knobs));
+    },
+  };
+}
+
 /** The best plain f32 product of a shape, in GFLOP/s; a multiplication and an addition are two. */
-export function productProbe(gpu: GPUDevice, subgroup: number, wanted: ProductShape): Probe {
+export function productProbe(device: Device, wanted: ProductShape): Probe {
+  const { gpu, info } = device;
+  const subgroup = info.subgroupSize || 32;
   const up = (n: number) => Math.ceil(n / PRODUCT_TILE) * PRODUCT_TILE;
   const columns = up(wanted.columns);
   const most = Math.min(MOST_MATRIX, gpu.limits.maxStorageBufferBindingSize);
@@ -158,13 +200,16 @@ export function productProbe(gpu: GPUDevice, subgroup: number, wanted: ProductSh
   };
   const buffers = [numbers(positions * columns), numbers(rows * columns)] as const;
   const all = [...buffers, storage(gpu, positions * rows * 4)] as const;
-  const variants = () =>
-    productKernels(subgroup, gpu.features.has("subgroups")).flatMap((kernel): Variant[] => {
+  const own = engineProduct(device, shape, all);
+  const variants = () => [
+    own,
+    ...productKernels(subgroup, gpu.features.has("subgroups")).flatMap((kernel): Variant[] => {
       const encode = encodeProduct(gpu, kernel, shape, all);
       return encode ? [{ name: kernel.name, encode }] : [];
-    });
+    }),
+  ];
   const figure = (ms: number) => 2 * positions * rows * columns / ms / 1e6;
-  return new BestProbe(new GpuTimer(gpu), variants, figure, all);
+  return new BestProbe(new GpuTimer(gpu), variants, figure, [...all, ...own.uniforms]);
 }
 
 const EMPTY_DISPATCHES = 1000;

@@ -72,8 +72,9 @@ export function byKind(steps: readonly StepCost[]): StepGroup[] {
   const groups = new Map<string, StepGroup>();
   for (const step of steps) {
     const name = step.name.replace(/^blk\.\d+\./, "blk.*.");
-    const group = groups.get(name);
-    groups.set(name, {
+    const key = `${name} ${step.kernel}`;
+    const group = groups.get(key);
+    groups.set(key, {
       ...{ name, kernel: step.kernel, count: (group?.count ?? 0) + 1 },
       ms: (group?.ms ?? 0) + step.ms,
       weightBytes: (group?.weightBytes ?? 0) + step.weightBytes,

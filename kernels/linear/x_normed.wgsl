@@ -35,7 +35,9 @@ fn finished(sum: vec4<f32>) -> vec4<f32> { return sum / rms(); }
 // The norm itself where it is wanted, by the first workgroup.
 fn store_norm(token: u32, lane: u32) {
   if (!TAP_NORM && !TAP_RMS && !TAP_PRE) { return; }
-  partial_squares[lane] = rms();
+  let own = rms();
+  // The first lane's is whole, and nobody reads its place but here.
+  if (lane == 0u) { partial_squares[0] = own; }
   workgroupBarrier();
   let root = partial_squares[0];
   if (TAP_RMS && lane == 0u) { rms_out[token] = root; }

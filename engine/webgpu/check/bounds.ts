@@ -8,6 +8,7 @@
  * section 4.2). Subnormal results may be flushed to zero.
  */
 import { MASKED, partsOf, seenSlots, upTo, visibleParts } from "../../../kernels/attention.ts";
+import { ropeStore } from "../../../kernels/rope.ts";
 import type { Kernel, ReferenceArguments, RowReader } from "../../../kernels/kernel.ts";
 
 /** What a bound is worked out from. */
@@ -188,6 +189,31 @@ const normedSwiglu: Bound = (args) => {
     upErrors,
     ...normErrors(args, productRootUlps(args), 3),
   ];
+};
+
+/** Products of what is normed, then turned: each turned number has a part of two products' errors, and two roundings of its own. */
+const normedQkvRope: Bound = (args) => {
+  const { pass, constants: { head_width }, inputs: [, table], weights, outputs } = args;
+  const [q, k, v] = normedErrors(args).slice(3, 6);
+  const [heads, kv_heads] = weights.map(({ rows }) => rows / head_width);
+  const turned = (qkv: readonly Float64Array[]) =>
+    turnedError({
+      ...args,
+      kernel: ropeStore,
+      constants: { ...args.constants, heads, kv_heads },
+      inputs: [...qkv.map((each) => Float32Array.from(each)), table],
+      outputs: [...outputs.slice(0, 3), outputs[6]],
+      whole: false,
+    }, 3);
+  // Turning adds up the errors as it adds up magnitudes: the share of a sum that is its rounding is taken out again.
+  const inherited = turned([q, k, v]).map((each) => each.map((error) => error / growth(2.5)));
+  const own = turned(outputs.slice(3, 6).map((each) => Float64Array.from(each)));
+  const [qRope, cacheK, , kRope] = own.map((each, i) =>
+    each.map((error, at) => error + inherited[i][at])
+  );
+  const cacheV = new Float64Array(outputs[2].length);
+  cacheV.set(v, pass.start * kv_heads * head_width);
+  return [qRope, cacheK, cacheV, q, k, v, kRope, ...normErrors(args, productRootUlps(args), 7)];
 };
 
 /** Cosine and sine take turns at either sign: of two passes over magnitudes the larger one is Σ|terms|. */
@@ -406,6 +432,7 @@ const BOUNDS: Readonly<Record<string, Bound>> = {
   linear_normed: normedProduct,
   linear_qkv_normed: normedProduct,
   linear_swiglu_normed: normedSwiglu,
+  linear_qkv_rope_normed: normedQkvRope,
   head_result: product,
   edit,
   add_bias: ({ outputs: [y] }) => [relative(y, 1)],

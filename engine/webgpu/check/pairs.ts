@@ -59,14 +59,14 @@ function sourceLength({ wgsl, packed }: Kernel): number {
   return wgsl.length + (packed ? QUICK_FORM.wgsl.length : 0);
 }
 
-/** The pairs that generation with these weights runs: one position at a time, and prompts. */
-export function usedPairs(plan: Plan, weights: Weights<unknown>): Pair[] {
+/** The pairs that generation with these weights runs: prompts, then one position at a time. `buffers` is the device's limit. */
+export function usedPairs(plan: Plan, weights: Weights<unknown>, buffers?: number): Pair[] {
   const wanted = new Set(["logits", "argmax", "sample"]);
   const adjacent = (names: readonly string[]) => weights.adjacent(names);
   const pairs = new Map<string, Pair>();
-  for (const decoding of [true, false]) {
+  for (const decoding of [false, true]) {
     const few = (step: Step) => decoding || onLastRows(step);
-    for (const step of fuse(select(plan, wanted), { wanted, adjacent, few })) {
+    for (const step of fuse(select(plan, wanted), { wanted, adjacent, few, buffers })) {
       const form = weights.matrices.get(step.weights[0])?.form;
       const many = step.kernel.startsWith("linear") && !few(step);
       const kernel = KERNELS.get(many ? `${step.kernel}_many` : step.kernel)!;

@@ -1,7 +1,17 @@
 /** Cases of kernels over packed weights. */
 import type { Kernel, RowReader } from "../../../kernels/kernel.ts";
 import { canNorm } from "../../../kernels/linear.ts";
-import { COLUMNS, type Draft, FEW, KINDS, type Maker, MANY, type Order, passOf } from "./case.ts";
+import {
+  COLUMNS,
+  type Draft,
+  FEW,
+  KINDS,
+  type Maker,
+  MANY,
+  type Order,
+  passOf,
+  SPARE_SLOTS,
+} from "./case.ts";
 import { packMatrices, randomBlocks } from "./data.ts";
 
 /** Columns that whole blocks fill. */
@@ -74,8 +84,7 @@ function* linear({ kernel, form, full, noise }: Order): Generator<Draft> {
           ...(split.length === 3
             ? { columns, rows: total, out_row: split[0], out_rows: split[1] }
             : { columns, rows: split[0], out_row: 0, out_rows: split[0] }),
-          heads,
-          epsilon: 1e-5,
+          ...{ heads, epsilon: 1e-5, head_width: 0, rope_width: 0, half_style: 0 },
         },
         inputs,
         weights: normed
@@ -91,6 +100,56 @@ function* linear({ kernel, form, full, noise }: Order): Generator<Draft> {
             ).map(() => tokens * split[0] * heads)),
           ...(normed ? [tokens * columns, tokens, tokens * columns] : []),
         ],
+      };
+    }
+  }
+}
+
+/** Heads, key/value heads and their width. */
+const QKV_HEADS: readonly (readonly [number, number, number])[] = [
+  [3, 1, 6],
+  [4, 2, 16],
+  [1, 1, 2],
+  [9, 3, 64],
+  [2, 2, 10],
+];
+
+/** q, k and v with RoPE and the cache: both styles, whole heads and parts of them. */
+function* qkvRope({ form, full, noise }: Order): Generator<Draft> {
+  const all = BLOCK_COLUMNS[form.blockSize].filter(canNorm);
+  const columnsList = full ? all.slice(0, 5) : all.slice(1, 2);
+  for (const [i, columns] of columnsList.entries()) {
+    for (const half_style of [0, 1]) {
+      const [heads, kvHeads, head_width] = QKV_HEADS[(2 * i + half_style + (full ? 0 : 1)) % 5];
+      const tokens = Math.min(FEW[(i * 3 + half_style) % 10], 7);
+      const start = i % 3;
+      const split = [heads, kvHeads, kvHeads].map((count) => count * head_width);
+      const total = split.reduce((sum, count) => sum + count, 0);
+      const packed = packMatrices(
+        form,
+        columns,
+        split,
+        randomBlocks(form, total * columns, noise, "real"),
+      );
+      const rope_width = head_width >= 8 && i % 2 ? head_width / 2 : head_width;
+      const table = new Float32Array((start + tokens) * rope_width);
+      for (let at = 0; at < table.length; at += 2) {
+        const angle = noise.bits();
+        table.set([Math.cos(angle), Math.sin(angle)], at);
+      }
+      const [q, k, v] = split.map((rows) => tokens * rows);
+      const slots = (start + tokens + SPARE_SLOTS) * split[1];
+      yield {
+        name: `${columns} columns, ${heads}/${kvHeads} heads of ${head_width}, ${tokens} positions`,
+        pass: passOf(tokens, start),
+        constants: {
+          ...{ columns, rows: total, out_row: split[0], out_rows: split[1] },
+          ...{ heads: 0, epsilon: 1e-5, head_width, rope_width, half_style },
+        },
+        inputs: [noise.numbers(tokens * columns), table],
+        weights: [...packed.readers, vector(noise.numbers(columns))],
+        packed,
+        outputs: [q, slots, slots, q, k, v, k, tokens * columns, tokens, tokens * columns],
       };
     }
   }
@@ -132,5 +191,6 @@ export const PRODUCT_CASES: Readonly<Record<string, Maker>> = {
   linear_normed: linear,
   linear_qkv_normed: linear,
   linear_swiglu_normed: linear,
+  linear_qkv_rope_normed: qkvRope,
   head_result: linear,
 };
