@@ -1,11 +1,21 @@
 /** ./denow with a stand-in for Deno; tests/install/ has the installation itself. */
 import assert from "node:assert/strict";
 import { join } from "node:path";
+import { openDevice } from "../inspect/loading.ts";
 
 const ROOT = new URL("../", import.meta.url);
 
 /** Runs ./denow in a folder of its own, with a Deno that prints its arguments, one per line. */
 async function denow(...args: string[]): Promise<string[]> {
+  return await runDenow(args, `printf '%s\\n' "$@"`);
+}
+
+/** Runs ./denow in a folder of its own, with a shell script in Deno's place; returns the lines that it prints. */
+async function runDenow(
+  args: string[],
+  script: string,
+  env: Record<string, string> = {},
+): Promise<string[]> {
   const folder = await Deno.makeTempDir();
   try {
     for (const name of ["denow", ".deno-version"]) {
@@ -14,12 +24,12 @@ async function denow(...args: string[]): Promise<string[]> {
     const version = (await Deno.readTextFile(join(folder, ".deno-version"))).trim();
     const deno = join(folder, ".deno", version, "deno");
     await Deno.mkdir(join(folder, ".deno", version), { recursive: true });
-    await Deno.writeTextFile(deno, `#!/bin/sh\nprintf '%s\\n' "$@"\n`);
+    await Deno.writeTextFile(deno, `#!/bin/sh\n${script}\n`);
     await Deno.chmod(deno, 0o755);
     const { stdout, stderr } = await new Deno.Command(join(folder, "denow"), {
       args,
       // Where the driver's manifest is named, nothing is looked for or installed.
-      env: { VK_DRIVER_FILES: "/nonexistent.json", LAMINA_NO_INSTALL: "1" },
+      env: { VK_DRIVER_FILES: "/nonexistent.json", LAMINA_NO_INSTALL: "1", ...env },
     }).output();
     assert.equal(new TextDecoder().decode(stderr), "");
     return new TextDecoder().decode(stdout).split("\n").slice(0, -1);
@@ -59,6 +69,28 @@ Deno.test({
         ["--version"],
       ]
     ) assert.deepEqual(await denow(...args), args);
+  },
+});
+
+Deno.test({
+  name: "Deno leaves OpenGL alone on Linux, unless another interface is asked for",
+  ignore: Deno.build.os !== "linux",
+  async fn() {
+    const script = `echo "$DENO_WEBGPU_BACKEND"`;
+    const backend = (DENO_WEBGPU_BACKEND: string) => runDenow([], script, { DENO_WEBGPU_BACKEND });
+    assert.deepEqual(await backend(""), ["vulkan"]);
+    assert.deepEqual(await backend("opengl"), ["opengl"]);
+  },
+});
+
+Deno.test({
+  name: "no OpenGL is in a process that has a Vulkan device: its library breaks the heap at exit",
+  ignore: Deno.build.os !== "linux" || Deno.env.get("DENO_WEBGPU_BACKEND") !== "vulkan",
+  async fn() {
+    const device = await openDevice().catch(() => undefined);
+    const libraries = await Deno.readTextFile("/proc/self/maps");
+    if (device) assert.match(libraries, /\/libvulkan/);
+    assert.doesNotMatch(libraries, /\/libEGL/);
   },
 });
 
