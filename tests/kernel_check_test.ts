@@ -33,18 +33,19 @@ const FAULTS: readonly (readonly [kernel: string, right: string, wrong: string])
   ["mix", "key <= pass_.start + token", "key < pass_.start + token"],
   device.knobs.broadcast // a key lost between two tiles
     ? ["attention", "first = next;", "first = next + 1u;"]
-    : ["attention", "next_key(first + count, begin)", "next_key(first + count + 1u, begin)"],
-  ["attention_branches", "max(key, begin)", "max(key, begin + 1u)"], // a branch's first key
-  ["scores_branches", "key < pass_.start + row_begin", "key <= pass_.start + row_begin"],
+    : ["attention", "next_key(first + count, gap)", "next_key(first + count + 1u, gap)"],
+  ["attention_branches", "max(key, gap.y)", "max(key, gap.y + 1u)"], // a branch's first key
+  ["attention_branches", "key >= gap.x", "key > gap.x"], // the first key of another's
+  ["scores_branches", "key < gap.y", "key <= gap.y"],
   ["softmax_branches", "(i < gap.x || i >= gap.y) { run", "(true) { run"],
-  ["mix_branches", "key < begin", "key <= begin"],
-  ["rope_branches", "token - row_begin(token)", "token"],
-  ["rope_store_branches", "position - row_begin(token)", "position"],
+  ["mix_branches", "key < gap.y", "key <= gap.y"],
+  ["rope_branches", "token - (gap.y - gap.x)", "token"],
+  ["rope_store_branches", "token - (gap.y - gap.x)", "token - gap.y"],
   ["take_rows_branches", "branch_rows[i]", "branch_rows[0]"],
   ["attention_split", "part_range(group.z, visible)", "part_range(group.z, visible - 1u)"],
   ["attention_merge", "part < count", "part + 1u < count"], // the last part's keys
   ["rope", "a * turn.y + b * turn.x", "a * turn.y - b * turn.x"],
-  ["rope_store", "position * step.kv_heads", "token * step.kv_heads"],
+  ["rope_store", "(pass_.start + token) * step.kv_heads", "token * step.kv_heads"],
   ["store", "(pass_.start + id.y)", "id.y"],
   ["take_rows", "pass_.tokens - pass_.rows", "0u"],
   ["argmax", "place[other] < place[lane]", "place[other] > place[lane]"], // the last of equal ones
