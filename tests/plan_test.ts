@@ -165,6 +165,23 @@ function fused(
 
 const together = () => true;
 
+Deno.test("no fused kernel binds more buffers than the device allows", async () => {
+  const plan = forward(await configOf());
+  const wanted = new Set(["argmax"]);
+  for (const buffers of [8, 9, 12]) {
+    const steps = fuse(select(plan, wanted), {
+      wanted,
+      adjacent: together,
+      few: () => true,
+      buffers,
+    });
+    for (const { kernel } of steps) {
+      const { length } = KERNELS.get(kernel)!.bindings;
+      assert.ok(length <= buffers, `${kernel} binds ${length} of ${buffers}`);
+    }
+  }
+});
+
 Deno.test("a decoding pass is five dispatches a layer, six after long contexts", async () => {
   const plan = forward(await configOf());
   const layer = [

@@ -85,6 +85,14 @@ Deno.test("the fastest candidates are remembered, and taken again without being 
       )),
       knobsText(device.knobs),
     );
+    // Knobs that are no candidates have not been checked.
+    const edited = { dotLanes: 128, columnLanes: 2, broadcast: false };
+    assert.ok(await writeTuning(file, device.info, new Map([[key, { ...found, knobs: edited }]])));
+    const unchecked = await tune(device, plan, weights, { mode: "known", file });
+    assert.equal(
+      knobsText(unchecked(KERNELS.get(name)!, FORMS.get(form)!, rows, columns)),
+      knobsText(device.knobs),
+    );
     // Sources that have changed: what was found about others does not count.
     const stale = new Map([[key, { ...found, knobs: other.knobs, source: "other" }]]);
     assert.ok(await writeTuning(file, device.info, stale));
@@ -118,6 +126,17 @@ Deno.test("nothing is tuned that could not be remembered, and a damaged file is 
     assert.equal((await readTuning(file, device.info)).size, 0, "no such knobs");
   });
   weights.destroy();
+});
+
+Deno.test("what is known is taken, and nothing else is tuned", async () => {
+  await withFile(async (file) => {
+    const { plan, weights } = await smallModel();
+    let told = 0;
+    await tune(device, plan, weights, { mode: "known", file, onProgress: () => void told++ });
+    assert.equal(told, 0);
+    assert.equal((await readTuning(file, device.info)).size, 0);
+    weights.destroy();
+  });
 });
 
 Deno.test("an aborted tuning ends with the signal's reason", async () => {

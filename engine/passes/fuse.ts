@@ -162,7 +162,7 @@ function fuseRope(plan: Plan, options: FuseOptions): Plan {
     const [q, k, v, ...norms] = before?.outputs ?? [];
     const fits = step.kernel === "rope_store" && before?.kernel === "linear_qkv_normed" &&
       [q, k, v].every((value, i) => value === step.inputs[i]) &&
-      KERNELS.get(QKV_ROPE)!.bindings.length <= (options.buffers ?? Infinity);
+      canBind(QKV_ROPE, options);
     if (!fits) {
       fused.push(step);
       continue;
@@ -217,9 +217,15 @@ function fuseNorms(plan: Plan, options: FuseOptions): Plan {
 const NORMED = new Set(normedKernels.map(({ name }) => name));
 
 /** The norm in front of the logits stays: its row has the same bits whether it is made alone or among all. */
-function takesNorm(step: Step, { few }: FuseOptions): boolean {
-  return NORMED.has(`${step.kernel}_normed`) && few?.(step) === true && !onLastRows(step) &&
-    canNorm(step.constants.columns);
+function takesNorm(step: Step, options: FuseOptions): boolean {
+  const kernel = `${step.kernel}_normed`;
+  return NORMED.has(kernel) && options.few?.(step) === true && !onLastRows(step) &&
+    canNorm(step.constants.columns) && canBind(kernel, options);
+}
+
+/** Whether a kernel binds no more buffers than there may be. */
+function canBind(kernel: string, { buffers = Infinity }: FuseOptions): boolean {
+  return KERNELS.get(kernel)!.bindings.length <= buffers;
 }
 
 /**

@@ -12,7 +12,7 @@ import { elementCount, type Lengths, onLastRows, type Plan, type Step } from "..
 import type { Weights } from "../weights.ts";
 import { kernelCases } from "./check/cases.ts";
 import { type Device, DeviceError, kernelSource } from "./device.ts";
-import { Executable, type External, type KnobsOf, productRows } from "./executable.ts";
+import { Executable, type External, type KnobsOf, productRows, STORAGE } from "./executable.ts";
 import { GpuTimer } from "./gpu_timer.ts";
 import { checkKernels } from "./kernel_check.ts";
 import { mayWrite } from "./cache_file.ts";
@@ -26,9 +26,10 @@ import {
 
 /**
  * Whether products are tuned: `auto` takes what was chosen before on this device, and on a GPU tunes what was not, for a few seconds;
- * `now` tunes all of them anew, however long it takes; `never` takes the built-in knobs.
+ * `now` tunes all of them anew, however long it takes; `known` takes what was chosen before and tunes nothing; `never` takes the
+ * built-in knobs.
  */
-export type TuneMode = "auto" | "now" | "never";
+export type TuneMode = "auto" | "now" | "known" | "never";
 
 /** How products are tuned. */
 export interface TuningOptions {
@@ -86,12 +87,18 @@ export async function tune(
   const products = productsOf(plan, weights, buffers);
   const sources = new Map<string, string>();
   for (const product of products) sources.set(product.key, await sourceHash(device, product));
-  const holds = ({ key }: Product) => known.get(key)?.source === sources.get(key);
+  // A file that somebody has edited may name knobs that nobody has checked.
+  const holds = ({ key, kernel }: Product) => {
+    const own = known.get(key);
+    return own?.source === sources.get(key) &&
+      candidates(device, kernel).some((each) => same(each, own!.knobs));
+  };
 
-  // The built-in knobs of software drivers were found on the one that there is, and compiling takes it seconds.
-  const untried = (product: Product) => !device.info.fallback && !holds(product);
+  // The built-in knobs of software drivers were found on the one that there is, and compiling takes it seconds. A device without a
+  // clock takes seconds for each product.
+  const inTime = !device.info.fallback && new GpuTimer(device.gpu).exact;
   const wanted = mayWrite(file)
-    ? products.filter((product) => mode === "now" || untried(product))
+    ? products.filter((product) => mode === "now" || (mode === "auto" && inTime && !holds(product)))
     : [];
   const found: TunedProducts = new Map();
   const start = performance.now();
@@ -166,7 +173,7 @@ function tuned({ dotLanes, columnLanes, broadcast }: Knobs): TunedKnobs {
   return { dotLanes, columnLanes, broadcast };
 }
 
-function same(a: Knobs, b: Knobs): boolean {
+function same(a: TunedKnobs, b: TunedKnobs): boolean {
   return a.dotLanes === b.dotLanes && a.columnLanes === b.columnLanes &&
     a.broadcast === b.broadcast;
 }
@@ -241,7 +248,15 @@ class ProductBench {
     const usage = GPUBufferUsage.UNIFORM | GPUBufferUsage.COPY_DST;
     const pass = device.borrow(256, usage);
     device.gpu.queue.writeBuffer(pass, 0, Uint32Array.of(product.positions, 0, 1, 0));
-    this.#external = { pass, tailOffset: 0, buffers: new Map() };
+    // Caches are lent to whoever writes them.
+    const { step, positions: S } = product;
+    const buffers = new Map(
+      step.outputs.filter((value) => value?.kind === "cache").map((value) => {
+        const numbers = elementCount(value!.shape, { T: S, S, R: S });
+        return [value!.name, device.borrow(numbers * 4, STORAGE)];
+      }),
+    );
+    this.#external = { pass, tailOffset: 0, buffers };
   }
 
   /** The median milliseconds of one dispatch with each of the knobs. */
@@ -286,7 +301,8 @@ class ProductBench {
   }
 
   dispose(): void {
-    this.#device.giveBack(this.#external.pass);
+    const { pass, buffers } = this.#external;
+    for (const each of [pass, ...buffers.values()]) this.#device.giveBack(each);
   }
 }
 
