@@ -20,7 +20,8 @@ export interface LoadModelOptions {
   /**
    * Which settings the products with weights run with. `auto` (default): those that were found to be the fastest on this GPU; what
    * was not tried yet is timed now, for a few seconds at most, and remembered, unless the device is a software driver, whose built-in
-   * settings are known to serve. `now`: all are timed anew. `never`: the built-in ones.
+   * settings are known to serve. `now`: all are timed anew. `known`: nothing is timed. `never`: the
+   * built-in ones.
    */
   readonly tune?: TuneMode;
   /**
