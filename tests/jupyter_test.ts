@@ -68,6 +68,13 @@ Deno.test("LAMINA_DEBUG shows all frames", async () => {
   await kernel.run(`Deno.env.delete("LAMINA_DEBUG")`);
 });
 
+/** Two prompts whose sweep takes a while, as code. */
+function longPrompts(tokens: number): string {
+  const ids = (step: number) =>
+    `Array.from({ length: ${tokens} }, (_, i) => 3 + i * ${step} % 500)`;
+  return `{ clean: ${ids(7)}, corrupted: ${ids(11)} }`;
+}
+
 /** Cells that would take long, and what must still work after a Stop. */
 const LONG: Readonly<Record<string, string>> = {
   generation: `
@@ -77,8 +84,7 @@ for await (const _ of generation);`,
     `for await (const _ of model.generate("Once", { maxTokens: 500, ignoreEos: true, temperature: 1 }));`,
   run:
     `for (;;) await model.run([Array.from({ length: 500 }, (_, i) => i + 3)], { capture: "blk.*.out" })`,
-  sweep:
-    `await patchingSweep(model, { clean: "Tom and Anna went to the big", corrupted: "Tom and Anna sat in the old" }, {
+  sweep: `await patchingSweep(model, ${longPrompts(200)}, {
   metric: ([a, b]) => a - b, point: "head_out", over: ["position", "head"] })`,
   live: `await live(model.generate("Once", { maxTokens: 500, ignoreEos: true }))`,
   stepper:
@@ -139,7 +145,7 @@ Deno.test("Stop ends loading, and loading again works; a bar shows how far it is
 
 Deno.test("long work shows one bar with the time that is left; a listener replaces it", async () => {
   const sweep = (options: string) =>
-    `await patchingSweep(model, { clean: "Tom and Anna went to the big house", corrupted: "Tom and Anna sat in the old house" }, {
+    `await patchingSweep(model, ${longPrompts(40)}, {
   metric: ([a, b]) => a - b, point: "head_out", over: ["position", "head"], layers: [3], ${options} });
 undefined`;
   const [bar, ...others] = shown(await kernel.run(sweep("")));
