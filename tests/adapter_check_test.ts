@@ -10,6 +10,8 @@ import { type Pair, pairName, usedPairs } from "../engine/webgpu/check/pairs.ts"
 import { compileAhead } from "../engine/webgpu/compile_ahead.ts";
 import { Device } from "../engine/webgpu/device.ts";
 import { webgpuEngine } from "../engine/webgpu/engine.ts";
+import { builtIn } from "../engine/webgpu/tuning.ts";
+import { usedSteps } from "../engine/webgpu/used_steps.ts";
 import { hostMemory, loadWeights } from "../engine/weights.ts";
 import { FORMS } from "../kernels/forms.ts";
 import { KERNELS } from "../kernels/mod.ts";
@@ -227,12 +229,12 @@ Deno.test("pipelines that are made while weights stream in are those that genera
   const plan = forward(config);
   const { promise, resolve } = Promise.withResolvers<void>();
   let unread = true;
-  let pairs: Pair[] = [];
   const weights = await loadWeights(file, config, device, {
     onLayout(weights) {
       const { maxStorageBuffersPerShaderStage: buffers } = gpu.limits;
-      pairs = usedPairs(plan, weights, buffers);
-      compileAhead(device, pairs, new AbortController().signal).then(resolve);
+      const steps = usedSteps(plan, weights, buffers);
+      compileAhead(device, weights, steps, builtIn(device), new AbortController().signal)
+        .then(resolve);
     },
     onProgress: () => unread = false,
   });
@@ -240,6 +242,20 @@ Deno.test("pipelines that are made while weights stream in are those that genera
   await promise;
   const ahead = new Set(made.splice(0));
   assert.match([...ahead][0], /^embed /, "in the order of use");
+  const aborted = new AbortController();
+  aborted.abort();
+  device.forgetPipelines();
+  const steps = usedSteps(plan, weights);
+  await compileAhead(device, weights, steps, builtIn(device), aborted.signal);
+  assert.deepEqual(made, []);
+  await compileAhead(
+    device,
+    weights,
+    usedSteps(plan, weights),
+    builtIn(device),
+    new AbortController().signal,
+  );
+  assert.deepEqual(new Set(made.splice(0)), ahead);
   weights.destroy();
   const engine = await webgpuEngine(file, config, device);
   const session = engine.session({ capacity: 200 });
@@ -247,11 +263,6 @@ Deno.test("pipelines that are made while weights stream in are those that genera
   for (let i = 0; i < 3; i++) await session.pass({ ids: "next", wanted: ["sample", "argmax"] });
   assert.deepEqual(made, [], "nothing is left to be made");
 
-  const aborted = new AbortController();
-  aborted.abort();
-  device.forgetPipelines();
-  await compileAhead(device, pairs, aborted.signal);
-  assert.deepEqual(made, []);
   session.dispose();
   engine.dispose();
   device.dispose();

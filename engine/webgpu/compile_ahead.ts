@@ -1,25 +1,33 @@
 /** Pipelines that are made while weights stream in, in the order in which the first prompt and the tokens after it use them. */
 import { letEventsIn } from "../event_loop.ts";
-import { type Pair, pairName } from "./check/pairs.ts";
+import type { Weights } from "../weights.ts";
 import type { Device } from "./device.ts";
+import { type KnobsOf, stepKnobs, type UsedStep } from "./used_steps.ts";
 
 /**
- * Makes the pipelines of some pairs, one by one, and lets others work in between. Where the device refuses one it stops without a word:
- * whoever runs it says which and why.
- *
- * @param pairs without taps, with the device's own knobs
+ * Makes the pipelines of some steps, one by one, and lets others work in between. Where the device refuses one or fails it stops without
+ * a word: whoever runs it says which and why.
  */
 export async function compileAhead(
   device: Device,
-  pairs: readonly Pair[],
+  weights: Weights<GPUBuffer>,
+  steps: Iterable<UsedStep<GPUBuffer>>,
+  knobsOf: KnobsOf,
   signal: AbortSignal,
 ): Promise<void> {
-  for (const { kernel, form } of new Map(pairs.map((pair) => [pairName(pair), pair])).values()) {
+  const made = new Set<string>();
+  for (const used of steps) {
+    const { kernel, matrix } = used;
+    const knobs = stepKnobs(used, weights, device.knobs, knobsOf);
+    const key = JSON.stringify([kernel.name, matrix?.form.name, knobs]);
+    if (made.has(key)) continue; // the same in another layer
+    made.add(key);
     await letEventsIn();
     if (signal.aborted || device.failed) return;
     device.gpu.pushErrorScope("validation");
-    device.pipeline(kernel, form, []);
-    if (await device.gpu.popErrorScope()) {
+    device.pipeline(kernel, matrix?.form, [], knobs);
+    const refused = await device.gpu.popErrorScope().catch(() => undefined);
+    if (refused !== null) {
       device.forgetPipelines();
       return;
     }

@@ -12,6 +12,7 @@ import type { Device } from "./device.ts";
 import { WebgpuSession } from "./session.ts";
 import { compileAhead } from "./compile_ahead.ts";
 import { builtIn, tune, type TuningOptions } from "./tuning.ts";
+import { usedSteps } from "./used_steps.ts";
 import { MAX_TOKENS, Workspace } from "./workspace.ts";
 
 /** How a model comes onto a GPU. */
@@ -41,7 +42,13 @@ export async function webgpuEngine(
   let compiling: Promise<void> | undefined;
   // A software driver compiles on the processor that packs weights: there would be nothing to gain.
   const onLayout = device.info.fallback ? undefined : (laidOut: Weights<GPUBuffer>) => {
-    compiling = compileAhead(device, usedPairs(plan, laidOut, buffers), loaded.signal);
+    const known = options.tuning && options.tuning.mode !== "never"
+      ? tune(device, plan, laidOut, { file: options.tuning.file, mode: "known" })
+      : Promise.resolve(builtIn(device));
+    compiling = known.then((knobsOf) =>
+      compileAhead(device, laidOut, usedSteps(plan, laidOut, buffers), knobsOf, loaded.signal)
+    );
+    compiling.catch(() => {}); // it is awaited below, unless loading fails
   };
   const weights = await loadWeights(file, config, device, { ...options, onLayout }, base)
     .finally(() => loaded.abort());

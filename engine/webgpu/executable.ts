@@ -1,5 +1,4 @@
 /** A plan made ready for one session on the GPU: buffers placed, bind groups made, dispatches in a row. */
-import type { Form } from "../../kernels/forms.ts";
 import type { Constants, Kernel, Knobs, Pass } from "../../kernels/kernel.ts";
 import { manyPositions } from "../../kernels/linear.ts";
 import { KERNELS } from "../../kernels/mod.ts";
@@ -7,6 +6,7 @@ import { place } from "../passes/place.ts";
 import { type Lengths, onLastRows, type Plan, type Step, type Value } from "../plan.ts";
 import type { Matrix, Part, Weights } from "../weights.ts";
 import type { Device } from "./device.ts";
+import { isProduct, type KnobsOf, stepKnobs } from "./used_steps.ts";
 
 /** One dispatch: everything but the grid is fixed. */
 interface Dispatch {
@@ -26,9 +26,6 @@ export interface External {
   /** Buffers of ids, table, caches and what chooses the next id, by value name. */
   readonly buffers: ReadonlyMap<string, GPUBuffer>;
 }
-
-/** The knobs of a product with a matrix of that form, so many rows (of several together) and columns. */
-export type KnobsOf = (kernel: Kernel, form: Form, rows: number, columns: number) => Knobs;
 
 /** What an executable is made for. */
 export interface ExecutableOptions {
@@ -140,9 +137,8 @@ export class Executable {
         );
       const lastRows = onLastRows(step);
       const { pass, tailOffset } = this.external;
-      const knobs = kernel.name.startsWith("linear") && matrix
-        ? this.#knobsOf(kernel, matrix.form, productRows(this.weights, step), matrix.columns)
-        : this.device.knobs;
+      const used = { step, kernel, matrix };
+      const knobs = stepKnobs(used, this.weights, this.device.knobs, this.#knobsOf);
       this.#dispatches[index].push({
         pipeline: this.device.pipeline(kernel, matrix?.form, taps, knobs),
         group: this.device.gpu.createBindGroup({
@@ -201,7 +197,7 @@ export class Executable {
   /** Products have a kernel for few positions and one for many. */
   #variant(step: Step): string {
     const positions = onLastRows(step) ? this.largest.R : this.largest.T;
-    const many = step.kernel.startsWith("linear") && !step.kernel.endsWith("_normed") &&
+    const many = isProduct(step) && !step.kernel.endsWith("_normed") &&
       manyPositions(positions, step.constants.columns);
     return many ? `${step.kernel}_many` : step.kernel;
   }
@@ -233,11 +229,6 @@ function gridOf(
   pass: Pass,
 ): [number, number, number] {
   return kernel.grid(pass, constants, kernel.lanes(knobs), knobs);
-}
-
-/** Rows of all the matrices that a step multiplies with. */
-export function productRows({ matrices }: Weights<GPUBuffer>, { weights }: Step): number {
-  return weights.reduce((sum, name) => sum + (matrices.get(name)?.rows ?? 0), 0);
 }
 
 interface Work {

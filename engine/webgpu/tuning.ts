@@ -5,14 +5,11 @@
  */
 import type { Form } from "../../kernels/forms.ts";
 import type { Kernel, Knobs } from "../../kernels/kernel.ts";
-import { KERNELS } from "../../kernels/mod.ts";
-import { fuse } from "../passes/fuse.ts";
-import { select } from "../passes/select.ts";
-import { elementCount, type Lengths, onLastRows, type Plan, type Step } from "../plan.ts";
+import { elementCount, type Lengths, type Plan, type Step } from "../plan.ts";
 import type { Weights } from "../weights.ts";
 import { kernelCases } from "./check/cases.ts";
 import { type Device, DeviceError, kernelSource } from "./device.ts";
-import { Executable, type External, type KnobsOf, productRows, STORAGE } from "./executable.ts";
+import { Executable, type External, STORAGE } from "./executable.ts";
 import { GpuTimer } from "./gpu_timer.ts";
 import { checkKernels } from "./kernel_check.ts";
 import { mayWrite } from "./cache_file.ts";
@@ -23,6 +20,7 @@ import {
   type TunedProducts,
   writeTuning,
 } from "./tuning_file.ts";
+import { isProduct, type KnobsOf, productRows, usedSteps } from "./used_steps.ts";
 
 /**
  * Whether products are tuned: `auto` takes what was chosen before on this device, and on a GPU tunes what was not, for a few seconds;
@@ -134,19 +132,13 @@ function keyOf({ name }: Kernel, form: Form, rows: number, columns: number): str
 
 /** The products of decoding and of prompts, each key once. */
 function productsOf(plan: Plan, weights: Weights<GPUBuffer>, buffers: number): Product[] {
-  const wanted = new Set(["logits", "argmax", "sample"]);
-  const adjacent = (names: readonly string[]) => weights.adjacent(names);
   const products = new Map<string, Product>();
-  for (const decoding of [true, false]) {
-    const few = (step: Step) => decoding || onLastRows(step);
-    for (const step of fuse(select(plan, wanted), { wanted, adjacent, few, buffers })) {
-      if (!step.kernel.startsWith("linear")) continue;
-      const { form, columns } = weights.matrices.get(step.weights[0])!;
-      const kernel = KERNELS.get(few(step) ? step.kernel : `${step.kernel}_many`)!;
-      const key = keyOf(kernel, form, productRows(weights, step), columns);
-      const positions = few(step) ? 1 : MANY_POSITIONS;
-      if (!products.has(key)) products.set(key, { key, kernel, form, step, positions });
-    }
+  for (const { step, kernel, matrix, few } of usedSteps(plan, weights, buffers)) {
+    if (!isProduct(step)) continue;
+    const { form, columns } = matrix!;
+    const key = keyOf(kernel, form, productRows(weights, step), columns);
+    const positions = few ? 1 : MANY_POSITIONS;
+    if (!products.has(key)) products.set(key, { key, kernel, form, step, positions });
   }
   return [...products.values()];
 }

@@ -7,7 +7,8 @@ import { elementCount, type Lengths, type Plan, planValues } from "../plan.ts";
 import { type RopeBuilder, ropeTable } from "../rope_table.ts";
 import type { Weights } from "../weights.ts";
 import type { Device } from "./device.ts";
-import { type Executable, type External, type KnobsOf, STORAGE } from "./executable.ts";
+import { type Executable, type External, STORAGE } from "./executable.ts";
+import type { KnobsOf } from "./used_steps.ts";
 
 /** Most positions of one prompt pass. */
 export const MAX_TOKENS = 128;

@@ -2,10 +2,9 @@
 import { type Form, FORMS } from "../../../kernels/forms.ts";
 import type { Kernel } from "../../../kernels/kernel.ts";
 import { KERNELS } from "../../../kernels/mod.ts";
-import { fuse } from "../../passes/fuse.ts";
-import { select } from "../../passes/select.ts";
-import { onLastRows, type Plan, type Step } from "../../plan.ts";
+import type { Plan } from "../../plan.ts";
 import type { Weights } from "../../weights.ts";
+import { usedSteps } from "../used_steps.ts";
 
 /** A kernel, the form of the weights that it reads, and whether its taps are on. */
 export interface Pair {
@@ -61,18 +60,10 @@ function sourceLength({ wgsl, packed }: Kernel): number {
 
 /** The pairs that generation with these weights runs: prompts, then one position at a time. `buffers` is the device's limit. */
 export function usedPairs(plan: Plan, weights: Weights<unknown>, buffers?: number): Pair[] {
-  const wanted = new Set(["logits", "argmax", "sample"]);
-  const adjacent = (names: readonly string[]) => weights.adjacent(names);
   const pairs = new Map<string, Pair>();
-  for (const decoding of [false, true]) {
-    const few = (step: Step) => decoding || onLastRows(step);
-    for (const step of fuse(select(plan, wanted), { wanted, adjacent, few, buffers })) {
-      const form = weights.matrices.get(step.weights[0])?.form;
-      const many = step.kernel.startsWith("linear") && !few(step);
-      const kernel = KERNELS.get(many ? `${step.kernel}_many` : step.kernel)!;
-      const pair = { kernel, form, taps: false };
-      pairs.set(pairName(pair), pair);
-    }
+  for (const { kernel, matrix } of usedSteps(plan, weights, buffers)) {
+    const pair = { kernel, form: matrix?.form, taps: false };
+    pairs.set(pairName(pair), pair);
   }
   return [...pairs.values()];
 }
