@@ -125,7 +125,7 @@ function givenOf(
     // The pass refuses it.
     if (!value) return [name, new Float32Array(0)];
     const shape = resolveShape(value.shape, lengths);
-    const all = new Float32Array(shape.reduce((product, size) => product * size, 1));
+    const all = new Float32Array(elementCount(value.shape, lengths));
     branches.forEach(({ given }, i) => {
       const data = given?.get(name);
       const size = elementCount(value.shape, places[i].lengths);
@@ -149,7 +149,7 @@ function givenOf(
 /** A branch's part of a tensor of the whole pass. */
 function partOf(value: Value, tensor: HostTensor, place: Place): HostTensor {
   const shape = resolveShape(value.shape, place.lengths);
-  const data = new Float32Array(shape.reduce((product, size) => product * size, 1));
+  const data = new Float32Array(elementCount(value.shape, place.lengths));
   let at = 0;
   for (const [begin, count] of runsOf(value, tensor.shape, place)) {
     data.set(tensor.data.subarray(begin, begin + count), at);

@@ -2,7 +2,7 @@
  * The first load on an adapter: are the kernels right that the model is about to run? Drivers that compute wrongly without
  * saying so are what users of GPU programs meet most.
  */
-import { readCacheFile, writeCacheFile } from "./cache_file.ts";
+import { digestOf, readCacheFile, writeCacheFile } from "./cache_file.ts";
 import type { KernelCase } from "./check/case.ts";
 import { kernelCases } from "./check/cases.ts";
 import { type Pair, pairName } from "./check/pairs.ts";
@@ -139,13 +139,12 @@ export function problemOf({ case: name, output, at, worst, allowed, fault }: Ker
 /** What a passed check depends on. */
 async function key(device: Device, pair: Pair): Promise<string> {
   const { vendor, architecture, device: model, description, driver } = device.info;
-  const text = JSON.stringify([
+  const digest = await digestOf([
     [vendor, architecture, model, description, driver, device.knobs],
     Deno.version.deno,
     kernelSource(pair.kernel, device.knobs, pair.form),
   ]);
-  const hash = await crypto.subtle.digest("SHA-256", new TextEncoder().encode(text));
-  return `${pairName(pair)} ${new Uint8Array(hash).toHex().slice(0, 16)}`;
+  return `${pairName(pair)} ${digest}`;
 }
 
 /** The lines of the cache file; none where it cannot be read. */

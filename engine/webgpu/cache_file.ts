@@ -28,6 +28,12 @@ export async function writeCacheFile(path: string | undefined, text: string): Pr
   }
 }
 
+/** What a remembered result depends on, in 16 hexadecimal digits: the beginning of its SHA-256. */
+export async function digestOf(facts: unknown): Promise<string> {
+  const bytes = new TextEncoder().encode(JSON.stringify(facts));
+  return new Uint8Array(await crypto.subtle.digest("SHA-256", bytes)).toHex().slice(0, 16);
+}
+
 /** Whether there is a path, and nobody would have to be asked whether it may be written. */
 export function mayWrite(path: string | undefined): path is string {
   if (path === undefined) return false;

@@ -83,11 +83,11 @@ export class Executable {
   /** Adds the dispatches of the steps `from` to `to` (exclusive). The caller has written the uniforms and ids. */
   encode(encoder: GPUComputePassEncoder, pass: Pass, tail: Pass, from: number, to: number): void {
     for (const dispatches of this.#dispatches.slice(from, to)) {
-      for (const { pipeline, group, kernel, constants, knobs, lastRows } of dispatches) {
-        const grid = gridOf({ kernel, constants, knobs }, lastRows ? tail : pass);
+      for (const dispatch of dispatches) {
+        const grid = gridOf(dispatch, pass, tail);
         if (grid.includes(0)) continue;
-        encoder.setPipeline(pipeline);
-        encoder.setBindGroup(0, group);
+        encoder.setPipeline(dispatch.pipeline);
+        encoder.setBindGroup(0, dispatch.group);
         encoder.dispatchWorkgroups(...grid);
       }
     }
@@ -95,9 +95,7 @@ export class Executable {
 
   /** Whether a pass dispatches anything for a step. */
   runs(step: number, pass: Pass, tail: Pass): boolean {
-    return this.#dispatches[step].some((each) =>
-      !gridOf(each, each.lastRows ? tail : pass).includes(0)
-    );
+    return this.#dispatches[step].some((each) => !gridOf(each, pass, tail).includes(0));
   }
 
   /** Gives the buffers back. */
@@ -225,10 +223,11 @@ export class Executable {
 }
 
 function gridOf(
-  { kernel, constants, knobs }: Pick<Dispatch, "kernel" | "constants" | "knobs">,
+  { kernel, constants, knobs, lastRows }: Dispatch,
   pass: Pass,
+  tail: Pass,
 ): [number, number, number] {
-  return kernel.grid(pass, constants, kernel.lanes(knobs), knobs);
+  return kernel.grid(lastRows ? tail : pass, constants, kernel.lanes(knobs), knobs);
 }
 
 interface Work {

@@ -12,7 +12,7 @@ import { type Device, DeviceError, kernelSource } from "./device.ts";
 import { Executable, type External, STORAGE } from "./executable.ts";
 import { GpuTimer } from "./gpu_timer.ts";
 import { checkKernels } from "./kernel_check.ts";
-import { mayWrite } from "./cache_file.ts";
+import { digestOf, mayWrite } from "./cache_file.ts";
 import {
   readTuning,
   type TunedKnobs,
@@ -81,6 +81,11 @@ export async function tune(
   const { mode = "auto", file, onProgress, signal } = options;
   if (mode === "never" || file === undefined) return builtIn(device);
   const known = await readTuning(file, device.info);
+  // The built-in knobs of software drivers were found on the one that there is, and compiling takes it seconds. A device without a
+  // clock takes seconds for each product.
+  const inTime = !device.info.fallback && new GpuTimer(device.gpu).exact;
+  const tunes = (mode === "now" || (mode === "auto" && inTime)) && mayWrite(file);
+  if (!tunes && known.size === 0) return builtIn(device);
   const buffers = device.gpu.limits.maxStorageBuffersPerShaderStage;
   const products = productsOf(plan, weights, buffers);
   const sources = new Map<string, string>();
@@ -92,12 +97,7 @@ export async function tune(
       candidates(device, kernel).some((each) => same(each, own!.knobs));
   };
 
-  // The built-in knobs of software drivers were found on the one that there is, and compiling takes it seconds. A device without a
-  // clock takes seconds for each product.
-  const inTime = !device.info.fallback && new GpuTimer(device.gpu).exact;
-  const wanted = mayWrite(file)
-    ? products.filter((product) => mode === "now" || (mode === "auto" && inTime && !holds(product)))
-    : [];
+  const wanted = tunes ? products.filter((product) => mode === "now" || !holds(product)) : [];
   const found: TunedProducts = new Map();
   const start = performance.now();
   let slowest = 0;
@@ -173,13 +173,11 @@ function same(a: TunedKnobs, b: TunedKnobs): boolean {
 /** Whatever the choice depends on beside the device. */
 async function sourceHash(device: Device, { kernel, form }: Product): Promise<string> {
   const all = candidates(device, kernel);
-  const text = JSON.stringify([
+  return await digestOf([
     Deno.version.deno,
     all,
     all.map((knobs) => kernelSource(kernel, knobs, form)),
   ]);
-  const hash = await crypto.subtle.digest("SHA-256", new TextEncoder().encode(text));
-  return new Uint8Array(hash).toHex().slice(0, 16);
 }
 
 /** Checks and times a product's candidates, in alternating rounds. */

@@ -151,3 +151,21 @@ export function numbersReader(numbers: Float32Array, columns: number): RowReader
     read: (row, out) => out.set(numbers.subarray(row * columns, (row + 1) * columns)),
   };
 }
+
+/** Turns of RoPE [positions, ropeWidth / 2] as (cos, sin); whole ones are quarter turns. */
+export function turns(
+  noise: Noise,
+  positions: number,
+  ropeWidth: number,
+  kind: Kind = "real",
+): Float32Array {
+  const table = new Float32Array(positions * ropeWidth);
+  for (let i = 0; i < table.length; i += 2) {
+    if (kind === "whole") table.set(noise.pick([[1, 0], [0, 1], [-1, 0], [0, -1]]), i);
+    else {
+      const angle = noise.bits();
+      table.set([Math.cos(angle), Math.sin(angle)], i);
+    }
+  }
+  return table;
+}

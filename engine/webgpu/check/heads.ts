@@ -1,7 +1,7 @@
 /** Cases of kernels over heads: RoPE, the cache's writes, attention. */
 import { canFuseAttention, MASKED, partsOf } from "../../../kernels/attention.ts";
 import { COLUMNS, type Draft, KINDS, type Maker, type Order, passOf, SPARE_SLOTS } from "./case.ts";
-import type { Kind, Noise } from "./data.ts";
+import { type Kind, type Noise, turns } from "./data.ts";
 
 /** Heads, key/value heads, head width, positions, positions in the cache before. */
 type HeadShape = readonly [number, number, number, number, number];
@@ -83,19 +83,6 @@ function scaleOf({ head_width, kind }: Heads): number {
   return kind === "whole" ? 0.5 : Math.fround(1 / Math.sqrt(head_width));
 }
 
-/** Turns of RoPE for the positions, as (cos, sin); whole ones are quarter turns. */
-function turns(noise: Noise, { cached, kind }: Heads, ropeWidth: number): Float32Array {
-  const table = new Float32Array(cached * ropeWidth);
-  for (let i = 0; i < table.length; i += 2) {
-    if (kind === "whole") table.set(noise.pick([[1, 0], [0, 1], [-1, 0], [0, -1]]), i);
-    else {
-      const angle = noise.bits();
-      table.set([Math.cos(angle), Math.sin(angle)], i);
-    }
-  }
-  return table;
-}
-
 /** Both styles, whole heads and parts of them, as the shapes go on. */
 function ropeConstants({ head_width, tokens, kind }: Heads) {
   const half_style = tokens % 2;
@@ -125,6 +112,11 @@ function* softmaxRows(order: Order): Generator<Draft> {
   })(order);
 }
 
+const attentionCases = fusedHeads((shape, noise) => {
+  const { heads, head_width, tokens } = shape;
+  return { ...attentionInputs(shape, noise), outputs: [tokens * heads * head_width] };
+});
+
 /** Makers by the kernel's name. */
 export const HEAD_CASES: Readonly<Record<string, Maker>> = {
   softmax: softmaxRows,
@@ -134,7 +126,10 @@ export const HEAD_CASES: Readonly<Record<string, Maker>> = {
     const numbers = tokens * heads * head_width;
     return {
       constants,
-      inputs: [noise.numbers(numbers, kind), turns(noise, shape, constants.rope_width)],
+      inputs: [
+        noise.numbers(numbers, kind),
+        turns(noise, shape.cached, constants.rope_width, kind),
+      ],
       outputs: [numbers],
     };
   }),
@@ -147,7 +142,7 @@ export const HEAD_CASES: Readonly<Record<string, Maker>> = {
       constants,
       inputs: [
         ...[q, k, k].map((length) => noise.numbers(length, kind)),
-        turns(noise, shape, constants.rope_width),
+        turns(noise, shape.cached, constants.rope_width, kind),
       ],
       outputs: [q, slots, slots, k],
     };
@@ -171,14 +166,8 @@ export const HEAD_CASES: Readonly<Record<string, Maker>> = {
       outputs: [tokens * heads * head_width],
     };
   }),
-  attention: fusedHeads((shape, noise) => {
-    const { heads, head_width, tokens } = shape;
-    return { ...attentionInputs(shape, noise), outputs: [tokens * heads * head_width] };
-  }),
-  attention_few: fusedHeads((shape, noise) => {
-    const { heads, head_width, tokens } = shape;
-    return { ...attentionInputs(shape, noise), outputs: [tokens * heads * head_width] };
-  }),
+  attention: attentionCases,
+  attention_few: attentionCases,
   attention_split: fusedHeads((shape, noise) => {
     const { heads, head_width, tokens } = shape;
     const parts = partCount(shape);

@@ -1,5 +1,5 @@
 /** Cases of kernels over packed weights. */
-import type { Kernel, RowReader } from "../../../kernels/kernel.ts";
+import type { Kernel } from "../../../kernels/kernel.ts";
 import { canNorm } from "../../../kernels/linear.ts";
 import {
   COLUMNS,
@@ -12,7 +12,7 @@ import {
   passOf,
   SPARE_SLOTS,
 } from "./case.ts";
-import { packMatrices, randomBlocks } from "./data.ts";
+import { numbersReader, packMatrices, randomBlocks, turns } from "./data.ts";
 
 /** Columns that whole blocks fill. */
 const BLOCK_COLUMNS: Readonly<Record<number, readonly number[]>> = {
@@ -36,10 +36,6 @@ function matrixRows(kernel: Kernel, rows: number): number[] {
 }
 
 const NORM_TAPS = new Set(["norm", "rms", "pre"]);
-
-function vector(numbers: Float32Array): RowReader {
-  return { rows: 1, columns: numbers.length, read: (_row, out) => out.set(numbers) };
-}
 
 /** As many heads as fit; widths that are no multiple of eight among them. */
 function headsOf(columns: number): number {
@@ -88,7 +84,7 @@ function* linear({ kernel, form, full, noise }: Order): Generator<Draft> {
         },
         inputs,
         weights: normed
-          ? [...packed.readers, vector(noise.numbers(columns, kind))]
+          ? [...packed.readers, numbersReader(noise.numbers(columns, kind), columns)]
           : packed.readers,
         packed,
         parts: one && kind === "real" ? Math.min(3, total) : 1,
@@ -132,11 +128,7 @@ function* qkvRope({ form, full, noise }: Order): Generator<Draft> {
         randomBlocks(form, total * columns, noise, "real"),
       );
       const rope_width = head_width >= 8 && i % 2 ? head_width / 2 : head_width;
-      const table = new Float32Array((start + tokens) * rope_width);
-      for (let at = 0; at < table.length; at += 2) {
-        const angle = noise.bits();
-        table.set([Math.cos(angle), Math.sin(angle)], at);
-      }
+      const table = turns(noise, start + tokens, rope_width);
       const [q, k, v] = split.map((rows) => tokens * rows);
       const slots = (start + tokens + SPARE_SLOTS) * split[1];
       yield {
@@ -147,7 +139,7 @@ function* qkvRope({ form, full, noise }: Order): Generator<Draft> {
           ...{ heads: 0, epsilon: 1e-5, head_width, rope_width, half_style },
         },
         inputs: [noise.numbers(tokens * columns), table],
-        weights: [...packed.readers, vector(noise.numbers(columns))],
+        weights: [...packed.readers, numbersReader(noise.numbers(columns), columns)],
         packed,
         outputs: [q, slots, slots, q, k, v, k, tokens * columns, tokens, tokens * columns],
       };
