@@ -29,11 +29,13 @@ export class ChatTemplateError extends Error {
 /**
  * Writes a conversation as the text that a model was trained on, with the file's own chat template
  * (`tokenizer.chat_template`, a Jinja template) or a given one. Encode the text with special tokens
- * parsed. Where the file wants a BOS token added and the template writes one, too, the text is
+ * parsed. The text is what Python's transformers and jinja2 make of the template, so far as a message
+ * of JavaScript can say it: a whole number is an int. Where the file wants a BOS token added and the template writes one, too, the text is
  * without it, so that encoding gives exactly one.
  *
  * @param source a GGUF file's metadata, or a template
- * @throws {ChatTemplateError} when there is no template, or it is broken or refuses the messages
+ * @throws {ChatTemplateError} when there is no template, or it is broken, refuses the messages or takes
+ *   more steps or text than any conversation needs
  * @throws {TokenizerError} when the file's own special tokens cannot be read
  */
 export async function renderChat(
@@ -51,6 +53,9 @@ export async function renderChat(
       add_generation_prompt: addGenerationPrompt,
       bos_token: edges.bos,
       eos_token: edges.eos,
+      // Python's transformers names these to every template.
+      tools: null,
+      documents: null,
       ...variables,
     });
     return edges.addBos && text.startsWith(edges.bos) ? text.slice(edges.bos.length) : text;
@@ -92,10 +97,11 @@ async function fillIn(template: string, variables: Record<string, unknown>): Pro
   // Loaded when it is needed: plain generation does without.
   // A literal here would be downloaded at every first start, whether a template is used or not.
   const specifier: string = ["@huggingface", "jinja"].join("/");
-  const { Template }: typeof import("@huggingface/jinja") = await import(specifier);
-  let parsed: InstanceType<typeof Template>;
+  const parser: typeof import("@huggingface/jinja") = await import(specifier);
+  const { LimitFault, parseTemplate, renderTemplate } = await import("./jinja/render.ts");
+  let parsed: ReturnType<typeof parseTemplate>;
   try {
-    parsed = new Template(template);
+    parsed = parseTemplate(template, parser);
   } catch (error) {
     throw new ChatTemplateError(
       `the chat template (tokenizer.chat_template) is broken${detail(error)}; ` +
@@ -104,17 +110,18 @@ async function fillIn(template: string, variables: Record<string, unknown>): Pro
     );
   }
   try {
-    return parsed.render(variables);
+    return renderTemplate(parsed, variables);
   } catch (error) {
-    throw new ChatTemplateError(`the chat template does not take these messages${detail(error)}`, {
-      cause: error,
-    });
+    const problem = error instanceof LimitFault ? "was stopped" : "does not take these messages";
+    throw new ChatTemplateError(`the chat template ${problem}${detail(error)}`, { cause: error });
   }
 }
 
 /** What the template engine says, unless it stumbled itself: that helps nobody. */
 function detail(error: unknown): string {
   if (error instanceof TypeError) return "";
+  // The stack is full.
+  if (error instanceof RangeError) return ": it nests too deep";
   const text = error instanceof Error ? error.message : String(error);
   return `: ${text.replace(/\s+/g, " ")}`;
 }
