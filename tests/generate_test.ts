@@ -221,6 +221,9 @@ Deno.test("what is wrong with the file or the prompt is said before a device is 
     const metadata = { "tokenizer.ggml.scores": new Float32Array(300).fill(NaN) };
     await fails("nan", { ...spm, metadata }, ["Hi"], /nan\.gguf: .*scores has NaN/);
     await fails("chat", { ...spm, metadata: chat }, ["--chat", "Hi"], /chat\.gguf: .* is broken/);
+    const endless = "{% for i in range(99999) %}".repeat(2) + "{% endfor %}".repeat(2);
+    const hangs = { ...spm, metadata: { "tokenizer.chat_template": endless } };
+    await fails("endless", hangs, ["--chat", "Hi"], /endless\.gguf: the chat template was stopped/);
     await fails("long", { ...spm, contextLength: 4 }, ["Hello, hello"], /prompt has \d+ tokens/);
     await fails("device", spm, ["Hi"], /no WebGPU device/);
   } finally {

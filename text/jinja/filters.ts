@@ -78,7 +78,7 @@ function itemOrNone(marked: Value, key: Value, budget: Budget): Value | undefine
   if (value instanceof Series && value.kind !== "range") return undefined;
   if (value instanceof Series || value instanceof Tuple) return value.items.at(Number(index));
   if (Array.isArray(value)) return value.at(Number(index));
-  return typeof value === "string" ? [...budget.text(value)].at(Number(index)) : undefined;
+  return typeof value === "string" ? items(value, budget).at(Number(index)) : undefined;
 }
 
 function missing(value: Value, key: Value, budget: Budget): Undefined {

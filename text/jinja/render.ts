@@ -31,6 +31,9 @@ import {
 
 export { LimitFault };
 
+/** What a loop's round costs: `loop` has many attributes. */
+const STEPS_PER_ROUND = 15;
+
 /** The parser that a template is read with. */
 export interface Parser {
   readonly tokenize: typeof tokenize;
@@ -190,6 +193,7 @@ class Renderer {
       return before === undefined || !equal(before, changing, this.#budget);
     });
     for (const [i, value] of values.entries()) {
+      this.#budget.spend(STEPS_PER_ROUND);
       const inner = new Scope(scope);
       const cycle = new Callable(({ positional }) =>
         otherwise(positional[i % positional.length], null)

@@ -158,7 +158,8 @@ export function toNumber(value: Value): bigint | number | undefined {
 /** A value's items, as a loop takes them. */
 export function items(value: Value, budget: Budget): readonly Value[] {
   const found = itemsOf(value);
-  budget.spend(found.length);
+  // To cut a text takes less than what a loop does with an item.
+  budget.spend(typeof value === "string" ? Math.ceil(found.length / 8) : found.length);
   return found;
 }
 
@@ -266,8 +267,8 @@ export function repr(value: Value, budget: Budget): string {
   if (typeof value === "boolean") return value ? "True" : "False";
   if (typeof value === "bigint") return String(value);
   if (typeof value === "number") return floatText(value);
-  if (typeof value === "string") return quote(value);
-  if (value instanceof Markup) return `Markup(${quote(value.text)})`;
+  if (typeof value === "string") return budget.text(quote(budget.text(value)));
+  if (value instanceof Markup) return `Markup(${repr(value.text, budget)})`;
   if (value instanceof Undefined) return "Undefined";
   const list = (values: readonly Value[]) => values.map((item) => repr(item, budget)).join(", ");
   if (Array.isArray(value)) return budget.text(`[${list(value)}]`);
@@ -331,8 +332,8 @@ export function toJson(value: Value, options: JsonOptions, budget: Budget, depth
   if (typeof value === "number") {
     return Number.isFinite(value) ? floatText(value) : jsonInfinity(value);
   }
-  if (typeof value === "string") return jsonText(value, options);
-  if (value instanceof Markup) return jsonText(value.text, options);
+  if (typeof value === "string") return budget.text(jsonText(budget.text(value), options));
+  if (value instanceof Markup) return toJson(value.text, options, budget);
   const next = (item: Value) => toJson(item, options, budget, depth + 1);
   const wrap = (open: string, parts: string[], close: string): string => {
     if (parts.length === 0 || options.indent === undefined) {
