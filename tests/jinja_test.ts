@@ -112,6 +112,13 @@ for (const [name, [template, problem]] of Object.entries(ENDLESS)) {
   });
 }
 
+Deno.test("long white space in a tag takes no longer than other text", async () => {
+  const space = " ".repeat(1e6);
+  assert.equal(await renderChat(`{{${space}'${space}'${space}|length }}`, []), "1000000");
+  await assert.rejects(renderChat(`{{${space}}}`, []), ChatTemplateError);
+  assert.equal(await renderChat("{{ '{% generation %}' }}", []), "{% generation %}");
+});
+
 Deno.test("a conversation of ten thousand turns is far from the limits", async () => {
   const turn = { role: "user", content: "Hello 🦙, how are you? ".repeat(20) };
   const template = "{% for m in messages %}{% if m.role == 'user' and m.content is string %}" +

@@ -12,7 +12,6 @@ import {
   Callable,
   compare,
   equal,
-  floatText,
   isTrue,
   items,
   lengthOf,

@@ -9,7 +9,6 @@ import {
   type Args,
   bind,
   Callable,
-  compare,
   equal,
   items,
   Markup,

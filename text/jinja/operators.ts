@@ -19,7 +19,6 @@ import {
   Tuple,
   typeName,
   Undefined,
-  unmarked,
   type Value,
 } from "./values.ts";
 

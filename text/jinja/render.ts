@@ -7,9 +7,9 @@ import type { parse, Template, tokenize } from "@huggingface/jinja";
 import { Budget, LimitFault } from "./budget.ts";
 import { applyFilter, applyTest, item, member } from "./filters.ts";
 import { makeGlobals } from "./globals.ts";
-import type { Expression, For, Macro, Node, Parameter, SetNode } from "./nodes.ts";
+import type { Expression, For, Node, Parameter, SetNode } from "./nodes.ts";
 import { binary, slice, unary } from "./operators.ts";
-import { cutTemplate, plainEscapes } from "./source.ts";
+import { cutTemplate, plainTag } from "./source.ts";
 import {
   type Args,
   bind,
@@ -52,7 +52,7 @@ export function parseTemplate(template: string, { tokenize, parse }: Parser): Pa
   return parse(
     cutTemplate(template).flatMap(({ kind, text }) => {
       if (kind === "text") return [{ type: "Text" as const, value: text }];
-      const inside = plainEscapes(text);
+      const inside = plainTag(text);
       return tokenize(kind === "expression" ? `{{ ${inside} }}` : `{% ${inside} %}`);
     }),
   );

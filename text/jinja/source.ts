@@ -98,27 +98,35 @@ function skipSpace(source: string, at: number): number {
   return at;
 }
 
-const STRINGS = /'[^'\\]*(?:\\.[^'\\]*)*'|"[^"\\]*(?:\\.[^"\\]*)*"/gs;
+const STRINGS = /('[^'\\]*(?:\\.[^'\\]*)*'|"[^"\\]*(?:\\.[^"\\]*)*")/s;
 /** Escapes of Python's strings that mean something else to the parser, or nothing. */
 const ESCAPES = /\\(?:([0-7]{1,3})|U([0-9a-fA-F]{8})|(\n)|([^]))/g;
 
-/** The inside of a tag with its strings' escapes as the parser knows them. */
-export function plainEscapes(tag: string): string {
-  return tag.replace(
-    STRINGS,
-    (text) =>
-      text.replace(ESCAPES, (escape, octal, long, newline, char) => {
-        if (newline) return "";
-        if (octal) return unit(parseInt(octal, 8));
-        if (long) {
-          const units = String.fromCodePoint(parseInt(long, 16)).split("");
-          return units.map((half) => unit(half.charCodeAt(0))).join("");
-        }
-        if (char === "a") return unit(7);
-        if (char === "N") throw new TemplateFault("escapes by a character's name are not known");
-        return "ntrbfv'\"\\xu".includes(char) ? escape : "\\" + escape;
-      }),
-  );
+/**
+ * The inside of a tag as the parser takes it: its strings' escapes are those that the parser knows, and no
+ * white space is long, in whose square the parser's time grows.
+ */
+export function plainTag(tag: string): string {
+  return tag.split(STRINGS).map((part, i) =>
+    i % 2 === 0 ? part.replace(/\s+/g, " ") : plainString(part)
+  ).join("");
+}
+
+function plainString(text: string): string {
+  const known = text.replace(ESCAPES, (escape, octal, long, newline, char) => {
+    if (newline) return "";
+    if (octal) return unit(parseInt(octal, 8));
+    if (long) return units(String.fromCodePoint(parseInt(long, 16)));
+    if (char === "a") return unit(7);
+    if (char === "N") throw new TemplateFault("escapes by a character's name are not known");
+    return "ntrbfv'\"\\xu".includes(char) ? escape : "\\" + escape;
+  });
+  // The parser would look for tags in a string, too.
+  return known.replace(/\s{2,}|\{(?=%)/g, units);
+}
+
+function units(text: string): string {
+  return text.split("").map((char) => unit(char.charCodeAt(0))).join("");
 }
 
 function unit(code: number): string {

@@ -4,6 +4,7 @@ const SPACES = new Set(
     "\u2009\u200a\u2028\u2029\u202f\u205f\u3000",
 );
 
+// deno-lint-ignore no-control-regex
 const LINE_ENDS = /\r\n|[\n\r\v\f\x1c\x1d\x1e\x85\u2028\u2029]/;
 
 export function isSpace(char: string): boolean {
