@@ -139,6 +139,8 @@ async function folderOpponent(
   const generate = generatedIds.length;
   const only: ParityCase = {
     ...asked,
+    // The folder's own ids are of a text that nobody has told.
+    text: prompt === undefined && promptIds ? undefined : asked.text,
     ids: promptIds ?? asked.ids,
     ownIds: asked.ids,
     generate,
