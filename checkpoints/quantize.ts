@@ -95,9 +95,10 @@ async function quantized(
       onProgress: (done, total = done) => onProgress?.(done, total, `pulling ${model}`),
     })
     : model.loaded.found;
-  const identity = await identityOf(found);
+  const identity = typeof model === "string" ? await identityOf(found) : model.loaded.identity;
   const file = await openFound(found);
   try {
+    if (!await identity.holds()) throw hasChanged(found);
     const path = options.out ?? join(
       laminaHome(Deno.env.get),
       "quantized",

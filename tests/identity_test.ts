@@ -144,15 +144,17 @@ Deno.test("tables tell the SHA-256 of what was loaded, whatever a record says", 
   assert.equal(await toldSha256(gone), undefined);
 });
 
-Deno.test("a model whose file has changed since is not compared with the file", async () => {
+Deno.test("a model whose file has changed since is not compared with the file, nor is the file quantized", async () => {
   using split = await Split.make();
   using model = await loadModel(split.paths[0], CPU);
   await split.replaceSecond();
   const compared = parity(model, [1, 5], { reference: "oracle", generate: 0, layers: [0, 0] });
-  await assert.rejects(compared, {
+  const changed = {
     name: "ModelError",
     message: /: its file has changed since it was opened; open it again$/,
-  });
+  };
+  await assert.rejects(compared, changed);
+  await assert.rejects(quantizeModel(model, "Q8_0", { out: split.at("copy.gguf") }), changed);
 });
 
 Deno.test("tables tell the SHA-256 of all parts", async () => {
