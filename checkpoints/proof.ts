@@ -201,6 +201,9 @@ export async function verifyProof(folder: string): Promise<string[]> {
     failed ||= rows.local_passed[i] === 0;
   }
   for (let i = 0; i < checks.what.length; i++) failed ||= checks.passed[i] === 0;
+  if (manifest["determinism.json"]) {
+    failed ||= !(await readJson<Determinism>(folder, "determinism.json")).equal;
+  }
   if (header.passed && failed) problems.push("it says that all passed, and not all did");
   const named = new Set<unknown>(header.prompts.map(({ name }) => name));
   const ran = new Set<unknown>([...rows.case, ...checks.case]);

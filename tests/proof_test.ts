@@ -1,6 +1,7 @@
 /** Proof bundles: they hold what their run made, say what ran, and verify when they are honest. */
 import assert from "node:assert/strict";
 import { join } from "node:path";
+import type { Determinism } from "../checkpoints/determinism.ts";
 import { writeNpyFolder } from "../checkpoints/extract.ts";
 import { type Difference, judgedByNmse } from "../checkpoints/compare.ts";
 import { parity as compared } from "../checkpoints/parity_report.ts";
@@ -105,6 +106,7 @@ Deno.test("a bundle is written once: a run's name that is taken or leads elsewhe
 async function problemsOf(
   change: (header: ProofHeader, results: readonly ProofResult[]) => [ProofHeader, ProofResult[]],
   plant: (folder: string) => void = () => {},
+  repeated?: Determinism,
 ): Promise<string[]> {
   using proofs = new Folder();
   const folder = await proofFolder(proofs.path, "parity", "one");
@@ -116,7 +118,7 @@ async function problemsOf(
     },
     [report],
   );
-  await writeProof(folder, header, results);
+  await writeProof(folder, header, results, repeated);
   plant(folder);
   return await verifyProof(folder);
 }
@@ -138,6 +140,11 @@ Deno.test("a bundle is refused for what it does not say, or says of what did not
   assert.deepEqual(
     await problemsOf((header) => [{ ...header, prompts: header.prompts.slice(1) }, [report]]),
     ["what ran as prompt is not named"],
+  );
+  const repeated = { asked: 2, runs: 2, processes: 0, ids: [1], tokens: 1, digest: "" };
+  assert.deepEqual(
+    await problemsOf((header) => [header, [report]], () => {}, { ...repeated, equal: false }),
+    ["it says that all passed, and not all did"],
   );
   const planted = await problemsOf((header) => [header, [report]], (folder) => {
     Deno.mkdirSync(join(folder, "more"));
@@ -169,4 +176,18 @@ Deno.test("a bundle's shares are errors over what is allowed, without bounds too
   const same = { ...rows[first].local!, nmse: 0 };
   assert.equal(judgedByNmse(same, 0).passed, true);
   assert.equal(judgedByNmse({ ...same, nmse: Infinity }, Infinity).passed, false);
+});
+
+Deno.test("task proof verify prints no control characters of a bundle's names", async () => {
+  using proofs = new Folder();
+  proofs.write("manifest.json", "{}");
+  proofs.write("\x1b[31mred", "x");
+  const { code, stderr } = await new Deno.Command(Deno.execPath(), {
+    args: ["task", "-q", "proof", "verify", proofs.path],
+    cwd: ROOT,
+  }).output();
+  assert.equal(code, 1);
+  const text = new TextDecoder().decode(stderr);
+  assert.match(text, /red is not in the manifest/);
+  assert.ok(!text.includes("\x1b"), JSON.stringify(text));
 });
