@@ -28,7 +28,7 @@ export function parityCases(
   most = GENERATE,
 ): ParityCase[] {
   const asked = typeof prompt === "string"
-    ? { text: prompt, ids: tokenize?.(prompt) ?? madeUp(2, vocabSize) }
+    ? tokenize ? { text: prompt, ids: tokenize(prompt) } : { ids: madeUp(2, vocabSize) }
     : { ids: prompt };
   const cases = [{ name: "prompt", ...asked }];
   if (asked.ids.length < 48) {

@@ -48,9 +48,14 @@ export interface Difference {
   readonly usualNmse?: number;
 }
 
+/** Which share of what is allowed an error takes; above 1 it is too large. No number, or an infinite one, is Infinity times too large. */
+export function shareOf(error: number, allowed: number): number {
+  return error === 0 ? 0 : error <= Number.MAX_VALUE ? error / allowed : Infinity;
+}
+
 /** The same difference judged by its NMSE: for products with weights of another type than the reference's. */
 export function judgedByNmse(difference: Difference, usualNmse: number): Difference {
-  const share = difference.nmse / usualNmse;
+  const share = shareOf(difference.nmse, usualNmse);
   return { ...difference, usualNmse, share, passed: share <= 1 };
 }
 
@@ -137,7 +142,7 @@ export function compareTensors(
       const [x, y] = [a[i], b[i]];
       // The same infinity, or no number on both sides, is no difference.
       const error = x === y || (x !== x && y !== y) ? 0 : Math.abs(x - y);
-      const share = error === 0 ? 0 : error <= Number.MAX_VALUE ? error / allowed : Infinity;
+      const share = shareOf(error, allowed);
       if (share > worstShare) [worstShare, worst, allowedThere] = [share, i, allowed];
       if (!(error <= Number.MAX_VALUE)) {
         maxError = Infinity;

@@ -18,6 +18,8 @@ export interface Determinism {
   readonly runs: number;
   /** Of these, runs in processes of their own. */
   readonly processes: number;
+  /** The prompt. */
+  readonly ids: readonly number[];
   /** Tokens that each run generated. */
   readonly tokens: number;
   /** SHA-256 over ids and all logits of the first run. */
@@ -94,7 +96,8 @@ export async function determinism(
     onProgress?.(runs, asked);
     equal &&= await digestOf(engine, each) === first;
   }
-  return { asked, runs, processes, tokens: each.generate, digest: first, equal };
+  const { ids, generate: tokens } = each;
+  return { asked, runs, processes, ids, tokens, digest: first, equal };
 }
 
 /** What a process is told. */

@@ -1,5 +1,4 @@
 /** 32-bit copies of models: on them llama.cpp rounds nothing that our kernels don't round. */
-import { createHash } from "node:crypto";
 import { statfs } from "node:fs/promises";
 import { dirname, join } from "node:path";
 import { dequantize, isDequantizable } from "../engine/gguf/dequantize.ts";
@@ -14,14 +13,9 @@ import {
   type WriteGgufOptions,
 } from "../engine/gguf/writer.ts";
 import { openFound } from "../inspect/commands/find_model.ts";
-import {
-  acquireLock,
-  checksumPath,
-  isFile,
-  laminaHome,
-  recordedChecksum,
-} from "../models/cache.ts";
+import { acquireLock, isFile, laminaHome, statOf } from "../models/cache.ts";
 import { ModelError } from "../models/error.ts";
+import { type Identity, identityOf } from "../models/identity.ts";
 import type { Environment, FoundModel, ProgressListener } from "../models/mod.ts";
 import { guarded } from "../models/part_file.ts";
 
@@ -48,17 +42,31 @@ export interface F32CopyOptions {
  * @throws {ModelError} when the disk has no room for it or cannot be written
  */
 export async function f32Copy(model: FoundModel, options: F32CopyOptions = {}): Promise<string> {
-  const { env = Deno.env.get, signal } = options;
+  const { env = Deno.env.get, signal, onSpace } = options;
+  const identity = await identityOf(model, env);
   const file = await openFound(model);
   try {
-    const path = await f32Path(model, file, env);
+    const folder = f32Folder(env);
+    if (!await mayBeCopied(file, env)) {
+      // The whole file is not read in vain.
+      const needed = ggufSize(f32Content(file));
+      await guarded(model.name, folder, () => Deno.mkdir(folder, { recursive: true }));
+      await checkRoom(model.name, folder, needed, () => onSpace?.(needed, folder));
+    }
+    const path = await f32Path(model, file, identity, options);
     if (await isFile(path)) return path;
     using _lock = await guarded(
       model.name,
       path,
       () => acquireLock(`${path}.lock`, { signal }),
     );
-    if (!await isFile(path)) await writeChecked(model.name, path, f32Content(file), options);
+    if (!await isFile(path)) {
+      await writeChecked(model.name, path, f32Content(file), options);
+      if (!await identity.holds()) {
+        await Deno.remove(path);
+        throw hasChanged(model);
+      }
+    }
     return path;
   } finally {
     file.close();
@@ -70,35 +78,52 @@ export function f32Folder(env: Environment): string {
   return join(laminaHome(env), "f32");
 }
 
-/** Where the 32-bit copy of this content of this file lies, once it is made: the file itself, if it is all F32. */
+/** Whether there is a 32-bit copy as large as this file's would be, or the file is one: what costs little to know. */
+export async function mayBeCopied(file: GgufFile, env: Environment): Promise<boolean> {
+  if (isF32(file)) return true;
+  const folder = f32Folder(env);
+  const size = ggufSize(f32Content(file));
+  if (await statOf(folder) === undefined) return false;
+  for await (const { name } of Deno.readDir(folder)) {
+    if ((await statOf(join(folder, name)))?.size === size) return true;
+  }
+  return false;
+}
+
+/**
+ * Where the 32-bit copy of this content lies, once it is made: the file itself, if it is all F32.
+ *
+ * @throws {ModelError} when the file has changed meanwhile
+ */
 export async function f32Path(
   model: FoundModel,
   file: GgufFile,
-  env: Environment = Deno.env.get,
+  identity: Identity,
+  { env = Deno.env.get, signal }: Pick<F32CopyOptions, "env" | "signal"> = {},
 ): Promise<string> {
-  if (model.path !== undefined && isF32(file)) return model.path;
-  return join(f32Folder(env), `${await contentName(model, file)}.gguf`);
+  if (model.path !== undefined && isF32(file)) return file.name;
+  return join(f32Folder(env), `${await contentName(model, identity, signal)}.gguf`);
 }
 
-/** A name for what is made of this content of this file. */
-export async function contentName(model: FoundModel, file: GgufFile): Promise<string> {
-  const identity = model.path === undefined
-    ? createHash("sha256").update(model.bytes).digest("hex")
-    : await identityOf(model.path, file.size);
+/**
+ * A name for what is made of this content of a model: the beginning of its SHA-256 is in it.
+ *
+ * @throws {ModelError} when the file has changed meanwhile
+ */
+export async function contentName(
+  model: FoundModel,
+  identity: Identity,
+  signal?: AbortSignal,
+): Promise<string> {
+  const content = await identity.sha256({ signal });
+  if (content === undefined) throw hasChanged(model);
   const name = model.name.replaceAll(/[^\w.-]+/g, "_").slice(-60);
-  return `${name}-${identity.slice(0, 16)}`;
+  return `${name}-${content.slice(0, 16)}`;
 }
 
-/** The recorded SHA-256, unless the file is newer than the record; else path, size and time of the last change. */
-async function identityOf(path: string, size: number): Promise<string> {
-  const { mtime } = await Deno.stat(path);
-  const recorded = await recordedChecksum(path);
-  if (recorded !== undefined && mtime !== null) {
-    const { mtime: recordTime } = await Deno.stat(checksumPath(path));
-    if (recordTime !== null && recordTime >= mtime) return recorded;
-  }
-  const facts = [await Deno.realPath(path), size, mtime?.getTime()];
-  return createHash("sha256").update(JSON.stringify(facts)).digest("hex");
+/** The error for a file of which what was read before is not what is there now. */
+export function hasChanged({ name }: Pick<FoundModel, "name">): ModelError {
+  return new ModelError(name, "its file has changed since it was opened; open it again");
 }
 
 /** What the copy of a file holds. */
@@ -188,18 +213,26 @@ export async function writeChecked(
   const needed = ggufSize(content);
   await guarded(model, path, () => Deno.mkdir(dirname(path), { recursive: true }));
   onSpace?.(needed, path);
-  const free = await freeBytes(dirname(path));
-  if (free !== undefined && free < needed) {
-    throw new ModelError(
-      model,
-      `its weights as 32-bit floats take ${inGigabytes(needed)} and the disk with ${
-        dirname(path)
-      } has ${
-        inGigabytes(free)
-      } left; free some space, or set LAMINA_HOME to a folder on another disk`,
-    );
-  }
+  await checkRoom(model, dirname(path), needed);
   await guarded(model, path, () => writeGguf(path, content, { onProgress, signal, durable }));
+}
+
+/** Throws where a folder's disk lacks room for so many bytes, after `onLack`. */
+async function checkRoom(
+  model: string,
+  folder: string,
+  needed: number,
+  onLack?: () => void,
+): Promise<void> {
+  const free = await freeBytes(folder);
+  if (free === undefined || free >= needed) return;
+  onLack?.();
+  throw new ModelError(
+    model,
+    `its weights as 32-bit floats take ${inGigabytes(needed)} and the disk with ${folder} has ${
+      inGigabytes(free)
+    } left; free some space, or set LAMINA_HOME to a folder on another disk`,
+  );
 }
 
 /** Bytes that a folder's disk has left; undefined where the system may not be asked (`--allow-sys=statfs`). */

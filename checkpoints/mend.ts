@@ -2,6 +2,8 @@
 import type { GgufFile, TensorInfo } from "../engine/gguf/reader.ts";
 import type { NewGguf } from "../engine/gguf/writer.ts";
 import { resolve } from "node:path";
+import { statOf } from "../models/cache.ts";
+import { partPaths } from "../models/identity.ts";
 import type { FoundModel } from "../models/mod.ts";
 import { type Alteration, alteredFile } from "./altered_file.ts";
 
@@ -26,9 +28,20 @@ async function* pieces(file: GgufFile, tensor: TensorInfo): AsyncGenerator<Uint8
   }
 }
 
-/** Whether a path is that of a model's own file, which is read while another one is written. */
+/** Whether a path is that of a model's own file, or of a part of it, which is read while another one is written. */
 export async function isItself({ path }: FoundModel, out: string): Promise<boolean> {
   if (path === undefined) return false;
-  const target = await Deno.realPath(out).catch(() => resolve(out));
-  return target === await Deno.realPath(path);
+  const target = await fileAt(out);
+  const parts = await Promise.all(partPaths(path).map(fileAt));
+  return parts.some(({ real, inode }) =>
+    real === target.real || (inode !== undefined && inode === target.inode)
+  );
+}
+
+/** A file by its path, and by its inode, which a hard link to it shares. */
+async function fileAt(path: string): Promise<{ real: string; inode?: string }> {
+  const found = await statOf(path);
+  if (!found) return { real: resolve(path) };
+  const inode = found.ino ? `${found.dev} ${found.ino}` : undefined;
+  return { real: await Deno.realPath(path), inode };
 }

@@ -5,6 +5,7 @@ import type { Loaded, LoadModelOptions } from "../inspect/loading.ts";
 import type { Prompt } from "../inspect/prompt.ts";
 import { DEFAULT_PROMPT, parityCases } from "./cases.ts";
 import { folderReference } from "./engine_folder.ts";
+import { hasChanged } from "./f32_copy.ts";
 import { commonBand } from "./model_diff/bands.ts";
 import { deviceOf, openModel, tokenizeOf, type WorkOptions } from "./opened_model.ts";
 import type { ParityCase, ParityOptions } from "./parity.ts";
@@ -99,13 +100,18 @@ export interface EngineOptions extends WorkOptions {
   readonly timeout?: number;
 }
 
-/** Another engine on a model's file; the file is on the disk for as long as `open` is. */
+/**
+ * Another engine on a model's file; the file is on the disk for as long as `open` is.
+ *
+ * @throws {ModelError} when it is not the file any more that was loaded
+ */
 export async function openEngine(
   name: string,
-  { found, file }: Pick<Loaded, "found" | "file">,
+  { found, file, identity }: Pick<Loaded, "found" | "file"> & Partial<Pick<Loaded, "identity">>,
   { timeout, signal, onProgress, asIs }: EngineOptions,
   open: AsyncDisposableStack,
 ): Promise<Reference> {
+  if (identity && !await identity.holds()) throw hasChanged(found);
   const { path } = open.use(await modelOnDisk(found));
   return await openReference(name, {
     file,
@@ -133,6 +139,8 @@ async function folderOpponent(
   const generate = generatedIds.length;
   const only: ParityCase = {
     ...asked,
+    // The folder's own ids are of a text that nobody has told.
+    text: prompt === undefined && promptIds ? undefined : asked.text,
     ids: promptIds ?? asked.ids,
     ownIds: asked.ids,
     generate,

@@ -93,6 +93,15 @@ export class ParityReport {
   }
 
   /**
+   * What was run.
+   *
+   * @internal
+   */
+  get cases(): readonly ParityCase[] {
+    return this.#parts.cases;
+  }
+
+  /**
    * The first thing that went wrong, with the row that shows it.
    *
    * @internal

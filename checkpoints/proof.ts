@@ -9,14 +9,14 @@
  * - `determinism.json`: runs that were repeated bit for bit;
  * - `manifest.json`: SHA-256 and size of each of these.
  */
-import { createHash } from "node:crypto";
-import { join } from "node:path";
+import { dirname, join } from "node:path";
 import { float64, int32, rowsTable, type Table, tableColumns, utf8 } from "../inspect/tables.ts";
 import { readArrow, writeTable } from "../inspect/tables/files.ts";
-import { placeText } from "./compare.ts";
+import { bytesSha256 } from "../models/identity.ts";
+import { placeText, shareOf } from "./compare.ts";
 import { CHECKPOINTS } from "./contract.ts";
 import type { Determinism } from "./determinism.ts";
-import type { ParityResult, ParityRow } from "./parity.ts";
+import type { ParityCase, ParityResult, ParityRow } from "./parity.ts";
 import { type FirstDivergence, reportText } from "./report.ts";
 
 /** What a bundle says about itself. */
@@ -25,29 +25,51 @@ export interface ProofHeader {
   readonly version: 1;
   readonly type: string;
   readonly run: string;
-  /** ISO 8601. */
+  /** When the run began, in ISO 8601. */
   readonly time: string;
   /** As it was typed. */
   readonly command: readonly string[];
   readonly lamina: string;
   readonly deno: string;
   readonly system: string;
-  readonly model: { readonly name: string; readonly path?: string; readonly sha256?: string };
+  readonly model: ProofModel;
+  /** The other file that it was compared with, where there was one. */
+  readonly against?: ProofModel;
   readonly device: string;
   readonly references: readonly ParityResult["provenance"][];
-  readonly prompts: readonly {
-    readonly name: string;
-    readonly text?: string;
-    readonly ids: readonly number[];
-  }[];
+  /** References that were asked for and failed. */
+  readonly failures?: readonly { readonly reference: string; readonly message: string }[];
+  /** Those that ran, as they ran. */
+  readonly prompts: readonly ProofPrompt[];
   /** Greedy choices need none; what is made up is made up the same way every time. */
   readonly seeds: readonly number[];
   readonly passed: boolean;
 }
 
+/** A model by its content. */
+export interface ProofModel {
+  /** As it was asked for. */
+  readonly name: string;
+  readonly path?: string;
+  /** Computed from the bytes; of a split file as {@linkcode Identity} says. */
+  readonly sha256?: string;
+}
+
+/** A prompt that ran. */
+export interface ProofPrompt {
+  readonly name: string;
+  /** Where it was given as a text. */
+  readonly text?: string;
+  readonly ids: readonly number[];
+  /** Tokens that were run after it. */
+  readonly generate: number;
+}
+
 /** What one reference gave. */
 export interface ProofResult {
   readonly result: ParityResult;
+  /** What was run. */
+  readonly cases: readonly ParityCase[];
   readonly first?: FirstDivergence;
 }
 
@@ -58,45 +80,90 @@ export class ProofError extends Error {
 
 const MANIFEST = "manifest.json";
 
-/** A name for a run: `LAMINA_RUN_ID`, else the time and a few random digits. */
+/** Of each file what it held when it was written. */
+type ProofManifest = Record<string, { readonly sha256: string; readonly bytes: number }>;
+
+/**
+ * A name for a run: `LAMINA_RUN_ID`, else the time and a few random digits.
+ *
+ * @throws {ProofError} for one that is no plain name of a folder
+ */
 export function runId(time: Date, given?: string): string {
-  if (given && /^[\w.-]{1,100}$/.test(given)) return given;
-  const stamp = time.toISOString().replace(/[-:]/g, "").replace(/\..*/, "Z");
-  return `${stamp}-${crypto.randomUUID().slice(0, 8)}`;
+  if (!given) {
+    const stamp = time.toISOString().replace(/[-:]/g, "").replace(/\..*/, "Z");
+    return `${stamp}-${crypto.randomUUID().slice(0, 8)}`;
+  }
+  if (/^\w([\w.-]{0,98}\w)?$/.test(given)) return given;
+  throw new ProofError(
+    `LAMINA_RUN_ID ${
+      JSON.stringify(given)
+    } is no name for a run; use letters, digits, _, and . or - ` +
+      "within, 100 at most",
+  );
 }
 
 /**
- * Writes a bundle.
+ * Where a run's bundle goes, a folder that is not there yet.
  *
  * @param root `.proof_bundle`, or `LAMINA_PROOF_DIR`
- * @returns its folder
+ * @throws {ProofError} when there is something already
+ */
+export async function proofFolder(root: string, type: string, run: string): Promise<string> {
+  const folder = join(root, type, run);
+  if (await Deno.lstat(folder).then(() => true, () => false)) throw taken(folder);
+  return folder;
+}
+
+function taken(folder: string): ProofError {
+  return new ProofError(`${folder} is there already; give another LAMINA_RUN_ID, or none`);
+}
+
+/** The prompts of all results, each once. */
+export function promptsOf(results: readonly ProofResult[]): ProofPrompt[] {
+  const prompts = results.flatMap(({ cases }) =>
+    cases.map(({ name, text, ids, generate }): ProofPrompt => ({ name, text, ids, generate }))
+  );
+  return [...new Map(prompts.map((prompt) => [JSON.stringify(prompt), prompt])).values()];
+}
+
+/**
+ * Writes a bundle: these files and no others.
+ *
+ * @param folder as {@linkcode proofFolder} gives it
+ * @throws {ProofError} when it is there already
  */
 export async function writeProof(
-  root: string,
+  folder: string,
   header: ProofHeader,
   results: readonly ProofResult[],
   determinism?: Determinism,
-): Promise<string> {
-  const folder = join(root, header.type, header.run);
-  await Deno.mkdir(folder, { recursive: true });
+): Promise<void> {
+  await Deno.mkdir(dirname(folder), { recursive: true });
+  try {
+    await Deno.mkdir(folder);
+  } catch (error) {
+    throw error instanceof Deno.errors.AlreadyExists ? taken(folder) : error;
+  }
   const json = (value: unknown) => `${JSON.stringify(value, null, 2)}\n`;
-  await Deno.writeTextFile(join(folder, "header.json"), json(header));
-  await Deno.writeTextFile(join(folder, "checkpoints.md"), markdown(header, results, determinism));
-  await writeTable(join(folder, "rows.arrow"), rowTable(results));
-  await writeTable(join(folder, "checks.arrow"), checkTable(results));
-  if (determinism) await Deno.writeTextFile(join(folder, "determinism.json"), json(determinism));
-  await Deno.writeTextFile(join(folder, MANIFEST), json(await manifestOf(folder)));
-  return folder;
+  const texts: Record<string, string> = {
+    "header.json": json(header),
+    "checkpoints.md": markdown(header, results, determinism),
+    ...(determinism ? { "determinism.json": json(determinism) } : {}),
+  };
+  const tables = { "rows.arrow": rowTable(results), "checks.arrow": checkTable(results) };
+  for (const [name, text] of Object.entries(texts)) {
+    await Deno.writeTextFile(join(folder, name), text);
+  }
+  for (const [name, table] of Object.entries(tables)) await writeTable(join(folder, name), table);
+  const names = [...Object.keys(texts), ...Object.keys(tables)];
+  await Deno.writeTextFile(join(folder, MANIFEST), json(await manifestOf(folder, names)));
 }
 
 /** What a verification found, one line each; none when all is well. */
 export async function verifyProof(folder: string): Promise<string[]> {
   const problems: string[] = [];
-  const manifest = await readJson<Record<string, { sha256: string; bytes: number }>>(
-    folder,
-    MANIFEST,
-  );
-  const actual = await manifestOf(folder);
+  const manifest = await readJson<ProofManifest>(folder, MANIFEST);
+  const actual = await manifestOf(folder, await namesIn(folder));
   for (const name of new Set([...Object.keys(manifest), ...Object.keys(actual)])) {
     if (!actual[name]) problems.push(`${name} is missing`);
     else if (!manifest[name]) problems.push(`${name} is not in the manifest`);
@@ -127,14 +194,21 @@ export async function verifyProof(folder: string): Promise<string[]> {
       const usual = rows[`${verdict}_usual_nmse`][i] as number | null;
       const error = rows[`${verdict}_${usual === null ? "error" : "nmse"}`][i] as number;
       const allowed = usual ?? rows[`${verdict}_allowed`][i] as number;
-      const consistent = error === 0 || !Number.isFinite(share) ||
-        Math.abs(error / allowed / share - 1) < 1e-6;
+      const expected = shareOf(error, allowed);
+      const consistent = share === expected || Math.abs(share / expected - 1) < 1e-6;
       if (!consistent) problems.push(`${where}: its share is not its error over what is allowed`);
     }
     failed ||= rows.local_passed[i] === 0;
   }
   for (let i = 0; i < checks.what.length; i++) failed ||= checks.passed[i] === 0;
+  if (manifest["determinism.json"]) {
+    failed ||= !(await readJson<Determinism>(folder, "determinism.json")).equal;
+  }
   if (header.passed && failed) problems.push("it says that all passed, and not all did");
+  const named = new Set<unknown>(header.prompts.map(({ name }) => name));
+  const ran = new Set<unknown>([...rows.case, ...checks.case]);
+  for (const name of named.difference(ran)) problems.push(`the prompt ${name} did not run`);
+  for (const name of ran.difference(named)) problems.push(`what ran as ${name} is not named`);
   return problems;
 }
 
@@ -149,22 +223,24 @@ async function readJson<T>(folder: string, name: string): Promise<T> {
   }
 }
 
-async function manifestOf(folder: string) {
-  const manifest: Record<string, { sha256: string; bytes: number }> = {};
+/** All that lies in a bundle but the manifest. */
+async function namesIn(folder: string): Promise<string[]> {
   const names: string[] = [];
   try {
-    for await (const { name, isFile } of Deno.readDir(folder)) {
-      if (isFile && name !== MANIFEST) names.push(name);
-    }
+    for await (const { name } of Deno.readDir(folder)) if (name !== MANIFEST) names.push(name);
   } catch (error) {
     throw new ProofError(`${folder}: ${(error as Error).message}`);
   }
-  for (const name of names.sort()) {
-    const bytes = await Deno.readFile(join(folder, name));
-    manifest[name] = {
-      sha256: createHash("sha256").update(bytes).digest("hex"),
-      bytes: bytes.length,
-    };
+  return names;
+}
+
+async function manifestOf(folder: string, names: readonly string[]): Promise<ProofManifest> {
+  const manifest: ProofManifest = {};
+  for (const name of names.toSorted()) {
+    const path = join(folder, name);
+    // A folder or a link has no bytes of the bundle's own.
+    const bytes = (await Deno.lstat(path)).isFile ? await Deno.readFile(path) : new Uint8Array();
+    manifest[name] = { sha256: bytesSha256(bytes), bytes: bytes.length };
   }
   return manifest;
 }
@@ -180,22 +256,26 @@ function markdown(
     "",
     `${time}, Lamina ${lamina}, Deno ${deno}, ${system}; device: ${device}`,
     "",
-    `Model: ${model.path ?? model.name}, SHA-256 ${model.sha256 ?? "not known"}`,
+    `Model: ${contentText(model)}`,
+    ...(header.against ? [`Compared with: ${contentText(header.against)}`] : []),
     "",
-    ...header.prompts.map(({ name, text, ids }) =>
-      `- ${name}: ${ids.length} ids${text === undefined ? "" : `, ${JSON.stringify(text)}`}`
+    ...header.prompts.map(({ name, text, ids, generate }) =>
+      `- ${name}: ${ids.length} ids${
+        text === undefined ? "" : `, ${JSON.stringify(text)}`
+      }, and ${generate} tokens after it`
     ),
+    ...(header.failures ?? []).map(({ message }) => `- not compared: ${message}`),
   ];
   for (const { result, first } of results) {
     lines.push("", `## ${result.provenance.name}`, "", "```", reportText(result, first), "```");
   }
   if (determinism) {
-    const { runs, asked, processes, tokens, equal, digest } = determinism;
+    const { runs, asked, processes, ids, tokens, equal, digest } = determinism;
     lines.push(
       "",
       "## Determinism",
       "",
-      `${runs} of ${asked} runs of prompt and ${tokens} generated tokens, ${processes} of them in fresh processes: ${
+      `${runs} of ${asked} runs of ${ids.length} ids (the first prompt's) and ${tokens} generated tokens, ${processes} of them in fresh processes: ${
         equal ? "the same bits every time" : "NOT the same bits"
       } (SHA-256 over ids and logits: ${digest}).`,
     );
@@ -213,6 +293,10 @@ function markdown(
     "",
   );
   return lines.join("\n");
+}
+
+function contentText({ name, path, sha256 }: ProofModel): string {
+  return `${path ?? name}, SHA-256 ${sha256 ?? "not known"}`;
 }
 
 function rowTable(results: readonly ProofResult[]): Table {

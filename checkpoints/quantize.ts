@@ -5,9 +5,10 @@ import { longWork } from "../inspect/jupyter/work.ts";
 import type { Model } from "../inspect/model.ts";
 import { openFound } from "../inspect/loading.ts";
 import { acquireLock, isFile, laminaHome } from "../models/cache.ts";
+import { type Identity, identityOf } from "../models/identity.ts";
 import { findModel, type FoundModel } from "../models/mod.ts";
 import { guarded } from "../models/part_file.ts";
-import { contentName, f32Copy } from "./f32_copy.ts";
+import { contentName, f32Copy, hasChanged } from "./f32_copy.ts";
 import { isItself } from "./mend.ts";
 import type { WorkOptions } from "./opened_model.ts";
 import { LlamaCppClient } from "./references/llamacpp_client.ts";
@@ -94,26 +95,28 @@ async function quantized(
       onProgress: (done, total = done) => onProgress?.(done, total, `pulling ${model}`),
     })
     : model.loaded.found;
+  const identity = typeof model === "string" ? await identityOf(found) : model.loaded.identity;
   const file = await openFound(found);
   try {
+    if (!await identity.holds()) throw hasChanged(found);
     const path = options.out ?? join(
       laminaHome(Deno.env.get),
       "quantized",
-      `${await contentName(found, file)}-${type}.gguf`,
+      `${await contentName(found, identity, signal)}-${type}.gguf`,
     );
     if (await isItself(found, path)) {
       throw new RangeError(`Cannot quantize ${path}: it is the model itself`);
     }
     await guarded(found.name, path, () => Deno.mkdir(dirname(path), { recursive: true }));
     if (options.out !== undefined) {
-      await write(found, file, type, path, options);
+      await write({ found, file, identity }, type, path, options);
     } else if (!await isFile(path)) {
       using _lock = await guarded(
         found.name,
         path,
         () => acquireLock(`${path}.lock`, { signal }),
       );
-      if (!await isFile(path)) await write(found, file, type, path, options);
+      if (!await isFile(path)) await write({ found, file, identity }, type, path, options);
     }
     return path;
   } finally {
@@ -122,8 +125,7 @@ async function quantized(
 }
 
 async function write(
-  found: FoundModel,
-  file: GgufFile,
+  { found, file, identity }: { found: FoundModel; file: GgufFile; identity: Identity },
   type: QuantizationType,
   path: string,
   { signal, onProgress }: WorkOptions,
@@ -152,6 +154,7 @@ async function write(
         onProgress: (done, total) => onProgress?.(done, total, `${found.name} to ${type}`),
       },
     );
+    if (!await identity.holds()) throw hasChanged(found);
     await guarded(found.name, path, () => Deno.rename(partial, path));
   } finally {
     await Deno.remove(partial).catch(() => {});

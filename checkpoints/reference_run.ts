@@ -10,6 +10,7 @@ import { listPoints, type Point, resolvePoints } from "../inspect/points.ts";
 import { onePrompt, type Prompt } from "../inspect/prompt.ts";
 import { lastPosition, Run } from "../inspect/run.ts";
 import { Surprisals } from "../inspect/surprisals.ts";
+import { type Identity, identityOf } from "../models/identity.ts";
 import type { FoundModel } from "../models/mod.ts";
 import { isAttention, placesOf } from "./compare.ts";
 import { kindOf } from "./contract.ts";
@@ -38,11 +39,11 @@ export interface ReferenceRunOptions extends EngineOptions {
  * @throws {UnknownPointError | PromptError}
  */
 export async function extractReference(
-  source: { readonly found: FoundModel; readonly file: GgufFile },
+  source: { readonly found: FoundModel; readonly file: GgufFile; readonly identity?: Identity },
   prompt: Prompt,
   options: ReferenceRunOptions = {},
 ): Promise<Extract> {
-  const { found, file } = source;
+  const { found, file, identity = await identityOf(found) } = source;
   const { reference: spec = "llama.cpp", capture, generate = 0, signal } = options;
   const config = readConfig(file);
   const promptIds = promptIdsOf(source, prompt);
@@ -68,7 +69,7 @@ export async function extractReference(
     points,
     promptIds,
     prompt: typeof prompt === "string" ? prompt : undefined,
-    sha256: await modelSha256(found, file.size),
+    sha256: await modelSha256(identity),
     token: pieceOf(source),
   };
 }

@@ -1,17 +1,16 @@
 /** Opening models so that the same file is on a device once, however often it is loaded. */
-import { join } from "node:path";
 import { cpuEngine } from "../engine/cpu.ts";
 import type { Engine } from "../engine/backend.ts";
 import { readConfig } from "../engine/config.ts";
 import { type GgufFile, openGguf, openGgufFile } from "../engine/gguf/reader.ts";
 import { bytesSource } from "../engine/gguf/source.ts";
-import { isGranted } from "../engine/permission.ts";
 import { Device, DeviceError, type DeviceInfo } from "../engine/webgpu/device.ts";
 import { readTuning, type TunedProducts } from "../engine/webgpu/tuning_file.ts";
 import type { TuneMode } from "../engine/webgpu/tuning.ts";
 import { webgpuEngine } from "../engine/webgpu/engine.ts";
-import { hashFile, laminaHome, recordedChecksum, sha256 } from "../models/cache.ts";
-import { findModel, type FoundModel, ModelError } from "../models/mod.ts";
+import { homeFile } from "../models/cache.ts";
+import { type Identity, identityOf } from "../models/identity.ts";
+import { findModel, type FoundModel } from "../models/mod.ts";
 
 /** How a model is loaded. */
 export interface LoadModelOptions {
@@ -43,6 +42,8 @@ export interface Loaded {
   /** As it was found: other engines read the file themselves. */
   readonly found: FoundModel;
   readonly file: GgufFile;
+  /** Of the content that was loaded. */
+  readonly identity: Identity;
   readonly engine: Engine;
   /** Of the GPU; undefined on the CPU. */
   readonly device?: Device;
@@ -99,11 +100,12 @@ export async function load(
   });
   const device = await chooseDevice(options.backend ?? "auto");
   const { tune = "auto" } = options;
-  const key = `${device ? `webgpu ${tune}` : "cpu"} ${await identity(found)}`;
+  const identity = await identityOf(found);
+  const key = `${device ? `webgpu ${tune}` : "cpu"} ${identity.key}`;
   let entry = entries.get(key);
   // What lies on a device that has failed serves nobody any more.
   if (!entry || entry.device !== device) {
-    entry = { device, loading: open(found, device, options), users: 0 };
+    entry = { device, loading: open(found, identity, device, options), users: 0 };
     entries.set(key, entry);
   } else {
     options.file?.close();
@@ -148,6 +150,7 @@ export async function openFound(found: FoundModel): Promise<GgufFile> {
 
 async function open(
   found: FoundModel,
+  identity: Identity,
   device: Device | undefined,
   options: LoadModelOptions & { readonly file?: GgufFile },
 ): Promise<Shared> {
@@ -161,12 +164,15 @@ async function open(
     const engine = device
       ? await webgpuEngine(file, config, device, {
         ...loadOptions,
-        adapterCheck: { cacheFile: cacheFile("adapters.txt"), onProgress: during("check") },
-        tuning: { mode: options.tune, file: cacheFile("tuning.json"), onProgress: during("tune") },
+        adapterCheck: { cacheFile: homeFile("adapters.txt"), onProgress: during("check") },
+        tuning: { mode: options.tune, file: homeFile("tuning.json"), onProgress: during("tune") },
       })
       : await cpuEngine(file, config, loadOptions);
     let checksum: Promise<string | undefined> | undefined;
-    return { file, engine, device, sha256: () => checksum ??= modelSha256(found, file.size) };
+    return {
+      ...{ file, identity, engine, device },
+      sha256: () => checksum ??= modelSha256(identity),
+    };
   } catch (error) {
     file.close();
     throw error;
@@ -175,44 +181,16 @@ async function open(
 
 /** What tuning has found out about a device, by product. */
 export async function tunedProducts(info: DeviceInfo): Promise<TunedProducts> {
-  const file = cacheFile("tuning.json");
+  const file = homeFile("tuning.json");
   return file === undefined ? new Map() : await readTuning(file, info);
-}
-
-/** Where it is remembered what was found out about devices; undefined where the environment may not be read, or names no place. */
-function cacheFile(name: string): string | undefined {
-  let readable = true;
-  const readEnv = (variable: string) => {
-    readable &&= isGranted({ name: "env", variable });
-    return readable ? Deno.env.get(variable) : undefined;
-  };
-  try {
-    const home = laminaHome(readEnv);
-    return readable ? join(home, name) : undefined;
-  } catch (error) {
-    if (error instanceof ModelError) return undefined;
-    throw error;
-  }
 }
 
 /** Larger files would be read for seconds to be hashed. */
 const MOST_HASHED = 2 ** 30;
 
-/**
- * SHA-256 of a model's file: the recorded one, else computed, else (where that would take long) undefined.
- *
- * @param size in bytes, of all parts
- */
-export async function modelSha256(found: FoundModel, size: number): Promise<string | undefined> {
-  const hash = sha256();
-  if (found.bytes) {
-    hash.update(found.bytes);
-    return hash.digest();
-  }
-  const recorded = await recordedChecksum(found.path);
-  if (recorded || size > MOST_HASHED) return recorded;
-  await hashFile(found.path, hash);
-  return hash.digest();
+/** SHA-256 of a model's content, as {@linkcode Identity} says; undefined where finding it would take long. */
+export async function modelSha256(identity: Identity): Promise<string | undefined> {
+  return await identity.sha256({ atMost: MOST_HASHED });
 }
 
 async function chooseDevice(backend: "auto" | "webgpu" | "cpu"): Promise<Device | undefined> {
@@ -223,12 +201,4 @@ async function chooseDevice(backend: "auto" | "webgpu" | "cpu"): Promise<Device 
     if (backend === "webgpu" || !(error instanceof DeviceError)) throw error;
     return undefined;
   }
-}
-
-/** What makes two loads the same: the embedded model's name, or a file and its last change. */
-async function identity(found: FoundModel): Promise<string> {
-  if (found.path === undefined) return found.name;
-  const path = await Deno.realPath(found.path);
-  const { size, mtime } = await Deno.stat(path);
-  return `${path} ${size} ${mtime?.getTime()}`;
 }

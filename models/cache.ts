@@ -33,6 +33,27 @@ export function laminaHome(env: Environment): string {
   throw new ModelError("LAMINA_HOME", "not set, and the user has no cache folder; set it");
 }
 
+/** A file's place in Lamina's cache folder; undefined where the environment may not be read without asking, or names no place. */
+export function homeFile(name: string, env?: Environment): string | undefined {
+  let readable = true;
+  const readEnv = env ?? ((variable: string) => {
+    readable &&= isGranted({ name: "env", variable });
+    return readable ? Deno.env.get(variable) : undefined;
+  });
+  try {
+    const home = laminaHome(readEnv);
+    return readable ? join(home, name) : undefined;
+  } catch (error) {
+    if (error instanceof ModelError) return undefined;
+    throw error;
+  }
+}
+
+/** Whether something is allowed already: in a terminal Deno would stop and ask. */
+export function isGranted(descriptor: Deno.PermissionDescriptor): boolean {
+  return Deno.permissions.querySync(descriptor).state === "granted";
+}
+
 /** The XDG cache folder, which Hugging Face uses on every system. */
 export function userCache(env: Environment): string | undefined {
   const cache = env("XDG_CACHE_HOME");
@@ -87,10 +108,14 @@ export function checksumPath(path: string): string {
   return `${path}.sha256`;
 }
 
-/** The SHA-256 recorded beside a GGUF; undefined where there is none. */
+/** The SHA-256 that a GGUF should have, as recorded beside it; undefined where there is none. What it has is computed. */
 export async function recordedChecksum(path: string): Promise<string | undefined> {
   if (!await isFile(checksumPath(path))) return undefined;
-  const text = await Deno.readTextFile(checksumPath(path));
+  return leadingSha256(await Deno.readTextFile(checksumPath(path)));
+}
+
+/** The SHA-256 that a text begins with, as those of `sha256sum` do. */
+export function leadingSha256(text: string): string | undefined {
   return /^[0-9a-f]{64}\b/i.exec(text)?.[0].toLowerCase();
 }
 

@@ -4,9 +4,10 @@
  * @module
  */
 import { basename } from "node:path";
-import { type Environment, hashFile, recordedChecksum, sha256, statOf } from "./cache.ts";
+import { type Environment, recordedChecksum, statOf } from "./cache.ts";
 import { ModelError, UnknownModelError } from "./error.ts";
 import { hubChecksum } from "./huggingface.ts";
+import { bytesSha256, fileSha256, joinedSha256, partPaths } from "./identity.ts";
 import { nearest } from "./nearest.ts";
 import { pull, pulledPath, type PullOptions } from "./pull.ts";
 import { KNOWN_MODELS, type KnownModel, knownModel } from "./registry.ts";
@@ -34,15 +35,25 @@ export interface ListedModel extends KnownModel {
   readonly path?: string;
 }
 
-/** What a verification found. */
-export interface Verification {
-  readonly name: string;
-  /** Undefined for the embedded model. */
-  readonly path?: string;
+/** What a file's bytes are, and what they should be. */
+export interface VerifiedFile {
+  readonly path: string;
   /** SHA-256 of the bytes as they are. */
   readonly sha256: string;
   /** What it should be; undefined where nobody stated it. */
   readonly expected?: string;
+}
+
+/** What a verification found. */
+export interface Verification extends Omit<VerifiedFile, "path"> {
+  readonly name: string;
+  /** Undefined for the embedded model. */
+  readonly path?: string;
+  /**
+   * Of a split file, in order. Its own `sha256` is then that of its parts' hashes, a line for each: what
+   * `sha256sum NAME-*.gguf | cut -c1-64 | sha256sum` prints.
+   */
+  readonly parts?: readonly VerifiedFile[];
 }
 
 /** Lists the known models, with the path of those that were pulled. */
@@ -95,10 +106,11 @@ export async function pullModel(name: string, options: PullOptions = {}): Promis
 
 /**
  * Computes a model's SHA-256 anew and finds the one that it should have: of the list of models, of
- * the server that it was pulled from, or of a file `FILE.sha256` beside it.
+ * the server that it was pulled from, or of a file `FILE.sha256` beside it. Of a split file every part is
+ * verified; its own SHA-256 is that of its parts' (see {@linkcode Verification}).
  *
  * @throws {UnknownModelError} when it is neither a file nor a known model
- * @throws {ModelError} when it has not been pulled
+ * @throws {ModelError} when it has not been pulled, a part is missing, or it changes meanwhile
  */
 export async function verifyModel(
   nameOrPath: string,
@@ -106,15 +118,21 @@ export async function verifyModel(
 ): Promise<Verification> {
   const found = await findModel(nameOrPath, { ...options, pull: false });
   const { name, path } = found;
-  const hash = sha256();
-  if (path === undefined) {
-    hash.update(found.bytes);
-    return { name, sha256: hash.digest(), expected: knownModel(name)?.sha256 };
+  const listed = knownModel(nameOrPath)?.sha256;
+  if (path === undefined) return { name, sha256: bytesSha256(found.bytes), expected: listed };
+  const parts: VerifiedFile[] = [];
+  for (const each of partPaths(path)) {
+    const sha256 = await fileSha256(each, options, options.env);
+    const expected = await recordedChecksum(each) ?? await hubChecksum(each);
+    parts.push({ path: each, sha256, expected });
   }
-  await hashFile(path, hash, options);
-  const expected = knownModel(nameOrPath)?.sha256 ?? await recordedChecksum(path) ??
-    await hubChecksum(path);
-  return { name, path, sha256: hash.digest(), expected };
+  if (parts.length === 1) return { name, ...parts[0], expected: listed ?? parts[0].expected };
+  const stated = parts.flatMap(({ expected }) => expected ?? []);
+  return {
+    ...{ name, path, parts },
+    sha256: joinedSha256(parts.map(({ sha256 }) => sha256)),
+    expected: stated.length === parts.length ? joinedSha256(stated) : undefined,
+  };
 }
 
 /** A known model, or the path of a file that exists. */

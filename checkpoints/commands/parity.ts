@@ -13,16 +13,22 @@ import {
   texts,
   UsageError,
 } from "../../inspect/commands/args.ts";
-import { findOrPull } from "../../inspect/commands/find_model.ts";
 import { createLoadProgress } from "../../inspect/commands/progress.ts";
 import { defineCommand, EXIT, runCommand } from "../../inspect/commands/run_command.ts";
 import { TUNE_OPTIONS, tuneMode } from "../../inspect/commands/tune_options.ts";
 import { load, type Loaded, type LoadModelOptions } from "../../inspect/loading.ts";
-import { DEFAULT_PROMPT, parityCases } from "../cases.ts";
 import { determinism } from "../determinism.ts";
-import { deviceOf, tokenizeOf } from "../opened_model.ts";
+import { hasChanged } from "../f32_copy.ts";
+import { deviceOf } from "../opened_model.ts";
 import { parity } from "../parity_report.ts";
-import { type ProofResult, runId, writeProof } from "../proof.ts";
+import {
+  promptsOf,
+  proofFolder,
+  type ProofModel,
+  type ProofResult,
+  runId,
+  writeProof,
+} from "../proof.ts";
 import { ReferenceFailure } from "../reference.ts";
 import { isReference, REFERENCES } from "../references/mod.ts";
 import { coloured, junit, mergedJson } from "../report.ts";
@@ -71,22 +77,21 @@ const command = defineCommand({
     if (given !== undefined && options["prompt-ids"]) {
       throw new UsageError("give either a PROMPT or --prompt-ids 1,2,3");
     }
+    const time = new Date();
+    const run = runId(time, Deno.env.get("LAMINA_RUN_ID"));
+    const root = Deno.env.get("LAMINA_PROOF_DIR") || ".proof_bundle";
+    const bundle = await proofFolder(root, "parity", run);
     const say = (line: string) => json || console.error(line);
     const colours = Deno.stdout.isTerminal() && !Deno.noColor;
 
     const how = { backend: options.backend, tune: tuneMode(options) };
-    const found = await findOrPull(options.model, { quiet: json, signal });
     using model = await loadQuietly(options.model, how, json, signal);
     const layers = parseLayers(options.layers, model.engine.config.layers);
-    const prompt = options["prompt-ids"] ?? given ?? DEFAULT_PROMPT;
-    const cases = parityCases(prompt, tokenizeOf(model), model.engine.config);
 
     const results: ProofResult[] = [];
     const failures: ReferenceFailure[] = [];
     // Loaded once for all references.
-    using _other = against === undefined
-      ? undefined
-      : await loadQuietly(against, how, json, signal);
+    using other = against === undefined ? undefined : await loadQuietly(against, how, json, signal);
     for (const reference of names.length > 0 ? names : [undefined]) {
       const name = reference ?? against ?? engineFolder;
       try {
@@ -114,10 +119,12 @@ const command = defineCommand({
       );
     }
 
+    const { ids } = results[0].cases[0];
+    const { contextLength } = model.engine.config;
     const runs = options.determinism ?? RUNS;
     const repeated = runs === 0 ? undefined : await determinism(model.engine, {
-      ids: cases[0].ids,
-      generate: Math.min(REPEATED_TOKENS, cases[0].generate),
+      ids,
+      generate: Math.max(0, Math.min(REPEATED_TOKENS, contextLength - ids.length - 1)),
     }, {
       runs,
       processes: FRESH_PROCESSES,
@@ -128,23 +135,33 @@ const command = defineCommand({
       onProgress: progressEvery(10, (done, total) => say(`determinism: ${done} of ${total} runs`)),
     });
     const passed = results.every(({ result }) => result.passed) && repeated?.equal !== false;
-    const time = new Date();
-    const bundle = await writeProof(
-      Deno.env.get("LAMINA_PROOF_DIR") ?? ".proof_bundle",
+    const contents: ProofModel[] = [];
+    for (const [name, each] of [[options.model, model], [against, other]] as const) {
+      if (name === undefined || !each) continue;
+      const { found, identity } = each;
+      // Each comparison and each fresh process looks for the file anew.
+      if (!await identity.holds()) throw hasChanged(found);
+      contents.push({ name, path: found.path, sha256: await identity.sha256({ signal }) });
+    }
+    const failed = failures.map(({ reference, message }) => ({ reference, message }));
+    await writeProof(
+      bundle,
       {
         format: "lamina-proof",
         version: 1,
         type: "parity",
-        run: runId(time, Deno.env.get("LAMINA_RUN_ID")),
+        run,
         time: time.toISOString(),
         command: ["./denow", "task", "parity", ...Deno.args],
         lamina: deno.version,
         deno: Deno.version.deno,
         system: `${Deno.build.os} ${Deno.build.arch}`,
-        model: { name: options.model, path: found.path, sha256: await model.sha256() },
+        model: contents[0],
+        against: contents.at(1),
         device: deviceOf(model),
         references: results.map(({ result }) => result.provenance),
-        prompts: cases.map(({ name, text, ids }) => ({ name, text, ids })),
+        failures: failed,
+        prompts: promptsOf(results),
         seeds: [],
         passed,
       },
@@ -156,7 +173,6 @@ const command = defineCommand({
     }
     if (json) {
       const report = { ...mergedJson(results), passed, determinism: repeated ?? null };
-      const failed = failures.map(({ reference, message }) => ({ reference, message }));
       console.log(JSON.stringify({ ...report, failures: failed, proof: bundle }));
     } else {
       if (repeated) {

@@ -4,6 +4,7 @@
  * @module
  */
 import { flag, UsageError } from "../../inspect/commands/args.ts";
+import { printable } from "../../inspect/commands/format.ts";
 import { defineCommand, EXIT, runCommand } from "../../inspect/commands/run_command.ts";
 import { verifyProof } from "../proof.ts";
 
@@ -20,7 +21,7 @@ const command = defineCommand({
     const verified = problems.length === 0;
     if (options.json) console.log(JSON.stringify({ folder, verified, problems }));
     else if (verified) console.log(`${folder}: verified`);
-    else console.error(problems.map((problem) => `${folder}: ${problem}`).join("\n"));
+    else console.error(problems.map((each) => printable(`${folder}: ${each}`)).join("\n"));
     return verified ? EXIT.done : EXIT.failed;
   },
 });

@@ -4,8 +4,9 @@ import { type Config, readConfig } from "../../engine/config.ts";
 import type { GgufFile } from "../../engine/gguf/reader.ts";
 import { openFound } from "../../inspect/commands/find_model.ts";
 import { isFile } from "../../models/cache.ts";
+import { identityOf, partPaths } from "../../models/identity.ts";
 import type { FoundModel } from "../../models/mod.ts";
-import { f32Copy, type F32CopyOptions, f32Folder, f32Path } from "../f32_copy.ts";
+import { f32Copy, type F32CopyOptions, f32Folder, f32Path, mayBeCopied } from "../f32_copy.ts";
 import {
   type ActivationType,
   type Provenance,
@@ -139,17 +140,21 @@ export async function llamaCppReference(options: LlamaCppOptions): Promise<Refer
 async function layersAtATime(
   file: GgufFile,
   config: Config,
-  { model, window, budget = BUDGET_BYTES, env }: LlamaCppOptions,
+  { model, window, budget = BUDGET_BYTES, env = Deno.env.get, signal }: LlamaCppOptions,
 ): Promise<number> {
   if (window !== undefined) return Math.min(window, config.layers);
   const fits = f32Bytes(file.tensors.values()) <= budget;
-  if (fits || await isFile(await f32Path(model, file, env))) return config.layers;
+  if (fits) return config.layers;
+  if (await mayBeCopied(file, env)) {
+    const copy = await f32Path(model, file, await identityOf(model, env), { env, signal });
+    if (await isFile(copy)) return config.layers;
+  }
   return windowLayers(file, config, budget);
 }
 
-/** The model's own file. */
+/** The model's own file; the first part of a split one, which llama.cpp wants to be told. */
 async function onDisk(model: FoundModel, scratch: Scratch | undefined): Promise<string> {
-  if (model.path !== undefined) return model.path;
+  if (model.path !== undefined) return partPaths(model.path)[0];
   const path = join(scratch!.path, "model.gguf");
   await Deno.writeFile(path, model.bytes);
   return path;

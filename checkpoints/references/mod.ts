@@ -1,6 +1,7 @@
 /** References by the names that people type. */
 import { join } from "node:path";
 import type { GgufFile } from "../../engine/gguf/reader.ts";
+import { partPaths } from "../../models/identity.ts";
 import type { FoundModel } from "../../models/mod.ts";
 import { formatBytes } from "../../inspect/commands/format.ts";
 import type { Provenance, Reference } from "../reference.ts";
@@ -85,10 +86,10 @@ async function llamaCpp(
   });
 }
 
-/** A model as a file, as other engines want it: the embedded one is written to a temporary folder for as long as it is needed. */
+/** A model as a file, as other engines want it: the first part of a split one; the embedded one is written to a temporary folder for as long as it is needed. */
 export async function modelOnDisk(found: FoundModel): Promise<{ path: string } & AsyncDisposable> {
   if (found.path !== undefined) {
-    return { path: found.path, [Symbol.asyncDispose]: () => Promise.resolve() };
+    return { path: partPaths(found.path)[0], [Symbol.asyncDispose]: () => Promise.resolve() };
   }
   const folder = await Deno.makeTempDir({ prefix: "lamina-" });
   const path = join(folder, `${found.name}.gguf`);

@@ -59,27 +59,30 @@ const verify = defineCommand({
     const progress = createProgress(`verifying ${name}`, { quiet: options.json });
     const found = await verifyModel(name, { signal, onProgress: progress.update })
       .finally(progress.finish);
-    const { path, sha256, expected } = found;
+    const { path, sha256 } = found;
+    const files = found.parts ?? [found];
+    const wrong = files.find(({ expected, sha256 }) => (expected ?? sha256) !== sha256);
+    const unstated = files.find(({ expected }) => expected === undefined);
     // Nobody states what the embedded model should be but the repository that it is part of.
-    const verified = expected === sha256 || (path === undefined && expected === undefined);
+    const verified = !wrong && (!unstated || path === undefined);
     if (options.json) {
       console.log(JSON.stringify({ ...found, verified }));
     } else if (path === undefined) {
       console.log(`${found.name}: part of Lamina, SHA-256 ${sha256}`);
-    } else if (verified) {
-      console.log(`${found.name}: good, SHA-256 ${sha256} (${path})`);
-    } else if (expected === undefined) {
+    } else if (wrong) {
       throw new ModelError(
-        name,
-        `nothing to compare with; its SHA-256 is ${sha256} (put the right one into ` +
-          `${path}.sha256)`,
+        found.parts ? wrong.path! : name,
+        `checksum mismatch, SHA-256 is ${wrong.sha256} where ${wrong.expected} is expected; delete ` +
+          `${wrong.path} and pull it again`,
+      );
+    } else if (unstated) {
+      throw new ModelError(
+        found.parts ? unstated.path! : name,
+        `nothing to compare with; its SHA-256 is ${unstated.sha256} (put the right one into ` +
+          `${unstated.path}.sha256)`,
       );
     } else {
-      throw new ModelError(
-        name,
-        `checksum mismatch, SHA-256 is ${sha256} where ${expected} is expected; delete ` +
-          `${path} and pull it again`,
-      );
+      console.log(`${found.name}: good, SHA-256 ${sha256} (${path})`);
     }
     return verified ? 0 : 1;
   },
