@@ -14,6 +14,8 @@ export interface FuseOptions {
   readonly adjacent: (weights: readonly string[]) => boolean;
   /** Most buffers that a kernel may bind; any number by default. */
   readonly buffers?: number;
+  /** Whether the steps will be those of several branches, whose kernels bind more. */
+  readonly branches?: boolean;
   /** Which steps have few positions: there norms go into products, and attention shares its keys out. None by default. */
   readonly few?: (step: Step) => boolean;
 }
@@ -143,7 +145,7 @@ export function fuse(plan: Plan, options: FuseOptions): Plan {
         length: rule.kernels.length,
         step: rule.make(plan.slice(i, i + rule.kernels.length), options),
       }))
-      .find(({ step }) => step);
+      .find(({ step }) => step && canBind(step.kernel, options));
     fused.push(made?.step ?? plan[i]);
     i += made?.length ?? 1;
   }
@@ -224,8 +226,9 @@ function takesNorm(step: Step, options: FuseOptions): boolean {
 }
 
 /** Whether a kernel binds no more buffers than there may be. */
-function canBind(kernel: string, { buffers = Infinity }: FuseOptions): boolean {
-  return KERNELS.get(kernel)!.bindings.length <= buffers;
+function canBind(kernel: string, { buffers = Infinity, branches }: FuseOptions): boolean {
+  const ofBranches = branches ? KERNELS.get(`${kernel}_branches`) : undefined;
+  return (ofBranches ?? KERNELS.get(kernel)!).bindings.length <= buffers;
 }
 
 /**
