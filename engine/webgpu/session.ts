@@ -328,6 +328,7 @@ export class WebgpuSession implements Session {
     };
     const make = () => {
       const fitting = this.#mostTokens(request, asked.R === 1);
+      this.#checkTokens(numbers, fitting);
       const [T, R] = [asked.T, asked.R].map((positions) => Math.min(positions, fitting));
       const largest = { ...asked, T, R };
       const { plan, operands, wanted } = compile(this.#model.plan, request, this.capacity);
@@ -344,9 +345,12 @@ export class WebgpuSession implements Session {
     };
     const { wanted = ["logits"], edits = [], given } = request;
     const kind = [one ? "" : "branches", asked.T, asked.R, ...wanted.toSorted()].join(" ");
-    const executable = given
-      ? make()
-      : this.#workspace.executable(edits.length > 0 ? edits : NO_EDITS, kind, make);
+    if (given) return make();
+    const executable = this.#workspace.executable(
+      edits.length > 0 ? edits : NO_EDITS,
+      kind,
+      make,
+    );
     this.#checkTokens(numbers, executable.largest.T);
     return executable;
   }
