@@ -376,7 +376,7 @@ export class WebgpuSession implements Session {
   #checkTokens({ pass: { tokens } }: PassNumbers, most: number): void {
     if (tokens <= most) return;
     throw new RangeError(
-      `Cannot run ${tokens} positions in one pass: the device has room for ${most} with these points; say so when the session is made`,
+      `Cannot run ${tokens} positions in one pass: the device has room for ${most} with these points; run fewer, or name the points in passes when the session is made`,
     );
   }
 
