@@ -224,6 +224,7 @@ export type {
 export { type Branch, type BranchesRequest, canBranch, runBranches } from "./engine/branches.ts";
 export type { BranchSize } from "./engine/passes/branch.ts";
 export { CapacityError } from "./engine/capacity.ts";
+export type { PassKind } from "./engine/pass_size.ts";
 export type { Dim, Lengths, Plan, Step, Value } from "./engine/plan.ts";
 export type { RopeBuilder } from "./engine/rope_table.ts";
 export type { Constants } from "./kernels/kernel.ts";

@@ -221,6 +221,7 @@ export class ComparedGeneration implements AsyncIterable<ComparedToken> {
     const history = [...ids];
     const session = engine.session({
       capacity: ids.length + count - 1,
+      passes: { wanted: [...points, "logits"] },
       ropeBuilder: rope,
       signal,
     });

@@ -42,9 +42,10 @@ export async function* localValues(
   layers: readonly [first: number, last: number] = [0, engine.config.layers - 1],
 ): AsyncGenerator<LocalValue> {
   const { ids, start } = pass;
-  const session = engine.session({ capacity: start + ids.length, ropeBuilder: rope });
+  const shown = [...pass.tensors.keys()].filter((point) => inLayers(point, layers, engine));
+  const passes = { points: shown, stepwise: true };
+  const session = engine.session({ capacity: start + ids.length, passes, ropeBuilder: rope });
   try {
-    const shown = [...pass.tensors.keys()].filter((point) => inLayers(point, layers, engine));
     const before = `blk.${layers[0] - 1}.out`;
     const resumes = layers[0] > 0 && pass.tensors.has(before);
     session.restore(start, start === 0 ? new Map() : cache);

@@ -37,7 +37,7 @@ export async function textLosses(
     const pieces: Float64Array[][] = [];
     for (const piece of text) {
       signal?.throwIfAborted();
-      const ids = tokenizer.encode(piece, { eos: false }).slice(0, session.capacity);
+      const ids = tokenizer.encode(piece, { eos: false }).slice(0, session.maxTokens);
       // The first token of the text is foretold only where BOS stands before it: it does not count.
       const rows = ids.length - (tokenizer.addBos ? 1 : 0);
       session.rewind(0);

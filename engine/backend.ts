@@ -4,6 +4,7 @@ import type { Config } from "./config.ts";
 import type { Edit } from "./edits.ts";
 import type { GgufFile } from "./gguf/reader.ts";
 import { Lifetime } from "./lifetime.ts";
+import { type PassKind, passTokens } from "./pass_size.ts";
 import type { BranchSize } from "./passes/branch.ts";
 import type { Lengths, Plan } from "./plan.ts";
 import type { RopeBuilder } from "./rope_table.ts";
@@ -91,7 +92,7 @@ export interface Session {
   readonly position: number;
   /** Positions that the cache can hold. */
   readonly capacity: number;
-  /** Most positions that one pass takes; a longer prompt is several passes. */
+  /** Most positions that a pass of the kind it was made for takes; a longer prompt is several passes. */
   readonly maxTokens: number;
   /** Whether the previous pass chose an id, so that `"next"` can follow. */
   readonly hasNext: boolean;
@@ -136,6 +137,8 @@ export interface Session {
 export interface SessionOptions {
   /** Positions that the cache must hold. */
   readonly capacity: number;
+  /** What its passes will ask for; by default the logits of all rows. */
+  readonly passes?: PassKind;
   /** How RoPE's angles are made; default `exact`. */
   readonly ropeBuilder?: RopeBuilder;
   /** Disposes of the session, in the middle of a prompt's pass too; passes then fail with its reason. */
@@ -152,7 +155,7 @@ export interface Engine {
   readonly plan: Plan;
   /** Bytes of weights on the device. */
   readonly weightBytes: number;
-  /** Most positions that one pass takes; a longer prompt is several passes. */
+  /** Most positions that any pass takes. */
   readonly maxTokens: number;
   /**
    * Looks whether a session can have so many positions.
@@ -160,6 +163,13 @@ export interface Engine {
    * @throws {CapacityError} when it cannot
    */
   checkCapacity(positions: number): void;
+  /**
+   * Most positions that a pass of a session with these options would take.
+   *
+   * @throws {CapacityError} when there can be no such session, or not one position of its passes fits
+   * @throws {EditError} when an edit brings along more than fits
+   */
+  passTokens(options: SessionOptions): number;
   /**
    * Begins a sequence of its own, with an empty cache.
    *
@@ -228,10 +238,11 @@ export function withinSession(steps: StepRun, session: Lifetime): StepRun {
 
 /** What a backend makes an engine of. */
 export interface EngineParts
-  extends Omit<Engine, "checkCapacity" | "session" | "share" | "dispose"> {
+  extends Omit<Engine, "checkCapacity" | "passTokens" | "session" | "share" | "dispose"> {
   /** What there is for a session's caches. */
   room(): Room;
-  session(options: SessionOptions, handle: Lifetime): Session;
+  /** @param maxTokens most positions of its passes */
+  session(options: SessionOptions, maxTokens: number, handle: Lifetime): Session;
   /** Frees the weights. */
   free(): void;
 }
@@ -240,6 +251,12 @@ export interface EngineParts
 export function engineOf({ room, session, free, ...parts }: EngineParts): Engine {
   const { config, plan } = parts;
   const check = (positions: number) => checkCapacity(positions, config, plan, room());
+  const tokens = ({ capacity, passes = {} }: SessionOptions): number => {
+    check(capacity);
+    const { backend, maxTokens: most } = parts;
+    const kind = { ...passes, stepwise: passes.stepwise || backend === "cpu" };
+    return Math.min(capacity, passTokens(plan, kind, { capacity, most, room: room() }));
+  };
   let handles = 0;
   const open = (): Engine => {
     handles++;
@@ -249,11 +266,11 @@ export function engineOf({ room, session, free, ...parts }: EngineParts): Engine
     return {
       ...parts,
       checkCapacity: check,
+      passTokens: tokens,
       session(options) {
         handle.check("run");
         options.signal?.throwIfAborted();
-        check(options.capacity);
-        return session(options, handle);
+        return session(options, tokens(options), handle);
       },
       share() {
         handle.check("share it");

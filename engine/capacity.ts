@@ -32,6 +32,8 @@ export interface Room {
   readonly buffer: number;
   /** Of all together, where that is known. */
   readonly total?: number;
+  /** Of what one pass brings back, about. */
+  readonly together?: number;
 }
 
 /** Capacities are rounded up to a multiple, so that what was made for one prompt serves others of about the same length. */
@@ -59,6 +61,7 @@ export function freeMemory(): number | undefined {
   return allowed ? Deno.systemMemoryInfo().available : undefined;
 }
 
-function mebibytes(bytes: number): string {
+/** Bytes in words, rounded down. */
+export function mebibytes(bytes: number): string {
   return `${Math.floor(bytes / 2 ** 20)} MiB`;
 }

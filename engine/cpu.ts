@@ -72,8 +72,8 @@ export async function cpuEngine(
     variant: (other, config, { signal } = {}) =>
       cpuEngine(other, config, { signal }, { file, weights }),
     room: () => ({ buffer: hostMemory.limit, total: freeMemory() }),
-    session: (options, handle) =>
-      new CpuSession(config, plan, weights, { ...options, handle, factors }),
+    session: (options, maxTokens, handle) =>
+      new CpuSession(config, plan, weights, { ...options, maxTokens, handle, factors }),
     free: () => weights.destroy(),
   });
 }
@@ -93,10 +93,14 @@ class CpuSession implements Session {
     readonly config: Config,
     readonly plan: Plan,
     readonly weights: Weights<Uint32Array>,
-    options: SessionOptions & { readonly handle: Lifetime; readonly factors?: Float32Array },
+    options: SessionOptions & {
+      readonly maxTokens: number;
+      readonly handle: Lifetime;
+      readonly factors?: Float32Array;
+    },
   ) {
     this.capacity = options.capacity;
-    this.maxTokens = Math.min(MAX_TOKENS, options.capacity);
+    this.maxTokens = options.maxTokens;
     this.#values = planValues(plan);
     const largest: Lengths = { T: this.maxTokens, S: this.capacity, R: 1 };
     for (const value of this.#values.values()) {

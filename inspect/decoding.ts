@@ -50,9 +50,9 @@ async function runPrompt(decoding: Decoding, choice: readonly string[]): Promise
   for (let start = 0;; start += maxTokens) {
     const ids = prompt.slice(start, start + maxTokens);
     const last = start + maxTokens >= prompt.length;
-    const rows = collector.allRows ? ids.length : 1;
     // A small result shows that a pass has run: no more begin than an abort may wait for.
-    const asked = { ...request(decoding, ids, 0, last ? choice : ["argmax"]), rows };
+    const asked = request(decoding, ids, { step: 0, start }, last ? choice : ["argmax"]);
+    const { rows } = asked;
     const pass = quietly(session.pass(asked));
     const place = { step: 0, start, firstRow: start + ids.length - rows };
     const before = running.at(-1);
@@ -74,16 +74,18 @@ function quietly<T>(promise: Promise<T>): Promise<T> {
   return promise;
 }
 
-/** What a pass is asked for; `step` counts the generated tokens that have run. */
+/** What a pass is asked for that begins at a position; `step` counts the generated tokens that have run. */
 function request(
   { collector, captureEvery, positions, edits, sampling }: Decoding,
   ids: readonly number[] | "next",
-  step: number,
+  { step, start }: { step: number; start: number },
   choice: readonly string[],
-): PassRequest {
-  const captured = step % captureEvery === 0 ? collector.names : [];
+): PassRequest & { rows: number } {
+  const tokens = ids === "next" ? 1 : ids.length;
+  const captured = step % captureEvery === 0 ? collector.namesAt(start, tokens, positions) : [];
   const wanted = [...new Set([...choice, ...captured])];
-  return { ids, wanted, whole: choice, positions, edits, sampling };
+  const rows = collector.allRows && captured.length > 0 ? tokens : 1;
+  return { ids, wanted, rows, whole: choice, positions, edits, sampling };
 }
 
 /** Takes what a pass made from position `start` on; from `firstRow` on there are logits. */
@@ -143,7 +145,8 @@ export async function* chosenIds(decoding: Decoding): AsyncGenerator<number> {
       session.check();
       const most = oneByOne ? 1 : depth.steps;
       for (; started < count && running.length < most; started++) {
-        running.push(quietly(session.pass(request(decoding, "next", started, wanted))));
+        const place = { step: started, start: prompt.length + started - 1 };
+        running.push(quietly(session.pass(request(decoding, "next", place, wanted))));
       }
       const next = running.shift();
       if (!next) return;

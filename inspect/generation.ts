@@ -1,7 +1,7 @@
 /** Text generation: a prompt, then one token after the other, with captures and edits on the way. */
 import type { Engine, Session } from "../engine/backend.ts";
 import type { Edit } from "../engine/edits.ts";
-import { type SamplerOptions, samplerOptions } from "../engine/sampler.ts";
+import { choiceOf, type SamplerOptions, samplerOptions } from "../engine/sampler.ts";
 import type { Tokenizer } from "../text/mod.ts";
 import { chosenIds, type Decoding } from "./decoding.ts";
 import { resolveEdits } from "./interventions.ts";
@@ -198,7 +198,7 @@ export class Generation implements AsyncIterable<GeneratedToken> {
    * @throws {Stopped} by a notebook's Stop
    * @throws {TypeError} for a second time
    * @throws {SamplerOptionError | LogitsError} when no id can be chosen
-   * @throws {UnknownPointError | EditError | CaptureLimitError | DisposedError}
+   * @throws {UnknownPointError | EditError | CaptureLimitError | CapacityError | DisposedError}
    */
   async *[Symbol.asyncIterator](): AsyncGenerator<GeneratedToken, void, undefined> {
     if (this.#begun) {
@@ -228,7 +228,9 @@ export class Generation implements AsyncIterable<GeneratedToken> {
     const { signal } = stop;
     this.#started = performance.now();
     try {
-      session = engine.session({ capacity, signal });
+      const wanted = [choiceOf(sampling), ...this.#collector.names];
+      const passes = { wanted, edits, oneRow: !this.#collector.allRows };
+      session = engine.session({ capacity, passes, signal });
       for await (const id of chosenIds(this.#decoding(session, edits, sampling))) {
         this.#last = performance.now();
         if (this.ids.length === 0) this.#first = this.#last;

@@ -2,6 +2,7 @@
 import type { Engine, HostTensor } from "../engine/backend.ts";
 import { canBranch, runBranches } from "../engine/branches.ts";
 import { extract } from "../engine/compile.ts";
+import type { PassKind } from "../engine/pass_size.ts";
 import type { Lengths, Value } from "../engine/plan.ts";
 import { type Piece, type PieceSink, type SinkSource, throughSink } from "./capture.ts";
 import { checkEditList, type EditList, resolveEdits } from "./interventions.ts";
@@ -114,6 +115,13 @@ export class Collector {
     this.#sink = sink;
   }
 
+  /** The points that a pass over some positions is asked for: none where no row of theirs is kept. */
+  namesAt(start: number, tokens: number, positions?: readonly number[]): readonly string[] {
+    const kept = !positions || this.points.some(({ axes }) => axes[0] === "slot") ||
+      positions.some((position) => position >= start && position < start + tokens);
+    return kept ? this.names : [];
+  }
+
   /** Takes the captured tensors of one pass; `positions` are those whose rows are kept. */
   async add(
     tensors: ReadonlyMap<string, HostTensor>,
@@ -125,7 +133,8 @@ export class Collector {
     },
   ): Promise<void> {
     for (const point of this.points) {
-      const made = tensors.get(point.name)!;
+      const made = tensors.get(point.name);
+      if (!made) continue; // none of its rows is kept
       // Logits come back whole where somebody else needs them too.
       const kept = positions && !made.positions ? somePositions(made, start, positions) : made;
       if (kept.shape.includes(0)) continue;
@@ -190,14 +199,11 @@ export interface PromptsContext {
   readonly source: () => SinkSource;
 }
 
-/** Most positions of several prompts in one pass where rows of attention are captured: of all its keys, they come back whole. */
-const MOST_WITH_ATTENTION = 128;
-
 /**
  * Runs prompts: as many in one pass as fit, in their order. Those that are longer than a pass run alone, as do those with edits of
  * attention or by functions.
  *
- * @throws {CaptureLimitError | PositionError | EditError | UnknownPointError | TypeError} before anything runs
+ * @throws {CapacityError | CaptureLimitError | PositionError | EditError | UnknownPointError | TypeError} before anything runs
  */
 export async function runPrompts(
   engine: Engine,
@@ -226,18 +232,22 @@ export async function runPrompts(
   );
   const total = prompts.reduce((sum, { length }) => sum + length, 0);
   const wanted = [...new Set([...collector.names, "logits"])];
-  let done = 0;
-
-  const byKey = collector.points.some(({ axes }) => axes.includes("key"));
+  const branching = edits.map((own) => canBranch(own, engine.plan));
+  const passes: PassKind = { wanted, edits: edits.filter((_, i) => branching[i]).flat() };
   const batches = batchesOf(
-    prompts.map(({ length }, i) => canBranch(edits[i], engine.plan) ? length : Infinity),
-    byKey ? Math.min(engine.maxTokens, MOST_WITH_ATTENTION) : engine.maxTokens,
+    prompts.map(({ length }, i) => branching[i] ? length : Infinity),
+    engine.passTokens({ capacity: engine.maxTokens, passes }),
   );
+  for (const [i, ...others] of batches) {
+    if (others.length > 0) continue;
+    engine.passTokens({ capacity: prompts[i].length, passes: { wanted, edits: edits[i] } });
+  }
+  let done = 0;
 
   /** Several prompts in one pass. */
   async function runBatch(batch: readonly number[]): Promise<Sequence[]> {
     const capacity = batch.reduce((sum, i) => sum + prompts[i].length, 0);
-    const session = engine.session({ capacity, signal });
+    const session = engine.session({ capacity, passes, signal });
     let results: Map<string, HostTensor>[];
     try {
       results = await runBranches(session, engine.plan, {
@@ -272,7 +282,8 @@ export async function runPrompts(
     const ids = prompts[sequence];
     const positions = kept[sequence];
     const surprisals = new Surprisals(ids);
-    const session = engine.session({ capacity: ids.length, signal });
+    const passes = { wanted, edits: edits[sequence] };
+    const session = engine.session({ capacity: ids.length, passes, signal });
     const take = async (start: number, pass: Promise<Map<string, HostTensor>>) => {
       const tensors = await pass;
       const logits = tensors.get("logits")!;
@@ -289,7 +300,9 @@ export async function runPrompts(
         const pass = session.pass({
           ids: chunk,
           rows: chunk.length, // Logits come back for every row, since the loss needs them.
-          wanted,
+          wanted: [
+            ...new Set([...collector.namesAt(start, chunk.length, positions), "logits"]),
+          ],
           edits: edits[sequence],
           positions,
           whole: ["logits"],

@@ -2,6 +2,7 @@
 import type { Engine, PassRequest, Session, StepRun } from "../engine/backend.ts";
 import { compile } from "../engine/compile.ts";
 import { EditError } from "../engine/edits.ts";
+import type { PassKind } from "../engine/pass_size.ts";
 import { resolveShape, type Step, stepName } from "../engine/plan.ts";
 import { editedNumbers, type EditList, resolveEdits } from "./interventions.ts";
 import { stoppable, untilStop } from "./jupyter/interrupt.ts";
@@ -56,7 +57,8 @@ export interface StepperOptions {
   readonly include?: readonly string[];
   /**
    * How many of the prompt's last positions are walked through; those before them are run first and lie in the KV cache. 1 walks
-   * through what a generation does for its next token. Default: as many as one pass takes (128), or the whole prompt.
+   * through what a generation does for its next token. Default: as many as one pass takes (128; fewer
+   * where a device has no room for their attention rows), or the whole prompt.
    */
   readonly last?: number;
 }
@@ -116,36 +118,38 @@ export interface Walk {
   /** Absolute position of the first row that is walked through. */
   readonly start: number;
   readonly request: PassRequest;
+  readonly passes: PassKind;
 }
 
 /**
  * Checks what is asked of a stepper and prepares it; nothing runs yet.
  *
- * @throws {UnknownPointError | EditError | StepperError}
+ * @throws {UnknownPointError | EditError | StepperError | CapacityError}
  */
 export function planWalk(
   { engine, points, resolve }: StepperModel,
   ids: readonly number[],
   options: StepperOptions,
 ): Walk {
-  const most = Math.min(engine.maxTokens, ids.length);
-  const { last = most } = options;
-  if (!Number.isInteger(last) || last < 1 || last > most) {
-    throw new StepperError(
-      `Cannot walk through the last ${last} positions: a pass takes 1 to ${most} of the prompt's ${ids.length}`,
-    );
-  }
   const edits = resolveEdits(options.edit ?? [], (pattern) => resolve([pattern]), {
     promptLength: ids.length,
     sequence: 0,
   });
   const included = resolve(options.include ?? []).map(({ point }) => point.name);
   const all = points.filter(({ onRequest }) => !onRequest).map(({ name }) => name);
-  const start = ids.length - last;
   const wanted = [...new Set([...all, ...included])];
+  const passes = { wanted: [], points: wanted, edits, stepwise: true };
+  const most = engine.passTokens({ capacity: ids.length, passes });
+  const { last = most } = options;
+  if (!Number.isInteger(last) || last < 1 || last > most) {
+    throw new StepperError(
+      `Cannot walk through the last ${last} positions: a pass takes 1 to ${most} of the prompt's ${ids.length}`,
+    );
+  }
+  const start = ids.length - last;
   const request = { ids: ids.slice(start), rows: last, wanted, edits };
   compile(engine.plan, request, ids.length); // refuses what cannot be edited
-  return { ids, start, request };
+  return { ids, start, request, passes };
 }
 
 /**
@@ -172,8 +176,8 @@ export class Stepper implements Disposable {
 
   /** Runs what comes before the positions that are walked through. Use {@linkcode Model.stepper}. */
   static async open(model: StepperModel, walk: Walk): Promise<Stepper> {
-    const { ids, start, request: { edits } } = walk;
-    const session = model.engine.session({ capacity: ids.length });
+    const { ids, start, request: { edits }, passes } = walk;
+    const session = model.engine.session({ capacity: ids.length, passes });
     const stop = untilStop(() => "Opening the stepper was stopped");
     try {
       while (session.position < start) {

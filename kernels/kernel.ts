@@ -89,6 +89,11 @@ export interface Kernel {
   reference(args: ReferenceArguments): void;
 }
 
+/** Whether a kernel binds no more storage buffers than a device has for a stage; any number by default. */
+export function canBind({ bindings }: Kernel, buffers = Infinity): boolean {
+  return bindings.length <= buffers;
+}
+
 /** The override that switches a tap on: `TAP_` and its name in capitals. */
 export function tapOverride(name: string): string {
   return `TAP_${name.toUpperCase()}`;

@@ -135,6 +135,7 @@ Deno.test("a kernel that the device refuses is named, with its form", async () =
   const error = await rejected(ensureAdapterChecked(counted.device, pairs));
   assert.deepEqual([error.kernel, error.form], ["embed", "Q8_0"]);
   assert.match(error.message, /kernel embed for Q8_0 was refused \(.*nonsense/);
+  assert.doesNotMatch(error.message, /wrongly/);
 });
 
 Deno.test("a file that cannot be read or written only means that the check is made again", async () => {
@@ -213,6 +214,19 @@ Deno.test("a model's pairs are the kernels that its passes run, for the forms of
       "linear_swiglu_many Q4_K",
     ].sort(),
   );
+});
+
+Deno.test("a device with 8 storage buffers a stage is checked for the kernels that it runs, and runs", async () => {
+  const device = await Device.open(undefined, { maxStorageBuffersPerShaderStage: 8 });
+  const file = await openGguf(bytesSource("random", randomLlama({ layers: 2 })));
+  const engine = await webgpuEngine(file, readConfig(file), device, { adapterCheck: {} });
+  const session = engine.session({ capacity: 20 });
+  await session.pass({ ids: [1, 2, 3], wanted: ["argmax"] });
+  await session.pass({ ids: "next", wanted: ["sample"] });
+  device.check();
+  session.dispose();
+  engine.dispose();
+  device.dispose();
 });
 
 Deno.test("pipelines that are made while weights stream in are those that generation uses", async () => {

@@ -3,6 +3,7 @@ import assert from "node:assert/strict";
 import { Device } from "../engine/webgpu/device.ts";
 import { checkKernel } from "../engine/webgpu/kernel_check.ts";
 import { allPairs, pairName } from "../engine/webgpu/check/pairs.ts";
+import { checkDevice } from "../inspect/commands/doctor.ts";
 import { type Findings, pasteBlock, reportText } from "../inspect/commands/doctor_report.ts";
 import { FORMS } from "../kernels/forms.ts";
 import { KERNELS } from "../kernels/mod.ts";
@@ -121,6 +122,39 @@ Deno.test("NaN and refused kernels have their place in the report", async () => 
   const text = reportText({ ...findings, passed: false, kernels });
   assert.match(text, /^FAILED add: is off by NaN at y\[0\]/m);
   assert.match(text, /^FAILED store: the GPU device refused a kernel: .*nonsense/m);
+  assert.match(text, /This device computes wrongly/);
+  const refused = kernels.filter(({ kernel }) => kernel === "store");
+  const report = reportText({ ...findings, passed: false, kernels: refused });
+  assert.match(report, /This device refuses kernels: update its driver, or use the CPU backend/);
+  assert.doesNotMatch(report, /wrongly/);
+});
+
+Deno.test("kernels that a device cannot bind are a fact, and not looked for", async () => {
+  const device = await Device.open(undefined, { maxStorageBuffersPerShaderStage: 8 });
+  const { signal } = new AbortController();
+  const checked = await checkDevice(device, 0, { quiet: true, signal });
+  device.dispose();
+  const large = [...KERNELS.values()].filter(({ bindings }) => bindings.length > 8);
+  const names = large.map(({ name }) => name);
+  assert.ok(names.includes("linear_qkv_rope_normed") && names.includes("rope_store_branches"));
+  assert.deepEqual(checked.unbound, names);
+  assert.equal(checked.unreached.length, KERNELS.size - names.length);
+  const reached = allPairs(8).map(pairName);
+  assert.deepEqual(checked.notChecked, reached);
+  for (const name of names) assert.ok(!reached.some((pair) => pair.startsWith(`${name} `)), name);
+
+  const kernels = findings.kernels.filter(({ kernel }) => !names.includes(kernel));
+  const text = reportText({ ...findings, ...checked, kernels, unreached: [], notChecked: [] });
+  const [table, block] = text.split("Paste this");
+  for (const part of [table, block]) {
+    assert.match(
+      part,
+      /^ *not used here, with more storage buffers than the 8 of a stage: .*linear_qkv_rope_normed \(14\)/m,
+    );
+  }
+  const count = KERNELS.size - names.length;
+  assert.match(table, new RegExp(`${count} of ${count} kernels, .* 0 failed`));
+  assert.doesNotMatch(text, /FAILED|wrongly|refuses|INCOMPLETE/);
 });
 
 Deno.test("without a device doctor says what Lamina does then and how to get a driver, and fails", async () => {

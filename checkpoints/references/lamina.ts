@@ -39,7 +39,8 @@ async function runPasses(
 ): Promise<ReferenceRun> {
   const { ids, generate, forced = [], steps, signal } = request;
   const points = request.points.filter((point) => planValues(engine.plan).has(point));
-  const session = engine.session({ capacity: ids.length + generate, ropeBuilder: rope });
+  const passes = { wanted: [...points, "logits"] };
+  const session = engine.session({ capacity: ids.length + generate, passes, ropeBuilder: rope });
   const run: { passes: ReferencePass[]; ids: number[]; margins: number[] } = {
     passes: [],
     ids: [],

@@ -3,6 +3,7 @@
  * optional output of the fused kernel, so that looking at it changes nothing.
  */
 import { canFuseAttention, MOST_PARTS } from "../../kernels/attention.ts";
+import { canBind } from "../../kernels/kernel.ts";
 import { canNorm, normedKernels } from "../../kernels/linear.ts";
 import { KERNELS } from "../../kernels/mod.ts";
 import { onLastRows, type Plan, type Step, type Value } from "../plan.ts";
@@ -14,6 +15,8 @@ export interface FuseOptions {
   readonly adjacent: (weights: readonly string[]) => boolean;
   /** Most buffers that a kernel may bind; any number by default. */
   readonly buffers?: number;
+  /** Whether the steps will be those of several branches, whose kernels bind more. */
+  readonly branches?: boolean;
   /** Which steps have few positions: there norms go into products, and attention shares its keys out. None by default. */
   readonly few?: (step: Step) => boolean;
 }
@@ -143,7 +146,7 @@ export function fuse(plan: Plan, options: FuseOptions): Plan {
         length: rule.kernels.length,
         step: rule.make(plan.slice(i, i + rule.kernels.length), options),
       }))
-      .find(({ step }) => step);
+      .find(({ step }) => step && binds(step.kernel, options));
     fused.push(made?.step ?? plan[i]);
     i += made?.length ?? 1;
   }
@@ -162,7 +165,7 @@ function fuseRope(plan: Plan, options: FuseOptions): Plan {
     const [q, k, v, ...norms] = before?.outputs ?? [];
     const fits = step.kernel === "rope_store" && before?.kernel === "linear_qkv_normed" &&
       [q, k, v].every((value, i) => value === step.inputs[i]) &&
-      canBind(QKV_ROPE, options);
+      binds(QKV_ROPE, options);
     if (!fits) {
       fused.push(step);
       continue;
@@ -220,12 +223,13 @@ const NORMED = new Set(normedKernels.map(({ name }) => name));
 function takesNorm(step: Step, options: FuseOptions): boolean {
   const kernel = `${step.kernel}_normed`;
   return NORMED.has(kernel) && options.few?.(step) === true && !onLastRows(step) &&
-    canNorm(step.constants.columns) && canBind(kernel, options);
+    canNorm(step.constants.columns) && binds(kernel, options);
 }
 
-/** Whether a kernel binds no more buffers than there may be. */
-function canBind(kernel: string, { buffers = Infinity }: FuseOptions): boolean {
-  return KERNELS.get(kernel)!.bindings.length <= buffers;
+/** Whether the kernel of a step binds no more buffers than there may be. */
+function binds(kernel: string, { buffers, branches }: FuseOptions): boolean {
+  const ofBranches = branches ? KERNELS.get(`${kernel}_branches`) : undefined;
+  return canBind(ofBranches ?? KERNELS.get(kernel)!, buffers);
 }
 
 /**

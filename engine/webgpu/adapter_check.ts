@@ -21,15 +21,17 @@ export class AdapterError extends Error {
    * @param adapter the GPU's name
    * @param problem how it went wrong, as the message says it
    * @param form the weights' form, of kernels over packed weights
+   * @param refused whether the GPU refused the kernel, so that nothing was computed
    */
   constructor(
     readonly kernel: string,
     readonly adapter: string,
     problem: string,
     readonly form?: string,
+    refused = false,
   ) {
     super(
-      `the GPU ${adapter} computes wrongly: kernel ${
+      `the GPU ${adapter} ${refused ? "cannot run the model" : "computes wrongly"}: kernel ${
         form ? `${kernel} for ${form}` : kernel
       } ${problem}; ` +
         "update its driver, or use the CPU backend (slow, correct); ./denow task doctor says more",
@@ -115,6 +117,7 @@ async function check(
           adapter,
           `was refused (${refusal.message})`,
           form?.name,
+          true,
         );
       }
     }

@@ -54,6 +54,8 @@ export class Device implements Memory<GPUBuffer> {
   readonly limit: number;
   /** Most bytes that a borrowed buffer can have. */
   readonly largestBuffer: number;
+  /** Most bytes of a borrowed buffer that results come back through. */
+  readonly largestStaging: number;
   #pipelines = new Map<string, GPUComputePipeline>();
   #layouts = new Map<string, GPUBindGroupLayout>();
   /** Buffers for later, by usage and size, those used last at the end. */
@@ -71,6 +73,7 @@ export class Device implements Memory<GPUBuffer> {
     this.knobs = { ...knobsOf(info, gpu.features.has("subgroups")), ...knobs };
     this.limit = Math.min(gpu.limits.maxStorageBufferBindingSize, gpu.limits.maxBufferSize);
     this.largestBuffer = sizeClass(this.limit, Math.floor);
+    this.largestStaging = sizeClass(gpu.limits.maxBufferSize, Math.floor);
     gpu.addEventListener("uncapturederror", (event) => {
       event.preventDefault();
       const { error } = event as unknown as GPUUncapturedErrorEvent;
@@ -89,16 +92,22 @@ export class Device implements Memory<GPUBuffer> {
    * Opens the default adapter with all that it offers.
    *
    * @param knobs others than those that suit the adapter
+   * @param limits lower ones than the adapter's, to be as another device is; not below what every device has
    * @throws {DeviceError} when there is none; the CPU backend then still works
    */
-  static async open(knobs?: Partial<Knobs>): Promise<Device> {
+  static async open(
+    knobs?: Partial<Knobs>,
+    limits: Partial<Record<typeof LIMITS[number], number>> = {},
+  ): Promise<Device> {
     const adapter = await navigator.gpu?.requestAdapter({ powerPreference: "high-performance" });
     if (!adapter) {
       throw new DeviceError(
         "no WebGPU device: install a Vulkan driver (./denow does it as root; Debian: mesa-vulkan-drivers), or use the CPU backend",
       );
     }
-    const requiredLimits = Object.fromEntries(LIMITS.map((name) => [name, adapter.limits[name]]));
+    const requiredLimits = Object.fromEntries(
+      LIMITS.map((name) => [name, limits[name] ?? adapter.limits[name]]),
+    );
     let features = [...WISHED];
     while (true) {
       try {

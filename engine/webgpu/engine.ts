@@ -66,6 +66,12 @@ export async function webgpuEngine(
     weights.destroy();
     throw error;
   }
+  const room = () => ({
+    buffer: device.largestBuffer,
+    together: device.largestStaging,
+    // A software device computes in this machine's memory; what a card has, nobody says.
+    total: device.info.fallback ? freeMemory() : undefined,
+  });
   const model = {
     device,
     config,
@@ -73,6 +79,7 @@ export async function webgpuEngine(
     weights,
     ropeFactors: await ropeFactors(file, config),
     knobsOf,
+    room,
   };
   /** That of a session that has ended, for the next one. */
   let idle: Workspace | undefined;
@@ -87,12 +94,8 @@ export async function webgpuEngine(
         file,
         weights,
       }),
-    room: () => ({
-      buffer: device.largestBuffer,
-      // A software device computes in this machine's memory; what a card has, nobody says.
-      total: device.info.fallback ? freeMemory() : undefined,
-    }),
-    session(options, handle) {
+    room,
+    session(options, maxTokens, handle) {
       const { capacity, ropeBuilder, signal } = options;
       if (!idle?.serves(capacity, ropeBuilder)) {
         idle?.dispose();
@@ -105,7 +108,8 @@ export async function webgpuEngine(
         idle = workspace.rest() ? workspace : undefined;
         if (!idle) workspace.dispose();
       };
-      return new WebgpuSession(model, workspace, { capacity, handle, signal, release });
+      const made = { capacity, maxTokens, handle, signal, release };
+      return new WebgpuSession(model, workspace, made);
     },
     free() {
       idle?.dispose();

@@ -31,6 +31,8 @@ export interface KernelResult {
   readonly allowed: number;
   /** What went wrong, where it was not a number that is too far off. */
   readonly fault?: string;
+  /** Whether the device refused the kernel: then nothing was computed. */
+  readonly refused?: boolean;
 }
 
 /** Numbers behind each input (NaN) and each output (left alone by a right kernel). */
@@ -269,7 +271,8 @@ export async function checkKernel(
   } catch (error) {
     if (!(error instanceof DeviceError)) throw error;
     const nothing = { output: "", at: 0, worst: NaN, allowed: 0 };
-    return [{ kernel: kernel.name, case: "", passed: false, ...nothing, fault: error.message }];
+    const refusal = { passed: false, refused: true, fault: error.message };
+    return [{ kernel: kernel.name, case: "", ...nothing, ...refusal }];
   }
 }
 

@@ -12,11 +12,19 @@ import {
   type StepRun,
   withinSession,
 } from "../backend.ts";
-import { checkLength, compile, extract, firstPosition, hostEdit } from "../compile.ts";
+import {
+  checkLength,
+  compile,
+  type Extract,
+  extract,
+  firstPosition,
+  hostEdit,
+} from "../compile.ts";
 import { letEventsIn } from "../event_loop.ts";
 import { Lifetime } from "../lifetime.ts";
 import { branch, branchInputs } from "../passes/branch.ts";
 import { fuse } from "../passes/fuse.ts";
+import { passTokens } from "../pass_size.ts";
 import { type Lengths, onLastRows, type Plan, planValues, type Step, type Value } from "../plan.ts";
 import { numbersOf, SAMPLER_DEFAULTS, type SamplerOptions } from "../sampler.ts";
 import { Executable } from "./executable.ts";
@@ -45,6 +53,7 @@ interface PreparedSteps extends Omit<StepRun, "read"> {
 /** What a session is made with. */
 export interface WebgpuSessionOptions {
   readonly capacity: number;
+  readonly maxTokens: number;
   readonly handle: Lifetime;
   readonly signal?: AbortSignal;
   /** Takes the workspace back. */
@@ -71,7 +80,7 @@ export class WebgpuSession implements Session {
     this.#model = model;
     this.#workspace = workspace;
     this.capacity = options.capacity;
-    this.maxTokens = Math.min(MAX_TOKENS, options.capacity);
+    this.maxTokens = options.maxTokens;
     this.#values = planValues(model.plan);
     this.#life = new Lifetime("session", options.release, options.handle, options.signal);
   }
@@ -166,6 +175,7 @@ export class WebgpuSession implements Session {
   #prepare(request: PassRequest): PreparedSteps {
     const numbers = this.#numbers(request);
     const compiled = compile(this.#model.plan, request, this.capacity);
+    this.#checkTokens(numbers, this.#mostTokens(request, numbers.pass.rows === 1, true));
     const { operands } = compiled;
     const plan = request.branches ? branch(compiled.plan) : compiled.plan;
     // Nothing is fused and every value has a buffer of its own, so that any step can run again.
@@ -307,30 +317,67 @@ export class WebgpuSession implements Session {
   }
 
   /** The executable for passes of this kind: decoding, or a prompt; one row of logits, or all. */
-  #executable(request: PassRequest, { pass }: PassNumbers): Executable {
+  #executable(request: PassRequest, numbers: PassNumbers): Executable {
+    const { pass } = numbers;
     const most = roundUp(this.maxTokens);
     const one = !request.branches;
-    const largest: Lengths = {
+    const asked: Lengths = {
       T: pass.tokens === 1 && one ? 1 : most,
       S: this.#workspace.capacity,
       R: pass.rows === 1 && one ? 1 : most,
     };
     const make = () => {
+      const fitting = this.#mostTokens(request, asked.R === 1);
+      this.#checkTokens(numbers, fitting);
+      const [T, R] = [asked.T, asked.R].map((positions) => Math.min(positions, fitting));
+      const largest = { ...asked, T, R };
       const { plan, operands, wanted } = compile(this.#model.plan, request, this.capacity);
       const { weights } = this.#model;
       const fused = fuse(plan, {
         wanted,
         adjacent: (names) => weights.adjacent(names),
         buffers: this.#model.device.gpu.limits.maxStorageBuffersPerShaderStage,
+        branches: !one,
         few: one ? (step) => (onLastRows(step) ? largest.R : largest.T) < MATMUL_FROM : undefined,
       });
       const made = request.branches ? branch(fused) : fused;
       return this.#newExecutable(made, operands, largest, wanted);
     };
     const { wanted = ["logits"], edits = [], given } = request;
+    const kind = [one ? "" : "branches", asked.T, asked.R, ...wanted.toSorted()].join(" ");
     if (given) return make();
-    const kind = [one ? "" : "branches", largest.T, largest.R, ...wanted.toSorted()].join(" ");
-    return this.#workspace.executable(edits.length > 0 ? edits : NO_EDITS, kind, make);
+    const executable = this.#workspace.executable(
+      edits.length > 0 ? edits : NO_EDITS,
+      kind,
+      make,
+    );
+    this.#checkTokens(numbers, executable.largest.T);
+    return executable;
+  }
+
+  /** Most positions of a pass for a request. */
+  #mostTokens(
+    { wanted = ["logits"], edits, given }: PassRequest,
+    oneRow: boolean,
+    stepwise = false,
+  ): number {
+    const { plan, room } = this.#model;
+    const points = [...given?.keys() ?? []];
+    // Step by step values are read one by one.
+    const kind = stepwise ? { wanted: [], points: [...points, ...wanted] } : { wanted, points };
+    return passTokens(plan, { ...kind, edits, oneRow, stepwise }, {
+      capacity: this.capacity,
+      most: MAX_TOKENS,
+      room: room(),
+    });
+  }
+
+  /** @throws {RangeError} for a pass of more positions than its points have room for */
+  #checkTokens({ pass: { tokens } }: PassNumbers, most: number): void {
+    if (tokens <= most) return;
+    throw new RangeError(
+      `Cannot run ${tokens} positions in one pass: the device has room for ${most} with these points; run fewer, or name the points in passes when the session is made`,
+    );
   }
 
   #newExecutable(
@@ -345,7 +392,7 @@ export class WebgpuSession implements Session {
     return new Executable(device, weights, this.#workspace, plan, options);
   }
 
-  /** Copies what is wanted into one staging buffer; the result waits for it. */
+  /** Copies what is wanted into staging buffers, as few as hold it; the result waits for it. */
   #copyOut(
     encoder: GPUCommandEncoder,
     executable: Executable,
@@ -353,49 +400,55 @@ export class WebgpuSession implements Session {
     { lengths, pass }: PassNumbers,
     values: ReadonlyMap<string, Value> = this.#values,
   ): () => Promise<Map<string, HostTensor>> {
-    let total = 0;
-    const copies: { name: string; from: number; to: number; bytes: number }[] = [];
-    const places = wanted.map((name) => {
-      const { shape, regions, positions: kept } = extract(
-        values.get(name)!,
-        lengths,
-        pass.start,
-        whole?.includes(name) ? undefined : positions,
-      );
-      const place = { name, shape, kept, offset: total, count: 0 };
-      for (const region of regions) {
-        const at = place.offset + place.count * 4;
-        copies.push({ name, from: region.offset * 4, to: at, bytes: region.count * 4 });
-        place.count += region.count;
-      }
-      total += place.count * 4;
-      return place;
-    });
-    if (total === 0) {
-      const data = new Float32Array(0);
-      return () =>
-        Promise.resolve(new Map(places.map(({ name, shape }) => [name, { shape, data }])));
-    }
     const { device } = this.#model;
-    const staging = device.borrow(total, GPUBufferUsage.MAP_READ | GPUBufferUsage.COPY_DST);
-    for (const { name, from, to, bytes } of copies) {
-      encoder.copyBufferToBuffer(executable.buffer(name), from, staging, to, bytes);
+    const groups: { places: CopiedPlace[]; bytes: number }[] = [];
+    for (const name of wanted) {
+      const rows = whole?.includes(name) ? undefined : positions;
+      const extracted = extract(values.get(name)!, lengths, pass.start, rows);
+      const bytes = extracted.regions.reduce((sum, { count }) => sum + count * 4, 0);
+      let group = groups.at(-1);
+      if (!group || group.bytes + bytes > device.largestStaging) {
+        groups.push(group = { places: [], bytes: 0 });
+      }
+      group.places.push({ ...extracted, name, from: group.bytes, to: group.bytes + bytes });
+      group.bytes += bytes;
     }
-    return () =>
-      device.readBack(
-        staging,
-        total,
-        (mapped) =>
-          new Map(places.map(({ name, shape, offset, count, kept }) => {
-            // Each tensor has memory of its own, so that keeping one of them keeps no other.
-            const bytes = mapped.slice(offset, offset + count * 4);
-            const data = name === "argmax" || name === "sample"
-              ? Float32Array.from(new Int32Array(bytes))
-              : new Float32Array(bytes);
-            return [name, { shape, data, positions: kept }];
-          })),
-      );
+    const reads = groups.map(({ places, bytes }) => {
+      const tensorsOf = (mapped: ArrayBuffer) =>
+        places.map((place) => [place.name, copiedTensor(place, mapped)] as const);
+      if (bytes === 0) return () => Promise.resolve(tensorsOf(new ArrayBuffer(0)));
+      const staging = device.borrow(bytes, GPUBufferUsage.MAP_READ | GPUBufferUsage.COPY_DST);
+      for (const { name, regions, from } of places) {
+        const source = executable.buffer(name);
+        let at = from;
+        for (const { offset, count } of regions) {
+          encoder.copyBufferToBuffer(source, offset * 4, staging, at, count * 4);
+          at += count * 4;
+        }
+      }
+      return () => device.readBack(staging, bytes, tensorsOf);
+    });
+    return async () => new Map((await Promise.all(reads.map((read) => read()))).flat());
   }
+}
+
+/** Where the rows of a value that come back lie in a staging buffer, in bytes. */
+interface CopiedPlace extends Extract {
+  readonly name: string;
+  readonly from: number;
+  readonly to: number;
+}
+
+/** A tensor with memory of its own, so that keeping one of them keeps no other. */
+function copiedTensor(
+  { name, shape, positions, from, to }: CopiedPlace,
+  mapped: ArrayBuffer,
+): HostTensor {
+  const bytes = mapped.slice(from, to);
+  const data = name === "argmax" || name === "sample"
+    ? Float32Array.from(new Int32Array(bytes))
+    : new Float32Array(bytes);
+  return { shape, data, positions };
 }
 
 /**

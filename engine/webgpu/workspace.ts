@@ -1,6 +1,6 @@
 /** What one sequence has on the GPU: caches, uniforms, and the executables that are bound to them. */
 import { SAMPLING_WORDS } from "../../kernels/sampling.ts";
-import { CAPACITY_STEP } from "../capacity.ts";
+import { CAPACITY_STEP, type Room } from "../capacity.ts";
 import type { Config } from "../config.ts";
 import type { Edit } from "../edits.ts";
 import { elementCount, type Lengths, type Plan, planValues } from "../plan.ts";
@@ -21,6 +21,8 @@ export interface SessionModel {
   readonly weights: Weights<GPUBuffer>;
   readonly ropeFactors?: Float32Array;
   readonly knobsOf: KnobsOf;
+  /** What there is for a session's values. */
+  room(): Room;
 }
 
 /** The edit list of passes without edits. */

@@ -168,7 +168,8 @@ async function sweep(
     model.engine.maxTokens,
     changing.reduce((sum, { from }) => sum + length - from, 0),
   );
-  const session = model.engine.session({ capacity });
+  const passes = { points: [...points, ...residuals] };
+  const session = model.engine.session({ capacity, passes });
   const take = (job: Job, metric: number) => {
     if (signal?.aborted) return;
     results.set(job.cell, metric);

@@ -49,12 +49,27 @@ async function examine(
     device = await Device.open();
   } catch (error) {
     if (!(error instanceof DeviceError)) throw error;
-    const nothing = { kernels: [], unreached: [...KERNELS.keys()], notChecked: [], seconds: 0 };
-    return { passed: false, versions, device: error.message, ...nothing };
+    const nothing = { kernels: [], unreached: [...KERNELS.keys()], unbound: [], notChecked: [] };
+    return { passed: false, versions, device: error.message, ...nothing, seconds: 0 };
   }
+  const checked = await checkDevice(device, timeLimit, { quiet, signal });
+  device.dispose();
+  return { versions, ...checked };
+}
 
+/**
+ * Checks the kernels that a device can bind.
+ *
+ * @param timeLimit in ms from the start of the process
+ */
+export async function checkDevice(
+  device: Device,
+  timeLimit: number,
+  { quiet, signal }: { quiet: boolean; signal: AbortSignal },
+): Promise<Omit<Findings, "versions">> {
   const start = performance.now();
-  const pairs = allPairs();
+  const { maxStorageBuffersPerShaderStage: buffers } = device.gpu.limits;
+  const pairs = allPairs(buffers);
   const kernels: KernelResult[] = [];
   const show = progressLine(quiet);
   let checked = 0;
@@ -70,18 +85,20 @@ async function examine(
   }
   show("");
   const reached = new Set(kernels.map(({ kernel }) => kernel));
-  const unreached = [...KERNELS.keys()].filter((name) => !reached.has(name));
-  const findings = {
+  const bound = new Set(pairs.map(({ kernel }) => kernel.name));
+  const [unbound, unreached] = [
+    [...KERNELS.keys()].filter((name) => !bound.has(name)),
+    [...KERNELS.keys()].filter((name) => bound.has(name) && !reached.has(name)),
+  ];
+  return {
     passed: unreached.length === 0 && kernels.every(({ passed }) => passed),
-    versions,
     device: await describe(device),
     kernels,
     unreached,
+    unbound,
     notChecked: pairs.slice(checked).map(pairName),
     seconds: (performance.now() - start) / 1000,
   };
-  device.dispose();
-  return findings;
 }
 
 async function describe({ gpu, info }: Device): Promise<DeviceFindings> {

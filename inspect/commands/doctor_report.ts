@@ -5,11 +5,12 @@ import { knobsText, type TunedProduct } from "../../engine/webgpu/tuning_file.ts
 import { vendorName } from "../../engine/webgpu/driver.ts";
 import type { KernelResult } from "../../engine/webgpu/kernel_check.ts";
 import { FORMS } from "../../kernels/forms.ts";
+import { KERNELS } from "../../kernels/mod.ts";
 import { formatBytes, formatTable } from "./format.ts";
 
 /** All that `doctor` found. */
 export interface Findings {
-  /** Whether every kernel was checked, for one weight form at least, and all that was checked is right. */
+  /** Whether every kernel that the device can bind was checked, for one weight form at least, and all that was checked is right. */
   readonly passed: boolean;
   readonly versions: {
     readonly lamina: string;
@@ -24,6 +25,8 @@ export interface Findings {
   readonly kernels: readonly KernelResult[];
   /** Kernels for which there was no time. */
   readonly unreached: readonly string[];
+  /** Kernels that bind more storage buffers than the device has for a stage: others do their work. */
+  readonly unbound: readonly string[];
   /** Pairs of kernel and weight form for which there was no time, those of unreached kernels included. */
   readonly notChecked: readonly string[];
   readonly seconds: number;
@@ -64,7 +67,12 @@ export function reportText(findings: Findings): string {
     const failures = findings.kernels.filter(({ passed }) => !passed);
     if (failures.length > 0) {
       parts.push(section("Failures", failures.map((each) => [nameOf(each), problemOf(each)])));
-      parts.push("This device computes wrongly: update its driver, or use the CPU backend.");
+      const wrong = failures.some(({ refused }) => !refused);
+      parts.push(
+        `This device ${
+          wrong ? "computes wrongly" : "refuses kernels"
+        }: update its driver, or use the CPU backend.`,
+      );
     }
   }
   parts.push(`Paste this into a bug report:\n\n${pasteBlock(findings)}`);
@@ -162,11 +170,23 @@ function kernelTable(findings: Findings): string {
       seconds.toFixed(1)
     } s, ${failed} failed`,
   ];
+  summary.push(...unboundLines(findings));
   for (const line of incompleteness(findings)) {
     summary.push(line, "what the driver compiled is kept, so run it again, or with --all");
   }
   return "Kernels against their 64-bit references (worst: the largest error, as a share of what rounding explains)\n" +
     `${table}\n${summary.join("\n")}`.replaceAll(/^/gm, "  ");
+}
+
+/** A line about kernels that the device cannot bind; none where it can bind all. */
+function unboundLines({ unbound, device }: Findings): string[] {
+  if (unbound.length === 0 || typeof device === "string") return [];
+  const kernels = unbound.map((name) => `${name} (${KERNELS.get(name)!.bindings.length})`);
+  return [
+    `not used here, with more storage buffers than the ${device.limits.maxStorageBuffersPerShaderStage} of a stage: ${
+      kernels.join(", ")
+    }`,
+  ];
 }
 
 /** A line about what there was no time for; none where everything was checked. */
@@ -207,6 +227,7 @@ export function pasteBlock(findings: Findings): string {
       `kernels: ${kernels.length - failures.length} of ${kernels.length} cases ok in ${
         seconds.toFixed(1)
       } s, worst ${formatShare(worstShare(kernels))}`,
+      ...unboundLines(findings),
       ...incompleteness(findings),
       ...failures.map((each) => `FAILED ${nameOf(each)}: ${problemOf(each)}`),
     );

@@ -4,6 +4,7 @@ import { cpuEngine } from "../../engine/cpu.ts";
 import { dequantize } from "../../engine/gguf/dequantize.ts";
 import { type GgufFile, openGguf } from "../../engine/gguf/reader.ts";
 import { bytesSource } from "../../engine/gguf/source.ts";
+import type { Device } from "../../engine/webgpu/device.ts";
 import { webgpuEngine } from "../../engine/webgpu/engine.ts";
 import { openDevice } from "../../inspect/loading.ts";
 import { Model } from "../../inspect/model.ts";
@@ -19,19 +20,23 @@ export interface RandomModel extends Disposable {
 
 export async function randomModel(
   options: RandomLlamaOptions,
-  backend: "cpu" | "webgpu" = "cpu",
+  backend: "cpu" | "webgpu" | Device = "cpu",
 ): Promise<RandomModel> {
   return await modelOf(randomLlama(options), backend);
 }
 
-/** A model out of a GGUF file's bytes. */
+/** A model out of a GGUF file's bytes, on a backend or on a device of one's own. */
 export async function modelOf(
   bytes: Uint8Array,
-  backend: "cpu" | "webgpu" = "cpu",
+  backend: "cpu" | "webgpu" | Device = "cpu",
 ): Promise<RandomModel> {
   const file = await openGguf(bytesSource("bytes", bytes));
   const config = readConfig(file);
-  const device = backend === "webgpu" ? await openDevice() : undefined;
+  const device = backend === "cpu"
+    ? undefined
+    : backend === "webgpu"
+    ? await openDevice()
+    : backend;
   const engine: Engine = device
     ? await webgpuEngine(file, config, device)
     : await cpuEngine(file, config);

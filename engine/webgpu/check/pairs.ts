@@ -1,6 +1,6 @@
 /** What is compiled and checked at a time: a kernel, for a weight form where it reads packed weights. */
 import { type Form, FORMS } from "../../../kernels/forms.ts";
-import type { Kernel } from "../../../kernels/kernel.ts";
+import { canBind, type Kernel } from "../../../kernels/kernel.ts";
 import { KERNELS } from "../../../kernels/mod.ts";
 import type { Plan } from "../../plan.ts";
 import type { Weights } from "../../weights.ts";
@@ -28,11 +28,14 @@ const COMMON_FORMS = "Q4_K Q6_K Q8_0 F16 Q4_0 Q5_K Q3_K Q2_K Q4_1 Q5_0 Q5_1 BF16
 const QUICK_FORM = FORMS.get("Q4_1")!;
 
 /**
- * All pairs, in the order in which a check with little time takes them: every kernel, with one form; every form; then every
- * kernel with every form. Taps, which only store what is there, are checked for one form.
+ * All pairs that a device can bind, in the order in which a check with little time takes them: every kernel, with one form; every
+ * form; then every kernel with every form. Taps, which only store what is there, are checked for one form.
+ *
+ * @param buffers the device's limit of storage buffers for a stage; any number by default
  */
-export function allPairs(): Pair[] {
-  const kernels = [...KERNELS.values()].sort((a, b) => sourceLength(a) - sourceLength(b));
+export function allPairs(buffers?: number): Pair[] {
+  const bound = [...KERNELS.values()].filter((kernel) => canBind(kernel, buffers));
+  const kernels = bound.sort((a, b) => sourceLength(a) - sourceLength(b));
   const others = COMMON_FORMS.filter((form) => form !== QUICK_FORM);
   const packed = kernels.filter((kernel) => kernel.packed);
   const isProduct = ({ name }: Kernel) => name.startsWith("linear");
