@@ -254,7 +254,10 @@ const anyAttention: Kernel = {
   },
 };
 
-/** q_rope, cache_k, cache_v → head_out [T, heads, d], without holding the scores. See {@linkcode canFuseAttention}, and of masks and NaN {@linkcode MASKED}. */
+/**
+ * q_rope, cache_k, cache_v → head_out [T, heads, d], without holding the scores. See {@linkcode canFuseAttention}, and of masks and
+ * NaN {@linkcode MASKED}.
+ */
 export const attention: Kernel = ofWholePasses(anyAttention);
 
 /** The same for few positions as long as their keys are one part: otherwise it does nothing, and the next two do it. */
