@@ -4,7 +4,7 @@
  */
 import { type Edit, EditError, type EditRows, type Selection } from "../engine/edits.ts";
 import type { Axis, Point, ResolvedPoint } from "./points.ts";
-import { mask, unmask } from "./points/visible.ts";
+import { mask, maskFinitely, unmask } from "./points/visible.ts";
 import type { Run } from "./run.ts";
 import { TensorView } from "./tensor.ts";
 import { describe } from "./tensor/layout.ts";
@@ -51,7 +51,8 @@ export interface Change {
 
 /**
  * Any function of the values: gets a view, returns new numbers, or changes the view's `data` and returns nothing. `start` is the
- * absolute position of the view's first row. Attention scores are −∞ at keys that a query does not see, also if they are changed.
+ * absolute position of the view's first row. Attention scores are −∞ at keys that a query does not see, also if they are changed; −∞ (or
+ * any score of −1e30 or less) hides a visible key too.
  */
 export type ChangeFunction = (value: TensorView, start: number) => TensorView | Float32Array | void;
 
@@ -118,6 +119,7 @@ export function patch(source: Run, where: Where = {}): Change {
       }
       // Without positions nothing is chosen, and nothing changes.
       const rows = positions.length > 0 ? rowsAt(tensor, axis, positions) : undefined;
+      if (rows) maskFinitely(point.kind, rows.data);
       return { kind: "linear", point: point.name, where: { ...where, positions }, scale: 0, rows };
     },
   };

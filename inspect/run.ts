@@ -1,7 +1,7 @@
 /** A finished run: what was captured, as views and tables, and what the model would say next. */
 import { type Piece, rowPositions, type SinkSource } from "./capture.ts";
 import { asAsked, type Point, type ResolvedPoint } from "./points.ts";
-import { hideUnseen, overwriteUnseen } from "./points/visible.ts";
+import { overwriteUnseen } from "./points/visible.ts";
 import { checkTokenId } from "./prompt.ts";
 import { logSumExp } from "./surprisals.ts";
 import type * as Tables from "./tables.ts";
@@ -411,7 +411,7 @@ function joinRows({ name, axes }: Point, pieces: readonly Piece[]): TensorView {
 function denseAttention({ name, kind, axes }: Point, pieces: readonly Piece[]): TensorView {
   const options = { name, ...rowLabels("query", pieces) };
   if (pieces.length === 1) {
-    return new TensorView(hideUnseen(kind, pieces[0]), pieces[0].shape, axes, options);
+    return new TensorView(pieces[0].data, pieces[0].shape, axes, options);
   }
   const queries = pieces.reduce((sum, { shape }) => sum + shape[1], 0);
   const keys = Math.max(...pieces.map(({ shape }) => shape[2]));

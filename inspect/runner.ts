@@ -7,6 +7,7 @@ import type { Lengths, Value } from "../engine/plan.ts";
 import { type Piece, type PieceSink, type SinkSource, throughSink } from "./capture.ts";
 import { checkEditList, type EditList, resolveEdits } from "./interventions.ts";
 import type { Point, ResolvedPoint } from "./points.ts";
+import { unmask } from "./points/visible.ts";
 import { checkPositions, type Positions, positionsIn } from "./positions.ts";
 import type { Sequence } from "./run.ts";
 import { Surprisals } from "./surprisals.ts";
@@ -140,6 +141,7 @@ export class Collector {
       if (kept.shape.includes(0)) continue;
       const first = point.axes[0] === "slot" ? 0 : start;
       const piece = { point: point.name, sequence, step, start: first, ...kept };
+      unmask(point.kind, piece);
       if (this.#sink) await this.#sink.write(point, piece);
       else this.pieces.push(piece);
     }

@@ -8,6 +8,7 @@ import {
   type ReferenceArguments,
 } from "./kernel.ts";
 import { ofBranches, ofWholePasses, rowGap } from "./branches.ts";
+import maskWgsl from "./mask.wgsl" with { type: "text" };
 import scoresWgsl from "./scores.wgsl" with { type: "text" };
 import softmaxWgsl from "./softmax.wgsl" with { type: "text" };
 import mixWgsl from "./mix.wgsl" with { type: "text" };
@@ -21,8 +22,15 @@ export function canFuseAttention(headWidth: number): boolean {
   return headWidth <= 256 && headWidth % 4 === 0;
 }
 
-/** What masked scores hold: finite, since WGSL may assume that infinities do not occur. */
+/**
+ * What scores hold at keys that are not seen: finite, since WGSL may assume that infinities do not occur. A score of that or less is a
+ * mask wherever it comes from (edits may put −∞, or a number near the least float as other engines do). Its key weighs 0, and where no
+ * key is seen all weights are 0. NaN stays NaN: a row with NaN or +∞ weighs NaN.
+ */
 export const MASKED = -1e30;
+
+/** The least 32-bit score that is no mask. Largest scores begin with it: beside it e^{@linkcode MASKED} is 0. */
+const LEAST_SCORE = -9.999999394896025e29;
 
 /** scale · q·k of one query and key. */
 function score(
@@ -38,19 +46,24 @@ function score(
   return sum * scale;
 }
 
-/** Softmax of `x` in place, over all its numbers. */
+/** What weights are divided by: their sum, or 1 where no key is seen. */
+function divisor(sum: number): number {
+  return sum === 0 ? 1 : sum;
+}
+
+/** Softmax of `x` in place, over all its numbers; 0 for masks. */
 function softmaxInPlace(x: Float64Array): void {
-  let largest = -Infinity;
+  let largest = LEAST_SCORE;
   for (const value of x) largest = Math.max(largest, value);
   let sum = 0;
   for (let i = 0; i < x.length; i++) sum += x[i] = Math.exp(x[i] - largest);
-  for (let i = 0; i < x.length; i++) x[i] /= sum;
+  for (let i = 0; i < x.length; i++) x[i] /= divisor(sum);
 }
 
 /** q_rope [T, heads, d], cache_k [slots, kv_heads, d] → scores [heads, T, S], scaled; masked ones are −1e30. */
 const anyScores: Kernel = {
   name: "scores",
-  wgsl: scoresWgsl,
+  wgsl: maskWgsl + scoresWgsl,
   constants: { heads: "u32", kv_heads: "u32", head_width: "u32", scale: "f32" },
   bindings: bindings("input q", "input keys", "output scores"),
   lanes: (knobs) => knobs.lanes,
@@ -86,11 +99,11 @@ export const scores: Kernel = ofWholePasses(anyScores);
 
 /**
  * Softmax of each row. With `causal` 1: x [heads, T, S] where a query sees the keys up to its own position, the others
- * get 0, and `columns` is heads. With 0: rows of `columns` numbers, R of them.
+ * get 0, and `columns` is heads. With 0: rows of `columns` numbers, R of them. Of masks and NaN see {@linkcode MASKED}.
  */
 const anySoftmax: Kernel = {
   name: "softmax",
-  wgsl: softmaxWgsl,
+  wgsl: maskWgsl + softmaxWgsl,
   constants: { columns: "u32", causal: "u32" },
   bindings: bindings("input x", "output y"),
   lanes: (knobs) => knobs.lanes,
@@ -184,7 +197,7 @@ function mixKeys(
     slots,
     (slot) => score(q, keys, base, (slot * kv_heads + kvHead) * width, width, scale),
   );
-  const largest = scored.reduce((a, b) => Math.max(a, b), -Infinity);
+  const largest = scored.reduce((a, b) => Math.max(a, b), LEAST_SCORE);
   const mix = new Float64Array(width);
   let sum = 0;
   for (let i = 0; i < scored.length; i++) {
@@ -207,7 +220,7 @@ const ATTENTION_CONSTANTS = {
 const NOTHING: [number, number, number] = [0, 0, 0];
 
 function attentionVariant({ broadcast }: Knobs): string {
-  return attentionPartsWgsl + (broadcast ? attentionLanesWgsl : attentionWgsl);
+  return maskWgsl + attentionPartsWgsl + (broadcast ? attentionLanesWgsl : attentionWgsl);
 }
 
 /** Workgroups for the heads of one position: where lanes hand numbers on, heads that share keys are taken by four. */
@@ -235,13 +248,16 @@ const anyAttention: Kernel = {
     for (let token = 0; token < pass.tokens; token++) {
       for (let head = 0; head < heads; head++) {
         const { mix, sum } = mixKeys(args, token, head, seenSlots(args, 3, token));
-        out!.set(mix.map((value) => value / sum), (token * heads + head) * width);
+        out!.set(mix.map((value) => value / divisor(sum)), (token * heads + head) * width);
       }
     }
   },
 };
 
-/** q_rope, cache_k, cache_v → head_out [T, heads, d], without holding the scores. See {@linkcode canFuseAttention}. */
+/**
+ * q_rope, cache_k, cache_v → head_out [T, heads, d], without holding the scores. See {@linkcode canFuseAttention}, and of masks and
+ * NaN {@linkcode MASKED}.
+ */
 export const attention: Kernel = ofWholePasses(anyAttention);
 
 /** The same for few positions as long as their keys are one part: otherwise it does nothing, and the next two do it. */
@@ -301,7 +317,7 @@ export const attentionOfBranches: Kernel[] = [
 /** parts, as `attention_split` makes them → head_out [T, heads, d]. */
 export const attentionMerge: Kernel = {
   name: "attention_merge",
-  wgsl: attentionPartsWgsl + attentionMergeWgsl,
+  wgsl: maskWgsl + attentionPartsWgsl + attentionMergeWgsl,
   constants: ATTENTION_CONSTANTS,
   bindings: bindings("input parts", "output head_out"),
   lanes: (knobs) => knobs.dotLanes,
@@ -315,12 +331,12 @@ export const attentionMerge: Kernel = {
           const at = ((token * heads + head) * count + part) * (width + 4);
           return parts.subarray(at, at + width + 4);
         });
-        const largest = rows.reduce((most, row) => Math.max(most, row[width]), -Infinity);
+        const largest = rows.reduce((most, row) => Math.max(most, row[width]), LEAST_SCORE);
         const weights = rows.map((row) => Math.exp(row[width] - largest));
         const sum = rows.reduce((total, row, i) => total + weights[i] * row[width + 1], 0);
         for (let i = 0; i < width; i++) {
           const mixed = rows.reduce((total, row, part) => total + weights[part] * row[i], 0);
-          out![(token * heads + head) * width + i] = mixed / sum;
+          out![(token * heads + head) * width + i] = mixed / divisor(sum);
         }
       }
     }

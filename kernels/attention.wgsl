@@ -42,7 +42,7 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
     range = part_range(group.z, visible);
     out_base = ((token * step.heads + head) * part_count() + group.z) * (head_width + 4u);
   }
-  var largest = -1e30;
+  var largest = LEAST_SCORE;
   var sum = 0.0;
   for (var first = range.x; first < range.y;) {
     let count = min(TILE, run_end(first, gap, range.y) - first);
@@ -81,6 +81,8 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
       head_out[out_base + head_width + i] = select(select(0.0, sum, i == 1u), largest, i == 0u);
     }
   } else {
-    for (var i = lane; i < head_width; i += LANES) { head_out[out_base + i] = mixed[i] / sum; }
+    // Where no key is seen the mix is 0.
+    let total = select(sum, 1.0, sum == 0.0);
+    for (var i = lane; i < head_width; i += LANES) { head_out[out_base + i] = mixed[i] / total; }
   }
 }

@@ -51,7 +51,7 @@ fn add_keys(queries: mat4x4<f32>, k0: vec4<f32>, k1: vec4<f32>, k2: vec4<f32>, k
 struct Running { largest: vec4<f32>, sum: vec4<f32>, shrink: vec4<f32> }
 
 fn weigh(scores: Scores, key: u32, visible: u32, running: ptr<function, Running>) -> Scores {
-  let masked = vec4<f32>(-1e30);
+  let masked = vec4<f32>(MASKED);
   let s0 = select(masked, scores.s0 * step.scale, key < visible);
   let s1 = select(masked, scores.s1 * step.scale, key + LANES < visible);
   let s2 = select(masked, scores.s2 * step.scale, key + 2u * LANES < visible);
@@ -77,6 +77,11 @@ fn store_mix(at: u32, row: u32, heads: u32, mix: Mix) {
   if (heads > 1u) { head_out[at + row] = mix.b; }
   if (heads > 2u) { head_out[at + 2u * row] = mix.c; }
   if (heads > 3u) { head_out[at + 3u * row] = mix.d; }
+}
+
+// What the mix is divided by after the last keys; nowhere else by anything. Where no key is seen the mix is 0.
+fn divisor(sum: vec4<f32>, ends: bool) -> vec4<f32> {
+  return select(vec4<f32>(1.0), sum, (sum != vec4<f32>(0.0)) & vec4<bool>(ends));
 }
 
 fn divide(mix: Mix, total: vec4<f32>) -> Mix {
@@ -114,7 +119,7 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
   }
 
   let nothing = vec4<f32>(0.0);
-  var running = Running(vec4<f32>(-1e30), nothing, nothing);
+  var running = Running(vec4<f32>(LEAST_SCORE), nothing, nothing);
   var other_running = running;
   for (var first = range.x; first < range.y;) {
     let key = first + lane;
@@ -155,8 +160,8 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
     var other_w = w;
     if (PAIR) { other_w = weigh(other_scores, key, last + 1u, &other_running); }
     let ends = next >= range.y && !SPLIT;
-    let total = select(vec4<f32>(1.0), subgroupAdd(running.sum), ends);
-    let other_total = select(vec4<f32>(1.0), subgroupAdd(other_running.sum), ends);
+    let total = divisor(subgroupAdd(running.sum), ends);
+    let other_total = divisor(subgroupAdd(other_running.sum), ends);
     for (var base = 0u; base < width; base += LANES) {
       let column = min(base + lane, width - 1u);
       let at = out_base + column;

@@ -14,7 +14,7 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
   let visible = pass_.start + group.y + 1u;
   let count = (visible + part_keys() - 1u) / part_keys();
   for (var i = lane; i < width; i += LANES) {
-    var largest = -1e30;
+    var largest = LEAST_SCORE;
     var sum = 0.0;
     var mix = vec4<f32>(0.0);
     for (var part = 0u; part < count; part++) {
@@ -27,6 +27,6 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
       mix = fma(mix, vec4<f32>(shrink), parts[row + i] * weight);
       largest = new_largest;
     }
-    head_out[head * width + i] = mix / sum;
+    head_out[head * width + i] = mix / select(sum, 1.0, sum == 0.0);
   }
 }

@@ -1,12 +1,15 @@
 /** Interventions on a value, and the heads' own contributions to the residual stream. */
 import { bindings, type Kernel } from "./kernel.ts";
+import { MASKED } from "./attention.ts";
 import { PACKED_CONSTANTS } from "./linear.ts";
+import maskWgsl from "./mask.wgsl" with { type: "text" };
 import editWgsl from "./edit.wgsl" with { type: "text" };
 import headResultWgsl from "./head_result.wgsl" with { type: "text" };
 
 /**
  * x [T, heads, features], or [heads, T, S] where `features` is 0 → x · scale + operand where selected, else x. Keys that a query
- * does not see are never selected.
+ * does not see are never selected, and scores that are masks (see {@linkcode MASKED}) only to be replaced, with a scale of 0. A scale of 0
+ * also removes NaN and infinity; a scale that is NaN gives NaN.
  *
  * operand: nothing (0), [heads, operand_columns] (1), or rows [positions, heads, operand_columns] from `first_position` on (2).
  * selected: flags 0 or 1, first `heads` of them, then `some_features`, then one per position of the session; a list is looked
@@ -14,7 +17,7 @@ import headResultWgsl from "./head_result.wgsl" with { type: "text" };
  */
 export const edit: Kernel = {
   name: "edit",
-  wgsl: editWgsl,
+  wgsl: maskWgsl + editWgsl,
   constants: {
     heads: "u32",
     features: "u32",
@@ -44,7 +47,7 @@ export const edit: Kernel = {
           (!some_positions || selected[heads + some_features + position] === 1);
         for (let feature = 0; feature < features; feature++) {
           const at = row * features + feature;
-          const hidden = attention && feature > position;
+          const hidden = attention && (feature > position || (x[at] <= MASKED && scale !== 0));
           if (!rowChosen || hidden || (some_features && selected[heads + feature] !== 1)) {
             y![at] = x[at];
             continue;

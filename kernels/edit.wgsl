@@ -1,6 +1,6 @@
 // An intervention: y = x where nothing is selected, else x · scale + operand. What is selected say three lists of flags
 // (heads, features, positions), each used only where it does not cover everything. Of attention rows only keys that the query
-// sees are touched: the others keep their mask.
+// sees are touched: the others keep their mask, and a mask is not scaled but only replaced.
 override LANES: u32;
 
 struct Step {
@@ -35,7 +35,10 @@ fn main(@builtin(global_invocation_id) id: vec3<u32>) {
   let position = pass_.start + token;
   // Flags of features: as many as a head has, or as many as there can be keys.
   let after_features = step.heads + step.some_features;
-  let chosen = (!attention || feature <= position) &&
+  // By its bits: of a scale that is NaN compilers may assume that it does not occur.
+  let replaces = (bitcast<u32>(step.scale) & 0x7fffffffu) == 0u;
+  let hidden = attention && (feature > position || (x[at] <= MASKED && !replaces));
+  let chosen = !hidden &&
     (step.some_heads == 0u || selected[head] == 1.0) &&
     (step.some_features == 0u || selected[step.heads + feature] == 1.0) &&
     (step.some_positions == 0u || selected[after_features + position] == 1.0);
@@ -45,7 +48,7 @@ fn main(@builtin(global_invocation_id) id: vec3<u32>) {
   }
   // Zeroing must also remove NaN and infinity.
   var value = 0.0;
-  if (step.scale != 0.0) { value = x[at] * step.scale; }
+  if (!replaces) { value = x[at] * step.scale; }
   if (step.operand == 1u) {
     value += operand[head * step.operand_columns + feature];
   } else if (step.operand == 2u) {

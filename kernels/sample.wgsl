@@ -79,17 +79,17 @@ fn exponent_of(bits: u32, scale: f32) -> u32 {
 }
 
 // floor(a · t / 2¹⁶) for t below 2¹⁶
-fn scaled(a: u32, t: u32) -> u32 { return (a >> 16u) * t + ((a & 0xffffu) * t >> 16u); }
+fn scaled(a: u32, t: u32) -> u32 { return (a >> 16u) * t + (((a & 0xffffu) * t) >> 16u); }
 
 fn weight_of(exponent: u32) -> u32 {
-  let t = exponent >> 11u & 0xffffu;
-  let rest = (exponent & 0x7ffu) * 45426u >> 16u;
+  let t = (exponent >> 11u) & 0xffffu;
+  let rest = ((exponent & 0x7ffu) * 45426u) >> 16u;
   var sum = 19769301u - scaled(2029165u, t);
   sum = 118750173u - scaled(sum, t);
   sum = 515782929u - scaled(sum, t);
   sum = 1488514807u - scaled(sum, t);
   sum = 0x80000000u - scaled(sum, t);
-  sum -= (sum >> 11u) * rest >> 16u;
+  sum -= ((sum >> 11u) * rest) >> 16u;
   return select(sum >> (exponent >> 27u), 0u, exponent == NONE);
 }
 
@@ -115,7 +115,7 @@ fn order(candidate: vec2<u32>, word: u32) -> u32 {
 }
 
 fn digit_of(candidate: vec2<u32>, level: u32) -> u32 {
-  return order(candidate, level / 16u) >> (30u - level % 16u * 2u) & 3u;
+  return (order(candidate, level / 16u) >> (30u - level % 16u * 2u)) & 3u;
 }
 
 // The first candidate at which the sum reaches an amount of candidates, or a share of the whole sum, or exceeds that.
@@ -209,10 +209,10 @@ fn random_share(length: u32) -> u32 {
   var b = key.y;
   for (var four = 0u; four < 5u; four++) {
     let turns = select(vec4(13u, 15u, 26u, 6u), vec4(17u, 29u, 16u, 24u), four % 2u == 1u);
-    a += b; b = (b << turns.x | b >> (32u - turns.x)) ^ a;
-    a += b; b = (b << turns.y | b >> (32u - turns.y)) ^ a;
-    a += b; b = (b << turns.z | b >> (32u - turns.z)) ^ a;
-    a += b; b = (b << turns.w | b >> (32u - turns.w)) ^ a;
+    a += b; b = ((b << turns.x) | (b >> (32u - turns.x))) ^ a;
+    a += b; b = ((b << turns.y) | (b >> (32u - turns.y))) ^ a;
+    a += b; b = ((b << turns.z) | (b >> (32u - turns.z))) ^ a;
+    a += b; b = ((b << turns.w) | (b >> (32u - turns.w))) ^ a;
     key = key.yzx;
     a += key.x;
     b += key.y + four + 1u;

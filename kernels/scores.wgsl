@@ -1,4 +1,4 @@
-// Attention scores [H, T, S]: scale · q·k for the keys that a query may see, a large negative number elsewhere.
+// Attention scores [H, T, S]: scale · q·k for the keys that a query may see, a mask elsewhere.
 override LANES: u32;
 
 struct Step { heads: u32, kv_heads: u32, head_width: u32, scale: f32 }
@@ -17,7 +17,7 @@ fn main(@builtin(global_invocation_id) id: vec3<u32>) {
   let at = (head * pass_.tokens + token) * cached + key;
   let gap = row_gap(token);
   if (key > pass_.start + token || (key >= gap.x && key < gap.y)) {
-    scores[at] = -1e30;
+    scores[at] = MASKED;
     return;
   }
   let kv_head = head / (step.heads / step.kv_heads);

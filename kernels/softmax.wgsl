@@ -1,11 +1,17 @@
-// Softmax of one row per workgroup. Causal rows [H, T, S] weigh only keys up to the query's own position; the rest is 0.
+// Softmax of one row per workgroup. Causal rows [H, T, S] weigh only keys up to the query's own position; the rest is 0. So are masks, all
+// numbers of MASKED or less, −∞ among them, and a row of nothing else. A row with NaN or +∞ is NaN. That is told by the bits, since
+// compilers may assume of floats that it does not occur.
 override LANES: u32;
 
 struct Step { columns: u32, causal: u32 }
 
-@group(0) @binding(2) var<storage, read> x: array<f32>;
-@group(0) @binding(3) var<storage, read_write> y: array<f32>;
+@group(0) @binding(2) var<storage, read> x: array<u32>;
+@group(0) @binding(3) var<storage, read_write> y: array<u32>;
 
+const NEGATIVE_INFINITY = 0xff800000u;
+const NAN = 0x7fc00000u;
+
+var<workgroup> largest_keys: array<u32, LANES>;
 var<workgroup> partial: array<f32, LANES>;
 
 // Terms of one lane that are added up on their own: short chains of additions round less.
@@ -28,6 +34,24 @@ fn exp_exact(x: f32) -> f32 {
   return p * bitcast<f32>(u32(i32(n) + 127) << 23u);
 }
 
+// Whole numbers in the order of the floats; a mask is the least, and of NaN and +∞ the largest.
+const UNSEEN = 0u;
+const NONE = 0xffffffffu;
+
+fn key_of(bits: u32) -> u32 {
+  if (bits >> 31u == 0u) { return select(bits | 0x80000000u, NONE, bits >= 0x7f800000u); }
+  return select(select(~bits, UNSEEN, bits >= bitcast<u32>(f32(MASKED))), NONE, bits > NEGATIVE_INFINITY);
+}
+
+fn float_of(key: u32) -> f32 {
+  return bitcast<f32>(select(~key, key & 0x7fffffffu, key >> 31u == 1u));
+}
+
+fn weight(bits: u32, largest: f32) -> f32 {
+  if (key_of(bits) == UNSEEN) { return 0.0; }
+  return exp_exact(bitcast<f32>(bits) - largest);
+}
+
 @compute @workgroup_size(LANES)
 fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index) lane: u32) {
   var columns = step.columns;
@@ -43,25 +67,25 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
   }
   let base = row * columns;
 
-  var largest = -1e30;
+  var largest_key = UNSEEN;
   for (var i = lane; i < visible; i += LANES) {
-    if (i < gap.x || i >= gap.y) { largest = max(largest, x[base + i]); }
+    if (i < gap.x || i >= gap.y) { largest_key = max(largest_key, key_of(x[base + i])); }
   }
-  partial[lane] = largest;
+  largest_keys[lane] = largest_key;
   for (var half = LANES / 2u; half > 0u; half /= 2u) {
     workgroupBarrier();
-    if (lane < half) { partial[lane] = max(partial[lane], partial[lane + half]); }
+    if (lane < half) { largest_keys[lane] = max(largest_keys[lane], largest_keys[lane + half]); }
   }
   workgroupBarrier();
-  largest = partial[0];
-  workgroupBarrier();
+  largest_key = largest_keys[0];
+  let largest = select(float_of(largest_key), 0.0, largest_key == UNSEEN || largest_key == NONE);
 
   var sum = 0.0;
   for (var first = lane; first < visible; first += LANES * RUN) {
     var run = 0.0;
     let end = min(visible, first + LANES * RUN);
     for (var i = first; i < end; i += LANES) {
-      if (i < gap.x || i >= gap.y) { run += exp_exact(x[base + i] - largest); }
+      if (i < gap.x || i >= gap.y) { run += weight(x[base + i], largest); }
     }
     sum += run;
   }
@@ -71,9 +95,11 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
     if (lane < half) { partial[lane] += partial[lane + half]; }
   }
   workgroupBarrier();
-  sum = partial[0];
+  // Where no key is seen, all weights are 0.
+  sum = select(partial[0], 1.0, largest_key == UNSEEN);
 
   for (var i = lane; i < columns; i += LANES) {
-    y[base + i] = select(0.0, exp_exact(x[base + i] - largest) / sum, i < visible && (i < gap.x || i >= gap.y));
+    let bits = select(bitcast<u32>(weight(x[base + i], largest) / sum), NAN, largest_key == NONE);
+    y[base + i] = select(0u, bits, i < visible && (i < gap.x || i >= gap.y));
   }
 }

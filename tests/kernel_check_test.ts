@@ -56,7 +56,7 @@ const FAULTS: readonly (readonly [kernel: string, right: string, wrong: string])
     "(other == logit && candidate.x > last.x)",
     "(other == logit && candidate.x < last.x)",
   ],
-  ["sample", "sum >> (exponent >> 27u)", "sum + 64u >> (exponent >> 27u)"], // three in a hundred million
+  ["sample", "sum >> (exponent >> 27u)", "(sum + 64u) >> (exponent >> 27u)"], // three in a hundred million
   ["sample", "key.y + four + 1u", "key.y + four"], // another draw
   ["sample", "id % LANES != lane", "i % LANES != lane"], // a penalty in another lane's candidates, or none
   ["sample", "+ vec4<u32>(sums < others)", "+ vec4<u32>(others < others)"], // a carry lost

@@ -49,7 +49,7 @@ for (const kernel of readKernels(subgroup)) {
       (_, i) => Math.imul(i + 1, 0x9e3779b1) >>> 0,
     );
     const sums = bufferOf(new Uint32Array(READ_STEP / 64 / 4));
-    const encode = encodeRead(gpu, kernel, [bufferOf(data)], sums);
+    const encode = encodeRead(device, kernel, [bufferOf(data)], sums);
     assert.equal(xor(new Uint32Array(await run(encode, sums))), xor(data));
   });
 }
@@ -74,7 +74,7 @@ for (const kernel of productKernels(subgroup, gpu.features.has("subgroups"))) {
       return bufferOf(data);
     };
     const y = bufferOf(new Float32Array(positions * rows));
-    const encode = encodeProduct(gpu, kernel, shape, [
+    const encode = encodeProduct(device, kernel, shape, [
       matrix(positions, x, kernel.xTransposed),
       matrix(rows, w, kernel.wTransposed),
       y,
@@ -102,14 +102,14 @@ Deno.test("probes give figures, and know their best variant after the first", as
     return variant;
   };
   const names = (kernels: readonly { readonly name: string }[]) => kernels.map(({ name }) => name);
-  const read = readProbe(gpu, subgroup, 2 * READ_STEP);
+  const read = readProbe(device, subgroup, 2 * READ_STEP);
   assert.equal(read.variant, undefined);
   assert.ok(names(readKernels(subgroup)).includes((await measured(read))!));
   const shape = { positions: 32, rows: 100, columns: 60 }; // rounded up to what all variants divide
   const product = await measured(productProbe(device, shape));
   const products = names(productKernels(subgroup, gpu.features.has("subgroups")));
   assert.ok(["the engine's own, with f32 weights", ...products].includes(product!), product);
-  await measured(dispatchProbe(gpu));
+  await measured(dispatchProbe(device));
   await measured(readBackProbe(gpu));
 });
 
@@ -117,8 +117,8 @@ Deno.test("more work takes more of the device's time, by its clock and by submis
   const kernel = readKernels(subgroup)[0];
   const buffer = bufferOf(new Uint32Array(4 * READ_STEP / 4));
   const sums = bufferOf(new Uint32Array(4 * READ_STEP / 64 / 4));
-  const once = encodeRead(gpu, kernel, [buffer], sums);
-  const often = encodeRead(gpu, kernel, Array(40).fill(buffer), sums);
+  const once = encodeRead(device, kernel, [buffer], sums);
+  const often = encodeRead(device, kernel, Array(40).fill(buffer), sums);
   const timer = new GpuTimer(gpu);
   const submissions = new GpuTimer(gpu);
   Object.defineProperty(submissions, "exact", { value: false });

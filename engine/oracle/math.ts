@@ -45,12 +45,19 @@ export function swiglu(gate: Float64Array, up: Float64Array): Float64Array {
   return gate.map((z, i) => z / (1 + Math.exp(-z)) * up[i]);
 }
 
-/** Softmax of each row of `width` numbers; −∞ becomes exactly 0. */
+/** What a score is at most that is masked: −∞, or what stands for it in 32 bits. */
+const MASKED = -1e30;
+
+/**
+ * Softmax of each row of `width` numbers. Masks, numbers of −1e30 or less, become exactly 0, also where a row has nothing else; a row with
+ * NaN or +∞ becomes NaN.
+ */
 export function softmaxRows(x: Float64Array, width: number): Float64Array {
   const out = new Float64Array(x.length);
   for (let row = 0; row < x.length; row += width) {
     let max = -Infinity;
     for (let i = row; i < row + width; i++) max = Math.max(max, x[i]);
+    if (max <= MASKED) continue;
     let sum = 0;
     for (let i = row; i < row + width; i++) sum += out[i] = Math.exp(x[i] - max);
     for (let i = row; i < row + width; i++) out[i] /= sum;

@@ -69,6 +69,8 @@ export class Device implements Memory<GPUBuffer> {
     readonly gpu: GPUDevice,
     readonly info: DeviceInfo,
     knobs: Partial<Knobs> | undefined,
+    /** In front of every shader. */
+    readonly directives: string,
   ) {
     this.knobs = { ...knobsOf(info, gpu.features.has("subgroups")), ...knobs };
     this.limit = Math.min(gpu.limits.maxStorageBufferBindingSize, gpu.limits.maxBufferSize);
@@ -112,7 +114,7 @@ export class Device implements Memory<GPUBuffer> {
     while (true) {
       try {
         const gpu = await adapter.requestDevice({ requiredFeatures: features, requiredLimits });
-        return new Device(gpu, describe(adapter), knobs);
+        return new Device(gpu, describe(adapter), knobs, await directivesFor(gpu));
       } catch (error) {
         // Some features are hidden though present, so asking is the only way to know: drop the last and ask again.
         if (features.length === 0) {
@@ -260,6 +262,11 @@ export class Device implements Memory<GPUBuffer> {
     return layout;
   }
 
+  /** Compiles WGSL, with the directives that the device's compiler wants. */
+  module(code: string, label?: string): GPUShaderModule {
+    return this.gpu.createShaderModule({ label, code: this.directives + code });
+  }
+
   /** The pipeline of a kernel for a weight form and a choice of taps; with other knobs than the device's own where they are given. */
   pipeline(
     kernel: Kernel,
@@ -281,10 +288,7 @@ export class Device implements Memory<GPUBuffer> {
         label: key,
         layout: this.gpu.createPipelineLayout({ bindGroupLayouts: [this.layout(kernel)] }),
         compute: {
-          module: this.gpu.createShaderModule({
-            label: key,
-            code: kernelSource(kernel, knobs, form),
-          }),
+          module: this.module(kernelSource(kernel, knobs, form), key),
           constants,
         },
       });
@@ -304,7 +308,18 @@ export class Device implements Memory<GPUBuffer> {
   }
 }
 
-/** The whole WGSL of a kernel. */
+/** WGSL wants it in front of shaders that call subgroup functions: Tint (Chromium, Dawn) demands it, naga (Deno) refuses it. */
+export const ENABLE_SUBGROUPS = "enable subgroups;\n";
+
+/** The directives that the device's compiler wants, found out with an empty shader. */
+async function directivesFor(gpu: GPUDevice): Promise<string> {
+  if (!gpu.features.has("subgroups")) return "";
+  gpu.pushErrorScope("validation");
+  gpu.createShaderModule({ code: ENABLE_SUBGROUPS });
+  return await gpu.popErrorScope() ? "" : ENABLE_SUBGROUPS;
+}
+
+/** The whole WGSL of a kernel, but for directives. */
 export function kernelSource(kernel: Kernel, knobs: Knobs, form?: Form): string {
   const weights = kernel.packed ? weightsWgsl + form!.wgsl : "";
   return PASS_WGSL + weights + (kernel.variant?.(knobs, form) ?? "") + kernel.wgsl;

@@ -40,15 +40,15 @@ export class DeviceShare implements Disposable {
    * @param bytes that the read probe reads
    */
   constructor(model: Model, device: Device, positions: number, bytes: number) {
-    const { gpu, info } = device;
+    const { info } = device;
     this.#model = model;
     this.#positions = positions;
     this.#shapes = layerProducts(model.config, positions);
     const subgroup = info.subgroupSize || 32;
-    this.#read = readProbe(gpu, subgroup, bytes);
+    this.#read = readProbe(device, subgroup, bytes);
     this.#products = this.#shapes.map((shape) => productProbe(device, shape));
-    this.#dispatch = dispatchProbe(gpu);
-    this.#readBack = readBackProbe(gpu);
+    this.#dispatch = dispatchProbe(device);
+    this.#readBack = readBackProbe(device.gpu);
   }
 
   /** What is taken beside decoding. */

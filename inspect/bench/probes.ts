@@ -74,14 +74,14 @@ class BestProbe implements Probe {
 
 /** The dispatches that read all of these buffers, each lane leaving the exclusive or of its words in `sums`. */
 export function encodeRead(
-  gpu: GPUDevice,
+  device: Device,
   { wgsl, word, lanes, run, apart }: ReadKernel,
   buffers: readonly GPUBuffer[],
   sums: GPUBuffer,
 ): Encode {
   const constants = { LANES: lanes, RUN: run, APART: Number(apart) };
-  const pipeline = pipelineOf(gpu, wgsl, constants);
-  const groups = buffers.map((buffer) => bind(gpu, pipeline, [buffer, sums]));
+  const pipeline = pipelineOf(device, wgsl, constants);
+  const groups = buffers.map((buffer) => bind(device.gpu, pipeline, [buffer, sums]));
   const chunk = lanes * run * (word === "u32" ? 4 : 16);
   return (pass) => {
     pass.setPipeline(pipeline);
@@ -97,7 +97,8 @@ export function encodeRead(
  *
  * @param bytes to be read, about: more than the caches hold
  */
-export function readProbe(gpu: GPUDevice, subgroup: number, bytes: number): Probe {
+export function readProbe(device: Device, subgroup: number, bytes: number): Probe {
+  const { gpu } = device;
   const most = Math.min(gpu.limits.maxStorageBufferBindingSize, gpu.limits.maxBufferSize);
   const count = Math.ceil(bytes / most);
   const size = Math.max(READ_STEP, Math.floor(bytes / count / READ_STEP) * READ_STEP);
@@ -107,7 +108,7 @@ export function readProbe(gpu: GPUDevice, subgroup: number, bytes: number): Prob
   const variants = () =>
     readKernels(subgroup).map((kernel): Variant => ({
       name: kernel.name,
-      encode: encodeRead(gpu, kernel, buffers, sums),
+      encode: encodeRead(device, kernel, buffers, sums),
     }));
   const figure = (ms: number) => count * size / ms / 1e6;
   return new BestProbe(new GpuTimer(gpu), variants, figure, [...buffers, sums]);
@@ -115,15 +116,16 @@ export function readProbe(gpu: GPUDevice, subgroup: number, bytes: number): Prob
 
 /** The dispatch of a product. */
 export function encodeProduct(
-  gpu: GPUDevice,
+  device: Device,
   kernel: ProductKernel,
   shape: ProductShape,
   buffers: readonly [x: GPUBuffer, w: GPUBuffer, y: GPUBuffer],
 ): Encode | undefined {
   const grid = kernel.grid(shape);
   if (!grid) return undefined;
+  const { gpu } = device;
   const constants: Record<string, number> = kernel.lanes ? { LANES: kernel.lanes } : {};
-  const pipeline = pipelineOf(gpu, kernel.wgsl, constants);
+  const pipeline = pipelineOf(device, kernel.wgsl, constants);
   const uniform = gpu.createBuffer({
     size: 16,
     usage: GPUBufferUsage.UNIFORM | GPUBufferUsage.COPY_DST,
@@ -204,7 +206,7 @@ export function productProbe(device: Device, wanted: ProductShape): Probe {
   const variants = () => [
     own,
     ...productKernels(subgroup, gpu.features.has("subgroups")).flatMap((kernel): Variant[] => {
-      const encode = encodeProduct(gpu, kernel, shape, all);
+      const encode = encodeProduct(device, kernel, shape, all);
       return encode ? [{ name: kernel.name, encode }] : [];
     }),
   ];
@@ -215,14 +217,14 @@ export function productProbe(device: Device, wanted: ProductShape): Probe {
 const EMPTY_DISPATCHES = 1000;
 
 /** What a dispatch of nothing costs on the device, in microseconds. */
-export function dispatchProbe(gpu: GPUDevice): Probe {
-  const pipeline = pipelineOf(gpu, EMPTY_WGSL, {});
+export function dispatchProbe(device: Device): Probe {
+  const pipeline = pipelineOf(device, EMPTY_WGSL, {});
   const encode: Encode = (pass) => {
     pass.setPipeline(pipeline);
     for (let i = 0; i < EMPTY_DISPATCHES; i++) pass.dispatchWorkgroups(1);
   };
   const figure = (ms: number) => ms / EMPTY_DISPATCHES * 1000;
-  return new BestProbe(new GpuTimer(gpu), () => [{ name: "empty", encode }], figure, []);
+  return new BestProbe(new GpuTimer(device.gpu), () => [{ name: "empty", encode }], figure, []);
 }
 
 /** How long it takes from submitting to four bytes that have come back, in milliseconds: the least of a few. */
@@ -257,12 +259,12 @@ function storage(gpu: GPUDevice, size: number): GPUBuffer {
 }
 
 function pipelineOf(
-  gpu: GPUDevice,
+  device: Device,
   code: string,
   constants: Record<string, number>,
 ): GPUComputePipeline {
-  const module = gpu.createShaderModule({ code });
-  return gpu.createComputePipeline({ layout: "auto", compute: { module, constants } });
+  const module = device.module(code);
+  return device.gpu.createComputePipeline({ layout: "auto", compute: { module, constants } });
 }
 
 function bind(

@@ -120,14 +120,14 @@ export const POINT_KINDS: Readonly<Record<string, PointKind>> = {
   },
   attn_scores: {
     axes: ATTENTION,
-    meaning: "scaled q·k before the softmax; only keys up to the query's own position count",
+    meaning: "scaled q·k before the softmax; −∞ at keys that are not seen",
     llamaCpp: ["kq-{L}"],
     transformerLens: ["blocks.{L}.attn.hook_attn_scores"],
     factors: { "kq-{L}": (config) => 1 / config.attentionScale },
   },
   attn_probs: {
     axes: ATTENTION,
-    meaning: "attention pattern: softmax of the scores",
+    meaning: "attention pattern: softmax of the scores; 0 for −∞",
     llamaCpp: ["kq_soft_max-{L}"],
     transformerLens: ["blocks.{L}.attn.hook_pattern"],
     huggingFace: ["attentions[{L}]"],

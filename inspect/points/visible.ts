@@ -21,23 +21,7 @@ export function visibleKeys(query: number): readonly [first: number, end: number
   return [0, query + 1]; // causal attention without a window
 }
 
-/**
- * The numbers [H, T, S] of attention with −∞ (`attn_scores`) or 0 (`attn_probs`) at the keys that a query does not see. The same
- * array where each query sees all keys, and for other kinds of points; else a copy.
- */
-export function hideUnseen(kind: string, rows: AttentionRows): Float32Array<ArrayBuffer> {
-  const { shape: [, queries, keys], data } = rows;
-  const seesAll = (position: number) => {
-    const [first, end] = visibleKeys(position);
-    return first === 0 && end >= keys;
-  };
-  if (HIDDEN[kind] === undefined || rowPositions(rows, queries).every(seesAll)) return data;
-  const copy = data.slice();
-  overwriteUnseen(kind, { ...rows, data: copy });
-  return copy;
-}
-
-/** Does what {@linkcode hideUnseen} does in the array itself. */
+/** Puts −∞ (`attn_scores`) or 0 (`attn_probs`) at the keys that a query does not see; leaves other kinds of points alone. */
 export function overwriteUnseen(kind: string, rows: AttentionRows): void {
   const { shape: [heads, queries, keys], data } = rows;
   const hidden = HIDDEN[kind];
@@ -58,15 +42,20 @@ export function overwriteUnseen(kind: string, rows: AttentionRows): void {
  */
 export function unmask(kind: string, rows: AttentionRows): void {
   overwriteUnseen(kind, rows);
-  if (kind === "attn_scores") replace(rows.data, Math.fround(MASKED), -Infinity);
+  if (kind === "attn_scores") replaceMasks(rows.data, -Infinity);
 }
 
 /** Undoes {@linkcode unmask}, whatever stands at the hidden keys: kernels want a finite mask. */
 export function mask(kind: string, rows: AttentionRows): void {
   overwriteUnseen(kind, rows);
-  if (kind === "attn_scores") replace(rows.data, -Infinity, MASKED);
+  maskFinitely(kind, rows.data);
 }
 
-function replace(data: Float32Array, value: number, by: number): void {
-  for (let i = 0; i < data.length; i++) if (data[i] === value) data[i] = by;
+/** Puts the kernels' mask for −∞ into scores in any order. */
+export function maskFinitely(kind: string, data: Float32Array): void {
+  if (kind === "attn_scores") replaceMasks(data, MASKED);
+}
+
+function replaceMasks(data: Float32Array, by: number): void {
+  for (let i = 0; i < data.length; i++) if (data[i] <= MASKED) data[i] = by;
 }

@@ -18,7 +18,7 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
   let r3 = weight_row(tile, 3u);
   let chunks = step.groups / CHUNK_GROUPS;
   var sum = vec4<f32>(0.0);
-  for (var c = lane % COLUMN_LANES; c < chunks; c += COLUMN_LANES) {
+  for (var c = first_chunk(lane); c < chunks; c += COLUMN_LANES) {
     let columns = load_columns(token, c);
     sum += vec4<f32>(
       dot_columns(r0, c, columns),

@@ -3,6 +3,8 @@ const CHUNK_GROUPS = 4u;
 
 @group(0) @binding(2) var<storage, read> x: array<vec4<f32>>;
 
+fn first_chunk(lane: u32) -> u32 { return lane % COLUMN_LANES; }
+
 fn load_columns(token: u32, block: u32) -> array<mat2x4<f32>, 4> {
   let at = token * (step.columns >> 2u);
   let i = 8u * block;

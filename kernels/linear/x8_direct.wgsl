@@ -8,6 +8,8 @@ fn cut(v: vec4<f32>, left: u32) -> vec4<f32> {
   return select(vec4<f32>(0.0), v, vec4<u32>(0u, 1u, 2u, 3u) < vec4<u32>(left));
 }
 
+fn first_chunk(lane: u32) -> u32 { return lane % COLUMN_LANES; }
+
 fn load_columns(token: u32, group: u32) -> mat2x4<f32> {
   let i = 2u * group;
   let at = token * (step.columns >> 2u) + i;

@@ -1,5 +1,4 @@
 /** Attention as the figures read it, row by row, out of a run or a table. */
-import { MASKED } from "../../../kernels/attention.ts";
 import { rowPositions } from "../../capture.ts";
 import { visibleKeys } from "../../points/visible.ts";
 import { NotCapturedError, Run } from "../../run.ts";
@@ -66,26 +65,10 @@ export function attentionOf(
   const attention = source instanceof Run ? fromRun(source, options) : fromTable(source, options);
   const queries = new Set(attention.layers.flatMap(({ queries }) => queries));
   if (queries.size > 0) {
-    const layers = attention.kind === "attn_scores"
-      ? attention.layers.map(withoutMask)
-      : attention.layers;
-    return { ...attention, layers, queries: [...queries].sort((a, b) => a - b) };
+    return { ...attention, queries: [...queries].sort((a, b) => a - b) };
   }
   const where = options.step === undefined ? "" : ` of step ${options.step}`;
   throw new RangeError(`Cannot show attention${where}: no query of it is there`);
-}
-
-/** Scores with −∞ where an edit put it: kernels hold a large finite number instead, which would take up the whole scale. */
-function withoutMask(layer: LayerAttention): LayerAttention {
-  const mask = Math.fround(MASKED);
-  return {
-    ...layer,
-    row: (head, query) => {
-      const row = layer.row(head, query);
-      if (!row?.values.includes(mask)) return row;
-      return { ...row, values: row.values.map((score) => score === mask ? -Infinity : score) };
-    },
-  };
 }
 
 /**
