@@ -32,8 +32,15 @@ for (const { command, output } of transcripts) {
   });
 }
 
+/** Files that a text in Markdown links to or shows, from the text's own folder. */
+function linked(markdown: string): string[] {
+  return [...markdown.matchAll(/\]\((?!https?:)([^)#]+)\)/g)].map(([, target]) => target);
+}
+
 Deno.test("README: its links and pictures are files of the repository", async () => {
-  for (const [, target] of readme.matchAll(/\]\((?!https?:)([^)#]+)\)/g)) {
+  const targets = linked(readme);
+  assert.ok(targets.length > 12, `${targets}`);
+  for (const target of targets) {
     assert.ok((await Deno.stat(new URL(target, ROOT))).isFile, target);
   }
 });

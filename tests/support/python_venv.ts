@@ -1,17 +1,21 @@
+import { pyTorchEnvironment } from "../../checkpoints/references/pytorch.ts";
 import {
   type PythonEnvironment,
   pythonEnvironment,
 } from "../../checkpoints/references/python_environment.ts";
+import { needed } from "./needed.ts";
 
-/** A Python with the packages of `tests/support/<requirements>`, or why there is none: no Python, no network. */
-export async function pythonVenv(
-  requirements: string,
-): Promise<PythonEnvironment | { missing: string }> {
-  try {
-    return await pythonEnvironment(new URL(requirements, import.meta.url));
-  } catch (error) {
-    return { missing: (error as Error).message };
-  }
+/** A Python with the packages of `tests/support/<requirements>`; undefined where there is none: no Python, no network. */
+export function pythonVenv(requirements: string): Promise<PythonEnvironment | undefined> {
+  return needed(
+    `Python with ${requirements}`,
+    () => pythonEnvironment(new URL(requirements, import.meta.url)),
+  );
+}
+
+/** The Python of PyTorch as a reference; undefined where there is none. */
+export function pyTorch(): Promise<PythonEnvironment | undefined> {
+  return needed("PyTorch", () => pyTorchEnvironment({ cpuOnly: true, onProgress: console.error }));
 }
 
 /** Runs a program; gives what it prints. */
