@@ -62,12 +62,8 @@ Deno.test("README: every task is in the table of commands", () => {
   }
 });
 
-Deno.test("CI runs the parts of task test, each once", async () => {
+Deno.test("CI runs task test, and fails where something that tests need is missing", async () => {
   const ci = await Deno.readTextFile(new URL(".ci/run", ROOT));
-  const parts = [...ci.matchAll(/^ *(?:check|part) (?:format|lint|types|tests) \.\/denow (.+)$/gm)];
-  const { command } = denoJson.tasks.test;
-  assert.deepEqual(
-    parts.map(([, part]) => `deno ${part}`).sort(),
-    command.split(" && ").sort(),
-  );
+  assert.match(ci, /^export .*\bCI=true$/m);
+  assert.match(ci, /^exec \.\/denow task test$/m);
 });
