@@ -10,6 +10,7 @@
  */
 const SLOW: ReadonlySet<string> = new Set([
   "arrow_python",
+  "bench",
   "browser",
   "compared_generation",
   "diagnose",
@@ -80,15 +81,15 @@ async function runAll(jobs: readonly Job[], atOnce: number): Promise<Result> {
         env: { NO_COLOR: "1" },
         stdin: "null",
       }).output();
-      const output = [stdout, stderr].map((bytes) => new TextDecoder().decode(bytes)).join("");
+      const [out, errors] = [stdout, stderr].map((bytes) => new TextDecoder().decode(bytes));
       const { passed, failed, skipped } = args[0] === "test"
-        ? testResult(output, success)
+        ? testResult(out, success)
         : { passed: +success, failed: +!success, skipped: 0 };
       sum.passed += passed;
       sum.failed += failed;
       sum.skipped += skipped;
       const seconds = ((performance.now() - start) / 1000).toFixed(1);
-      if (failed + skipped > 0) console.log(output);
+      if (failed + skipped > 0) console.log(out + errors);
       console.log(`${seconds.padStart(6)} s  ${name}: ${resultText({ passed, failed, skipped })}`);
     }
   };
@@ -106,7 +107,7 @@ export async function testFiles(): Promise<{ quick: Job[]; slow: Job[] }> {
     .flatMap(({ name }) => /^(\w+)_test\.ts$/.exec(name)?.[1] ?? []).sort();
   const job = (name: string): Job => ({
     name,
-    args: ["test", "-q", "-A", "--no-check", `tests/${name}_test.ts`], // types are checked once
+    args: ["test", "-A", "--no-check", `tests/${name}_test.ts`], // types are checked once
   });
   for (const name of SLOW) {
     if (!names.includes(name)) throw new Error(`tests/run.ts names ${name}, which is no test`);
