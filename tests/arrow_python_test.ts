@@ -17,10 +17,10 @@ import {
 } from "../inspect/tables.ts";
 import { writeTable } from "../inspect/tables/files.ts";
 import { ArrowSink } from "../inspect/tables/sink.ts";
-import { pythonVenv, run } from "./support/python_venv.ts";
+import { notebookPython, run } from "./support/python_venv.ts";
 import { META, piece, POINTS, TOKEN } from "./support/table_samples.ts";
 
-const venv = await pythonVenv("requirements-arrow.txt");
+const venv = await notebookPython();
 
 const { out, rms, q, cache, probs } = POINTS;
 const SCRIPT = fileURLToPath(new URL("./support/read_tables.py", import.meta.url));

@@ -121,7 +121,7 @@ async function without(programs: Readonly<Record<string, string>>): Promise<stri
   const code = `import { pythonEnvironment } from ${
     url("../checkpoints/references/python_environment.ts")
   };
-    await pythonEnvironment(new URL(${url("support/requirements-arrow.txt")}))
+    await pythonEnvironment(new URL(${url("../notebooks/requirements.txt")}))
       .catch((error) => console.log(error.name, error.message));`;
   const { stdout } = await new Deno.Command(Deno.execPath(), {
     args: ["eval", "--no-lock", code],

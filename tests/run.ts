@@ -5,8 +5,8 @@
  */
 
 /**
- * What takes a network (models, engines, packages: pulled once, then cached), a browser, Jupyter, or more than half a minute. These run
- * one after the other. A new test file is quick unless it stands here.
+ * What takes a network (models, engines, packages: pulled once, then cached), a browser, Jupyter, or long. These run one
+ * after the other. A new test file is quick unless it stands here.
  */
 const SLOW: ReadonlySet<string> = new Set([
   "arrow_python",
@@ -18,13 +18,18 @@ const SLOW: ReadonlySet<string> = new Set([
   "diagnose",
   "docs",
   "engine_folder",
+  "explain",
   "explain_page",
   "fault_injection",
+  "generation_captures",
   "induction",
   "jupyter",
+  "kernels",
   "ladder",
+  "lifetime",
   "llamacpp_points",
   "llamacpp_reference",
+  "loading",
   "notebooks",
   "parity",
   "parity_library",

@@ -39,7 +39,7 @@ Deno.test("every file of tests is quick or slow, and no quick one needs a networ
     .filter(({ name }) => name.endsWith("_test.ts"));
   assert.equal(quick.length + slow.length, files.length);
   const needs =
-    /\b(llamaCppLibrary|llamaCppVocabularies|pyTorch|pythonVenv|Kernel\.start|launchBrowser|Lab\.start)\(|\b(findModel|loadModel)\("smollm2/;
+    /\b(llamaCppLibrary|llamaCppVocabularies|pyTorch|notebookPython|Kernel\.start|launchBrowser|Lab\.start)\(|\b(findModel|loadModel)\("smollm2/;
   const uses = async (name: string) =>
     needs.test(await Deno.readTextFile(new URL(`${name}_test.ts`, import.meta.url)));
   for (const { name } of quick) {

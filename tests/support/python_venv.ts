@@ -1,16 +1,13 @@
 import { pyTorchEnvironment } from "../../checkpoints/references/pytorch.ts";
-import {
-  type PythonEnvironment,
-  pythonEnvironment,
-} from "../../checkpoints/references/python_environment.ts";
+import type { PythonEnvironment } from "../../checkpoints/references/python_environment.ts";
+import { jupyter } from "../../notebooks/commands/jupyter.ts";
 import { needed } from "./needed.ts";
 
-/** A Python with the packages of `tests/support/<requirements>`; undefined where there is none: no Python, no network. */
-export function pythonVenv(requirements: string): Promise<PythonEnvironment | undefined> {
-  return needed(
-    `Python with ${requirements}`,
-    () => pythonEnvironment(new URL(requirements, import.meta.url)),
-  );
+/** The Python of the notebooks, with pyarrow, DuckDB and polars; undefined where there is none: no Python, no network. */
+export function notebookPython(): Promise<PythonEnvironment | undefined> {
+  return needed("Python of the notebooks", async () => {
+    return (await jupyter({ onProgress: console.error })).python;
+  });
 }
 
 /** The Python of PyTorch as a reference; undefined where there is none. */
