@@ -10,6 +10,7 @@ import { adapterName } from "./engine/webgpu/adapter_check.ts";
 import { vendorName } from "./engine/webgpu/driver.ts";
 import { choice, flag, number, numbers, text, UsageError } from "./inspect/commands/args.ts";
 import { findOrPull, openFound } from "./inspect/commands/find_model.ts";
+import { printError, printLine, printText } from "./inspect/commands/print.ts";
 import { createLoadProgress } from "./inspect/commands/progress.ts";
 import { defineCommand, runCommand } from "./inspect/commands/run_command.ts";
 import { TUNE_OPTIONS, tuneMode } from "./inspect/commands/tune_options.ts";
@@ -86,7 +87,7 @@ const command = defineCommand({
     const loadMs = performance.now() - started;
     const { engine } = model;
     if (engine.backend === "cpu" && backend === "auto" && !options.json) {
-      console.error("no WebGPU device: running on the CPU, slowly (./denow task doctor says more)");
+      printError("no WebGPU device: running on the CPU, slowly (./denow task doctor says more)");
     }
 
     const generation = new Generation({ engine, tokenizer }, promptIds, {
@@ -100,15 +101,15 @@ const command = defineCommand({
       ignoreEos: options["ignore-eos"],
       signal,
     });
-    if (!options.json && !options.chat && prompt !== undefined) write(prompt);
+    if (!options.json && !options.chat && prompt !== undefined) printText(prompt);
     try {
-      for await (const { text } of generation) if (!options.json) write(text);
+      for await (const { text } of generation) if (!options.json) printText(text);
     } finally {
       // What was generated before an error is not lost in the error's line.
-      if (!options.json) write("\n");
+      if (!options.json) printText("\n");
     }
-    if (options.json) console.log(JSON.stringify(report(options.model, generation, loadMs)));
-    if (options.stats) console.error(stats(model, generation, loadMs));
+    if (options.json) printLine(JSON.stringify(report(options.model, generation, loadMs)));
+    if (options.stats) printError(stats(model, generation, loadMs));
     model.release();
   },
 });
@@ -123,13 +124,6 @@ async function encodePrompt(
   const { renderChat } = await import("./text/chat.ts");
   const messages = [{ role: "user", content: prompt }];
   return tokenizer.encode(await renderChat(metadata, messages, { file: name }));
-}
-
-const encoder = new TextEncoder();
-
-function write(text: string): void {
-  const bytes = encoder.encode(text);
-  for (let at = 0; at < bytes.length;) at += Deno.stdout.writeSync(bytes.subarray(at));
 }
 
 /** The line of `--json`. */

@@ -2,6 +2,7 @@
  * Apache Arrow: the only file that knows the package `apache-arrow`. From plain columns to tables and back, and the bytes of the
  * IPC formats. tables.ts is what to import; loading it takes about 0.2 s.
  */
+import { restoreTextDecoder } from "./tables/packages.ts"; // before the package
 import {
   AsyncByteQueue,
   Bool,
@@ -28,7 +29,6 @@ import {
   Utf8,
   util,
 } from "apache-arrow";
-import { ByteBuffer } from "flatbuffers";
 import { previewBundle } from "./table_html.ts";
 import {
   type Column,
@@ -45,6 +45,8 @@ import { longColumns, type LongOptions, type RowFilter } from "./tables/long.ts"
 import { type Preview, previewOf, previewText } from "./tables/preview.ts";
 
 export type { RecordBatch, Schema } from "apache-arrow";
+
+restoreTextDecoder();
 
 /** A single value of a table; null where it is missing. */
 export type TableValue = boolean | number | bigint | string | null;
@@ -466,17 +468,6 @@ export function decodeMessage(header: Uint8Array): MessageInfo {
   if (message.isRecordBatch()) return { kind: "batch", bodyLength, rows: message.header().length };
   return { kind: message.isSchema() ? "schema" : "dictionary", bodyLength, rows: 0 };
 }
-
-/**
- * The package believes every count in a file's headers, so that a damaged one keeps it busy for hours. They all come through
- * here: none can be larger than the header.
- */
-const vectorLength = ByteBuffer.prototype.__vector_len;
-ByteBuffer.prototype.__vector_len = function (offset) {
-  const length = vectorLength.call(this, offset);
-  if (length <= this.capacity()) return length;
-  throw new RangeError(`a header of ${this.capacity()} bytes claims ${length} entries`);
-};
 
 /** The batches of a file, one by one: going through them the package never ends at a message of another kind. */
 function* fileBatches(reader: RecordBatchFileReader): Generator<RecordBatch> {

@@ -17,11 +17,10 @@ import {
 } from "../inspect/tables.ts";
 import { writeTable } from "../inspect/tables/files.ts";
 import { ArrowSink } from "../inspect/tables/sink.ts";
-import { pythonVenv, run } from "./support/python_venv.ts";
+import { notebookPython, run } from "./support/python_venv.ts";
 import { META, piece, POINTS, TOKEN } from "./support/table_samples.ts";
 
-const venv = await pythonVenv("requirements-arrow.txt");
-if ("missing" in venv) console.error(`no pyarrow, DuckDB and polars here: ${venv.missing}`);
+const venv = await notebookPython();
 
 const { out, rms, q, cache, probs } = POINTS;
 const SCRIPT = fileURLToPath(new URL("./support/read_tables.py", import.meta.url));
@@ -48,13 +47,13 @@ function inPython(
 ) {
   Deno.test({
     name,
-    ignore: "missing" in venv,
+    ignore: venv === undefined,
     async fn() {
       const folder = await Deno.makeTempDir();
       try {
         await fn(
           folder,
-          async () => JSON.parse(await run((venv as { python: string }).python, [SCRIPT, folder])),
+          async () => JSON.parse(await run(venv!.python, [SCRIPT, folder])),
         );
       } finally {
         await Deno.remove(folder, { recursive: true });

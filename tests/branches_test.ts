@@ -201,12 +201,13 @@ function same(run: Run, sequence: number, alone: Run): void {
     assert.deepEqual(ours.shape, theirs.shape);
     assert.deepEqual(ours.labels, theirs.labels);
     const [a, b] = [ours.toFloat32Array(), theirs.toFloat32Array()];
-    a.forEach((value, i) => assert.ok(Math.abs(value - b[i]) < 1e-4, `${point} ${i}`));
+    a.forEach((value, i) => assert.ok(Math.abs(value - b[i]) < 3e-5, `${point} ${i}`));
   }
   const [ours, theirs] = [run.sequences[sequence], alone.sequences[0]];
   assert.deepEqual(ours.ids, theirs.ids);
   ours.surprisals.forEach((value, i) =>
-    assert.ok(Math.abs(value - theirs.surprisals[i]) < 1e-4 || Number.isNaN(value), `${i}`)
+    // Of the first token nothing is predicted.
+    assert.ok(i === 0 ? Number.isNaN(value) : Math.abs(value - theirs.surprisals[i]) < 3e-5, `${i}`)
   );
 }
 

@@ -57,7 +57,7 @@ async function generate(model: Model, options: GenerateOptions, ids: readonly nu
 function close(a: ArrayLike<number>, b: ArrayLike<number>, what: string): void {
   assert.equal(a.length, b.length, what);
   Array.from(a).forEach((value, i) =>
-    assert.ok(Object.is(value, b[i]) || Math.abs(value - b[i]) < 1e-4, `${what}: ${value} ${b[i]}`)
+    assert.ok(Object.is(value, b[i]) || Math.abs(value - b[i]) < 2e-5, `${what}: ${value} ${b[i]}`)
   );
 }
 
@@ -92,7 +92,7 @@ for (
     );
     const last = run.top(64).find(({ id }) => id === run.ids.at(-1))!;
     close([run.sequences[0].surprisals.at(-1)!], [-Math.log(last.probability)], "last surprisal");
-    assert.ok(Math.abs(run.logitDiff(3, 5) - whole.logitDiff(3, 5)) < 1e-4);
+    assert.ok(Math.abs(run.logitDiff(3, 5) - whole.logitDiff(3, 5)) < 1e-5);
     const known = run.sequences[0].surprisals.slice(1);
     close([run.loss()], [known.reduce((a, b) => a + b) / known.length], "loss");
   });

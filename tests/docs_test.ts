@@ -29,6 +29,7 @@ Deno.test("what its docstrings throw and link to can be imported from mod.ts", a
     names.split("|").map((name) => name.trim())
   );
   const linked = [...out.matchAll(/@linkcode (\w+)/g)].map(([, name]) => name);
+  assert.ok(thrown.length > 30 && linked.length > 30, `${thrown.length} ${linked.length}`);
   const unknown = [...thrown, ...linked]
     .filter((name) => !exported.has(name) && !Object.hasOwn(globalThis, name));
 

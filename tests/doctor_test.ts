@@ -30,20 +30,20 @@ async function doctor(args: string[], env: Record<string, string> = {}) {
 
 let findings: Findings;
 
-Deno.test("doctor checks every kernel and every form on this device within 30 seconds", async () => {
-  const start = performance.now();
+Deno.test("doctor checks every kernel on this device, and says which forms it had no time for", async () => {
   const { code, out, err } = await doctor(["--json"]);
-  const seconds = (performance.now() - start) / 1000;
   assert.equal(err, "");
   assert.equal(code, 0, out);
   assert.equal(out.trimEnd().split("\n").length, 1);
   findings = JSON.parse(out);
   assert.equal(findings.passed, true);
   assert.deepEqual(new Set(findings.kernels.map(({ kernel }) => kernel)), new Set(KERNELS.keys()));
-  const forms = findings.kernels.flatMap(({ form }) => form ?? []);
-  assert.deepEqual(new Set(forms), new Set(FORMS.keys()));
   assert.ok(findings.kernels.every(({ passed }) => passed));
-  assert.ok(seconds < 30, `${seconds} s`);
+  // How many those are depends on the driver: kernels_test.ts checks every form.
+  const names = allPairs().map(pairName);
+  assert.deepEqual(findings.notChecked, names.slice(names.length - findings.notChecked.length));
+  const checked = new Set(findings.kernels.map(({ kernel, form }) => `${kernel} ${form ?? ""}`));
+  assert.ok(checked.size <= names.length - findings.notChecked.length);
 });
 
 Deno.test("the report is a table per subject and ends in a block to paste", () => {

@@ -9,8 +9,6 @@ import {
   type ReferenceRequest,
   type ReferenceRun,
 } from "../checkpoints/reference.ts";
-import { pyTorchEnvironment } from "../checkpoints/references/pytorch.ts";
-import type { PythonEnvironment } from "../checkpoints/references/python_environment.ts";
 import { findModel } from "../models/mod.ts";
 import { toHalf } from "../inspect/points.ts";
 import { ArrowSink } from "../inspect/tables/sink.ts";
@@ -20,6 +18,8 @@ import huggingFace from "./fixtures/aliases_huggingface.json" with { type: "json
 import llamaCpp from "./fixtures/aliases_llamacpp.json" with { type: "json" };
 import { ALIAS_IDS, ALIAS_MODEL } from "./support/alias_model.ts";
 import { Folder } from "./support/folder.ts";
+import { needed } from "./support/needed.ts";
+import { pyTorch, run as runProgram } from "./support/python_venv.ts";
 import { randomLlama } from "./support/random_llama.ts";
 import { Random } from "./support/random.ts";
 import { modelOf, type RandomModel, randomModel } from "./support/random_model.ts";
@@ -530,17 +530,7 @@ Deno.test("npy: what is written is read, and what NumPy wrote in other types and
   });
 });
 
-/** Runs a program; undefined where there is no such program. */
-async function output(program: string, ...args: string[]): Promise<string | undefined> {
-  try {
-    const { success, stdout, stderr } = await new Deno.Command(program, { args }).output();
-    assert.ok(success, `${program}: ${new TextDecoder().decode(stderr)}`);
-    return new TextDecoder().decode(stdout);
-  } catch (error) {
-    if (error instanceof Deno.errors.NotFound) return undefined;
-    throw error;
-  }
-}
+const output = (program: string, ...args: string[]) => runProgram(program, args);
 
 const DUMPERS = new URL("../checkpoints/dumpers/", import.meta.url);
 const dumper = (name: string) => join(import.meta.dirname!, "../checkpoints/dumpers", name);
@@ -574,10 +564,10 @@ Deno.test("dumpers: each is under 40 lines", async () => {
   }
 });
 
-const python = await output("python3", "--version") !== undefined;
+const python = await needed("python3", () => output("python3", "--version"));
 Deno.test({
-  name: `dumpers: dump.py, with what torch has of a tensor${python ? "" : " (no python3)"}`,
-  ignore: !python,
+  name: "dumpers: dump.py, with what torch has of a tensor",
+  ignore: python === undefined,
   async fn() {
     using folder = new Folder();
     using code = new Folder();
@@ -623,14 +613,10 @@ dump.end([9, 4])
   },
 });
 
-const torch = await pyTorchEnvironment({ cpuOnly: true })
-  .catch((error: Error) => ({ missing: error.message }));
-const torchMissing = "missing" in torch ? torch.missing : undefined;
+const torch = await pyTorch();
 Deno.test({
-  name: `dumpers: dump.py's attach takes a Hugging Face model${
-    torchMissing ? ` (no PyTorch: ${torchMissing})` : ""
-  }`,
-  ignore: torchMissing !== undefined,
+  name: "dumpers: dump.py's attach takes a Hugging Face model",
+  ignore: torch === undefined,
   async fn() {
     using folder = new Folder();
     using code = new Folder();
@@ -653,7 +639,7 @@ for layer, attention in enumerate(out.attentions):
 dump.end()
 `,
     );
-    const { command, args } = (torch as PythonEnvironment)
+    const { command, args } = torch!
       .start([program, dumper(""), folder.path, code.path]);
     await output(command, ...args);
 
@@ -680,10 +666,10 @@ dump.end()
   },
 });
 
-const cc = await output("cc", "--version") !== undefined;
+const cc = await needed("C compiler", () => output("cc", "--version"));
 Deno.test({
-  name: `dumpers: dump.h${cc ? "" : " (no C compiler)"}`,
-  ignore: !cc,
+  name: "dumpers: dump.h",
+  ignore: cc === undefined,
   async fn() {
     using folder = new Folder();
     using code = new Folder();
@@ -712,10 +698,10 @@ int main(int count, char **args) {
   },
 });
 
-const rustc = await output("rustc", "--version").catch(() => undefined) !== undefined;
+const rustc = await needed("Rust compiler", () => output("rustc", "--version"));
 Deno.test({
-  name: `dumpers: dump.rs${rustc ? "" : " (no rustc)"}`,
-  ignore: !rustc,
+  name: "dumpers: dump.rs",
+  ignore: rustc === undefined,
   async fn() {
     using folder = new Folder();
     using code = new Folder();

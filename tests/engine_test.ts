@@ -15,8 +15,8 @@ import { FORMS } from "../kernels/forms.ts";
 import { Random } from "./support/random.ts";
 import { randomLlama, type RandomLlamaOptions } from "./support/random_llama.ts";
 
-/** What the issue asks for; seen is 3e-6 at most (weights and activations near 1). */
-const LOGITS = 1e-3;
+/** Seen is 3e-6 at most (weights and activations near 1). */
+const LOGITS = 3e-5;
 /** Of the largest number of a point. Seen is 7e-7. */
 const POINTS = 1e-5;
 

@@ -43,8 +43,9 @@ const LAST_STEP = Math.max(...DECODING_STEPS);
 
 type Tensors = ReadonlyMap<string, HostTensor>;
 
+const library = await llamaCppLibrary();
+
 for (const name of ["tiny", "smollm2-135m"]) {
-  const library = await llamaCppLibrary();
   Deno.test({
     name: `${name}: every point of every layer against llama.cpp on 32-bit weights`,
     ignore: library === undefined,

@@ -41,6 +41,8 @@ async function notebooks(...args: string[]) {
 const names = [...Deno.readDirSync(NOTEBOOKS)].map(({ name }) => name)
   .filter((name) => name.endsWith(".ipynb"));
 
+Deno.test("the notebooks were found", () => assert.ok(names.length >= 10, `${names}`));
+
 for (const name of names) {
   Deno.test(`${name} is committed with its outputs, small and clean`, async () => {
     const text = await Deno.readTextFile(join(NOTEBOOKS, name));
@@ -53,6 +55,7 @@ for (const name of names) {
     const code = notebook.cells.filter(({ cell_type, source }) =>
       cell_type === "code" && joined(source).trim() !== ""
     );
+    assert.ok(code.length > 3, `${code.length} cells of code`);
     assert.deepEqual(
       code.map(({ execution_count }) => execution_count),
       code.map((_, i) => i + 1),

@@ -1,19 +1,22 @@
 /** The permission sets of deno.json repeat the same lists, so they are compared: with each other, and with the code. */
 import assert from "node:assert/strict";
 import denoJson from "../deno.json" with { type: "json" };
+import { PYTHONS } from "../checkpoints/references/python_environment.ts";
 import { VULKAN_VARIABLES } from "../engine/webgpu/driver.ts";
 import { PIP_COMMANDS } from "../models/pypi.ts";
 
-interface PermissionSet {
-  readonly read?: boolean;
-  readonly net?: boolean;
-  /** Programs and variables; true for all. */
-  readonly run?: boolean | readonly string[];
-  readonly env?: boolean | readonly string[];
-}
+const { default: standard } = denoJson.permissions;
 
-const SETS: Readonly<Record<string, PermissionSet>> = denoJson.permissions;
-const { default: standard, local } = denoJson.permissions;
+const EVERYTHING = { read: true, write: true, net: true, run: true, env: true, sys: true };
+
+/** Pulls models. */
+const pulling = () => ({
+  read: true,
+  write: true,
+  net: true,
+  run: standard.run,
+  env: standard.env,
+});
 
 Deno.test("-P may read the variables that models and the driver's name ask for, and no others", async () => {
   const models = new URL("../models/", import.meta.url);
@@ -30,21 +33,42 @@ Deno.test("-P may start every command that leads to pip", () => {
   assert.deepEqual(standard.run, [...new Set(PIP_COMMANDS.map(([command]) => command))]);
 });
 
-for (const [name, { net, run, env }] of Object.entries(SETS)) {
-  Deno.test(`-P=${name} has whole lists`, () => {
-    const has = (list: boolean | readonly string[] | undefined, all: readonly string[]) =>
-      list === true || (list && all.every((each) => list.includes(each)));
-    if (net) {
-      // It pulls models, as -P does.
-      assert.ok(has(env, standard.env));
-      assert.ok(has(run, standard.run));
-    } else if (env) {
-      assert.ok(has(env, standard.env.filter((each) => !/^(HF|HUGGINGFACE)_/.test(each))));
-    }
+/** What each set is for. A new one has to be put here. */
+const SETS: Readonly<Record<keyof typeof denoJson.permissions, object>> = {
+  default: { ...pulling(), sys: ["systemMemoryInfo"] },
+  model: pulling(),
+  capture: { ...pulling(), import: true, sys: ["systemMemoryInfo"] }, // the Parquet writer is WebAssembly
+  explain: { ...pulling(), sys: ["systemMemoryInfo"] },
+  local: {
+    read: true,
+    sys: ["systemMemoryInfo"],
+    env: standard.env.filter((each) => !["HF_TOKEN", "HF_ENDPOINT"].includes(each)),
+  },
+  doctor: {
+    read: true,
+    write: true,
+    sys: ["osRelease", "hostname"],
+    env: standard.env.filter((each) => !/^(HF|HUGGINGFACE)_/.test(each)),
+  },
+  // They start other engines, which may do anything.
+  bench: EVERYTHING,
+  parity: EVERYTHING,
+  reference: EVERYTHING,
+  proof: { read: true },
+  lab: { read: true, write: true, run: PYTHONS },
+  notebooks: { read: true, write: true, run: PYTHONS },
+};
+
+for (const [name, set] of Object.entries(denoJson.permissions)) {
+  Deno.test(`-P=${name} permits what it is for, and nothing else`, () => {
+    assert.deepEqual(set, SETS[name as keyof typeof SETS]);
   });
 }
 
-Deno.test("-P=local finds what -P has pulled", () => {
-  const pulling = ["HF_TOKEN", "HF_ENDPOINT"];
-  assert.deepEqual(local.env, standard.env.filter((each) => !pulling.includes(each)));
+Deno.test("every task runs with the set of its name", () => {
+  const { test: _, ...tasks } = denoJson.tasks;
+  assert.deepEqual(
+    Object.entries(tasks).map(([name, { command }]) => [name, / -P=(\w+) /.exec(command)?.[1]]),
+    Object.keys(tasks).map((name) => [name, name]),
+  );
 });

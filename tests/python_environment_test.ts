@@ -8,10 +8,13 @@ import {
   type PythonEnvironmentOptions,
 } from "../checkpoints/references/python_environment.ts";
 import { isFile } from "../models/cache.ts";
+import { needed } from "./support/needed.ts";
 import { run } from "./support/python_venv.ts";
 
-const python = await run("python3", ["-c", "import venv, ensurepip"]).then(() => true, () => false);
-if (!python) console.error("skipped: no python3 with venv here");
+const python = await needed(
+  "python3 with venv",
+  () => run("python3", ["-c", "import venv, ensurepip"]),
+);
 
 /** A folder with requirements and an empty cache in it. */
 class Bench implements AsyncDisposable {
@@ -40,7 +43,7 @@ class Bench implements AsyncDisposable {
 
 Deno.test({
   name: "an environment is made once, by whoever comes first, and its Python is its own",
-  ignore: !python,
+  ignore: python === undefined,
   async fn() {
     await using bench = new Bench();
     const [first, second] = await Promise.all([
@@ -70,7 +73,7 @@ Deno.test({
 
 Deno.test({
   name: "an environment in a folder of one's own is made anew when its packages change",
-  ignore: !python,
+  ignore: python === undefined,
   async fn() {
     await using bench = new Bench();
     const folder = join(bench.folder, "venv");
@@ -87,7 +90,7 @@ Deno.test({
 
 Deno.test({
   name: "an environment that cannot be made is one line, and leaves nothing",
-  ignore: !python,
+  ignore: python === undefined,
   async fn() {
     await using bench = new Bench();
     await assert.rejects(bench.environment("--no-index\nno-such-package==1.0"), {
@@ -118,7 +121,7 @@ async function without(programs: Readonly<Record<string, string>>): Promise<stri
   const code = `import { pythonEnvironment } from ${
     url("../checkpoints/references/python_environment.ts")
   };
-    await pythonEnvironment(new URL(${url("support/requirements-arrow.txt")}))
+    await pythonEnvironment(new URL(${url("../notebooks/requirements.txt")}))
       .catch((error) => console.log(error.name, error.message));`;
   const { stdout } = await new Deno.Command(Deno.execPath(), {
     args: ["eval", "--no-lock", code],

@@ -6,11 +6,7 @@ import { compareTensors, localAllowance } from "../checkpoints/compare.ts";
 import { isCompared, kindOf } from "../checkpoints/contract.ts";
 import { type Reference, ReferenceFailure } from "../checkpoints/reference.ts";
 import { oracleReference } from "../checkpoints/references/oracle.ts";
-import {
-  pyTorchEnvironment,
-  type PyTorchOptions,
-  pyTorchReference,
-} from "../checkpoints/references/pytorch.ts";
+import { type PyTorchOptions, pyTorchReference } from "../checkpoints/references/pytorch.ts";
 import type { PythonEnvironment } from "../checkpoints/references/python_environment.ts";
 import { readConfig } from "../engine/config.ts";
 import { forward } from "../engine/forward.ts";
@@ -18,16 +14,14 @@ import { type GgufFile, openGgufFile } from "../engine/gguf/reader.ts";
 import { listPoints } from "../inspect/points.ts";
 import { findModel } from "../models/mod.ts";
 import golden from "./fixtures/smollm2-135m.json" with { type: "json" };
-import { run as runProgram } from "./support/python_venv.ts";
+import { needed } from "./support/needed.ts";
+import { pyTorch, run as runProgram } from "./support/python_venv.ts";
 import { randomLlama, type RandomLlamaOptions } from "./support/random_llama.ts";
 
-const environment = await pyTorchEnvironment({ cpuOnly: true, onProgress: console.error })
-  .catch((error: Error) => ({ missing: error.message }));
-const missing = "missing" in environment;
-if (missing) console.error(`skipped, no PyTorch here: ${environment.missing}`);
+const environment = await pyTorch();
 
 function withPyTorch(name: string, fn: (environment: PythonEnvironment) => Promise<void>) {
-  Deno.test({ name, ignore: missing, fn: () => fn(environment as PythonEnvironment) });
+  Deno.test({ name, ignore: environment === undefined, fn: () => fn(environment!) });
 }
 
 /** Kinds of points that PyTorch does not show: parts of its norms, and what is made on request. */
@@ -250,12 +244,15 @@ Deno.test("a Python that dies, hangs, talks nonsense or is stopped is one line",
   await assert.rejects(aborted, { name: "TimeoutError" });
 });
 
-Deno.test("a Python without PyTorch is one line", async () => {
-  const python = await runProgram("python3", ["--version"]).catch(() => undefined);
-  if (python === undefined) return;
-  const bare = (args: readonly string[]) => ({ command: "python3", args: ["-I", "-S", ...args] });
-  assert.match(
-    await failure({ environment: { python: "", folder: "", start: bare } }),
-    /^PyTorch: its Python lacks a package \(No module named 'torch'\)$/,
-  );
+const python = await needed("python3", () => runProgram("python3", ["--version"]));
+Deno.test({
+  name: "a Python without PyTorch is one line",
+  ignore: python === undefined,
+  async fn() {
+    const bare = (args: readonly string[]) => ({ command: "python3", args: ["-I", "-S", ...args] });
+    assert.match(
+      await failure({ environment: { python: "", folder: "", start: bare } }),
+      /^PyTorch: its Python lacks a package \(No module named 'torch'\)$/,
+    );
+  },
 });

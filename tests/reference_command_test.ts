@@ -10,7 +10,6 @@ import {
   openReference,
   REFERENCES,
 } from "../checkpoints/references/mod.ts";
-import { pyTorchEnvironment } from "../checkpoints/references/pytorch.ts";
 import denoJson from "../deno.json" with { type: "json" };
 import { openGguf } from "../engine/gguf/reader.ts";
 import { bytesSource } from "../engine/gguf/source.ts";
@@ -18,12 +17,11 @@ import { oracle, oracleGreedy } from "../engine/oracle.ts";
 import { loadModel } from "../inspect/model.ts";
 import { readArrow } from "../inspect/tables/files.ts";
 import { findModel } from "../models/mod.ts";
+import { pyTorch } from "./support/python_venv.ts";
 import { randomLlama } from "./support/random_llama.ts";
 import { tableRows } from "./support/table_rows.ts";
 
-const pyTorch = await pyTorchEnvironment({ cpuOnly: true, onProgress: console.error })
-  .then(() => undefined, (error: Error) => error.message);
-if (pyTorch) console.error(`skipped, no PyTorch here: ${pyTorch}`);
+const environment = await pyTorch();
 
 /** A folder, and the command run with its task's permissions. */
 class Bench implements AsyncDisposable {
@@ -177,7 +175,7 @@ Deno.test("npy: a file per point and step, and the manifest of an engine's folde
 
 Deno.test({
   name: "PyTorch's tensors",
-  ignore: pyTorch !== undefined,
+  ignore: environment === undefined,
   async fn() {
     await using bench = new Bench();
     const args = ["--reference", "pytorch", "--points", "blk.4.attn_norm*", "Once upon a time"];

@@ -156,11 +156,11 @@ Deno.test("prompts longer than one pass", async () => {
   assert.deepEqual(run.tensor("blk.4.attn_probs").shape, [8, 300, 300]);
   assert.deepEqual(run.tensor("blk.0.cache_k").shape, [300, 4, 32]);
   const sums = run.tensor("blk.4.attn_probs").sum("key").toFloat32Array();
-  sums.forEach((sum) => assert.ok(Math.abs(sum - 1) < 1e-5));
+  sums.forEach((sum) => assert.ok(Math.abs(sum - 1) < 3e-6));
   const file = await openGguf(bytesSource("tiny", (await findModel("tiny")).bytes!));
   const { logits } = await oracle(file, ids, { rows: "last" });
   run.sequences[0].lastLogits!.forEach((value, i) =>
-    assert.ok(Math.abs(value - logits[0][i]) < 1e-3)
+    assert.ok(Math.abs(value - logits[0][i]) < 1e-4)
   );
 });
 

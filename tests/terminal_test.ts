@@ -1,11 +1,11 @@
 /** The README's commands in a real terminal, where Deno asks about every permission that is missing. */
 import assert from "node:assert/strict";
 import { fileURLToPath } from "node:url";
-import { hasTerminals, runInTerminal } from "./support/terminal.ts";
+import { runInTerminal, terminals } from "./support/terminal.ts";
 
 const GENERATE = fileURLToPath(new URL("../generate.ts", import.meta.url));
 const TINY = fileURLToPath(new URL("../models/tiny/tiny.gguf", import.meta.url));
-const ignore = !await hasTerminals();
+const ignore = await terminals() === undefined;
 
 /** Runs generate.ts for a few tokens; the terminal must hold the text and no question. */
 async function generate(permissions: string[], args: string[], home: string): Promise<void> {

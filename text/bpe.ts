@@ -1,4 +1,5 @@
 import { TokenizerError } from "./error.ts";
+import { fileTextBytes } from "./file_text.ts";
 import { mergePairs } from "./merge.ts";
 import { type Metadata, optionalStrings } from "./metadata.ts";
 import type { TokenizerModel } from "./model.ts";
@@ -109,7 +110,7 @@ function fromCharacters(token: string): Uint8Array {
   for (const character of token) {
     const byte = CHARACTER_BYTES.get(character);
     if (byte !== undefined) bytes.push(byte);
-    else bytes.push(...new TextEncoder().encode(character));
+    else bytes.push(...fileTextBytes(character));
   }
   return Uint8Array.from(bytes);
 }

@@ -1,4 +1,5 @@
 import { TokenizerError } from "./error.ts";
+import { fileTextBytes } from "./file_text.ts";
 import { mergePairs } from "./merge.ts";
 import { type Metadata, optionalBoolean, optionalNumbers } from "./metadata.ts";
 import type { TokenizerModel } from "./model.ts";
@@ -52,7 +53,7 @@ export function spmModel(metadata: Metadata, vocabulary: Vocabulary): TokenizerM
       }
       return found;
     },
-    bytes: (token) => new TextEncoder().encode(token.replaceAll(SPACE, " ")),
+    bytes: (token) => fileTextBytes(token.replaceAll(SPACE, " ")),
     spelling: spell,
   };
 }

@@ -1,5 +1,6 @@
 import { bpeModel } from "./bpe.ts";
 import { inFile, TokenizerError } from "./error.ts";
+import { fileTextBytes } from "./file_text.ts";
 import { readKind } from "./kind.ts";
 import type { Metadata } from "./metadata.ts";
 import type { TokenizerModel } from "./model.ts";
@@ -170,7 +171,7 @@ class ModelTokenizer implements Tokenizer {
 
   piece(id: number): string {
     const unused = this.#type(id) === TokenType.unused || this.#type(id) === TokenType.undefined;
-    return unused ? this.#vocabulary.tokens[id] : readable(this.bytes(id));
+    return readable(unused ? fileTextBytes(this.#vocabulary.tokens[id]) : this.bytes(id));
   }
 
   bytes(id: number): Uint8Array {
@@ -179,7 +180,7 @@ class ModelTokenizer implements Tokenizer {
     if (type === TokenType.unused || type === TokenType.undefined) return new Uint8Array();
     const byte = type === TokenType.byte ? /^<0x([0-9A-Fa-f]{2})>$/.exec(token) : null;
     if (byte !== null) return Uint8Array.of(parseInt(byte[1], 16));
-    return type === TokenType.normal ? this.#model.bytes(token) : new TextEncoder().encode(token);
+    return type === TokenType.normal ? this.#model.bytes(token) : fileTextBytes(token);
   }
 
   id(piece: string): number | undefined {

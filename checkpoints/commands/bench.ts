@@ -34,6 +34,7 @@ import {
 } from "../../inspect/commands/args.ts";
 import { findOrPull } from "../../inspect/commands/find_model.ts";
 import { openOutput } from "../../inspect/commands/output_file.ts";
+import { printLine } from "../../inspect/commands/print.ts";
 import { createLoadProgress, createStatus } from "../../inspect/commands/progress.ts";
 import { defineCommand, runCommand } from "../../inspect/commands/run_command.ts";
 import { TUNE_OPTIONS, tuneMode } from "../../inspect/commands/tune_options.ts";
@@ -164,12 +165,12 @@ const command = defineCommand({
     await traceFile?.write(profileTrace(report.model, profiles));
     if (options.save) await save(report);
     if (json) {
-      console.log(JSON.stringify(options.profile ? { ...report, profiles } : report));
+      printLine(JSON.stringify(options.profile ? { ...report, profiles } : report));
       return;
     }
-    console.log(options.markdown ? benchMarkdown(report) : benchText(report));
+    printLine(options.markdown ? benchMarkdown(report) : benchText(report));
     if (options.profile) {
-      for (const profile of profiles) console.log(`\n${profileText(profile, readLimit)}`);
+      for (const profile of profiles) printLine(`\n${profileText(profile, readLimit)}`);
     }
   },
 });

@@ -1,6 +1,7 @@
 /** `./denow task model diagnose`: what is wrong with a file, without a reference. */
 import { choice, flag, text, UsageError } from "../../inspect/commands/args.ts";
 import { findOrPull } from "../../inspect/commands/find_model.ts";
+import { printError, printLine } from "../../inspect/commands/print.ts";
 import { createProgress, createStatus } from "../../inspect/commands/progress.ts";
 import { defineCommand, EXIT, runCommand } from "../../inspect/commands/run_command.ts";
 import { load } from "../../inspect/loading.ts";
@@ -50,12 +51,12 @@ export const diagnoseCommand = defineCommand({
         await report.mend(mended, { signal, onProgress: writing.update }).finally(writing.finish);
       }
       if (json) {
-        console.log(JSON.stringify(diagnosisJson(nameOrPath, diagnosis, mended)));
+        printLine(JSON.stringify(diagnosisJson(nameOrPath, diagnosis, mended)));
       } else {
         const words = diagnosisText(nameOrPath, diagnosis, { mended, layers });
         const colours = Deno.stdout.isTerminal() && !Deno.noColor;
-        console.log(colours ? coloured(words) : words);
-        if (!diagnosis.found && mend !== undefined) console.error(`nothing to mend: no ${mend}`);
+        printLine(colours ? coloured(words) : words);
+        if (!diagnosis.found && mend !== undefined) printError(`nothing to mend: no ${mend}`);
       }
       return diagnosis.found ? EXIT.failed : EXIT.done;
     } finally {

@@ -6,6 +6,7 @@
 import { flag } from "../../inspect/commands/args.ts";
 import { findOrPull, openFound } from "../../inspect/commands/find_model.ts";
 import { MODEL_COMMANDS, runModelTask } from "../../inspect/commands/model.ts";
+import { printLine } from "../../inspect/commands/print.ts";
 import { createProgress } from "../../inspect/commands/progress.ts";
 import { defineCommand, EXIT, runCommand } from "../../inspect/commands/run_command.ts";
 import { diffModels } from "../model_diff.ts";
@@ -32,7 +33,7 @@ const diff = defineCommand({
       // Progress is shown in bytes: of the numbers in 32 bits.
       const onProgress = (done: number, total: number) => progress.update(4 * done, 4 * total);
       const found = await diffModels(a, b, { signal, onProgress }).finally(progress.finish);
-      console.log(json ? diffJson(found) : diffText(found));
+      printLine(json ? diffJson(found) : diffText(found));
       return found.passed ? EXIT.done : EXIT.failed;
     } finally {
       for (const file of files) file.close();

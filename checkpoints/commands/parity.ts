@@ -13,6 +13,7 @@ import {
   texts,
   UsageError,
 } from "../../inspect/commands/args.ts";
+import { printError, printLine } from "../../inspect/commands/print.ts";
 import { createLoadProgress } from "../../inspect/commands/progress.ts";
 import { defineCommand, EXIT, runCommand } from "../../inspect/commands/run_command.ts";
 import { TUNE_OPTIONS, tuneMode } from "../../inspect/commands/tune_options.ts";
@@ -81,7 +82,7 @@ const command = defineCommand({
     const run = runId(time, Deno.env.get("LAMINA_RUN_ID"));
     const root = Deno.env.get("LAMINA_PROOF_DIR") || ".proof_bundle";
     const bundle = await proofFolder(root, "parity", run);
-    const say = (line: string) => json || console.error(line);
+    const say = (line: string) => json || printError(line);
     const colours = Deno.stdout.isTerminal() && !Deno.noColor;
 
     const how = { backend: options.backend, tune: tuneMode(options) };
@@ -106,7 +107,7 @@ const command = defineCommand({
           onProgress: (_done, _total, what) => say(`${name}: ${what}`),
         });
         results.push(report);
-        if (!json) console.log(`${colours ? coloured(`${report}`) : report}\n`);
+        if (!json) printLine(`${colours ? coloured(`${report}`) : report}\n`);
       } catch (error) {
         if (!(error instanceof ReferenceFailure)) throw error;
         failures.push(error);
@@ -173,19 +174,19 @@ const command = defineCommand({
     }
     if (json) {
       const report = { ...mergedJson(results), passed, determinism: repeated ?? null };
-      console.log(JSON.stringify({ ...report, failures: failed, proof: bundle }));
+      printLine(JSON.stringify({ ...report, failures: failed, proof: bundle }));
     } else {
       if (repeated) {
         const { runs, asked, processes, tokens, equal } = repeated;
-        console.log(
+        printLine(
           `determinism: ${runs} of ${asked} runs with ${tokens} generated tokens (${processes} in fresh processes): ${
             equal ? "the same bits" : "NOT the same bits"
           }`,
         );
       }
-      console.log(`proof: ${bundle}`);
+      printLine(`proof: ${bundle}`);
       if (passed && !engineFolder && !against) {
-        console.log(
+        printLine(
           `engines agree; the file itself is not proven: ./denow task model diagnose ${options.model} ` +
             `undoes known faults, ./denow task model diff A B compares it with its original`,
         );

@@ -5,6 +5,7 @@
  */
 import { flag, UsageError } from "../../inspect/commands/args.ts";
 import { printable } from "../../inspect/commands/format.ts";
+import { printError, printLine } from "../../inspect/commands/print.ts";
 import { defineCommand, EXIT, runCommand } from "../../inspect/commands/run_command.ts";
 import { verifyProof } from "../proof.ts";
 
@@ -19,9 +20,9 @@ const command = defineCommand({
     }
     const problems = await verifyProof(folder);
     const verified = problems.length === 0;
-    if (options.json) console.log(JSON.stringify({ folder, verified, problems }));
-    else if (verified) console.log(`${folder}: verified`);
-    else console.error(problems.map((each) => printable(`${folder}: ${each}`)).join("\n"));
+    if (options.json) printLine(JSON.stringify({ folder, verified, problems }));
+    else if (verified) printLine(`${folder}: verified`);
+    else printError(problems.map((each) => printable(`${folder}: ${each}`)).join("\n"));
     return verified ? EXIT.done : EXIT.failed;
   },
 });

@@ -15,6 +15,7 @@ import {
 } from "../../inspect/commands/args.ts";
 import { findOrPull, openFound } from "../../inspect/commands/find_model.ts";
 import { formatBytes, formatTable } from "../../inspect/commands/format.ts";
+import { printError, printLine } from "../../inspect/commands/print.ts";
 import { defineCommand, EXIT, runCommand } from "../../inspect/commands/run_command.ts";
 import { type Point, splitPatterns } from "../../inspect/points.ts";
 import { writeArrow, writeNpyFolder } from "../extract.ts";
@@ -65,7 +66,7 @@ const command = defineCommand({
     if (options["as-is"] && !spec.startsWith("llama.cpp")) {
       throw new UsageError(`--as-is is for llama.cpp; ${spec} computes in 32 bits or more always`);
     }
-    const say = (line: string) => json || console.error(line);
+    const say = (line: string) => json || printError(line);
 
     const found = await findOrPull(options.model, { quiet: json, signal });
     using file = closing(await openFound(found));
@@ -92,10 +93,10 @@ const command = defineCommand({
       const { ids, margins } = run;
       const { model } = options;
       const about = { model, reference: provenance, prompt_ids: promptIds, ids, margins };
-      console.log(JSON.stringify({ ...about, missing: missing.map(({ name }) => name), files }));
+      printLine(JSON.stringify({ ...about, missing: missing.map(({ name }) => name), files }));
     } else {
       say(`${provenance.name} ${provenance.version} on ${provenance.weights}`);
-      console.log(formatTable(files.map(({ path, bytes }) => [path, formatBytes(bytes)]), "lr"));
+      printLine(formatTable(files.map(({ path, bytes }) => [path, formatBytes(bytes)]), "lr"));
     }
     return EXIT.done;
   },

@@ -1,6 +1,7 @@
 /** `./denow task model synth`: a model file of any shape with random weights. */
 import { choice, flag, number, text, UsageError } from "../../inspect/commands/args.ts";
 import { formatBytes } from "../../inspect/commands/format.ts";
+import { printLine } from "../../inspect/commands/print.ts";
 import { createProgress } from "../../inspect/commands/progress.ts";
 import { defineCommand, runCommand } from "../../inspect/commands/run_command.ts";
 import { ggufSize } from "../../engine/gguf/writer.ts";
@@ -75,7 +76,7 @@ const synth = defineCommand({
       onProgress: progress.update,
     }).finally(progress.finish);
     const bytes = ggufSize(content);
-    console.log(
+    printLine(
       json ? JSON.stringify({ path: out, bytes, type, ...shape }) : `${out}: ${formatBytes(bytes)}`,
     );
   },

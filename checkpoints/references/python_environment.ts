@@ -66,7 +66,7 @@ export class PythonEnvironmentError extends Error {
 }
 
 /** How Python is called, by the likeliest name first. */
-const PYTHONS = ["python3", "python", "py"];
+export const PYTHONS: readonly string[] = ["python3", "python", "py"];
 
 /** What the pinned packages need: fails with a line that says which Python this is. */
 const VERSION = "import sys\n" +

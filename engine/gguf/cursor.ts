@@ -1,4 +1,5 @@
 import { GgufError } from "./error.ts";
+import { decodeFileText } from "./file_text.ts";
 import type { ByteSource } from "./source.ts";
 
 /** Bytes fetched at a time: a header without a vocabulary fits, one of Llama 3 takes eight. */
@@ -12,9 +13,6 @@ const LARGEST_VALUE_BYTES = 64 * 1024 * 1024;
  * take about 20 MiB; the limit keeps a lying count in a file of many GiB from filling the memory.
  */
 const LARGEST_HEADER_BYTES = 256 * 1024 * 1024;
-
-/** Keeps a byte order mark: where one is in a vocabulary it is a token of its own. */
-const UTF8 = new TextDecoder("utf-8", { ignoreBOM: true });
 
 /**
  * Reads a header front to back through a sliding window. The scalar methods are synchronous, for
@@ -126,10 +124,10 @@ export class HeaderCursor {
     return this.littleEndian ? first + second * 2 ** 32 : first * 2 ** 32 + second;
   }
 
-  /** The next bytes as text; broken UTF-8 becomes U+FFFD. */
+  /** The next bytes as text, without a loss: {@linkcode decodeFileText}. */
   text(length: number): string {
     const at = this.#advance(length);
-    return UTF8.decode(this.#bytes.subarray(at, at + length));
+    return decodeFileText(this.#bytes.subarray(at, at + length));
   }
 
   /** The next bytes, as a copy of their own. */

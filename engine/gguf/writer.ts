@@ -1,3 +1,4 @@
+import { encodeFileText } from "./file_text.ts";
 import {
   DEFAULT_ALIGNMENT,
   METADATA_TYPES,
@@ -204,7 +205,7 @@ class Bytes {
 
   /** With its length before it. */
   string(text: string): void {
-    const bytes = new TextEncoder().encode(text);
+    const bytes = encodeFileText(text);
     this.number("u64", bytes.length);
     this.#append(bytes);
   }

@@ -9,6 +9,7 @@ import type { Run } from "../run.ts";
 import { ArrowSink } from "../tables/sink.ts";
 import { choice, flag, number, numbers, text, UsageError } from "./args.ts";
 import { formatBytes, formatTable } from "./format.ts";
+import { printError, printLine } from "./print.ts";
 import { createLoadProgress } from "./progress.ts";
 import { defineCommand, runCommand } from "./run_command.ts";
 import { TUNE_OPTIONS, tuneMode } from "./tune_options.ts";
@@ -61,7 +62,7 @@ const command = defineCommand({
       sink,
       signal,
       onCapture: (bytes: number) => {
-        if (!json) console.error(`capturing at most ${formatBytes(bytes)}`);
+        if (!json) printError(`capturing at most ${formatBytes(bytes)}`);
       },
     };
     let run: Run;
@@ -77,19 +78,19 @@ const command = defineCommand({
       // deno-lint-ignore no-unused-vars -- the sink takes what is made
       for await (const token of generation);
       run = generation.run;
-      if (!json) console.error(`generated ${JSON.stringify(generation.text)}`);
+      if (!json) printError(`generated ${JSON.stringify(generation.text)}`);
     }
     if (json) {
       const [{ ids, promptLength }] = run.sequences;
       const lists = { prompt_ids: ids.slice(0, promptLength), ids: ids.slice(promptLength) };
-      console.log(JSON.stringify({ model: options.model, ...lists, files: sink.files }));
+      printLine(JSON.stringify({ model: options.model, ...lists, files: sink.files }));
     } else {
       const rows = sink.files.map(({ path, rows, bytes }) => [
         path,
         `${rows} rows`,
         formatBytes(bytes),
       ]);
-      console.log(formatTable(rows, "lrr"));
+      printLine(formatTable(rows, "lrr"));
     }
   },
 });

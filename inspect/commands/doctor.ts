@@ -11,6 +11,7 @@ import { KERNELS } from "../../kernels/mod.ts";
 import { tunedProducts } from "../loading.ts";
 import { flag, number } from "./args.ts";
 import { type DeviceFindings, type Findings, reportText } from "./doctor_report.ts";
+import { printLine } from "./print.ts";
 import { progressLine } from "./progress.ts";
 import { defineCommand, EXIT, runCommand } from "./run_command.ts";
 
@@ -27,7 +28,7 @@ const command = defineCommand({
       quiet: options.json,
       signal,
     });
-    console.log(options.json ? JSON.stringify(findings) : reportText(findings));
+    printLine(options.json ? JSON.stringify(findings) : reportText(findings));
     return findings.passed ? EXIT.done : EXIT.failed;
   },
 });

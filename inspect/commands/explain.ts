@@ -7,6 +7,7 @@ import { explainPage } from "../explain_page/build.ts";
 import { loadModel } from "../model.ts";
 import { choice, flag, number, text, UsageError } from "./args.ts";
 import { formatBytes } from "./format.ts";
+import { printError, printLine } from "./print.ts";
 import { createLoadProgress } from "./progress.ts";
 import { openOutput } from "./output_file.ts";
 import { defineCommand, runCommand } from "./run_command.ts";
@@ -52,14 +53,14 @@ const command = defineCommand({
     const { tokens, positions, steps } = data;
     if (json) {
       const ids = tokens.map(({ id }) => id);
-      console.log(JSON.stringify({ model: name, file: out, bytes, ids, positions }));
+      printLine(JSON.stringify({ model: name, file: out, bytes, ids, positions }));
       return;
     }
-    console.log(`${out}  ${steps.length} steps  ${tokens.length} tokens  ${formatBytes(bytes)}`);
+    printLine(`${out}  ${steps.length} steps  ${tokens.length} tokens  ${formatBytes(bytes)}`);
     if (bytes > options["max-size"] * 1e6) {
-      console.error("that is above --max-size: the vectors of one token take as much");
+      printError("that is above --max-size: the vectors of one token take as much");
     } else if (positions.length < tokens.length) {
-      console.error(
+      printError(
         `the page holds the vectors of the last ${positions.length} of ${tokens.length} tokens; ` +
           "--max-size N gives it room for more",
       );

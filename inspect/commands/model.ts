@@ -17,6 +17,7 @@ import { flag, text, UsageError } from "./args.ts";
 import { findOrPull, openFound } from "./find_model.ts";
 import { formatBytes, formatTable } from "./format.ts";
 import { infoJson, infoText } from "./model_info.ts";
+import { printLine } from "./print.ts";
 import { createLoadProgress, createProgress } from "./progress.ts";
 import { defineCommand, runCommand } from "./run_command.ts";
 
@@ -34,7 +35,7 @@ const pull = defineCommand({
       onProgress: (done, total) => progress.onProgress("pull", done, total),
       onWait: progress.onWait,
     }).finally(progress.finish);
-    console.log(options.json ? JSON.stringify({ name, path }) : path);
+    printLine(options.json ? JSON.stringify({ name, path }) : path);
   },
 });
 
@@ -45,7 +46,7 @@ const info = defineCommand({
   positionals: ["FILE|NAME"],
   async main({ options, positionals: [nameOrPath], signal }) {
     const file = await openFound(await findOrPull(nameOrPath, { quiet: options.json, signal }));
-    console.log(options.json ? infoJson(file) : infoText(file));
+    printLine(options.json ? infoJson(file) : infoText(file));
     file.close();
   },
 });
@@ -66,9 +67,9 @@ const verify = defineCommand({
     // Nobody states what the embedded model should be but the repository that it is part of.
     const verified = !wrong && (!unstated || path === undefined);
     if (options.json) {
-      console.log(JSON.stringify({ ...found, verified }));
+      printLine(JSON.stringify({ ...found, verified }));
     } else if (path === undefined) {
-      console.log(`${found.name}: part of Lamina, SHA-256 ${sha256}`);
+      printLine(`${found.name}: part of Lamina, SHA-256 ${sha256}`);
     } else if (wrong) {
       throw new ModelError(
         found.parts ? wrong.path! : name,
@@ -82,7 +83,7 @@ const verify = defineCommand({
           `${unstated.path}.sha256)`,
       );
     } else {
-      console.log(`${found.name}: good, SHA-256 ${sha256} (${path})`);
+      printLine(`${found.name}: good, SHA-256 ${sha256} (${path})`);
     }
     return verified ? 0 : 1;
   },
@@ -103,7 +104,7 @@ const tokenize = defineCommand({
     const file = await openFound(await findOrPull(nameOrPath, { signal }));
     file.close();
     const tokenizer = createTokenizer(file.metadata, file.name);
-    for (const each of strings) console.log(JSON.stringify(Array.from(tokenizer.encode(each))));
+    for (const each of strings) printLine(JSON.stringify(Array.from(tokenizer.encode(each))));
   },
 });
 
@@ -151,7 +152,7 @@ const list = (commands: ModelCommands) =>
           source: source.kind,
           path,
         }));
-        console.log(JSON.stringify(rows));
+        printLine(JSON.stringify(rows));
         return;
       }
       const rows = models.map(({ name, description, license, bytes, source, path }) => [
@@ -160,7 +161,7 @@ const list = (commands: ModelCommands) =>
         source.kind === "embedded" ? "embedded" : path === undefined ? "not pulled" : "pulled",
         `${description} (${license})`,
       ]);
-      console.log(formatTable(rows, "lrll"));
+      printLine(formatTable(rows, "lrll"));
     },
   });
 

@@ -1,5 +1,6 @@
 import type { LoadPhase } from "../loading.ts";
 import { formatBytes, formatBytesOf, formatDuration } from "./format.ts";
+import { printErrorText } from "./print.ts";
 
 /** How progress is shown; what is left out is taken from the process. */
 export interface ProgressOptions {
@@ -158,7 +159,7 @@ export function createStatus(options: Omit<ProgressOptions, "columns"> = {}): St
   if (options.quiet) return { update() {}, finish() {} };
   const {
     terminal = Deno.stderr.isTerminal(),
-    write = (text) => void Deno.stderr.writeSync(new TextEncoder().encode(text)),
+    write = (text) => printErrorText(text),
     now = () => performance.now(),
   } = options;
   let shownAt = now();
@@ -209,7 +210,7 @@ function withDefaults(options: ProgressOptions): Required<Omit<ProgressOptions, 
   const { terminal = Deno.stderr.isTerminal() } = options;
   const {
     columns = terminal ? terminalColumns() : 80,
-    write = (text) => void Deno.stderr.writeSync(new TextEncoder().encode(text)),
+    write = (text) => printErrorText(text),
     now = () => performance.now(),
   } = options;
   return { terminal, columns, write, now };
@@ -253,6 +254,5 @@ function terminalColumns(): number {
 /** A line on the terminal that is drawn over; nothing where stderr is none. */
 export function progressLine(quiet: boolean): (text: string) => void {
   if (quiet || !Deno.stderr.isTerminal()) return () => {};
-  const encoder = new TextEncoder();
-  return (text) => void Deno.stderr.writeSync(encoder.encode(`\r${text}\x1b[K`));
+  return (text) => printErrorText(`\r${text}\x1b[K`);
 }

@@ -6,6 +6,7 @@ import {
   parseCommandLine,
   UsageError,
 } from "./args.ts";
+import { printError, printLine } from "./print.ts";
 
 /** What a command works with. */
 export interface CommandContext<O extends Options> extends CommandLine<O> {
@@ -55,7 +56,7 @@ export async function commandExitCode<O extends Options>(
   try {
     const line = parseCommandLine(command, args);
     if (line.help) {
-      console.log(helpText(command));
+      printLine(helpText(command));
       return EXIT.done;
     }
     return await command.main({ ...line, signal: controller.signal }) ?? EXIT.done;
@@ -85,8 +86,8 @@ function withAdvice(error: unknown, command: string): unknown {
  * @returns the exit code that it deserves
  */
 export function reportError(error: unknown, debug: boolean): number {
-  console.error(`error: ${oneLine(error)}`);
-  if (debug) console.error(error);
+  printError(`error: ${oneLine(error)}`);
+  if (debug) printError(Deno.inspect(error));
   return error instanceof UsageError ? EXIT.usage : EXIT.failed;
 }
 

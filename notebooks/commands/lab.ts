@@ -5,6 +5,7 @@
  */
 import { join, relative, resolve } from "node:path";
 import { flag, number, UsageError } from "../../inspect/commands/args.ts";
+import { printError } from "../../inspect/commands/print.ts";
 import { defineCommand, EXIT, runCommand } from "../../inspect/commands/run_command.ts";
 import { isFile } from "../../models/cache.ts";
 import { endLab, jupyter, NOTEBOOKS, startLab } from "./jupyter.ts";
@@ -30,7 +31,7 @@ const command = defineCommand({
   positionals: ["[NOTEBOOK]"],
   async main({ options, positionals: [notebook], signal }) {
     const page = await labPage(notebook);
-    const environment = await jupyter({ onProgress: console.error, signal });
+    const environment = await jupyter({ onProgress: printError, signal });
     signal.throwIfAborted();
     const child = startLab(environment, {
       root: NOTEBOOKS,

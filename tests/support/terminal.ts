@@ -1,4 +1,6 @@
 /** Programs run as people run them: with a terminal for stdin, stdout and stderr. */
+import { needed } from "./needed.ts";
+import { run } from "./python_venv.ts";
 
 /** Runs a command in a pseudo-terminal, shows its output, and ends it where it waits for an answer. */
 const PYTHON = `
@@ -23,13 +25,9 @@ else:
 sys.exit(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) & 255)
 `;
 
-/** Whether there is what it takes: Python with its `pty`. */
-export async function hasTerminals(): Promise<boolean> {
-  try {
-    return (await python(["-c", "import pty"]).output()).success;
-  } catch {
-    return false;
-  }
+/** Undefined where there is not what it takes: Python with its `pty`. */
+export function terminals(): Promise<string | undefined> {
+  return needed("Python with pty", () => run("python3", ["-c", "import pty"]));
 }
 
 /** What a program wrote to its terminal, and its exit code: 247 where it had to be ended after `seconds`. */

@@ -1,0 +1,148 @@
+/**
+ * `./denow task test`: formatting, lint, types, all tests, the short bench; each test file in a process of its own, at the end one line
+ * "N passed, N failed[, N skipped]". Formatting, lint, types and the bench count as one test each. `.ci/run` does the same on a clean
+ * clone. With `--quick` only what takes no network, no other engine and no Python package: for use while working.
+ */
+
+/**
+ * What takes a network (models, engines, packages: pulled once, then cached), a browser, Jupyter, or long. These run one
+ * after the other. A new test file is quick unless it stands here.
+ */
+const SLOW: ReadonlySet<string> = new Set([
+  "arrow_python",
+  "bench",
+  "browser",
+  "capture_memory",
+  "compared_generation",
+  "decoding",
+  "diagnose",
+  "docs",
+  "engine_folder",
+  "explain",
+  "explain_page",
+  "fault_injection",
+  "generation_captures",
+  "induction",
+  "jupyter",
+  "kernels",
+  "ladder",
+  "lifetime",
+  "llamacpp_points",
+  "llamacpp_reference",
+  "loading",
+  "notebooks",
+  "parity",
+  "parity_library",
+  "plots_picture",
+  "python_environment",
+  "pytorch_reference",
+  "readme",
+  "reference_command",
+  "smollm2",
+  "tokenizer_vocabularies",
+]);
+
+const ROOT = new URL("../", import.meta.url);
+
+/** A run of Deno. */
+interface Job {
+  readonly name: string;
+  readonly args: readonly string[];
+}
+
+const CHECKS: readonly Job[] = [
+  { name: "types", args: ["check", "."] },
+  { name: "lint", args: ["lint"] },
+  { name: "format", args: ["fmt", "--check"] },
+];
+
+/** Fails on errors, never on speed. */
+const BENCH: Job = { name: "bench", args: ["task", "bench", "--quick"] };
+
+/** How many tests went how. */
+export interface Result {
+  passed: number;
+  failed: number;
+  skipped: number;
+}
+
+/** What the last line says that `deno test` closes a run with. A run that dies without one, or runs nothing, has failed. */
+export function testResult(output: string, success: boolean): Result {
+  const closing =
+    /^(?:ok|FAILED) \| (\d+) passed(?: \([^)]*\))?(?: \| (\d+) failed(?: \([^)]*\))?)?(?: \| (\d+) ignored)?/gm;
+  const [, passed, failed, skipped] = [...output.matchAll(closing)].at(-1) ?? [];
+  const result = { passed: +(passed ?? 0), failed: +(failed ?? 0), skipped: +(skipped ?? 0) };
+  const nothing = result.passed + result.skipped === 0;
+  return result.failed === 0 && (!success || nothing) ? { ...result, failed: 1 } : result;
+}
+
+/** Runs jobs, some at a time; says of each how it went, and shows the output of those that failed or left something out. */
+async function runAll(jobs: readonly Job[], atOnce: number): Promise<Result> {
+  const sum: Result = { passed: 0, failed: 0, skipped: 0 };
+  const queue = jobs.values();
+  const worker = async () => {
+    for (const { name, args } of queue) {
+      const start = performance.now();
+      const { success, stdout, stderr } = await new Deno.Command(Deno.execPath(), {
+        args: [...args],
+        cwd: ROOT,
+        env: { NO_COLOR: "1" },
+        stdin: "null",
+      }).output();
+      const [out, errors] = [stdout, stderr].map((bytes) => new TextDecoder().decode(bytes));
+      const { passed, failed, skipped } = args[0] === "test"
+        ? testResult(out, success)
+        : { passed: +success, failed: +!success, skipped: 0 };
+      sum.passed += passed;
+      sum.failed += failed;
+      sum.skipped += skipped;
+      const seconds = ((performance.now() - start) / 1000).toFixed(1);
+      if (failed + skipped > 0) console.log(out + errors);
+      console.log(`${seconds.padStart(6)} s  ${name}: ${resultText({ passed, failed, skipped })}`);
+    }
+  };
+  await Promise.all(Array.from({ length: atOnce }, worker));
+  return sum;
+}
+
+function resultText({ passed, failed, skipped }: Result): string {
+  return `${passed} passed, ${failed} failed${skipped > 0 ? `, ${skipped} skipped` : ""}`;
+}
+
+/** The files of tests, as jobs. */
+export async function testFiles(): Promise<{ quick: Job[]; slow: Job[] }> {
+  const names = (await Array.fromAsync(Deno.readDir(new URL("tests/", ROOT))))
+    .flatMap(({ name }) => /^(\w+)_test\.ts$/.exec(name)?.[1] ?? []).sort();
+  const job = (name: string): Job => ({
+    name,
+    args: ["test", "-A", "--no-check", `tests/${name}_test.ts`], // types are checked once
+  });
+  for (const name of SLOW) {
+    if (!names.includes(name)) throw new Error(`tests/run.ts names ${name}, which is no test`);
+  }
+  return {
+    quick: names.filter((name) => !SLOW.has(name)).map(job),
+    slow: names.filter((name) => SLOW.has(name)).map(job),
+  };
+}
+
+async function main(): Promise<number> {
+  // `deno task` hands the `--` on.
+  const args = Deno.args.filter((arg) => arg !== "--");
+  if (args.some((arg) => arg !== "--quick")) {
+    console.error(`error: ${args.join(" ")}: --quick is all that can be said`);
+    return 2;
+  }
+  const start = performance.now();
+  const { quick, slow } = await testFiles();
+  const results = [await runAll([...CHECKS, ...quick], navigator.hardwareConcurrency)];
+  if (args.length === 0) results.push(await runAll([...slow, BENCH], 1));
+  const sum = (key: keyof Result) => results.reduce((total, result) => total + result[key], 0);
+  console.log(`all: ${Math.round((performance.now() - start) / 1000)} s`);
+  console.log(
+    resultText({ passed: sum("passed"), failed: sum("failed"), skipped: sum("skipped") }),
+  );
+  return sum("failed") === 0 ? 0 : 1;
+}
+
+if (import.meta.main) Deno.exit(await main());
