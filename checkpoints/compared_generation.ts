@@ -6,12 +6,12 @@ import type { Table } from "../inspect/arrow.ts";
 import { previewBundle } from "../inspect/table_html.ts";
 import { previewText } from "../inspect/tables/preview.ts";
 import type { FinishReason } from "../inspect/generation.ts";
-import { untilStop } from "../inspect/jupyter/interrupt.ts";
 import type { Loaded, LoadModelOptions } from "../inspect/loading.ts";
 import type { Model } from "../inspect/model.ts";
 import { checkPrompt, onePrompt, type Prompt } from "../inspect/prompt.ts";
 import { listPoints, resolvePoints } from "../inspect/points.ts";
 import type { Candidate } from "../inspect/run.ts";
+import { untilStop } from "../inspect/work.ts";
 import { createTokenizer } from "../text/mod.ts";
 import { compareTensors, localAllowance } from "./compare.ts";
 import { isCompared, layerOf } from "./contract.ts";
@@ -165,7 +165,7 @@ export class ComparedGeneration implements AsyncIterable<ComparedToken> {
       );
     }
     this.#begun = true;
-    const stop = untilStop(
+    using stop = untilStop(
       () =>
         `Generating was stopped after ${this.tokens.length} tokens, which stay in the generation`,
       this.#options.signal,
@@ -196,7 +196,6 @@ export class ComparedGeneration implements AsyncIterable<ComparedToken> {
       const { signal } = options;
       if (!(signal?.aborted && error === signal.reason)) throw error;
     } finally {
-      stop.end();
       this.finishReason ??= "aborted";
     }
   }

@@ -2,15 +2,8 @@
 import { load, type Loaded, type LoadModelOptions } from "../inspect/loading.ts";
 import type { Model } from "../inspect/model.ts";
 import { type Prompt, PromptError } from "../inspect/prompt.ts";
+import type { WorkOptions } from "../inspect/work.ts";
 import { createTokenizer } from "../text/mod.ts";
-
-/** How long work goes on, and how it is followed. */
-export interface WorkOptions {
-  /** Ends the work; the function then fails with its reason. */
-  readonly signal?: AbortSignal;
-  /** Called before each part of the work: how many are done, of how many, and what comes next. */
-  readonly onProgress?: (done: number, total: number, what: string) => void;
-}
 
 /**
  * What a model is made of, for as long as it is needed: a loaded one stays its owner's, another is loaded and given back.

@@ -3,13 +3,13 @@ import type { GgufFile } from "../engine/gguf/reader.ts";
 import { readConfig } from "../engine/config.ts";
 import { forward } from "../engine/forward.ts";
 import type { Table } from "../inspect/arrow.ts";
-import { longWork } from "../inspect/jupyter/work.ts";
 import { loadModel, type Model } from "../inspect/model.ts";
 import { modelSha256 } from "../inspect/loading.ts";
 import { listPoints, type Point, resolvePoints } from "../inspect/points.ts";
 import { onePrompt, type Prompt } from "../inspect/prompt.ts";
 import { lastPosition, Run } from "../inspect/run.ts";
 import { Surprisals } from "../inspect/surprisals.ts";
+import { longWork } from "../inspect/work.ts";
 import type { FoundModel } from "../models/mod.ts";
 import { isAttention, placesOf } from "./compare.ts";
 import { kindOf } from "./contract.ts";
@@ -89,11 +89,7 @@ export async function referenceRun(
   prompt: Prompt,
   options: ReferenceRunOptions = {},
 ): Promise<Run> {
-  return await longWork(
-    "Running the reference",
-    options,
-    (notebook) => ran(model, prompt, { ...options, ...notebook }),
-  );
+  return await longWork("Running the reference", options, (options) => ran(model, prompt, options));
 }
 
 async function ran(
@@ -165,7 +161,7 @@ export async function threeWay(
   return await longWork(
     "Comparing three ways",
     options,
-    (notebook) => compared(model, prompt, { ...options, ...notebook }),
+    (options) => compared(model, prompt, options),
   );
 }
 

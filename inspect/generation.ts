@@ -7,7 +7,6 @@ import { chosenIds, type Decoding } from "./decoding.ts";
 import { resolveEdits } from "./interventions.ts";
 import type { ResolvedPoint } from "./points.ts";
 import { checkPositions, type Extent, positionsIn } from "./positions.ts";
-import { Stopped, untilStop } from "./jupyter/interrupt.ts";
 import { checkPrompt } from "./prompt.ts";
 import { lastPosition, type Run, type RunMaker, sinkSource } from "./run.ts";
 import {
@@ -20,6 +19,7 @@ import {
   promptPasses,
 } from "./runner.ts";
 import { Surprisals } from "./surprisals.ts";
+import { Stopped, untilStop } from "./work.ts";
 
 /** How text is generated. Sampling is greedy where no temperature is given. */
 export interface GenerateOptions extends SamplerOptions, CaptureOptions {
@@ -221,7 +221,7 @@ export class Generation implements AsyncIterable<GeneratedToken> {
     sink?.begin?.(sinkSource(this.#runOf(this.#makeRun!, this.#sequence)));
     let session: Session | undefined;
     let failed = false;
-    const stop = untilStop(
+    using stop = untilStop(
       () => `Generating was stopped after ${this.ids.length} tokens, which stay in the generation`,
       this.#options.signal,
     );
@@ -252,7 +252,6 @@ export class Generation implements AsyncIterable<GeneratedToken> {
       failed = true;
       throw error;
     } finally {
-      stop.end();
       this.finishReason ??= "aborted";
       session?.dispose();
       await (failed ? sink?.close?.() : sink?.finish?.());

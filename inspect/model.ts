@@ -9,7 +9,6 @@ import { nearest } from "../models/nearest.ts";
 import { createTokenizer, type Tokenizer } from "../text/mod.ts";
 import deno from "../deno.json" with { type: "json" };
 import { type GenerateOptions, Generation } from "./generation.ts";
-import { longWork } from "./jupyter/work.ts";
 import { load, type Loaded, type LoadModelOptions, type LoadPhase } from "./loading.ts";
 import { listPoints, type Point, type ResolvedPoint, resolvePoints } from "./points.ts";
 import { checkPrompt, onePrompt, type Prompt, promptList } from "./prompt.ts";
@@ -24,6 +23,7 @@ import {
   type StepperOptions,
   type StepsOptions,
 } from "./stepper.ts";
+import { longWork, type WorkOptions } from "./work.ts";
 
 export { DisposedError };
 
@@ -312,13 +312,12 @@ export class Model {
       return sinkSource(makeRun({ sequences, pieces: [] }, texts));
     };
     const resolve = (patterns: readonly string[]) => this.#resolve(patterns);
-    return await longWork("Running the prompt", options, async (notebook) => {
-      const all = { ...options, ...notebook };
-      return makeRun(
-        await runPrompts(this.#loaded.engine, ids, all, { resolve, source }),
-        texts,
-      );
-    });
+    return await longWork(
+      "Running the prompt",
+      options,
+      async (options) =>
+        makeRun(await runPrompts(this.#loaded.engine, ids, options, { resolve, source }), texts),
+    );
   }
 
   /**
@@ -482,11 +481,11 @@ export async function loadModel(
 ): Promise<Model> {
   const { signal, onProgress } = options;
   // Whoever listens to the phases needs no bar.
-  const work = { signal, onProgress: onProgress && (() => {}) };
-  return await longWork(`Loading ${nameOrPath}`, work, async (notebook) => {
+  const work: WorkOptions = { signal, onProgress: onProgress && (() => {}) };
+  return await longWork(`Loading ${nameOrPath}`, work, async (work) => {
     const tell = (phase: LoadPhase, done: number, total = 0) =>
-      notebook.onProgress?.(done, total, PHASES[phase]);
-    const all = { ...options, signal: notebook.signal, onProgress: onProgress ?? tell };
+      work.onProgress?.(done, total, PHASES[phase]);
+    const all = { ...options, signal: work.signal, onProgress: onProgress ?? tell };
     return new Model(await load(nameOrPath, all));
   });
 }

@@ -2,8 +2,8 @@
 import { uniform } from "../../kernels/random.ts";
 import { TokenType } from "../../text/special.ts";
 import type { Table } from "../arrow.ts";
-import { longWork } from "../jupyter/work.ts";
 import type { Model } from "../model.ts";
+import { longWork } from "../work.ts";
 import { meanOverQueries } from "./attention.ts";
 import { analysisTable, type Row } from "./rows.ts";
 
@@ -41,7 +41,7 @@ export async function inductionScores(
   return await longWork(
     "Running repeated random tokens",
     options,
-    (notebook) => scores(model, { ...options, ...notebook }),
+    (options) => scores(model, options),
   );
 }
 

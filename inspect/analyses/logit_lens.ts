@@ -3,11 +3,11 @@
  * lens", 2020). Residual streams go through the model's own final norm and output matrix.
  */
 import type { Table } from "../arrow.ts";
-import { longWork } from "../jupyter/work.ts";
 import type { Model } from "../model.ts";
 import { checkPositions, type Positions, positionsIn } from "../positions.ts";
 import type { Run } from "../run.ts";
 import { logSumExp } from "../surprisals.ts";
+import { longWork } from "../work.ts";
 import { largest } from "./numbers.ts";
 import {
   analysisTable,
@@ -99,7 +99,7 @@ async function lens(
   return await longWork(
     "Looking through the lens",
     options,
-    (notebook) => look(name, model, subject, { ...options, ...notebook }, choose),
+    (options) => look(name, model, subject, options, choose),
   );
 }
 
