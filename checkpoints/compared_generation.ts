@@ -11,11 +11,11 @@ import type { Model } from "../inspect/model.ts";
 import { checkPrompt, onePrompt, type Prompt } from "../inspect/prompt.ts";
 import { listPoints, resolvePoints } from "../inspect/points.ts";
 import type { Candidate } from "../inspect/run.ts";
+import { hasVocabulary, pieceOf, tokenizerOf } from "../inspect/vocabulary.ts";
 import { untilStop } from "../inspect/work.ts";
-import { createTokenizer } from "../text/mod.ts";
 import { compareTensors, localAllowance } from "./compare.ts";
 import { isCompared, layerOf } from "./contract.ts";
-import { openModel, pieceOf, promptIdsOf } from "./opened_model.ts";
+import { openModel, promptIdsOf } from "./opened_model.ts";
 import { type EngineOptions, openEngine } from "./opponent.ts";
 import { divergence, surprisalOf } from "./predictions.ts";
 import {
@@ -211,10 +211,8 @@ export class ComparedGeneration implements AsyncIterable<ComparedToken> {
     const { maxTokens = MOST_TOKENS, ignoreEos = false, onProgress } = this.#options;
     const { rope, activations } = this.reference!;
     const sampler = createSampler(this.#options);
-    const piece = pieceOf(loaded);
-    const tokenizer = file.metadata.has("tokenizer.ggml.tokens")
-      ? createTokenizer(file.metadata, file.name)
-      : undefined;
+    const piece = pieceOf(file);
+    const tokenizer = hasVocabulary(file) ? tokenizerOf(file) : undefined;
     const stream = tokenizer?.stream({ after: ids });
     const count = this.#count(loaded, ids);
     const history = [...ids];

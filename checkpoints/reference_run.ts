@@ -9,12 +9,13 @@ import { listPoints, type Point, resolvePoints } from "../inspect/points.ts";
 import { onePrompt, type Prompt } from "../inspect/prompt.ts";
 import { lastPosition, Run } from "../inspect/run.ts";
 import { Surprisals } from "../inspect/surprisals.ts";
+import { pieceOf } from "../inspect/vocabulary.ts";
 import { longWork } from "../inspect/work.ts";
 import type { FoundModel } from "../models/mod.ts";
 import { isAttention, placesOf } from "./compare.ts";
 import { kindOf } from "./contract.ts";
 import { engineMeta, type Extract, piecesOf } from "./extract.ts";
-import { openModel, pieceOf, promptIdsOf } from "./opened_model.ts";
+import { openModel, promptIdsOf } from "./opened_model.ts";
 import { type EngineOptions, openEngine } from "./opponent.ts";
 import type { ReferencePass, ReferenceTensor } from "./reference.ts";
 import { laminaReference } from "./references/lamina.ts";
@@ -69,7 +70,7 @@ export async function extractReference(
     promptIds,
     prompt: typeof prompt === "string" ? prompt : undefined,
     sha256: await modelSha256(found, file.size),
-    token: pieceOf(source),
+    token: pieceOf(source.file),
   };
 }
 
@@ -193,7 +194,7 @@ async function compared(
   }
   const { rowsTable, int32, float64, utf8 } = await import("../inspect/tables.ts");
   const rows = [...sideBySide(points, passes)];
-  const piece = pieceOf(loaded);
+  const piece = pieceOf(loaded.file);
   return rowsTable("three_way", {
     layer: int32(rows.map(({ place }) => place.layer ?? null)),
     point: utf8(rows.map(({ point }) => point)),

@@ -61,11 +61,8 @@ export interface GenerationModel {
   readonly tokenizer?: Tokenizer;
   /** The prompt's text, where it was given as a text. */
   readonly prompt?: string;
-  /** What captures and edits need; plain text generation goes without. */
-  readonly capturing?: {
-    readonly resolve: (patterns: readonly string[]) => readonly ResolvedPoint[];
-    readonly runMaker: () => Promise<RunMaker>;
-  };
+  readonly resolve: (patterns: readonly string[]) => readonly ResolvedPoint[];
+  readonly runMaker: () => Promise<RunMaker>;
 }
 
 /** Tokens as they are generated: iterate it once, with `for await`. */
@@ -206,14 +203,14 @@ export class Generation implements AsyncIterable<GeneratedToken> {
     }
     this.#begun = true;
     const { ignoreEos } = this.#options;
-    const { engine, tokenizer, capturing } = this.#model;
+    const { engine, tokenizer, resolve, runMaker } = this.#model;
     const sampling = samplerOptions(this.#options);
-    if (patternsOf(this.#options).length > 0) this.#makeRun = await capturing?.runMaker();
+    if (patternsOf(this.#options).length > 0) this.#makeRun = await runMaker();
     this.#collector = this.#prepareCapture();
     const capacity = this.#capacity;
     const edits = resolveEdits(
       this.#options.edit ?? [],
-      (pattern) => capturing?.resolve([pattern]) ?? [],
+      (pattern) => resolve([pattern]),
       { promptLength: this.promptIds.length, capacity, sequence: 0 },
     );
     const stream = tokenizer?.stream({ after: this.promptIds });
@@ -276,9 +273,8 @@ export class Generation implements AsyncIterable<GeneratedToken> {
   }
 
   #prepareCapture(): Collector {
-    const { engine, capturing } = this.#model;
+    const { engine, resolve } = this.#model;
     const { captureEvery = 1, positions } = this.#options;
-    const resolve = capturing?.resolve ?? (() => []);
     const prompt = this.promptIds.length;
     return prepareCapture(this.#options, resolve, (points) => {
       const passes = promptPasses(prompt, engine.maxTokens);

@@ -6,7 +6,7 @@ import { DisposedError } from "../engine/lifetime.ts";
 import type { Plan } from "../engine/plan.ts";
 import type { DeviceInfo } from "../engine/webgpu/device.ts";
 import { nearest } from "../models/nearest.ts";
-import { createTokenizer, type Tokenizer } from "../text/mod.ts";
+import type { Tokenizer } from "../text/mod.ts";
 import deno from "../deno.json" with { type: "json" };
 import { type GenerateOptions, Generation } from "./generation.ts";
 import { load, type Loaded, type LoadModelOptions, type LoadPhase } from "./loading.ts";
@@ -23,6 +23,7 @@ import {
   type StepperOptions,
   type StepsOptions,
 } from "./stepper.ts";
+import { hasVocabulary, pieceOf, tokenizerOf } from "./vocabulary.ts";
 import { longWork, type WorkOptions } from "./work.ts";
 
 export { DisposedError };
@@ -64,7 +65,6 @@ export class TokenError extends RangeError {
 /** A loaded model. Loading the same file again shares its weights; `dispose` (or `using`) gives it back. */
 export class Model {
   readonly #loaded: Loaded;
-  #tokenizer: Tokenizer | undefined;
   #points: readonly Point[] | undefined;
   /** The tokens of each text. */
   #byText: ReadonlyMap<string, readonly number[]> | undefined;
@@ -131,8 +131,7 @@ export class Model {
    * @throws {TokenizerError} when the file has none that is known; token ids still work
    */
   get tokenizer(): Tokenizer {
-    const { metadata, name } = this.#loaded.file;
-    return this.#tokenizer ??= createTokenizer(metadata, name);
+    return tokenizerOf(this.#loaded.file);
   }
 
   /** The file's metadata. */
@@ -334,12 +333,10 @@ export class Model {
     return new Generation(
       {
         engine: this.#loaded.engine,
-        tokenizer: this.#hasTokens ? this.tokenizer : undefined,
+        tokenizer: hasVocabulary(this) ? this.tokenizer : undefined,
         prompt: typeof prompt === "string" ? prompt : undefined,
-        capturing: {
-          resolve: (patterns) => this.#resolve(patterns),
-          runMaker: () => this.#runMaker(),
-        },
+        resolve: (patterns) => this.#resolve(patterns),
+        runMaker: () => this.#runMaker(),
       },
       ids,
       options,
@@ -400,11 +397,6 @@ export class Model {
     }
   }
 
-  /** A file without a vocabulary still runs on ids; its tokens then have no text. */
-  get #hasTokens(): boolean {
-    return this.metadata.has("tokenizer.ggml.tokens");
-  }
-
   #idsOf(prompt: Prompt): readonly number[] {
     return typeof prompt === "string" ? this.tokenizer.encode(prompt) : Array.from(prompt);
   }
@@ -427,7 +419,7 @@ export class Model {
         ...parts,
         points: this.pointList,
         resolve: (patterns) => this.#resolve(patterns),
-        token: (id) => this.#hasTokens ? this.tokenizer.piece(id) : `${id}`,
+        token: pieceOf(this.#loaded.file),
         tokenId: (text) => this.tokenId(text),
         tables,
         model,

@@ -3,6 +3,7 @@ import { join } from "node:path";
 import { type Config, readConfig } from "../../engine/config.ts";
 import type { GgufFile } from "../../engine/gguf/reader.ts";
 import { openFound } from "../../inspect/commands/find_model.ts";
+import { hasVocabulary } from "../../inspect/vocabulary.ts";
 import { isFile } from "../../models/cache.ts";
 import type { FoundModel } from "../../models/mod.ts";
 import { f32Copy, type F32CopyOptions, f32Folder, f32Path } from "../f32_copy.ts";
@@ -114,7 +115,6 @@ export async function llamaCppReference(options: LlamaCppOptions): Promise<Refer
       rope: "ggml",
       activations: asIs ? activationsFor(file) : gpu ? "f16" : "f32",
     };
-    const hasVocabulary = file.metadata.has("tokenizer.ggml.tokens");
     return {
       provenance,
       needsForcedIds: windowed,
@@ -126,7 +126,7 @@ export async function llamaCppReference(options: LlamaCppOptions): Promise<Refer
         follow: ({ signal, ...request }) =>
           llama.follow({ ...request, ...settled, task: "follow", model: path }, signal),
       }),
-      ...(hasVocabulary ? { tokenize: (text) => llama.tokenize(path, text) } : {}),
+      ...(hasVocabulary(file) ? { tokenize: (text) => llama.tokenize(path, text) } : {}),
       close,
     };
   } catch (error) {

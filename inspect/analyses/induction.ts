@@ -3,6 +3,7 @@ import { uniform } from "../../kernels/random.ts";
 import { TokenType } from "../../text/special.ts";
 import type { Table } from "../arrow.ts";
 import type { Model } from "../model.ts";
+import { hasVocabulary } from "../vocabulary.ts";
 import { longWork } from "../work.ts";
 import { meanOverQueries } from "./attention.ts";
 import { analysisTable, type Row } from "./rows.ts";
@@ -112,7 +113,7 @@ function ordinaryTokens(model: Model): number[] {
 }
 
 function beginning(model: Model): number[] {
-  if (!model.metadata.has("tokenizer.ggml.tokens")) return [];
+  if (!hasVocabulary(model)) return [];
   const { addBos, bos } = model.tokenizer;
   return addBos && bos !== undefined ? [bos] : [];
 }
