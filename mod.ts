@@ -61,7 +61,7 @@ export {
   Generation,
   type GenerationTimings,
 } from "./inspect/generation.ts";
-export { LogitsError, SamplerOptionError, type SamplerOptions } from "./engine/sampler.ts";
+export { LogitsError, SamplingOptionError, type SamplingOptions } from "./engine/sampler.ts";
 
 // Runs and what they capture
 export { CaptureLimitError, type CaptureOptions, type RunOptions } from "./inspect/runner.ts";

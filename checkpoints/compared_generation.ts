@@ -1,5 +1,5 @@
 /** Generation beside another engine: both run every token, and are compared as it goes. */
-import { createSampler, type SamplerOptions } from "../engine/sampler.ts";
+import { nextId, type SamplingOptions, samplingOptions } from "../engine/sampler.ts";
 import { largest } from "../inspect/analyses/numbers.ts";
 import { analysisTable } from "../inspect/analyses/rows.ts";
 import type { Table } from "../inspect/arrow.ts";
@@ -28,7 +28,7 @@ import { runPass } from "./references/lamina.ts";
 
 /** What is generated, and what is compared on the way. Sampling is greedy where no temperature is given. */
 export interface CompareGenerationOptions
-  extends SamplerOptions, EngineOptions, Pick<LoadModelOptions, "backend" | "tune"> {
+  extends SamplingOptions, EngineOptions, Pick<LoadModelOptions, "backend" | "tune"> {
   /** The other engine: `llama.cpp` (default) or `llama.cpp:vulkan`. */
   readonly reference?: string;
   /** Points to compare, by name, alias or glob, one or several; default `blk.*.out`. */
@@ -156,7 +156,7 @@ export class ComparedGeneration implements AsyncIterable<ComparedToken> {
    * @throws {Stopped} by a notebook's Stop
    * @throws {TypeError} for a second time
    * @throws {ReferenceFailure} when the other engine cannot be had, cannot follow or fails
-   * @throws {UnknownPointError | PromptError | SamplerOptionError | LogitsError | DisposedError}
+   * @throws {UnknownPointError | PromptError | SamplingOptionError | LogitsError | DisposedError}
    */
   async *[Symbol.asyncIterator](): AsyncGenerator<ComparedToken, void, undefined> {
     if (this.#begun) {
@@ -210,7 +210,7 @@ export class ComparedGeneration implements AsyncIterable<ComparedToken> {
     const { engine, file } = loaded;
     const { maxTokens = MOST_TOKENS, ignoreEos = false, onProgress } = this.#options;
     const { rope, activations } = this.reference!;
-    const sampler = createSampler(this.#options);
+    const sampling = samplingOptions(this.#options);
     const piece = pieceOf(file);
     const tokenizer = hasVocabulary(file) ? tokenizerOf(file) : undefined;
     const stream = tokenizer?.stream({ after: ids });
@@ -231,7 +231,7 @@ export class ComparedGeneration implements AsyncIterable<ComparedToken> {
           runPass(engine, session, next, points),
           follower.pass(next),
         ]);
-        const id = sampler.next(ours.logits, history);
+        const id = nextId(ours.logits, history, sampling);
         const isLast = step === count;
         const ended = !ignoreEos && tokenizer?.endOfGeneration.has(id);
         if (ended) this.finishReason = "end-of-text";

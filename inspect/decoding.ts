@@ -1,7 +1,7 @@
 /** The passes behind a generation: a prompt, then one position after the other. */
 import type { HostTensor, PassRequest, Session } from "../engine/backend.ts";
 import type { Edit } from "../engine/edits.ts";
-import { choiceOf, LogitsError, type SamplerOptions } from "../engine/sampler.ts";
+import { choiceOf, LogitsError, type SamplingOptions } from "../engine/sampler.ts";
 import type { Collector } from "./runner.ts";
 
 /** A prompt's passes in flight; with captures, two: one that runs, one that is taken in. */
@@ -32,7 +32,7 @@ export interface Decoding {
   readonly positions?: readonly number[];
   readonly edits: readonly Edit[];
   /** How ids are chosen. */
-  readonly sampling: SamplerOptions;
+  readonly sampling: SamplingOptions;
   /** Whether steps begin before the ids before them are known here: a device runs them meanwhile. */
   readonly ahead: boolean;
   /** Told of logits [n, V] that came back, and of the position of their first row. */
@@ -112,7 +112,7 @@ function lastRow(tensors: Tensors, name: string): Float32Array {
 /**
  * The id that was chosen.
  *
- * @throws {LogitsError} as a sampler does
+ * @throws {LogitsError} where there is none
  */
 function chosenId(tensors: Tensors, choice: string): number {
   const [id] = lastRow(tensors, choice);

@@ -1,7 +1,7 @@
 /** Text generation: a prompt, then one token after the other, with captures and edits on the way. */
 import type { Engine, Session } from "../engine/backend.ts";
 import type { Edit } from "../engine/edits.ts";
-import { type SamplerOptions, samplerOptions } from "../engine/sampler.ts";
+import { type SamplingOptions, samplingOptions } from "../engine/sampler.ts";
 import type { Tokenizer } from "../text/mod.ts";
 import { chosenIds, type Decoding } from "./decoding.ts";
 import { resolveEdits } from "./interventions.ts";
@@ -22,7 +22,7 @@ import { Surprisals } from "./surprisals.ts";
 import { Stopped, untilStop } from "./work.ts";
 
 /** How text is generated. Sampling is greedy where no temperature is given. */
-export interface GenerateOptions extends SamplerOptions, CaptureOptions {
+export interface GenerateOptions extends SamplingOptions, CaptureOptions {
   /** Most tokens to generate; default 256. The model's context ends generation too. */
   readonly maxTokens?: number;
   /** Goes on after end-of-text tokens. */
@@ -194,7 +194,7 @@ export class Generation implements AsyncIterable<GeneratedToken> {
    *
    * @throws {Stopped} by a notebook's Stop
    * @throws {TypeError} for a second time
-   * @throws {SamplerOptionError | LogitsError} when no id can be chosen
+   * @throws {SamplingOptionError | LogitsError} when no id can be chosen
    * @throws {UnknownPointError | EditError | CaptureLimitError | DisposedError}
    */
   async *[Symbol.asyncIterator](): AsyncGenerator<GeneratedToken, void, undefined> {
@@ -204,7 +204,7 @@ export class Generation implements AsyncIterable<GeneratedToken> {
     this.#begun = true;
     const { ignoreEos } = this.#options;
     const { engine, tokenizer, resolve, runMaker } = this.#model;
-    const sampling = samplerOptions(this.#options);
+    const sampling = samplingOptions(this.#options);
     if (patternsOf(this.#options).length > 0) this.#makeRun = await runMaker();
     this.#collector = this.#prepareCapture();
     const capacity = this.#capacity;
@@ -255,7 +255,7 @@ export class Generation implements AsyncIterable<GeneratedToken> {
     }
   }
 
-  #decoding(session: Session, edits: readonly Edit[], sampling: SamplerOptions): Decoding {
+  #decoding(session: Session, edits: readonly Edit[], sampling: SamplingOptions): Decoding {
     const { captureEvery = 1, positions } = this.#options;
     return {
       session,
