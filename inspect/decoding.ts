@@ -2,7 +2,7 @@
 import type { HostTensor, PassRequest, Session } from "../engine/backend.ts";
 import type { Edit } from "../engine/edits.ts";
 import { choiceOf, LogitsError, type SamplingOptions } from "../engine/sampler.ts";
-import type { Collector } from "./runner.ts";
+import { type Collector, quietly, runInPasses, type Tensors } from "./runner.ts";
 
 /** A prompt's passes in flight; with captures, two: one that runs, one that is taken in. */
 const PROMPT_PASSES = 4;
@@ -39,39 +39,20 @@ export interface Decoding {
   readonly onLogits?: (logits: HostTensor, start: number) => void;
 }
 
-type Tensors = Map<string, HostTensor>;
-
-/** Runs the prompt and gives the result of its last pass. What a pass made is taken while the next ones run. */
+/** Runs the prompt and gives the result of its last pass. */
 async function runPrompt(decoding: Decoding, choice: readonly string[]): Promise<Tensors> {
   const { session, prompt, collector } = decoding;
-  const { maxTokens } = session;
-  const most = collector.names.length > 0 ? 2 : PROMPT_PASSES;
-  const running: Promise<void>[] = [];
-  for (let start = 0;; start += maxTokens) {
-    const ids = prompt.slice(start, start + maxTokens);
-    const last = start + maxTokens >= prompt.length;
-    const rows = collector.allRows ? ids.length : 1;
+  const rowsOf = (ids: readonly number[]) => collector.allRows ? ids.length : 1;
+  return await runInPasses(session, prompt, {
+    most: collector.names.length > 0 ? 2 : PROMPT_PASSES,
     // A small result shows that a pass has run: no more begin than an abort may wait for.
-    const asked = { ...request(decoding, ids, 0, last ? choice : ["argmax"]), rows };
-    const pass = quietly(session.pass(asked));
-    const place = { step: 0, start, firstRow: start + ids.length - rows };
-    const before = running.at(-1);
-    running.push(quietly(pass.then(async (tensors) => {
-      await before;
-      await take(decoding, tensors, place);
-    })));
-    if (last) {
-      await running.at(-1);
-      return await pass;
-    }
-    if (running.length === most) await running.shift();
-  }
-}
-
-/** A promise that is awaited later, or never: until then it may fail without a sound. */
-function quietly<T>(promise: Promise<T>): Promise<T> {
-  promise.catch(() => {});
-  return promise;
+    request: (ids, last) => ({
+      ...request(decoding, ids, 0, last ? choice : ["argmax"]),
+      rows: rowsOf(ids),
+    }),
+    take: (tensors, start, ids) =>
+      take(decoding, tensors, { step: 0, start, firstRow: start + ids.length - rowsOf(ids) }),
+  });
 }
 
 /** What a pass is asked for; `step` counts the generated tokens that have run. */
