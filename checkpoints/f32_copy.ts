@@ -13,7 +13,7 @@ import {
   writeGguf,
   type WriteGgufOptions,
 } from "../engine/gguf/writer.ts";
-import { openFound } from "../inspect/commands/find_model.ts";
+import { openFound } from "../inspect/loading.ts";
 import {
   acquireLock,
   checksumPath,

@@ -13,9 +13,10 @@ import {
   text,
   UsageError,
 } from "../../inspect/commands/args.ts";
-import { findOrPull, openFound } from "../../inspect/commands/find_model.ts";
+import { findOrPull } from "../../inspect/commands/find_model.ts";
 import { formatBytes, formatTable } from "../../inspect/commands/format.ts";
 import { defineCommand, EXIT, runCommand } from "../../inspect/commands/run_command.ts";
+import { openFound } from "../../inspect/loading.ts";
 import { type Point, splitPatterns } from "../../inspect/points.ts";
 import { hasVocabulary } from "../../inspect/vocabulary.ts";
 import { writeArrow, writeNpyFolder } from "../extract.ts";

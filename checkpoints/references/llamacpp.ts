@@ -2,7 +2,7 @@
 import { join } from "node:path";
 import { type Config, readConfig } from "../../engine/config.ts";
 import type { GgufFile } from "../../engine/gguf/reader.ts";
-import { openFound } from "../../inspect/commands/find_model.ts";
+import { openFound } from "../../inspect/loading.ts";
 import { hasVocabulary } from "../../inspect/vocabulary.ts";
 import { isFile } from "../../models/cache.ts";
 import type { FoundModel } from "../../models/mod.ts";
