@@ -34,7 +34,7 @@ export interface PassRequest {
    * R rows, and `sample`, the one id that follows the last row by `sampling`; −1 where the logits are not all numbers.
    */
   readonly wanted?: readonly string[];
-  /** How `sample` is chosen: the id is that of {@linkcode nextId}. Default: greedy. */
+  /** How `sample` is chosen: these options, the logits and the ids of the sequence decide, nothing else. Default: greedy. */
   readonly sampling?: SamplingOptions;
   /** Absolute positions whose rows come back; all of the pass's where left out. */
   readonly positions?: readonly number[];
