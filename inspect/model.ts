@@ -310,12 +310,12 @@ export class Model {
       }));
       return sinkSource(makeRun({ sequences, pieces: [] }, texts));
     };
-    const resolve = (patterns: readonly string[]) => this.#resolve(patterns);
+    const context = { resolve: this.#resolve, source };
     return await longWork(
       "Running the prompt",
       options,
       async (options) =>
-        makeRun(await runPrompts(this.#loaded.engine, ids, options, { resolve, source }), texts),
+        makeRun(await runPrompts(this.#loaded.engine, ids, options, context), texts),
     );
   }
 
@@ -335,7 +335,7 @@ export class Model {
         engine: this.#loaded.engine,
         tokenizer: hasVocabulary(this) ? this.tokenizer : undefined,
         prompt: typeof prompt === "string" ? prompt : undefined,
-        resolve: (patterns) => this.#resolve(patterns),
+        resolve: this.#resolve,
         runMaker: () => this.#runMaker(),
       },
       ids,
@@ -363,7 +363,7 @@ export class Model {
     const model = {
       engine: this.#loaded.engine,
       points: this.pointList,
-      resolve: (patterns: readonly string[]) => this.#resolve(patterns),
+      resolve: this.#resolve,
     };
     const walk = planWalk(model, ids, options);
     this.#stepper?.close();
@@ -401,9 +401,8 @@ export class Model {
     return typeof prompt === "string" ? this.tokenizer.encode(prompt) : Array.from(prompt);
   }
 
-  #resolve(patterns: readonly string[]): readonly ResolvedPoint[] {
-    return resolvePoints(this.pointList, patterns);
-  }
+  readonly #resolve = (patterns: readonly string[]): readonly ResolvedPoint[] =>
+    resolvePoints(this.pointList, patterns);
 
   /** What makes runs of captured pieces; loads Arrow on first use. */
   async #runMaker(): Promise<RunMaker> {
@@ -418,7 +417,7 @@ export class Model {
       new Run({
         ...parts,
         points: this.pointList,
-        resolve: (patterns) => this.#resolve(patterns),
+        resolve: this.#resolve,
         token: pieceOf(this.#loaded.file),
         tokenId: (text) => this.tokenId(text),
         tables,
