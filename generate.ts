@@ -9,15 +9,17 @@ import type { GgufFile } from "./engine/gguf/reader.ts";
 import { adapterName } from "./engine/webgpu/adapter_check.ts";
 import { vendorName } from "./engine/webgpu/driver.ts";
 import { choice, flag, number, numbers, text, UsageError } from "./inspect/commands/args.ts";
-import { findOrPull, openFound } from "./inspect/commands/find_model.ts";
+import { findOrPull } from "./inspect/commands/find_model.ts";
 import { printError, printLine, printText } from "./inspect/commands/print.ts";
 import { createLoadProgress } from "./inspect/commands/progress.ts";
 import { defineCommand, runCommand } from "./inspect/commands/run_command.ts";
 import { TUNE_OPTIONS, tuneMode } from "./inspect/commands/tune_options.ts";
-import { Generation } from "./inspect/generation.ts";
-import { load, type Loaded } from "./inspect/loading.ts";
+import type { Generation } from "./inspect/generation.ts";
+import { load, openFound } from "./inspect/loading.ts";
+import { Model } from "./inspect/model.ts";
 import { checkPrompt } from "./inspect/prompt.ts";
-import { createTokenizer, type Tokenizer } from "./text/mod.ts";
+import { hasVocabulary, tokenizerOf } from "./inspect/vocabulary.ts";
+import { renderChat } from "./text/mod.ts";
 
 const command = defineCommand({
   name: "./denow run generate.ts",
@@ -75,22 +77,20 @@ const command = defineCommand({
     const file = await openFound(found);
     // What is wrong with the file or the prompt shows before the weights are read, which takes long.
     const config = readConfig(file);
-    // A file without a vocabulary runs on ids, if ids are given.
-    const hasTokens = file.metadata.has("tokenizer.ggml.tokens");
-    const tokenizer = ids && !hasTokens ? undefined : createTokenizer(file.metadata, file.name);
-    const promptIds = ids ?? await encodePrompt(file, tokenizer!, prompt, options.chat);
+    if (ids && hasVocabulary(file)) tokenizerOf(file);
+    const promptIds = ids ?? await encodePrompt(file, prompt, options.chat);
     checkPrompt(config, promptIds, 1);
 
     const progress = createLoadProgress(options.model, { quiet: options.json });
-    const model = await load(found, { file, backend, tune, signal, ...progress })
-      .finally(progress.finish);
+    using model = new Model(
+      await load(found, { file, backend, tune, signal, ...progress }).finally(progress.finish),
+    );
     const loadMs = performance.now() - started;
-    const { engine } = model;
-    if (engine.backend === "cpu" && backend === "auto" && !options.json) {
+    if (model.backend === "cpu" && backend === "auto" && !options.json) {
       printError("no WebGPU device: running on the CPU, slowly (./denow task doctor says more)");
     }
 
-    const generation = new Generation({ engine, tokenizer }, promptIds, {
+    const generation = model.generate(promptIds, {
       temperature: options.temperature,
       topK: options["top-k"],
       topP: options["top-p"],
@@ -110,20 +110,18 @@ const command = defineCommand({
     }
     if (options.json) printLine(JSON.stringify(report(options.model, generation, loadMs)));
     if (options.stats) printError(stats(model, generation, loadMs));
-    model.release();
   },
 });
 
 async function encodePrompt(
-  { name, metadata }: GgufFile,
-  tokenizer: Tokenizer,
+  file: GgufFile,
   prompt: string,
   chat: boolean,
 ): Promise<number[]> {
+  const tokenizer = tokenizerOf(file);
   if (!chat) return tokenizer.encode(prompt);
-  const { renderChat } = await import("./text/chat.ts");
   const messages = [{ role: "user", content: prompt }];
-  return tokenizer.encode(await renderChat(metadata, messages, { file: name }));
+  return tokenizer.encode(await renderChat(file.metadata, messages, { file: file.name }));
 }
 
 /** The line of `--json`. */
@@ -143,13 +141,13 @@ function report(model: string, generation: Generation, loadMs: number) {
 }
 
 /** The lines of `--stats`. */
-function stats(model: Loaded, generation: Generation, loadMs: number): string {
+function stats(model: Model, generation: Generation, loadMs: number): string {
   const { firstTokenMs, prefillTokensPerSecond, decodeTokensPerSecond } = generation.timings;
-  const device = model.device?.info;
+  const { device } = model;
   const rows = [
     [
       "load",
-      `${Math.round(loadMs)} ms, ${(model.engine.weightBytes / 2 ** 20).toFixed(1)} MiB of weights`,
+      `${Math.round(loadMs)} ms, ${(model.weightBytes / 2 ** 20).toFixed(1)} MiB of weights`,
     ],
     ["first token", `${Math.round(firstTokenMs)} ms`],
     [

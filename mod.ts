@@ -61,7 +61,7 @@ export {
   Generation,
   type GenerationTimings,
 } from "./inspect/generation.ts";
-export { LogitsError, SamplerOptionError, type SamplerOptions } from "./engine/sampler.ts";
+export { LogitsError, SamplingOptionError, type SamplingOptions } from "./engine/sampler.ts";
 
 // Runs and what they capture
 export { CaptureLimitError, type CaptureOptions, type RunOptions } from "./inspect/runner.ts";
@@ -163,7 +163,6 @@ export {
   type ParityRequest,
 } from "./checkpoints/parity_report.ts";
 export type { OpponentOptions } from "./checkpoints/opponent.ts";
-export type { WorkOptions } from "./checkpoints/opened_model.ts";
 export {
   type PairAxis,
   type PairOptions,
@@ -210,7 +209,7 @@ export {
 // In a notebook: figures that are drawn over, text as it comes, Stop
 export { Display, display } from "./inspect/jupyter/display.ts";
 export { live, type Watched } from "./inspect/jupyter/live.ts";
-export { Stopped } from "./inspect/jupyter/interrupt.ts";
+export { Stopped, type WorkOptions } from "./inspect/work.ts";
 
 // The engine below: passes on ids and buffers
 export type {

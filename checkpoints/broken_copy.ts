@@ -1,8 +1,9 @@
 /** Copies of models with a known fault put in: to try a diagnosis on. */
 import type { Model } from "../inspect/model.ts";
+import type { WorkOptions } from "../inspect/work.ts";
 import { writeChecked } from "./f32_copy.ts";
 import { isItself, mendedContent } from "./mend.ts";
-import { openModel, type WorkOptions } from "./opened_model.ts";
+import { openModel } from "./opened_model.ts";
 import { layerUndos, undosOf } from "./undo.ts";
 
 /** Which fault is put in. */

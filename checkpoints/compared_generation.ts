@@ -1,21 +1,21 @@
 /** Generation beside another engine: both run every token, and are compared as it goes. */
-import { createSampler, type SamplerOptions } from "../engine/sampler.ts";
+import { nextId, type SamplingOptions, samplingOptions } from "../engine/sampler.ts";
 import { largest } from "../inspect/analyses/numbers.ts";
 import { analysisTable } from "../inspect/analyses/rows.ts";
 import type { Table } from "../inspect/arrow.ts";
 import { previewBundle } from "../inspect/table_html.ts";
 import { previewText } from "../inspect/tables/preview.ts";
 import type { FinishReason } from "../inspect/generation.ts";
-import { untilStop } from "../inspect/jupyter/interrupt.ts";
 import type { Loaded, LoadModelOptions } from "../inspect/loading.ts";
 import type { Model } from "../inspect/model.ts";
 import { checkPrompt, onePrompt, type Prompt } from "../inspect/prompt.ts";
 import { listPoints, resolvePoints } from "../inspect/points.ts";
 import type { Candidate } from "../inspect/run.ts";
-import { createTokenizer } from "../text/mod.ts";
+import { hasVocabulary, pieceOf, tokenizerOf } from "../inspect/vocabulary.ts";
+import { untilStop } from "../inspect/work.ts";
 import { compareTensors, localAllowance } from "./compare.ts";
 import { isCompared, layerOf } from "./contract.ts";
-import { openModel, pieceOf, promptIdsOf } from "./opened_model.ts";
+import { openModel, promptIdsOf } from "./opened_model.ts";
 import { type EngineOptions, openEngine } from "./opponent.ts";
 import { divergence, surprisalOf } from "./predictions.ts";
 import {
@@ -28,7 +28,7 @@ import { runPass } from "./references/lamina.ts";
 
 /** What is generated, and what is compared on the way. Sampling is greedy where no temperature is given. */
 export interface CompareGenerationOptions
-  extends SamplerOptions, EngineOptions, Pick<LoadModelOptions, "backend" | "tune"> {
+  extends SamplingOptions, EngineOptions, Pick<LoadModelOptions, "backend" | "tune"> {
   /** The other engine: `llama.cpp` (default) or `llama.cpp:vulkan`. */
   readonly reference?: string;
   /** Points to compare, by name, alias or glob, one or several; default `blk.*.out`. */
@@ -156,7 +156,7 @@ export class ComparedGeneration implements AsyncIterable<ComparedToken> {
    * @throws {Stopped} by a notebook's Stop
    * @throws {TypeError} for a second time
    * @throws {ReferenceFailure} when the other engine cannot be had, cannot follow or fails
-   * @throws {UnknownPointError | PromptError | SamplerOptionError | LogitsError | DisposedError}
+   * @throws {UnknownPointError | PromptError | SamplingOptionError | LogitsError | DisposedError}
    */
   async *[Symbol.asyncIterator](): AsyncGenerator<ComparedToken, void, undefined> {
     if (this.#begun) {
@@ -165,7 +165,7 @@ export class ComparedGeneration implements AsyncIterable<ComparedToken> {
       );
     }
     this.#begun = true;
-    const stop = untilStop(
+    using stop = untilStop(
       () =>
         `Generating was stopped after ${this.tokens.length} tokens, which stay in the generation`,
       this.#options.signal,
@@ -196,7 +196,6 @@ export class ComparedGeneration implements AsyncIterable<ComparedToken> {
       const { signal } = options;
       if (!(signal?.aborted && error === signal.reason)) throw error;
     } finally {
-      stop.end();
       this.finishReason ??= "aborted";
     }
   }
@@ -211,11 +210,9 @@ export class ComparedGeneration implements AsyncIterable<ComparedToken> {
     const { engine, file } = loaded;
     const { maxTokens = MOST_TOKENS, ignoreEos = false, onProgress } = this.#options;
     const { rope, activations } = this.reference!;
-    const sampler = createSampler(this.#options);
-    const piece = pieceOf(loaded);
-    const tokenizer = file.metadata.has("tokenizer.ggml.tokens")
-      ? createTokenizer(file.metadata, file.name)
-      : undefined;
+    const sampling = samplingOptions(this.#options);
+    const piece = pieceOf(file);
+    const tokenizer = hasVocabulary(file) ? tokenizerOf(file) : undefined;
     const stream = tokenizer?.stream({ after: ids });
     const count = this.#count(loaded, ids);
     const history = [...ids];
@@ -235,7 +232,7 @@ export class ComparedGeneration implements AsyncIterable<ComparedToken> {
           runPass(engine, session, next, points),
           follower.pass(next),
         ]);
-        const id = sampler.next(ours.logits, history);
+        const id = nextId(ours.logits, history, sampling);
         const isLast = step === count;
         const ended = !ignoreEos && tokenizer?.endOfGeneration.has(id);
         if (ended) this.finishReason = "end-of-text";

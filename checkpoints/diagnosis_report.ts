@@ -3,14 +3,14 @@ import { analysisTable, type Row } from "../inspect/analyses/rows.ts";
 import type { Table } from "../inspect/arrow.ts";
 import { formatTable } from "../inspect/commands/format.ts";
 import type { LoadModelOptions } from "../inspect/loading.ts";
-import { longWork } from "../inspect/jupyter/work.ts";
 import type { Model } from "../inspect/model.ts";
 import { previewBundle } from "../inspect/table_html.ts";
+import { longWork, type WorkOptions } from "../inspect/work.ts";
 import { CAUSES } from "./causes.ts";
 import { allUndos, diagnoseFile, type Diagnosis, type Trial } from "./diagnose.ts";
 import { writeChecked } from "./f32_copy.ts";
 import { isItself, mendedContent } from "./mend.ts";
-import { openModel, type WorkOptions } from "./opened_model.ts";
+import { openModel } from "./opened_model.ts";
 
 /** How {@linkcode diagnose} looks. */
 export interface DiagnoseRequest extends WorkOptions, Pick<LoadModelOptions, "backend" | "tune"> {
@@ -182,11 +182,7 @@ export async function diagnose(
   model: Model | string,
   options: DiagnoseRequest = {},
 ): Promise<DiagnosisReport> {
-  return await longWork(
-    "Diagnosing",
-    options,
-    (notebook) => diagnosed(model, { ...options, ...notebook }),
-  );
+  return await longWork("Diagnosing", options, (options) => diagnosed(model, options));
 }
 
 async function diagnosed(

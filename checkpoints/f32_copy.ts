@@ -12,7 +12,7 @@ import {
   writeGguf,
   type WriteGgufOptions,
 } from "../engine/gguf/writer.ts";
-import { openFound } from "../inspect/commands/find_model.ts";
+import { openFound } from "../inspect/loading.ts";
 import { acquireLock, isFile, laminaHome, statOf } from "../models/cache.ts";
 import { ModelError } from "../models/error.ts";
 import { type Identity, identityOf } from "../models/identity.ts";

@@ -6,9 +6,11 @@ import type { Row } from "../inspect/analyses/rows.ts";
 import type { Loaded, LoadModelOptions } from "../inspect/loading.ts";
 import type { Model } from "../inspect/model.ts";
 import { checkPrompt, onePrompt, type Prompt } from "../inspect/prompt.ts";
+import { pieceOf } from "../inspect/vocabulary.ts";
+import type { WorkOptions } from "../inspect/work.ts";
 import { greedy } from "./greedy.ts";
 import { mixedFile } from "./mixed_file.ts";
-import { pieceOf, promptIdsOf, type WorkOptions } from "./opened_model.ts";
+import { promptIdsOf } from "./opened_model.ts";
 import { divergence, surprisalOf } from "./predictions.ts";
 import { type QuantizationType, quantizeModel } from "./quantize.ts";
 import { laminaReference } from "./references/lamina.ts";
@@ -73,7 +75,7 @@ export async function groundOf(model: Loaded, text: Prompt, signal?: AbortSignal
   checkPrompt(model.engine.config, ids, 0);
   if (ids.length < 2) throw new RangeError("Cannot foretell one token: give a text of two or more");
   const base = await outcomeOf(model.engine, ids, signal);
-  return { model, ids, token: pieceOf(model), base, signal };
+  return { model, ids, token: pieceOf(model.file), base, signal };
 }
 
 /** A quantized copy, made where it is not there yet. */

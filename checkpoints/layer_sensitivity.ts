@@ -1,9 +1,9 @@
 /** Which layer's quantization hurts. */
 import { analysisTable, type Row } from "../inspect/analyses/rows.ts";
 import type { Table } from "../inspect/arrow.ts";
-import { longWork } from "../inspect/jupyter/work.ts";
 import type { Model } from "../inspect/model.ts";
 import type { Prompt } from "../inspect/prompt.ts";
+import { longWork } from "../inspect/work.ts";
 import { kindOf, layerOf } from "./contract.ts";
 import {
   doesNotRun,
@@ -57,7 +57,7 @@ export async function layerSensitivity(
   return await longWork(
     "Exchanging layers",
     options,
-    (notebook) => sensitivity(model, text, { ...options, ...notebook }),
+    (options) => sensitivity(model, text, options),
   );
 }
 

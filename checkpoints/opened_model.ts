@@ -2,15 +2,8 @@
 import { load, type Loaded, type LoadModelOptions } from "../inspect/loading.ts";
 import type { Model } from "../inspect/model.ts";
 import { type Prompt, PromptError } from "../inspect/prompt.ts";
-import { createTokenizer } from "../text/mod.ts";
-
-/** How long work goes on, and how it is followed. */
-export interface WorkOptions {
-  /** Ends the work; the function then fails with its reason. */
-  readonly signal?: AbortSignal;
-  /** Called before each part of the work: how many are done, of how many, and what comes next. */
-  readonly onProgress?: (done: number, total: number, what: string) => void;
-}
+import { hasVocabulary, tokenizerOf } from "../inspect/vocabulary.ts";
+import type { WorkOptions } from "../inspect/work.ts";
 
 /**
  * What a model is made of, for as long as it is needed: a loaded one stays its owner's, another is loaded and given back.
@@ -43,16 +36,9 @@ export function deviceOf({ device }: Loaded): string {
 export function tokenizeOf(
   { file }: Pick<Loaded, "file">,
 ): ((text: string) => readonly number[]) | undefined {
-  if (!hasVocabulary(file.metadata)) return undefined;
-  const tokenizer = createTokenizer(file.metadata, file.name);
+  if (!hasVocabulary(file)) return undefined;
+  const tokenizer = tokenizerOf(file);
   return (text) => tokenizer.encode(text);
-}
-
-/** Tokens as people read them; ids where the file has no vocabulary. */
-export function pieceOf({ file }: Pick<Loaded, "file">): (id: number) => string {
-  if (!hasVocabulary(file.metadata)) return (id) => `${id}`;
-  const tokenizer = createTokenizer(file.metadata, file.name);
-  return (id) => tokenizer.piece(id);
 }
 
 /**
@@ -68,8 +54,4 @@ export function promptIdsOf(
   const tokenize = tokenizeOf({ file });
   if (tokenize) return tokenize(prompt);
   throw new PromptError(`${found.name} has no vocabulary: give token ids`);
-}
-
-function hasVocabulary(metadata: ReadonlyMap<string, unknown>): boolean {
-  return metadata.has("tokenizer.ggml.tokens");
 }

@@ -2,10 +2,10 @@
 import { previewBundle } from "../inspect/table_html.ts";
 import type { Table } from "../inspect/arrow.ts";
 import type { Loaded } from "../inspect/loading.ts";
-import { longWork } from "../inspect/jupyter/work.ts";
 import type { Model } from "../inspect/model.ts";
 import { onePrompt, type Prompt } from "../inspect/prompt.ts";
 import type { Preview } from "../inspect/tables/preview.ts";
+import { longWork } from "../inspect/work.ts";
 import { layerOf } from "./contract.ts";
 import { firstDivergence } from "./first_divergence.ts";
 import { openModel } from "./opened_model.ts";
@@ -271,11 +271,7 @@ export async function parity(
   prompt?: Prompt,
   options: ParityRequest = {},
 ): Promise<ParityReport> {
-  return await longWork(
-    "Comparing",
-    options,
-    (notebook) => compared(model, prompt, { ...options, ...notebook }),
-  );
+  return await longWork("Comparing", options, (options) => compared(model, prompt, options));
 }
 
 async function compared(

@@ -2,11 +2,11 @@
 import type { GgufFile } from "../engine/gguf/reader.ts";
 import { analysisTable, type Row } from "../inspect/analyses/rows.ts";
 import type { Table } from "../inspect/arrow.ts";
-import { longWork } from "../inspect/jupyter/work.ts";
 import { previewBundle } from "../inspect/table_html.ts";
 import { previewText } from "../inspect/tables/preview.ts";
 import type { Model } from "../inspect/model.ts";
 import type { Prompt } from "../inspect/prompt.ts";
+import { longWork } from "../inspect/work.ts";
 import { kindOf, layerOf } from "./contract.ts";
 import {
   doesNotRun,
@@ -133,7 +133,7 @@ export async function quantizationLadder(
   return await longWork(
     "Comparing quantizations",
     options,
-    (notebook) => ladder(model, text, { ...options, ...notebook }),
+    (options) => ladder(model, text, options),
   );
 }
 

@@ -1,16 +1,15 @@
 /** Quantized copies of models, made by llama.cpp's own quantizer. */
 import { dirname, join } from "node:path";
 import type { GgufFile } from "../engine/gguf/reader.ts";
-import { longWork } from "../inspect/jupyter/work.ts";
 import type { Model } from "../inspect/model.ts";
 import { openFound } from "../inspect/loading.ts";
+import { longWork, type WorkOptions } from "../inspect/work.ts";
 import { acquireLock, isFile, laminaHome } from "../models/cache.ts";
 import { type Identity, identityOf } from "../models/identity.ts";
 import { findModel, type FoundModel } from "../models/mod.ts";
 import { guarded } from "../models/part_file.ts";
 import { contentName, f32Copy, hasChanged } from "./f32_copy.ts";
 import { isItself } from "./mend.ts";
-import type { WorkOptions } from "./opened_model.ts";
 import { LlamaCppClient } from "./references/llamacpp_client.ts";
 import { llamaCppLibrary } from "./references/llamacpp_library.ts";
 import { modelOnDisk } from "./references/mod.ts";
@@ -71,11 +70,7 @@ export async function quantizeModel(
   type: QuantizationType,
   options: QuantizeModelOptions = {},
 ): Promise<string> {
-  return await longWork(
-    "Quantizing",
-    options,
-    (notebook) => quantized(model, type, { ...options, ...notebook }),
-  );
+  return await longWork("Quantizing", options, (options) => quantized(model, type, options));
 }
 
 async function quantized(

@@ -3,19 +3,20 @@ import type { GgufFile } from "../engine/gguf/reader.ts";
 import { readConfig } from "../engine/config.ts";
 import { forward } from "../engine/forward.ts";
 import type { Table } from "../inspect/arrow.ts";
-import { longWork } from "../inspect/jupyter/work.ts";
 import { loadModel, type Model } from "../inspect/model.ts";
 import { modelSha256 } from "../inspect/loading.ts";
 import { listPoints, type Point, resolvePoints } from "../inspect/points.ts";
 import { onePrompt, type Prompt } from "../inspect/prompt.ts";
 import { lastPosition, Run } from "../inspect/run.ts";
 import { Surprisals } from "../inspect/surprisals.ts";
+import { pieceOf } from "../inspect/vocabulary.ts";
+import { longWork } from "../inspect/work.ts";
 import { type Identity, identityOf } from "../models/identity.ts";
 import type { FoundModel } from "../models/mod.ts";
 import { isAttention, placesOf } from "./compare.ts";
 import { kindOf } from "./contract.ts";
 import { engineMeta, type Extract, piecesOf } from "./extract.ts";
-import { openModel, pieceOf, promptIdsOf } from "./opened_model.ts";
+import { openModel, promptIdsOf } from "./opened_model.ts";
 import { type EngineOptions, openEngine } from "./opponent.ts";
 import type { ReferencePass, ReferenceTensor } from "./reference.ts";
 import { laminaReference } from "./references/lamina.ts";
@@ -70,7 +71,7 @@ export async function extractReference(
     promptIds,
     prompt: typeof prompt === "string" ? prompt : undefined,
     sha256: await modelSha256(identity),
-    token: pieceOf(source),
+    token: pieceOf(source.file),
   };
 }
 
@@ -90,11 +91,7 @@ export async function referenceRun(
   prompt: Prompt,
   options: ReferenceRunOptions = {},
 ): Promise<Run> {
-  return await longWork(
-    "Running the reference",
-    options,
-    (notebook) => ran(model, prompt, { ...options, ...notebook }),
-  );
+  return await longWork("Running the reference", options, (options) => ran(model, prompt, options));
 }
 
 async function ran(
@@ -166,7 +163,7 @@ export async function threeWay(
   return await longWork(
     "Comparing three ways",
     options,
-    (notebook) => compared(model, prompt, { ...options, ...notebook }),
+    (options) => compared(model, prompt, options),
   );
 }
 
@@ -198,7 +195,7 @@ async function compared(
   }
   const { rowsTable, int32, float64, utf8 } = await import("../inspect/tables.ts");
   const rows = [...sideBySide(points, passes)];
-  const piece = pieceOf(loaded);
+  const piece = pieceOf(loaded.file);
   return rowsTable("three_way", {
     layer: int32(rows.map(({ place }) => place.layer ?? null)),
     point: utf8(rows.map(({ point }) => point)),

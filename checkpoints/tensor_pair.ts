@@ -5,11 +5,11 @@ import type { Table } from "../inspect/arrow.ts";
 import { previewBundle } from "../inspect/table_html.ts";
 import type { Loaded } from "../inspect/loading.ts";
 import { type Axis, listPoints } from "../inspect/points.ts";
+import { pieceOf } from "../inspect/vocabulary.ts";
 import { isAttention } from "./compare.ts";
 import { layerOf } from "./contract.ts";
 import { pointsAround } from "./first_divergence.ts";
 import { localValues } from "./local.ts";
-import { pieceOf } from "./opened_model.ts";
 import type { Opponent } from "./opponent.ts";
 import { cacheBefore, type ParityRow } from "./parity.ts";
 import { ReferenceFailure, type ReferencePass, type ReferenceTensor } from "./reference.ts";
@@ -317,7 +317,7 @@ function pairOf(model: Loaded, { row, verdict, name, ours, theirs, all, start }:
   const [height, width] = [shape[rowAxis], shape[columnAxis]];
   const isCache = axes[0] === "slot";
   const first = isCache ? 0 : start;
-  const piece = pieceOf(model);
+  const piece = pieceOf(model.file);
   const rowPlaces = Array.from({ length: height }, (_, i) => theirs.positions?.[i] ?? first + i);
   const matrix = ({ data }: ReferenceTensor) =>
     Float32Array.from({ length: height * width }, (_, i) => {

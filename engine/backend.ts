@@ -8,7 +8,7 @@ import { type PassKind, passTokens } from "./pass_size.ts";
 import type { BranchSize } from "./passes/branch.ts";
 import type { Lengths, Plan } from "./plan.ts";
 import type { RopeBuilder } from "./rope_table.ts";
-import type { SamplerOptions } from "./sampler.ts";
+import type { SamplingOptions } from "./sampler.ts";
 
 /** A dense tensor in host memory, row-major. */
 export interface HostTensor {
@@ -35,8 +35,8 @@ export interface PassRequest {
    * R rows, and `sample`, the one id that follows the last row by `sampling`; −1 where the logits are not all numbers.
    */
   readonly wanted?: readonly string[];
-  /** How `sample` is chosen: what a sampler with these options gives for these logits and this sequence's ids. Default: greedy. */
-  readonly sampling?: SamplerOptions;
+  /** How `sample` is chosen: these options, the logits and the ids of the sequence decide, nothing else. Default: greedy. */
+  readonly sampling?: SamplingOptions;
   /** Absolute positions whose rows come back; all of the pass's where left out. */
   readonly positions?: readonly number[];
   /** Points of which all rows come back in spite of `positions`. */

@@ -1,8 +1,8 @@
 /** The passes behind a generation: a prompt, then one position after the other. */
 import type { HostTensor, PassRequest, Session } from "../engine/backend.ts";
 import type { Edit } from "../engine/edits.ts";
-import { choiceOf, LogitsError, type SamplerOptions } from "../engine/sampler.ts";
-import type { Collector } from "./runner.ts";
+import { choiceOf, LogitsError, type SamplingOptions } from "../engine/sampler.ts";
+import { type Collector, quietly, runInPasses, type Tensors } from "./runner.ts";
 
 /** A prompt's passes in flight; with captures, two: one that runs, one that is taken in. */
 const PROMPT_PASSES = 4;
@@ -32,46 +32,23 @@ export interface Decoding {
   readonly positions?: readonly number[];
   readonly edits: readonly Edit[];
   /** How ids are chosen. */
-  readonly sampling: SamplerOptions;
+  readonly sampling: SamplingOptions;
   /** Whether steps begin before the ids before them are known here: a device runs them meanwhile. */
   readonly ahead: boolean;
   /** Told of logits [n, V] that came back, and of the position of their first row. */
   readonly onLogits?: (logits: HostTensor, start: number) => void;
 }
 
-type Tensors = Map<string, HostTensor>;
-
-/** Runs the prompt and gives the result of its last pass. What a pass made is taken while the next ones run. */
+/** Runs the prompt and gives the result of its last pass. */
 async function runPrompt(decoding: Decoding, choice: readonly string[]): Promise<Tensors> {
   const { session, prompt, collector } = decoding;
-  const { maxTokens } = session;
-  const most = collector.names.length > 0 ? 2 : PROMPT_PASSES;
-  const running: Promise<void>[] = [];
-  for (let start = 0;; start += maxTokens) {
-    const ids = prompt.slice(start, start + maxTokens);
-    const last = start + maxTokens >= prompt.length;
+  return await runInPasses(session, prompt, {
+    most: collector.names.length > 0 ? 2 : PROMPT_PASSES,
     // A small result shows that a pass has run: no more begin than an abort may wait for.
-    const asked = request(decoding, ids, { step: 0, start }, last ? choice : ["argmax"]);
-    const { rows } = asked;
-    const pass = quietly(session.pass(asked));
-    const place = { step: 0, start, firstRow: start + ids.length - rows };
-    const before = running.at(-1);
-    running.push(quietly(pass.then(async (tensors) => {
-      await before;
-      await take(decoding, tensors, place);
-    })));
-    if (last) {
-      await running.at(-1);
-      return await pass;
-    }
-    if (running.length === most) await running.shift();
-  }
-}
-
-/** A promise that is awaited later, or never: until then it may fail without a sound. */
-function quietly<T>(promise: Promise<T>): Promise<T> {
-  promise.catch(() => {});
-  return promise;
+    request: (ids, start, last) =>
+      request(decoding, ids, { step: 0, start }, last ? choice : ["argmax"]),
+    take: (tensors, start, { length: tokens }) => take(decoding, tensors, { step: 0, start, tokens }),
+  });
 }
 
 /** What a pass is asked for that begins at a position; `step` counts the generated tokens that have run. */
@@ -80,7 +57,7 @@ function request(
   ids: readonly number[] | "next",
   { step, start }: { step: number; start: number },
   choice: readonly string[],
-): PassRequest & { rows: number } {
+): PassRequest {
   const tokens = ids === "next" ? 1 : ids.length;
   const captured = step % captureEvery === 0 ? collector.namesAt(start, tokens, positions) : [];
   const wanted = [...new Set([...choice, ...captured])];
@@ -88,14 +65,14 @@ function request(
   return { ids, wanted, rows, whole: choice, positions, edits, sampling };
 }
 
-/** Takes what a pass made from position `start` on; from `firstRow` on there are logits. */
+/** Takes what a pass made of so many positions from `start` on; the last ones have logits. */
 async function take(
   { collector, captureEvery, positions, onLogits }: Decoding,
   tensors: Tensors,
-  { step, start, firstRow = start }: { step: number; start: number; firstRow?: number },
+  { step, start, tokens = 1 }: { step: number; start: number; tokens?: number },
 ): Promise<void> {
   const logits = tensors.get("logits");
-  if (logits) onLogits?.(logits, firstRow);
+  if (logits) onLogits?.(logits, start + tokens - logits.shape[0]);
   if (step % captureEvery !== 0) return;
   await collector.add(tensors, { sequence: 0, step, start, positions });
 }
@@ -114,7 +91,7 @@ function lastRow(tensors: Tensors, name: string): Float32Array {
 /**
  * The id that was chosen.
  *
- * @throws {LogitsError} as a sampler does
+ * @throws {LogitsError} where there is none
  */
 function chosenId(tensors: Tensors, choice: string): number {
   const [id] = lastRow(tensors, choice);

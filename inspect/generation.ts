@@ -1,13 +1,12 @@
 /** Text generation: a prompt, then one token after the other, with captures and edits on the way. */
 import type { Engine, Session } from "../engine/backend.ts";
 import type { Edit } from "../engine/edits.ts";
-import { choiceOf, type SamplerOptions, samplerOptions } from "../engine/sampler.ts";
+import { choiceOf, type SamplingOptions, samplingOptions } from "../engine/sampler.ts";
 import type { Tokenizer } from "../text/mod.ts";
 import { chosenIds, type Decoding } from "./decoding.ts";
 import { resolveEdits } from "./interventions.ts";
 import type { ResolvedPoint } from "./points.ts";
 import { checkPositions, type Extent, positionsIn } from "./positions.ts";
-import { Stopped, untilStop } from "./jupyter/interrupt.ts";
 import { checkPrompt } from "./prompt.ts";
 import { lastPosition, type Run, type RunMaker, sinkSource } from "./run.ts";
 import {
@@ -20,9 +19,10 @@ import {
   promptPasses,
 } from "./runner.ts";
 import { Surprisals } from "./surprisals.ts";
+import { Stopped, untilStop } from "./work.ts";
 
 /** How text is generated. Sampling is greedy where no temperature is given. */
-export interface GenerateOptions extends SamplerOptions, CaptureOptions {
+export interface GenerateOptions extends SamplingOptions, CaptureOptions {
   /** Most tokens to generate; default 256. The model's context ends generation too. */
   readonly maxTokens?: number;
   /** Goes on after end-of-text tokens. */
@@ -61,11 +61,8 @@ export interface GenerationModel {
   readonly tokenizer?: Tokenizer;
   /** The prompt's text, where it was given as a text. */
   readonly prompt?: string;
-  /** What captures and edits need; plain text generation goes without. */
-  readonly capturing?: {
-    readonly resolve: (patterns: readonly string[]) => readonly ResolvedPoint[];
-    readonly runMaker: () => Promise<RunMaker>;
-  };
+  readonly resolve: (patterns: readonly string[]) => readonly ResolvedPoint[];
+  readonly runMaker: () => Promise<RunMaker>;
 }
 
 /** Tokens as they are generated: iterate it once, with `for await`. */
@@ -197,7 +194,7 @@ export class Generation implements AsyncIterable<GeneratedToken> {
    *
    * @throws {Stopped} by a notebook's Stop
    * @throws {TypeError} for a second time
-   * @throws {SamplerOptionError | LogitsError} when no id can be chosen
+   * @throws {SamplingOptionError | LogitsError} when no id can be chosen
    * @throws {UnknownPointError | EditError | CaptureLimitError | CapacityError | DisposedError}
    */
   async *[Symbol.asyncIterator](): AsyncGenerator<GeneratedToken, void, undefined> {
@@ -206,14 +203,14 @@ export class Generation implements AsyncIterable<GeneratedToken> {
     }
     this.#begun = true;
     const { ignoreEos } = this.#options;
-    const { engine, tokenizer, capturing } = this.#model;
-    const sampling = samplerOptions(this.#options);
-    if (patternsOf(this.#options).length > 0) this.#makeRun = await capturing?.runMaker();
+    const { engine, tokenizer, resolve, runMaker } = this.#model;
+    const sampling = samplingOptions(this.#options);
+    if (patternsOf(this.#options).length > 0) this.#makeRun = await runMaker();
     this.#collector = this.#prepareCapture();
     const capacity = this.#capacity;
     const edits = resolveEdits(
       this.#options.edit ?? [],
-      (pattern) => capturing?.resolve([pattern]) ?? [],
+      (pattern) => resolve([pattern]),
       { promptLength: this.promptIds.length, capacity, sequence: 0 },
     );
     const stream = tokenizer?.stream({ after: this.promptIds });
@@ -221,7 +218,7 @@ export class Generation implements AsyncIterable<GeneratedToken> {
     sink?.begin?.(sinkSource(this.#runOf(this.#makeRun!, this.#sequence)));
     let session: Session | undefined;
     let failed = false;
-    const stop = untilStop(
+    using stop = untilStop(
       () => `Generating was stopped after ${this.ids.length} tokens, which stay in the generation`,
       this.#options.signal,
     );
@@ -254,14 +251,13 @@ export class Generation implements AsyncIterable<GeneratedToken> {
       failed = true;
       throw error;
     } finally {
-      stop.end();
       this.finishReason ??= "aborted";
       session?.dispose();
       await (failed ? sink?.close?.() : sink?.finish?.());
     }
   }
 
-  #decoding(session: Session, edits: readonly Edit[], sampling: SamplerOptions): Decoding {
+  #decoding(session: Session, edits: readonly Edit[], sampling: SamplingOptions): Decoding {
     const { captureEvery = 1, positions } = this.#options;
     return {
       session,
@@ -279,9 +275,8 @@ export class Generation implements AsyncIterable<GeneratedToken> {
   }
 
   #prepareCapture(): Collector {
-    const { engine, capturing } = this.#model;
+    const { engine, resolve } = this.#model;
     const { captureEvery = 1, positions } = this.#options;
-    const resolve = capturing?.resolve ?? (() => []);
     const prompt = this.promptIds.length;
     return prepareCapture(this.#options, resolve, (points) => {
       const passes = promptPasses(prompt, engine.maxTokens);

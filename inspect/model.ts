@@ -6,10 +6,9 @@ import { DisposedError } from "../engine/lifetime.ts";
 import type { Plan } from "../engine/plan.ts";
 import type { DeviceInfo } from "../engine/webgpu/device.ts";
 import { nearest } from "../models/nearest.ts";
-import { createTokenizer, type Tokenizer } from "../text/mod.ts";
+import type { Tokenizer } from "../text/mod.ts";
 import deno from "../deno.json" with { type: "json" };
 import { type GenerateOptions, Generation } from "./generation.ts";
-import { longWork } from "./jupyter/work.ts";
 import { load, type Loaded, type LoadModelOptions, type LoadPhase } from "./loading.ts";
 import { listPoints, type Point, type ResolvedPoint, resolvePoints } from "./points.ts";
 import { checkPrompt, onePrompt, type Prompt, promptList } from "./prompt.ts";
@@ -24,6 +23,8 @@ import {
   type StepperOptions,
   type StepsOptions,
 } from "./stepper.ts";
+import { hasVocabulary, pieceOf, tokenizerOf } from "./vocabulary.ts";
+import { longWork, type WorkOptions } from "./work.ts";
 
 export { DisposedError };
 
@@ -64,7 +65,6 @@ export class TokenError extends RangeError {
 /** A loaded model. Loading the same file again shares its weights; `dispose` (or `using`) gives it back. */
 export class Model {
   readonly #loaded: Loaded;
-  #tokenizer: Tokenizer | undefined;
   #points: readonly Point[] | undefined;
   /** The tokens of each text. */
   #byText: ReadonlyMap<string, readonly number[]> | undefined;
@@ -131,8 +131,7 @@ export class Model {
    * @throws {TokenizerError} when the file has none that is known; token ids still work
    */
   get tokenizer(): Tokenizer {
-    const { metadata, name } = this.#loaded.file;
-    return this.#tokenizer ??= createTokenizer(metadata, name);
+    return tokenizerOf(this.#loaded.file);
   }
 
   /** The file's metadata. */
@@ -311,14 +310,13 @@ export class Model {
       }));
       return sinkSource(makeRun({ sequences, pieces: [] }, texts));
     };
-    const resolve = (patterns: readonly string[]) => this.#resolve(patterns);
-    return await longWork("Running the prompt", options, async (notebook) => {
-      const all = { ...options, ...notebook };
-      return makeRun(
-        await runPrompts(this.#loaded.engine, ids, all, { resolve, source }),
-        texts,
-      );
-    });
+    const context = { resolve: this.#resolve, source };
+    return await longWork(
+      "Running the prompt",
+      options,
+      async (options) =>
+        makeRun(await runPrompts(this.#loaded.engine, ids, options, context), texts),
+    );
   }
 
   /**
@@ -335,12 +333,10 @@ export class Model {
     return new Generation(
       {
         engine: this.#loaded.engine,
-        tokenizer: this.#hasTokens ? this.tokenizer : undefined,
+        tokenizer: hasVocabulary(this) ? this.tokenizer : undefined,
         prompt: typeof prompt === "string" ? prompt : undefined,
-        capturing: {
-          resolve: (patterns) => this.#resolve(patterns),
-          runMaker: () => this.#runMaker(),
-        },
+        resolve: this.#resolve,
+        runMaker: () => this.#runMaker(),
       },
       ids,
       options,
@@ -367,7 +363,7 @@ export class Model {
     const model = {
       engine: this.#loaded.engine,
       points: this.pointList,
-      resolve: (patterns: readonly string[]) => this.#resolve(patterns),
+      resolve: this.#resolve,
     };
     const walk = planWalk(model, ids, options);
     this.#stepper?.close();
@@ -401,18 +397,12 @@ export class Model {
     }
   }
 
-  /** A file without a vocabulary still runs on ids; its tokens then have no text. */
-  get #hasTokens(): boolean {
-    return this.metadata.has("tokenizer.ggml.tokens");
-  }
-
   #idsOf(prompt: Prompt): readonly number[] {
     return typeof prompt === "string" ? this.tokenizer.encode(prompt) : Array.from(prompt);
   }
 
-  #resolve(patterns: readonly string[]): readonly ResolvedPoint[] {
-    return resolvePoints(this.pointList, patterns);
-  }
+  readonly #resolve = (patterns: readonly string[]): readonly ResolvedPoint[] =>
+    resolvePoints(this.pointList, patterns);
 
   /** What makes runs of captured pieces; loads Arrow on first use. */
   async #runMaker(): Promise<RunMaker> {
@@ -427,8 +417,8 @@ export class Model {
       new Run({
         ...parts,
         points: this.pointList,
-        resolve: (patterns) => this.#resolve(patterns),
-        token: (id) => this.#hasTokens ? this.tokenizer.piece(id) : `${id}`,
+        resolve: this.#resolve,
+        token: pieceOf(this.#loaded.file),
         tokenId: (text) => this.tokenId(text),
         tables,
         model,
@@ -482,11 +472,11 @@ export async function loadModel(
 ): Promise<Model> {
   const { signal, onProgress } = options;
   // Whoever listens to the phases needs no bar.
-  const work = { signal, onProgress: onProgress && (() => {}) };
-  return await longWork(`Loading ${nameOrPath}`, work, async (notebook) => {
+  const work: WorkOptions = { signal, onProgress: onProgress && (() => {}) };
+  return await longWork(`Loading ${nameOrPath}`, work, async (work) => {
     const tell = (phase: LoadPhase, done: number, total = 0) =>
-      notebook.onProgress?.(done, total, PHASES[phase]);
-    const all = { ...options, signal: notebook.signal, onProgress: onProgress ?? tell };
+      work.onProgress?.(done, total, PHASES[phase]);
+    const all = { ...options, signal: work.signal, onProgress: onProgress ?? tell };
     return new Model(await load(nameOrPath, all));
   });
 }

@@ -1,5 +1,5 @@
 /** Running prompts with captures and edits: the passes behind `Model.run`. */
-import type { Engine, HostTensor } from "../engine/backend.ts";
+import type { Engine, HostTensor, PassRequest, Session } from "../engine/backend.ts";
 import { canBranch, runBranches } from "../engine/branches.ts";
 import { extract } from "../engine/compile.ts";
 import type { PassKind } from "../engine/pass_size.ts";
@@ -194,6 +194,50 @@ export function checkCaptureOptions(options: CaptureOptions): void {
   }
 }
 
+/** What a pass made, by name. */
+export type Tensors = Map<string, HostTensor>;
+
+/** A promise that is awaited later, or never: until then it may fail without a sound. */
+export function quietly<T>(promise: Promise<T>): Promise<T> {
+  promise.catch(() => {});
+  return promise;
+}
+
+/** How {@linkcode runInPasses} runs ids. */
+export interface Passes {
+  /** Passes in flight at most. */
+  readonly most: number;
+  /** What a pass over some of the ids is asked for, the first of which is at `start`. */
+  readonly request: (ids: readonly number[], start: number, last: boolean) => PassRequest;
+  /** Takes what that pass made. */
+  readonly take: (tensors: Tensors, start: number, ids: readonly number[]) => Promise<void>;
+}
+
+/** Runs ids in as many passes as they need. What a pass made is taken, in order, while the next ones run; the last one's is returned. */
+export async function runInPasses(
+  session: Session,
+  ids: readonly number[],
+  { most, request, take }: Passes,
+): Promise<Tensors> {
+  const { maxTokens } = session;
+  const running: Promise<void>[] = [];
+  for (let start = 0;; start += maxTokens) {
+    const some = ids.slice(start, start + maxTokens);
+    const last = start + maxTokens >= ids.length;
+    const pass = quietly(session.pass(request(some, start, last)));
+    const before = running.at(-1);
+    running.push(quietly(pass.then(async (tensors) => {
+      await before;
+      await take(tensors, start, some);
+    })));
+    if (last) {
+      await running.at(-1);
+      return await pass;
+    }
+    if (running.length === most) await running.shift();
+  }
+}
+
 /** What running prompts needs of their model. */
 export interface PromptsContext {
   readonly resolve: (patterns: readonly string[]) => readonly ResolvedPoint[];
@@ -250,7 +294,7 @@ export async function runPrompts(
   async function runBatch(batch: readonly number[]): Promise<Sequence[]> {
     const capacity = batch.reduce((sum, i) => sum + prompts[i].length, 0);
     const session = engine.session({ capacity, passes, signal });
-    let results: Map<string, HostTensor>[];
+    let results: Tensors[];
     try {
       results = await runBranches(session, engine.plan, {
         branches: batch.map((i) => ({
@@ -286,35 +330,24 @@ export async function runPrompts(
     const surprisals = new Surprisals(ids);
     const passes = { wanted, edits: edits[sequence] };
     const session = engine.session({ capacity: ids.length, passes, signal });
-    const take = async (start: number, pass: Promise<Map<string, HostTensor>>) => {
-      const tensors = await pass;
-      const logits = tensors.get("logits")!;
-      surprisals.take(logits, start);
-      await collector.add(tensors, { sequence, step: 0, start, positions });
-      done += logits.shape[0];
-      onProgress?.(done, total);
-    };
     try {
-      // What a pass made is taken while the next one runs.
-      let taking = Promise.resolve();
-      for (let start = 0; start < ids.length; start += session.maxTokens) {
-        const chunk = ids.slice(start, start + session.maxTokens);
-        const pass = session.pass({
-          ids: chunk,
-          rows: chunk.length, // Logits come back for every row, since the loss needs them.
-          wanted: [
-            ...new Set([...collector.namesAt(start, chunk.length, positions), "logits"]),
-          ],
+      await runInPasses(session, ids, {
+        most: 2,
+        request: (ids, start) => ({
+          ids,
+          rows: ids.length, // Logits come back for every row, since the loss needs them.
+          wanted: [...new Set([...collector.namesAt(start, ids.length, positions), "logits"])],
           edits: edits[sequence],
           positions,
           whole: ["logits"],
-        });
-        pass.catch(() => {}); // it is awaited in its turn
-        await taking;
-        taking = take(start, pass);
-        taking.catch(() => {});
-      }
-      await taking;
+        }),
+        async take(tensors, start, ids) {
+          surprisals.take(tensors.get("logits")!, start);
+          await collector.add(tensors, { sequence, step: 0, start, positions });
+          done += ids.length;
+          onProgress?.(done, total);
+        },
+      });
     } finally {
       session.dispose();
     }

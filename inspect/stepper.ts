@@ -5,10 +5,10 @@ import { EditError } from "../engine/edits.ts";
 import type { PassKind } from "../engine/pass_size.ts";
 import { resolveShape, type Step, stepName } from "../engine/plan.ts";
 import { editedNumbers, type EditList, resolveEdits } from "./interventions.ts";
-import { stoppable, untilStop } from "./jupyter/interrupt.ts";
 import { asAsked, asStored, type Point, type ResolvedPoint } from "./points.ts";
 import { mask, unmask, visibleKeys } from "./points/visible.ts";
 import { TensorView } from "./tensor.ts";
+import { stoppable, untilStop } from "./work.ts";
 
 /** A value that a step read. */
 export interface StepInput {
@@ -178,7 +178,7 @@ export class Stepper implements Disposable {
   static async open(model: StepperModel, walk: Walk): Promise<Stepper> {
     const { ids, start, request: { edits }, passes } = walk;
     const session = model.engine.session({ capacity: ids.length, passes });
-    const stop = untilStop(() => "Opening the stepper was stopped");
+    using stop = untilStop(() => "Opening the stepper was stopped");
     try {
       while (session.position < start) {
         stop.check();
@@ -189,8 +189,6 @@ export class Stepper implements Disposable {
     } catch (error) {
       session.dispose();
       throw error;
-    } finally {
-      stop.end();
     }
   }
 
@@ -367,24 +365,20 @@ export class Stepper implements Disposable {
 
   /** Runs on to a step, this one included. */
   async #advance(index: number): Promise<StepInfo> {
-    const stop = untilStop(() => `Stepping was stopped behind ${this.#current?.name ?? "nothing"}`);
-    try {
-      const started = performance.now();
-      while (this.#next <= index && !stop.signal?.aborted) {
-        const end = Math.min(index + 1, this.#next + STEPS_AT_ONCE);
-        await this.#run.run(this.#next, end);
-        this.#next = end;
-      }
-      const ran = performance.now();
-      const last = this.#next - 1;
-      const output = await this.#read(last);
-      const ended = this.#model.engine.backend === "cpu" ? ran : performance.now();
-      this.#current = this.#info(last, output, ended - started);
-      stop.check();
-      return this.#current;
-    } finally {
-      stop.end();
+    using stop = untilStop(() => `Stepping was stopped behind ${this.#current?.name ?? "nothing"}`);
+    const started = performance.now();
+    while (this.#next <= index && !stop.signal?.aborted) {
+      const end = Math.min(index + 1, this.#next + STEPS_AT_ONCE);
+      await this.#run.run(this.#next, end);
+      this.#next = end;
     }
+    const ran = performance.now();
+    const last = this.#next - 1;
+    const output = await this.#read(last);
+    const ended = this.#model.engine.backend === "cpu" ? ran : performance.now();
+    this.#current = this.#info(last, output, ended - started);
+    stop.check();
+    return this.#current;
   }
 
   /** Makes the step after a given one the next. */

@@ -17,7 +17,7 @@ import type { Kernel } from "./kernel.ts";
 import { matmulKernels, matvecKernels, normedKernels } from "./linear.ts";
 import { normalize, rms, rmsNorm, scaleColumns } from "./norm.ts";
 import { rope, ropeOfBranches, ropeStore, store } from "./rope.ts";
-import { sample } from "./sample.ts";
+import { sample } from "./sampling.ts";
 
 /** Every kernel, by name. */
 export const KERNELS: ReadonlyMap<string, Kernel> = new Map(

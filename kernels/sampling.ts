@@ -5,9 +5,11 @@
  * What is left in floats is one product for the repeat penalty, one difference and one product, each rounded once. A candidate's
  * share of the draw is `weightOf`, a whole number; sums of whole numbers have no order.
  */
+import { bindings, type Kernel } from "./kernel.ts";
 import { uniform } from "./random.ts";
+import sampleWgsl from "./sample.wgsl" with { type: "text" };
 
-/** A sampler's options as the device reads them. */
+/** The options of sampling as the device reads them. */
 export interface SamplingNumbers {
   /** What logits of recent ids are multiplied with: negative ones by `penalty`, the others by `relief`. 32-bit floats; 1: off. */
   readonly penalty: number;
@@ -104,7 +106,9 @@ function shareOf(sum: number, share: number): number {
 }
 
 /**
- * Logits with those of recent ids changed, once for each id.
+ * Makes recent ids less likely: logits above 0 are divided by the penalty (multiplied by its reciprocal, as a 32-bit float), the
+ * others multiplied, once for each id. Source: Keskar et al., "CTRL" (arXiv:1909.05858, section 4.1), with llama.cpp's rule for
+ * negative logits.
  *
  * @param logits [V], left as they are
  * @returns [V], the same array when nothing changes
@@ -190,8 +194,8 @@ export function chosen(logits: Float32Array, numbers: SamplingNumbers, random: n
 }
 
 /** The random share, in units of 2⁻³², that chooses what follows so many ids. */
-export function randomShare(seed: number, length: number, stream = 0): number {
-  return uniform(seed, length, stream) * 2 ** 32;
+export function randomShare(seed: number, length: number): number {
+  return uniform(seed, length) * 2 ** 32;
 }
 
 /** The rank at which the sum of weights reaches `enough`. */
@@ -267,3 +271,26 @@ export class Ranking {
     return logits[a] > logits[b] || (logits[a] === logits[b] && a < b);
   }
 }
+
+/**
+ * x [R, columns], sampling [16] (bits of 32-bit words, as `samplingWords` lays them out), history [S] (ids; u32 on the device) → the
+ * id [1] that follows the last row, −1 where a number is NaN or +Infinity, or none is finite.
+ */
+export const sample: Kernel = {
+  name: "sample",
+  wgsl: sampleWgsl,
+  constants: { columns: "u32" },
+  bindings: bindings("input x", "input sampling", "input history", "output index", "scratch list"),
+  lanes: (knobs) => 4 * knobs.lanes,
+  grid: () => [1, 1, 1],
+  scratch: ({ columns }) => 4 * columns,
+  reference({ pass, constants: { columns }, inputs: [x, sampling, history], outputs: [index] }) {
+    const numbers = samplingNumbers(
+      new Uint32Array(sampling.buffer, sampling.byteOffset, sampling.length),
+    );
+    const row = x.subarray((pass.rows - 1) * columns, pass.rows * columns);
+    const ids = history.subarray(0, pass.start + pass.tokens);
+    const random = randomShare(numbers.seed, ids.length);
+    index![0] = chosen(penalized(row, ids, numbers), numbers, random);
+  },
+};

@@ -1,7 +1,7 @@
 /** Decoding without waiting: ids chosen on the device while the next steps run are those chosen one by one, here. */
 import assert from "node:assert/strict";
 import type { HostTensor, PassRequest, Session } from "../engine/backend.ts";
-import { createSampler, SAMPLER_DEFAULTS, type SamplerOptions } from "../engine/sampler.ts";
+import { nextId, SAMPLING_DEFAULTS, type SamplingOptions } from "../engine/sampler.ts";
 import { chosenIds } from "../inspect/decoding.ts";
 import { openDevice } from "../inspect/loading.ts";
 import { loadModel, type Model } from "../inspect/model.ts";
@@ -10,7 +10,7 @@ import { uniform } from "../kernels/random.ts";
 
 const PROMPT = "Once upon a time there was a little girl";
 
-const OPTIONS: Record<string, SamplerOptions> = {
+const OPTIONS: Record<string, SamplingOptions> = {
   greedy: {},
   temperature: { temperature: 1, seed: 1 },
   cold: { temperature: 0.3, seed: 2 },
@@ -23,19 +23,18 @@ const OPTIONS: Record<string, SamplerOptions> = {
   all: { temperature: 0.8, topK: 40, topP: 0.95, minP: 0.02, repeatPenalty: 1.1, seed: 7 },
 };
 
-/** Ids one by one: logits are read back, and the CPU's sampler chooses. */
+/** Ids one by one: logits are read back, and the CPU chooses. */
 async function stepwise(
   model: Model,
   ids: readonly number[],
   count: number,
-  options: SamplerOptions,
+  options: SamplingOptions,
 ) {
-  const sampler = createSampler(options);
   const session = model.engine.session({ capacity: ids.length + count });
   const history = [...ids];
   let pass = await session.pass({ ids });
   for (let n = 1;; n++) {
-    const id = sampler.next(pass.get("logits")!.data, history);
+    const id = nextId(pass.get("logits")!.data, history, options);
     history.push(id);
     if (n === count) break;
     pass = await session.pass({ ids: [id] });
@@ -60,7 +59,7 @@ for (const [name, options] of Object.entries(OPTIONS)) {
   });
 }
 
-Deno.test("a pass chooses what the CPU's sampler chooses of its logits, over 3,000 draws", async () => {
+Deno.test("a pass chooses what the CPU chooses of its logits, over 3,000 draws", async () => {
   using model = await loadModel("tiny", { backend: "webgpu" });
   const session = model.engine.session({ capacity: 100 });
   const V = model.config.vocabSize;
@@ -81,7 +80,7 @@ Deno.test("a pass chooses what the CPU's sampler chooses of its logits, over 3,0
       for (const [seed, pass] of passes.entries()) {
         const tensors = await pass;
         const logits = tensors.get("logits")!.data;
-        const expected = createSampler({ ...options, seed }).next(logits, prompt);
+        const expected = nextId(logits, prompt, { ...options, seed });
         assert.equal(
           tensors.get("sample")!.data[0],
           expected,
@@ -105,7 +104,7 @@ Deno.test("ids behind a cache that was made elsewhere are unknown: no penalty co
     const sampling = { repeatPenalty: 100 };
     const pass = await session.pass({ ids: [5], wanted: ["sample", "logits"], sampling });
     const history = [...ids.fill(Infinity), 5];
-    const expected = createSampler(sampling).next(pass.get("logits")!.data, history);
+    const expected = nextId(pass.get("logits")!.data, history, sampling);
     assert.equal(pass.get("sample")!.data[0], expected, backend);
     session.dispose();
   }
@@ -166,7 +165,7 @@ async function takeSome(
 ) {
   const ids: number[] = [];
   const collector = new Collector([]);
-  const sampling = { ...SAMPLER_DEFAULTS, temperature: 1, seed: 8 };
+  const sampling = { ...SAMPLING_DEFAULTS, temperature: 1, seed: 8 };
   const all = chosenIds({
     session,
     prompt,
@@ -245,9 +244,9 @@ Deno.test("captures of steps that run ahead have the bits of those that run one 
 
 Deno.test("logits from which nothing can be chosen are an error, and what came before stays", async () => {
   using model = await loadModel("tiny");
-  for (const sampler of [{}, { temperature: 1 }]) {
+  for (const sampling of [{}, { temperature: 1 }]) {
     const broken = model.generate(PROMPT, {
-      ...sampler,
+      ...sampling,
       maxTokens: 20,
       ignoreEos: true,
       edit: [["output_norm", (view) => broken.ids.length < 3 ? view : view.map(() => NaN)]],

@@ -111,6 +111,13 @@ Deno.test("the engine knows neither text, Arrow nor Jupyter", () => {
   }
 });
 
+Deno.test("only commands and notebooks know the notebook; all others are told of their host", () => {
+  for (const { file, target } of [...imports.values()].flat()) {
+    if (!target?.startsWith("inspect/jupyter/")) continue;
+    assert.match(file, /^(inspect\/jupyter|(inspect|checkpoints)\/commands|notebooks)\//);
+  }
+});
+
 Deno.test("the oracle imports neither plan nor kernels, not even through others", () => {
   const reached = new Set(["engine/oracle.ts"]);
   for (const file of reached) {

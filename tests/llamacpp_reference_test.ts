@@ -14,7 +14,7 @@ import { makeScratch } from "../checkpoints/references/scratch.ts";
 import { type Config, readConfig } from "../engine/config.ts";
 import type { GgufFile } from "../engine/gguf/reader.ts";
 import { oracle, oracleGreedy } from "../engine/oracle.ts";
-import { openFound } from "../inspect/commands/find_model.ts";
+import { openFound } from "../inspect/loading.ts";
 import { findModel, type FoundModel } from "../models/mod.ts";
 import { createTokenizer } from "../text/mod.ts";
 import { llamaCppLibrary } from "./support/llamacpp_library.ts";

@@ -1,17 +1,14 @@
 import assert from "node:assert/strict";
 import { threefry2x32, uniform } from "../kernels/random.ts";
-import { FARTHEST, ONE, weightOf } from "../kernels/sampling.ts";
+import { chosen, draw, FARTHEST, largest, ONE, penalized, weightOf } from "../kernels/sampling.ts";
 import {
-  candidates,
-  createSampler,
-  greedy,
   LogitsError,
-  penalize,
-  sample,
-  SAMPLER_DEFAULTS,
-  SamplerOptionError,
-  type SamplerOptions,
-  samplerOptions,
+  nextId,
+  numbersOf,
+  SAMPLING_DEFAULTS,
+  SamplingOptionError,
+  type SamplingOptions,
+  samplingOptions,
 } from "../engine/sampler.ts";
 
 /** Logits like a model's: mostly small, a few large, and some equal to others. */
@@ -23,8 +20,26 @@ function makeLogits(count: number, seed: number): Float32Array {
   });
 }
 
+/** What is drawn with that number from [0, 1). */
+function sample(logits: Float32Array, options: SamplingOptions, random: number): number {
+  return chosen(logits, numbersOf(options), Math.floor(random * 2 ** 32));
+}
+
+/** What is drawn from, likeliest first. */
+function candidates(logits: Float32Array, options: SamplingOptions) {
+  const { ranking, count, weight, total } = draw(logits, largest(logits), numbersOf(options));
+  return Array.from({ length: count }, (_, rank) => {
+    const id = ranking.at(rank);
+    return { id, probability: weight(id) / total };
+  });
+}
+
+function penalize(logits: Float32Array, history: readonly number[], options: SamplingOptions) {
+  return penalized(logits, history, numbersOf(options));
+}
+
 /** The filters once more, as their definitions say, in 64-bit floats over the whole vocabulary. */
-function bruteForce(logits: Float32Array, options: Required<SamplerOptions>): Map<number, number> {
+function bruteForce(logits: Float32Array, options: Required<SamplingOptions>): Map<number, number> {
   const softmax = (ids: number[], temperature: number) => {
     const highest = Math.max(...ids.map((id) => logits[id]));
     const weights = ids.map((id) => Math.exp((logits[id] - highest) / temperature));
@@ -88,9 +103,9 @@ Deno.test("seed, step and stream each change the draw", () => {
 });
 
 Deno.test("greedy takes the largest logit, of equal ones the lowest id", () => {
-  assert.equal(greedy(Float32Array.of(1, 3, 2)), 1);
-  assert.equal(greedy(Float32Array.of(-1, 5, 5, 5)), 1);
-  assert.equal(greedy(Float32Array.of(-Infinity, -Infinity, -1e30)), 2);
+  assert.equal(nextId(Float32Array.of(1, 3, 2), []), 1);
+  assert.equal(nextId(Float32Array.of(-1, 5, 5, 5), []), 1);
+  assert.equal(nextId(Float32Array.of(-Infinity, -Infinity, -1e30), []), 2);
   assert.equal(sample(Float32Array.of(0, 7, 7), { temperature: 0 }, 0.999), 1);
 });
 
@@ -98,7 +113,7 @@ Deno.test("NaN, +Infinity and nothing finite are errors that name the index", ()
   for (const bad of [NaN, Infinity]) {
     const logits = Float32Array.of(0, 9, bad, 1);
     for (const temperature of [0, 1]) {
-      assert.throws(() => createSampler({ temperature }).next(logits, []), (error) => {
+      assert.throws(() => nextId(logits, [], { temperature }), (error) => {
         assert.ok(error instanceof LogitsError);
         assert.equal(error.index, 2);
         assert.equal(error.message, `cannot choose the next id: logit 2 is ${bad}`);
@@ -106,12 +121,12 @@ Deno.test("NaN, +Infinity and nothing finite are errors that name the index", ()
       });
     }
   }
-  assert.throws(() => greedy(Float32Array.of(-Infinity)), /none of 1 logits is finite/);
-  assert.throws(() => greedy(new Float32Array(0)), /none of 0 logits is finite/);
+  assert.throws(() => nextId(Float32Array.of(-Infinity), []), /none of 1 logits is finite/);
+  assert.throws(() => nextId(new Float32Array(0), []), /none of 0 logits is finite/);
 });
 
 Deno.test("options outside their range are one-line errors with the facts", () => {
-  const wrong: [keyof SamplerOptions, number[]][] = [
+  const wrong: [keyof SamplingOptions, number[]][] = [
     ["temperature", [NaN, -0.1, Infinity]],
     ["topK", [NaN, -1, 1.5, Infinity]],
     ["topP", [NaN, 0, -1, 1.01]],
@@ -122,19 +137,19 @@ Deno.test("options outside their range are one-line errors with the facts", () =
   ];
   for (const [option, values] of wrong) {
     for (const value of values) {
-      assert.throws(() => createSampler({ [option]: value }), (error) => {
-        assert.ok(error instanceof SamplerOptionError);
+      assert.throws(() => samplingOptions({ [option]: value }), (error) => {
+        assert.ok(error instanceof SamplingOptionError);
         assert.deepEqual([error.option, error.value], [option, value]);
         assert.match(error.message, new RegExp(`^${option} must be .*; it is ${value}$`));
         return true;
       });
     }
   }
-  assert.deepEqual(samplerOptions({ topK: undefined }), SAMPLER_DEFAULTS);
-  assert.equal(samplerOptions({ topP: 1, seed: 2 ** 53 - 1 }).seed, 2 ** 53 - 1);
+  assert.deepEqual(samplingOptions({ topK: undefined }), SAMPLING_DEFAULTS);
+  assert.equal(samplingOptions({ topP: 1, seed: 2 ** 53 - 1 }).seed, 2 ** 53 - 1);
 });
 
-const FILTERS: SamplerOptions[] = [
+const FILTERS: SamplingOptions[] = [
   {},
   { topK: 1 },
   { topK: 40 },
@@ -174,7 +189,7 @@ Deno.test("every filter keeps what its definition keeps, with the same probabili
     const logits = makeLogits(count, seed);
     for (const filter of FILTERS) {
       for (const temperature of [0.2, 1, 3]) {
-        const options = samplerOptions({ ...filter, temperature });
+        const options = samplingOptions({ ...filter, temperature });
         const expected = bruteForce(logits, options);
         const kept = candidates(logits, options);
         assert.deepEqual(kept.map(({ id }) => id), [...expected.keys()], JSON.stringify(options));
@@ -207,11 +222,10 @@ Deno.test("draws follow the distribution (chi-square)", () => {
   const logits = Float32Array.of(0.5, 2, -1, 1.5, 0, 2, -0.5, 1);
   for (const options of [{ temperature: 1 }, { temperature: 0.7, topK: 6 }, { temperature: 2 }]) {
     for (const seed of [1, 2, 3]) {
-      const sampler = createSampler({ ...options, seed });
       const counts = new Array(logits.length).fill(0);
       const draws = 20_000;
-      for (let n = 0; n < draws; n++) counts[sampler.next(logits, { length: n })]++;
-      const expected = bruteForce(logits, samplerOptions(options));
+      for (let n = 0; n < draws; n++) counts[nextId(logits, { length: n }, { ...options, seed })]++;
+      const expected = bruteForce(logits, samplingOptions(options));
       let chiSquare = 0;
       for (const [id, count] of counts.entries()) {
         const mean = (expected.get(id) ?? 0) * draws;
@@ -235,14 +249,14 @@ Deno.test("the repeat penalty changes recent ids, once each, and leaves the logi
   assert.deepEqual([...penalize(logits, [0], { repeatPenalty: 0.5 })], [8, -4, 0, 2, 1]);
   const long = Array.from({ length: 65 }, (_, i) => i === 0 ? 0 : 1);
   assert.equal(penalize(logits, long, { repeatPenalty: 2 })[0], 4, "64 ids back and no farther");
-  assert.equal(createSampler({ repeatPenalty: 4 }).next(logits, [0]), 3);
+  assert.equal(nextId(logits, [0], { repeatPenalty: 4 }), 3);
 });
 
 Deno.test("the same seed gives the same ids, another seed others", () => {
   function generate(seed: number): number[] {
-    const sampler = createSampler({ temperature: 1, topK: 50, repeatPenalty: 1.1, seed });
+    const options = { temperature: 1, topK: 50, repeatPenalty: 1.1, seed };
     const history: number[] = [];
-    for (let n = 0; n < 50; n++) history.push(sampler.next(makeLogits(200, n), history));
+    for (let n = 0; n < 50; n++) history.push(nextId(makeLogits(200, n), history, options));
     return history;
   }
   assert.deepEqual(generate(42), generate(42));
@@ -250,10 +264,13 @@ Deno.test("the same seed gives the same ids, another seed others", () => {
 });
 
 Deno.test("a draw does not depend on earlier calls", () => {
-  const sampler = createSampler({ temperature: 1, seed: 5 });
+  const options = { temperature: 1, seed: 5 };
   const logits = makeLogits(500, 3);
-  const forward = Array.from({ length: 20 }, (_, n) => sampler.next(logits, { length: n }));
-  const backward = Array.from({ length: 20 }, (_, n) => sampler.next(logits, { length: 19 - n }));
+  const forward = Array.from({ length: 20 }, (_, n) => nextId(logits, { length: n }, options));
+  const backward = Array.from(
+    { length: 20 },
+    (_, n) => nextId(logits, { length: 19 - n }, options),
+  );
   assert.deepEqual(backward.reverse(), forward);
   assert.ok(new Set(forward).size > 1);
 });
@@ -293,7 +310,7 @@ Deno.test("-Infinity is never drawn", () => {
 
 Deno.test("extreme temperatures stay finite", () => {
   const logits = makeLogits(50, 4);
-  const best = greedy(logits);
+  const best = largest(logits);
   assert.equal(sample(logits, { temperature: 1e-300 }, 0.5), best);
   const hot = candidates(logits, { temperature: 1e300 });
   assert.ok(hot.every(({ probability }) => Math.abs(probability - 1 / 50) < 1e-9));

@@ -4,11 +4,12 @@
  * @module
  */
 import { flag } from "../../inspect/commands/args.ts";
-import { findOrPull, openFound } from "../../inspect/commands/find_model.ts";
+import { findOrPull } from "../../inspect/commands/find_model.ts";
 import { MODEL_COMMANDS, runModelTask } from "../../inspect/commands/model.ts";
 import { printLine } from "../../inspect/commands/print.ts";
 import { createProgress } from "../../inspect/commands/progress.ts";
 import { defineCommand, EXIT, runCommand } from "../../inspect/commands/run_command.ts";
+import { openFound } from "../../inspect/loading.ts";
 import { diffModels } from "../model_diff.ts";
 import { diagnoseCommand } from "./diagnose.ts";
 import { ggufWeights, isSafetensors, openSafetensorsWeights } from "../weight_file.ts";

@@ -13,11 +13,13 @@ import {
   text,
   UsageError,
 } from "../../inspect/commands/args.ts";
-import { findOrPull, openFound } from "../../inspect/commands/find_model.ts";
+import { findOrPull } from "../../inspect/commands/find_model.ts";
 import { formatBytes, formatTable } from "../../inspect/commands/format.ts";
 import { printError, printLine } from "../../inspect/commands/print.ts";
 import { defineCommand, EXIT, runCommand } from "../../inspect/commands/run_command.ts";
+import { openFound } from "../../inspect/loading.ts";
 import { type Point, splitPatterns } from "../../inspect/points.ts";
+import { hasVocabulary } from "../../inspect/vocabulary.ts";
 import { writeArrow, writeNpyFolder } from "../extract.ts";
 import { extractReference } from "../reference_run.ts";
 import { isReference, REFERENCES } from "../references/mod.ts";
@@ -70,7 +72,7 @@ const command = defineCommand({
 
     const found = await findOrPull(options.model, { quiet: json, signal });
     using file = closing(await openFound(found));
-    if (given === undefined && !file.value.metadata.has("tokenizer.ggml.tokens")) {
+    if (given === undefined && !hasVocabulary(file.value)) {
       throw new UsageError(`${found.name} has no vocabulary: give --prompt-ids 1,2,3`);
     }
     const patterns = options.points;

@@ -2,7 +2,8 @@
 import { join } from "node:path";
 import { type Config, readConfig } from "../../engine/config.ts";
 import type { GgufFile } from "../../engine/gguf/reader.ts";
-import { openFound } from "../../inspect/commands/find_model.ts";
+import { openFound } from "../../inspect/loading.ts";
+import { hasVocabulary } from "../../inspect/vocabulary.ts";
 import { isFile } from "../../models/cache.ts";
 import { identityOf, partPaths } from "../../models/identity.ts";
 import type { FoundModel } from "../../models/mod.ts";
@@ -115,7 +116,6 @@ export async function llamaCppReference(options: LlamaCppOptions): Promise<Refer
       rope: "ggml",
       activations: asIs ? activationsFor(file) : gpu ? "f16" : "f32",
     };
-    const hasVocabulary = file.metadata.has("tokenizer.ggml.tokens");
     return {
       provenance,
       needsForcedIds: windowed,
@@ -127,7 +127,7 @@ export async function llamaCppReference(options: LlamaCppOptions): Promise<Refer
         follow: ({ signal, ...request }) =>
           llama.follow({ ...request, ...settled, task: "follow", model: path }, signal),
       }),
-      ...(hasVocabulary ? { tokenize: (text) => llama.tokenize(path, text) } : {}),
+      ...(hasVocabulary(file) ? { tokenize: (text) => llama.tokenize(path, text) } : {}),
       close,
     };
   } catch (error) {

@@ -26,7 +26,7 @@ import { branch, branchInputs } from "../passes/branch.ts";
 import { fuse } from "../passes/fuse.ts";
 import { passTokens } from "../pass_size.ts";
 import { type Lengths, onLastRows, type Plan, planValues, type Step, type Value } from "../plan.ts";
-import { numbersOf, SAMPLER_DEFAULTS, type SamplerOptions } from "../sampler.ts";
+import { numbersOf, SAMPLING_DEFAULTS, type SamplingOptions } from "../sampler.ts";
 import { Executable } from "./executable.ts";
 import { GpuTimer } from "./gpu_timer.ts";
 import { stepCost } from "./profile.ts";
@@ -74,7 +74,7 @@ export class WebgpuSession implements Session {
   /** Where the previous pass chose an id for its last row. */
   #choice: { readonly name: "argmax" | "sample"; readonly row: number } | undefined;
   /** What the choice goes by, as it is on the device. */
-  #sampling: SamplerOptions | undefined;
+  #sampling: SamplingOptions | undefined;
 
   constructor(model: SessionModel, workspace: Workspace, options: WebgpuSessionOptions) {
     this.#model = model;
@@ -304,7 +304,7 @@ export class WebgpuSession implements Session {
         gpu.queue.writeBuffer(buffers.get(name)!, 0, Uint32Array.from(rows));
       }
     }
-    const { sampling = SAMPLER_DEFAULTS } = request;
+    const { sampling = SAMPLING_DEFAULTS } = request;
     if (request.wanted?.includes("sample") && sampling !== this.#sampling) {
       this.#sampling = sampling;
       gpu.queue.writeBuffer(buffers.get("sampling")!, 0, samplingWords(numbersOf(sampling)));

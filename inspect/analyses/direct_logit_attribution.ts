@@ -6,6 +6,7 @@
 import type { Table } from "../arrow.ts";
 import type { Model } from "../model.ts";
 import { absolutePosition, checkPositions } from "../positions.ts";
+import { pieceOf } from "../vocabulary.ts";
 import { dot } from "./numbers.ts";
 import {
   analysisTable,
@@ -17,7 +18,7 @@ import {
   type Subject,
   TOKEN,
 } from "./rows.ts";
-import { tokenId, type TokenName, tokenTexts } from "./tokens.ts";
+import { tokenId, type TokenName } from "./tokens.ts";
 import { logitDirection } from "./unembedding.ts";
 
 /** Which logit is taken apart, and where. */
@@ -90,7 +91,7 @@ export async function directLogitAttribution(
     }
     add("ffn", layer, null, vector(`blk.${layer}.ffn_out`).toFloat32Array());
   }
-  const text = tokenTexts(model);
+  const text = pieceOf(model);
   return analysisTable("direct_logit_attribution", SCHEMA, rows, {
     meaning: "what each part of the model adds to a logit by itself; the sum is the logit",
     model: run.meta.model,

@@ -2,8 +2,9 @@
 import { uniform } from "../../kernels/random.ts";
 import { TokenType } from "../../text/special.ts";
 import type { Table } from "../arrow.ts";
-import { longWork } from "../jupyter/work.ts";
 import type { Model } from "../model.ts";
+import { hasVocabulary } from "../vocabulary.ts";
+import { longWork } from "../work.ts";
 import { meanOverQueries } from "./attention.ts";
 import { analysisTable, type Row } from "./rows.ts";
 
@@ -41,7 +42,7 @@ export async function inductionScores(
   return await longWork(
     "Running repeated random tokens",
     options,
-    (notebook) => scores(model, { ...options, ...notebook }),
+    (options) => scores(model, options),
   );
 }
 
@@ -112,7 +113,7 @@ function ordinaryTokens(model: Model): number[] {
 }
 
 function beginning(model: Model): number[] {
-  if (!model.metadata.has("tokenizer.ggml.tokens")) return [];
+  if (!hasVocabulary(model)) return [];
   const { addBos, bos } = model.tokenizer;
   return addBos && bos !== undefined ? [bos] : [];
 }

@@ -3,11 +3,12 @@
  * lens", 2020). Residual streams go through the model's own final norm and output matrix.
  */
 import type { Table } from "../arrow.ts";
-import { longWork } from "../jupyter/work.ts";
 import type { Model } from "../model.ts";
 import { checkPositions, type Positions, positionsIn } from "../positions.ts";
 import type { Run } from "../run.ts";
 import { logSumExp } from "../surprisals.ts";
+import { pieceOf } from "../vocabulary.ts";
+import { longWork } from "../work.ts";
 import { largest } from "./numbers.ts";
 import {
   analysisTable,
@@ -22,7 +23,7 @@ import {
   type Subject,
   TOKEN,
 } from "./rows.ts";
-import { tokenId, type TokenName, tokenTexts } from "./tokens.ts";
+import { tokenId, type TokenName } from "./tokens.ts";
 import { Unembedding } from "./unembedding.ts";
 
 /** Which rows of the residual stream are looked at. */
@@ -99,7 +100,7 @@ async function lens(
   return await longWork(
     "Looking through the lens",
     options,
-    (notebook) => look(name, model, subject, { ...options, ...notebook }, choose),
+    (options) => look(name, model, subject, options, choose),
   );
 }
 
@@ -114,7 +115,7 @@ async function look(
   const run = await asRun(model, subject, { capture: ["token_embd", "blk.*.out"], signal });
   const points = capturedPoints(run, ["token_embd", "out"])
     .filter(({ layer }) => !layers || layers.includes(layer));
-  const text = tokenTexts(model);
+  const text = pieceOf(model);
   const { places, residual } = gather(run, points, options.positions);
   const rows: Row<typeof SCHEMA>[] = [];
   using unembedding = new Unembedding(model, places.length);

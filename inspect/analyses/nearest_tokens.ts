@@ -2,9 +2,9 @@
 import type { Table } from "../arrow.ts";
 import type { Model } from "../model.ts";
 import { TensorView } from "../tensor.ts";
+import { pieceOf } from "../vocabulary.ts";
 import { dot, largest } from "./numbers.ts";
 import { analysisTable, type Row } from "./rows.ts";
-import { tokenTexts } from "./tokens.ts";
 import { forEachRow, outputWeight } from "./unembedding.ts";
 
 /** How tokens are compared with a direction. */
@@ -66,7 +66,7 @@ export async function nearestTokens(
     found.dot[id] = product;
     found.cosine[id] = square === 0 ? 0 : product / (length * Math.sqrt(square));
   });
-  const text = tokenTexts(model);
+  const text = pieceOf(model);
   const table: Row<typeof SCHEMA>[] = largest(found[by], top).map((id, rank) => ({
     rank,
     token_id: id,

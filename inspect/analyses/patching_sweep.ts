@@ -7,13 +7,13 @@ import type { Session } from "../../engine/backend.ts";
 import { runBranches } from "../../engine/branches.ts";
 import type { Table } from "../arrow.ts";
 import { checkRows } from "../interventions.ts";
-import { longWork } from "../jupyter/work.ts";
 import type { Model } from "../model.ts";
 import { type Point, resolvePoints } from "../points.ts";
 import { batchesOf as packed } from "../runner.ts";
 import { NotCapturedError, type Run } from "../run.ts";
 import type { TensorView } from "../tensor.ts";
 import { offsets } from "../tensor/layout.ts";
+import { longWork } from "../work.ts";
 import { analysisTable, asRun, placesOf, type Row, type Subject, TOKEN } from "./rows.ts";
 import { tokenId, type TokenName } from "./tokens.ts";
 
@@ -118,11 +118,7 @@ export async function patchingSweep(
   prompts: CleanAndCorrupted,
   options: PatchingSweepOptions,
 ): Promise<Table> {
-  return await longWork(
-    "Patching",
-    options,
-    (notebook) => sweep(model, prompts, { ...options, ...notebook }),
-  );
+  return await longWork("Patching", options, (options) => sweep(model, prompts, options));
 }
 
 async function sweep(

@@ -14,10 +14,3 @@ export function tokenId(model: Model, token: TokenName): number {
     ? checkTokenId(token, model.config.vocabSize)
     : model.tokenId(token);
 }
-
-/** Tokens as people read them; their ids where the file has no vocabulary. */
-export function tokenTexts(model: Model): (id: number) => string {
-  if (!model.metadata.has("tokenizer.ggml.tokens")) return (id) => `${id}`;
-  const { tokenizer } = model;
-  return (id) => tokenizer.piece(id);
-}

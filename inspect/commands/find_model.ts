@@ -1,5 +1,4 @@
 import { findModel, type FoundModel } from "../../models/mod.ts";
-export { openFound } from "../loading.ts";
 import { createLoadProgress } from "./progress.ts";
 
 /** How a command looks for a model. */

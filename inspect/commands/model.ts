@@ -12,9 +12,10 @@ import {
   pullModel,
   verifyModel,
 } from "../../models/mod.ts";
-import { createTokenizer } from "../../text/mod.ts";
+import { openFound } from "../loading.ts";
+import { tokenizerOf } from "../vocabulary.ts";
 import { flag, text, UsageError } from "./args.ts";
-import { findOrPull, openFound } from "./find_model.ts";
+import { findOrPull } from "./find_model.ts";
 import { formatBytes, formatTable } from "./format.ts";
 import { infoJson, infoText } from "./model_info.ts";
 import { printLine } from "./print.ts";
@@ -103,7 +104,7 @@ const tokenize = defineCommand({
     const strings = given === undefined ? await readStrings(options.json!) : [given];
     const file = await openFound(await findOrPull(nameOrPath, { signal }));
     file.close();
-    const tokenizer = createTokenizer(file.metadata, file.name);
+    const tokenizer = tokenizerOf(file);
     for (const each of strings) printLine(JSON.stringify(Array.from(tokenizer.encode(each))));
   },
 });

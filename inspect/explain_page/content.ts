@@ -398,7 +398,7 @@ export const STEP_TEXTS: Readonly<Record<string, StepText>> = {
     letters: "T: the last position",
     paper: "llama",
     what:
-      "Takes the likeliest token. A sampler would draw one by its probability. Then the token joins the text, and everything starts again for one more position.",
+      "Takes the likeliest token. Sampling would draw one by its probability. Then the token joins the text, and everything starts again for one more position.",
     look: "Compare each position's choice with the token that really follows it.",
   },
 };

@@ -2,7 +2,8 @@
 import { formatDuration } from "../commands/format.ts";
 import { Meter } from "../commands/progress.ts";
 import { escapeHtml } from "../table_html.ts";
-import { showBundle } from "./kernel.ts";
+import type { ProgressBar } from "../work.ts";
+import { outputsLeft, showBundle } from "./kernel.ts";
 
 /** What is done this soon needs no progress. */
 const PATIENCE_MS = 500;
@@ -13,14 +14,7 @@ const MOST_COUNTED = 10_000;
 /** Marks an output, in its metadata, as progress: it has the time in it, so that it is not committed. */
 export const PROGRESS = "lamina_progress";
 
-/** A bar that is drawn over; at its end a line of text stays. */
-export interface ProgressBar {
-  readonly update: (done: number, total?: number, what?: string) => void;
-  /** @param how it ended: `done`, `stopped` */
-  readonly finish: (how: string) => void;
-}
-
-/** A bar that comes after half a second, whether anything was told by then or not. */
+/** A bar that is drawn over, and comes after half a second, whether anything was told by then or not; at its end a line of text stays. */
 export function progressBar(name: string): ProgressBar {
   const id = crypto.randomUUID();
   const started = performance.now();
@@ -60,12 +54,12 @@ export function progressBar(name: string): ProgressBar {
       meter.add(done, now);
       if (now - (shownAt ?? started + PATIENCE_MS - REDRAW_MS) >= REDRAW_MS) draw();
     },
-    finish(how) {
+    async finish(how) {
       clearTimeout(timer);
-      if (shownAt === undefined) return;
       // What went well needs no line: only what the cell was for stays.
       const text = how === "done" ? "" : `${name}: ${how}`;
-      show(text && lineHtml(text), text, true);
+      if (shownAt !== undefined) show(text && lineHtml(text), text, true);
+      if (how !== "done") await outputsLeft();
     },
   };
 }

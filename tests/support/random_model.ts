@@ -8,6 +8,7 @@ import type { Device } from "../../engine/webgpu/device.ts";
 import { webgpuEngine } from "../../engine/webgpu/engine.ts";
 import { openDevice } from "../../inspect/loading.ts";
 import { Model } from "../../inspect/model.ts";
+import { identityOf } from "../../models/identity.ts";
 import { randomLlama, type RandomLlamaOptions } from "./random_llama.ts";
 
 /** A model with random weights on a backend, and its file for computations beside it. */
@@ -40,8 +41,10 @@ export async function modelOf(
   const engine: Engine = device
     ? await webgpuEngine(file, config, device)
     : await cpuEngine(file, config);
+  const found = { name: "bytes", bytes };
   const model = new Model({
-    found: { name: "bytes", bytes },
+    found,
+    identity: await identityOf(found),
     file,
     engine,
     device,

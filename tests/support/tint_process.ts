@@ -28,8 +28,10 @@ for (const name of ["shader-f16", "subgroups"] as const) {
 }
 // From Deno, Dawn does not take a DataView.
 const write = gpu.queue.writeBuffer.bind(gpu.queue);
-gpu.queue.writeBuffer = (buffer, offset, data) =>
-  write(buffer, offset, data instanceof DataView ? data.buffer as ArrayBuffer : data);
+Object.defineProperty(gpu.queue, "writeBuffer", {
+  value: (buffer: GPUBuffer, offset: number, data: DataView<ArrayBuffer> | ArrayBuffer) =>
+    write(buffer, offset, data instanceof DataView ? data.buffer : data),
+});
 
 async function refusal(code: string): Promise<string | undefined> {
   gpu.pushErrorScope("validation");
