@@ -1,6 +1,7 @@
 /** What `task model diff` prints. */
 import { formatTable, printable } from "../../inspect/commands/format.ts";
 import type { ModelDiff, TensorDiff } from "../model_diff.ts";
+import { CONFIG_FILE } from "../weight_file.ts";
 
 /** For people: what is wrong, then how good the rest is, type by type. */
 export function diffText(diff: ModelDiff): string {
@@ -23,12 +24,18 @@ export function diffText(diff: ModelDiff): string {
   const mattering = metadata.filter(({ matters }) => matters);
   parts.push(
     diff.passed
-      ? `${countOf(good, "tensor")} in band, metadata alike`
+      ? `${countOf(good, "tensor")} in band, ${alike(metadata)}`
       : `${countOf(wrong, "tensor")} of ${tensors.length} and ${
         countOf(mattering, "metadata value")
       } are not what they should be`,
   );
   return parts.join("\n\n");
+}
+
+/** Files that both say nothing are not alike in it. */
+function alike(metadata: ModelDiff["metadata"]): string {
+  const missing = metadata.some(({ key }) => key === CONFIG_FILE);
+  return missing ? "metadata not compared" : "metadata alike";
 }
 
 /** One line for machines; numbers that JSON does not have become null. */

@@ -4,6 +4,7 @@
  *
  * @module
  */
+import { parseForeignJson } from "../../models/foreign_json.ts";
 import {
   KNOWN_MODELS,
   listModels,
@@ -107,7 +108,7 @@ const tokenize = defineCommand({
 async function readStrings(path: string): Promise<string[]> {
   let parsed: unknown;
   try {
-    parsed = JSON.parse(await Deno.readTextFile(path));
+    parsed = parseForeignJson(await Deno.readFile(path));
   } catch (error) {
     if (error instanceof Deno.errors.NotFound) throw new Error(`${path}: no such file`);
     if (error instanceof SyntaxError) throw new Error(`${path}: not JSON: ${error.message}`);

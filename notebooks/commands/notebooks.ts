@@ -10,6 +10,7 @@ import { formatBytes, formatDuration } from "../../inspect/commands/format.ts";
 import { createStatus } from "../../inspect/commands/progress.ts";
 import { defineCommand, EXIT, runCommand } from "../../inspect/commands/run_command.ts";
 import { isFile } from "../../models/cache.ts";
+import { parseForeignJson } from "../../models/foreign_json.ts";
 import { writeWhole } from "./files.ts";
 import { type Jupyter, jupyter, NOTEBOOKS } from "./jupyter.ts";
 import { committed, firstError, type Notebook, notebookText } from "./notebook.ts";
@@ -124,7 +125,7 @@ async function stored(file: string): Promise<Executed> {
 /** @throws {Error} for a file that is no notebook */
 async function readNotebook(file: string): Promise<Notebook> {
   try {
-    const notebook = JSON.parse(await Deno.readTextFile(file)) as Notebook;
+    const notebook = parseForeignJson(await Deno.readFile(file)) as Notebook;
     if (notebook.nbformat === 4 && Array.isArray(notebook.cells)) return notebook;
   } catch (error) {
     if (!(error instanceof SyntaxError)) throw error;
