@@ -17,6 +17,7 @@ import { Generation } from "./inspect/generation.ts";
 import { load, type Loaded } from "./inspect/loading.ts";
 import { checkPrompt } from "./inspect/prompt.ts";
 import { createTokenizer, type Tokenizer } from "./text/mod.ts";
+import { jsonLine, printableLines } from "./inspect/escape.ts";
 
 const command = defineCommand({
   name: "./denow run generate.ts",
@@ -107,8 +108,8 @@ const command = defineCommand({
       // What was generated before an error is not lost in the error's line.
       if (!options.json) write("\n");
     }
-    if (options.json) console.log(JSON.stringify(report(options.model, generation, loadMs)));
-    if (options.stats) console.error(stats(model, generation, loadMs));
+    if (options.json) console.log(jsonLine(report(options.model, generation, loadMs)));
+    if (options.stats) console.error(printableLines(stats(model, generation, loadMs)));
     model.release();
   },
 });
@@ -127,8 +128,9 @@ async function encodePrompt(
 
 const encoder = new TextEncoder();
 
+/** A file's tokens may hold what acts on a terminal; elsewhere every byte counts. */
 function write(text: string): void {
-  const bytes = encoder.encode(text);
+  const bytes = encoder.encode(Deno.stdout.isTerminal() ? printableLines(text) : text);
   for (let at = 0; at < bytes.length;) at += Deno.stdout.writeSync(bytes.subarray(at));
 }
 

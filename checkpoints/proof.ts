@@ -11,6 +11,7 @@
  */
 import { createHash } from "node:crypto";
 import { join } from "node:path";
+import { escapeMarkdown, markdownCode } from "../inspect/escape.ts";
 import { float64, int32, rowsTable, type Table, tableColumns, utf8 } from "../inspect/tables.ts";
 import { readArrow, writeTable } from "../inspect/tables/files.ts";
 import { placeText } from "./compare.ts";
@@ -176,18 +177,21 @@ function markdown(
 ): string {
   const { model, time, lamina, device, command, deno, system } = header;
   const lines = [
-    `# ${header.type}: ${model.name}, ${header.passed ? "passed" : "failed"}`,
+    `# ${header.type}: ${escapeMarkdown(model.name)}, ${header.passed ? "passed" : "failed"}`,
     "",
-    `${time}, Lamina ${lamina}, Deno ${deno}, ${system}; device: ${device}`,
+    `${time}, Lamina ${lamina}, Deno ${deno}, ${system}; device: ${escapeMarkdown(device)}`,
     "",
-    `Model: ${model.path ?? model.name}, SHA-256 ${model.sha256 ?? "not known"}`,
+    `Model: ${escapeMarkdown(model.path ?? model.name)}, SHA-256 ${model.sha256 ?? "not known"}`,
     "",
     ...header.prompts.map(({ name, text, ids }) =>
-      `- ${name}: ${ids.length} ids${text === undefined ? "" : `, ${JSON.stringify(text)}`}`
+      `- ${name}: ${ids.length} ids${
+        text === undefined ? "" : `, ${escapeMarkdown(JSON.stringify(text))}`
+      }`
     ),
   ];
   for (const { result, first } of results) {
-    lines.push("", `## ${result.provenance.name}`, "", "```", reportText(result, first), "```");
+    lines.push("", `## ${escapeMarkdown(result.provenance.name)}`);
+    lines.push("", markdownCode(reportText(result, first)));
   }
   if (determinism) {
     const { runs, asked, processes, tokens, equal, digest } = determinism;
@@ -204,15 +208,17 @@ function markdown(
     "",
     "## Repeat it",
     "",
-    "```sh",
-    command.map((word) =>
-      /^[\w./:=@,*-]+$/.test(word) ? word : `'${word.replaceAll("'", `'\\''`)}'`
-    ).join(" "),
-    "./denow task proof verify DIR # this folder",
-    "```",
+    markdownCode(
+      `${command.map(shellWord).join(" ")}\n./denow task proof verify DIR # this folder`,
+      "sh",
+    ),
     "",
   );
   return lines.join("\n");
+}
+
+function shellWord(word: string): string {
+  return /^[\w./:=@,*-]+$/.test(word) ? word : `'${word.replaceAll("'", `'\\''`)}'`;
 }
 
 function rowTable(results: readonly ProofResult[]): Table {

@@ -1,5 +1,6 @@
 /** Quantized copies of models, made by llama.cpp's own quantizer. */
 import { dirname, join } from "node:path";
+import { checkIsModel } from "../engine/config.ts";
 import type { GgufFile } from "../engine/gguf/reader.ts";
 import { longWork } from "../inspect/jupyter/work.ts";
 import type { Model } from "../inspect/model.ts";
@@ -96,6 +97,7 @@ async function quantized(
     : model.loaded.found;
   const file = await openFound(found);
   try {
+    checkIsModel(file);
     const path = options.out ?? join(
       laminaHome(Deno.env.get),
       "quantized",

@@ -92,6 +92,10 @@ async function mainFile(dir: string): Promise<string> {
   for (const name of ["model.safetensors.index.json", "model.safetensors"]) {
     if (await Deno.stat(join(dir, name)).then(() => true, () => false)) return join(dir, name);
   }
+  if (await Deno.stat(join(dir, "adapter_model.safetensors")).then(() => true, () => false)) {
+    const problem = "a LoRA adapter, not a model: merge it into its base model and save the result";
+    throw new GgufError(`this is ${problem}`, { file: dir });
+  }
   throw new GgufError("no model.safetensors and no model.safetensors.index.json in this folder", {
     file: dir,
   });

@@ -41,6 +41,7 @@ import { loadModel, type Model } from "../../inspect/model.ts";
 import { writeTable } from "../../inspect/tables/files.ts";
 import { openPeers, PEERS } from "../bench/peers.ts";
 import { modelOnDisk } from "../references/mod.ts";
+import { jsonLine } from "../../inspect/escape.ts";
 
 const ROOT = new URL("../../", import.meta.url);
 /** Times that a model is loaded again to measure it, and that a process is started. */
@@ -164,7 +165,7 @@ const command = defineCommand({
     await traceFile?.write(profileTrace(report.model, profiles));
     if (options.save) await save(report);
     if (json) {
-      console.log(JSON.stringify(options.profile ? { ...report, profiles } : report));
+      console.log(jsonLine(options.profile ? { ...report, profiles } : report));
       return;
     }
     console.log(options.markdown ? benchMarkdown(report) : benchText(report));

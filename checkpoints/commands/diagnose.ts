@@ -9,6 +9,7 @@ import type { Diagnosis, Trial } from "../diagnose.ts";
 import { diagnose, diagnosisText } from "../diagnosis_report.ts";
 import { isItself } from "../mend.ts";
 import { coloured } from "../report.ts";
+import { jsonLine, printable } from "../../inspect/escape.ts";
 
 /** The command; the exit code is 1 when a cause was found. */
 export const diagnoseCommand = defineCommand({
@@ -50,12 +51,14 @@ export const diagnoseCommand = defineCommand({
         await report.mend(mended, { signal, onProgress: writing.update }).finally(writing.finish);
       }
       if (json) {
-        console.log(JSON.stringify(diagnosisJson(nameOrPath, diagnosis, mended)));
+        console.log(jsonLine(diagnosisJson(nameOrPath, diagnosis, mended)));
       } else {
         const words = diagnosisText(nameOrPath, diagnosis, { mended, layers });
         const colours = Deno.stdout.isTerminal() && !Deno.noColor;
         console.log(colours ? coloured(words) : words);
-        if (!diagnosis.found && mend !== undefined) console.error(`nothing to mend: no ${mend}`);
+        if (!diagnosis.found && mend !== undefined) {
+          console.error(`nothing to mend: no ${printable(mend)}`);
+        }
       }
       return diagnosis.found ? EXIT.failed : EXIT.done;
     } finally {

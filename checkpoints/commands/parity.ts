@@ -15,9 +15,15 @@ import {
 } from "../../inspect/commands/args.ts";
 import { findOrPull } from "../../inspect/commands/find_model.ts";
 import { createLoadProgress } from "../../inspect/commands/progress.ts";
-import { defineCommand, EXIT, runCommand } from "../../inspect/commands/run_command.ts";
+import {
+  defineCommand,
+  EXIT,
+  reportError,
+  runCommand,
+} from "../../inspect/commands/run_command.ts";
 import { TUNE_OPTIONS, tuneMode } from "../../inspect/commands/tune_options.ts";
 import { load, type Loaded, type LoadModelOptions } from "../../inspect/loading.ts";
+import { ModelError } from "../../models/mod.ts";
 import { DEFAULT_PROMPT, parityCases } from "../cases.ts";
 import { determinism } from "../determinism.ts";
 import { deviceOf, tokenizeOf } from "../opened_model.ts";
@@ -26,6 +32,7 @@ import { type ProofResult, runId, writeProof } from "../proof.ts";
 import { ReferenceFailure } from "../reference.ts";
 import { isReference, REFERENCES } from "../references/mod.ts";
 import { coloured, junit, mergedJson } from "../report.ts";
+import { jsonLine, printable } from "../../inspect/escape.ts";
 
 /** Time for repeated runs where their number is not given. */
 const DETERMINISM_MS = 20_000;
@@ -71,7 +78,7 @@ const command = defineCommand({
     if (given !== undefined && options["prompt-ids"]) {
       throw new UsageError("give either a PROMPT or --prompt-ids 1,2,3");
     }
-    const say = (line: string) => json || console.error(line);
+    const say = (line: string) => json || console.error(printable(line));
     const colours = Deno.stdout.isTerminal() && !Deno.noColor;
 
     const how = { backend: options.backend, tune: tuneMode(options) };
@@ -103,9 +110,9 @@ const command = defineCommand({
         results.push(report);
         if (!json) console.log(`${colours ? coloured(`${report}`) : report}\n`);
       } catch (error) {
-        if (!(error instanceof ReferenceFailure)) throw error;
-        failures.push(error);
-        say(`error: ${error.message}`);
+        const failure = failureOf(`${name}`, error);
+        failures.push(failure);
+        say(`error: ${failure.message}`);
       }
     }
     if (results.length === 0) {
@@ -129,6 +136,12 @@ const command = defineCommand({
     });
     const passed = results.every(({ result }) => result.passed) && repeated?.equal !== false;
     const time = new Date();
+    let written = true;
+    // What was found is still said.
+    const unwritten = (error: unknown) => {
+      written = false;
+      reportError(error, false);
+    };
     const bundle = await writeProof(
       Deno.env.get("LAMINA_PROOF_DIR") ?? ".proof_bundle",
       {
@@ -150,14 +163,15 @@ const command = defineCommand({
       },
       results,
       repeated,
-    );
+    ).catch(unwritten);
     if (options.junit !== undefined) {
-      await Deno.writeTextFile(options.junit, junit(options.model, results, failures));
+      await Deno.writeTextFile(options.junit, junit(options.model, results, failures))
+        .catch(unwritten);
     }
     if (json) {
       const report = { ...mergedJson(results), passed, determinism: repeated ?? null };
       const failed = failures.map(({ reference, message }) => ({ reference, message }));
-      console.log(JSON.stringify({ ...report, failures: failed, proof: bundle }));
+      console.log(jsonLine({ ...report, failures: failed, proof: bundle ?? null }));
     } else {
       if (repeated) {
         const { runs, asked, processes, tokens, equal } = repeated;
@@ -167,17 +181,26 @@ const command = defineCommand({
           }`,
         );
       }
-      console.log(`proof: ${bundle}`);
+      if (bundle) console.log(`proof: ${printable(bundle)}`);
       if (passed && !engineFolder && !against) {
         console.log(
-          `engines agree; the file itself is not proven: ./denow task model diagnose ${options.model} ` +
+          `engines agree; the file itself is not proven: ./denow task model diagnose ${
+            printable(options.model)
+          } ` +
             `undoes known faults, ./denow task model diff A B compares it with its original`,
         );
       }
     }
-    return passed ? EXIT.done : EXIT.failed;
+    return passed && written ? EXIT.done : EXIT.failed;
   },
 });
+
+/** What a reference needs may be missing, or not be writable: the others go on. */
+function failureOf(reference: string, error: unknown): ReferenceFailure {
+  if (error instanceof ReferenceFailure) return error;
+  if (error instanceof ModelError) return new ReferenceFailure(reference, error.message);
+  throw error;
+}
 
 /** A model with its progress shown; given back at the end of its block. */
 async function loadQuietly(

@@ -6,6 +6,7 @@
 import { flag, UsageError } from "../../inspect/commands/args.ts";
 import { defineCommand, EXIT, runCommand } from "../../inspect/commands/run_command.ts";
 import { verifyProof } from "../proof.ts";
+import { jsonLine, printable } from "../../inspect/escape.ts";
 
 const command = defineCommand({
   name: "./denow task proof",
@@ -18,9 +19,9 @@ const command = defineCommand({
     }
     const problems = await verifyProof(folder);
     const verified = problems.length === 0;
-    if (options.json) console.log(JSON.stringify({ folder, verified, problems }));
-    else if (verified) console.log(`${folder}: verified`);
-    else console.error(problems.map((problem) => `${folder}: ${problem}`).join("\n"));
+    if (options.json) console.log(jsonLine({ folder, verified, problems }));
+    else if (verified) console.log(`${printable(folder)}: verified`);
+    else console.error(problems.map((problem) => printable(`${folder}: ${problem}`)).join("\n"));
     return verified ? EXIT.done : EXIT.failed;
   },
 });

@@ -20,6 +20,7 @@ import { type Point, splitPatterns } from "../../inspect/points.ts";
 import { writeArrow, writeNpyFolder } from "../extract.ts";
 import { extractReference } from "../reference_run.ts";
 import { isReference, REFERENCES } from "../references/mod.ts";
+import { jsonLine, printable } from "../../inspect/escape.ts";
 
 const reference: Option<string> = {
   help: "which one",
@@ -65,7 +66,7 @@ const command = defineCommand({
     if (options["as-is"] && !spec.startsWith("llama.cpp")) {
       throw new UsageError(`--as-is is for llama.cpp; ${spec} computes in 32 bits or more always`);
     }
-    const say = (line: string) => json || console.error(line);
+    const say = (line: string) => json || console.error(printable(line));
 
     const found = await findOrPull(options.model, { quiet: json, signal });
     using file = closing(await openFound(found));
@@ -92,7 +93,7 @@ const command = defineCommand({
       const { ids, margins } = run;
       const { model } = options;
       const about = { model, reference: provenance, prompt_ids: promptIds, ids, margins };
-      console.log(JSON.stringify({ ...about, missing: missing.map(({ name }) => name), files }));
+      console.log(jsonLine({ ...about, missing: missing.map(({ name }) => name), files }));
     } else {
       say(`${provenance.name} ${provenance.version} on ${provenance.weights}`);
       console.log(formatTable(files.map(({ path, bytes }) => [path, formatBytes(bytes)]), "lr"));

@@ -5,6 +5,7 @@ import { type Config, readConfig } from "../../engine/config.ts";
 import type { GgufFile } from "../../engine/gguf/reader.ts";
 import { toAdjacent } from "../../inspect/points.ts";
 import { POINT_KINDS } from "../../inspect/points/kinds.ts";
+import { ModelError } from "../../models/error.ts";
 import { readForeignJson } from "../../models/foreign_json.ts";
 import { kindOf } from "../contract.ts";
 import {
@@ -88,7 +89,8 @@ export async function pyTorchEnvironment(
   try {
     return await pythonEnvironment(REQUIREMENTS, { onInstall, onWait, signal });
   } catch (error) {
-    if (!(error instanceof PythonEnvironmentError)) throw error;
+    const isExpected = error instanceof PythonEnvironmentError || error instanceof ModelError;
+    if (!isExpected) throw error;
     throw new ReferenceFailure(NAME, error.message);
   }
 }

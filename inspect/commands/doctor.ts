@@ -13,6 +13,7 @@ import { flag, number } from "./args.ts";
 import { type DeviceFindings, type Findings, reportText } from "./doctor_report.ts";
 import { progressLine } from "./progress.ts";
 import { defineCommand, EXIT, runCommand } from "./run_command.ts";
+import { jsonLine, printableLines } from "../escape.ts";
 
 const command = defineCommand({
   name: "./denow task doctor",
@@ -27,7 +28,7 @@ const command = defineCommand({
       quiet: options.json,
       signal,
     });
-    console.log(options.json ? JSON.stringify(findings) : reportText(findings));
+    console.log(options.json ? jsonLine(findings) : printableLines(reportText(findings)));
     return findings.passed ? EXIT.done : EXIT.failed;
   },
 });

@@ -10,6 +10,7 @@ import { formatBytes } from "./format.ts";
 import { createLoadProgress } from "./progress.ts";
 import { openOutput } from "./output_file.ts";
 import { defineCommand, runCommand } from "./run_command.ts";
+import { jsonLine, printable } from "../escape.ts";
 
 /** Scripts, style and words of a page, with room to spare. */
 const OTHER_BYTES = 400_000;
@@ -52,10 +53,12 @@ const command = defineCommand({
     const { tokens, positions, steps } = data;
     if (json) {
       const ids = tokens.map(({ id }) => id);
-      console.log(JSON.stringify({ model: name, file: out, bytes, ids, positions }));
+      console.log(jsonLine({ model: name, file: out, bytes, ids, positions }));
       return;
     }
-    console.log(`${out}  ${steps.length} steps  ${tokens.length} tokens  ${formatBytes(bytes)}`);
+    console.log(
+      `${printable(out)}  ${steps.length} steps  ${tokens.length} tokens  ${formatBytes(bytes)}`,
+    );
     if (bytes > options["max-size"] * 1e6) {
       console.error("that is above --max-size: the vectors of one token take as much");
     } else if (positions.length < tokens.length) {

@@ -4,6 +4,7 @@
  *
  * @module
  */
+import { checkIsModel } from "../../engine/config.ts";
 import { parseForeignJson } from "../../models/foreign_json.ts";
 import {
   KNOWN_MODELS,
@@ -20,6 +21,7 @@ import { formatBytes, formatTable } from "./format.ts";
 import { infoJson, infoText } from "./model_info.ts";
 import { createLoadProgress, createProgress } from "./progress.ts";
 import { defineCommand, runCommand } from "./run_command.ts";
+import { jsonLine, printable } from "../escape.ts";
 
 const NAME = "./denow task model";
 
@@ -35,7 +37,7 @@ const pull = defineCommand({
       onProgress: (done, total) => progress.onProgress("pull", done, total),
       onWait: progress.onWait,
     }).finally(progress.finish);
-    console.log(options.json ? JSON.stringify({ name, path }) : path);
+    console.log(options.json ? jsonLine({ name, path }) : printable(path));
   },
 });
 
@@ -64,11 +66,11 @@ const verify = defineCommand({
     // Nobody states what the embedded model should be but the repository that it is part of.
     const verified = expected === sha256 || (path === undefined && expected === undefined);
     if (options.json) {
-      console.log(JSON.stringify({ ...found, verified }));
+      console.log(jsonLine({ ...found, verified }));
     } else if (path === undefined) {
-      console.log(`${found.name}: part of Lamina, SHA-256 ${sha256}`);
+      console.log(`${printable(found.name)}: part of Lamina, SHA-256 ${sha256}`);
     } else if (verified) {
-      console.log(`${found.name}: good, SHA-256 ${sha256} (${path})`);
+      console.log(printable(`${found.name}: good, SHA-256 ${sha256} (${path})`));
     } else if (expected === undefined) {
       throw new ModelError(
         name,
@@ -100,6 +102,7 @@ const tokenize = defineCommand({
     const strings = given === undefined ? await readStrings(options.json!) : [given];
     const file = await openFound(await findOrPull(nameOrPath, { signal }));
     file.close();
+    checkIsModel(file);
     const tokenizer = createTokenizer(file.metadata, file.name);
     for (const each of strings) console.log(JSON.stringify(Array.from(tokenizer.encode(each))));
   },
@@ -149,7 +152,7 @@ const list = (commands: ModelCommands) =>
           source: source.kind,
           path,
         }));
-        console.log(JSON.stringify(rows));
+        console.log(jsonLine(rows));
         return;
       }
       const rows = models.map(({ name, description, license, bytes, source, path }) => [

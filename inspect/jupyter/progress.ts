@@ -1,7 +1,7 @@
 /** A progress bar in a notebook's cell. */
 import { formatDuration } from "../commands/format.ts";
 import { Meter } from "../commands/progress.ts";
-import { escapeHtml } from "../table_html.ts";
+import { escapeHtml } from "../escape.ts";
 import { showBundle } from "./kernel.ts";
 
 /** What is done this soon needs no progress. */

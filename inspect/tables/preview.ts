@@ -1,6 +1,7 @@
 /** What is shown of a table: its name, facts, statistics and first rows. */
 import type { ColumnValues } from "../arrow.ts";
 import { metadataList } from "./meta.ts";
+import { printable } from "../escape.ts";
 
 /** Over all numbers of a table's `value`; minimum to norm leave NaN out. */
 export interface Statistics {
@@ -187,8 +188,7 @@ function cell(value: ColumnValues[number] | undefined): Cell {
 
 /** Control characters would break lines and reach the terminal; spaces stay. */
 function visible(text: string): string {
-  const escaped = JSON.stringify(text).slice(1, -1).replaceAll('\\"', '"').replaceAll("\\\\", "\\");
-  return shortened(escaped.replace(/[\u007f-\u009f\u2028\u2029\u202a-\u202e\u2066-\u2069]/g, "·"));
+  return shortened(printable(text));
 }
 
 function shortened(text: string): string {

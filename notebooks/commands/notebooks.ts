@@ -15,6 +15,7 @@ import { writeWhole } from "./files.ts";
 import { type Jupyter, jupyter, NOTEBOOKS } from "./jupyter.ts";
 import { committed, firstError, type Notebook, notebookText } from "./notebook.ts";
 import { notebookPage } from "./page/mod.ts";
+import { printable } from "../../inspect/escape.ts";
 
 const EXECUTE = fileURLToPath(new URL("./execute.py", import.meta.url));
 
@@ -45,7 +46,7 @@ const command = defineCommand({
       const name = basename(file, ".ipynb");
       if (problem !== undefined) {
         failed++;
-        console.error(`error: ${name}: ${problem}`);
+        console.error(printable(`error: ${name}: ${problem}`));
         // What there is helps to find out why.
       } else if (options.save && environment) {
         await writeWhole(file, notebookText(notebook));
