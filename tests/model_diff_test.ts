@@ -7,6 +7,7 @@ import {
   type ModelDiff,
   type TensorDiff,
 } from "../checkpoints/model_diff.ts";
+import { parseManifest } from "../checkpoints/engine_folder/manifest.ts";
 import { bandOf } from "../checkpoints/model_diff/bands.ts";
 import { permuted } from "../checkpoints/permute.ts";
 import { openSafetensors, SafetensorsError } from "../checkpoints/safetensors.ts";
@@ -638,6 +639,36 @@ Deno.test("model diff: qkv_proj and gate_up_proj hold the weights of several", a
       "blk.2.ffn_up.weight": "gate-up-swapped",
     },
   );
+});
+
+Deno.test("foreign JSON: indexes, headers and manifests may begin with a byte order mark, too", async () => {
+  using folder = new Folder();
+  const [tensor] = asHuggingFace("F32").filter(({ name }) => name === "model.norm.weight");
+  folder.write("x.safetensors", writeSafetensors([tensor]));
+  const map = { weight_map: { [tensor.name]: "x.safetensors" } };
+  const index = folder.write("x.index.json", "\ufeff" + JSON.stringify({ size: NaN, ...map }));
+  const file = await openSafetensors(index);
+  assert.deepEqual([...file.tensors.keys()], [tensor.name]);
+  file.close();
+  folder.write("bad.index.json", "{]");
+  await assert.rejects(
+    openSafetensors(folder.at("bad.index.json")),
+    /bad\.index\.json: this is not/,
+  );
+  const header = '\ufeff{"__metadata__":{"limit":Infinity}}';
+  const marked = await openSafetensors(folder.write("y.safetensors", withHeader(header, [])));
+  assert.equal(marked.tensors.size, 0);
+  marked.close();
+  const manifest = {
+    format: "lamina-engine-tensors",
+    version: 1,
+    model: "tiny",
+    prompt_ids: [1],
+    passes: [],
+  };
+  assert.equal(parseManifest("\ufeff" + JSON.stringify(manifest)).model, "tiny");
+  const notes = JSON.stringify(manifest).replace("{", '{"loss":NaN,');
+  assert.equal(parseManifest(new TextEncoder().encode(notes)).model, "tiny");
 });
 
 Deno.test("foreign JSON: words in strings stay, and so do errors", () => {

@@ -195,11 +195,13 @@ const command = defineCommand({
   },
 });
 
-/** What a reference needs may be missing, or not be writable: the others go on. */
+/** What a reference needs may be missing, not be writable, or not be permitted: the others go on. */
 function failureOf(reference: string, error: unknown): ReferenceFailure {
   if (error instanceof ReferenceFailure) return error;
-  if (error instanceof ModelError) return new ReferenceFailure(reference, error.message);
-  throw error;
+  const isExpected = error instanceof ModelError || error instanceof Deno.errors.NotCapable;
+  if (!isExpected) throw error;
+  // Deno's advice would be one flag after the other.
+  return new ReferenceFailure(reference, error.message.replace(/, run again with .*/, ""));
 }
 
 /** A model with its progress shown; given back at the end of its block. */

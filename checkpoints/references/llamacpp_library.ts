@@ -73,7 +73,7 @@ export async function llamaCppLibrary(options: LibraryOptions = {}): Promise<Lla
   const origin = `${name} ${PACKAGE_VERSION}`;
   const folder = join(laminaHome(env), "llama.cpp", origin.replaceAll(/[^\w.-]+/g, "-").slice(1));
   if (!await exists(folder)) {
-    await guarded(LLAMA_CPP, folder, async () => {
+    await guarded("llama.cpp's library", folder, async () => {
       using _lock = await acquireLock(`${folder}.lock`, { signal });
       if (await exists(folder)) return;
       options.onFetch?.(origin);
