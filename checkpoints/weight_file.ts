@@ -77,7 +77,9 @@ export async function openSafetensorsWeights(path: string): Promise<WeightFile> 
     return {
       name: path,
       format: "safetensors",
-      metadata: await configMetadata(dir),
+      metadata: isAdapter(file)
+        ? new Map([["general.type", "adapter"]])
+        : await configMetadata(dir),
       weights: byName(path, weightsOf(file)),
       rope: "half",
       close: () => file.close(),
@@ -88,13 +90,15 @@ export async function openSafetensorsWeights(path: string): Promise<WeightFile> 
   }
 }
 
+/** Of low-rank matrices instead of whole ones. */
+function isAdapter({ tensors }: SafetensorsFile): boolean {
+  return tensors.keys().some((name) => /\.lora_[AB]\b/.test(name));
+}
+
 async function mainFile(dir: string): Promise<string> {
-  for (const name of ["model.safetensors.index.json", "model.safetensors"]) {
+  const names = ["model.safetensors.index.json", "model.safetensors", "adapter_model.safetensors"];
+  for (const name of names) {
     if (await Deno.stat(join(dir, name)).then(() => true, () => false)) return join(dir, name);
-  }
-  if (await Deno.stat(join(dir, "adapter_model.safetensors")).then(() => true, () => false)) {
-    const problem = "a LoRA adapter, not a model: merge it into its base model and save the result";
-    throw new GgufError(`this is ${problem}`, { file: dir });
   }
   throw new GgufError("no model.safetensors and no model.safetensors.index.json in this folder", {
     file: dir,

@@ -72,7 +72,7 @@ Deno.test("a report for a terminal has its own lines only, whatever a manifest s
   assert.doesNotMatch(text, ACTING);
   // Heading, checkpoints, ratio, first divergence with cause and look, and empty lines between them.
   assert.equal(text.split("\n").length, 1 + 1 + CHECKPOINTS.length + 2 + 4);
-  assert.equal(coloured(text).match(/\x1b\[32mpass/g)!.length, 5);
+  assert.equal(coloured(text).split("\x1b[32mpass").length, 1 + 5);
   assert.ok(text.startsWith("with ev\\u001b[31mil\\u009b2J\\r\\n 0  foundation"));
 });
 
@@ -158,7 +158,11 @@ Deno.test("tables, previews, progress and other reports for a terminal only show
   } as unknown as BenchReport;
   const table = formatTable([[HOSTILE, "x"], ["y", HOSTILE]], "lr");
   assert.equal(table.split("\n").length, 2);
-  const preview = rowsTable("names", { name: utf8([HOSTILE]) });
+  const preview = rowsTable("names", { name: utf8([HOSTILE]) }, {
+    meaning: HOSTILE,
+    model: HOSTILE,
+    device: HOSTILE,
+  });
   for (
     const text of [
       ...written,

@@ -1,13 +1,13 @@
 /** Files that are given as models and are none, and folders that cannot be written: one line each, and nothing waits or is lost. */
 import assert from "node:assert/strict";
 import { fileURLToPath } from "node:url";
-import { openSafetensorsWeights } from "../checkpoints/weight_file.ts";
 import { readConfig } from "../engine/config.ts";
 import { GgufError, openGguf, openGgufFile } from "../engine/gguf/reader.ts";
 import { bytesSource } from "../engine/gguf/source.ts";
 import { findModel, ModelError } from "../models/mod.ts";
 import { Folder } from "./support/folder.ts";
 import { writeGguf } from "./support/gguf_writer.ts";
+import { writeSafetensors } from "./support/safetensors_writer.ts";
 
 const ROOT = new URL("../", import.meta.url);
 const TINY = fileURLToPath(new URL("models/tiny/tiny.gguf", ROOT));
@@ -87,11 +87,15 @@ Deno.test("GGUF files of adapters, imatrices, projectors and control vectors say
   // Two of them may be compared, and any may be looked at.
   assert.equal((await run(MODEL, ["diff", adapter, adapter])).code, 0);
   assert.equal((await run(MODEL, ["info", adapter])).code, 0);
-  folder.write("adapter_model.safetensors", "");
-  await assert.rejects(
-    openSafetensorsWeights(folder.path),
-    /: this is a LoRA adapter, not a model/,
-  );
+  const name = "base_model.model.model.layers.0.self_attn.q_proj.lora_A.weight";
+  const tensor = { name, dtype: "F32" as const, shape: [1, 2], data: Float32Array.of(1, 2) };
+  const path = folder.write("adapter_model.safetensors", writeSafetensors([tensor]));
+  for (const each of [path, folder.path]) {
+    const { code, stderr } = await run(MODEL, ["diff", "tiny", each]);
+    assert.equal(code, 1);
+    assert.match(stderr, /^error: [^\n]*: this is a LoRA adapter, not a model[^\n]*\n$/);
+  }
+  assert.equal((await run(MODEL, ["diff", path, path])).code, 0);
 });
 
 Deno.test("folders and empty files that are given as models are one line", async () => {

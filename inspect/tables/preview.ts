@@ -160,7 +160,7 @@ export function vectorText(vector: Float32Array, shown = 4): string {
 export function previewText(preview: Preview): string {
   const { title, meaning, facts, statistics, columns, cells, more, notes = [] } = preview;
   const rows = [
-    columns.map(({ name }) => name),
+    columns.map(({ name }) => printable(name)),
     ...cells.map((row) => row.map((each) => typeof each === "string" ? each : vectorText(each))),
   ];
   const widths = columns.map((_, i) => Math.max(...rows.map((row) => row[i].length)));
@@ -169,12 +169,12 @@ export function previewText(preview: Preview): string {
       .join("  ").trimEnd()
   );
   return [
-    meaning ? `${title}: ${meaning}` : title,
-    facts.join(" · "),
+    printable(meaning ? `${title}: ${meaning}` : title),
+    printable(facts.join(" · ")),
     ...statistics ? [statisticsWords(statistics).map((words) => words.join(" ")).join(" · ")] : [],
     ...lines,
     ...more > 0 ? [`… ${grouped(more)} more`] : [],
-    ...notes,
+    ...notes.map(printable),
   ].join("\n");
 }
 
