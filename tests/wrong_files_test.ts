@@ -1,6 +1,8 @@
 /** Files that are given as models and are none, and folders that cannot be written: one line each, and nothing waits or is lost. */
 import assert from "node:assert/strict";
 import { fileURLToPath } from "node:url";
+import { ReferenceFailure } from "../checkpoints/reference.ts";
+import { pyTorchReference } from "../checkpoints/references/pytorch.ts";
 import { readConfig } from "../engine/config.ts";
 import { GgufError, openGguf, openGgufFile } from "../engine/gguf/reader.ts";
 import { bytesSource } from "../engine/gguf/source.ts";
@@ -96,6 +98,32 @@ Deno.test("GGUF files of adapters, imatrices, projectors and control vectors say
     assert.match(stderr, /^error: [^\n]*: this is a LoRA adapter, not a model[^\n]*\n$/);
   }
   assert.equal((await run(MODEL, ["diff", path, path])).code, 0);
+});
+
+Deno.test("hf:DIR: a config that cannot be read is a failure that says so, before Python is asked", async () => {
+  using folder = new Folder();
+  const file = await openGgufFile(TINY);
+  try {
+    for (
+      const [config, message] of [["{]", /this is not JSON/], [
+        "[]",
+        /this is no JSON object/,
+      ]] as const
+    ) {
+      folder.write("config.json", config);
+      await assert.rejects(
+        pyTorchReference({ file, weights: { folder: folder.path } }),
+        (error) => {
+          assert.ok(error instanceof ReferenceFailure);
+          assert.match(error.message, /^PyTorch: \S+config\.json: /);
+          assert.match(error.message, message);
+          return true;
+        },
+      );
+    }
+  } finally {
+    file.close();
+  }
 });
 
 Deno.test("folders and empty files that are given as models are one line", async () => {
