@@ -18,6 +18,7 @@ import type { Generation } from "./inspect/generation.ts";
 import { load, openFound } from "./inspect/loading.ts";
 import { Model } from "./inspect/model.ts";
 import { checkPrompt } from "./inspect/prompt.ts";
+import { jsonLine, printableLines } from "./inspect/escape.ts";
 import { hasVocabulary, tokenizerOf } from "./inspect/vocabulary.ts";
 import { renderChat } from "./text/mod.ts";
 
@@ -101,15 +102,15 @@ const command = defineCommand({
       ignoreEos: options["ignore-eos"],
       signal,
     });
-    if (!options.json && !options.chat && prompt !== undefined) printText(prompt);
+    if (!options.json && !options.chat && prompt !== undefined) write(prompt);
     try {
-      for await (const { text } of generation) if (!options.json) printText(text);
+      for await (const { text } of generation) if (!options.json) write(text);
     } finally {
       // What was generated before an error is not lost in the error's line.
       if (!options.json) printText("\n");
     }
-    if (options.json) printLine(JSON.stringify(report(options.model, generation, loadMs)));
-    if (options.stats) printError(stats(model, generation, loadMs));
+    if (options.json) printLine(jsonLine(report(options.model, generation, loadMs)));
+    if (options.stats) printError(printableLines(stats(model, generation, loadMs)));
   },
 });
 
@@ -122,6 +123,11 @@ async function encodePrompt(
   if (!chat) return tokenizer.encode(prompt);
   const messages = [{ role: "user", content: prompt }];
   return tokenizer.encode(await renderChat(file.metadata, messages, { file: file.name }));
+}
+
+/** A file's tokens may hold what acts on a terminal; elsewhere every byte counts. */
+function write(text: string): void {
+  printText(Deno.stdout.isTerminal() ? printableLines(text) : text);
 }
 
 /** The line of `--json`. */

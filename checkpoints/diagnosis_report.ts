@@ -11,6 +11,7 @@ import { allUndos, diagnoseFile, type Diagnosis, type Trial } from "./diagnose.t
 import { writeChecked } from "./f32_copy.ts";
 import { isItself, mendedContent } from "./mend.ts";
 import { openModel } from "./opened_model.ts";
+import { printable } from "../inspect/escape.ts";
 
 /** How {@linkcode diagnose} looks. */
 export interface DiagnoseRequest extends WorkOptions, Pick<LoadModelOptions, "backend" | "tune"> {
@@ -213,7 +214,7 @@ export function diagnosisText(
   { loss, foretells, found, alternatives, trials, undecidable, untried }: Diagnosis,
   { mended, layers, advice = COMMAND_ADVICE }: DiagnosisTextOptions,
 ): string {
-  const lines = [`${model}: ${figure(loss)} nats per token of a fixed text`];
+  const lines = [`${printable(model)}: ${figure(loss)} nats per token of a fixed text`];
   if (found) {
     const { meaning, look } = CAUSES[found.cause];
     lines.push(
@@ -223,7 +224,7 @@ export function diagnosisText(
       `look at: ${look}`,
       mended === undefined
         ? `${advice.mend} writes the file with this undone`
-        : `mended: ${mended}; diagnose it again: there may be another fault`,
+        : `mended: ${printable(mended)}; diagnose it again: there may be another fault`,
     );
   } else if (foretells) {
     lines.push("no known fault found: undoing them restores nothing");

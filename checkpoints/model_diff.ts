@@ -4,8 +4,8 @@ import { type BlockError, compare } from "./model_diff/compare.ts";
 import { beginsLike, explain, type Finding, isInBand, type Suspect } from "./model_diff/explain.ts";
 import { diffMetadata, headLayout, type MetadataDifference } from "./model_diff/metadata.ts";
 import { inOtherOrder, type Numbers, numbersOf } from "./model_diff/numbers.ts";
-import { isRotary } from "./tensor_names.ts";
-import { countOf, type Weight, type WeightFile } from "./weight_file.ts";
+import { ggufName, isOtherSense, isRotary } from "./tensor_names.ts";
+import { apartAs, countOf, type Weight, type WeightFile } from "./weight_file.ts";
 
 export type { BlockError } from "./model_diff/compare.ts";
 export type { DiffCause, Finding } from "./model_diff/explain.ts";
@@ -117,8 +117,8 @@ class Differ {
   async #pairs(): Promise<Pair[]> {
     const pairs: Pair[] = [];
     const onlyA: Weight[] = [];
-    const onlyB = new Map(this.#b.weights);
-    for (const a of this.#a.weights.values()) {
+    const onlyB = new Map(apartAs(this.#b, this.#a).map((weight) => [weight.name, weight]));
+    for (const a of apartAs(this.#a, this.#b)) {
       const b = onlyB.get(a.name);
       onlyB.delete(a.name);
       if (b) pairs.push({ a, b, renamed: this.#foreignName(b) });
@@ -137,7 +137,7 @@ class Differ {
 
   /** A name that engines do not look for in such a file. */
   #foreignName(b: Weight): string | undefined {
-    return this.#b.format === "GGUF" && b.stored !== b.name ? b.stored : undefined;
+    return this.#b.format === "GGUF" && ggufName(b.stored) ? b.stored : undefined;
   }
 
   async #sameNumbers(a: Weight, others: Iterable<Weight>): Promise<Weight | undefined> {
@@ -159,6 +159,12 @@ class Differ {
   async #alone(weight: Weight, file: "a" | "b"): Promise<void> {
     const { name } = weight;
     const stored = storedAs(weight);
+    const other = file === "a" ? this.#b : this.#a;
+    if (isOtherSense(name) && other.format === "GGUF") {
+      const skipped = "no part of the language model; converters put it into an mmproj file";
+      this.#results.set(name, { name, [file]: stored, skipped });
+      return;
+    }
     const finding = await this.#absence(weight, file);
     this.#results.set(name, { name, [file]: stored, finding });
   }

@@ -10,6 +10,7 @@
  * - `manifest.json`: SHA-256 and size of each of these.
  */
 import { dirname, join } from "node:path";
+import { escapeMarkdown, markdownCode } from "../inspect/escape.ts";
 import { float64, int32, rowsTable, type Table, tableColumns, utf8 } from "../inspect/tables.ts";
 import { readArrow, writeTable } from "../inspect/tables/files.ts";
 import { bytesSha256 } from "../models/identity.ts";
@@ -252,22 +253,23 @@ function markdown(
 ): string {
   const { model, time, lamina, device, command, deno, system } = header;
   const lines = [
-    `# ${header.type}: ${model.name}, ${header.passed ? "passed" : "failed"}`,
+    `# ${header.type}: ${escapeMarkdown(model.name)}, ${header.passed ? "passed" : "failed"}`,
     "",
-    `${time}, Lamina ${lamina}, Deno ${deno}, ${system}; device: ${device}`,
+    `${time}, Lamina ${lamina}, Deno ${deno}, ${system}; device: ${escapeMarkdown(device)}`,
     "",
     `Model: ${contentText(model)}`,
     ...(header.against ? [`Compared with: ${contentText(header.against)}`] : []),
     "",
     ...header.prompts.map(({ name, text, ids, generate }) =>
       `- ${name}: ${ids.length} ids${
-        text === undefined ? "" : `, ${JSON.stringify(text)}`
+        text === undefined ? "" : `, ${escapeMarkdown(JSON.stringify(text))}`
       }, and ${generate} tokens after it`
     ),
-    ...(header.failures ?? []).map(({ message }) => `- not compared: ${message}`),
+    ...(header.failures ?? []).map(({ message }) => `- not compared: ${escapeMarkdown(message)}`),
   ];
   for (const { result, first } of results) {
-    lines.push("", `## ${result.provenance.name}`, "", "```", reportText(result, first), "```");
+    lines.push("", `## ${escapeMarkdown(result.provenance.name)}`);
+    lines.push("", markdownCode(reportText(result, first)));
   }
   if (determinism) {
     const { runs, asked, processes, ids, tokens, equal, digest } = determinism;
@@ -284,19 +286,21 @@ function markdown(
     "",
     "## Repeat it",
     "",
-    "```sh",
-    command.map((word) =>
-      /^[\w./:=@,*-]+$/.test(word) ? word : `'${word.replaceAll("'", `'\\''`)}'`
-    ).join(" "),
-    "./denow task proof verify DIR # this folder",
-    "```",
+    markdownCode(
+      `${command.map(shellWord).join(" ")}\n./denow task proof verify DIR # this folder`,
+      "sh",
+    ),
     "",
   );
   return lines.join("\n");
 }
 
 function contentText({ name, path, sha256 }: ProofModel): string {
-  return `${path ?? name}, SHA-256 ${sha256 ?? "not known"}`;
+  return `${escapeMarkdown(path ?? name)}, SHA-256 ${sha256 ?? "not known"}`;
+}
+
+function shellWord(word: string): string {
+  return /^[\w./:=@,*-]+$/.test(word) ? word : `'${word.replaceAll("'", `'\\''`)}'`;
 }
 
 function rowTable(results: readonly ProofResult[]): Table {

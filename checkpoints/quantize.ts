@@ -1,5 +1,6 @@
 /** Quantized copies of models, made by llama.cpp's own quantizer. */
 import { dirname, join } from "node:path";
+import { checkIsModel } from "../engine/config.ts";
 import type { GgufFile } from "../engine/gguf/reader.ts";
 import type { Model } from "../inspect/model.ts";
 import { openFound } from "../inspect/loading.ts";
@@ -94,6 +95,7 @@ async function quantized(
   const file = await openFound(found);
   try {
     if (!await identity.holds()) throw hasChanged(found);
+    checkIsModel(file);
     const path = options.out ?? join(
       laminaHome(Deno.env.get),
       "quantized",

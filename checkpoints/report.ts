@@ -1,5 +1,6 @@
 /** A comparison as people and machines read it. */
 import { formatTable } from "../inspect/commands/format.ts";
+import { escapeXml, printable } from "../inspect/escape.ts";
 import { placeText } from "./compare.ts";
 import type { Explanation } from "./explain.ts";
 import type { CheckpointResult, ParityResult, ParityRow } from "./parity.ts";
@@ -51,10 +52,10 @@ export function reportText(result: ParityResult, first?: FirstDivergence): strin
   // A folder of tensors need not say where they were made.
   const facts = [device, weights].filter((fact) => fact !== "").join("; ");
   const heading = `with ${[name, version].filter((part) => part !== "").join(" ")} (${facts})`;
-  const lines = [heading, "", formatTable(checkpointRows(result), "rllll")];
+  const lines = [printable(heading), "", formatTable(checkpointRows(result), "rllll")];
   const ratio = ratioLine(result);
-  if (ratio) lines.push("", ratio);
-  if (first) lines.push("", ...divergenceLines(first));
+  if (ratio) lines.push("", printable(ratio));
+  if (first) lines.push("", ...divergenceLines(first).map(printable));
   return lines.join("\n");
 }
 
@@ -158,21 +159,19 @@ export function junit(
   results: readonly { readonly result: ParityResult }[],
   failures: readonly { readonly reference: string; readonly message: string }[],
 ): string {
-  const escape = (text: string) =>
-    text.replaceAll("&", "&amp;").replaceAll("<", "&lt;").replaceAll('"', "&quot;");
   const suite = (name: string, tests: readonly string[], counts: string) =>
-    `  <testsuite name="${escape(`${model} with ${name}`)}" tests="${tests.length}" ${counts}>\n${
-      tests.join("\n")
-    }\n  </testsuite>`;
+    `  <testsuite name="${
+      escapeXml(`${model} with ${name}`)
+    }" tests="${tests.length}" ${counts}>\n${tests.join("\n")}\n  </testsuite>`;
   const suites = results.map(({ result }) => {
     const tests = result.checkpoints.map((each) => {
       const { checkpoint, status, why } = each;
-      const open = `    <testcase name="${escape(`${checkpoint.id} ${checkpoint.title}`)}"`;
+      const open = `    <testcase name="${escapeXml(`${checkpoint.id} ${checkpoint.title}`)}"`;
       if (status === "pass") return `${open}/>`;
       const body = status === "skipped"
-        ? `<skipped message="${escape(why ?? "")}"/>`
+        ? `<skipped message="${escapeXml(why ?? "")}"/>`
         : `<failure message="${
-          escape(`${each.worst?.point ?? ""} ${outcome(each, result)}`.trim())
+          escapeXml(`${each.worst?.point ?? ""} ${outcome(each, result)}`.trim())
         }"/>`;
       return `${open}>${body}</testcase>`;
     });
@@ -182,7 +181,9 @@ export function junit(
     return suite(result.provenance.name, tests, counts);
   });
   for (const { reference, message } of failures) {
-    const test = `    <testcase name="reference"><error message="${escape(message)}"/></testcase>`;
+    const test = `    <testcase name="reference"><error message="${
+      escapeXml(message)
+    }"/></testcase>`;
     suites.push(suite(reference, [test], 'errors="1"'));
   }
   return `<?xml version="1.0" encoding="UTF-8"?>\n<testsuites>\n${

@@ -6,6 +6,7 @@ import { basename, dirname, join } from "node:path";
 import { dequantize } from "../engine/gguf/dequantize.ts";
 import { type ByteSource, fileSource } from "../engine/gguf/source.ts";
 import { GGML_TYPES, type GgmlType } from "../engine/gguf/types.ts";
+import { isObject, parseForeignJson, readForeignJson } from "../models/foreign_json.ts";
 import { sizeOf } from "./permute.ts";
 
 /** A tensor in a file. */
@@ -54,7 +55,7 @@ const TYPES: ReadonlyMap<string, GgmlType> = new Map(
  * Opens a safetensors file, or all files that an index names; only headers are read.
  *
  * @param path of a `.safetensors` file or of an index
- * @throws {SafetensorsError | GgufError} for a file that is missing, truncated or says what cannot be
+ * @throws {SafetensorsError | GgufError | ModelError} for a file that is missing, truncated or says what cannot be
  */
 export async function openSafetensors(path: string): Promise<SafetensorsFile> {
   if (!path.endsWith(".json")) return await openOne(path);
@@ -78,7 +79,8 @@ export async function openSafetensors(path: string): Promise<SafetensorsFile> {
 }
 
 async function readIndex(path: string): Promise<[tensor: string, file: string][]> {
-  const index = parse(path, await Deno.readTextFile(path));
+  const index = await readForeignJson(path);
+  if (!index) throw new SafetensorsError(path, "no such file; check the path");
   if (!isObject(index.weight_map)) throw new SafetensorsError(path, "an index without weight_map");
   return Object.entries(index.weight_map).map(([name, file]): [string, string] => {
     if (typeof file === "string" && file === basename(file)) return [name, file];
@@ -106,9 +108,9 @@ async function readHeader(source: ByteSource): Promise<Map<string, SafetensorsTe
   if (length > LARGEST_HEADER || start > source.size) {
     throw fail(`no safetensors file, or a truncated one: a header of ${length} bytes`);
   }
-  const text = new TextDecoder().decode(await source.read(LENGTH_BYTES, length));
+  const header = await source.read(LENGTH_BYTES, length);
   const tensors = new Map<string, SafetensorsTensor>();
-  for (const [name, entry] of Object.entries(parse(source.name, text))) {
+  for (const [name, entry] of Object.entries(parse(source.name, header))) {
     if (name === "__metadata__") continue;
     const { dtype, shape, data_offsets: offsets } = isObject(entry) ? entry : {};
     const quoted = JSON.stringify(name);
@@ -138,10 +140,10 @@ async function readHeader(source: ByteSource): Promise<Map<string, SafetensorsTe
   return tensors;
 }
 
-function parse(file: string, text: string): Record<string, unknown> {
+function parse(file: string, header: Uint8Array): Record<string, unknown> {
   let value: unknown;
   try {
-    value = JSON.parse(text);
+    value = parseForeignJson(header);
   } catch {
     throw new SafetensorsError(
       file,
@@ -150,10 +152,6 @@ function parse(file: string, text: string): Record<string, unknown> {
   }
   if (isObject(value)) return value;
   throw new SafetensorsError(file, "its header is no JSON object");
-}
-
-function isObject(value: unknown): value is Record<string, unknown> {
-  return typeof value === "object" && value !== null && !Array.isArray(value);
 }
 
 function isCounts(value: unknown): value is number[] {

@@ -2,6 +2,7 @@
 import type { Engine } from "../engine/backend.ts";
 import { analysisTable } from "../inspect/analyses/rows.ts";
 import type { Table } from "../inspect/arrow.ts";
+import { printable } from "../inspect/escape.ts";
 import { previewBundle } from "../inspect/table_html.ts";
 import type { Loaded } from "../inspect/loading.ts";
 import { type Axis, listPoints } from "../inspect/points.ts";
@@ -200,13 +201,15 @@ export class TensorPair {
   /** One line: what it is and how far off it is. */
   toString(): string {
     const { rows, columns, worst } = this;
-    return `${this.#name} [${rows.axis} ${rows.places.length}, ${columns.axis} ${columns.places.length}], ` +
-      `${this.verdict}: ours ${worst.ours.toPrecision(6)}, ${this.referenceName}'s ${
-        worst.reference.toPrecision(6)
-      } ` +
-      `at row ${worst.row}, column ${worst.column}; off by ${
-        worst.error.toExponential(1)
-      }, allowed ${worst.tolerance.toExponential(1)}`;
+    return printable(
+      `${this.#name} [${rows.axis} ${rows.places.length}, ${columns.axis} ${columns.places.length}], ` +
+        `${this.verdict}: ours ${worst.ours.toPrecision(6)}, ${this.referenceName}'s ${
+          worst.reference.toPrecision(6)
+        } ` +
+        `at row ${worst.row}, column ${worst.column}; off by ${
+          worst.error.toExponential(1)
+        }, allowed ${worst.tolerance.toExponential(1)}`,
+    );
   }
 
   /** What a notebook cell shows: the table. */

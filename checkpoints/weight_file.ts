@@ -7,9 +7,13 @@ import {
   type MetadataValue,
   type TensorInfo,
 } from "../engine/gguf/reader.ts";
+import { isObject, readForeignJson } from "../models/foreign_json.ts";
 import { openSafetensors, type SafetensorsFile, type SafetensorsTensor } from "./safetensors.ts";
 import { sizeOf } from "./permute.ts";
-import { ggufName } from "./tensor_names.ts";
+import { ggufName, partNames } from "./tensor_names.ts";
+
+/** What stands beside safetensors and says what model they are of. */
+export const CONFIG_FILE = "config.json";
 
 /** A weight. */
 export interface Weight {
@@ -63,7 +67,7 @@ export async function isSafetensors(path: string): Promise<boolean> {
  * Opens safetensors as weights.
  *
  * @param path of a `.safetensors` file, an index, or a folder with `model.safetensors` or its index
- * @throws {SafetensorsError | GgufError} one line that names the file
+ * @throws {SafetensorsError | GgufError | ModelError} one line that names the file
  */
 export async function openSafetensorsWeights(path: string): Promise<WeightFile> {
   const isFile = extname(path) === ".safetensors" || extname(path) === ".json";
@@ -73,7 +77,9 @@ export async function openSafetensorsWeights(path: string): Promise<WeightFile> 
     return {
       name: path,
       format: "safetensors",
-      metadata: await configMetadata(dir),
+      metadata: isAdapter(file)
+        ? new Map([["general.type", "adapter"]])
+        : await configMetadata(dir),
       weights: byName(path, weightsOf(file)),
       rope: "half",
       close: () => file.close(),
@@ -84,8 +90,14 @@ export async function openSafetensorsWeights(path: string): Promise<WeightFile> 
   }
 }
 
+/** Of low-rank matrices instead of whole ones. */
+function isAdapter({ tensors }: SafetensorsFile): boolean {
+  return tensors.keys().some((name) => /\.lora_[AB]\b/.test(name));
+}
+
 async function mainFile(dir: string): Promise<string> {
-  for (const name of ["model.safetensors.index.json", "model.safetensors"]) {
+  const names = ["model.safetensors.index.json", "model.safetensors", "adapter_model.safetensors"];
+  for (const name of names) {
     if (await Deno.stat(join(dir, name)).then(() => true, () => false)) return join(dir, name);
   }
   throw new GgufError("no model.safetensors and no model.safetensors.index.json in this folder", {
@@ -139,6 +151,33 @@ function byName(file: string, weights: readonly Weight[]): Map<string, Weight> {
   return found;
 }
 
+/**
+ * The weights of a file as another one has them: what holds several of its weights, as `qkv_proj` does, is taken apart. Their rows say
+ * where.
+ */
+export function apartAs({ weights }: WeightFile, other: WeightFile): Weight[] {
+  return [...weights.values()].flatMap((fused) => {
+    const parts = partNames(fused.name).map((name) => other.weights.get(name)).filter((each) =>
+      each !== undefined
+    );
+    const rows = parts.reduce((sum, { shape }) => sum + shape[0], 0);
+    if (parts.length === 0 || rows !== fused.shape[0]) return [fused];
+    const width = countOf(fused) / rows;
+    let first = 0;
+    return parts.map(({ name, shape: [count] }): Weight => {
+      const start = first * width;
+      first += count;
+      const { shape: [, ...columns], read } = fused;
+      return {
+        ...fused,
+        name,
+        shape: [count, ...columns],
+        read: read && ((at, numbers) => read(start + at, numbers)),
+      };
+    });
+  });
+}
+
 /** Numbers in a weight. */
 export function countOf({ shape }: Weight): number {
   return sizeOf(shape);
@@ -157,20 +196,44 @@ const CONFIG_KEYS: Readonly<Record<string, string>> = {
   max_position_embeddings: "context_length",
 };
 
-/** What stands in `config.json` and `tokenizer_config.json`, under GGUF's keys. */
+/** What the keys of `config.json` mean to transformers where they are left out, as in a `text_config`. */
+const LLAMA_DEFAULTS = {
+  num_hidden_layers: 32,
+  hidden_size: 4096,
+  intermediate_size: 11008,
+  num_attention_heads: 32,
+  rms_norm_eps: 1e-6,
+  max_position_embeddings: 2048,
+};
+const CONFIG_DEFAULTS: Readonly<Record<string, Readonly<Record<string, unknown>>>> = {
+  llama: LLAMA_DEFAULTS,
+  mistral: {
+    ...LLAMA_DEFAULTS,
+    intermediate_size: 14336,
+    num_key_value_heads: 8,
+    max_position_embeddings: 131072,
+  },
+};
+
+/** Where models that see or hear keep the config of their language model. */
+const TEXT_CONFIGS = ["text_config", "llm_config", "language_config"];
+
+/** What stands in `config.json` and `tokenizer_config.json`, under GGUF's keys; empty without a config. */
 async function configMetadata(dir: string): Promise<Map<string, MetadataValue>> {
-  const config = await jsonObject(join(dir, "config.json"));
-  const tokenizer = await jsonObject(join(dir, "tokenizer_config.json"));
   const metadata = new Map<string, MetadataValue>();
+  const whole = await readForeignJson(join(dir, CONFIG_FILE)) ?? {};
+  if (Object.keys(whole).length === 0) return metadata;
+  const nested = TEXT_CONFIGS.map((key) => whole[key]).find(isObject);
+  const family = String((nested ?? whole).model_type ?? "llama").replace(/_text$/, "");
+  const config = { ...CONFIG_DEFAULTS[family], ...whole, ...nested };
   const take = (key: string, value: unknown) => {
     if (["number", "boolean", "string"].includes(typeof value)) {
       metadata.set(key, value as MetadataValue);
     }
   };
-  const family = String(config.model_type ?? "llama");
   // Converters make Mistrals Llamas.
   const architecture = family === "mistral" ? "llama" : family;
-  if (Object.keys(config).length > 0) metadata.set("general.architecture", architecture);
+  metadata.set("general.architecture", architecture);
   // Transformers 5 has all of RoPE in one object.
   const rope = (config.rope_parameters ?? config.rope_scaling ?? {}) as Record<string, unknown>;
   for (const [theirs, own] of Object.entries(CONFIG_KEYS)) {
@@ -184,19 +247,9 @@ async function configMetadata(dir: string): Promise<Map<string, MetadataValue>> 
     take(`${architecture}.rope.scaling.type`, "linear");
     take(`${architecture}.rope.scaling.factor`, rope.factor);
   }
+  const tokenizer = await readForeignJson(join(dir, "tokenizer_config.json"));
   take("tokenizer.ggml.bos_token_id", config.bos_token_id);
   take("tokenizer.ggml.eos_token_id", config.eos_token_id);
-  take("tokenizer.ggml.add_bos_token", tokenizer.add_bos_token);
+  take("tokenizer.ggml.add_bos_token", tokenizer?.add_bos_token);
   return metadata;
-}
-
-/** Empty where there is no such file, or no object in it. */
-async function jsonObject(path: string): Promise<Record<string, unknown>> {
-  const text = await Deno.readTextFile(path).catch(() => "{}");
-  try {
-    const value: unknown = JSON.parse(text);
-    return typeof value === "object" && value !== null ? value as Record<string, unknown> : {};
-  } catch {
-    return {};
-  }
 }

@@ -81,6 +81,38 @@ const FAMILIES: Readonly<Record<string, Family>> = {
   llama: { ropeStyle: "adjacent" },
 };
 
+/** What GGUF files hold beside models, by `general.type` or `general.architecture`, and what to do with such a file. */
+const OTHER_CONTENTS: Readonly<Record<string, string>> = {
+  adapter:
+    "a LoRA adapter, not a model: merge it into its base model (llama.cpp's llama-export-lora does) and give the result",
+  imatrix:
+    "an importance matrix (imatrix), not a model: quantizers read it; give the model's own GGUF file",
+  clip:
+    "a multimodal projector (mmproj, clip), not a language model: give the GGUF file that it belongs to",
+  controlvector: "a control vector, not a model: give the GGUF file of its model",
+};
+
+/** Other words for the same: newer and older files. */
+const OTHER_NAMES: Readonly<Record<string, string>> = { mmproj: "clip", "clip-vision": "clip" };
+
+/** Which content other than a model a file says that it has: `adapter`, `imatrix`, `clip` or `controlvector`. */
+export function otherContent(metadata: ReadonlyMap<string, MetadataValue>): string | undefined {
+  return ["general.type", "general.architecture"].map((key) => String(metadata.get(key)))
+    .map((word) => Object.hasOwn(OTHER_NAMES, word) ? OTHER_NAMES[word] : word)
+    .find((word) => Object.hasOwn(OTHER_CONTENTS, word));
+}
+
+/**
+ * Refuses files that say that they hold something else than a model.
+ *
+ * @throws {GgufError} one line that says what it is, and what to do
+ */
+export function checkIsModel({ name, metadata }: Pick<ConfigSource, "name" | "metadata">): void {
+  const content = otherContent(metadata);
+  if (content === undefined) return;
+  throw new GgufError(`this is ${OTHER_CONTENTS[content]}`, { file: name });
+}
+
 /**
  * Reads the hyperparameters of a model and checks that all its tensors are there, in the right
  * shapes and in types that can be computed on. Keys and defaults are llama.cpp's.
@@ -88,6 +120,7 @@ const FAMILIES: Readonly<Record<string, Family>> = {
  * @throws {GgufError} one line that names the key or tensor at fault
  */
 export function readConfig(file: ConfigSource): Config {
+  checkIsModel(file);
   const architecture = file.metadata.get("general.architecture");
   if (typeof architecture !== "string") {
     throw new GgufError("general.architecture is missing: this GGUF file holds no model", {

@@ -87,7 +87,7 @@ function isList(value: unknown): boolean {
 }
 
 /** At most a few words of whatever was given. */
-function shown(value: unknown): string {
+export function shown(value: unknown): string {
   const list = ArrayBuffer.isView(value) ? Array.from(value as Int32Array) : value;
   const text = JSON.stringify(list) ?? `${value}`;
   return text.length > 40 ? `${text.slice(0, 39)}…` : text;

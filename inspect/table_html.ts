@@ -6,6 +6,7 @@ import {
   statisticsWords,
   vectorText,
 } from "./tables/preview.ts";
+import { escapeHtml } from "./escape.ts";
 
 const FAINT = "opacity:.65";
 const BORDER = "1px solid color-mix(in srgb, currentColor 20%, transparent)";
@@ -130,9 +131,4 @@ function farthest(vector: Float32Array): number {
 
 function round(value: number): number {
   return Math.round(value * 10) / 10;
-}
-
-/** Text for a place where HTML is read. */
-export function escapeHtml(text: string): string {
-  return text.replace(/[&<>"']/g, (character) => `&#${character.charCodeAt(0)};`);
 }

@@ -144,6 +144,9 @@ async function identify(nameOrPath: string): Promise<KnownModel | string> {
   if (there?.isDirectory) {
     throw new ModelError(nameOrPath, "this is a folder; give the path of a GGUF file in it");
   }
+  if (there) {
+    throw new ModelError(nameOrPath, "this is a pipe or a device; give the path of a GGUF file");
+  }
   if (/[/\\]|\.gguf$/i.test(nameOrPath) && !nameOrPath.startsWith("hf:")) {
     throw new ModelError(nameOrPath, "no such file; check the path");
   }

@@ -7,6 +7,7 @@ import { inductionScores, repeatedRandomTokens } from "../inspect/analyses/induc
 import { logitLens, tokenProbabilities } from "../inspect/analyses/logit_lens.ts";
 import { nearestTokens } from "../inspect/analyses/nearest_tokens.ts";
 import { neuronDirection, neuronTokens, topNeurons } from "../inspect/analyses/neurons.ts";
+import { patchingSweep } from "../inspect/analyses/patching_sweep.ts";
 import { residualNorms } from "../inspect/analyses/residual_norms.ts";
 import { surprisal } from "../inspect/analyses/surprisal.ts";
 import { NotCapturedError } from "../inspect/run.ts";
@@ -402,6 +403,69 @@ Deno.test("what was not captured is named", async () => {
     directLogitAttribution(random.model, run, { token: 1 }),
     NotCapturedError,
   );
+});
+
+Deno.test("analyses take what a run takes: ids, or a list of them for a ragged batch", async () => {
+  using random = await randomModel(MODEL);
+  const { model } = random;
+  const options = { token: 11 };
+  const alone = tableRows(await directLogitAttribution(model, IDS, options));
+  assert.deepEqual(tableRows(await directLogitAttribution(model, [IDS], options)), alone);
+  assert.deepEqual(
+    tableRows(await directLogitAttribution(model, Int32Array.from(IDS) as never, options)),
+    alone,
+  );
+  const batch = [IDS.slice(0, 4), IDS];
+  const second = tableRows(
+    await directLogitAttribution(model, batch, { ...options, sequence: 1 }),
+  );
+  second.forEach(({ value, position, sequence }, i) => {
+    close(value, alone[i].value, `row ${i}`);
+    assert.deepEqual([position, sequence], [alone[i].position, 1]);
+  });
+  const lens = tableRows(await logitLens(model, batch, { top: 1 }));
+  assert.equal(lens.length, (1 + LAYERS) * (4 + IDS.length));
+  assert.equal(
+    tableRows(await tokenProbabilities(model, [IDS], { tokens: [1] })).length,
+    (1 + LAYERS) * IDS.length,
+  );
+  const whole = await patchingSweep(
+    model,
+    { clean: [IDS], corrupted: IDS.with(2, 1) },
+    { metric: [3, 4], layers: [0] },
+  );
+  assert.equal(whole.numRows, IDS.length);
+});
+
+Deno.test("what is no run and no prompt is named", async () => {
+  using random = await randomModel(MODEL);
+  const { model } = random;
+  for (const wrong of [undefined, null, 7, {}, [], [[]], [{}], [[1], 2], new Map()]) {
+    for (
+      const analysis of [
+        directLogitAttribution(model, wrong as never, { token: 1 }),
+        logitLens(model, wrong as never),
+        tokenProbabilities(model, wrong as never, { tokens: [1] }),
+      ]
+    ) {
+      await assert.rejects(analysis, /^PromptError: (Cannot run|The prompt is empty)[^\n]*$/);
+    }
+  }
+  for (const analysis of [attentionStatistics, residualNorms, surprisal, topNeurons]) {
+    for (const wrong of [IDS, [IDS], "Once", undefined, null, {}]) {
+      assert.throws(() => analysis(wrong as never), {
+        name: "TypeError",
+        message: /^Cannot analyse [^\n]*: give a run, of model\.run\(prompt, \{ capture: … \}\)$/,
+      });
+    }
+  }
+  const batch = [IDS, IDS];
+  for (const pair of [{ clean: batch, corrupted: IDS }, { clean: IDS, corrupted: batch }]) {
+    await assert.rejects(
+      patchingSweep(model, pair, { metric: [3, 4] }),
+      /Cannot patch a batch of 2 sequences: give one prompt for each run$/,
+    );
+  }
 });
 
 Deno.test("a lens can be aborted, and tells how far it is", async () => {

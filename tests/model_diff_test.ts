@@ -7,6 +7,7 @@ import {
   type ModelDiff,
   type TensorDiff,
 } from "../checkpoints/model_diff.ts";
+import { parseManifest } from "../checkpoints/engine_folder/manifest.ts";
 import { bandOf } from "../checkpoints/model_diff/bands.ts";
 import { permuted } from "../checkpoints/permute.ts";
 import { openSafetensors, SafetensorsError } from "../checkpoints/safetensors.ts";
@@ -16,6 +17,8 @@ import {
   openSafetensorsWeights,
   type WeightFile,
 } from "../checkpoints/weight_file.ts";
+import { diffText } from "../checkpoints/commands/model_diff_report.ts";
+import { parseForeignJson } from "../models/foreign_json.ts";
 import { dequantize } from "../engine/gguf/dequantize.ts";
 import { GgufError, type MetadataValue, openGguf } from "../engine/gguf/reader.ts";
 import { bytesSource } from "../engine/gguf/source.ts";
@@ -454,6 +457,231 @@ Deno.test("model diff: safetensors of Hugging Face, one file or several, against
   const alone = await diffModels(bare, bare);
   assert.ok(alone.passed && alone.tensors.every(({ skipped }) => skipped === undefined));
   bare.close();
+});
+
+/** A folder's weights against tiny's, and what `task model diff` says about them. */
+async function diffFolder(folder: Folder): Promise<{ diff: ModelDiff; text: string }> {
+  const b = await openSafetensorsWeights(folder.path);
+  const diff = await diffModels(await opened(tiny), b);
+  b.close();
+  return { diff, text: diffText(diff) };
+}
+
+Deno.test("model diff: a config with a byte order mark, in UTF-16, or with Python's numbers is read", async () => {
+  using folder = new Folder();
+  folder.write("model.safetensors", writeSafetensors(asHuggingFace("F32")));
+  const utf16 = (text: string) =>
+    new Uint8Array(Uint16Array.from(text, (character) => character.charCodeAt(0)).buffer);
+  const other = { ...CONFIG, rope_theta: 5e5 };
+  const config = JSON.stringify(other).replace(
+    "{",
+    '{"limits":[0.0,Infinity],"NaN":-Infinity,"x":NaN,',
+  );
+  for (
+    const written of [
+      "\ufeff" + JSON.stringify(other),
+      utf16("\ufeff" + JSON.stringify(other)),
+      config,
+      "\ufeff" + config,
+    ]
+  ) {
+    folder.write("config.json", written);
+    const { diff } = await diffFolder(folder);
+    assert.deepEqual(diff.metadata.map(({ key, b }) => [key, b]), [
+      ["llama.rope.freq_base", "500000"],
+    ]);
+    assert.equal(diff.passed, false);
+  }
+  folder.write("config.json", JSON.stringify(CONFIG).replace("10000", "Infinity"));
+  const infinite = (await diffFolder(folder)).diff;
+  assert.deepEqual(infinite.metadata.map(({ key, b }) => [key, b]), [
+    ["llama.rope.freq_base", "Infinity"],
+  ]);
+  folder.write("config.json", JSON.stringify(CONFIG));
+  folder.write("tokenizer_config.json", "\ufeff" + JSON.stringify({ add_bos_token: false }));
+  const { diff } = await diffFolder(folder);
+  assert.deepEqual(diff.metadata.map(({ key, b }) => [key, b]), [
+    ["tokenizer.ggml.add_bos_token", "false"],
+  ]);
+});
+
+Deno.test("model diff: a config that cannot be read is an error, none at all a difference", async () => {
+  using folder = new Folder();
+  folder.write("model.safetensors", writeSafetensors(asHuggingFace("F32")));
+  for (const wrong of ["", "{", "<html>", "[1]", "null"]) {
+    for (const name of ["config.json", "tokenizer_config.json"]) {
+      folder.write("config.json", JSON.stringify(CONFIG));
+      folder.write(name, wrong);
+      await assert.rejects(openSafetensorsWeights(folder.path), (error: Error) => {
+        assert.match(
+          error.message,
+          new RegExp(`/${name}: this is (not JSON|no JSON object)[^\\n]*$`),
+        );
+        return true;
+      });
+      Deno.removeSync(folder.at(name));
+    }
+  }
+  Deno.removeSync(folder.at("config.json"));
+  Deno.mkdirSync(folder.at("config.json"));
+  await assert.rejects(openSafetensorsWeights(folder.path), /config\.json: this is no file/);
+  Deno.removeSync(folder.at("config.json"));
+
+  const { diff, text } = await diffFolder(folder);
+  assert.deepEqual(findings(diff), []);
+  assert.equal(diff.passed, false);
+  assert.match(text, /\nconfig\.json +- +missing: metadata not compared\n/);
+  assert.doesNotMatch(text, /alike/);
+  const bare = await openSafetensorsWeights(folder.path);
+  const both = await diffModels(bare, bare);
+  bare.close();
+  assert.ok(both.passed);
+  assert.match(diffText(both), /48 tensors in band, metadata not compared$/);
+});
+
+Deno.test("model diff: the language model of one that sees, under any of its names", async () => {
+  using folder = new Folder();
+  const { model_type: _, rope_scaling: __, ...text } = CONFIG;
+  const vision = {
+    name: "model.vision_tower.encoder.layers.0.self_attn.q_proj.weight",
+    dtype: "F32" as const,
+    shape: [2],
+    data: Float32Array.of(1, 2),
+  };
+  for (
+    const [inside, head] of [
+      ["language_model.model.", "language_model.lm_head"],
+      ["model.language_model.", "lm_head"],
+      ["model.text_model.", "lm_head"],
+      ["", "lm_head"],
+    ]
+  ) {
+    const tensors = asHuggingFace("F32").map((tensor) => ({
+      ...tensor,
+      name: tensor.name.replace(/^model\./, inside).replace(/^lm_head/, head),
+    }));
+    folder.write("model.safetensors", writeSafetensors([...tensors, vision]));
+    for (const key of ["text_config", "llm_config"]) {
+      const config = {
+        model_type: "sees",
+        hidden_size: 7,
+        [key]: { ...text, model_type: "llama" },
+      };
+      folder.write("config.json", JSON.stringify(config));
+      const { diff, text: words } = await diffFolder(folder);
+      assert.deepEqual([findings(diff), diff.metadata], [[], []], inside);
+      assert.ok(diff.passed);
+      assert.match(
+        words,
+        /not compared: 1 tensor, model\.vision_tower\S+ the first: no part of the/,
+      );
+    }
+    // The fault of a conversion is still seen.
+    const b = await openSafetensorsWeights(folder.path);
+    const wrong = await opened(
+      copy(edit("blk.2.attn_k.weight", (k) => void (k.data = rowsInHalves(k)))),
+    );
+    const found = findings(await diffModels(b, wrong));
+    b.close();
+    assert.deepEqual(found.map(({ name, finding }) => [name, finding!.cause]), [
+      ["blk.2.attn_k.weight", "qk-permuted"],
+    ]);
+  }
+  // What stands in no text_config means transformers' default.
+  folder.write(
+    "config.json",
+    JSON.stringify({ text_config: { model_type: "llama", ...{ hidden_size: 256 } } }),
+  );
+  const { diff } = await diffFolder(folder);
+  assert.ok(diff.metadata.some(({ key, b }) => key === "llama.block_count" && b === "32"));
+});
+
+Deno.test("model diff: qkv_proj and gate_up_proj hold the weights of several", async () => {
+  using folder = new Folder();
+  folder.write("config.json", JSON.stringify(CONFIG));
+  const all = new Map(asHuggingFace("F32").map((tensor) => [tensor.name, tensor]));
+  for (let layer = 0; layer < 5; layer++) {
+    const fuse = (module: string, fused: string, names: readonly string[]) => {
+      const path = (name: string) => `model.layers.${layer}.${module}.${name}_proj.weight`;
+      const parts = names.map((name) => all.get(path(name))!);
+      names.forEach((name) => all.delete(path(name)));
+      const data = Float32Array.from(parts.flatMap(({ data }) => [...data]));
+      const shape = [data.length / 256, 256];
+      all.set(path(fused), { name: path(fused), dtype: "F32", shape, data });
+    };
+    fuse("self_attn", "qkv", ["q", "k", "v"]);
+    fuse("mlp", "gate_up", ["gate", "up"]);
+  }
+  folder.write("model.safetensors", writeSafetensors([...all.values()]));
+  const { diff } = await diffFolder(folder);
+  assert.deepEqual([findings(diff), diff.metadata], [[], []]);
+  assert.ok(diff.passed);
+  assert.deepEqual(diff.tensors.map(({ name }) => name), TENSORS.map(({ name }) => name));
+  assert.equal(
+    diff.tensors.find(({ name }) => name === "blk.3.attn_k.weight")!.b!.name,
+    "model.layers.3.self_attn.qkv_proj.weight",
+  );
+  const a = await openSafetensorsWeights(folder.path);
+  const wrong = copy({
+    tensors: (all) => {
+      swap(all, "blk.2.ffn_gate.weight", "blk.2.ffn_up.weight");
+      all.get("blk.0.attn_q.weight")!.data = rowsInHalves(all.get("blk.0.attn_q.weight")!);
+    },
+    type: "Q8_0",
+  });
+  const found = findings(await diffModels(a, await opened(wrong)));
+  a.close();
+  assert.deepEqual(
+    Object.fromEntries(found.map(({ name, finding }) => [name, finding!.cause])),
+    {
+      "blk.0.attn_q.weight": "qk-permuted",
+      "blk.2.ffn_gate.weight": "gate-up-swapped",
+      "blk.2.ffn_up.weight": "gate-up-swapped",
+    },
+  );
+});
+
+Deno.test("foreign JSON: indexes, headers and manifests may begin with a byte order mark, too", async () => {
+  using folder = new Folder();
+  const [tensor] = asHuggingFace("F32").filter(({ name }) => name === "model.norm.weight");
+  folder.write("x.safetensors", writeSafetensors([tensor]));
+  const map = { weight_map: { [tensor.name]: "x.safetensors" } };
+  const index = folder.write("x.index.json", "\ufeff" + JSON.stringify({ size: NaN, ...map }));
+  const file = await openSafetensors(index);
+  assert.deepEqual([...file.tensors.keys()], [tensor.name]);
+  file.close();
+  folder.write("bad.index.json", "{]");
+  await assert.rejects(
+    openSafetensors(folder.at("bad.index.json")),
+    /bad\.index\.json: this is not/,
+  );
+  const header = '\ufeff{"__metadata__":{"limit":Infinity}}';
+  const marked = await openSafetensors(folder.write("y.safetensors", withHeader(header, [])));
+  assert.equal(marked.tensors.size, 0);
+  marked.close();
+  const manifest = {
+    format: "lamina-engine-tensors",
+    version: 1,
+    model: "tiny",
+    prompt_ids: [1],
+    passes: [],
+  };
+  assert.equal(parseManifest("\ufeff" + JSON.stringify(manifest)).model, "tiny");
+  const notes = JSON.stringify(manifest).replace("{", '{"loss":NaN,');
+  assert.equal(parseManifest(new TextEncoder().encode(notes)).model, "tiny");
+});
+
+Deno.test("foreign JSON: words in strings stay, and so do errors", () => {
+  assert.deepEqual(
+    parseForeignJson('{"a NaN":"Infinity \\"NaN\\"","b":[NaN,-Infinity,Infinity]}'),
+    {
+      "a NaN": 'Infinity "NaN"',
+      b: [NaN, -Infinity, Infinity],
+    },
+  );
+  for (const wrong of ["", "{", "xNaN", "[Infinityx]", "[--Infinity]"]) {
+    assert.throws(() => parseForeignJson(wrong), SyntaxError, wrong);
+  }
 });
 
 Deno.test("model diff: types that cannot be read are told, not judged", async () => {

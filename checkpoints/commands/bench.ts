@@ -42,6 +42,7 @@ import { loadModel, type Model } from "../../inspect/model.ts";
 import { writeTable } from "../../inspect/tables/files.ts";
 import { openPeers, PEERS } from "../bench/peers.ts";
 import { modelOnDisk } from "../references/mod.ts";
+import { jsonLine } from "../../inspect/escape.ts";
 
 const ROOT = new URL("../../", import.meta.url);
 /** Times that a model is loaded again to measure it, and that a process is started. */
@@ -165,7 +166,7 @@ const command = defineCommand({
     await traceFile?.write(profileTrace(report.model, profiles));
     if (options.save) await save(report);
     if (json) {
-      printLine(JSON.stringify(options.profile ? { ...report, profiles } : report));
+      printLine(jsonLine(options.profile ? { ...report, profiles } : report));
       return;
     }
     printLine(options.markdown ? benchMarkdown(report) : benchText(report));

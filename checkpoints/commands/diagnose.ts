@@ -10,6 +10,7 @@ import type { Diagnosis, Trial } from "../diagnose.ts";
 import { diagnose, diagnosisText } from "../diagnosis_report.ts";
 import { isItself } from "../mend.ts";
 import { coloured } from "../report.ts";
+import { jsonLine, printable } from "../../inspect/escape.ts";
 
 /** The command; the exit code is 1 when a cause was found. */
 export const diagnoseCommand = defineCommand({
@@ -51,12 +52,14 @@ export const diagnoseCommand = defineCommand({
         await report.mend(mended, { signal, onProgress: writing.update }).finally(writing.finish);
       }
       if (json) {
-        printLine(JSON.stringify(diagnosisJson(nameOrPath, diagnosis, mended)));
+        printLine(jsonLine(diagnosisJson(nameOrPath, diagnosis, mended)));
       } else {
         const words = diagnosisText(nameOrPath, diagnosis, { mended, layers });
         const colours = Deno.stdout.isTerminal() && !Deno.noColor;
         printLine(colours ? coloured(words) : words);
-        if (!diagnosis.found && mend !== undefined) printError(`nothing to mend: no ${mend}`);
+        if (!diagnosis.found && mend !== undefined) {
+          printError(`nothing to mend: no ${printable(mend)}`);
+        }
       }
       return diagnosis.found ? EXIT.failed : EXIT.done;
     } finally {

@@ -3,6 +3,7 @@
  *
  * @module
  */
+import { checkIsModel, otherContent } from "../../engine/config.ts";
 import { flag } from "../../inspect/commands/args.ts";
 import { findOrPull } from "../../inspect/commands/find_model.ts";
 import { MODEL_COMMANDS, runModelTask } from "../../inspect/commands/model.ts";
@@ -31,6 +32,8 @@ const diff = defineCommand({
     try {
       for (const each of positionals) files.push(await openWeights(each, json, signal));
       const [a, b] = files;
+      // Two adapters may well be compared.
+      if (otherContent(a.metadata) !== otherContent(b.metadata)) files.forEach(checkIsModel);
       // Progress is shown in bytes: of the numbers in 32 bits.
       const onProgress = (done: number, total: number) => progress.update(4 * done, 4 * total);
       const found = await diffModels(a, b, { signal, onProgress }).finally(progress.finish);

@@ -1,6 +1,8 @@
 /** What `task model diff` prints. */
-import { formatTable, printable } from "../../inspect/commands/format.ts";
+import { formatTable } from "../../inspect/commands/format.ts";
+import { jsonLine, printable } from "../../inspect/escape.ts";
 import type { ModelDiff, TensorDiff } from "../model_diff.ts";
+import { CONFIG_FILE } from "../weight_file.ts";
 
 /** For people: what is wrong, then how good the rest is, type by type. */
 export function diffText(diff: ModelDiff): string {
@@ -10,12 +12,14 @@ export function diffText(diff: ModelDiff): string {
   if (wrong.length > 0) parts.push(wrongTable(wrong));
   if (metadata.length > 0) {
     const rows = metadata.map(({ key, a, b, matters }) => [key, a, b, matters ? "" : "(a note)"]);
-    parts.push(table([["metadata", "A", "B", ""], ...rows], "llll"));
+    parts.push(formatTable([["metadata", "A", "B", ""], ...rows], "llll"));
   }
   const skipped = tensors.filter(({ skipped }) => skipped);
   for (const [why, group] of Map.groupBy(skipped, ({ skipped }) => skipped)) {
     parts.push(
-      `not compared: ${countOf(group, "tensor")}, ${printable(group[0].name)} the first: ${why}`,
+      `not compared: ${countOf(group, "tensor")}, ${printable(group[0].name)} the first: ${
+        printable(`${why}`)
+      }`,
     );
   }
   const good = tensors.filter(({ finding, nmse }) => !finding && nmse !== undefined);
@@ -23,7 +27,7 @@ export function diffText(diff: ModelDiff): string {
   const mattering = metadata.filter(({ matters }) => matters);
   parts.push(
     diff.passed
-      ? `${countOf(good, "tensor")} in band, metadata alike`
+      ? `${countOf(good, "tensor")} in band, ${alike(metadata)}`
       : `${countOf(wrong, "tensor")} of ${tensors.length} and ${
         countOf(mattering, "metadata value")
       } are not what they should be`,
@@ -31,9 +35,15 @@ export function diffText(diff: ModelDiff): string {
   return parts.join("\n\n");
 }
 
+/** Files that both say nothing are not alike in it. */
+function alike(metadata: ModelDiff["metadata"]): string {
+  const missing = metadata.some(({ key }) => key === CONFIG_FILE);
+  return missing ? "metadata not compared" : "metadata alike";
+}
+
 /** One line for machines; numbers that JSON does not have become null. */
 export function diffJson({ a, b, passed, tensors, metadata }: ModelDiff): string {
-  return JSON.stringify({ a, b, passed, tensors, metadata });
+  return jsonLine({ a, b, passed, tensors, metadata });
 }
 
 function wrongTable(tensors: readonly TensorDiff[]): string {
@@ -53,7 +63,7 @@ function wrongTable(tensors: readonly TensorDiff[]): string {
       `${cause}: ${detail}${after}${place}`,
     ];
   });
-  return table([["tensor", "A", "B", "NMSE", "", ""], ...rows], "lllrll");
+  return formatTable([["tensor", "A", "B", "NMSE", "", ""], ...rows], "lllrll");
 }
 
 function goodTable(tensors: readonly TensorDiff[]): string {
@@ -70,12 +80,7 @@ function goodTable(tensors: readonly TensorDiff[]): string {
       nmse! > 0 ? name : "",
     ];
   });
-  return table([["in band", "A", "B", "NMSE", "", "worst"], ...rows], "lllrll");
-}
-
-/** Names and texts out of files stand in it. */
-function table(rows: readonly (readonly string[])[], alignment: string): string {
-  return formatTable(rows.map((row) => row.map(printable)), alignment);
+  return formatTable([["in band", "A", "B", "NMSE", "", "worst"], ...rows], "lllrll");
 }
 
 function countOf(list: readonly unknown[], what: string): string {

@@ -15,9 +15,15 @@ import {
 } from "../../inspect/commands/args.ts";
 import { printError, printLine } from "../../inspect/commands/print.ts";
 import { createLoadProgress } from "../../inspect/commands/progress.ts";
-import { defineCommand, EXIT, runCommand } from "../../inspect/commands/run_command.ts";
+import {
+  defineCommand,
+  EXIT,
+  reportError,
+  runCommand,
+} from "../../inspect/commands/run_command.ts";
 import { TUNE_OPTIONS, tuneMode } from "../../inspect/commands/tune_options.ts";
 import { load, type Loaded, type LoadModelOptions } from "../../inspect/loading.ts";
+import { ModelError } from "../../models/mod.ts";
 import { determinism } from "../determinism.ts";
 import { hasChanged } from "../f32_copy.ts";
 import { deviceOf } from "../opened_model.ts";
@@ -33,6 +39,7 @@ import {
 import { ReferenceFailure } from "../reference.ts";
 import { isReference, REFERENCES } from "../references/mod.ts";
 import { coloured, junit, mergedJson } from "../report.ts";
+import { jsonLine, printable } from "../../inspect/escape.ts";
 
 /** Time for repeated runs where their number is not given. */
 const DETERMINISM_MS = 20_000;
@@ -82,7 +89,7 @@ const command = defineCommand({
     const run = runId(time, Deno.env.get("LAMINA_RUN_ID"));
     const root = Deno.env.get("LAMINA_PROOF_DIR") || ".proof_bundle";
     const bundle = await proofFolder(root, "parity", run);
-    const say = (line: string) => json || printError(line);
+    const say = (line: string) => json || printError(printable(line));
     const colours = Deno.stdout.isTerminal() && !Deno.noColor;
 
     const how = { backend: options.backend, tune: tuneMode(options) };
@@ -109,9 +116,9 @@ const command = defineCommand({
         results.push(report);
         if (!json) printLine(`${colours ? coloured(`${report}`) : report}\n`);
       } catch (error) {
-        if (!(error instanceof ReferenceFailure)) throw error;
-        failures.push(error);
-        say(`error: ${error.message}`);
+        const failure = failureOf(`${name}`, error);
+        failures.push(failure);
+        say(`error: ${failure.message}`);
       }
     }
     if (results.length === 0) {
@@ -145,7 +152,17 @@ const command = defineCommand({
       contents.push({ name, path: found.path, sha256: await identity.sha256({ signal }) });
     }
     const failed = failures.map(({ reference, message }) => ({ reference, message }));
-    await writeProof(
+    // What was found is still said where it cannot be written.
+    const unwritten: string[] = [];
+    const writing = async (path: string, write: Promise<void>) => {
+      try {
+        await write;
+      } catch (error) {
+        unwritten.push(path);
+        reportError(error, false);
+      }
+    };
+    const proof = writeProof(
       bundle,
       {
         format: "lamina-proof",
@@ -169,12 +186,15 @@ const command = defineCommand({
       results,
       repeated,
     );
+    await writing(bundle, proof);
     if (options.junit !== undefined) {
-      await Deno.writeTextFile(options.junit, junit(options.model, results, failures));
+      const text = junit(options.model, results, failures);
+      await writing(options.junit, Deno.writeTextFile(options.junit, text));
     }
     if (json) {
       const report = { ...mergedJson(results), passed, determinism: repeated ?? null };
-      printLine(JSON.stringify({ ...report, failures: failed, proof: bundle }));
+      const proof = unwritten.includes(bundle) ? null : bundle;
+      printLine(jsonLine({ ...report, failures: failed, proof }));
     } else {
       if (repeated) {
         const { runs, asked, processes, tokens, equal } = repeated;
@@ -184,17 +204,28 @@ const command = defineCommand({
           }`,
         );
       }
-      printLine(`proof: ${bundle}`);
+      if (!unwritten.includes(bundle)) printLine(`proof: ${printable(bundle)}`);
       if (passed && !engineFolder && !against) {
         printLine(
-          `engines agree; the file itself is not proven: ./denow task model diagnose ${options.model} ` +
+          `engines agree; the file itself is not proven: ./denow task model diagnose ${
+            printable(options.model)
+          } ` +
             `undoes known faults, ./denow task model diff A B compares it with its original`,
         );
       }
     }
-    return passed ? EXIT.done : EXIT.failed;
+    return passed && unwritten.length === 0 ? EXIT.done : EXIT.failed;
   },
 });
+
+/** What a reference needs may be missing, not be writable, or not be permitted: the others go on. */
+function failureOf(reference: string, error: unknown): ReferenceFailure {
+  if (error instanceof ReferenceFailure) return error;
+  const isExpected = error instanceof ModelError || error instanceof Deno.errors.NotCapable;
+  if (!isExpected) throw error;
+  // Deno's advice would be one flag after the other.
+  return new ReferenceFailure(reference, error.message.replace(/, run again with .*/, ""));
+}
 
 /** A model with its progress shown; given back at the end of its block. */
 async function loadQuietly(

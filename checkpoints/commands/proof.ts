@@ -4,10 +4,10 @@
  * @module
  */
 import { flag, UsageError } from "../../inspect/commands/args.ts";
-import { printable } from "../../inspect/commands/format.ts";
 import { printError, printLine } from "../../inspect/commands/print.ts";
 import { defineCommand, EXIT, runCommand } from "../../inspect/commands/run_command.ts";
 import { verifyProof } from "../proof.ts";
+import { jsonLine, printable } from "../../inspect/escape.ts";
 
 const command = defineCommand({
   name: "./denow task proof",
@@ -20,9 +20,9 @@ const command = defineCommand({
     }
     const problems = await verifyProof(folder);
     const verified = problems.length === 0;
-    if (options.json) printLine(JSON.stringify({ folder, verified, problems }));
-    else if (verified) printLine(`${folder}: verified`);
-    else printError(problems.map((each) => printable(`${folder}: ${each}`)).join("\n"));
+    if (options.json) printLine(jsonLine({ folder, verified, problems }));
+    else if (verified) printLine(`${printable(folder)}: verified`);
+    else printError(problems.map((problem) => printable(`${folder}: ${problem}`)).join("\n"));
     return verified ? EXIT.done : EXIT.failed;
   },
 });

@@ -23,6 +23,7 @@ import { hasVocabulary } from "../../inspect/vocabulary.ts";
 import { writeArrow, writeNpyFolder } from "../extract.ts";
 import { extractReference } from "../reference_run.ts";
 import { isReference, REFERENCES } from "../references/mod.ts";
+import { jsonLine, printable } from "../../inspect/escape.ts";
 
 const reference: Option<string> = {
   help: "which one",
@@ -68,7 +69,7 @@ const command = defineCommand({
     if (options["as-is"] && !spec.startsWith("llama.cpp")) {
       throw new UsageError(`--as-is is for llama.cpp; ${spec} computes in 32 bits or more always`);
     }
-    const say = (line: string) => json || printError(line);
+    const say = (line: string) => json || printError(printable(line));
 
     const found = await findOrPull(options.model, { quiet: json, signal });
     using file = closing(await openFound(found));
@@ -95,7 +96,7 @@ const command = defineCommand({
       const { ids, margins } = run;
       const { model } = options;
       const about = { model, reference: provenance, prompt_ids: promptIds, ids, margins };
-      printLine(JSON.stringify({ ...about, missing: missing.map(({ name }) => name), files }));
+      printLine(jsonLine({ ...about, missing: missing.map(({ name }) => name), files }));
     } else {
       say(`${provenance.name} ${provenance.version} on ${provenance.weights}`);
       printLine(formatTable(files.map(({ path, bytes }) => [path, formatBytes(bytes)]), "lr"));

@@ -40,8 +40,8 @@ export async function readContents(
   });
   if (names.includes(MANIFEST)) {
     return await reading(MANIFEST, async () => {
-      const text = await Deno.readTextFile(join(dir, MANIFEST));
-      return fromManifest(parseManifest(text), points);
+      const json = await Deno.readFile(join(dir, MANIFEST));
+      return fromManifest(parseManifest(json), points);
     });
   }
   const files = names.filter(isTensorFile).sort();

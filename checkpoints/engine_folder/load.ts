@@ -58,6 +58,8 @@ export function isTensorFile(file: string): boolean {
  * @throws {TensorFileError | ArrowFileError} when the file does not hold what it should; so does what it gives
  */
 export async function openTensorFile(path: string): Promise<TensorFile> {
+  // Reading a pipe waits for whoever writes into it.
+  if (!(await Deno.stat(path)).isFile) throw new TensorFileError(`${path}: this is no file`);
   return await FILES[extname(path)](path);
 }
 

@@ -1,4 +1,5 @@
 /** `manifest.json`: what a folder of somebody's own engine's tensors says about itself. ENGINE_FOLDER.md describes it. */
+import { isObject, parseForeignJson } from "../../models/foreign_json.ts";
 import type { ActivationType, Provenance } from "../reference.ts";
 
 /** A tensor of a pass. */
@@ -57,10 +58,10 @@ export const MANIFEST = "manifest.json";
  *
  * @throws {TypeError} one line that says what is wrong at which key
  */
-export function parseManifest(json: string): Manifest {
+export function parseManifest(json: string | Uint8Array): Manifest {
   let root: unknown;
   try {
-    root = JSON.parse(json);
+    root = parseForeignJson(json);
   } catch (error) {
     throw new TypeError(`not JSON: ${(error as Error).message}`);
   }
@@ -177,10 +178,6 @@ class Fields {
     const found = value === undefined ? "is missing" : `is ${quoted(value)}`;
     throw new TypeError(`${this.path(key)} ${found}; it must be ${what}`);
   }
-}
-
-function isObject(value: unknown): value is Readonly<Record<string, unknown>> {
-  return typeof value === "object" && value !== null && !Array.isArray(value);
 }
 
 function isCount(value: unknown): value is number {

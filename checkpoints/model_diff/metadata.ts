@@ -1,7 +1,7 @@
 /** Metadata of two files: which of the differences change what a model computes. */
 import type { MetadataValue } from "../../engine/gguf/reader.ts";
 import { readKind } from "../../text/kind.ts";
-import type { WeightFile } from "../weight_file.ts";
+import { CONFIG_FILE, type WeightFile } from "../weight_file.ts";
 
 /** A key that two files do not agree on. */
 export interface MetadataDifference {
@@ -69,11 +69,18 @@ const TOKENIZER_KEYS: readonly Key[] = [
 ];
 
 /**
- * What two files say differently about the model and its tokenizer. Keys that a file of safetensors cannot have are left out; so is
- * everything where it has no `config.json` beside it.
+ * What two files say differently about the model and its tokenizer. Keys that a file of safetensors cannot have are left out. Without
+ * a `config.json` beside it nothing can be compared, which is a difference by itself, unless neither file says anything.
  */
 export function diffMetadata(a: WeightFile, b: WeightFile): MetadataDifference[] {
-  if (a.metadata.size === 0 || b.metadata.size === 0) return [];
+  const [missingA, missingB] = [a, b].map(({ format, metadata }) =>
+    format === "safetensors" && metadata.size === 0
+  );
+  if (missingA || missingB) {
+    const value = (missing: boolean) => missing ? "missing: metadata not compared" : "-";
+    const matters = missingA !== missingB;
+    return [{ key: CONFIG_FILE, a: value(missingA), b: value(missingB), matters }];
+  }
   const differences: MetadataDifference[] = [];
   const [nameA, nameB] = [architecture(a), architecture(b)];
   const bothGguf = a.format === "GGUF" && b.format === "GGUF";

@@ -7,6 +7,7 @@
  * and every header has a `kind`. A `tensor` says `step`, `start`, `ids`, `point`, `shape` and perhaps `positions`, and has a body of that
  * shape. `done` is the last; what else there is has no body. Whatever the process prints for people goes to stderr.
  */
+import { parseForeignJson } from "../../models/foreign_json.ts";
 import { ReferenceFailure, type ReferencePass, type ReferenceTensor } from "../reference.ts";
 
 /** A frame that has arrived. */
@@ -89,7 +90,7 @@ export function addTensor(passes: Map<number, ReferencePass>, { header, body }: 
 
 function parseHeader(name: string, text: Uint8Array): Frame["header"] {
   try {
-    const header = JSON.parse(new TextDecoder().decode(text));
+    const header = parseForeignJson(text) as Frame["header"];
     if (typeof header?.kind === "string") return header;
   } catch {
     // said below

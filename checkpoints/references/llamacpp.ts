@@ -7,6 +7,7 @@ import { hasVocabulary } from "../../inspect/vocabulary.ts";
 import { isFile } from "../../models/cache.ts";
 import { identityOf, partPaths } from "../../models/identity.ts";
 import type { FoundModel } from "../../models/mod.ts";
+import { guarded } from "../../models/part_file.ts";
 import { f32Copy, type F32CopyOptions, f32Folder, f32Path, mayBeCopied } from "../f32_copy.ts";
 import {
   type ActivationType,
@@ -93,7 +94,10 @@ export async function llamaCppReference(options: LlamaCppOptions): Promise<Refer
     const config = readConfig(file);
     const layers = asIs ? config.layers : await layersAtATime(file, config, options);
     const windowed = layers < config.layers;
-    if (windowed || (asIs && model.path === undefined)) scratch = await makeScratch(f32Folder(env));
+    if (windowed || (asIs && model.path === undefined)) {
+      const folder = f32Folder(env);
+      scratch = await guarded(model.name, folder, () => makeScratch(folder));
+    }
     // What has the vocabulary, too.
     const path = windowed || asIs ? await onDisk(model, scratch) : await f32Copy(model, options);
     const settled = settledBy(config, gpu, options.threads);

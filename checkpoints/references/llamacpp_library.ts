@@ -1,6 +1,7 @@
 /** llama.cpp's prebuilt libraries: which there are, and how they come here. */
 import { basename, join } from "node:path";
 import { acquireLock, laminaHome } from "../../models/cache.ts";
+import { guarded } from "../../models/part_file.ts";
 import type { Environment } from "../../models/mod.ts";
 import { ReferenceFailure } from "../reference.ts";
 
@@ -72,11 +73,12 @@ export async function llamaCppLibrary(options: LibraryOptions = {}): Promise<Lla
   const origin = `${name} ${PACKAGE_VERSION}`;
   const folder = join(laminaHome(env), "llama.cpp", origin.replaceAll(/[^\w.-]+/g, "-").slice(1));
   if (!await exists(folder)) {
-    using _lock = await acquireLock(`${folder}.lock`, { signal });
-    if (!await exists(folder)) {
+    await guarded("llama.cpp's library", folder, async () => {
+      using _lock = await acquireLock(`${folder}.lock`, { signal });
+      if (await exists(folder)) return;
       options.onFetch?.(origin);
       await fetchPackage(`${name}@${PACKAGE_VERSION}`, folder, signal);
-    }
+    });
   }
   return findLibraries(join(folder, "bins", basename(name)), origin);
 }

@@ -3,7 +3,7 @@
  * looks where it is configured to look (PIP_INDEX_URL, PIP_EXTRA_INDEX_URL, pip.conf).
  */
 import { createHash } from "node:crypto";
-import { dirname, join, resolve } from "node:path";
+import { join, resolve } from "node:path";
 import { fileURLToPath } from "node:url";
 import {
   acquireLock,
@@ -12,6 +12,7 @@ import {
   laminaHome,
   removeFolder,
 } from "../../models/cache.ts";
+import { guarded } from "../../models/part_file.ts";
 import { lastPipError } from "../../models/pypi.ts";
 
 /** A Python that has its packages. */
@@ -87,6 +88,7 @@ const IN_ITS_PLACE = "import os, subprocess, sys\n" +
  *
  * @param requirements URL of a file in pip's format, with pinned versions
  * @throws {PythonEnvironmentError} one line that says what is missing
+ * @throws {ModelError} where its folder cannot be written
  */
 export async function pythonEnvironment(
   requirements: URL,
@@ -104,8 +106,11 @@ export async function pythonEnvironment(
   const whole = join(folder, options.folder ? `whole-${hash}` : "whole");
   if (await isFile(whole)) return environment;
 
-  await Deno.mkdir(dirname(folder), { recursive: true });
-  using _lock = await acquireLock(`${folder}.lock`, options);
+  using _lock = await guarded(
+    "Python's packages",
+    folder,
+    () => acquireLock(`${folder}.lock`, options),
+  );
   if (await isFile(whole)) return environment;
   options.onMake?.();
   // What a process that was killed has left, or an older list of packages.

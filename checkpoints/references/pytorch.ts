@@ -5,7 +5,8 @@ import { type Config, readConfig } from "../../engine/config.ts";
 import type { GgufFile } from "../../engine/gguf/reader.ts";
 import { toAdjacent } from "../../inspect/points.ts";
 import { POINT_KINDS } from "../../inspect/points/kinds.ts";
-import { isFile } from "../../models/cache.ts";
+import { ModelError } from "../../models/error.ts";
+import { readForeignJson } from "../../models/foreign_json.ts";
 import { kindOf } from "../contract.ts";
 import {
   type Reference,
@@ -88,7 +89,8 @@ export async function pyTorchEnvironment(
   try {
     return await pythonEnvironment(REQUIREMENTS, { onInstall, onWait, signal });
   } catch (error) {
-    if (!(error instanceof PythonEnvironmentError)) throw error;
+    const isExpected = error instanceof PythonEnvironmentError || error instanceof ModelError;
+    if (!isExpected) throw error;
     throw new ReferenceFailure(NAME, error.message);
   }
 }
@@ -189,7 +191,10 @@ function checkReadable({ ropeScaling, architecture }: Config): void {
 
 /** What transformers does not find on the disk it would look for under that name elsewhere. */
 async function checkFolder(folder: string): Promise<void> {
-  if (await isFile(join(folder, "config.json"))) return;
+  const config = await readForeignJson(join(folder, "config.json")).catch((error) => {
+    throw new ReferenceFailure(NAME, error.message);
+  });
+  if (config) return;
   throw new ReferenceFailure(NAME, `${folder} is no folder with a config.json and safetensors`);
 }
 

@@ -39,15 +39,11 @@ export function bytesSource(name: string, bytes: Uint8Array): ByteSource {
 /**
  * A source over a file on disk, read by position: the file may be far larger than memory.
  *
- * @throws {GgufError} when there is no such file, or it is a folder.
+ * @throws {GgufError} when there is no such file, or it is a folder, a pipe or a device.
  */
 export async function fileSource(path: string): Promise<ByteSource> {
   const file = await openForReading(path);
-  const { size, isDirectory } = await file.stat();
-  if (isDirectory) {
-    file.close();
-    throw new GgufError("this is a folder; name a .gguf file in it", { file: path });
-  }
+  const { size } = await file.stat();
   // A handle has one position, so concurrent reads wait for each other.
   let last: Promise<unknown> = Promise.resolve();
   let closed = false;
@@ -71,14 +67,17 @@ export async function fileSource(path: string): Promise<ByteSource> {
 }
 
 async function openForReading(path: string): Promise<Deno.FsFile> {
+  const fail = (problem: string) => new GgufError(problem, { file: path });
   try {
+    // Opening a pipe waits for whoever writes into it.
+    const { isFile, isDirectory } = await Deno.stat(path);
+    if (isDirectory) throw fail("this is a folder; name a .gguf file in it");
+    if (!isFile) throw fail("this is a pipe or a device; give a file on the disk");
     return await Deno.open(path, { read: true });
   } catch (error) {
-    if (error instanceof Deno.errors.NotFound) {
-      throw new GgufError("no such file; check the path", { file: path });
-    }
-    if (error instanceof Deno.errors.IsADirectory) {
-      throw new GgufError("this is a folder; name a .gguf file in it", { file: path });
+    const { NotFound, NotADirectory } = Deno.errors;
+    if (error instanceof NotFound || error instanceof NotADirectory) {
+      throw fail("no such file; check the path");
     }
     throw error;
   }

@@ -139,6 +139,13 @@ async function sweep(
     signal,
     captureLimit,
   });
+  for (const { sequences } of [clean, corrupted]) {
+    if (sequences.length > 1) {
+      throw new RangeError(
+        `Cannot patch a batch of ${sequences.length} sequences: give one prompt for each run`,
+      );
+    }
+  }
   const best = measure(lastLogits(clean));
   const worst = measure(lastLogits(corrupted));
   if (clean.ids.length !== corrupted.ids.length) {

@@ -3,12 +3,20 @@ import { type Table, tableOf } from "../arrow.ts";
 import { rowPositions } from "../capture.ts";
 import type { Model } from "../model.ts";
 import type { Extent } from "../positions.ts";
+import { type Prompt, shown } from "../prompt.ts";
 import { NotCapturedError, Run, stepOf } from "../run.ts";
 import type { RunOptions } from "../runner.ts";
 import type { ScalarColumn } from "../tables/column.ts";
 
-/** What an analysis is made of: a run that captured what it needs, or a prompt that is run for it. */
-export type Subject = Run | string | readonly number[];
+/**
+ * What an analysis is made of: a run that captured what it needs, or what is run for it: a prompt, or several as
+ * {@linkcode Model.run} takes them.
+ */
+export type Subject =
+  | Run
+  | Prompt
+  | readonly string[]
+  | readonly (readonly number[])[];
 
 /** The type of each column, in their order. */
 export type Schema = Readonly<Record<string, "int32" | "float64" | "utf8" | "bool">>;
@@ -26,10 +34,30 @@ export const SEQUENCE = { sequence: "int32", step: "int32" } as const;
 /** Index columns that say which token of it. */
 export const TOKEN = { position: "int32", token_id: "int32", token: "utf8" } as const;
 
-/** The run that is analysed; a prompt is run. */
+/**
+ * The run that is analysed; a prompt is run.
+ *
+ * @throws {PromptError} for what is neither
+ */
 export async function asRun(model: Model, subject: Subject, options: RunOptions): Promise<Run> {
   if (subject instanceof Run) return subject;
-  return await model.run(typeof subject === "string" ? subject : [subject], options);
+  return await model.run(isIds(subject) ? [subject] : subject, options);
+}
+
+function isIds(prompt: Exclude<Subject, Run>): prompt is readonly number[] {
+  return typeof prompt?.[0] === "number";
+}
+
+/**
+ * For analyses that run nothing.
+ *
+ * @throws {TypeError} for a prompt, or anything else that is no run
+ */
+export function checkIsRun(run: Run): void {
+  if (run instanceof Run) return;
+  throw new TypeError(
+    `Cannot analyse ${shown(run)}: give a run, of model.run(prompt, { capture: … })`,
+  );
 }
 
 /** What a table says about itself in its metadata: `meaning` in one line, and anything else under its own name. */
@@ -87,8 +115,10 @@ export interface CapturedPoint {
  * What a run captured of some kinds of points (`out`, `token_embd`), in the order of the layers.
  *
  * @throws {NotCapturedError} when that is nothing
+ * @throws {TypeError} for what is no run
  */
 export function capturedPoints(run: Run, kinds: readonly string[]): CapturedPoint[] {
+  checkIsRun(run);
   const found = run.captured.map((name) => {
     const [, layer, kind] = name.match(/^blk\.(\d+)\.(.+)$/) ?? [];
     return { name, layer: layer === undefined ? -1 : Number(layer), kind: kind ?? name };

@@ -2,7 +2,15 @@
 import type { Table } from "../arrow.ts";
 import type { Run } from "../run.ts";
 import { entropy } from "./numbers.ts";
-import { analysisTable, capturedRows, placesOf, type Row, SEQUENCE, TOKEN } from "./rows.ts";
+import {
+  analysisTable,
+  capturedRows,
+  checkIsRun,
+  placesOf,
+  type Row,
+  SEQUENCE,
+  TOKEN,
+} from "./rows.ts";
 
 const SCHEMA = { ...SEQUENCE, ...TOKEN, surprisal: "float64", entropy: "float64" } as const;
 
@@ -12,6 +20,7 @@ const SCHEMA = { ...SEQUENCE, ...TOKEN, surprisal: "float64", entropy: "float64"
  * and `entropy` where the run did not capture `logits`.
  */
 export function surprisal(run: Run): Table {
+  checkIsRun(run);
   const rows: Row<typeof SCHEMA>[] = [];
   for (const [sequence, { ids, surprisals }] of run.sequences.entries()) {
     const place = placesOf(run, sequence);

@@ -3,6 +3,7 @@ import { formatBytes, formatTable } from "../commands/format.ts";
 import { float64, int32, rowsTable, type Table, utf8 } from "../tables.ts";
 import type { MissingPeer } from "./peer.ts";
 import { type BenchRow, isKept, type Section, SECTIONS } from "./row.ts";
+import { escapeMarkdown, printable } from "../escape.ts";
 
 /** An engine that was measured. */
 export interface MeasuredPeer {
@@ -42,7 +43,11 @@ export function benchText(report: BenchReport): string {
   // One table, so that columns stand below each other.
   const all = formatTable(parts.flatMap(({ lines }) => lines), "lrrlrl").split("\n");
   const text = parts.flatMap(({ head, lines }) => ["", head, ...all.splice(0, lines.length)]);
-  return [titleOf(report), ...text, ...notes(report).flatMap((note) => ["", note])].join("\n");
+  return [
+    printable(titleOf(report)),
+    ...text,
+    ...notes(report).flatMap((note) => ["", printable(note)]),
+  ].join("\n");
 }
 
 /** The figures as tables in Markdown. */
@@ -53,10 +58,11 @@ export function benchMarkdown(report: BenchReport): string {
       "",
       "| what | median | spread | bar | captured, best | note |",
       "| --- | ---: | ---: | --- | ---: | --- |",
-      ...rows.map((row) => `| ${[nameOf(row), ...cells(row)].join(" | ")} |`),
+      ...rows.map((row) => `| ${[nameOf(row), ...cells(row)].map(escapeMarkdown).join(" | ")} |`),
     ].join("\n")
   );
-  return [titleOf(report), ...parts, ...notes(report)].join("\n\n");
+  const [title, ...rest] = [titleOf(report), ...notes(report)].map(escapeMarkdown);
+  return [title, ...parts, ...rest].join("\n\n");
 }
 
 function titleOf({ model, device, version, deno, rounds }: BenchReport): string {

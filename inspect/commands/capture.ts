@@ -13,6 +13,7 @@ import { printError, printLine } from "./print.ts";
 import { createLoadProgress } from "./progress.ts";
 import { defineCommand, runCommand } from "./run_command.ts";
 import { TUNE_OPTIONS, tuneMode } from "./tune_options.ts";
+import { jsonLine } from "../escape.ts";
 
 const command = defineCommand({
   name: "./denow task capture",
@@ -78,12 +79,12 @@ const command = defineCommand({
       // deno-lint-ignore no-unused-vars -- the sink takes what is made
       for await (const token of generation);
       run = generation.run;
-      if (!json) printError(`generated ${JSON.stringify(generation.text)}`);
+      if (!json) printError(`generated ${jsonLine(generation.text)}`);
     }
     if (json) {
       const [{ ids, promptLength }] = run.sequences;
       const lists = { prompt_ids: ids.slice(0, promptLength), ids: ids.slice(promptLength) };
-      printLine(JSON.stringify({ model: options.model, ...lists, files: sink.files }));
+      printLine(jsonLine({ model: options.model, ...lists, files: sink.files }));
     } else {
       const rows = sink.files.map(({ path, rows, bytes }) => [
         path,

@@ -14,6 +14,7 @@ import { type DeviceFindings, type Findings, reportText } from "./doctor_report.
 import { printLine } from "./print.ts";
 import { progressLine } from "./progress.ts";
 import { defineCommand, EXIT, runCommand } from "./run_command.ts";
+import { jsonLine, printableLines } from "../escape.ts";
 
 const command = defineCommand({
   name: "./denow task doctor",
@@ -28,7 +29,7 @@ const command = defineCommand({
       quiet: options.json,
       signal,
     });
-    printLine(options.json ? JSON.stringify(findings) : reportText(findings));
+    printLine(options.json ? jsonLine(findings) : printableLines(reportText(findings)));
     return findings.passed ? EXIT.done : EXIT.failed;
   },
 });

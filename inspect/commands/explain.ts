@@ -11,6 +11,7 @@ import { printError, printLine } from "./print.ts";
 import { createLoadProgress } from "./progress.ts";
 import { openOutput } from "./output_file.ts";
 import { defineCommand, runCommand } from "./run_command.ts";
+import { jsonLine, printable } from "../escape.ts";
 
 /** Scripts, style and words of a page, with room to spare. */
 const OTHER_BYTES = 400_000;
@@ -53,10 +54,12 @@ const command = defineCommand({
     const { tokens, positions, steps } = data;
     if (json) {
       const ids = tokens.map(({ id }) => id);
-      printLine(JSON.stringify({ model: name, file: out, bytes, ids, positions }));
+      printLine(jsonLine({ model: name, file: out, bytes, ids, positions }));
       return;
     }
-    printLine(`${out}  ${steps.length} steps  ${tokens.length} tokens  ${formatBytes(bytes)}`);
+    printLine(
+      `${printable(out)}  ${steps.length} steps  ${tokens.length} tokens  ${formatBytes(bytes)}`,
+    );
     if (bytes > options["max-size"] * 1e6) {
       printError("that is above --max-size: the vectors of one token take as much");
     } else if (positions.length < tokens.length) {

@@ -1,3 +1,5 @@
+import { printable } from "../escape.ts";
+
 const SIZE_UNITS = ["B", "kB", "MB", "GB", "TB"];
 
 /** A number of bytes for people: three digits and a decimal unit, `92.9 MB`. */
@@ -34,8 +36,9 @@ export function formatDuration(seconds: number): string {
   return `${Math.floor(whole / 3600)} h ${pad(Math.floor(whole % 3600 / 60))} min`;
 }
 
-/** Rows as columns: the first left-aligned, then as `alignment` says (`l` or `r` for each). */
-export function formatTable(rows: readonly (readonly string[])[], alignment: string): string {
+/** Rows as columns for a terminal, aligned as `alignment` says (`l` or `r` for each). */
+export function formatTable(given: readonly (readonly string[])[], alignment: string): string {
+  const rows = given.map((row) => row.map(printable));
   const widths = Array.from(
     alignment,
     (_, column) => Math.max(...rows.map((row) => row[column].length)),
@@ -45,13 +48,4 @@ export function formatTable(rows: readonly (readonly string[])[], alignment: str
       alignment[column] === "r" ? cell.padStart(widths[column]) : cell.padEnd(widths[column])
     ).join("  ").trimEnd()
   ).join("\n");
-}
-
-/** Escapes what would act on a terminal instead of showing. */
-export function printable(text: string): string {
-  return text.replace(
-    // deno-lint-ignore no-control-regex
-    /[\u0000-\u001f\u007f-\u009f\u200e\u200f\u2028-\u202e\u2066-\u2069]/g,
-    (character) => `\\u${character.charCodeAt(0).toString(16).padStart(4, "0")}`,
-  );
 }

@@ -4,6 +4,8 @@
  *
  * @module
  */
+import { checkIsModel } from "../../engine/config.ts";
+import { parseForeignJson } from "../../models/foreign_json.ts";
 import {
   KNOWN_MODELS,
   listModels,
@@ -21,6 +23,7 @@ import { infoJson, infoText } from "./model_info.ts";
 import { printLine } from "./print.ts";
 import { createLoadProgress, createProgress } from "./progress.ts";
 import { defineCommand, runCommand } from "./run_command.ts";
+import { jsonLine, printable } from "../escape.ts";
 
 const NAME = "./denow task model";
 
@@ -36,7 +39,7 @@ const pull = defineCommand({
       onProgress: (done, total) => progress.onProgress("pull", done, total),
       onWait: progress.onWait,
     }).finally(progress.finish);
-    printLine(options.json ? JSON.stringify({ name, path }) : path);
+    printLine(options.json ? jsonLine({ name, path }) : printable(path));
   },
 });
 
@@ -68,9 +71,9 @@ const verify = defineCommand({
     // Nobody states what the embedded model should be but the repository that it is part of.
     const verified = !wrong && (!unstated || path === undefined);
     if (options.json) {
-      printLine(JSON.stringify({ ...found, verified }));
+      printLine(jsonLine({ ...found, verified }));
     } else if (path === undefined) {
-      printLine(`${found.name}: part of Lamina, SHA-256 ${sha256}`);
+      printLine(`${printable(found.name)}: part of Lamina, SHA-256 ${sha256}`);
     } else if (wrong) {
       throw new ModelError(
         found.parts ? wrong.path! : name,
@@ -84,7 +87,7 @@ const verify = defineCommand({
           `${unstated.path}.sha256)`,
       );
     } else {
-      printLine(`${found.name}: good, SHA-256 ${sha256} (${path})`);
+      printLine(printable(`${found.name}: good, SHA-256 ${sha256} (${path})`));
     }
     return verified ? 0 : 1;
   },
@@ -104,6 +107,7 @@ const tokenize = defineCommand({
     const strings = given === undefined ? await readStrings(options.json!) : [given];
     const file = await openFound(await findOrPull(nameOrPath, { signal }));
     file.close();
+    checkIsModel(file);
     const tokenizer = tokenizerOf(file);
     for (const each of strings) printLine(JSON.stringify(Array.from(tokenizer.encode(each))));
   },
@@ -112,7 +116,7 @@ const tokenize = defineCommand({
 async function readStrings(path: string): Promise<string[]> {
   let parsed: unknown;
   try {
-    parsed = JSON.parse(await Deno.readTextFile(path));
+    parsed = parseForeignJson(await Deno.readFile(path));
   } catch (error) {
     if (error instanceof Deno.errors.NotFound) throw new Error(`${path}: no such file`);
     if (error instanceof SyntaxError) throw new Error(`${path}: not JSON: ${error.message}`);
@@ -153,7 +157,7 @@ const list = (commands: ModelCommands) =>
           source: source.kind,
           path,
         }));
-        printLine(JSON.stringify(rows));
+        printLine(jsonLine(rows));
         return;
       }
       const rows = models.map(({ name, description, license, bytes, source, path }) => [

@@ -1,5 +1,6 @@
 import type { GgufFile, MetadataValue, TensorInfo } from "../../engine/gguf/reader.ts";
-import { formatBytes, formatTable, printable } from "./format.ts";
+import { jsonLine, printable } from "../escape.ts";
+import { formatBytes, formatTable } from "./format.ts";
 
 const SHOWN_CHARACTERS = 80;
 const SHOWN_ELEMENTS = 6;
@@ -15,7 +16,7 @@ export function infoText(file: GgufFile): string {
     "",
     `metadata (${file.metadata.size})`,
     formatTable(
-      [...file.metadata].map(([key, value]) => [`  ${printable(key)}`, valueText(value)]),
+      [...file.metadata].map(([key, value]) => [`  ${key}`, valueText(value)]),
       "ll",
     ),
     "",
@@ -38,7 +39,7 @@ export function infoJson(file: GgufFile): string {
     part: tensor.source,
   }));
   const { parameters, bytes } = totals([...file.tensors.values()]);
-  return JSON.stringify({
+  return jsonLine({
     name: file.name,
     version: file.version,
     little_endian: file.littleEndian,
@@ -55,7 +56,7 @@ export function infoJson(file: GgufFile): string {
 function tensorTable(tensors: readonly TensorInfo[]): string {
   const split = tensors.some(({ source }) => source > 0);
   const rows = tensors.map((tensor) => [
-    `  ${printable(tensor.name)}`,
+    `  ${tensor.name}`,
     tensor.type.name,
     tensor.shape.join(" x ") || "scalar",
     String(tensor.bytes),
@@ -117,7 +118,7 @@ function valueText(value: MetadataValue): string {
 function stringText(value: string): string {
   const cut = value.length > SHOWN_CHARACTERS;
   const head = cut ? value.slice(0, SHOWN_CHARACTERS) : value;
-  const quoted = printable(JSON.stringify(head));
+  const quoted = jsonLine(head);
   return cut ? `${quoted}... (${value.length} characters)` : quoted;
 }
 

@@ -1,6 +1,7 @@
 import type { LoadPhase } from "../loading.ts";
 import { formatBytes, formatBytesOf, formatDuration } from "./format.ts";
 import { printErrorText } from "./print.ts";
+import { printable } from "../escape.ts";
 
 /** How progress is shown; what is left out is taken from the process. */
 export interface ProgressOptions {
@@ -41,10 +42,11 @@ const CLEAR_LINE = "\x1b[K";
  * Shows bytes, rate and time left on stderr: a line that is drawn over on a terminal, else a plain
  * line about every tenth part. Of what is done within half a second nothing is shown.
  *
- * @param label what goes on: `pulling smollm2-135m`
+ * @param what goes on: `pulling smollm2-135m`
  */
-export function createProgress(label: string, options: ProgressOptions = {}): Progress {
+export function createProgress(what: string, options: ProgressOptions = {}): Progress {
   if (options.quiet) return { update() {}, finish() {} };
+  const label = printable(what);
   const { terminal, columns, write, now } = withDefaults(options);
   const meter = new Meter(now());
   let shownAt = -Infinity;
@@ -165,10 +167,11 @@ export function createStatus(options: Omit<ProgressOptions, "columns"> = {}): St
   let shownAt = now();
   return {
     update(text) {
+      const line = printable(text);
       if (terminal) {
-        write(`\r${text.slice(0, terminalColumns() - 1)}${CLEAR_LINE}`);
+        write(`\r${line.slice(0, terminalColumns() - 1)}${CLEAR_LINE}`);
       } else if (now() - shownAt >= LINE_MS) {
-        write(`${text}\n`);
+        write(`${line}\n`);
         shownAt = now();
       }
     },
@@ -254,5 +257,5 @@ function terminalColumns(): number {
 /** A line on the terminal that is drawn over; nothing where stderr is none. */
 export function progressLine(quiet: boolean): (text: string) => void {
   if (quiet || !Deno.stderr.isTerminal()) return () => {};
-  return (text) => printErrorText(`\r${text}\x1b[K`);
+  return (text) => printErrorText(`\r${printable(text)}\x1b[K`);
 }

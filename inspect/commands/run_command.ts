@@ -1,3 +1,4 @@
+import { printable, printableLines } from "../escape.ts";
 import {
   type CommandLine,
   type CommandSyntax,
@@ -87,13 +88,12 @@ function withAdvice(error: unknown, command: string): unknown {
  */
 export function reportError(error: unknown, debug: boolean): number {
   printError(`error: ${oneLine(error)}`);
-  if (debug) printError(Deno.inspect(error));
+  if (debug) printError(printableLines(Deno.inspect(error)));
   return error instanceof UsageError ? EXIT.usage : EXIT.failed;
 }
 
 function oneLine(error: unknown): string {
   const message = error instanceof Error ? error.message || error.name : String(error);
-  // Names out of files stand in messages; control characters would reach the terminal.
-  // deno-lint-ignore no-control-regex
-  return message.replace(/[\u0000-\u001f\u007f-\u009f\u2028\u2029]+/g, " ").trim();
+  // Names out of files stand in messages.
+  return printable(message.replace(/[\r\n\t]+/g, " ").trim());
 }

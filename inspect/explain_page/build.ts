@@ -3,7 +3,8 @@ import temml from "temml";
 import { formatBytes } from "../commands/format.ts";
 import type { Model } from "../model.ts";
 import { DIVERGING, SEQUENTIAL } from "../plots/theme.ts";
-import { html as escaped, tokenLabel } from "../plots/tokens.ts";
+import { escapeHtml } from "../escape.ts";
+import { tokenLabel } from "../plots/tokens.ts";
 import { PAPERS, STEP_TEXTS } from "./content.ts";
 import { type PageContent, pageContent, type PageData, type PageOptions } from "./data.ts";
 import template from "./page/page.html" with { type: "text" };
@@ -74,7 +75,7 @@ export async function explainPage(
   const content = await pageContent(model, prompt, options);
   const { data, numbers, packed } = content;
   const parts: Record<string, string> = {
-    title: escaped(`${data.model.name}: ${prompt}`),
+    title: escapeHtml(`${data.model.name}: ${prompt}`),
     generator: `Lamina ${data.model.version}`,
     style: `<style>\n${STYLES.join("\n")}\n</style>`,
     summary: summary(data, numbers),

@@ -1,5 +1,5 @@
 /** Watching a generation in a notebook. */
-import { escapeHtml } from "../table_html.ts";
+import { escapeHtml } from "../escape.ts";
 import { Display } from "./display.ts";
 import { DISPLAY } from "./kernel.ts";
 

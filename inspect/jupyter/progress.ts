@@ -1,7 +1,7 @@
 /** A progress bar in a notebook's cell. */
 import { formatDuration } from "../commands/format.ts";
 import { Meter } from "../commands/progress.ts";
-import { escapeHtml } from "../table_html.ts";
+import { escapeHtml } from "../escape.ts";
 import type { ProgressBar } from "../work.ts";
 import { outputsLeft, showBundle } from "./kernel.ts";
 

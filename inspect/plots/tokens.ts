@@ -1,4 +1,8 @@
 /** Tokens as labels: what cannot be seen is shown. */
+import { escapePlotly } from "../escape.ts";
+
+/** Text for places where Plotly reads HTML. */
+export { escapePlotly as html };
 
 const SHOWN: Readonly<Record<string, string>> = { " ": "·", "\n": "⏎", "\t": "⇥", "\r": "␍" };
 
@@ -22,10 +26,5 @@ export function tokenLabel(token: string, most = 16): string {
 
 /** The same for places where Plotly reads HTML: titles, ticks, hovers. */
 export function tokenHtml(token: string, most = 16): string {
-  return html(tokenLabel(token, most));
-}
-
-/** Text for places where Plotly reads HTML. */
-export function html(text: string): string {
-  return text.replace(/[&<>]/g, (c) => ({ "&": "&amp;", "<": "&lt;", ">": "&gt;" })[c]!);
+  return escapePlotly(tokenLabel(token, most));
 }

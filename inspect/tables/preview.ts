@@ -1,6 +1,7 @@
 /** What is shown of a table: its name, facts, statistics and first rows. */
 import type { ColumnValues } from "../arrow.ts";
 import { metadataList } from "./meta.ts";
+import { printable } from "../escape.ts";
 
 /** Over all numbers of a table's `value`; minimum to norm leave NaN out. */
 export interface Statistics {
@@ -159,7 +160,7 @@ export function vectorText(vector: Float32Array, shown = 4): string {
 export function previewText(preview: Preview): string {
   const { title, meaning, facts, statistics, columns, cells, more, notes = [] } = preview;
   const rows = [
-    columns.map(({ name }) => name),
+    columns.map(({ name }) => printable(name)),
     ...cells.map((row) => row.map((each) => typeof each === "string" ? each : vectorText(each))),
   ];
   const widths = columns.map((_, i) => Math.max(...rows.map((row) => row[i].length)));
@@ -168,12 +169,12 @@ export function previewText(preview: Preview): string {
       .join("  ").trimEnd()
   );
   return [
-    meaning ? `${title}: ${meaning}` : title,
-    facts.join(" · "),
+    printable(meaning ? `${title}: ${meaning}` : title),
+    printable(facts.join(" · ")),
     ...statistics ? [statisticsWords(statistics).map((words) => words.join(" ")).join(" · ")] : [],
     ...lines,
     ...more > 0 ? [`… ${grouped(more)} more`] : [],
-    ...notes,
+    ...notes.map(printable),
   ].join("\n");
 }
 
@@ -187,8 +188,7 @@ function cell(value: ColumnValues[number] | undefined): Cell {
 
 /** Control characters would break lines and reach the terminal; spaces stay. */
 function visible(text: string): string {
-  const escaped = JSON.stringify(text).slice(1, -1).replaceAll('\\"', '"').replaceAll("\\\\", "\\");
-  return shortened(escaped.replace(/[\u007f-\u009f\u2028\u2029\u202a-\u202e\u2066-\u2069]/g, "·"));
+  return shortened(printable(text));
 }
 
 function shortened(text: string): string {

@@ -11,10 +11,12 @@ import { printError, printLine } from "../../inspect/commands/print.ts";
 import { createStatus } from "../../inspect/commands/progress.ts";
 import { defineCommand, EXIT, runCommand } from "../../inspect/commands/run_command.ts";
 import { isFile } from "../../models/cache.ts";
+import { parseForeignJson } from "../../models/foreign_json.ts";
 import { writeWhole } from "./files.ts";
 import { type Jupyter, jupyter, NOTEBOOKS } from "./jupyter.ts";
 import { committed, firstError, type Notebook, notebookText } from "./notebook.ts";
 import { notebookPage } from "./page/mod.ts";
+import { printable } from "../../inspect/escape.ts";
 
 const EXECUTE = fileURLToPath(new URL("./execute.py", import.meta.url));
 
@@ -45,7 +47,7 @@ const command = defineCommand({
       const name = basename(file, ".ipynb");
       if (problem !== undefined) {
         failed++;
-        printError(`error: ${name}: ${problem}`);
+        printError(printable(`error: ${name}: ${problem}`));
         // What there is helps to find out why.
       } else if (options.save && environment) {
         await writeWhole(file, notebookText(notebook));
@@ -125,7 +127,7 @@ async function stored(file: string): Promise<Executed> {
 /** @throws {Error} for a file that is no notebook */
 async function readNotebook(file: string): Promise<Notebook> {
   try {
-    const notebook = JSON.parse(await Deno.readTextFile(file)) as Notebook;
+    const notebook = parseForeignJson(await Deno.readFile(file)) as Notebook;
     if (notebook.nbformat === 4 && Array.isArray(notebook.cells)) return notebook;
   } catch (error) {
     if (!(error instanceof SyntaxError)) throw error;

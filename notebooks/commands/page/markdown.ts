@@ -6,6 +6,7 @@ import python from "highlight.js/lib/languages/python";
 import typescript from "highlight.js/lib/languages/typescript";
 import { Marked, type TokenizerAndRendererExtension } from "marked";
 import temml from "temml";
+import { escapeHtml } from "../../../inspect/escape.ts";
 
 for (const [name, language] of Object.entries({ bash, json, python, typescript })) {
   hljs.registerLanguage(name, language);
@@ -21,11 +22,6 @@ export function codeHtml(code: string, language: string): string {
   return hljs.getLanguage(language)
     ? hljs.highlight(code, { language, ignoreIllegals: true }).value
     : escapeHtml(code);
-}
-
-/** Text as HTML, also within quotes. */
-export function escapeHtml(text: string): string {
-  return text.replace(/[&<>"]/g, (character) => `&#${character.charCodeAt(0)};`);
 }
 
 /** Formulas as JupyterLab takes them: a dollar before a digit or a space begins none, as in "$5 and $6". */

@@ -4,7 +4,8 @@
  */
 import plotly from "plotly.js-cartesian-dist-min/plotly-cartesian.min.js" with { type: "text" };
 import { PLOTLY_MIME } from "../../../inspect/plots/display.ts";
-import { codeHtml, escapeHtml, markdownHtml } from "./markdown.ts";
+import { escapeHtml } from "../../../inspect/escape.ts";
+import { codeHtml, markdownHtml } from "./markdown.ts";
 import { type Cell, joined, type MimeBundle, type Notebook, type Output } from "../notebook.ts";
 import { plainText } from "../notebook.ts";
 import draw from "./draw.js" with { type: "text" };
