@@ -1,6 +1,6 @@
 /** Tokens as labels: what cannot be seen is shown. */
 
-const SHOWN: Readonly<Record<string, string>> = { " ": "·", "\n": "⏎", "\t": "⇥", "\r": "␍" };
+const SHOWN: Readonly<Record<string, string>> = { " ": "·", "\n": "⏎", "\t": "⇥", "\r": "⇤" };
 
 /**
  * A token for a label or a hover: spaces as `·`, newlines as `⏎`, tabs as `⇥`; other control characters as their code.
