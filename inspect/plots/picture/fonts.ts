@@ -151,11 +151,11 @@ export class Fonts {
     return faces.map((face) => face ?? own);
   }
 
-  /** How far letters reach above and below the line, in pixels. */
+  /** How far letters reach above and below the line, in whole pixels as in browsers. */
   reach(font: TextFont): { readonly ascent: number; readonly descent: number } {
     const { ascent, descent, unitsPerEm } = faceOf(font).font;
     const scale = font.size / unitsPerEm;
-    return { ascent: ascent * scale, descent: -descent * scale };
+    return { ascent: Math.round(ascent * scale), descent: Math.round(-descent * scale) };
   }
 }
 
