@@ -307,11 +307,11 @@ Deno.test("few colours: frequent ones stay exact, rare ones near, too many stay 
 });
 
 Deno.test("fifty pictures leave no memory behind", async () => {
-  const { topTokens, grid } = figures;
+  const { topTokens, lens } = figures;
   setFlagsFromString("--expose-gc");
   const collect = runInNewContext("gc") as () => void;
   const draw = async (times: number) => {
-    for (let i = 0; i < times; i++) await Promise.all([topTokens.png(), grid.svg()]);
+    for (let i = 0; i < times; i++) await Promise.all([topTokens.png(), lens.svg()]);
     collect();
     return Deno.memoryUsage().rss;
   };
@@ -323,7 +323,7 @@ Deno.test("fifty pictures leave no memory behind", async () => {
 
 Deno.test("only a figure that is drawn loads the drawers", async () => {
   const libraries =
-    /"(linkedom|plotly\.js|fontkit|fast-png|@resvg\/resvg-wasm|@expo-google-fonts|dejavu-fonts-ttf)/;
+    /"(linkedom|plotly\.js-cartesian|fontkit|fast-png|@resvg\/resvg-wasm|@expo-google-fonts|dejavu-fonts-ttf)/;
   const drawers: string[] = [];
   for (const folder of ["inspect/plots", "inspect/plots/picture", "inspect", "notebooks"]) {
     for await (const { name } of Deno.readDir(folder)) {
