@@ -205,6 +205,10 @@ Deno.test("letters of many scripts are drawn, each different from a missing one"
   }
   assert.notEqual(await drawn("<b>A</b>"), await drawn("A"), "bold");
   assert.equal(await drawn("&#65;&amp;&#x42;"), await drawn("A&B"), "entities");
+  assert.equal(await drawn("\0A\x01\ufffe"), await drawn("A"), "what SVG cannot say is left out");
+  const sans = await written("A", '"DejaVu Sans", serif').png({ scale: 1 });
+  assert.deepEqual(sans, await written("A", "DejaVu Sans").png({ scale: 1 }), "quoted fonts");
+  assert.notDeepEqual(sans, await written("A", "Inter").png({ scale: 1 }));
 });
 
 Deno.test("a text is measured with the letters that are drawn", async () => {

@@ -14,9 +14,15 @@ export async function figureSvg(figure: Figure): Promise<string> {
 
 /** Of hovers, which are not drawn. */
 const UNSEEN = new Set(["customdata", "hovertemplate"]);
+/** What XML has no way to say. */
+// deno-lint-ignore no-control-regex
+const UNSAID = /[\0-\x08\x0b\x0c\x0e-\x1f\ufffe\uffff]/g;
 
 async function drawn(figure: Figure): Promise<{ readonly svg: string; readonly fonts: Fonts }> {
-  const json = JSON.stringify(figure, (key, value) => UNSEEN.has(key) ? undefined : value);
+  const json = JSON.stringify(figure, (key, value) => {
+    if (UNSEEN.has(key)) return undefined;
+    return typeof value === "string" ? value.replace(UNSAID, "") : value;
+  });
   const fonts = await Fonts.of(json);
   return { svg: await plotlySvg(json, fonts), fonts };
 }

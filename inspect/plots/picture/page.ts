@@ -102,7 +102,8 @@ function open(): Plotly {
     document,
     DOMParser,
     XMLSerializer: class {
-      serializeToString = String;
+      // Plotly masks quotes in names of fonts, since a browser puts others around them.
+      serializeToString = (element: unknown) => String(element).replaceAll("TOBESTRIPPED", "'");
     },
     CSS: { supports: () => true },
     Math: Object.assign(Object.create(Math), { random }),
