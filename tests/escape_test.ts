@@ -76,6 +76,8 @@ Deno.test("a report for a terminal has its own lines only, whatever a manifest s
   assert.ok(text.startsWith("with ev\\u001b[31mil\\u009b2J\\r\\n 0  foundation"));
 });
 
+const noPython = await terminals() === undefined;
+
 Deno.test("checkpoints.md has no heading, script, link or end of a block that is not its own", async () => {
   using folder = new Folder();
   const header: ProofHeader = {
@@ -116,7 +118,7 @@ Deno.test("a JUnit report is well-formed XML, whatever a manifest says", async (
   const rest = xml.replace(/^<\?xml [^>]*\?>/, "").replace(tag, "");
   assert.match(rest, /^\s*$/);
   assert.equal(xml.match(/<testcase /g)!.length, CHECKPOINTS.length + 1);
-  if (!await hasTerminals()) return; // no Python to ask
+  if (noPython) return;
   using folder = new Folder();
   const path = folder.write("junit.xml", xml);
   const script = "import sys, xml.dom.minidom as m; m.parse(sys.argv[1])";
@@ -202,7 +204,7 @@ Deno.test("escaping: what each place takes for itself, and what stays", () => {
 
 Deno.test({
   name: "an error about a hostile file is one line on a terminal, with --debug too",
-  ignore: await terminals() === undefined,
+  ignore: noPython,
   async fn() {
     using folder = new Folder();
     const architecture = "x\x1b[31m\u202ey";

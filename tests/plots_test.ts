@@ -71,7 +71,7 @@ const hovers = run.tokens().map((token, i) => `"${tokenHtml(token, 24)}" (${i})`
 const layerNames = ["emb.", "0", "1", "2", "3", "4"];
 
 Deno.test("tokens as labels: what cannot be seen is shown, what is long is cut, HTML is text", () => {
-  assert.equal(tokenLabel(" a\tb\n\r"), "·a⇥b⏎␍");
+  assert.equal(tokenLabel(" a\tb\n\r"), "·a⇥b⏎⇤");
   assert.equal(tokenLabel("\u200b\u0007"), "\\x200b\\x7");
   assert.equal(tokenLabel("abcdefghijklmnopqrstuvwxyz", 10), "abcdef…xyz");
   assert.equal(tokenLabel("漢".repeat(12), 4), "漢漢…漢");

@@ -4,7 +4,7 @@ import { escapePlotly } from "../escape.ts";
 /** Text for places where Plotly reads HTML. */
 export { escapePlotly as html };
 
-const SHOWN: Readonly<Record<string, string>> = { " ": "·", "\n": "⏎", "\t": "⇥", "\r": "␍" };
+const SHOWN: Readonly<Record<string, string>> = { " ": "·", "\n": "⏎", "\t": "⇥", "\r": "⇤" };
 
 /**
  * A token for a label or a hover: spaces as `·`, newlines as `⏎`, tabs as `⇥`; other control characters as their code.

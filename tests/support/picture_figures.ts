@@ -1,6 +1,6 @@
 /** Figures of every kind, as Lamina makes them: for what must be true of all pictures. */
 import { Figure } from "../../inspect/plots/figure.ts";
-import type { Annotation, Axis, Trace } from "../../inspect/plots/figure.ts";
+import type { Axis, Trace } from "../../inspect/plots/figure.ts";
 import { packed } from "../../inspect/plots/numbers.ts";
 import {
   axis,
@@ -76,51 +76,6 @@ function attention(): Figure {
       }),
     }),
   );
-}
-
-function grid(): Figure {
-  const axes: Record<string, Axis> = {};
-  const annotations: Annotation[] = [];
-  const data = list(9, (i): Trace => {
-    const [column, row] = [i % 3, Math.floor(i / 3)];
-    const end = i === 0 ? "" : `${i + 1}`;
-    const hidden = { showticklabels: false, showgrid: false };
-    axes[`xaxis${end}`] = axis({
-      ...hidden,
-      domain: [column / 3 + 0.02, (column + 1) / 3 - 0.02],
-      anchor: `y${end}`,
-    });
-    axes[`yaxis${end}`] = axis({
-      ...hidden,
-      domain: [1 - (row + 1) / 3 + 0.02, 1 - row / 3 - 0.05],
-      anchor: `x${end}`,
-      autorange: "reversed",
-    });
-    annotations.push({
-      text: `head ${i}`,
-      x: 0.5,
-      y: 1,
-      xref: `x${end} domain`,
-      yref: `y${end} domain`,
-      yanchor: "bottom",
-      xanchor: "center",
-      showarrow: false,
-      font: { size: 11, color: FAINT },
-    });
-    return {
-      type: "heatmap",
-      z: triangle(16),
-      xaxis: i === 0 ? "x" : `x${i + 1}`,
-      yaxis: i === 0 ? "y" : `y${i + 1}`,
-      colorscale: SEQUENTIAL,
-      zmin: 0,
-      zmax: 1,
-      showscale: i === 0,
-      colorbar: { thickness: 12 },
-    };
-  });
-  const title = { text: "tiny · layer 1 · all heads" };
-  return new Figure(data, layout({ title, width: 640, height: 600, annotations, ...axes }));
 }
 
 function lens(): Figure {
@@ -226,27 +181,6 @@ function topTokens(): Figure {
       margin: { l: 90 },
       xaxis: axis({ tickformat: ".0%", title: { text: "probability" } }),
       yaxis: axis({ autorange: "reversed", tickfont: { family: TOKEN_FONT } }),
-    }),
-  );
-}
-
-function manyLines(): Figure {
-  return new Figure(
-    list(12, (k): Trace => ({
-      type: "scatter",
-      mode: "lines",
-      name: `head ${k}`,
-      x: list(60, (i) => i),
-      y: list(60, (i) => 30 * Math.sin(i / (5 + k)) + 10 * k + 5 * random.uniform(0, 1)),
-      line: { width: 1.5 },
-      visible: k === 5 ? "legendonly" : k === 6 ? false : true,
-    })),
-    layout({
-      title: { text: "Norms" },
-      width: 760,
-      height: 420,
-      xaxis: axis({ title: { text: "position" } }),
-      yaxis: axis({ title: { text: "norm", standoff: 10 } }),
     }),
   );
 }
@@ -367,11 +301,9 @@ function areas(): Figure {
 /** Figures by what they show. */
 export const figures: Readonly<Record<string, Figure>> = {
   attention: attention(),
-  grid: grid(),
   lens: lens(),
   errors: errors(),
   topTokens: topTokens(),
-  manyLines: manyLines(),
   patching: patching(),
   words: words(),
   ladder: ladder(),

@@ -1,7 +1,8 @@
 /**
  * The letters of the static pictures, as bytes that come with the packages: the same on every machine. Inter for words, DejaVu
- * Sans Mono for tokens, DejaVu Sans for what Inter does not have.
+ * Sans Mono for tokens, DejaVu Sans for what Inter does not have; Noto for Chinese, Japanese, Korean and emoji.
  */
+import * as fontkit from "fontkit";
 import dejavuSans from "dejavu-fonts-ttf/ttf/DejaVuSans.ttf" with { type: "bytes" };
 import dejavuMono from "dejavu-fonts-ttf/ttf/DejaVuSansMono.ttf" with { type: "bytes" };
 import interRegular from "@expo-google-fonts/inter/400Regular/Inter_400Regular.ttf" with {
@@ -11,105 +12,156 @@ import interBold from "@expo-google-fonts/inter/600SemiBold/Inter_600SemiBold.tt
   type: "bytes",
 };
 
-/** What the drawer of pictures gets. */
-export const FONT_FILES: readonly Uint8Array[] = [interRegular, interBold, dejavuSans, dejavuMono];
-
-/** The weight of bold words: the one that is here. */
-export const BOLD = 600;
-
-/**
- * How wide a text is, in ems. Without kerning: a per cent or so, which placing does not notice.
- *
- * @param family a list as in CSS; the first known one counts
- */
-export function emWidth(text: string, family: string, bold: boolean): number {
-  const first = family.match(/inter|dejavu sans mono|monospace|dejavu sans/i)?.[0].toLowerCase();
-  const inter = bold ? INTER_BOLD : INTER;
-  const faces = first === "dejavu sans mono" || first === "monospace"
-    ? [MONO, SANS]
-    : first === "dejavu sans"
-    ? [SANS, MONO]
-    : [inter, SANS, MONO];
-  let width = 0;
-  for (const character of text) {
-    const code = character.codePointAt(0)!;
-    const face = faces.find((each) => each.has(code));
-    width += face?.advance(code) ?? 1;
-  }
-  return width;
+/** The part of fontkit's font that is used here. */
+interface FontkitFont {
+  readonly unitsPerEm: number;
+  readonly ascent: number;
+  readonly descent: number;
+  hasGlyphForCodePoint(code: number): boolean;
+  layout(text: string): { readonly advanceWidth: number };
 }
 
-/**
- * Advance widths of a TrueType font: its tables `head`, `hhea`, `hmtx` and `cmap` (formats 4 and 12).
- * Format: https://learn.microsoft.com/typography/opentype/spec/otff
- */
-class Advances {
-  readonly #view: DataView;
-  #glyphs: ReadonlyMap<number, number> | undefined;
-  #tables: ReadonlyMap<string, number> | undefined;
+/** One file of letters. */
+class Face {
+  #font: FontkitFont | undefined;
+  readonly #widths = new Map<string, number>();
 
-  constructor(bytes: Uint8Array) {
-    this.#view = new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength);
+  constructor(readonly bytes: Uint8Array) {}
+
+  /** Read when a text is first measured by it. */
+  get font(): FontkitFont {
+    return this.#font ??= fontkit.create(this.bytes) as FontkitFont;
   }
 
-  has(code: number): boolean {
-    return (this.#glyphs ??= this.#readGlyphs()).has(code);
+  has(character: string): boolean {
+    return UNSEEN.test(character) || this.font.hasGlyphForCodePoint(character.codePointAt(0)!);
   }
 
-  /** Of a character that the font has, in ems. */
-  advance(code: number): number {
-    const glyph = (this.#glyphs ??= this.#readGlyphs()).get(code)!;
-    const unitsPerEm = this.#view.getUint16(this.#table("head") + 18);
-    const last = this.#view.getUint16(this.#table("hhea") + 34) - 1;
-    return this.#view.getUint16(this.#table("hmtx") + 4 * Math.min(glyph, last)) / unitsPerEm;
-  }
-
-  #table(tag: string): number {
-    if (this.#tables === undefined) {
-      const tables = new Map<string, number>();
-      for (let i = 0; i < this.#view.getUint16(4); i++) {
-        const entry = 12 + 16 * i;
-        const name = [0, 1, 2, 3].map((at) => this.#view.getUint8(entry + at));
-        tables.set(String.fromCharCode(...name), this.#view.getUint32(entry + 8));
-      }
-      this.#tables = tables;
+  /** In ems, with kerning. */
+  width(text: string): number {
+    let width = this.#widths.get(text);
+    if (width === undefined) {
+      width = this.font.layout(text).advanceWidth / this.font.unitsPerEm;
+      if (this.#widths.size >= MOST_WIDTHS) this.#widths.clear();
+      this.#widths.set(text, width);
     }
-    return this.#tables.get(tag)!;
-  }
-
-  #readGlyphs(): ReadonlyMap<number, number> {
-    const view = this.#view;
-    const cmap = this.#table("cmap");
-    const glyphs = new Map<number, number>();
-    for (let i = 0; i < view.getUint16(cmap + 2); i++) {
-      const at = cmap + view.getUint32(cmap + 4 + 8 * i + 4);
-      const format = view.getUint16(at);
-      if (format === 12) {
-        for (let group = 0; group < view.getUint32(at + 12); group++) {
-          const entry = at + 16 + 12 * group;
-          const [first, last, glyph] = [0, 4, 8].map((offset) => view.getUint32(entry + offset));
-          for (let code = first; code <= last; code++) glyphs.set(code, glyph + code - first);
-        }
-      } else if (format === 4) {
-        const bytes = view.getUint16(at + 6); // twice the number of segments
-        for (let segment = 0; segment < bytes; segment += 2) {
-          const last = view.getUint16(at + 14 + segment);
-          const first = view.getUint16(at + 16 + bytes + segment);
-          const delta = view.getUint16(at + 16 + 2 * bytes + segment);
-          const rangeAt = at + 16 + 3 * bytes + segment;
-          const range = view.getUint16(rangeAt);
-          for (let code = first; code <= last && code !== 0xffff; code++) {
-            const glyph = range === 0 ? code : view.getUint16(rangeAt + range + 2 * (code - first));
-            if (glyph !== 0) glyphs.set(code, (glyph + delta) & 0xffff);
-          }
-        }
-      }
-    }
-    return glyphs;
+    return width;
   }
 }
 
-const INTER = new Advances(interRegular);
-const INTER_BOLD = new Advances(interBold);
-const SANS = new Advances(dejavuSans);
-const MONO = new Advances(dejavuMono);
+/** Characters that only change their neighbours. */
+const UNSEEN = /\p{Default_Ignorable_Code_Point}/u;
+/** Texts whose widths are remembered: the same ticks and tokens come again. */
+const MOST_WIDTHS = 10_000;
+
+const INTER = new Face(interRegular);
+const INTER_BOLD = new Face(interBold);
+const SANS = new Face(dejavuSans);
+const MONO = new Face(dejavuMono);
+
+/** What else there is; each is loaded when a text first needs it. */
+const MORE: readonly {
+  readonly characters: RegExp;
+  readonly load: () => Promise<{ readonly default: Uint8Array }>;
+}[] = [
+  {
+    characters: /\p{Emoji_Presentation}|\ufe0f|[\u{1f000}-\u{1faff}]/u,
+    load: () =>
+      import("@expo-google-fonts/noto-emoji/400Regular/NotoEmoji_400Regular.ttf", {
+        with: { type: "bytes" },
+      }),
+  },
+  {
+    characters: /\p{scx=Han}|\p{scx=Hiragana}|\p{scx=Katakana}|\p{scx=Bopomofo}|[\uff00-\uffef]/u,
+    load: () =>
+      import("@expo-google-fonts/noto-sans-sc/400Regular/NotoSansSC_400Regular.ttf", {
+        with: { type: "bytes" },
+      }),
+  },
+  {
+    characters: /\p{Script=Hangul}/u,
+    load: () =>
+      import("@expo-google-fonts/noto-sans-kr/400Regular/NotoSansKR_400Regular.ttf", {
+        with: { type: "bytes" },
+      }),
+  },
+];
+
+const loaded = new Map<RegExp, Promise<Face>>();
+
+/** A font of a text. */
+export interface TextFont {
+  /** As in CSS: the first known one counts. */
+  readonly family: string;
+  /** In pixels. */
+  readonly size: number;
+  readonly bold: boolean;
+}
+
+/** The fonts of a figure. */
+export class Fonts {
+  /** In the order in which they are asked for a character that a text's own font does not have. */
+  readonly #faces: readonly Face[];
+
+  private constructor(faces: readonly Face[]) {
+    this.#faces = faces;
+  }
+
+  /** Those that a text needs. */
+  static async of(text: string): Promise<Fonts> {
+    const needed = MORE.filter(({ characters }) => characters.test(text));
+    const more = await Promise.all(
+      needed.map(({ characters, load }) =>
+        loaded.getOrInsertComputed(characters, () => load().then((file) => new Face(file.default)))
+      ),
+    );
+    return new Fonts([INTER, INTER_BOLD, ...more, SANS, MONO]);
+  }
+
+  /** For the drawer of pictures. */
+  get files(): readonly Uint8Array[] {
+    return this.#faces.map(({ bytes }) => bytes);
+  }
+
+  /** How wide a text is, in pixels. */
+  width(text: string, font: TextFont): number {
+    const characters = [...text];
+    const faces = this.#facesFor(characters, faceOf(font));
+    let width = 0;
+    for (let start = 0, end = 0; start < characters.length; start = end) {
+      while (faces[end] === faces[start] && end < characters.length) end++;
+      width += faces[start].width(characters.slice(start, end).join(""));
+    }
+    return width * font.size;
+  }
+
+  /**
+   * By which face each character is drawn, by the rule of resvg: the text's own, then always the first face that has what is
+   * missing, for the whole text where it has all of it.
+   */
+  #facesFor(characters: readonly string[], own: Face): Face[] {
+    const faces = characters.map((each) => own.has(each) ? own : undefined);
+    for (const face of this.#faces) {
+      const missing = faces.indexOf(undefined);
+      if (missing < 0) break;
+      if (!face.has(characters[missing])) continue;
+      if (characters.every((each) => face.has(each))) return faces.fill(face) as Face[];
+      characters.forEach((each, i) => faces[i] ??= face.has(each) ? face : undefined);
+    }
+    return faces.map((face) => face ?? own);
+  }
+
+  /** How far letters reach above and below the line, in whole pixels as in browsers. */
+  reach(font: TextFont): { readonly ascent: number; readonly descent: number } {
+    const { ascent, descent, unitsPerEm } = faceOf(font).font;
+    const scale = font.size / unitsPerEm;
+    return { ascent: Math.round(ascent * scale), descent: Math.round(-descent * scale) };
+  }
+}
+
+/** The first known one of a family's list. */
+function faceOf({ family, bold }: TextFont): Face {
+  const name = family.match(/inter|dejavu sans mono|monospace|dejavu sans/i)?.[0].toLowerCase();
+  if (name === "dejavu sans mono" || name === "monospace") return MONO;
+  return name === "dejavu sans" ? SANS : bold ? INTER_BOLD : INTER;
+}

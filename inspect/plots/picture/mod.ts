@@ -1,37 +1,30 @@
-/** A figure's static picture: figure → Vega spec → SVG → PNG. The same on every machine. */
-import { crc32 } from "node:zlib";
+/** A figure's static picture: Plotly draws it, as an SVG, and resvg makes pixels of that. The same on every machine. */
 import { initWasm, Resvg } from "@resvg/resvg-wasm";
 import wasm from "@resvg/resvg-wasm/index_bg.wasm" with { type: "bytes" };
-import { parse, View } from "vega";
-import type { Spec as VegaSpec } from "vega";
 import type { Figure } from "../figure.ts";
-import { FONT_FILES } from "./fonts.ts";
+import { Fonts } from "./fonts.ts";
+import { plotlySvg } from "./page.ts";
 import { indexed } from "./palette.ts";
-import { indexedPng, rgbaPng } from "./png.ts";
-import { figureSpec } from "./spec.ts";
+import { indexedPng } from "./png.ts";
 
 /** A figure as an SVG text, `layout.width` by `layout.height`. */
 export async function figureSvg(figure: Figure): Promise<string> {
-  const view = new View(parse(figureSpec(figure) as VegaSpec), { renderer: "none" });
-  try {
-    return renamed(await view.toSVG());
-  } finally {
-    view.finalize();
-  }
+  return (await drawn(figure)).svg;
 }
 
-/**
- * Vega counts the clips and gradients of all pictures together. They get names that depend on the picture alone, and that no other
- * picture has, since several may stand in one page.
- */
-function renamed(svg: string): string {
-  const names = new Map<string, string>();
-  const numbered = svg.replace(/(?<=\bid="|url\(#)(clip|gradient_)\d+/g, (name) => {
-    if (!names.has(name)) names.set(name, `figure-${names.size}`);
-    return names.get(name)!;
+/** Of hovers, which are not drawn. */
+const UNSEEN = new Set(["customdata", "hovertemplate"]);
+/** What XML has no way to say. */
+// deno-lint-ignore no-control-regex
+const UNSAID = /[\0-\x08\x0b\x0c\x0e-\x1f\ufffe\uffff]/g;
+
+async function drawn(figure: Figure): Promise<{ readonly svg: string; readonly fonts: Fonts }> {
+  const json = JSON.stringify(figure, (key, value) => {
+    if (UNSEEN.has(key)) return undefined;
+    return typeof value === "string" ? value.replace(UNSAID, "") : value;
   });
-  const own = crc32(numbered).toString(36);
-  return numbered.replace(/(?<=\bid="|url\(#)figure-/g, `figure-${own}-`);
+  const fonts = await Fonts.of(json);
+  return { svg: await plotlySvg(json, fonts), fonts };
 }
 
 let started: Promise<unknown> | undefined;
@@ -42,14 +35,14 @@ let started: Promise<unknown> | undefined;
  * @param scale pixels per pixel of the layout
  */
 export async function figurePng(figure: Figure, scale: number): Promise<Uint8Array<ArrayBuffer>> {
-  // resvg knows the older name for sharp cells, which Vega gives too, and takes the last one.
-  const svg = (await figureSvg(figure)).replaceAll("image-rendering: pixelated;", "");
+  const { svg, fonts } = await drawn(figure);
   await (started ??= initWasm(wasm));
-  const drawer = new Resvg(svg, {
+  const drawer = new Resvg(forResvg(svg), {
+    background: "white",
     fitTo: { mode: "zoom", value: scale },
     font: {
       loadSystemFonts: false,
-      fontBuffers: [...FONT_FILES],
+      fontBuffers: [...fonts.files],
       defaultFontFamily: "Inter",
       sansSerifFamily: "Inter",
       monospaceFamily: "DejaVu Sans Mono",
@@ -57,12 +50,19 @@ export async function figurePng(figure: Figure, scale: number): Promise<Uint8Arr
   });
   const image = drawer.render();
   try {
-    const { pixels, width } = image;
-    const few = indexed(pixels);
-    return few ? indexedPng(few, width) : rgbaPng(pixels, width);
+    const few = indexed(image.pixels);
+    return few ? indexedPng(few, image.width) : Uint8Array.from(image.asPng());
   } finally {
     // WebAssembly only ever takes more memory: what it holds goes back at once.
     image.free();
     drawer.free();
   }
+}
+
+/** What resvg knows under older names (spaces that stay, sharp cells), or not (references in quotes, empty values). */
+function forResvg(svg: string): string {
+  return svg.replaceAll("<text ", '<text xml:space="preserve" ')
+    .replaceAll(/image-rendering: ?pixelated/g, "image-rendering:optimizeSpeed")
+    .replaceAll("stroke-dasharray:;", "")
+    .replaceAll(/url\((?:'|&quot;)(#[^'&)]+)(?:'|&quot;)\)/g, "url($1)");
 }
