@@ -92,7 +92,7 @@ async function fillIn(template: string, variables: Record<string, unknown>): Pro
   // Loaded when it is needed: plain generation does without.
   // A literal here would be downloaded at every first start, whether a template is used or not.
   const specifier: string = ["@huggingface", "jinja"].join("/");
-  const { Template }: typeof import("@huggingface/jinja") = await import(specifier);
+  const { Template }: typeof import("npm:@huggingface/jinja@0.5.11") = await import(specifier);
   let parsed: InstanceType<typeof Template>;
   try {
     parsed = new Template(template);

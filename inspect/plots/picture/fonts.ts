@@ -2,12 +2,12 @@
  * The letters of the static pictures, as bytes that come with the packages: the same on every machine. Inter for words, DejaVu
  * Sans Mono for tokens, DejaVu Sans for what Inter does not have.
  */
-import dejavuSans from "dejavu-fonts-ttf/ttf/DejaVuSans.ttf" with { type: "bytes" };
-import dejavuMono from "dejavu-fonts-ttf/ttf/DejaVuSansMono.ttf" with { type: "bytes" };
-import interRegular from "@expo-google-fonts/inter/400Regular/Inter_400Regular.ttf" with {
+import dejavuSans from "npm:dejavu-fonts-ttf@2.37.3/ttf/DejaVuSans.ttf" with { type: "bytes" };
+import dejavuMono from "npm:dejavu-fonts-ttf@2.37.3/ttf/DejaVuSansMono.ttf" with { type: "bytes" };
+import interRegular from "npm:@expo-google-fonts/inter@0.4.2/400Regular/Inter_400Regular.ttf" with {
   type: "bytes",
 };
-import interBold from "@expo-google-fonts/inter/600SemiBold/Inter_600SemiBold.ttf" with {
+import interBold from "npm:@expo-google-fonts/inter@0.4.2/600SemiBold/Inter_600SemiBold.ttf" with {
   type: "bytes",
 };
 

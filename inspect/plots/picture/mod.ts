@@ -1,9 +1,9 @@
 /** A figure's static picture: figure → Vega spec → SVG → PNG. The same on every machine. */
 import { crc32 } from "node:zlib";
-import { initWasm, Resvg } from "@resvg/resvg-wasm";
-import wasm from "@resvg/resvg-wasm/index_bg.wasm" with { type: "bytes" };
-import { parse, View } from "vega";
-import type { Spec as VegaSpec } from "vega";
+import { initWasm, Resvg } from "npm:@resvg/resvg-wasm@2.6.2";
+import wasm from "npm:@resvg/resvg-wasm@2.6.2/index_bg.wasm" with { type: "bytes" };
+import { parse, View } from "npm:vega@6.4.0";
+import type { Spec as VegaSpec } from "npm:vega@6.4.0";
 import type { Figure } from "../figure.ts";
 import { FONT_FILES } from "./fonts.ts";
 import { indexed } from "./palette.ts";

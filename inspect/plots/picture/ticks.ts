@@ -1,5 +1,5 @@
 /** Where an axis has ticks, and what they say: Plotly's choice, so that picture and figure agree. */
-import * as vega from "vega";
+import * as vega from "npm:vega@6.4.0";
 import type { Axis } from "../figure.ts";
 
 /** A tick: its place (a power of ten on a log axis) and its HTML. */
