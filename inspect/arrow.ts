@@ -28,7 +28,7 @@ import {
   type TypeMap,
   Utf8,
   util,
-} from "apache-arrow";
+} from "npm:apache-arrow@21.2.0";
 import { previewBundle } from "./table_html.ts";
 import {
   type Column,
@@ -44,7 +44,7 @@ import {
 import { longColumns, type LongOptions, type RowFilter } from "./tables/long.ts";
 import { type Preview, previewOf, previewText } from "./tables/preview.ts";
 
-export type { RecordBatch, Schema } from "apache-arrow";
+export type { RecordBatch, Schema } from "npm:apache-arrow@21.2.0";
 
 restoreTextDecoder();
 

@@ -1,4 +1,4 @@
-import { distance as editDistance } from "fastest-levenshtein";
+import { distance as editDistance } from "npm:fastest-levenshtein@1.0.16";
 
 /**
  * The names most like `name`, the most alike first: those that a typing error or a missing ending

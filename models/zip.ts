@@ -1,4 +1,4 @@
-import { Unzip, UnzipInflate } from "fflate";
+import { Unzip, UnzipInflate } from "npm:fflate@0.8.3";
 
 /** A zip that cannot be read. */
 export class ZipError extends Error {

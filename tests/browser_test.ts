@@ -2,7 +2,7 @@
 import assert from "node:assert/strict";
 import { join } from "node:path";
 import { pathToFileURL } from "node:url";
-import type { Browser } from "playwright-core";
+import type { Browser } from "npm:playwright-core@1.65.1";
 import { PLOTLY_MIME } from "../inspect/plots/display.ts";
 import { NOTEBOOKS, ROOT } from "../notebooks/commands/jupyter.ts";
 import { firstError, type MimeBundle, type Notebook } from "../notebooks/commands/notebook.ts";

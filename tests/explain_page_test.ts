@@ -1,6 +1,6 @@
 /** `task explain`: the page says what the pass computed, and works in a browser without a network. */
 import assert from "node:assert/strict";
-import type { Browser, Page as BrowserPage } from "playwright-core";
+import type { Browser, Page as BrowserPage } from "npm:playwright-core@1.65.1";
 import { explainPage } from "../inspect/explain_page/build.ts";
 import { ExplainError, MAX_POSITIONS, pageContent } from "../inspect/explain_page/data.ts";
 import { fitHalves, packNumbers, rounded } from "../inspect/explain_page/pack.ts";

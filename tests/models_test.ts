@@ -1,6 +1,6 @@
 import assert from "node:assert/strict";
 import { join } from "node:path";
-import { zipSync } from "fflate";
+import { zipSync } from "npm:fflate@0.8.3";
 import { cachedPath, laminaHome } from "../models/cache.ts";
 import {
   findModel,

@@ -1,6 +1,6 @@
 import assert from "node:assert/strict";
 import { dirname, join } from "node:path";
-import { zipSync } from "fflate";
+import { zipSync } from "npm:fflate@0.8.3";
 import { cachedPath, checksumPath } from "../models/cache.ts";
 import type { KnownModel } from "../models/registry.ts";
 import { sha256Of } from "./support/hub_server.ts";

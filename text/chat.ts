@@ -96,8 +96,8 @@ function readEdgeTexts(metadata: Metadata): EdgeTexts {
 async function fillIn(template: string, variables: Record<string, unknown>): Promise<string> {
   // Loaded when it is needed: plain generation does without.
   // A literal here would be downloaded at every first start, whether a template is used or not.
-  const specifier: string = ["@huggingface", "jinja"].join("/");
-  const parser: typeof import("@huggingface/jinja") = await import(specifier);
+  const specifier: string = ["npm:@huggingface", "jinja@0.5.11"].join("/");
+  const parser: typeof import("npm:@huggingface/jinja@0.5.11") = await import(specifier);
   const { LimitFault, parseTemplate, renderTemplate } = await import("./jinja/render.ts");
   let parsed: ReturnType<typeof parseTemplate>;
   try {

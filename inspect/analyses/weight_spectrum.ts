@@ -1,5 +1,5 @@
 /** Singular values of weights: how many directions a matrix really uses. */
-import { EVD, Matrix } from "ml-matrix";
+import { EVD, Matrix } from "npm:ml-matrix@6.15.1";
 import type { Table } from "../arrow.ts";
 import type { Model } from "../model.ts";
 import { glob } from "../points/glob.ts";

@@ -1,5 +1,5 @@
 /** One HTML file with a forward pass in it: nothing is loaded from elsewhere. */
-import temml from "temml";
+import temml from "npm:temml@0.13.5";
 import { formatBytes } from "../commands/format.ts";
 import type { Model } from "../model.ts";
 import { DIVERGING, SEQUENTIAL } from "../plots/theme.ts";

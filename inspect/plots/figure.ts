@@ -1,5 +1,5 @@
 /** Figures: plain Plotly `data` and `layout`, which show themselves in Jupyter. */
-import type * as Plotly from "plotly.js";
+import type * as Plotly from "npm:@types/plotly.js@3.0.14";
 import { displayBundle } from "./display.ts";
 
 /** What nobody writes into, all the way down. */

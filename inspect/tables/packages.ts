@@ -1,5 +1,5 @@
 /** What the packages `apache-arrow` and `flatbuffers` leave to be mended. arrow.ts imports this file before `apache-arrow`. */
-import { ByteBuffer, Encoding } from "flatbuffers";
+import { ByteBuffer, Encoding } from "npm:flatbuffers@25.9.23";
 
 /**
  * `apache-arrow` reads all texts with one TextDecoder, made while it loads, which drops a U+FEFF at the beginning of a text.

@@ -24,6 +24,8 @@ if [ ! -f "$build/checkpoint.pt" ]; then
 fi
 "$python" "$here/train.py" "$build"
 "$python" "$here/export.py" "$build" "$here/tiny.gguf"
+# The embedded model is imported as text (models/embedded.ts).
+base64 "$here/tiny.gguf" >"$here/tiny.gguf.base64"
 "$python" "$here/verify.py" "$build" "$here/tiny.gguf"
 "$python" "$here/evaluate.py" "$build"
 "$python" "$here/report.py" "$build" "$here"

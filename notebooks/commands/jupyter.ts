@@ -5,7 +5,7 @@
  */
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";
-import plotly from "plotly.js-cartesian-dist-min/plotly-cartesian.min.js" with { type: "text" };
+import plotly from "npm:plotly.js-cartesian-dist-min@4.1.1/plotly-cartesian.min.js" with { type: "text" };
 import {
   type PythonEnvironment,
   pythonEnvironment,

@@ -1,6 +1,6 @@
 /** A headless Chromium, the machine's own; installed by apt where there is none, as root on Debian and its kin. */
 import assert from "node:assert/strict";
-import { type Browser, chromium, type Locator, type Page } from "playwright-core";
+import { type Browser, chromium, type Locator, type Page } from "npm:playwright-core@1.65.1";
 
 const PROGRAMS = ["chromium", "chromium-browser", "google-chrome"];
 

@@ -1,6 +1,6 @@
 /** JupyterLab as `./denow task lab` starts it, with settings of its own and nothing saved. */
 import { join } from "node:path";
-import type { Browser, Locator, Page } from "playwright-core";
+import type { Browser, Locator, Page } from "npm:playwright-core@1.65.1";
 import { endLab, jupyter, ROOT, startLab } from "../../notebooks/commands/jupyter.ts";
 import type { Notebook } from "../../notebooks/commands/notebook.ts";
 import { watchedPage } from "./browser.ts";

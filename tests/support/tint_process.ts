@@ -2,7 +2,7 @@
  * The engine's device on Dawn (npm `webgpu`) in place of Deno's WebGPU, and so with Tint, Chromium's compiler. Reads [label, code] pairs
  * of shaders as JSON from stdin, compiles them, runs kernels, and prints a {@linkcode TintAnswer}.
  */
-import { create } from "webgpu";
+import { create } from "npm:webgpu@0.6.2";
 import { kernelCases } from "../../engine/webgpu/check/cases.ts";
 import { Device } from "../../engine/webgpu/device.ts";
 import { checkKernels } from "../../engine/webgpu/kernel_check.ts";

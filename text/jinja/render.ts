@@ -3,7 +3,7 @@
  *
  * @module
  */
-import type { parse, Template, tokenize } from "@huggingface/jinja";
+import type { parse, Template, tokenize } from "npm:@huggingface/jinja@0.5.11";
 import { Budget, LimitFault } from "./budget.ts";
 import { applyFilter, applyTest, item, member } from "./filters.ts";
 import { makeGlobals } from "./globals.ts";

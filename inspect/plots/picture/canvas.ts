@@ -1,5 +1,5 @@
 /** The part of a canvas that Plotly's heatmaps draw on. */
-import { encode } from "fast-png";
+import { encode } from "npm:fast-png@8.0.0";
 
 interface Pixels {
   readonly width: number;

@@ -2,15 +2,7 @@
  * The letters of the static pictures, as bytes that come with the packages: the same on every machine. Inter for words, DejaVu
  * Sans Mono for tokens, DejaVu Sans for what Inter does not have; Noto for Chinese, Japanese, Korean and emoji.
  */
-import * as fontkit from "fontkit";
-import dejavuSans from "dejavu-fonts-ttf/ttf/DejaVuSans.ttf" with { type: "bytes" };
-import dejavuMono from "dejavu-fonts-ttf/ttf/DejaVuSansMono.ttf" with { type: "bytes" };
-import interRegular from "@expo-google-fonts/inter/400Regular/Inter_400Regular.ttf" with {
-  type: "bytes",
-};
-import interBold from "@expo-google-fonts/inter/600SemiBold/Inter_600SemiBold.ttf" with {
-  type: "bytes",
-};
+import * as fontkit from "npm:fontkit@2.0.4";
 
 /** The part of fontkit's font that is used here. */
 interface FontkitFont {
@@ -54,40 +46,57 @@ const UNSEEN = /\p{Default_Ignorable_Code_Point}/u;
 /** Texts whose widths are remembered: the same ticks and tokens come again. */
 const MOST_WIDTHS = 10_000;
 
-const INTER = new Face(interRegular);
-const INTER_BOLD = new Face(interBold);
-const SANS = new Face(dejavuSans);
-const MONO = new Face(dejavuMono);
+/** A file of letters. */
+interface FontFile {
+  /** The npm package, pinned. */
+  readonly package: string;
+  readonly path: string;
+  /** What a text must have to need it; every text does without. */
+  readonly characters?: RegExp;
+}
 
-/** What else there is; each is loaded when a text first needs it. */
-const MORE: readonly {
-  readonly characters: RegExp;
-  readonly load: () => Promise<{ readonly default: Uint8Array }>;
-}[] = [
-  {
+/** In the order in which they are asked for a character that a text's own font does not have. */
+const FILES = {
+  inter: { package: "@expo-google-fonts/inter@0.4.2", path: "400Regular/Inter_400Regular.ttf" },
+  interBold: {
+    package: "@expo-google-fonts/inter@0.4.2",
+    path: "600SemiBold/Inter_600SemiBold.ttf",
+  },
+  emoji: {
+    package: "@expo-google-fonts/noto-emoji@0.4.7",
+    path: "400Regular/NotoEmoji_400Regular.ttf",
     characters: /\p{Emoji_Presentation}|\ufe0f|[\u{1f000}-\u{1faff}]/u,
-    load: () =>
-      import("@expo-google-fonts/noto-emoji/400Regular/NotoEmoji_400Regular.ttf", {
-        with: { type: "bytes" },
-      }),
   },
-  {
+  chinese: {
+    package: "@expo-google-fonts/noto-sans-sc@0.4.3",
+    path: "400Regular/NotoSansSC_400Regular.ttf",
     characters: /\p{scx=Han}|\p{scx=Hiragana}|\p{scx=Katakana}|\p{scx=Bopomofo}|[\uff00-\uffef]/u,
-    load: () =>
-      import("@expo-google-fonts/noto-sans-sc/400Regular/NotoSansSC_400Regular.ttf", {
-        with: { type: "bytes" },
-      }),
   },
-  {
+  korean: {
+    package: "@expo-google-fonts/noto-sans-kr@0.4.3",
+    path: "400Regular/NotoSansKR_400Regular.ttf",
     characters: /\p{Script=Hangul}/u,
-    load: () =>
-      import("@expo-google-fonts/noto-sans-kr/400Regular/NotoSansKR_400Regular.ttf", {
-        with: { type: "bytes" },
-      }),
   },
-];
+  sans: { package: "dejavu-fonts-ttf@2.37.3", path: "ttf/DejaVuSans.ttf" },
+  mono: { package: "dejavu-fonts-ttf@2.37.3", path: "ttf/DejaVuSansMono.ttf" },
+} as const satisfies Record<string, FontFile>;
 
-const loaded = new Map<RegExp, Promise<Face>>();
+type FontName = keyof typeof FILES;
+
+const faces = new Map<FontName, Face>();
+
+/** Loads a file where it is not there yet. Fonts take 100 MB: a literal import would bring all of them at a first start. */
+async function load(name: FontName): Promise<Face> {
+  const { package: npm, path } = FILES[name];
+  let face = faces.get(name);
+  if (face === undefined) {
+    // Files of a package can be fetched once a module of it was imported.
+    await import(`npm:${npm}/package.json`, { with: { type: "json" } });
+    const response = await fetch(import.meta.resolve(`npm:${npm}/${path}`));
+    faces.set(name, face = new Face(await response.bytes()));
+  }
+  return face;
+}
 
 /** A font of a text. */
 export interface TextFont {
@@ -109,13 +118,11 @@ export class Fonts {
 
   /** Those that a text needs. */
   static async of(text: string): Promise<Fonts> {
-    const needed = MORE.filter(({ characters }) => characters.test(text));
-    const more = await Promise.all(
-      needed.map(({ characters, load }) =>
-        loaded.getOrInsertComputed(characters, () => load().then((file) => new Face(file.default)))
-      ),
-    );
-    return new Fonts([INTER, INTER_BOLD, ...more, SANS, MONO]);
+    const names = (Object.keys(FILES) as FontName[]).filter((name) => {
+      const { characters }: FontFile = FILES[name];
+      return characters?.test(text) ?? true;
+    });
+    return new Fonts(await Promise.all(names.map(load)));
   }
 
   /** For the drawer of pictures. */
@@ -162,6 +169,6 @@ export class Fonts {
 /** The first known one of a family's list. */
 function faceOf({ family, bold }: TextFont): Face {
   const name = family.match(/inter|dejavu sans mono|monospace|dejavu sans/i)?.[0].toLowerCase();
-  if (name === "dejavu sans mono" || name === "monospace") return MONO;
-  return name === "dejavu sans" ? SANS : bold ? INTER_BOLD : INTER;
+  const mono = name === "dejavu sans mono" || name === "monospace";
+  return faces.get(mono ? "mono" : name === "dejavu sans" ? "sans" : bold ? "interBold" : "inter")!;
 }

@@ -1,6 +1,5 @@
 /** A figure's static picture: Plotly draws it, as an SVG, and resvg makes pixels of that. The same on every machine. */
-import { initWasm, Resvg } from "@resvg/resvg-wasm";
-import wasm from "@resvg/resvg-wasm/index_bg.wasm" with { type: "bytes" };
+import { initWasm, Resvg } from "npm:@resvg/resvg-wasm@2.6.2";
 import type { Figure } from "../figure.ts";
 import { Fonts } from "./fonts.ts";
 import { plotlySvg } from "./page.ts";
@@ -27,6 +26,7 @@ async function drawn(figure: Figure): Promise<{ readonly svg: string; readonly f
   return { svg: await plotlySvg(json, fonts), fonts };
 }
 
+const WASM = "npm:@resvg/resvg-wasm@2.6.2/index_bg.wasm";
 let started: Promise<unknown> | undefined;
 
 /**
@@ -36,7 +36,7 @@ let started: Promise<unknown> | undefined;
  */
 export async function figurePng(figure: Figure, scale: number): Promise<Uint8Array<ArrayBuffer>> {
   const { svg, fonts } = await drawn(figure);
-  await (started ??= initWasm(wasm));
+  await (started ??= initWasm(await fetch(import.meta.resolve(WASM))));
   const drawer = new Resvg(forResvg(svg), {
     background: "white",
     fitTo: { mode: "zoom", value: scale },

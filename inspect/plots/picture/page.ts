@@ -1,7 +1,9 @@
 /** Plotly, in a document without a browser. */
 import { crc32 } from "node:zlib";
-import { DOMParser, parseHTML, SVGElement } from "linkedom/worker";
-import plotly from "plotly.js-cartesian-dist-min/plotly-cartesian.min.js" with { type: "text" };
+import { DOMParser, parseHTML, SVGElement } from "npm:linkedom@0.18.15/worker";
+import plotly from "npm:plotly.js-cartesian-dist-min@4.1.1/plotly-cartesian.min.js" with {
+  type: "text",
+};
 import type { Figure } from "../figure.ts";
 import { type Box, boxOf, type SvgElement } from "./boxes.ts";
 import { Canvas } from "./canvas.ts";

@@ -1,11 +1,11 @@
 /** Markdown, formulas and code as HTML that needs neither scripts nor fonts. */
-import hljs from "highlight.js/lib/core";
-import bash from "highlight.js/lib/languages/bash";
-import json from "highlight.js/lib/languages/json";
-import python from "highlight.js/lib/languages/python";
-import typescript from "highlight.js/lib/languages/typescript";
-import { Marked, type TokenizerAndRendererExtension } from "marked";
-import temml from "temml";
+import hljs from "npm:highlight.js@11.12.0/lib/core";
+import bash from "npm:highlight.js@11.12.0/lib/languages/bash";
+import json from "npm:highlight.js@11.12.0/lib/languages/json";
+import python from "npm:highlight.js@11.12.0/lib/languages/python";
+import typescript from "npm:highlight.js@11.12.0/lib/languages/typescript";
+import { Marked, type TokenizerAndRendererExtension } from "npm:marked@18.2.1";
+import temml from "npm:temml@0.13.5";
 import { escapeHtml } from "../../../inspect/escape.ts";
 
 for (const [name, language] of Object.entries({ bash, json, python, typescript })) {

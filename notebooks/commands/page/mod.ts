@@ -2,7 +2,7 @@
  * A notebook as one HTML file that shows everything and fetches nothing: its security policy forbids it to. Figures are drawn by
  * Plotly, which stands in the page once; without scripts their pictures stay.
  */
-import plotly from "plotly.js-cartesian-dist-min/plotly-cartesian.min.js" with { type: "text" };
+import plotly from "npm:plotly.js-cartesian-dist-min@4.1.1/plotly-cartesian.min.js" with { type: "text" };
 import { PLOTLY_MIME } from "../../../inspect/plots/display.ts";
 import { escapeHtml } from "../../../inspect/escape.ts";
 import { codeHtml, markdownHtml } from "./markdown.ts";
