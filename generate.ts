@@ -4,9 +4,9 @@
  *
  * @module
  */
-import { readConfig } from "./engine/config.ts";
+import { readConfig } from "./engine/model/config.ts";
 import type { GgufFile } from "./engine/gguf/reader.ts";
-import { adapterName } from "./engine/webgpu/adapter_check.ts";
+import { adapterName } from "./engine/webgpu/check/adapter_check.ts";
 import { vendorName } from "./engine/webgpu/driver.ts";
 import { choice, flag, number, numbers, text, UsageError } from "./inspect/commands/args.ts";
 import { findOrPull } from "./inspect/commands/find_model.ts";
@@ -14,12 +14,12 @@ import { printError, printLine, printText } from "./inspect/commands/print.ts";
 import { createLoadProgress } from "./inspect/commands/progress.ts";
 import { defineCommand, runCommand } from "./inspect/commands/run_command.ts";
 import { TUNE_OPTIONS, tuneMode } from "./inspect/commands/tune_options.ts";
-import type { Generation } from "./inspect/generation.ts";
-import { load, openFound } from "./inspect/loading.ts";
-import { Model } from "./inspect/model.ts";
-import { checkPrompt } from "./inspect/prompt.ts";
+import type { Generation } from "./inspect/run/generation.ts";
+import { load, openFound } from "./inspect/run/loading.ts";
+import { Model } from "./inspect/run/model.ts";
+import { checkPrompt } from "./inspect/run/prompt.ts";
 import { jsonLine, printableLines } from "./inspect/escape.ts";
-import { hasVocabulary, tokenizerOf } from "./inspect/vocabulary.ts";
+import { hasVocabulary, tokenizerOf } from "./inspect/run/vocabulary.ts";
 import { renderChat } from "./text/mod.ts";
 
 const command = defineCommand({

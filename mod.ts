@@ -31,18 +31,18 @@
 import "./inspect/jupyter/setup.ts";
 
 // Models
-export { loadModel, Model, TokenError } from "./inspect/model.ts";
-export type { LoadModelOptions, LoadPhase } from "./inspect/loading.ts";
-export type { TuneMode } from "./engine/webgpu/tuning.ts";
-export type { Biases, Config, RopeScaling } from "./engine/config.ts";
+export { loadModel, Model, TokenError } from "./inspect/run/model.ts";
+export type { LoadModelOptions, LoadPhase } from "./inspect/run/loading.ts";
+export type { TuneMode } from "./engine/webgpu/tuning/tuning.ts";
+export type { Biases, Config, RopeScaling } from "./engine/model/config.ts";
 export { DeviceError, type DeviceInfo } from "./engine/webgpu/device.ts";
-export { AdapterError } from "./engine/webgpu/adapter_check.ts";
+export { AdapterError } from "./engine/webgpu/check/adapter_check.ts";
 export { DisposedError, type Owner } from "./engine/lifetime.ts";
 export { GgufError, type GgufErrorFacts } from "./engine/gguf/error.ts";
 export { ModelError, PullError, type PullFailure, UnknownModelError } from "./models/mod.ts";
 
 // Text and tokens
-export { type Prompt, PromptError } from "./inspect/prompt.ts";
+export { type Prompt, PromptError } from "./inspect/run/prompt.ts";
 export {
   type DecodeOptions,
   type EncodeOptions,
@@ -60,21 +60,26 @@ export {
   type GenerateOptions,
   Generation,
   type GenerationTimings,
-} from "./inspect/generation.ts";
-export { LogitsError, SamplingOptionError, type SamplingOptions } from "./engine/sampler.ts";
+} from "./inspect/run/generation.ts";
+export { LogitsError, SamplingOptionError, type SamplingOptions } from "./engine/sampling.ts";
 
 // Runs and what they capture
-export { CaptureLimitError, type CaptureOptions, type RunOptions } from "./inspect/runner.ts";
+export { CaptureLimitError, type CaptureOptions, type RunOptions } from "./inspect/run/runner.ts";
 export {
   type Candidate,
   NotCapturedError,
   Run,
   type Sequence,
   SeveralPointsError,
-} from "./inspect/run.ts";
-export { type Axis, type Conversion, type Point, UnknownPointError } from "./inspect/points.ts";
-export { type Extent, PositionError, type Positions } from "./inspect/positions.ts";
-export type { Piece, PieceSink, SinkSource } from "./inspect/capture.ts";
+} from "./inspect/run/run.ts";
+export {
+  type Axis,
+  type Conversion,
+  type Point,
+  UnknownPointError,
+} from "./inspect/points/points.ts";
+export { type Extent, PositionError, type Positions } from "./inspect/run/positions.ts";
+export type { Piece, PieceSink, SinkSource } from "./inspect/run/capture.ts";
 export {
   type Labels,
   type Nested,
@@ -82,7 +87,7 @@ export {
   TensorView,
   type TopK,
   type ViewOptions,
-} from "./inspect/tensor.ts";
+} from "./inspect/tensor/tensor.ts";
 export type { Layout } from "./inspect/tensor/layout.ts";
 
 // Interventions
@@ -98,7 +103,7 @@ export {
   scale,
   type Where,
   zero,
-} from "./inspect/interventions.ts";
+} from "./inspect/run/interventions.ts";
 export {
   type Edit,
   EditError,
@@ -106,7 +111,7 @@ export {
   type FunctionEdit,
   type LinearEdit,
   type Selection,
-} from "./engine/edits.ts";
+} from "./engine/plan/edits.ts";
 
 // Walking through a pass
 export {
@@ -120,7 +125,7 @@ export {
   type StepperOptions,
   type StepsOptions,
   type StopCondition,
-} from "./inspect/stepper.ts";
+} from "./inspect/run/stepper.ts";
 
 // Tables and files
 export {
@@ -136,7 +141,7 @@ export {
   type TableValue,
   tableVectors,
   type TokenOf,
-} from "./inspect/tables.ts";
+} from "./inspect/tables/mod.ts";
 export type { Cell, Preview, PreviewColumn, Statistics } from "./inspect/tables/preview.ts";
 export {
   readArrow,
@@ -152,8 +157,11 @@ export { ArrowFileError } from "./inspect/tables/stream_layout.ts";
 export * from "./inspect/analyses/mod.ts";
 
 // Figures
-export * from "./inspect/plots/mod.ts";
-export type { Axis as FigureAxis, Layout as FigureLayout } from "./inspect/plots/figure.ts";
+export * from "./inspect/figures/mod.ts";
+export type {
+  Axis as FigureAxis,
+  Layout as FigureLayout,
+} from "./inspect/figures/drawing/figure.ts";
 
 // Parity: comparing with other engines and files, and finding faults
 export {
@@ -161,50 +169,64 @@ export {
   parity,
   ParityReport,
   type ParityRequest,
-} from "./checkpoints/parity_report.ts";
-export type { OpponentOptions } from "./checkpoints/opponent.ts";
+} from "./checkpoints/parity/comparison_report.ts";
+export type { OpponentOptions } from "./checkpoints/parity/other_side.ts";
 export {
   type PairAxis,
   type PairOptions,
   TensorPair,
   type Verdict,
-} from "./checkpoints/tensor_pair.ts";
+} from "./checkpoints/parity/tensor_pair.ts";
 export {
   referenceRun,
   type ReferenceRunOptions,
   threeWay,
   type ThreeWayOptions,
-} from "./checkpoints/reference_run.ts";
-export type { EngineOptions } from "./checkpoints/opponent.ts";
+} from "./checkpoints/references/reference_run.ts";
+export type { EngineOptions } from "./checkpoints/parity/other_side.ts";
 export {
   pyTorchEnvironment,
   type PyTorchEnvironmentOptions,
-} from "./checkpoints/references/pytorch.ts";
-export type { PythonEnvironment, Start } from "./checkpoints/references/python_environment.ts";
-export { type ActivationType, type Provenance, ReferenceFailure } from "./checkpoints/reference.ts";
+} from "./checkpoints/references/pytorch/reference.ts";
+export type {
+  PythonEnvironment,
+  Start,
+} from "./checkpoints/references/processes/python_environment.ts";
+export {
+  type ActivationType,
+  type Provenance,
+  ReferenceFailure,
+} from "./checkpoints/references/reference.ts";
 export {
   diagnose,
   type DiagnoseRequest,
   DiagnosisReport,
   type FoundFault,
-} from "./checkpoints/diagnosis_report.ts";
-export { breakModel, type BreakOptions, type BrokenCopy } from "./checkpoints/broken_copy.ts";
+} from "./checkpoints/diagnosis/report.ts";
+export {
+  breakModel,
+  type BreakOptions,
+  type BrokenCopy,
+} from "./checkpoints/diagnosis/broken_copy.ts";
 export {
   QUANTIZATION_TYPES,
   type QuantizationType,
   quantizeModel,
   type QuantizeModelOptions,
-} from "./checkpoints/quantize.ts";
-export type { LadderOptions } from "./checkpoints/ladder_runs.ts";
-export { QuantizationLadder, quantizationLadder } from "./checkpoints/quantization_ladder.ts";
-export { layerSensitivity, type SensitivityOptions } from "./checkpoints/layer_sensitivity.ts";
+} from "./checkpoints/quantization/quantize.ts";
+export type { LadderOptions } from "./checkpoints/quantization/ladder_runs.ts";
+export { QuantizationLadder, quantizationLadder } from "./checkpoints/quantization/ladder.ts";
+export {
+  layerSensitivity,
+  type SensitivityOptions,
+} from "./checkpoints/quantization/layer_sensitivity.ts";
 export {
   ComparedGeneration,
   type ComparedToken,
   compareGeneration,
   type CompareGenerationOptions,
   type PointError,
-} from "./checkpoints/compared_generation.ts";
+} from "./checkpoints/parity/compared_generation.ts";
 
 // In a notebook: figures that are drawn over, text as it comes, Stop
 export { Display, display } from "./inspect/jupyter/display.ts";
@@ -220,10 +242,15 @@ export type {
   SessionOptions,
   StepRun,
 } from "./engine/backend.ts";
-export { type Branch, type BranchesRequest, canBranch, runBranches } from "./engine/branches.ts";
-export type { BranchSize } from "./engine/passes/branch.ts";
-export { CapacityError } from "./engine/capacity.ts";
-export type { PassKind } from "./engine/pass_size.ts";
-export type { Dim, Lengths, Plan, Step, Value } from "./engine/plan.ts";
-export type { RopeBuilder } from "./engine/rope_table.ts";
+export {
+  type Branch,
+  type BranchesRequest,
+  canBranch,
+  runBranches,
+} from "./engine/plan/branches.ts";
+export type { BranchSize } from "./engine/plan/passes/branch.ts";
+export { CapacityError } from "./engine/model/capacity.ts";
+export type { PassKind } from "./engine/plan/pass_size.ts";
+export type { Dim, Lengths, Plan, Step, Value } from "./engine/plan/plan.ts";
+export type { RopeBuilder } from "./engine/model/rope_table.ts";
 export type { Constants } from "./kernels/kernel.ts";

@@ -1,14 +1,14 @@
 /** What the two backends have in common: a model on a device, and sessions that run passes. */
-import { checkCapacity, type Room } from "./capacity.ts";
-import type { Config } from "./config.ts";
-import type { Edit } from "./edits.ts";
+import { checkCapacity, type Room } from "./model/capacity.ts";
+import type { Config } from "./model/config.ts";
+import type { Edit } from "./plan/edits.ts";
 import type { GgufFile } from "./gguf/reader.ts";
 import { Lifetime } from "./lifetime.ts";
-import { type PassKind, passTokens } from "./pass_size.ts";
-import type { BranchSize } from "./passes/branch.ts";
-import type { Lengths, Plan } from "./plan.ts";
-import type { RopeBuilder } from "./rope_table.ts";
-import type { SamplingOptions } from "./sampler.ts";
+import { type PassKind, passTokens } from "./plan/pass_size.ts";
+import type { BranchSize } from "./plan/passes/branch.ts";
+import type { Lengths, Plan } from "./plan/plan.ts";
+import type { RopeBuilder } from "./model/rope_table.ts";
+import type { SamplingOptions } from "./sampling.ts";
 
 /** A dense tensor in host memory, row-major. */
 export interface HostTensor {

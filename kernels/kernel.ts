@@ -6,7 +6,7 @@
  * in which it lists them.
  */
 
-import type { Form } from "./forms.ts";
+import type { Form } from "./weights/forms.ts";
 
 /** The numbers that change from pass to pass. */
 export interface Pass {

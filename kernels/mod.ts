@@ -1,5 +1,5 @@
 /** All kernels by name. */
-import { argmax } from "./argmax.ts";
+import { argmax } from "./sampling/argmax.ts";
 import {
   attention,
   attentionFew,
@@ -9,15 +9,15 @@ import {
   mix,
   scores,
   softmax,
-} from "./attention.ts";
-import { add, addBias, swiglu, takeRows, takeRowsOfBranches } from "./elementwise.ts";
-import { edit, headResult } from "./edit.ts";
-import { embed } from "./embed.ts";
+} from "./attention/attention.ts";
+import { add, addBias, swiglu, takeRows, takeRowsOfBranches } from "./elementwise/elementwise.ts";
+import { edit, headResult } from "./edits/edit.ts";
+import { embed } from "./embedding/embed.ts";
 import type { Kernel } from "./kernel.ts";
-import { matmulKernels, matvecKernels, normedKernels } from "./linear.ts";
-import { normalize, rms, rmsNorm, scaleColumns } from "./norm.ts";
-import { rope, ropeOfBranches, ropeStore, store } from "./rope.ts";
-import { sample } from "./sampling.ts";
+import { matmulKernels, matvecKernels, normedKernels } from "./products/products.ts";
+import { normalize, rms, rmsNorm, scaleColumns } from "./norm/norm.ts";
+import { rope, ropeOfBranches, ropeStore, store } from "./rope/rope.ts";
+import { sample } from "./sampling/sampling.ts";
 
 /** Every kernel, by name. */
 export const KERNELS: ReadonlyMap<string, Kernel> = new Map(

@@ -4,42 +4,46 @@
  * clone. With `--quick` only what takes no network, no other engine and no Python package: for use while working.
  */
 
+import { filesBelow } from "./support/files.ts";
+
 /**
  * What takes a network (models, engines, packages: pulled once, then cached), a browser, Jupyter, or long. These run one
  * after the other. A new test file is quick unless it stands here.
  */
 const SLOW: ReadonlySet<string> = new Set([
-  "arrow_python",
-  "bench",
-  "browser",
-  "capture_memory",
-  "compared_generation",
-  "decoding",
-  "diagnose",
-  "docs",
-  "engine_folder",
-  "explain",
-  "explain_page",
-  "fault_injection",
-  "generation_captures",
-  "induction",
-  "jupyter",
-  "kernels",
-  "ladder",
-  "lifetime",
-  "llamacpp_points",
-  "llamacpp_reference",
-  "loading",
-  "notebooks",
-  "parity",
-  "parity_library",
-  "plots_picture",
-  "python_environment",
-  "pytorch_reference",
-  "readme",
-  "reference_command",
-  "smollm2",
-  "tokenizer_vocabularies",
+  "checkpoints/diagnosis/diagnose",
+  "checkpoints/diagnosis/explain",
+  "checkpoints/diagnosis/fault_injection",
+  "checkpoints/parity/compared_generation",
+  "checkpoints/parity/parity",
+  "checkpoints/parity/parity_library",
+  "checkpoints/quantization/ladder",
+  "checkpoints/references/engine_folder",
+  "checkpoints/references/llamacpp_points",
+  "checkpoints/references/llamacpp_reference",
+  "checkpoints/references/python_environment",
+  "checkpoints/references/pytorch_reference",
+  "checkpoints/references/reference_command",
+  "engine/decoding",
+  "engine/lifetime",
+  "engine/smollm2",
+  "inspect/analyses/induction",
+  "inspect/bench",
+  "inspect/explain_page",
+  "inspect/figures/pictures",
+  "inspect/jupyter",
+  "inspect/run/capture_memory",
+  "inspect/run/generation_captures",
+  "inspect/run/loading",
+  "inspect/tables/arrow_python",
+  "kernels/kernels",
+  "kernels/tint",
+  "notebooks/browser",
+  "notebooks/notebooks",
+  "project/docs",
+  "project/readme",
+  "text/jinja",
+  "text/tokenizer_vocabularies",
 ]);
 
 const ROOT = new URL("../", import.meta.url);
@@ -111,8 +115,8 @@ function resultText({ passed, failed, skipped }: Result): string {
 
 /** The files of tests, as jobs. */
 export async function testFiles(): Promise<{ quick: Job[]; slow: Job[] }> {
-  const names = (await Array.fromAsync(Deno.readDir(new URL("tests/", ROOT))))
-    .flatMap(({ name }) => /^(\w+)_test\.ts$/.exec(name)?.[1] ?? []).sort();
+  const files = await Array.fromAsync(filesBelow(new URL("tests/", ROOT)));
+  const names = files.flatMap((file) => /^(.+)_test\.ts$/.exec(file)?.[1] ?? []).sort();
   const job = (name: string): Job => ({
     name,
     args: ["test", "-A", "--no-check", `tests/${name}_test.ts`], // types are checked once

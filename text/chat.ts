@@ -1,7 +1,7 @@
 import { inFile } from "./error.ts";
 import { readKind } from "./kind.ts";
 import { type Metadata, optionalString } from "./metadata.ts";
-import { readEdges, readTokens } from "./vocabulary.ts";
+import { readEdges, readTokens } from "./tokenizer/vocabulary.ts";
 
 /** One turn of a conversation. Templates may read further fields, such as `tool_calls`. */
 export interface ChatMessage {

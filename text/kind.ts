@@ -1,6 +1,6 @@
 import { quoted, TokenizerError } from "./error.ts";
 import { type Metadata, optionalString } from "./metadata.ts";
-import { type PreTokenizer, preTokenizer } from "./pretokenizers.ts";
+import { type PreTokenizer, preTokenizer } from "./tokenizer/pretokenizers.ts";
 
 /** What holds where a file is silent about its special tokens. */
 export interface SpecialDefaults {

@@ -5,7 +5,7 @@
  */
 export { TokenizerError, type TokenizerErrorFacts } from "./error.ts";
 export type { Metadata } from "./metadata.ts";
-export { PRE_TOKENIZER_NAMES } from "./pretokenizers.ts";
+export { PRE_TOKENIZER_NAMES } from "./tokenizer/pretokenizers.ts";
 export {
   createTokenizer,
   type DecodeOptions,
@@ -13,5 +13,5 @@ export {
   type StreamOptions,
   type Tokenizer,
   type TokenStream,
-} from "./tokenizer.ts";
+} from "./tokenizer/tokenizer.ts";
 export { type ChatMessage, type ChatOptions, ChatTemplateError, renderChat } from "./chat.ts";

@@ -1,12 +1,12 @@
 /** llama.cpp as a peer: the file as people run it, on the CPU or on the GPU that Vulkan shows. */
 import type { Peer, Task } from "../../inspect/bench/peer.ts";
-import { ReferenceFailure } from "../reference.ts";
-import { LlamaCppClient } from "../references/llamacpp_client.ts";
+import { ReferenceFailure } from "../references/reference.ts";
+import { LlamaCppClient } from "../references/llamacpp/client.ts";
 import {
   LLAMA_CPP,
   type LlamaCppLibrary,
   llamaCppLibrary,
-} from "../references/llamacpp_library.ts";
+} from "../references/llamacpp/library.ts";
 import type { PeerOptions } from "./peers.ts";
 
 /** Tokens that are decoded to be timed. */

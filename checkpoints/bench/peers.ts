@@ -1,13 +1,13 @@
 /** The peers by the names that people type. */
-import type { Config } from "../../engine/config.ts";
+import type { Config } from "../../engine/model/config.ts";
 import type { MissingPeer, Peer } from "../../inspect/bench/peer.ts";
-import { ReferenceFailure } from "../reference.ts";
-import { pyTorchEnvironment } from "../references/pytorch.ts";
+import { ReferenceFailure } from "../references/reference.ts";
+import { pyTorchEnvironment } from "../references/pytorch/reference.ts";
 import {
   pythonEnvironment,
   PythonEnvironmentError,
   type PythonPackage,
-} from "../references/python_environment.ts";
+} from "../references/processes/python_environment.ts";
 import { llamaCppPeer } from "./llamacpp.ts";
 import { pythonPeer } from "./python.ts";
 

@@ -1,10 +1,10 @@
 /** Python libraries as peers: transformers and TransformerLens, on PyTorch's CPU (peer.py). */
 import { fileURLToPath } from "node:url";
-import type { Config } from "../../engine/config.ts";
+import type { Config } from "../../engine/model/config.ts";
 import type { Peer, TaskKind } from "../../inspect/bench/peer.ts";
-import { AskedProcess } from "../references/asked_process.ts";
-import type { Frame } from "../references/frames.ts";
-import type { PythonEnvironment } from "../references/python_environment.ts";
+import { AskedProcess } from "../references/processes/requests.ts";
+import type { Frame } from "../references/processes/frames.ts";
+import type { PythonEnvironment } from "../references/processes/python_environment.ts";
 import type { PeerOptions } from "./peers.ts";
 
 const SCRIPT = fileURLToPath(new URL("./peer.py", import.meta.url));

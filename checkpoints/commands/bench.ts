@@ -38,7 +38,7 @@ import { printLine } from "../../inspect/commands/print.ts";
 import { createLoadProgress, createStatus } from "../../inspect/commands/progress.ts";
 import { defineCommand, runCommand } from "../../inspect/commands/run_command.ts";
 import { TUNE_OPTIONS, tuneMode } from "../../inspect/commands/tune_options.ts";
-import { loadModel, type Model } from "../../inspect/model.ts";
+import { loadModel, type Model } from "../../inspect/run/model.ts";
 import { writeTable } from "../../inspect/tables/files.ts";
 import { openPeers, PEERS } from "../bench/peers.ts";
 import { modelOnDisk } from "../references/mod.ts";
@@ -250,7 +250,7 @@ async function writeFolder(
   profiles: readonly PassProfile[],
   readLimit: number | undefined,
 ): Promise<void> {
-  const { benchRatios } = await import("../../inspect/plots/bench.ts");
+  const { benchRatios } = await import("../../inspect/figures/bench.ts");
   const table = benchTable(report);
   const figure = benchRatios(table);
   await writeTable(join(folder, "bench.arrow"), table);

@@ -4,12 +4,12 @@ import { findOrPull } from "../../inspect/commands/find_model.ts";
 import { printError, printLine } from "../../inspect/commands/print.ts";
 import { createProgress, createStatus } from "../../inspect/commands/progress.ts";
 import { defineCommand, EXIT, runCommand } from "../../inspect/commands/run_command.ts";
-import { load } from "../../inspect/loading.ts";
-import { CAUSES } from "../causes.ts";
-import type { Diagnosis, Trial } from "../diagnose.ts";
-import { diagnose, diagnosisText } from "../diagnosis_report.ts";
-import { isItself } from "../mend.ts";
-import { coloured } from "../report.ts";
+import { load } from "../../inspect/run/loading.ts";
+import { CAUSES } from "../diagnosis/causes.ts";
+import type { Diagnosis, Trial } from "../diagnosis/diagnose.ts";
+import { diagnose, diagnosisText } from "../diagnosis/report.ts";
+import { isItself } from "../diagnosis/mended_file.ts";
+import { coloured } from "../parity/report.ts";
 import { jsonLine, printable } from "../../inspect/escape.ts";
 
 /** The command; the exit code is 1 when a cause was found. */

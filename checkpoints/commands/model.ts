@@ -3,19 +3,19 @@
  *
  * @module
  */
-import { checkIsModel, otherContent } from "../../engine/config.ts";
+import { checkIsModel, otherContent } from "../../engine/model/config.ts";
 import { flag } from "../../inspect/commands/args.ts";
 import { findOrPull } from "../../inspect/commands/find_model.ts";
-import { MODEL_COMMANDS, runModelTask } from "../../inspect/commands/model.ts";
+import { MODEL_COMMANDS, runModelTask } from "../../inspect/commands/named_models.ts";
 import { printLine } from "../../inspect/commands/print.ts";
 import { createProgress } from "../../inspect/commands/progress.ts";
 import { defineCommand, EXIT, runCommand } from "../../inspect/commands/run_command.ts";
-import { openFound } from "../../inspect/loading.ts";
-import { diffModels } from "../model_diff.ts";
+import { openFound } from "../../inspect/run/loading.ts";
+import { diffModels } from "../files/diff/diff.ts";
 import { diagnoseCommand } from "./diagnose.ts";
-import { ggufWeights, isSafetensors, openSafetensorsWeights } from "../weight_file.ts";
-import type { WeightFile } from "../weight_file.ts";
-import { diffJson, diffText } from "./model_diff_report.ts";
+import { ggufWeights, isSafetensors, openSafetensorsWeights } from "../files/weight_file.ts";
+import type { WeightFile } from "../files/weight_file.ts";
+import { diffJson, diffText } from "./model_diff.ts";
 import { runSynth } from "./synth.ts";
 
 const diff = defineCommand({

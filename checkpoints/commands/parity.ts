@@ -22,12 +22,12 @@ import {
   runCommand,
 } from "../../inspect/commands/run_command.ts";
 import { TUNE_OPTIONS, tuneMode } from "../../inspect/commands/tune_options.ts";
-import { load, type Loaded, type LoadModelOptions } from "../../inspect/loading.ts";
+import { load, type Loaded, type LoadModelOptions } from "../../inspect/run/loading.ts";
 import { ModelError } from "../../models/mod.ts";
-import { determinism } from "../determinism.ts";
-import { hasChanged } from "../f32_copy.ts";
-import { deviceOf } from "../opened_model.ts";
-import { parity } from "../parity_report.ts";
+import { determinism } from "../parity/determinism.ts";
+import { hasChanged } from "../files/f32_copy.ts";
+import { deviceOf } from "../files/named_model.ts";
+import { parity } from "../parity/comparison_report.ts";
 import {
   promptsOf,
   proofFolder,
@@ -35,10 +35,10 @@ import {
   type ProofResult,
   runId,
   writeProof,
-} from "../proof.ts";
-import { ReferenceFailure } from "../reference.ts";
+} from "../parity/proof.ts";
+import { ReferenceFailure } from "../references/reference.ts";
 import { isReference, REFERENCES } from "../references/mod.ts";
-import { coloured, junit, mergedJson } from "../report.ts";
+import { coloured, junit, mergedJson } from "../parity/report.ts";
 import { jsonLine, printable } from "../../inspect/escape.ts";
 
 /** Time for repeated runs where their number is not given. */
@@ -56,7 +56,10 @@ const command = defineCommand({
     model: text("known name or path of a GGUF file", "FILE|NAME", "tiny"),
     reference: texts(`which references, separated by commas: ${REFERENCES.join(", ")}`, "NAMES"),
     against: text("another GGUF file to compare with: a conversion, a quantization", "FILE|NAME"),
-    engine: text("folder of somebody's own engine's tensors (checkpoints/ENGINE_FOLDER.md)", "DIR"),
+    engine: text(
+      "folder of somebody's own engine's tensors (checkpoints/references/engine_folder/README.md)",
+      "DIR",
+    ),
     layers: text("layers to compare", "0-3"),
     "prompt-ids": numbers("token ids instead of a text", "1,2,3", { integer: true, min: 0 }),
     determinism: number(

@@ -6,7 +6,7 @@
 import { flag, UsageError } from "../../inspect/commands/args.ts";
 import { printError, printLine } from "../../inspect/commands/print.ts";
 import { defineCommand, EXIT, runCommand } from "../../inspect/commands/run_command.ts";
-import { verifyProof } from "../proof.ts";
+import { verifyProof } from "../parity/proof.ts";
 import { jsonLine, printable } from "../../inspect/escape.ts";
 
 const command = defineCommand({

@@ -14,14 +14,14 @@ import {
   UsageError,
 } from "../../inspect/commands/args.ts";
 import { findOrPull } from "../../inspect/commands/find_model.ts";
-import { formatBytes, formatTable } from "../../inspect/commands/format.ts";
+import { formatBytes, formatTable } from "../../inspect/format.ts";
 import { printError, printLine } from "../../inspect/commands/print.ts";
 import { defineCommand, EXIT, runCommand } from "../../inspect/commands/run_command.ts";
-import { openFound } from "../../inspect/loading.ts";
-import { type Point, splitPatterns } from "../../inspect/points.ts";
-import { hasVocabulary } from "../../inspect/vocabulary.ts";
-import { writeArrow, writeNpyFolder } from "../extract.ts";
-import { extractReference } from "../reference_run.ts";
+import { openFound } from "../../inspect/run/loading.ts";
+import { type Point, splitPatterns } from "../../inspect/points/points.ts";
+import { hasVocabulary } from "../../inspect/run/vocabulary.ts";
+import { writeArrow, writeNpyFolder } from "../references/extract.ts";
+import { extractReference } from "../references/reference_run.ts";
 import { isReference, REFERENCES } from "../references/mod.ts";
 import { jsonLine, printable } from "../../inspect/escape.ts";
 

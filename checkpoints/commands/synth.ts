@@ -1,12 +1,12 @@
 /** `./denow task model synth`: a model file of any shape with random weights. */
 import { choice, flag, number, text, UsageError } from "../../inspect/commands/args.ts";
-import { formatBytes } from "../../inspect/commands/format.ts";
+import { formatBytes } from "../../inspect/format.ts";
 import { printLine } from "../../inspect/commands/print.ts";
 import { createProgress } from "../../inspect/commands/progress.ts";
 import { defineCommand, runCommand } from "../../inspect/commands/run_command.ts";
 import { ggufSize } from "../../engine/gguf/writer.ts";
 import { nearest } from "../../models/nearest.ts";
-import { writeChecked } from "../f32_copy.ts";
+import { writeChecked } from "../files/f32_copy.ts";
 import {
   type Shape,
   ShapeError,
@@ -14,7 +14,7 @@ import {
   SYNTHETIC_TYPES,
   syntheticModel,
   VOCABULARIES,
-} from "../synthetic_model.ts";
+} from "../files/synthetic_model.ts";
 
 const count = (help: string) =>
   number(`${help}, in place of the shape's`, { integer: true, min: 1 });

@@ -1,10 +1,10 @@
 /** Our own engine as one side of a comparison: what it makes on a device, by the kernels that people run. */
 import type { Engine, HostTensor, Session } from "../../engine/backend.ts";
-import type { Config } from "../../engine/config.ts";
-import { resolveShape } from "../../engine/plan.ts";
-import { planValues } from "../../engine/plan.ts";
-import { isAttention } from "../compare.ts";
-import { greedy } from "../greedy.ts";
+import type { Config } from "../../engine/model/config.ts";
+import { resolveShape } from "../../engine/plan/plan.ts";
+import { planValues } from "../../engine/plan/plan.ts";
+import { isAttention } from "../parity/compare.ts";
+import { greedy } from "../parity/greedy.ts";
 import type {
   Provenance,
   Reference,
@@ -12,7 +12,7 @@ import type {
   ReferenceRequest,
   ReferenceRun,
   ReferenceTensor,
-} from "../reference.ts";
+} from "./reference.ts";
 
 /** What is said about our own engine. */
 export interface LaminaOptions {

@@ -3,11 +3,11 @@ import { join } from "node:path";
 import type { GgufFile } from "../../engine/gguf/reader.ts";
 import { partPaths } from "../../models/identity.ts";
 import type { FoundModel } from "../../models/mod.ts";
-import { formatBytes } from "../../inspect/commands/format.ts";
-import type { Provenance, Reference } from "../reference.ts";
-import { llamaCppReference } from "./llamacpp.ts";
+import { formatBytes } from "../../inspect/format.ts";
+import type { Provenance, Reference } from "./reference.ts";
+import { llamaCppReference } from "./llamacpp/reference.ts";
 import { oracleReference } from "./oracle.ts";
-import { pyTorchReference } from "./pytorch.ts";
+import { pyTorchReference } from "./pytorch/reference.ts";
 
 /** What a reference runs, and how. */
 export interface OpenReferenceOptions {

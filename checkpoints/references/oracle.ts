@@ -1,10 +1,10 @@
 /** The 64-bit oracle as a reference. */
 import type { GgufFile } from "../../engine/gguf/reader.ts";
-import { oracle, oracleGreedy, type OraclePoint } from "../../engine/oracle.ts";
+import { oracle, oracleGreedy, type OraclePoint } from "../../engine/oracle/oracle.ts";
 import { POINT_KINDS } from "../../inspect/points/kinds.ts";
 import deno from "../../deno.json" with { type: "json" };
-import { kindOf } from "../contract.ts";
-import { greedy } from "../greedy.ts";
+import { kindOf } from "../parity/contract.ts";
+import { greedy } from "../parity/greedy.ts";
 import type {
   Provenance,
   Reference,
@@ -12,7 +12,7 @@ import type {
   ReferenceRequest,
   ReferenceRun,
   ReferenceTensor,
-} from "../reference.ts";
+} from "./reference.ts";
 
 /**
  * The oracle over a file, which stays the caller's. It keeps no cache: a causal pass over prompt and following ids has the rows of

@@ -1,4 +1,4 @@
-import type { Config } from "../config.ts";
+import type { Config } from "../model/config.ts";
 
 /** How the angles of RoPE are computed: in 64 bits, or with the rounding steps of ggml. */
 export type RopeKind = "exact" | "ggml";

@@ -1,6 +1,6 @@
 /** Pipelines that are made while weights stream in, in the order in which the first prompt and the tokens after it use them. */
 import { letEventsIn } from "../event_loop.ts";
-import type { Weights } from "../weights.ts";
+import type { Weights } from "../model/weights.ts";
 import type { Device } from "./device.ts";
 import { type KnobsOf, stepKnobs, type UsedStep } from "./used_steps.ts";
 

@@ -1,8 +1,8 @@
 /** The GPU device: opening it with what it offers, memory that is pooled, pipelines that are built once. */
-import type { Form } from "../../kernels/forms.ts";
+import type { Form } from "../../kernels/weights/forms.ts";
 import { type Kernel, type Knobs, PASS_WGSL, tapOverride } from "../../kernels/kernel.ts";
-import weightsWgsl from "../../kernels/weights.wgsl" with { type: "text" };
-import type { Memory } from "../weights.ts";
+import weightsWgsl from "../../kernels/weights/weights.wgsl" with { type: "text" };
+import type { Memory } from "../model/weights.ts";
 import { interfaceName, vulkanDrivers } from "./driver.ts";
 import { Upload } from "./upload.ts";
 

@@ -1,17 +1,17 @@
 /** The WebGPU backend: a model's weights on a GPU device. */
 import { type Engine, engineOf } from "../backend.ts";
-import { freeMemory } from "../capacity.ts";
-import type { Config } from "../config.ts";
-import { forward } from "../forward.ts";
+import { freeMemory } from "../model/capacity.ts";
+import type { Config } from "../model/config.ts";
+import { forward } from "../plan/forward.ts";
 import type { GgufFile } from "../gguf/reader.ts";
-import { ropeFactors } from "../rope_factors.ts";
-import { type Base, type LoadOptions, loadWeights, type Weights } from "../weights.ts";
-import { type AdapterCheckOptions, ensureAdapterChecked } from "./adapter_check.ts";
-import { usedPairs } from "./check/pairs.ts";
+import { ropeFactors } from "../model/rope_factors.ts";
+import { type Base, type LoadOptions, loadWeights, type Weights } from "../model/weights.ts";
+import { type AdapterCheckOptions, ensureAdapterChecked } from "./check/adapter_check.ts";
+import { usedPairs } from "./check/kernel_variants.ts";
 import type { Device } from "./device.ts";
 import { WebgpuSession } from "./session.ts";
 import { compileAhead } from "./compile_ahead.ts";
-import { builtIn, tune, type TuningOptions } from "./tuning.ts";
+import { builtIn, tune, type TuningOptions } from "./tuning/tuning.ts";
 import { usedSteps } from "./used_steps.ts";
 import { MAX_TOKENS, Workspace } from "./workspace.ts";
 

@@ -1,10 +1,10 @@
 /** A plan made ready for one session on the GPU: buffers placed, bind groups made, dispatches in a row. */
 import type { Constants, Kernel, Knobs, Pass } from "../../kernels/kernel.ts";
-import { manyPositions } from "../../kernels/linear.ts";
+import { manyPositions } from "../../kernels/products/products.ts";
 import { KERNELS } from "../../kernels/mod.ts";
-import { place } from "../passes/place.ts";
-import { type Lengths, onLastRows, type Plan, type Step, type Value } from "../plan.ts";
-import type { Matrix, Part, Weights } from "../weights.ts";
+import { place } from "../plan/passes/place.ts";
+import { type Lengths, onLastRows, type Plan, type Step, type Value } from "../plan/plan.ts";
+import type { Matrix, Part, Weights } from "../model/weights.ts";
 import type { Device } from "./device.ts";
 import { isProduct, type KnobsOf, stepKnobs } from "./used_steps.ts";
 

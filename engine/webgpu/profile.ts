@@ -7,8 +7,8 @@ import {
   type Step,
   stepName,
   type Value,
-} from "../plan.ts";
-import type { Weights } from "../weights.ts";
+} from "../plan/plan.ts";
+import type { Weights } from "../model/weights.ts";
 
 /**
  * The cost of a step.

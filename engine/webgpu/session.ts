@@ -1,7 +1,7 @@
 /** A session on the GPU: passes in order, submitted whole or, where they are long, in portions. */
 import type { Pass } from "../../kernels/kernel.ts";
-import { MATMUL_FROM } from "../../kernels/linear.ts";
-import { samplingWords } from "../../kernels/sampling.ts";
+import { MATMUL_FROM } from "../../kernels/products/products.ts";
+import { samplingWords } from "../../kernels/sampling/sampling.ts";
 import {
   checkRequest,
   checkRestore,
@@ -19,14 +19,21 @@ import {
   extract,
   firstPosition,
   hostEdit,
-} from "../compile.ts";
+} from "../plan/compile.ts";
 import { letEventsIn } from "../event_loop.ts";
 import { Lifetime } from "../lifetime.ts";
-import { branch, branchInputs } from "../passes/branch.ts";
-import { fuse } from "../passes/fuse.ts";
-import { passTokens } from "../pass_size.ts";
-import { type Lengths, onLastRows, type Plan, planValues, type Step, type Value } from "../plan.ts";
-import { numbersOf, SAMPLING_DEFAULTS, type SamplingOptions } from "../sampler.ts";
+import { branch, branchInputs } from "../plan/passes/branch.ts";
+import { fuse } from "../plan/passes/fuse.ts";
+import { passTokens } from "../plan/pass_size.ts";
+import {
+  type Lengths,
+  onLastRows,
+  type Plan,
+  planValues,
+  type Step,
+  type Value,
+} from "../plan/plan.ts";
+import { numbersOf, SAMPLING_DEFAULTS, type SamplingOptions } from "../sampling.ts";
 import { Executable } from "./executable.ts";
 import { GpuTimer } from "./gpu_timer.ts";
 import { stepCost } from "./profile.ts";

@@ -1,5 +1,5 @@
 /** Weights on their way from the host to buffers on the device. */
-import type { Writer } from "../weights.ts";
+import type { Writer } from "../model/weights.ts";
 import type { Device } from "./device.ts";
 
 /** Bytes of a staging buffer. */

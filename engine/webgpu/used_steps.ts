@@ -1,11 +1,11 @@
 /** What generation with a model runs on a device: the steps of a prompt's pass, and of those after it. */
-import type { Form } from "../../kernels/forms.ts";
+import type { Form } from "../../kernels/weights/forms.ts";
 import type { Kernel, Knobs } from "../../kernels/kernel.ts";
 import { KERNELS } from "../../kernels/mod.ts";
-import { fuse } from "../passes/fuse.ts";
-import { select } from "../passes/select.ts";
-import { onLastRows, type Plan, type Step } from "../plan.ts";
-import type { Matrix, Weights } from "../weights.ts";
+import { fuse } from "../plan/passes/fuse.ts";
+import { select } from "../plan/passes/select.ts";
+import { onLastRows, type Plan, type Step } from "../plan/plan.ts";
+import type { Matrix, Weights } from "../model/weights.ts";
 
 /** A fused step and the kernel that runs it. */
 export interface UsedStep<Storage> {

@@ -1,11 +1,11 @@
 /** What one sequence has on the GPU: caches, uniforms, and the executables that are bound to them. */
-import { SAMPLING_WORDS } from "../../kernels/sampling.ts";
-import { CAPACITY_STEP, type Room } from "../capacity.ts";
-import type { Config } from "../config.ts";
-import type { Edit } from "../edits.ts";
-import { elementCount, type Lengths, type Plan, planValues } from "../plan.ts";
-import { type RopeBuilder, ropeTable } from "../rope_table.ts";
-import type { Weights } from "../weights.ts";
+import { SAMPLING_WORDS } from "../../kernels/sampling/sampling.ts";
+import { CAPACITY_STEP, type Room } from "../model/capacity.ts";
+import type { Config } from "../model/config.ts";
+import type { Edit } from "../plan/edits.ts";
+import { elementCount, type Lengths, type Plan, planValues } from "../plan/plan.ts";
+import { type RopeBuilder, ropeTable } from "../model/rope_table.ts";
+import type { Weights } from "../model/weights.ts";
 import type { Device } from "./device.ts";
 import { type Executable, type External, STORAGE } from "./executable.ts";
 import type { KnobsOf } from "./used_steps.ts";

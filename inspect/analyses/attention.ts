@@ -1,8 +1,8 @@
 /** What attention heads look at, in numbers. */
-import type { Table } from "../arrow.ts";
-import { type Piece, rowPositions } from "../capture.ts";
+import type { Table } from "../tables/arrow.ts";
+import { type Piece, rowPositions } from "../run/capture.ts";
 import { visibleKeys } from "../points/visible.ts";
-import type { Run } from "../run.ts";
+import type { Run } from "../run/run.ts";
 import { entropy } from "./numbers.ts";
 import { analysisTable, capturedPoints, type Row, SEQUENCE } from "./rows.ts";
 

@@ -3,10 +3,10 @@
  * stream is a sum, and with the final norm's scale held fixed a logit is linear in it (Elhage et al., "A mathematical framework
  * for transformer circuits", 2021).
  */
-import type { Table } from "../arrow.ts";
-import type { Model } from "../model.ts";
-import { absolutePosition, checkPositions } from "../positions.ts";
-import { pieceOf } from "../vocabulary.ts";
+import type { Table } from "../tables/arrow.ts";
+import type { Model } from "../run/model.ts";
+import { absolutePosition, checkPositions } from "../run/positions.ts";
+import { pieceOf } from "../run/vocabulary.ts";
 import { dot } from "./numbers.ts";
 import {
   analysisTable,

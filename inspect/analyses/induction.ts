@@ -1,9 +1,9 @@
 /** Which heads continue what was there before: induction scores on random tokens, repeated once. */
-import { uniform } from "../../kernels/random.ts";
-import { TokenType } from "../../text/special.ts";
-import type { Table } from "../arrow.ts";
-import type { Model } from "../model.ts";
-import { hasVocabulary } from "../vocabulary.ts";
+import { uniform } from "../../kernels/sampling/random.ts";
+import { TokenType } from "../../text/tokenizer/special.ts";
+import type { Table } from "../tables/arrow.ts";
+import type { Model } from "../run/model.ts";
+import { hasVocabulary } from "../run/vocabulary.ts";
 import { longWork } from "../work.ts";
 import { meanOverQueries } from "./attention.ts";
 import { analysisTable, type Row } from "./rows.ts";

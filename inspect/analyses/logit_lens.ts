@@ -2,12 +2,12 @@
  * The logit lens: what the model would say next if it ended after each layer (nostalgebraist, "interpreting GPT: the logit
  * lens", 2020). Residual streams go through the model's own final norm and output matrix.
  */
-import type { Table } from "../arrow.ts";
-import type { Model } from "../model.ts";
-import { checkPositions, type Positions, positionsIn } from "../positions.ts";
-import type { Run } from "../run.ts";
-import { logSumExp } from "../surprisals.ts";
-import { pieceOf } from "../vocabulary.ts";
+import type { Table } from "../tables/arrow.ts";
+import type { Model } from "../run/model.ts";
+import { checkPositions, type Positions, positionsIn } from "../run/positions.ts";
+import type { Run } from "../run/run.ts";
+import { logSumExp } from "../run/surprisals.ts";
+import { pieceOf } from "../run/vocabulary.ts";
 import { longWork } from "../work.ts";
 import { largest } from "./numbers.ts";
 import {

@@ -1,8 +1,8 @@
 /** Which tokens a direction of the residual stream stands for. */
-import type { Table } from "../arrow.ts";
-import type { Model } from "../model.ts";
-import { TensorView } from "../tensor.ts";
-import { pieceOf } from "../vocabulary.ts";
+import type { Table } from "../tables/arrow.ts";
+import type { Model } from "../run/model.ts";
+import { TensorView } from "../tensor/tensor.ts";
+import { pieceOf } from "../run/vocabulary.ts";
 import { dot, largest } from "./numbers.ts";
 import { analysisTable, type Row } from "./rows.ts";
 import { forEachRow, outputWeight } from "./unembedding.ts";

@@ -1,7 +1,7 @@
 /** Neurons of the FFNs: which ones are active, and what they say. */
-import type { Table } from "../arrow.ts";
-import type { Model } from "../model.ts";
-import type { Run } from "../run.ts";
+import type { Table } from "../tables/arrow.ts";
+import type { Model } from "../run/model.ts";
+import type { Run } from "../run/run.ts";
 import { type NearestOptions, nearestTokens } from "./nearest_tokens.ts";
 import { largest } from "./numbers.ts";
 import {

@@ -4,14 +4,14 @@
  * et al., "Interpretability in the wild", 2022).
  */
 import type { Session } from "../../engine/backend.ts";
-import { runBranches } from "../../engine/branches.ts";
-import type { Table } from "../arrow.ts";
-import { checkRows } from "../interventions.ts";
-import type { Model } from "../model.ts";
-import { type Point, resolvePoints } from "../points.ts";
-import { batchesOf as packed } from "../runner.ts";
-import { NotCapturedError, type Run } from "../run.ts";
-import type { TensorView } from "../tensor.ts";
+import { runBranches } from "../../engine/plan/branches.ts";
+import type { Table } from "../tables/arrow.ts";
+import { checkRows } from "../run/interventions.ts";
+import type { Model } from "../run/model.ts";
+import { type Point, resolvePoints } from "../points/points.ts";
+import { batchesOf as packed } from "../run/runner.ts";
+import { NotCapturedError, type Run } from "../run/run.ts";
+import type { TensorView } from "../tensor/tensor.ts";
 import { offsets } from "../tensor/layout.ts";
 import { longWork } from "../work.ts";
 import { analysisTable, asRun, placesOf, type Row, type Subject, TOKEN } from "./rows.ts";

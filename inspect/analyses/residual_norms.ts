@@ -1,6 +1,6 @@
 /** How long the vectors of the residual stream are. */
-import type { Table } from "../arrow.ts";
-import type { Run } from "../run.ts";
+import type { Table } from "../tables/arrow.ts";
+import type { Run } from "../run/run.ts";
 import { dot } from "./numbers.ts";
 import {
   analysisTable,

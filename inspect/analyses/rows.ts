@@ -1,11 +1,11 @@
 /** How analyses make their tables: rows as plain objects, columns by a schema. */
-import { type Table, tableOf } from "../arrow.ts";
-import { rowPositions } from "../capture.ts";
-import type { Model } from "../model.ts";
-import type { Extent } from "../positions.ts";
-import { type Prompt, shown } from "../prompt.ts";
-import { NotCapturedError, Run, stepOf } from "../run.ts";
-import type { RunOptions } from "../runner.ts";
+import { type Table, tableOf } from "../tables/arrow.ts";
+import { rowPositions } from "../run/capture.ts";
+import type { Model } from "../run/model.ts";
+import type { Extent } from "../run/positions.ts";
+import { type Prompt, shown } from "../run/prompt.ts";
+import { NotCapturedError, Run, stepOf } from "../run/run.ts";
+import type { RunOptions } from "../run/runner.ts";
 import type { ScalarColumn } from "../tables/column.ts";
 
 /**

@@ -1,6 +1,6 @@
 /** How hard each token was to foresee. */
-import type { Table } from "../arrow.ts";
-import type { Run } from "../run.ts";
+import type { Table } from "../tables/arrow.ts";
+import type { Run } from "../run/run.ts";
 import { entropy } from "./numbers.ts";
 import {
   analysisTable,

@@ -1,6 +1,6 @@
 /** Tokens in and out of analyses. */
-import type { Model } from "../model.ts";
-import { checkTokenId } from "../prompt.ts";
+import type { Model } from "../run/model.ts";
+import { checkTokenId } from "../run/prompt.ts";
 
 /** A token by its text (exactly one token) or by its id. */
 export type TokenName = string | number;

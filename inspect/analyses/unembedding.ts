@@ -1,6 +1,6 @@
 /** From the residual stream to the vocabulary: the end of a forward pass, by the device or by its weights. */
 import type { Session } from "../../engine/backend.ts";
-import type { Model } from "../model.ts";
+import type { Model } from "../run/model.ts";
 
 /** Numbers of a weight that are dequantized at a time. */
 const CHUNK = 2 ** 20;

@@ -1,7 +1,7 @@
 /** Singular values of weights: how many directions a matrix really uses. */
 import { EVD, Matrix } from "npm:ml-matrix@6.15.1";
-import type { Table } from "../arrow.ts";
-import type { Model } from "../model.ts";
+import type { Table } from "../tables/arrow.ts";
+import type { Model } from "../run/model.ts";
 import { glob } from "../points/glob.ts";
 import { analysisTable, type Row } from "./rows.ts";
 

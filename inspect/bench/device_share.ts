@@ -1,8 +1,8 @@
 /** A model's speed as a share of what its device can do. */
-import type { Config } from "../../engine/config.ts";
+import type { Config } from "../../engine/model/config.ts";
 import type { Device } from "../../engine/webgpu/device.ts";
-import type { ProductShape } from "../../kernels/probes.ts";
-import type { Model } from "../model.ts";
+import type { ProductShape } from "../../kernels/probes/probes.ts";
+import type { Model } from "../run/model.ts";
 import { dispatchProbe, type Probe, productProbe, readBackProbe, readProbe } from "./probes.ts";
 import { profileModel } from "./profile.ts";
 import { ratios, type Sample, spread } from "./rounds.ts";

@@ -1,6 +1,6 @@
 /** What `task bench` measures of a loaded model, of the device under it, and of other engines beside it. */
 import { patchingSweep } from "../analyses/patching_sweep.ts";
-import type { Model } from "../model.ts";
+import type { Model } from "../run/model.ts";
 import { DeviceShare } from "./device_share.ts";
 import type { Peer, Task, TaskKind } from "./peer.ts";
 import { benchPrompt } from "./prompt.ts";

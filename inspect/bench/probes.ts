@@ -4,7 +4,7 @@
  */
 import type { Device } from "../../engine/webgpu/device.ts";
 import { type Encode, GpuTimer } from "../../engine/webgpu/gpu_timer.ts";
-import { FORMS } from "../../kernels/forms.ts";
+import { FORMS } from "../../kernels/weights/forms.ts";
 import { KERNELS } from "../../kernels/mod.ts";
 import {
   EMPTY_WGSL,
@@ -15,7 +15,7 @@ import {
   READ_STEP,
   type ReadKernel,
   readKernels,
-} from "../../kernels/probes.ts";
+} from "../../kernels/probes/probes.ts";
 
 /** Measures something of the device. The first time all variants are tried; the best of them is measured from then on. */
 export interface Probe {

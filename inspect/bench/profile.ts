@@ -1,8 +1,8 @@
 /** Where the time of a pass goes: step by step, as text, as a table and as a trace. */
 import type { StepCost } from "../../engine/backend.ts";
-import { formatTable } from "../commands/format.ts";
-import type { Model } from "../model.ts";
-import { float64, int32, rowsTable, type Table, utf8 } from "../tables.ts";
+import { formatTable } from "../format.ts";
+import type { Model } from "../run/model.ts";
+import { float64, int32, rowsTable, type Table, utf8 } from "../tables/mod.ts";
 import { benchPrompt } from "./prompt.ts";
 import { spread } from "./rounds.ts";
 

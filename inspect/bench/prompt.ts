@@ -1,4 +1,4 @@
-import type { Model } from "../model.ts";
+import type { Model } from "../run/model.ts";
 
 /** Ids for a prompt: which ones does not matter for the time that they take. */
 export function benchPrompt({ config }: Model, tokens: number, shift = 0): number[] {

@@ -1,6 +1,6 @@
 /** The figures of `task bench` as text, as Markdown, as JSON and as a table. */
-import { formatBytes, formatTable } from "../commands/format.ts";
-import { float64, int32, rowsTable, type Table, utf8 } from "../tables.ts";
+import { formatBytes, formatTable } from "../format.ts";
+import { float64, int32, rowsTable, type Table, utf8 } from "../tables/mod.ts";
 import type { MissingPeer } from "./peer.ts";
 import { type BenchRow, isKept, type Section, SECTIONS } from "./row.ts";
 import { escapeMarkdown, printable } from "../escape.ts";

@@ -3,12 +3,12 @@
  *
  * @module
  */
-import { loadModel } from "../model.ts";
-import { splitPatterns } from "../points.ts";
-import type { Run } from "../run.ts";
+import { loadModel } from "../run/model.ts";
+import { splitPatterns } from "../points/points.ts";
+import type { Run } from "../run/run.ts";
 import { ArrowSink } from "../tables/sink.ts";
 import { choice, flag, number, numbers, text, UsageError } from "./args.ts";
-import { formatBytes, formatTable } from "./format.ts";
+import { formatBytes, formatTable } from "../format.ts";
 import { printError, printLine } from "./print.ts";
 import { createLoadProgress } from "./progress.ts";
 import { defineCommand, runCommand } from "./run_command.ts";

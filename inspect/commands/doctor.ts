@@ -4,11 +4,11 @@
  * @module
  */
 import denoJson from "../../deno.json" with { type: "json" };
-import { allPairs, pairName } from "../../engine/webgpu/check/pairs.ts";
+import { allPairs, pairName } from "../../engine/webgpu/check/kernel_variants.ts";
 import { Device, DeviceError, LIMITS } from "../../engine/webgpu/device.ts";
-import { checkKernel, type KernelResult } from "../../engine/webgpu/kernel_check.ts";
+import { checkKernel, type KernelResult } from "../../engine/webgpu/check/kernel_check.ts";
 import { KERNELS } from "../../kernels/mod.ts";
-import { tunedProducts } from "../loading.ts";
+import { tunedProducts } from "../run/loading.ts";
 import { flag, number } from "./args.ts";
 import { type DeviceFindings, type Findings, reportText } from "./doctor_report.ts";
 import { printLine } from "./print.ts";

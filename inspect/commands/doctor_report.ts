@@ -1,12 +1,12 @@
 /** What `doctor` found, as text for people and for bug reports. */
-import { problemOf } from "../../engine/webgpu/adapter_check.ts";
+import { problemOf } from "../../engine/webgpu/check/adapter_check.ts";
 import type { DeviceInfo } from "../../engine/webgpu/device.ts";
-import { knobsText, type TunedProduct } from "../../engine/webgpu/tuning_file.ts";
+import { knobsText, type TunedProduct } from "../../engine/webgpu/tuning/tuning_file.ts";
 import { vendorName } from "../../engine/webgpu/driver.ts";
-import type { KernelResult } from "../../engine/webgpu/kernel_check.ts";
-import { FORMS } from "../../kernels/forms.ts";
+import type { KernelResult } from "../../engine/webgpu/check/kernel_check.ts";
+import { FORMS } from "../../kernels/weights/forms.ts";
 import { KERNELS } from "../../kernels/mod.ts";
-import { formatBytes, formatTable } from "./format.ts";
+import { formatBytes, formatTable } from "../format.ts";
 
 /** All that `doctor` found. */
 export interface Findings {

@@ -4,9 +4,9 @@
  * @module
  */
 import { explainPage } from "../explain_page/build.ts";
-import { loadModel } from "../model.ts";
+import { loadModel } from "../run/model.ts";
 import { choice, flag, number, text, UsageError } from "./args.ts";
-import { formatBytes } from "./format.ts";
+import { formatBytes } from "../format.ts";
 import { printError, printLine } from "./print.ts";
 import { createLoadProgress } from "./progress.ts";
 import { openOutput } from "./output_file.ts";

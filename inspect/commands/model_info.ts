@@ -1,6 +1,6 @@
 import type { GgufFile, MetadataValue, TensorInfo } from "../../engine/gguf/reader.ts";
 import { jsonLine, printable } from "../escape.ts";
-import { formatBytes, formatTable } from "./format.ts";
+import { formatBytes, formatTable } from "../format.ts";
 
 const SHOWN_CHARACTERS = 80;
 const SHOWN_ELEMENTS = 6;

@@ -1,5 +1,5 @@
-import type { LoadPhase } from "../loading.ts";
-import { formatBytes, formatBytesOf, formatDuration } from "./format.ts";
+import type { LoadPhase } from "../run/loading.ts";
+import { formatBytes, formatBytesOf, formatDuration } from "../format.ts";
 import { printErrorText } from "./print.ts";
 import { printable } from "../escape.ts";
 

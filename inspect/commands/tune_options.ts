@@ -1,5 +1,5 @@
 /** `--tune` and `--no-tune`. */
-import type { TuneMode } from "../../engine/webgpu/tuning.ts";
+import type { TuneMode } from "../../engine/webgpu/tuning/tuning.ts";
 import { flag, UsageError } from "./args.ts";
 
 /** The two options of commands that run a model. */

@@ -1,10 +1,10 @@
 /** One HTML file with a forward pass in it: nothing is loaded from elsewhere. */
 import temml from "npm:temml@0.13.5";
-import { formatBytes } from "../commands/format.ts";
-import type { Model } from "../model.ts";
-import { DIVERGING, SEQUENTIAL } from "../plots/theme.ts";
+import { formatBytes } from "../format.ts";
+import type { Model } from "../run/model.ts";
+import { DIVERGING, SEQUENTIAL } from "../figures/drawing/theme.ts";
 import { escapeHtml } from "../escape.ts";
-import { tokenLabel } from "../plots/tokens.ts";
+import { tokenLabel } from "../figures/drawing/tokens.ts";
 import { PAPERS, STEP_TEXTS } from "./content.ts";
 import { type PageContent, pageContent, type PageData, type PageOptions } from "./data.ts";
 import template from "./page/page.html" with { type: "text" };

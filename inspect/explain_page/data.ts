@@ -1,8 +1,8 @@
 /** What a page knows of a pass: one run of the model with everything captured, cut to what the page has room for. */
-import type { Config } from "../../engine/config.ts";
-import { ropeTable } from "../../engine/rope_table.ts";
-import type { Model } from "../model.ts";
-import type { Run } from "../run.ts";
+import type { Config } from "../../engine/model/config.ts";
+import { ropeTable } from "../../engine/model/rope_table.ts";
+import type { Model } from "../run/model.ts";
+import type { Run } from "../run/run.ts";
 import {
   deflated,
   fitHalves,

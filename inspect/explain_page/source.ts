@@ -1,7 +1,7 @@
 /** The lines of `forward()` that compute a step, taken from its source text: the page cannot drift away from the code. */
-import source from "../../engine/forward.ts" with { type: "text" };
+import source from "../../engine/plan/forward.ts" with { type: "text" };
 
-/** One line of `engine/forward.ts`. */
+/** One line of `engine/plan/forward.ts`. */
 export interface SourceLine {
   /** Its number in the file, from 1. */
   readonly number: number;

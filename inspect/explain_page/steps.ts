@@ -1,8 +1,8 @@
 /** The steps of a page, from the model's plan: names, order, what each reads, its weights and constants. */
-import { type Plan, resolveShape, type Step, stepName } from "../../engine/plan.ts";
-import type { Point } from "../points.ts";
-import { tableColumns } from "../tables.ts";
-import type { Model } from "../model.ts";
+import { type Plan, resolveShape, type Step, stepName } from "../../engine/plan/plan.ts";
+import type { Point } from "../points/points.ts";
+import { tableColumns } from "../tables/mod.ts";
+import type { Model } from "../run/model.ts";
 
 /** A weight that a step reads. */
 export interface PageWeight {

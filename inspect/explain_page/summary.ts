@@ -1,5 +1,5 @@
 /** The page as a list, for readers without scripts. */
-import { html, tokenHtml } from "../plots/tokens.ts";
+import { html, tokenHtml } from "../figures/drawing/tokens.ts";
 import { STEP_TEXTS } from "./content.ts";
 import type { PageData } from "./data.ts";
 import { Page } from "./page/numbers.js";

@@ -1,7 +1,7 @@
 /** The values and weights that a page holds of each step. */
-import { argmax } from "../../kernels/argmax.ts";
-import type { Model } from "../model.ts";
-import type { Run } from "../run.ts";
+import { argmax } from "../../kernels/sampling/argmax.ts";
+import type { Model } from "../run/model.ts";
+import type { Run } from "../run/run.ts";
 import type { PageTensor } from "./pack.ts";
 import type { PageStep, PageWeight } from "./steps.ts";
 

@@ -1,5 +1,5 @@
 /** A progress bar in a notebook's cell. */
-import { formatDuration } from "../commands/format.ts";
+import { formatDuration } from "../format.ts";
 import { Meter } from "../commands/progress.ts";
 import { escapeHtml } from "../escape.ts";
 import type { ProgressBar } from "../work.ts";

@@ -1,5 +1,5 @@
 /** What is known about every kind of point: its axes, what it means, and what other engines call it. */
-import type { Config } from "../../engine/config.ts";
+import type { Config } from "../../engine/model/config.ts";
 
 /** What an axis of a point counts. `slot` is a place in the KV cache; slot s holds position s. */
 export type Axis = "position" | "head" | "kv_head" | "feature" | "query" | "key" | "slot";

@@ -8,7 +8,7 @@ import {
   Table,
   tableColumns,
   withMetadata,
-} from "../arrow.ts";
+} from "./arrow.ts";
 import { csvHeader, csvRows } from "./csv.ts";
 import { concatenated, WholeFile } from "./output.ts";
 import { parquetBytes } from "./parquet.ts";

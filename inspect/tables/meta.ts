@@ -1,5 +1,5 @@
 /** What a table says about itself, in the metadata of its schema: texts under short keys. */
-import type { Point } from "../points.ts";
+import type { Point } from "../points/points.ts";
 
 /** What is known of the run that tables are made of. */
 export interface TableMeta {

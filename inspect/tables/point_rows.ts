@@ -1,6 +1,6 @@
 /** From captured pieces to rows: index columns first, then the vector. */
-import { type Piece, rowPositions } from "../capture.ts";
-import type { Axis, Point } from "../points.ts";
+import { type Piece, rowPositions } from "../run/capture.ts";
+import type { Axis, Point } from "../points/points.ts";
 import { visibleKeys } from "../points/visible.ts";
 import { type Column, type Columns, int32, utf8, vectors } from "./column.ts";
 

@@ -1,9 +1,9 @@
 /** Captured tensors into Arrow files while the run goes on. */
 import { join } from "node:path";
-import { BatchEncoder, type RecordBatch, type Schema } from "../arrow.ts";
-import type { Piece, PieceSink, SinkSource } from "../capture.ts";
-import type { Point } from "../points.ts";
-import { pieceBatch, pointSchema } from "../tables.ts";
+import { BatchEncoder, type RecordBatch, type Schema } from "./arrow.ts";
+import type { Piece, PieceSink, SinkSource } from "../run/capture.ts";
+import type { Point } from "../points/points.ts";
+import { pieceBatch, pointSchema } from "./mod.ts";
 import { convertStream, type TableFormat, type WrittenFile } from "./files.ts";
 import { pointMetadata } from "./meta.ts";
 import { OutputError, writeChunks } from "./output.ts";

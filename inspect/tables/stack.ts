@@ -1,5 +1,5 @@
 /** Points of several layers in one table, under the names that were asked for. */
-import type { Point, ResolvedPoint } from "../points.ts";
+import type { Point, ResolvedPoint } from "../points/points.ts";
 import { PieceError } from "./point_rows.ts";
 
 /** What a table of points is made for. */

@@ -1,5 +1,5 @@
 /** Where the messages of an Arrow IPC stream lie in its file, and how far it is whole. */
-import { decodeMessage, type MessageInfo } from "../arrow.ts";
+import { decodeMessage, type MessageInfo } from "./arrow.ts";
 
 /** A record batch in a stream. */
 export interface BatchPlace {

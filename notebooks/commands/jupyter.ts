@@ -5,11 +5,13 @@
  */
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";
-import plotly from "npm:plotly.js-cartesian-dist-min@4.1.1/plotly-cartesian.min.js" with { type: "text" };
+import plotly from "npm:plotly.js-cartesian-dist-min@4.1.1/plotly-cartesian.min.js" with {
+  type: "text",
+};
 import {
   type PythonEnvironment,
   pythonEnvironment,
-} from "../../checkpoints/references/python_environment.ts";
+} from "../../checkpoints/references/processes/python_environment.ts";
 import deno from "../../deno.json" with { type: "json" };
 import { writeWhole } from "./files.ts";
 import extension from "./labextension/extension.js" with { type: "text" };

@@ -6,7 +6,7 @@
 import { basename, join, resolve } from "node:path";
 import { fileURLToPath } from "node:url";
 import { flag, number, text, UsageError } from "../../inspect/commands/args.ts";
-import { formatBytes, formatDuration } from "../../inspect/commands/format.ts";
+import { formatBytes, formatDuration } from "../../inspect/format.ts";
 import { printError, printLine } from "../../inspect/commands/print.ts";
 import { createStatus } from "../../inspect/commands/progress.ts";
 import { defineCommand, EXIT, runCommand } from "../../inspect/commands/run_command.ts";

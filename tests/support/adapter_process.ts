@@ -1,6 +1,6 @@
 // Checks the adapter for the embedded model and prints "checked"; run without any permission, and with a cache file that it
 // may not write.
-import { ensureAdapterChecked } from "../../engine/webgpu/adapter_check.ts";
+import { ensureAdapterChecked } from "../../engine/webgpu/check/adapter_check.ts";
 import { Device } from "../../engine/webgpu/device.ts";
 import { KERNELS } from "../../kernels/mod.ts";
 

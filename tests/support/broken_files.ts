@@ -3,7 +3,7 @@ import {
   type Alteration,
   alteredFile,
   type NewTensorData,
-} from "../../checkpoints/altered_file.ts";
+} from "../../checkpoints/files/altered_file.ts";
 import {
   type GgufFile,
   type MetadataType,

@@ -6,8 +6,8 @@
 //   runs COUNT                     runs a prompt again and again, captures in memory, and says how it stands before and after
 //
 // Prints JSON lines; an error is the last one. Memory is measured after a collection where V8 exposes one.
-import { openDevice } from "../../inspect/loading.ts";
-import { loadModel } from "../../inspect/model.ts";
+import { openDevice } from "../../inspect/run/loading.ts";
+import { loadModel } from "../../inspect/run/model.ts";
 import { ArrowSink } from "../../inspect/tables/sink.ts";
 import { CAPTURED, PROMPT, promptOf, type Standing } from "./capture_samples.ts";
 

@@ -1,5 +1,5 @@
 /** What somebody's engine can get wrong, and what a report has to say of it. */
-import type { Cause } from "../../checkpoints/causes.ts";
+import type { Cause } from "../../checkpoints/diagnosis/causes.ts";
 import type { FaultModel } from "./fault_models.ts";
 import type { Mistakes, Shape } from "./faulty_engine.ts";
 import type { Random } from "./random.ts";

@@ -3,7 +3,7 @@
  * every tensor as a folder. It is right, or wrong in one operation on purpose.
  */
 import { join } from "node:path";
-import { writeNpy } from "../../checkpoints/npy.ts";
+import { writeNpy } from "../../checkpoints/files/npy.ts";
 import { dequantize } from "../../engine/gguf/dequantize.ts";
 import { type GgufFile, openGgufFile } from "../../engine/gguf/reader.ts";
 

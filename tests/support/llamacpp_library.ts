@@ -1,4 +1,4 @@
-import { llamaCppLibrary as fetchLibrary } from "../../checkpoints/references/llamacpp_library.ts";
+import { llamaCppLibrary as fetchLibrary } from "../../checkpoints/references/llamacpp/library.ts";
 import { needed } from "./needed.ts";
 
 /**

@@ -1,5 +1,5 @@
 /** Loads a model file and prints the bytes of its weights and the most memory that the process has had (Linux). */
-import { load } from "../../inspect/loading.ts";
+import { load } from "../../inspect/run/loading.ts";
 
 const [path, backend] = Deno.args;
 const { engine } = await load(path, { backend: backend as "webgpu" | "cpu" });

@@ -1,7 +1,7 @@
 /** Figures of every kind, as Lamina makes them: for what must be true of all pictures. */
-import { Figure } from "../../inspect/plots/figure.ts";
-import type { Axis, Trace } from "../../inspect/plots/figure.ts";
-import { packed } from "../../inspect/plots/numbers.ts";
+import { Figure } from "../../inspect/figures/drawing/figure.ts";
+import type { Axis, Trace } from "../../inspect/figures/drawing/figure.ts";
+import { packed } from "../../inspect/figures/drawing/numbers.ts";
 import {
   axis,
   centred,
@@ -11,8 +11,8 @@ import {
   PALETTE,
   SEQUENTIAL,
   TOKEN_FONT,
-} from "../../inspect/plots/theme.ts";
-import { tokenHtml } from "../../inspect/plots/tokens.ts";
+} from "../../inspect/figures/drawing/theme.ts";
+import { tokenHtml } from "../../inspect/figures/drawing/tokens.ts";
 import { Random } from "./random.ts";
 
 const random = new Random(11);

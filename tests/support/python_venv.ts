@@ -1,5 +1,5 @@
-import { pyTorchEnvironment } from "../../checkpoints/references/pytorch.ts";
-import type { PythonEnvironment } from "../../checkpoints/references/python_environment.ts";
+import { pyTorchEnvironment } from "../../checkpoints/references/pytorch/reference.ts";
+import type { PythonEnvironment } from "../../checkpoints/references/processes/python_environment.ts";
 import { jupyter } from "../../notebooks/commands/jupyter.ts";
 import { needed } from "./needed.ts";
 

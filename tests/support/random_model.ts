@@ -1,13 +1,13 @@
 import type { Engine } from "../../engine/backend.ts";
-import { readConfig } from "../../engine/config.ts";
-import { cpuEngine } from "../../engine/cpu.ts";
+import { readConfig } from "../../engine/model/config.ts";
+import { cpuEngine } from "../../engine/cpu/engine.ts";
 import { dequantize } from "../../engine/gguf/dequantize.ts";
 import { type GgufFile, openGguf } from "../../engine/gguf/reader.ts";
 import { bytesSource } from "../../engine/gguf/source.ts";
 import type { Device } from "../../engine/webgpu/device.ts";
 import { webgpuEngine } from "../../engine/webgpu/engine.ts";
-import { openDevice } from "../../inspect/loading.ts";
-import { Model } from "../../inspect/model.ts";
+import { openDevice } from "../../inspect/run/loading.ts";
+import { Model } from "../../inspect/run/model.ts";
 import { identityOf } from "../../models/identity.ts";
 import { randomLlama, type RandomLlamaOptions } from "./random_llama.ts";
 

@@ -1,7 +1,7 @@
 /** All points of a pass as llama.cpp computed them, in our names, shapes and order. */
 import type { HostTensor } from "../../engine/backend.ts";
-import type { Config } from "../../engine/config.ts";
-import { MASKED } from "../../kernels/attention.ts";
+import type { Config } from "../../engine/model/config.ts";
+import { MASKED } from "../../kernels/attention/attention.ts";
 import type { Graph, GraphTensor } from "./llamacpp.ts";
 
 /** A pass over T positions from `start` on. */

@@ -1,4 +1,4 @@
-import { type Table, tableColumns } from "../../inspect/arrow.ts";
+import { type Table, tableColumns } from "../../inspect/tables/arrow.ts";
 
 /** Rows of a table as plain objects. */
 // deno-lint-ignore no-explicit-any -- a test knows its columns' types

@@ -1,7 +1,7 @@
 /** Points and pieces for tests of tables: made up, with values that tell where they belong. */
-import type { Piece } from "../../inspect/capture.ts";
-import type { Point } from "../../inspect/points.ts";
-import type { TableMeta, TokenOf } from "../../inspect/tables.ts";
+import type { Piece } from "../../inspect/run/capture.ts";
+import type { Point } from "../../inspect/points/points.ts";
+import type { TableMeta, TokenOf } from "../../inspect/tables/mod.ts";
 
 export const META: TableMeta = {
   model: "sample",

@@ -5,8 +5,8 @@
 import { create } from "npm:webgpu@0.6.2";
 import { kernelCases } from "../../engine/webgpu/check/cases.ts";
 import { Device } from "../../engine/webgpu/device.ts";
-import { checkKernels } from "../../engine/webgpu/kernel_check.ts";
-import { FORMS } from "../../kernels/forms.ts";
+import { checkKernels } from "../../engine/webgpu/check/kernel_check.ts";
+import { FORMS } from "../../kernels/weights/forms.ts";
 import { KERNELS } from "../../kernels/mod.ts";
 
 /** What the process found out. */

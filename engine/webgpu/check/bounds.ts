@@ -7,8 +7,14 @@
  * operations is off by at most ((1 + 2⁻²³)ⁿ − 1) · Σ|terms| (Higham, "Accuracy and Stability of Numerical Algorithms",
  * section 4.2). Subnormal results may be flushed to zero.
  */
-import { MASKED, partsOf, seenSlots, upTo, visibleParts } from "../../../kernels/attention.ts";
-import { ropeStore } from "../../../kernels/rope.ts";
+import {
+  MASKED,
+  partsOf,
+  seenSlots,
+  upTo,
+  visibleParts,
+} from "../../../kernels/attention/attention.ts";
+import { ropeStore } from "../../../kernels/rope/rope.ts";
 import type { Kernel, ReferenceArguments, RowReader } from "../../../kernels/kernel.ts";
 
 /** What a bound is worked out from. */

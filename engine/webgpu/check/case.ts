@@ -1,5 +1,5 @@
 /** What a case is: one run of one kernel on seeded inputs. */
-import type { Form } from "../../../kernels/forms.ts";
+import type { Form } from "../../../kernels/weights/forms.ts";
 import type { Constants, Kernel, Knobs, Pass, RowReader } from "../../../kernels/kernel.ts";
 import type { Kind, Noise, PackedMatrices } from "./data.ts";
 

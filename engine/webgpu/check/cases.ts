@@ -1,5 +1,5 @@
 /** The shapes over which each kernel is checked: a few for a look at a device, many for the tests. */
-import { type Form, FORMS } from "../../../kernels/forms.ts";
+import { type Form, FORMS } from "../../../kernels/weights/forms.ts";
 import type { Kernel } from "../../../kernels/kernel.ts";
 import type { KernelCase, Maker } from "./case.ts";
 import { Noise } from "./data.ts";

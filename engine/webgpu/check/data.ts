@@ -1,5 +1,5 @@
 /** Seeded numbers and weights for the kernels' checks. */
-import type { Form, Planes } from "../../../kernels/forms.ts";
+import type { Form, Planes } from "../../../kernels/weights/forms.ts";
 import type { RowReader } from "../../../kernels/kernel.ts";
 import { GGML_TYPES } from "../../gguf/types.ts";
 

@@ -1,5 +1,5 @@
 /** Cases of kernels over heads: RoPE, the cache's writes, attention. */
-import { canFuseAttention, MASKED, partsOf } from "../../../kernels/attention.ts";
+import { canFuseAttention, MASKED, partsOf } from "../../../kernels/attention/attention.ts";
 import { COLUMNS, type Draft, KINDS, type Maker, type Order, passOf, SPARE_SLOTS } from "./case.ts";
 import { type Kind, type Noise, turns } from "./data.ts";
 

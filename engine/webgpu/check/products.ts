@@ -1,6 +1,6 @@
 /** Cases of kernels over packed weights. */
 import type { Kernel } from "../../../kernels/kernel.ts";
-import { canNorm } from "../../../kernels/linear.ts";
+import { canNorm } from "../../../kernels/products/products.ts";
 import {
   COLUMNS,
   type Draft,

@@ -69,7 +69,7 @@ function codeCard({ page, step }) {
         el("pre", { class: "code inner" }, inner.map((each) => row(each, false))),
       ]
       : "",
-    el("p", { class: "paper" }, el("code", {}, `engine/forward.ts:${line}`)),
+    el("p", { class: "paper" }, el("code", {}, `engine/plan/forward.ts:${line}`)),
   );
 }
 

@@ -2,8 +2,10 @@
  * A notebook as one HTML file that shows everything and fetches nothing: its security policy forbids it to. Figures are drawn by
  * Plotly, which stands in the page once; without scripts their pictures stay.
  */
-import plotly from "npm:plotly.js-cartesian-dist-min@4.1.1/plotly-cartesian.min.js" with { type: "text" };
-import { PLOTLY_MIME } from "../../../inspect/plots/display.ts";
+import plotly from "npm:plotly.js-cartesian-dist-min@4.1.1/plotly-cartesian.min.js" with {
+  type: "text",
+};
+import { PLOTLY_MIME } from "../../../inspect/figures/drawing/display.ts";
 import { escapeHtml } from "../../../inspect/escape.ts";
 import { codeHtml, markdownHtml } from "./markdown.ts";
 import { type Cell, joined, type MimeBundle, type Notebook, type Output } from "../notebook.ts";

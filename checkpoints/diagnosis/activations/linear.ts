@@ -1,0 +1,220 @@
+/** Suspected faults of products with weight matrices, and of the biases behind them. */
+import { toAdjacent, toHalf } from "../../../inspect/points/points.ts";
+import { kindOf } from "../../parity/contract.ts";
+import { headOrder, headVariants } from "./heads.ts";
+import { type Operation, rerun, type Weight } from "./operation.ts";
+import { rotatedVariants } from "./rope.ts";
+import { rowChange, wrongColumns } from "./sparse.ts";
+import type { Variant } from "./variant.ts";
+
+/** Rows of a weight that may be damaged: at most this share, and one in any case. */
+const FEW = 0.03;
+
+/** x [T, columns] → [T, rows] */
+export async function linearVariants(operation: Operation): Promise<Variant[]> {
+  const { target } = operation;
+  const name = kindOf(operation.name);
+  const kind = name.replace("_product", "");
+  const projection = projectionVariants(kind, operation);
+  return [
+    // Where a bias follows, the same may have happened after it.
+    ...name === kind
+      ? projection
+      : projection.map((each) => ({ ...each, what: `${each.what}, before the bias` })),
+    ...kind === "attn_out" ? joinedVariants(operation) : [],
+    ...await otherWeightVariants(kind, operation),
+    ...transposedVariants(operation),
+    ...await damagedRows(operation),
+    ...target ? [...constantVariants(operation, target), ...damagedOutputs(operation, target)] : [],
+  ];
+}
+
+/** product [T, rows], bias [rows] → [T, rows] */
+export function biasVariants(operation: Operation): Variant[] {
+  const { inputs: [product], weights: [bias] } = operation;
+  return [
+    ...projectionVariants(kindOf(operation.name), operation),
+    {
+      cause: "bias-missing",
+      what: "it is not added",
+      where: bias.name,
+      make: () => product.slice(),
+    },
+  ];
+}
+
+/** What can be wrong with q, k and v as heads. */
+function projectionVariants(kind: string, operation: Operation): Variant[] {
+  if (!/^[qkv]$/.test(kind)) return [];
+  const { config: { heads, kvHeads, headWidth, ropeWidth }, output } = operation;
+  const variants = headVariants(kind === "q" ? heads : kvHeads, operation);
+  if (kind === "v") return [...variants, ...rotatedVariants(output, kvHeads, operation)];
+  const permuted = (what: string, order: typeof toHalf): Variant => ({
+    cause: "qk-permuted",
+    what,
+    where: operation.weights[0].name,
+    make: () => order(output, headWidth, ropeWidth),
+  });
+  return [
+    permuted("halves where pairs are adjacent here", toHalf),
+    permuted("adjacent pairs where halves are here", toAdjacent),
+    ...variants,
+  ];
+}
+
+/** Heads that were joined in another order before the projection. */
+function joinedVariants(operation: Operation): Variant[] {
+  const { inputs: [x], config: { heads, kvHeads, headWidth } } = operation;
+  const group = heads / kvHeads;
+  const places = Array.from({ length: heads }, (_, h) => h);
+  const orders = {
+    "by position in the group": places.map((h) => (h % kvHeads) * group + Math.floor(h / kvHeads)),
+    "by key/value head": places.map((h) => (h % group) * kvHeads + Math.floor(h / group)),
+    "backwards": places.toReversed(),
+  };
+  return Object.entries(orders).filter(([, order]) => order.some((h, i) => h !== i)).map(
+    ([name, order]) => ({
+      cause: "head-grouping",
+      what: `heads are joined ${name}`,
+      make: () => rerun(operation, { inputs: [headOrder(x, order, headWidth)] }),
+    }),
+  );
+}
+
+/** The product with a weight that could be meant instead. */
+async function otherWeightVariants(kind: string, operation: Operation): Promise<Variant[]> {
+  const { weights: [weight], reader, others } = operation;
+  const product = (cause: Variant["cause"], what: string, found: Weight | undefined): Variant[] =>
+    found && found.rows === weight.rows && found.columns === weight.columns
+      ? [{ cause, what, where: weight.name, make: () => rerun(operation, { weights: [found] }) }]
+      : [];
+  if (kind === "ffn_gate" || kind === "ffn_up") {
+    const name = kind === "ffn_gate"
+      ? weight.name.replace("ffn_gate", "ffn_up")
+      : weight.name.replace("ffn_up", "ffn_gate");
+    return product("gate-up-swapped", "it stands where the other belongs", await reader.read(name));
+  }
+  if (kind !== "logits") return [];
+  const embedding = await reader.read("token_embd.weight");
+  const output = await reader.read("output.weight");
+  const isTied = !output || output.data.every((value, i) => value === embedding!.data[i]);
+  return isTied
+    ? product(
+      "output-tied",
+      "the other side has a matrix of its own, here it is the embedding",
+      await others?.read("output.weight"),
+    )
+    : product("output-tied", "there it is the embedding, here a matrix of its own", embedding);
+}
+
+/** The matrix as the other of rows and columns has it: its numbers are column by column here, or there. */
+function transposedVariants(operation: Operation): Variant[] {
+  const { weights: [weight] } = operation;
+  const { name: where, rows, columns, data } = weight;
+  const variant = (
+    what: string,
+    move: (out: Float32Array, i: number, j: number) => void,
+  ): Variant => ({
+    cause: "transposed",
+    what,
+    where,
+    make() {
+      const other = new Float32Array(data.length);
+      for (let r = 0; r < rows; r++) {
+        for (let c = 0; c < columns; c++) move(other, r * columns + c, c * rows + r);
+      }
+      return rerun(operation, { weights: [{ ...weight, data: other }] });
+    },
+  });
+  if (rows === columns) {
+    return [variant("rows and columns exchanged", (out, i, j) => out[i] = data[j])];
+  }
+  return [
+    variant("column by column here", (out, i, j) => out[i] = data[j]),
+    variant("column by column there", (out, i, j) => out[j] = data[i]),
+  ];
+}
+
+/** Rows that differ from the other file's weight, where that is in few of them. */
+async function damagedRows(operation: Operation): Promise<Variant[]> {
+  const { weights: [weight], others } = operation;
+  const { name, rows, columns, data } = weight;
+  const other = await others?.read(name);
+  if (!other || other.rows !== rows || other.columns !== columns) return [];
+  // Rows that are stored in another type differ a little, each alike.
+  const errors = Array.from({ length: rows }, (_, row) => {
+    let [error, size] = [0, 0];
+    for (let i = row * columns; i < (row + 1) * columns; i++) {
+      error += (data[i] - other.data[i]) ** 2;
+      size += other.data[i] ** 2;
+    }
+    return error / size;
+  });
+  const usual = errors.toSorted((a, b) => a - b)[rows >> 1];
+  const wrong = errors.flatMap((error, row) => error > 10 * usual ? [row] : []);
+  if (wrong.length === 0 || wrong.length > Math.max(1, FEW * rows)) return [];
+  const mended = data.slice();
+  const off: number[] = [];
+  for (const row of wrong) {
+    const at = row * columns;
+    mended.set(other.data.subarray(at, at + columns), at);
+    for (let c = 0; c < columns; c++) if (data[at + c] !== other.data[at + c]) off.push(c);
+  }
+  const [first, last] = [Math.min(...off), Math.max(...off)];
+  return [{
+    cause: "dequant-block",
+    what: rowsText(wrong, first, last),
+    where: name,
+    make: () => rerun(operation, { weights: [{ ...weight, data: mended }] }),
+  }];
+}
+
+function rowsText([row, ...more]: readonly number[], first?: number, last?: number): string {
+  const others = more.length > 0 ? ` and ${more.length} more` : "";
+  const columns = first === undefined ? "" : `, columns ${first} to ${last}`;
+  return `row ${row}${others}${columns}`;
+}
+
+/** A vector that is added there and not here: a difference that is the same in all rows. */
+function constantVariants(
+  { output, weights: [{ rows }] }: Operation,
+  target: Float32Array,
+): Variant[] {
+  const T = output.length / rows;
+  if (T < 3) return [];
+  return [{
+    cause: "bias-missing",
+    what: "the difference is the same vector at every position",
+    fitted: true,
+    make() {
+      const mean = new Float64Array(rows);
+      output.forEach((value, i) => mean[i % rows] += (target[i] - value) / T);
+      return output.map((value, i) => value + mean[i % rows]);
+    },
+  }];
+}
+
+/** A weight some rows of which are wrong, read off the outputs. */
+function damagedOutputs(operation: Operation, target: Float32Array): Variant[] {
+  const { output, inputs: [x], weights: [{ name, rows, blockSize }] } = operation;
+  const wrong = wrongColumns(output, target, rows, Math.max(1, Math.floor(FEW * rows)));
+  if (!wrong) return [];
+  const mended = output.slice();
+  const column = (of: Float32Array, row: number) =>
+    Float64Array.from({ length: of.length / rows }, (_, t) => of[t * rows + row]);
+  const changes = wrong.map((row) => {
+    const right = column(output, row);
+    const difference = column(target, row).map((value, t) => value - right[t]);
+    const change = rowChange(difference, right, x, blockSize);
+    if (change) right.forEach((value, t) => mended[t * rows + row] = value + change.difference[t]);
+    return change;
+  });
+  if (changes.some((change) => !change)) return [];
+  return [{
+    cause: "dequant-block",
+    what: rowsText(wrong, changes[0]!.first, changes[0]!.last),
+    where: name,
+    fitted: true,
+    make: () => mended,
+  }];
+}

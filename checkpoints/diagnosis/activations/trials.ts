@@ -1,0 +1,75 @@
+/** All that is tried on a chain. */
+import type { Cause } from "../causes.ts";
+import { layerOf } from "../../parity/contract.ts";
+import type { Chain } from "./chain.ts";
+import type { Operation } from "./operation.ts";
+import type { Variant } from "./variant.ts";
+import { variantsOf } from "./variants.ts";
+
+/** A cause to try. */
+export interface Trial {
+  readonly cause: Cause;
+  readonly detail: string;
+  readonly fitted?: boolean;
+  /** Multiplications, about. */
+  readonly cost: number;
+  make(): Promise<Float32Array>;
+}
+
+/**
+ * All that can be tried on a chain: each fault in each operation, the last one first, and each in all operations that could have
+ * it, for what is set once for a whole model. Over several blocks the latter come first: there are many places for the former.
+ */
+export async function trialsOf(chain: Chain): Promise<Trial[]> {
+  const { operations } = chain;
+  const point = operations.at(-1)!.name;
+  const variants = await Promise.all(operations.map((operation) => variantsOf(operation)));
+  const single = [...operations.entries()].toReversed().flatMap(([index, operation]) =>
+    variants[index].map((variant): Trial => ({
+      cause: variant.cause,
+      detail: detailOf(variant, operation, point),
+      fitted: variant.fitted,
+      cost: chain.cost(index),
+      make: () =>
+        chain.replaced(index, (_, i) => Promise.resolve(i === index ? variant.make() : undefined)),
+    }))
+  );
+
+  const places = new Map<string, number[]>();
+  for (const [index, found] of variants.entries()) {
+    for (const variant of found) {
+      if (variant.fitted) continue; // to one place's numbers
+      const key = keyOf(variant);
+      places.set(key, [...places.get(key) ?? [], index]);
+    }
+  }
+  const joint = [...places].filter(([, indices]) => indices.length > 1).map(
+    ([key, indices]): Trial => {
+      const { cause, what } = variants[indices[0]].find((each) => keyOf(each) === key)!;
+      return {
+        cause,
+        detail: `${what} (in ${operations[indices[0]].name} to ${
+          operations[indices.at(-1)!].name
+        })`,
+        cost: chain.cost(indices[0]),
+        make: () =>
+          chain.replaced(indices[0], async (operation, i) => {
+            if (!indices.includes(i)) return undefined;
+            return (await variantsOf(operation)).find((each) => keyOf(each) === key)?.make();
+          }),
+      };
+    },
+  ).reverse();
+  const isLong = new Set(operations.map(({ name }) => layerOf(name))).size > 1;
+  return isLong ? [...joint, ...single] : [...single, ...joint];
+}
+
+/** Equal for the same fault in several places. */
+function keyOf({ cause, what }: Variant): string {
+  return `${cause}: ${what}`;
+}
+
+function detailOf({ what, where }: Variant, { name }: Operation, point: string): string {
+  const place = [...name === point ? [] : [name], ...where === undefined ? [] : [where]];
+  return [...place, what].join(": ");
+}

@@ -1,0 +1,160 @@
+/** From a comparison that failed to the first point that went wrong, and its cause. */
+import type { Engine } from "../../engine/backend.ts";
+import type { GgufFile, TensorInfo } from "../../engine/gguf/reader.ts";
+import { planValues } from "../../engine/plan/plan.ts";
+import { createTokenizer } from "../../text/mod.ts";
+import { CAUSES } from "./causes.ts";
+import { isCompared, layerOf } from "../parity/contract.ts";
+import { explain, type Explanation } from "./activations/cause.ts";
+import type { ParityCase, ParityResult, ParityRow } from "../parity/comparison.ts";
+import type { Reference } from "../references/reference.ts";
+import { failedVerdict, type FirstDivergence } from "../parity/report.ts";
+
+/** What is needed to look closer. */
+export interface Subject {
+  readonly engine: Engine;
+  /** The file that it runs. */
+  readonly file: GgufFile;
+  /** The file that the other side runs, where it runs one of its own. */
+  readonly other?: GgufFile;
+}
+
+/**
+ * The first thing that went wrong, and why; undefined where nothing did. The reference runs once more for the tensors around the
+ * point.
+ */
+export async function firstDivergence(
+  subject: Subject,
+  reference: Reference,
+  cases: readonly ParityCase[],
+  result: ParityResult,
+  signal?: AbortSignal,
+): Promise<FirstDivergence | undefined> {
+  // The longest text says most.
+  const ids = result.checks.filter(({ checkpoint, passed }) => checkpoint === "0" && !passed)
+    .sort((a, b) => b.ours!.length - a.ours!.length)[0];
+  if (ids) {
+    const text = cases.find(({ name }) => name === ids.case)!.text!;
+    const explanation = explainIds(ids.theirs!, ids.ours!, text, subject.file);
+    return { checkpoint: "0", point: "token ids", explanation };
+  }
+  const row = firstRow(result, cases);
+  if (row) {
+    const explanation = await explainRow(subject, reference, cases, row, result, signal);
+    return { checkpoint: row.checkpoint, point: row.point, row, explanation };
+  }
+  const check = result.checks.find(({ passed }) => !passed);
+  if (!check) return undefined;
+  const { checkpoint, what } = check;
+  const point = checkpoint === "11" ? "probs" : checkpoint === "9" ? "logits" : "token ids";
+  return { checkpoint, point, explanation: unknown(what) };
+}
+
+/** The first point that fails, of the case that shows it earliest; of several that do so of the longest, which tells most. */
+function firstRow(
+  { rows, first }: ParityResult,
+  cases: readonly ParityCase[],
+): ParityRow | undefined {
+  if (!first?.local || first.local.passed) return first;
+  const found = cases.flatMap(({ name, ids }) => {
+    const row = rows.find((each) => each.case === name && each.local?.passed === false);
+    return row ? [{ row, length: ids.length }] : [];
+  });
+  return found.sort((a, b) =>
+    a.row.step - b.row.step || a.row.order - b.row.order || b.length - a.length
+  )[0].row;
+}
+
+async function explainRow(
+  { engine, file, other }: Subject,
+  reference: Reference,
+  cases: readonly ParityCase[],
+  row: ParityRow,
+  result: ParityResult,
+  signal?: AbortSignal,
+): Promise<Explanation> {
+  const { ids } = cases.find(({ name }) => name === row.case)!;
+  const forced = result.choices.find((each) => each.case === row.case)?.reference;
+  const { passes } = await reference.run({
+    ids,
+    generate: row.step,
+    forced,
+    steps: [row.step],
+    points: pointsAround(engine, row.point),
+    signal,
+  });
+  const pass = passes[0];
+  if (!pass?.tensors.has(row.point)) return unknown(`${row.point} is not shown`);
+  const { config, plan } = engine;
+  const { rope, activations = "f32" } = reference.provenance;
+  const isRounded = ({ name, type }: TensorInfo) => other?.tensors.get(name)?.type !== type;
+  const rounds = activations !== "f32" || (!!other && [...file.tensors.values()].some(isRounded));
+  const { position } = failedVerdict(row).place;
+  const { point } = row;
+  return await explain({ plan, config, file, other, pass, point, position, rope, rounds });
+}
+
+/** What a point was made of, and more: points of the same layer and the stream before it; at the ends all that is outside of blocks, and the last block. */
+export function pointsAround(engine: Engine, point: string): string[] {
+  const layer = layerOf(point);
+  const near = layer ?? (point === "token_embd" ? 0 : engine.config.layers - 1);
+  return [...planValues(engine.plan).keys()].filter((each) => {
+    if (!isCompared(each)) return false;
+    const other = layerOf(each);
+    if (layer === undefined && other === undefined) return true;
+    return other === near || each === `blk.${near - 1}.out` ||
+      (near === 0 && each === "token_embd");
+  });
+}
+
+/** How the ids of a text differ: a missing or doubled BOS, or a space that is or is not put in front. */
+function explainIds(
+  theirs: readonly number[],
+  ours: readonly number[],
+  text: string,
+  file: GgufFile,
+): Explanation {
+  const same = (a: readonly number[], b: readonly number[]) =>
+    a.length === b.length && a.every((id, i) => id === b[i]);
+  const of = (cause: "bos-missing" | "space-prefix", detail: string): Explanation => ({
+    cause,
+    explained: 1,
+    before: NaN,
+    after: NaN,
+    detail,
+    look: CAUSES[cause].look,
+  });
+  if (same(ours.slice(1), theirs)) {
+    return of("bos-missing", `here ${ours[0]} stands in front, there it does not`);
+  }
+  if (same(theirs.slice(1), ours)) {
+    return of("bos-missing", `there ${theirs[0]} stands in front, here it does not`);
+  }
+  const found = spaced(text, file).find(({ ids }) => same(ids, theirs));
+  return found
+    ? of("space-prefix", found.what)
+    : unknown("the ids differ in more than a BOS or a space in front");
+}
+
+/** The ids of a text with another space in front. */
+function spaced(text: string, { metadata, name }: GgufFile) {
+  const key = "tokenizer.ggml.add_space_prefix";
+  const adds = metadata.get(key) ?? true;
+  const own = createTokenizer(metadata, name);
+  const other = createTokenizer(new Map(metadata).set(key, !adds), name);
+  return [
+    {
+      what: adds
+        ? "here a space is put in front, there none"
+        : "there a space is put in front, here none",
+      ids: other.encode(text),
+    },
+    { what: "there the text begins with one more space", ids: own.encode(` ${text}`) },
+    { what: "there the text begins without its space", ids: own.encode(text.replace(/^ /, "")) },
+  ];
+}
+
+function unknown(detail: string): Explanation {
+  const { look } = CAUSES.unknown;
+  return { cause: "unknown", explained: 0, before: NaN, after: NaN, detail, look };
+}

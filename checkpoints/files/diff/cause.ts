@@ -1,0 +1,160 @@
+/** Why a tensor is not what it should be: what is known to go wrong is undone, and what then fits is the cause. */
+import type { Cause } from "../../diagnosis/causes.ts";
+import type { Band } from "./bands.ts";
+import { compare, type Similarity } from "./compare.ts";
+import { type HeadLayout, inOtherOrder, type Numbers } from "./numbers.ts";
+import { transposedNmse } from "./transposed.ts";
+
+/** What can be wrong with a tensor: causes that a comparison of passes knows too, and those that only files can have. */
+export type DiffCause =
+  | Cause
+  | "missing"
+  | "extra"
+  | "renamed"
+  | "shape"
+  | "scaled"
+  | "exchanged";
+
+/** What was found. */
+export interface Finding {
+  readonly cause: DiffCause;
+  /** For people: what is wrong, and where. */
+  readonly detail: string;
+  /** The NMSE when it is undone. */
+  readonly undone?: number;
+}
+
+/** A tensor of both files that are not alike. */
+export interface Suspect {
+  readonly name: string;
+  readonly a: Numbers;
+  readonly b: Numbers;
+  readonly band: Band;
+  readonly blockSize: number;
+  /** Undefined where their shapes differ. */
+  readonly found?: Similarity;
+}
+
+/** A norm's weight that is off by one is so within rounding. */
+const OFFSET_TOLERANCE = 1e-4;
+
+/**
+ * Finds what explains the difference.
+ *
+ * @param others suspects of the same shape, whose numbers it may have
+ * @param heads of queries and keys, for tensors whose rows have an order
+ */
+export async function explain(
+  suspect: Suspect,
+  others: readonly Suspect[],
+  heads: HeadLayout | undefined,
+  signal?: AbortSignal,
+): Promise<Finding> {
+  const { a, b, band, found } = suspect;
+  return (found && notFinite(found)) ??
+    await exchanged(suspect, others, signal) ??
+    (heads && await reordered(suspect, heads, signal)) ??
+    await transposed(a, b, band, signal) ??
+    (found ? byNumbers(found, band, a.rows === 1) : otherShape(a, b));
+}
+
+function notFinite({ nonFinite }: Similarity): Finding | undefined {
+  if (!nonFinite) return undefined;
+  const { row, column, in: which } = nonFinite;
+  const file = which === "a" ? "A" : "B";
+  return { cause: "nan", detail: `no number in ${file}, row ${row}, column ${column}` };
+}
+
+async function exchanged(
+  suspect: Suspect,
+  others: readonly Suspect[],
+  signal?: AbortSignal,
+): Promise<Finding | undefined> {
+  const { name, band, blockSize } = suspect;
+  const { a } = suspect;
+  for (const other of others) {
+    if (other.name === name || !await beginsLike(a, other.b, band)) continue;
+    const found = await compare(a, other.b, band, blockSize, signal);
+    if (!isInBand(found, band)) continue;
+    const pair = [name, other.name].map((each) => each.replace(/\.ffn_(gate|up)\./, ".ffn_*."));
+    const swapped = pair[0] === pair[1];
+    return {
+      cause: swapped ? "gate-up-swapped" : "exchanged",
+      detail: `its numbers are in B's ${other.name}`,
+      undone: found.nmse,
+    };
+  }
+}
+
+/** Whether the first numbers are alike: a first look that spares most full ones. */
+export async function beginsLike(a: Numbers, b: Numbers, band: Band): Promise<boolean> {
+  const count = Math.min(4096, a.rows * a.columns);
+  const part = (numbers: Numbers): Numbers => ({
+    ...numbers,
+    rows: 1,
+    columns: count,
+    together: 1,
+  });
+  const { nmse } = await compare(part(a), part(b), band, 1);
+  return nmse <= band.block;
+}
+
+async function reordered(
+  { a, b, band, blockSize, found }: Suspect,
+  heads: HeadLayout,
+  signal?: AbortSignal,
+): Promise<Finding | undefined> {
+  if (!found) return undefined;
+  for (const order of ["half", "adjacent"] as const) {
+    const undone = inOtherOrder(b, order, heads);
+    if (!undone) continue;
+    const after = await compare(a, undone, band, blockSize, signal);
+    if (!isInBand(after, band)) continue;
+    const detail = "rows are in the other RoPE order";
+    return { cause: "qk-permuted", detail, undone: after.nmse };
+  }
+}
+
+async function transposed(
+  a: Numbers,
+  b: Numbers,
+  band: Band,
+  signal?: AbortSignal,
+): Promise<Finding | undefined> {
+  const undone = await transposedNmse(a, b, signal);
+  if (undone > band.tensor) return undefined;
+  return { cause: "transposed", detail: "the matrix is transposed", undone };
+}
+
+function otherShape(a: Numbers, b: Numbers): Finding {
+  const [shapeA, shapeB] = [a, b].map(({ rows, columns }) => `${rows} x ${columns}`);
+  return { cause: "shape", detail: `${shapeA} where B has ${shapeB}` };
+}
+
+function byNumbers(found: Similarity, band: Band, isVector: boolean): Finding {
+  const { offset, offsetNmse, scale, scaledNmse, bad, blocks, firstBad, restNmse } = found;
+  if (isVector && Math.abs(Math.abs(offset) - 1) < 0.01 && offsetNmse < OFFSET_TOLERANCE) {
+    const detail = offset > 0 ? "one larger than in A" : "one smaller than in A";
+    return { cause: "norm-offset", detail, undone: offsetNmse };
+  }
+  if (firstBad && bad < blocks / 2 && restNmse <= band.tensor) {
+    const { row, column, count } = firstBad;
+    const place = `row ${row}, columns ${column} to ${column + count - 1}`;
+    const detail = bad === 1
+      ? `one block of ${blocks} is wrong: ${place}`
+      : `${bad} of ${blocks} blocks are wrong, the first in ${place}`;
+    return { cause: "dequant-block", detail, undone: restNmse };
+  }
+  if (scaledNmse <= band.tensor) {
+    const detail = scale === 0 ? "all zeros" : `A's times ${Number(scale.toPrecision(4))}`;
+    return { cause: "scaled", detail, undone: scaledNmse };
+  }
+  return { cause: "unknown", detail: "other numbers" };
+}
+
+/** Whether a tensor is as near as its type can be. */
+export function isInBand(found: Similarity, band: Band): boolean {
+  const { nmse, bad, nonFinite } = found;
+  const far = Math.abs(found.scale - 1) > band.scale;
+  return nmse <= band.tensor && bad === 0 && !nonFinite && !(nmse > 0 && far);
+}

@@ -1,0 +1,440 @@
+/** The thirteen checkpoints of a model against a reference: both verdicts, in prompts and while decoding. */
+import type { Engine } from "../../engine/backend.ts";
+import { planValues } from "../../engine/plan/plan.ts";
+import {
+  compareTensors,
+  type Difference,
+  judgedByNmse,
+  largestError,
+  localAllowance,
+} from "./compare.ts";
+import {
+  type Checkpoint,
+  checkpointOf,
+  CHECKPOINTS,
+  DECODING_STEPS,
+  isCompared,
+  layerOf,
+} from "./contract.ts";
+import { checkEnd, checkWritten, compareIds, type ParityCheck } from "./checks.ts";
+import { type Cache, localValues } from "./local.ts";
+import type {
+  Provenance,
+  Reference,
+  ReferencePass,
+  ReferenceRequest,
+  ReferenceRun,
+} from "../references/reference.ts";
+import { laminaReference, pointSize } from "../references/lamina.ts";
+
+/** A prompt to compare with. */
+export interface ParityCase {
+  /** `prompt` or `long prompt`. */
+  readonly name: string;
+  /** Undefined where ids were given. */
+  readonly text?: string;
+  /** What is run. */
+  readonly ids: readonly number[];
+  /** Our own ids of the text, where others are run. */
+  readonly ownIds?: readonly number[];
+  /** Tokens to generate after it. */
+  readonly generate: number;
+  /** Ids that both sides run instead of the reference's choices. */
+  readonly forced?: readonly number[];
+  /** Passes that are compared: 0 the prompt, n the n-th generated token; by default those of {@linkcode DECODING_STEPS}. */
+  readonly steps?: readonly number[];
+  /** Whether the 64-bit oracle runs it too. */
+  readonly oracle: boolean;
+}
+
+/** A tensor in a few numbers; hidden keys left out. */
+export interface Summary {
+  readonly mean: number;
+  readonly rms: number;
+  readonly min: number;
+  readonly max: number;
+  /** The first numbers. */
+  readonly samples: readonly number[];
+}
+
+/** One point of one pass, compared. */
+export interface ParityRow {
+  readonly case: string;
+  /** 0 for the prompt, n for the pass that ran the n-th generated token. */
+  readonly step: number;
+  readonly point: string;
+  readonly checkpoint: string;
+  /** Place in the order of computation. */
+  readonly order: number;
+  readonly shape: readonly number[];
+  /** Of our own tensor. */
+  readonly summary: Summary;
+  /** Of the worst chunk of the pass; undefined where the reference does not show the point. */
+  readonly local?: Difference;
+  readonly cumulative?: Difference;
+  /** Our and the reference's root-mean-square distance to the oracle, where it ran. */
+  readonly oracle?: { readonly ours: number; readonly reference?: number };
+}
+
+/** A checkpoint's outcome. */
+export interface CheckpointResult {
+  readonly checkpoint: Checkpoint;
+  readonly status: "pass" | "fail" | "skipped";
+  /** Why it was skipped: `vacuous`, `not shown`. */
+  readonly why?: string;
+  /** The row that takes most of what is allowed it, by the verdict that counts; what is inherited from earlier steps left out. */
+  readonly worst?: ParityRow;
+  /** That verdict. */
+  readonly verdict?: Difference;
+  readonly failedChecks: readonly ParityCheck[];
+}
+
+/** Everything that a comparison with one reference found. */
+export interface ParityResult {
+  readonly provenance: Provenance;
+  readonly passed: boolean;
+  readonly checkpoints: readonly CheckpointResult[];
+  readonly rows: readonly ParityRow[];
+  readonly checks: readonly ParityCheck[];
+  /** The first point, in the order of computation, that leaves its tolerance. */
+  readonly first?: ParityRow;
+  /** What the reference chose and what we chose, step by step. */
+  readonly choices: readonly CaseChoices[];
+  /** Our RMS error to the oracle as a ratio to the reference's, over all points and prompts where it ran. */
+  readonly ratio?: { readonly median: number; readonly p95: number; readonly points: number };
+}
+
+/** Greedy choices of one case. */
+export interface CaseChoices {
+  readonly case: string;
+  readonly ours: readonly number[];
+  readonly reference: readonly number[];
+  readonly margins: readonly number[];
+}
+
+/** How a comparison is made. */
+export interface ParityOptions {
+  /** Layers to compare; all by default. */
+  readonly layers?: readonly [first: number, last: number];
+  /** The 64-bit oracle, on the same file and with the same builder of RoPE's angles. */
+  readonly oracle?: Reference;
+  /**
+   * For a comparison with other weights than ours: the NMSE that is usual for a step over some weights, because they are of another
+   * type than the reference's; undefined where they are of the same. What adds up over steps, and which ids come of it, is then
+   * reported and not judged.
+   */
+  readonly usualError?: (weights: readonly string[]) => number | undefined;
+  /**
+   * For an engine of whose rounding nothing is known: each step is judged from its own inputs where it shows them, and what has
+   * added up is not. Where it does not (decoding without its caches) that may be four times what it was in the prompt.
+   */
+  readonly localOnly?: boolean;
+  readonly signal?: AbortSignal;
+  /** Windows of layers that are done, of all of all prompts; and what comes next. */
+  readonly onProgress?: (done: number, total: number, what: string) => void;
+}
+
+/** Generated tokens that the oracle runs too. */
+const MOST_ORACLE_STEPS = 8;
+/** Bytes of the reference's tensors that are in memory at one time, about. */
+const WINDOW_BYTES = 640 * 2 ** 20;
+
+/**
+ * Compares an engine with a reference over some prompts, layer by layer so that memory stays bounded.
+ *
+ * @throws {ReferenceFailure} when the reference fails
+ */
+export async function compareEngines(
+  engine: Engine,
+  reference: Reference,
+  cases: readonly ParityCase[],
+  options: ParityOptions = {},
+): Promise<ParityResult> {
+  const { provenance } = reference;
+  const own = laminaReference(engine, {
+    provenance: { ...provenance, version: "", device: engine.backend, weights: "" },
+  });
+  const rows: ParityRow[] = [];
+  const checks: ParityCheck[] = [];
+  const choices: CaseChoices[] = [];
+  const total = cases.reduce((sum, each) => sum + windows(engine, each, options.layers).length, 0);
+  let done = 0;
+  for (const each of cases) {
+    if (each.text !== undefined && reference.tokenize) {
+      checks.push(compareIds(each, each.ownIds ?? each.ids, await reference.tokenize(each.text)));
+    }
+    let forced = each.forced ?? [];
+    if (reference.needsForcedIds && forced.length < each.generate) {
+      forced = (await own.run({ ...each, steps: [], points: [] })).ids;
+    }
+    for (const layers of windows(engine, each, options.layers)) {
+      options.onProgress?.(done++, total, `${each.name}: layers ${layers[0]} to ${layers[1]}`);
+      const request = requestFor(engine, each, layers, forced, options.signal);
+      const theirs = await reference.run(request);
+      const ids = theirs.ids.length > 0 ? theirs.ids : forced;
+      const ours = await own.run({ ...request, forced: ids });
+      const exact = each.oracle
+        ? await options.oracle?.run({ ...oracleRequest(request), forced: ids })
+        : undefined;
+      rows.push(
+        ...await comparePasses(engine, each, layers, { theirs, ours, exact }, provenance, options),
+      );
+      checks.push(...checkWritten(each.name, ours));
+      const isLast = layers[1] === engine.config.layers - 1;
+      if (isLast) {
+        checks.push(...await checkEnd(engine, each, theirs, ours, provenance, options));
+        choices.push({
+          case: each.name,
+          ours: ours.ids,
+          reference: theirs.ids,
+          margins: theirs.margins,
+        });
+      }
+      if (theirs.ids.length > 0) forced = theirs.ids;
+    }
+  }
+  rows.sort((a, b) =>
+    caseOrder(cases, a) - caseOrder(cases, b) || a.step - b.step || a.order - b.order
+  );
+  const results = CHECKPOINTS.map((checkpoint) => judge(checkpoint, rows, checks, cases));
+  return {
+    provenance,
+    passed: results.every(({ status }) => status !== "fail"),
+    checkpoints: results,
+    rows,
+    checks,
+    first: firstFailure(rows),
+    choices,
+    ratio: errorRatio(rows),
+  };
+}
+
+function caseOrder(cases: readonly ParityCase[], row: ParityRow): number {
+  return cases.findIndex(({ name }) => name === row.case);
+}
+
+/** The first row that fails by the verdict that counts; where none does, the first that fails cumulatively. */
+function firstFailure(rows: readonly ParityRow[]): ParityRow | undefined {
+  return rows.find(({ local }) => local?.passed === false) ??
+    rows.find(({ cumulative }) => cumulative?.passed === false);
+}
+
+/** The verdict that decides about a row: the local one, unless an error crept in that no step is to blame for. */
+export function verdictOf(row: ParityRow, rows: readonly ParityRow[]): Difference | undefined {
+  const { local, cumulative } = row;
+  if (cumulative?.passed !== false || local?.passed === false) return local ?? cumulative;
+  return inherits(row, rows) ? local : cumulative;
+}
+
+/** Whether what a row is off by cumulatively comes from an earlier step, which is to blame. Rows are in the order of computation. */
+function inherits(row: ParityRow, rows: readonly ParityRow[]): boolean {
+  const blamed = rows.findIndex(({ local }) => local?.passed === false);
+  return blamed >= 0 && blamed < rows.indexOf(row);
+}
+
+/** Layers are compared in windows of such a size that the reference's tensors fit. */
+function windows(
+  engine: Engine,
+  { ids, generate }: ParityCase,
+  asked?: readonly [number, number],
+): [number, number][] {
+  const [first, last] = asked ?? [0, engine.config.layers - 1];
+  const T = ids.length;
+  let bytes = 0;
+  for (const point of planValues(engine.plan).keys()) {
+    if (layerOf(point) === first) bytes += 4 * pointSize(engine, point, T, T + generate);
+  }
+  const size = Math.max(1, Math.floor(WINDOW_BYTES / bytes));
+  const found: [number, number][] = [];
+  for (let layer = first; layer <= last; layer += size) {
+    found.push([layer, Math.min(last, layer + size - 1)]);
+  }
+  return found;
+}
+
+function requestFor(
+  engine: Engine,
+  { ids, generate, steps = [0, ...DECODING_STEPS] }: ParityCase,
+  [first, last]: readonly [number, number],
+  forced: readonly number[],
+  signal?: AbortSignal,
+) {
+  const points = [...planValues(engine.plan).keys()].filter((point) => {
+    if (!isCompared(point)) return false;
+    const layer = layerOf(point);
+    if (layer !== undefined) {
+      return (layer >= first && layer <= last) || point === `blk.${first - 1}.out`;
+    }
+    return point === "token_embd" ? first === 0 : last === engine.config.layers - 1;
+  });
+  const compared = steps.filter((step) => step <= generate);
+  return { ids, generate, forced, steps: compared, points, signal };
+}
+
+/** The oracle keeps no cache and pays for every token, so that it goes along for the first steps only. */
+function oracleRequest(request: ReferenceRequest): ReferenceRequest {
+  const generate = Math.min(request.generate, MOST_ORACLE_STEPS);
+  return { ...request, generate, steps: request.steps.filter((step) => step <= generate) };
+}
+
+interface Runs {
+  readonly theirs: ReferenceRun;
+  readonly ours: ReferenceRun;
+  readonly exact?: ReferenceRun;
+}
+
+/** Both verdicts for every point of every pass of a window. */
+async function comparePasses(
+  engine: Engine,
+  { name }: ParityCase,
+  layers: readonly [number, number],
+  { theirs, ours, exact }: Runs,
+  { rope, activations }: Provenance,
+  { usualError, localOnly = false, signal }: ParityOptions,
+): Promise<ParityRow[]> {
+  const inPrompt = new Map<string, number>();
+  const order = new Map([...planValues(engine.plan).keys()].map((point, i) => [point, i]));
+  const rows: ParityRow[] = [];
+  for (const pass of ours.passes) {
+    signal?.throwIfAborted();
+    const reference = theirs.passes.find(({ step }) => step === pass.step);
+    const oracle = exact?.passes.find(({ step }) => step === pass.step);
+    const local = reference
+      ? await localDifferences(engine, reference, rope, layers, activations, usualError)
+      : new Map<string, Difference>();
+    for (const [point, tensor] of pass.tensors) {
+      // What stands in front of the window was compared in the one before.
+      const layer = layerOf(point);
+      if (layer !== undefined && layer < layers[0]) continue;
+      if (point === "probs") continue; // judged by our own logits: checkpoint 11
+      const theirTensor = reference?.tensors.get(point);
+      const exactTensor = oracle?.tensors.get(point);
+      const { start } = pass;
+      const base = localAllowance(point, activations);
+      const atLeast = usualError || (localOnly && local.has(point))
+        ? Infinity
+        : exactTensor && theirTensor
+        ? 4 * largestError(point, theirTensor, exactTensor, start)
+        : 4 * (inPrompt.get(point) ?? 0);
+      const allowance = { ...base, atLeast };
+      // Where the reference does not show a point, the oracle is the reference.
+      const against = theirTensor ?? exactTensor;
+      const cumulative = against && compareTensors(point, tensor, against, allowance, start);
+      const rms = exactTensor && compareTensors(point, tensor, exactTensor, base, start).rms;
+      const theirRms = exactTensor && theirTensor &&
+        compareTensors(point, theirTensor, exactTensor, base, start).rms;
+      if (!cumulative) continue;
+      if (localOnly && pass.step === 0) inPrompt.set(point, cumulative.maxError);
+      rows.push({
+        case: name,
+        step: pass.step,
+        point,
+        checkpoint: checkpointOf(point).id,
+        order: order.get(point)!,
+        shape: tensor.shape,
+        summary: summarize(tensor.data),
+        local: local.get(point),
+        cumulative,
+        oracle: rms === undefined ? undefined : { ours: rms, reference: theirRms },
+      });
+    }
+  }
+  return rows;
+}
+
+const SAMPLES = 8;
+/** Scores of hidden keys are below this. */
+const HIDDEN = -1e29;
+
+function summarize(data: Float32Array | Float64Array): Summary {
+  let [sum, squares, min, max, count] = [0, 0, Infinity, -Infinity, 0];
+  for (const value of data) {
+    if (value < HIDDEN) continue;
+    sum += value;
+    squares += value * value;
+    if (value < min) min = value;
+    if (value > max) max = value;
+    count++;
+  }
+  const samples = Array.from(data.subarray(0, SAMPLES));
+  return { mean: sum / count, rms: Math.sqrt(squares / count), min, max, samples };
+}
+
+/** The local verdict of every point that a reference's pass shows; of the worst chunk, where a pass is several. */
+async function localDifferences(
+  engine: Engine,
+  pass: ReferencePass,
+  rope: Provenance["rope"],
+  layers: readonly [number, number],
+  activations: Provenance["activations"],
+  usualError: ParityOptions["usualError"],
+): Promise<Map<string, Difference>> {
+  const found = new Map<string, Difference>();
+  const cache = cacheBefore(pass);
+  for await (
+    const { point, ours, reference, start, step } of localValues(engine, pass, cache, rope, layers)
+  ) {
+    const difference = compareTensors(
+      point,
+      ours,
+      reference,
+      localAllowance(point, activations),
+      start,
+    );
+    const usual = usualError?.(step.weights);
+    const judged = usual === undefined ? difference : judgedByNmse(difference, usual);
+    const before = found.get(point);
+    if (!before || judged.share > before.share) found.set(point, judged);
+  }
+  return found;
+}
+
+/** The cache before a pass, out of what the reference shows after it. */
+export function cacheBefore(pass: ReferencePass): Cache {
+  const cache = new Map<string, Float32Array>();
+  for (const [point, { shape, data }] of pass.tensors) {
+    if (!/\.cache_[kv]$/.test(point)) continue;
+    const width = shape.slice(1).reduce((product, n) => product * n, 1);
+    cache.set(point, Float32Array.from(data.subarray(0, pass.start * width)));
+  }
+  return cache;
+}
+
+/** A checkpoint's status from its rows and checks. */
+function judge(
+  checkpoint: Checkpoint,
+  rows: readonly ParityRow[],
+  checks: readonly ParityCheck[],
+  cases: readonly ParityCase[],
+): CheckpointResult {
+  const own = rows.filter((row) => row.checkpoint === checkpoint.id);
+  const ownChecks = checks.filter((check) => check.checkpoint === checkpoint.id);
+  const failedChecks = ownChecks.filter(({ passed }) => !passed);
+  const [worst, verdict] = own.reduce<[ParityRow?, Difference?]>((found, row) => {
+    const own = verdictOf(row, rows);
+    return own && own.share > (found[1]?.share ?? -1) ? [row, own] : found;
+  }, []);
+  const failed = failedChecks.length > 0 || own.some((row) => row.local?.passed === false) ||
+    own.some((row) => row.cumulative?.passed === false && !inherits(row, rows));
+  if (failed) return { checkpoint, status: "fail", worst, verdict, failedChecks };
+  if (own.length === 0 && ownChecks.length === 0) {
+    return { checkpoint, status: "skipped", why: "not shown", failedChecks };
+  }
+  // Positions that a case reaches, decoding included.
+  const longest = Math.max(...cases.map(({ ids, generate }) => ids.length + generate));
+  if (longest < checkpoint.positions) {
+    return { checkpoint, status: "skipped", why: "vacuous", worst, verdict, failedChecks };
+  }
+  return { checkpoint, status: "pass", worst, verdict, failedChecks };
+}
+
+/** Ratios of RMS errors to the oracle, ours to the reference's; points that the reference has exactly are left out. */
+function errorRatio(rows: readonly ParityRow[]): ParityResult["ratio"] {
+  const ratios = rows.flatMap(({ oracle }) =>
+    oracle?.reference ? [oracle.ours / oracle.reference] : []
+  ).sort((a, b) => a - b);
+  if (ratios.length === 0) return undefined;
+  const at = (share: number) =>
+    ratios[Math.min(ratios.length - 1, Math.floor(share * ratios.length))];
+  return { median: at(0.5), p95: at(0.95), points: ratios.length };
+}

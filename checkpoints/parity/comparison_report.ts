@@ -1,0 +1,322 @@
+/** A comparison as people use it in a notebook: one call, and a report that shows itself and has tables. */
+import { previewBundle } from "../../inspect/tables/html.ts";
+import type { Table } from "../../inspect/tables/arrow.ts";
+import type { Loaded } from "../../inspect/run/loading.ts";
+import type { Model } from "../../inspect/run/model.ts";
+import { onePrompt, type Prompt } from "../../inspect/run/prompt.ts";
+import type { Preview } from "../../inspect/tables/preview.ts";
+import { longWork } from "../../inspect/work.ts";
+import { layerOf } from "./contract.ts";
+import { firstDivergence } from "../diagnosis/first_divergence.ts";
+import { openModel } from "../files/named_model.ts";
+import { openOpponent, type Opponent, type OpponentOptions } from "./other_side.ts";
+import {
+  compareEngines,
+  type ParityCase,
+  type ParityResult,
+  type ParityRow,
+  verdictOf,
+} from "./comparison.ts";
+import { checkpointTable, parityTable } from "./tables.ts";
+import type { Provenance } from "../references/reference.ts";
+import {
+  checkpointRows,
+  divergenceLines,
+  failedVerdict,
+  type FirstDivergence,
+  ratioLine,
+  reportText,
+} from "./report.ts";
+import { type PairOptions, readPair, type TensorPair, type Verdict } from "./tensor_pair.ts";
+
+/** How {@linkcode parity} compares. */
+export interface ParityRequest extends OpponentOptions {
+  /** First and last layer to compare; all by default. */
+  readonly layers?: readonly [first: number, last: number];
+}
+
+/** The first thing that went wrong, and why. */
+export interface Divergence {
+  /** The checkpoint that it belongs to: `2`. */
+  readonly checkpoint: string;
+  /** `blk.3.q`; `token ids` where already those differ. */
+  readonly point: string;
+  /** Of the point; undefined outside of blocks. */
+  readonly layer?: number;
+  /** 0 in the prompt, n in the pass of the n-th generated token; undefined where no tensor was compared. */
+  readonly step?: number;
+  /** Absolute position of the worst number. */
+  readonly position?: number;
+  /** The known cause that explains the numbers; `unknown` where none does. */
+  readonly cause: string;
+  /** Which share of the difference goes when the cause is undone, from 0 to 1. */
+  readonly explained: number;
+  /** One line with the figures. */
+  readonly detail: string;
+  /** What to look at. */
+  readonly look: string;
+}
+
+/** What a report is made of. */
+export interface ReportParts {
+  readonly model: string;
+  readonly result: ParityResult;
+  readonly first?: FirstDivergence;
+  readonly cases: readonly ParityCase[];
+  /** Opens both sides again. */
+  readonly reopen: () => Promise<
+    { readonly model: Loaded; readonly opponent: Opponent } & AsyncDisposable
+  >;
+}
+
+/** What a comparison found: shows itself in a notebook and in a terminal. */
+export class ParityReport {
+  readonly #parts: ReportParts;
+
+  /** Use {@linkcode parity}. */
+  constructor(parts: ReportParts) {
+    this.#parts = parts;
+  }
+
+  /** Whether no checkpoint failed. */
+  get passed(): boolean {
+    return this.result.passed;
+  }
+
+  /**
+   * All of it, as proofs and commands want it.
+   *
+   * @internal
+   */
+  get result(): ParityResult {
+    return this.#parts.result;
+  }
+
+  /**
+   * What was run.
+   *
+   * @internal
+   */
+  get cases(): readonly ParityCase[] {
+    return this.#parts.cases;
+  }
+
+  /**
+   * The first thing that went wrong, with the row that shows it.
+   *
+   * @internal
+   */
+  get first(): FirstDivergence | undefined {
+    return this.#parts.first;
+  }
+
+  /** What it was compared with: engine, version, device, weights. */
+  get reference(): Provenance {
+    return this.result.provenance;
+  }
+
+  /** Our RMS error against the 64-bit oracle as a ratio to the reference's, over all points; undefined where the oracle did not run. */
+  get ratio():
+    | { readonly median: number; readonly p95: number; readonly points: number }
+    | undefined {
+    return this.result.ratio;
+  }
+
+  /** The first thing that went wrong, and why; undefined where nothing did. */
+  get firstDivergence(): Divergence | undefined {
+    const { first } = this.#parts;
+    if (!first) return undefined;
+    const { checkpoint, point, row, explanation } = first;
+    const { cause, explained, detail, look } = explanation;
+    return {
+      checkpoint,
+      point,
+      layer: layerOf(point),
+      step: row?.step,
+      position: row && failedVerdict(row).place.position,
+      cause,
+      explained,
+      detail,
+      look,
+    };
+  }
+
+  /**
+   * Everything that was compared as an Arrow table: a row per case, step, point and verdict. `local` compares what our kernels make
+   * of the reference's own inputs, `cumulative` each side's own run. `rms` is the root mean square of the difference; `error` and
+   * `tolerance` are those of the number that takes most of what is allowed it (`share`; above 1 it failed), which stands at
+   * `head`, `position` and `index`; `oracle_rms` is our distance to the 64-bit oracle, and `oracle_ratio` that as a ratio to the reference's.
+   */
+  table(): Table {
+    return parityTable(this.#parts.model, this.result);
+  }
+
+  /** The thirteen checkpoints as an Arrow table: `checkpoint`, `title`, `status` (pass, fail, skipped), its worst `point`, … */
+  checkpointTable(): Table {
+    return checkpointTable(this.#parts.model, this.result);
+  }
+
+  /**
+   * The tensor that takes most of what is allowed it, ours and the reference's: both sides run once more. Where nothing failed it is
+   * one that the reference shows, whatever the oracle stood in for. Of one step or prompt where that is named.
+   *
+   * @throws {DisposedError} when the model was disposed
+   * @throws {ReferenceFailure} when the reference fails
+   * @throws {RangeError} where no tensor was compared
+   */
+  async worst(options: Pick<PairOptions, "step" | "case" | "signal"> = {}): Promise<TensorPair> {
+    const [found] = this.result.rows.flatMap((row) => {
+      const verdict = verdictOf(row, this.result.rows);
+      return verdict && isMeant(row, options) ? [{ row, verdict }] : [];
+    }).sort((a, b) =>
+      Number(a.verdict.passed) - Number(b.verdict.passed) ||
+      Number(b.row.local !== undefined) - Number(a.row.local !== undefined) ||
+      b.verdict.share - a.verdict.share
+    );
+    if (!found) throw new RangeError("Cannot show the worst tensor: no tensor was compared");
+    const { row, verdict } = found;
+    return await this.#read(row, verdict === row.local ? "local" : "cumulative", options);
+  }
+
+  /**
+   * A compared point, ours and the reference's as two matrices: both sides run once more. Of several passes and prompts the
+   * one where it is worst.
+   *
+   * @throws {RangeError} for a point that was not compared
+   * @throws {DisposedError | ReferenceFailure}
+   */
+  async pair(point: string, options: PairOptions = {}): Promise<TensorPair> {
+    const rows = this.result.rows.filter((row) => row.point === point && isMeant(row, options));
+    const verdict = (row: ParityRow) =>
+      options.verdict === undefined ? failedVerdict(row) : row[options.verdict];
+    const [row] = rows.filter(verdict).sort((a, b) => verdict(b)!.share - verdict(a)!.share);
+    if (!row) {
+      throw new RangeError(
+        `Cannot show ${point}: it was not compared${
+          rows.length > 0 ? " by that verdict" : ""
+        }; table() lists what was`,
+      );
+    }
+    const own = options.verdict ?? (failedVerdict(row) === row.local ? "local" : "cumulative");
+    return await this.#read(row, own, options);
+  }
+
+  async #read(row: ParityRow, verdict: Verdict, { signal }: PairOptions): Promise<TensorPair> {
+    const { reopen, cases, result } = this.#parts;
+    await using open = await reopen();
+    const { model, opponent } = open;
+    const each = cases.find(({ name }) => name === row.case)!;
+    const forced = result.choices.find((choices) => choices.case === row.case)?.reference;
+    return await readPair(model, opponent, { row, verdict, ids: each.ids, forced, signal });
+  }
+
+  /** What is shown of it. */
+  preview(): Preview {
+    const { result, first, model } = this.#parts;
+    const { name, version, device, weights } = result.provenance;
+    const columns = ["checkpoint", "title", "status", "worst point", "outcome"]
+      .map((name) => ({ name, type: "", numeric: false }));
+    const ratio = ratioLine(result);
+    return {
+      title: `${model} with ${name} ${version}`,
+      meaning: result.passed ? "the same at all checkpoints" : "not the same",
+      facts: [device, weights].filter(Boolean),
+      columns,
+      cells: checkpointRows(result),
+      more: 0,
+      notes: [...ratio ? [ratio] : [], ...first ? divergenceLines(first) : []],
+    };
+  }
+
+  /** The lines for people. */
+  toString(): string {
+    return reportText(this.result, this.#parts.first);
+  }
+
+  /** What a notebook cell shows: the thirteen checkpoints, and the first divergence. */
+  [Symbol.for("Jupyter.display")](): Record<string, string> {
+    return previewBundle(this.preview(), `${this}`);
+  }
+
+  /** What `console.log` shows. */
+  [Symbol.for("Deno.customInspect")](): string {
+    return `${this}`;
+  }
+}
+
+/** Whether a row is of the step and the prompt that are named. */
+function isMeant(row: ParityRow, { step, case: name }: PairOptions): boolean {
+  return (step ?? row.step) === row.step && (name ?? row.case) === row.case;
+}
+
+/**
+ * Compares a model's forward pass with a reference at thirteen checkpoints of every layer, in the prompt and while decoding; where one
+ * fails, looks for the cause.
+ *
+ * ```ts
+ * import { parity } from "../../mod.ts";
+ * const report = await parity("tiny", "Hello", { reference: "oracle", layers: [0, 1], generate: 2 });
+ * console.log(report.passed, report.table().numRows);
+ * ```
+ *
+ * @param model a loaded one, which must stay loaded for {@linkcode ParityReport.worst} too, or its name or path
+ * @param prompt a text or token ids; one of fewer than 48 tokens is joined by a longer one of ours, so that every checkpoint can fail.
+ *   Default: the prompt of record, or the one that an engine's folder holds
+ * @throws {ReferenceFailure} when the reference cannot be had or fails
+ * @throws {RangeError} for a name of no reference, or layers that the model does not have
+ * @throws {UnknownModelError | PullError | GgufError | DeviceError | DisposedError | PromptError}
+ */
+export async function parity(
+  model: Model | string,
+  prompt?: Prompt,
+  options: ParityRequest = {},
+): Promise<ParityReport> {
+  return await longWork("Comparing", options, (options) => compared(model, prompt, options));
+}
+
+async function compared(
+  model: Model | string,
+  prompt: Prompt | undefined,
+  options: ParityRequest,
+): Promise<ParityReport> {
+  if (prompt !== undefined) onePrompt(prompt);
+  const open = async (following: OpponentOptions) => {
+    await using stack = new AsyncDisposableStack();
+    const loaded = stack.use(await openModel(model, following));
+    const opponent = stack.use(await openOpponent(loaded, prompt, following));
+    const moved = stack.move();
+    return { model: loaded, opponent, [Symbol.asyncDispose]: () => moved.disposeAsync() };
+  };
+  await using both = await open(options);
+  const { engine, file } = both.model;
+  const { reference, cases, judging, other } = both.opponent;
+  const { signal, onProgress } = options;
+  const layers = checkedLayers(options.layers, engine.config.layers);
+  const result = await compareEngines(engine, reference, cases, {
+    layers,
+    signal,
+    onProgress,
+    ...judging,
+  });
+  let first: FirstDivergence | undefined;
+  if (!result.passed) {
+    onProgress?.(1, 1, "looking for the cause");
+    first = await firstDivergence({ engine, file, other }, reference, cases, result, signal);
+  }
+  // Whoever looks at a tensor later does not do so under this call's signal.
+  const reopen = () => open({ ...options, signal: undefined, onProgress: undefined });
+  return new ParityReport({ model: both.model.found.name, result, first, cases, reopen });
+}
+
+function checkedLayers(
+  layers: ParityRequest["layers"],
+  count: number,
+): ParityRequest["layers"] {
+  if (layers === undefined) return undefined;
+  const [first, last] = layers;
+  const isLayer = (layer: number) => Number.isInteger(layer) && layer >= 0 && layer < count;
+  if (isLayer(first) && isLayer(last) && first <= last) return layers;
+  throw new RangeError(
+    `Cannot compare layers ${first} to ${last}: the model has 0 to ${count - 1}`,
+  );
+}

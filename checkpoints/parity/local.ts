@@ -1,0 +1,151 @@
+/**
+ * The local verdict's own side: every step of a pass computed by our kernels from a reference's inputs. What the reference does not
+ * show is computed from what it does, so that the chain behind a shown value begins at the last shown ones; and no error is
+ * inherited.
+ */
+import type { Engine, HostTensor } from "../../engine/backend.ts";
+import type { Step } from "../../engine/plan/plan.ts";
+import { isAttention } from "./compare.ts";
+import { layerOf } from "./contract.ts";
+import type { Provenance, ReferencePass, ReferenceTensor } from "../references/reference.ts";
+
+/** Keys and values of the positions before a pass, by cache name: [positions, Hkv, d]. */
+export type Cache = ReadonlyMap<string, Float32Array>;
+
+/** A point that was computed locally: its rows `first` to `first + rows` of the pass. */
+export interface LocalValue {
+  readonly point: string;
+  readonly ours: HostTensor;
+  /** The reference's rows, of the same shape. */
+  readonly reference: ReferenceTensor;
+  /** Absolute position of the first row. */
+  readonly start: number;
+  /** What the step read, as the reference has it; undefined where that was computed here. */
+  readonly step: Step;
+}
+
+/** Read-backs in flight, in bytes. */
+const IN_FLIGHT = 128 * 2 ** 20;
+
+/**
+ * Computes the points that a reference's pass shows, each from the reference's own inputs, and hands them over one after the other in
+ * the order of computation.
+ *
+ * @param cache of the positions before the pass; a point that needs a cache which is not there is left out
+ * @param layers first and last layer, to bound memory; all without it
+ */
+export async function* localValues(
+  engine: Engine,
+  pass: ReferencePass,
+  cache: Cache,
+  rope: Provenance["rope"],
+  layers: readonly [first: number, last: number] = [0, engine.config.layers - 1],
+): AsyncGenerator<LocalValue> {
+  const { ids, start } = pass;
+  const shown = [...pass.tensors.keys()].filter((point) => inLayers(point, layers, engine));
+  const passes = { points: shown, stepwise: true };
+  const session = engine.session({ capacity: start + ids.length, passes, ropeBuilder: rope });
+  try {
+    const before = `blk.${layers[0] - 1}.out`;
+    const resumes = layers[0] > 0 && pass.tensors.has(before);
+    session.restore(start, start === 0 ? new Map() : cache);
+    for (let at = 0; at < ids.length; at += session.maxTokens) {
+      const count = Math.min(session.maxTokens, ids.length - at);
+      const part = (point: string) => rowsOf(point, pass.tensors.get(point)!, start, at, count);
+      const given = resumes
+        ? new Map([[before, Float32Array.from(part(before).data)]])
+        : new Map<string, Float32Array>();
+      const steps = session.steps({
+        ids: ids.slice(at, at + count),
+        rows: count,
+        wanted: shown,
+        given,
+      });
+      try {
+        let reading: { value: Promise<HostTensor>; point: string; step: Step }[] = [];
+        let bytes = 0;
+        // Made of a cache whose earlier slots are not told: no verdict.
+        const untold = new Set<string>();
+        const arrived = async function* (): AsyncGenerator<LocalValue> {
+          for (const { value, point, step } of reading) {
+            const reference = part(point);
+            yield { point, ours: await value, reference, start: start + at, step };
+          }
+          [reading, bytes] = [[], 0];
+        };
+        for (const [i, step] of steps.plan.entries()) {
+          await steps.run(i, i + 1);
+          const isTold = step.inputs.every(({ name }) => !untold.has(name));
+          for (const output of step.outputs) {
+            if (!output) continue;
+            const isOwn = isTold &&
+              (output.kind !== "cache" || start === 0 || cache.has(output.name));
+            if (!shown.includes(output.name)) {
+              if (!isOwn) untold.add(output.name);
+              continue;
+            }
+            if (isOwn) {
+              const value = steps.read(output.name);
+              value.catch(() => {}); // it is awaited in its turn
+              reading.push({ value, point: output.name, step });
+            }
+            // The steps after it read the reference's.
+            const { data } = part(output.name);
+            steps.write(output.name, Float32Array.from(data));
+            bytes += data.length * 4;
+          }
+          if (bytes > IN_FLIGHT) yield* arrived();
+        }
+        yield* arrived();
+        steps.finish();
+      } finally {
+        steps.dispose();
+      }
+    }
+  } finally {
+    session.dispose();
+  }
+}
+
+/** Points outside of blocks belong to the ends: `token_embd` to the first layer, the rest to the last. */
+function inLayers(
+  point: string,
+  [first, last]: readonly [number, number],
+  engine: Engine,
+): boolean {
+  const layer = layerOf(point);
+  if (layer !== undefined) return layer >= first && layer <= last;
+  return point === "token_embd" ? first === 0 : last === engine.config.layers - 1;
+}
+
+/** Rows `at` to `at + count` of a tensor of a whole pass: of attention queries and the keys up to theirs; of the cache the slots. */
+export function rowsOf(
+  point: string,
+  { shape, data }: ReferenceTensor,
+  start: number,
+  at: number,
+  count: number,
+): ReferenceTensor {
+  if (isAttention(point)) {
+    const [heads, rows, keys] = shape;
+    const seen = start + at + count;
+    if (at === 0 && count === rows && keys === seen) return { shape, data };
+    const part = new Float32Array(heads * count * seen);
+    for (let head = 0; head < heads; head++) {
+      for (let row = 0; row < count; row++) {
+        const from = (head * rows + at + row) * keys;
+        part.set(data.subarray(from, from + seen), (head * count + row) * seen);
+      }
+    }
+    return { shape: [heads, count, seen], data: part };
+  }
+  const width = shape.slice(1).reduce((product, n) => product * n, 1);
+  if (/\.cache_/.test(point)) {
+    const slots = start + at + count;
+    return { shape: [slots, ...shape.slice(1)], data: data.subarray(0, slots * width) };
+  }
+  return {
+    shape: [count, ...shape.slice(1)],
+    data: data.subarray(at * width, (at + count) * width),
+  };
+}

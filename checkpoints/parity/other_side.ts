@@ -1,0 +1,174 @@
+/** What a model is compared with: a reference on its own file, another file, or a folder of somebody's own engine's tensors. */
+import deno from "../../deno.json" with { type: "json" };
+import type { GgufFile } from "../../engine/gguf/reader.ts";
+import type { Loaded, LoadModelOptions } from "../../inspect/run/loading.ts";
+import type { Prompt } from "../../inspect/run/prompt.ts";
+import type { WorkOptions } from "../../inspect/work.ts";
+import { DEFAULT_PROMPT, parityCases } from "./cases.ts";
+import { folderReference } from "../references/engine_folder/engine_folder.ts";
+import { hasChanged } from "../files/f32_copy.ts";
+import { commonBand } from "../files/diff/bands.ts";
+import { deviceOf, openModel, tokenizeOf } from "../files/named_model.ts";
+import type { ParityCase, ParityOptions } from "./comparison.ts";
+import type { Reference } from "../references/reference.ts";
+import { laminaReference } from "../references/lamina.ts";
+import { oracleReference } from "../references/oracle.ts";
+import { modelOnDisk, openReference } from "../references/mod.ts";
+
+/** What a model is compared with, and over which prompts. */
+export interface OpponentOptions extends WorkOptions, Pick<LoadModelOptions, "backend" | "tune"> {
+  /**
+   * Another engine: `llama.cpp`, `llama.cpp:vulkan`, `pytorch`, `hf:DIR` (a folder with the original's safetensors) or `oracle`.
+   * Default `llama.cpp`, unless something else is named.
+   */
+  readonly reference?: string;
+  /** Another GGUF file, by path or name: a conversion's original, a quantization's. Run by Lamina, or by a `reference` that is named too. */
+  readonly against?: string;
+  /** A folder of tensors that somebody's own engine wrote; checkpoints/references/engine_folder/README.md says how it looks. */
+  readonly engine?: string;
+  /** Tokens to generate after each prompt, as far as the context goes; default 64. */
+  readonly generate?: number;
+  /** Seconds that another engine's process may be silent; default 300. */
+  readonly timeout?: number;
+}
+
+/** It is open until it is disposed of. */
+export interface Opponent extends AsyncDisposable {
+  readonly reference: Reference;
+  /** What is run on both sides. */
+  readonly cases: readonly ParityCase[];
+  /** How the comparison is judged. */
+  readonly judging: Pick<ParityOptions, "oracle" | "usualError" | "localOnly">;
+  /** The file that the other side runs, where it runs one of its own. */
+  readonly other?: GgufFile;
+}
+
+/** Of a weight's error what its products may show: activations with outliers weigh some columns more than others. */
+const OUTPUT_FACTOR = 4;
+
+/**
+ * Opens what a model is compared with.
+ *
+ * @param prompt the prompt of record where it is left out
+ * @throws {ReferenceFailure} when it cannot be opened
+ * @throws {RangeError} for another name of a reference
+ */
+export async function openOpponent(
+  model: Loaded,
+  prompt: Prompt | undefined,
+  options: OpponentOptions,
+): Promise<Opponent> {
+  const { engine: folder, against, reference: name = "llama.cpp" } = options;
+  const cases = parityCases(
+    prompt ?? DEFAULT_PROMPT,
+    tokenizeOf(model),
+    model.engine.config,
+    options.generate,
+  );
+  if (folder !== undefined) return await folderOpponent(model, folder, cases[0], prompt);
+  await using open = new AsyncDisposableStack();
+  let other: Loaded | undefined;
+  if (against !== undefined) other = open.use(await openModel(against, options));
+  const reference = other && options.reference === undefined
+    ? laminaReference(other.engine, {
+      provenance: {
+        version: deno.version,
+        device: deviceOf(other),
+        weights: against!,
+        rope: "exact",
+      },
+      tokenize: tokenizeOf(other),
+    })
+    : await openEngine(name, other ?? model, options, open);
+  open.defer(() => reference.close());
+  const rope = name.startsWith("llama.cpp") ? "ggml" : "exact";
+  const oracle = other || name === "oracle" ? undefined : oracleReference(model.file, { rope });
+  const opened = open.move();
+  return {
+    reference,
+    cases,
+    judging: { oracle, usualError: other && usualErrorOf(model, other) },
+    other: other?.file,
+    [Symbol.asyncDispose]: () => opened.disposeAsync(),
+  };
+}
+
+/** How another engine is opened. */
+export interface EngineOptions extends WorkOptions {
+  /** Runs llama.cpp on the file as people run it, instead of on an F32 copy of its weights: with its roundings. */
+  readonly asIs?: boolean;
+  /** Seconds that its process may be silent; default 300. */
+  readonly timeout?: number;
+}
+
+/**
+ * Another engine on a model's file; the file is on the disk for as long as `open` is.
+ *
+ * @throws {ModelError} when it is not the file any more that was loaded
+ */
+export async function openEngine(
+  name: string,
+  { found, file, identity }: Pick<Loaded, "found" | "file"> & Partial<Pick<Loaded, "identity">>,
+  { timeout, signal, onProgress, asIs }: EngineOptions,
+  open: AsyncDisposableStack,
+): Promise<Reference> {
+  if (identity && !await identity.holds()) throw hasChanged(found);
+  const { path } = open.use(await modelOnDisk(found));
+  return await openReference(name, {
+    file,
+    model: found,
+    path,
+    asIs,
+    timeout: timeout === undefined ? undefined : timeout * 1000,
+    signal,
+    onProgress: (line) => onProgress?.(0, 1, line),
+  });
+}
+
+async function folderOpponent(
+  model: Loaded,
+  dir: string,
+  asked: ParityCase,
+  prompt: Prompt | undefined,
+): Promise<Opponent> {
+  const folder = await folderReference(dir, model.engine.config);
+  const { promptIds, generatedIds = [] } = folder;
+  // Its ids are judged where the text that they are of is known.
+  const reference: Reference = typeof prompt !== "string" || !promptIds
+    ? folder
+    : { ...folder, tokenize: () => Promise.resolve(promptIds) };
+  const generate = generatedIds.length;
+  const only: ParityCase = {
+    ...asked,
+    // The folder's own ids are of a text that nobody has told.
+    text: prompt === undefined && promptIds ? undefined : asked.text,
+    ids: promptIds ?? asked.ids,
+    ownIds: asked.ids,
+    generate,
+    forced: generatedIds,
+    steps: Array.from({ length: generate + 1 }, (_, step) => step),
+    oracle: false,
+  };
+  return {
+    reference,
+    cases: [only],
+    judging: { localOnly: true },
+    [Symbol.asyncDispose]: () => folder.close(),
+  };
+}
+
+/** What is usual where one of two files has another type of weight. */
+function usualErrorOf(model: Loaded, other: Loaded): ParityOptions["usualError"] {
+  const type = ({ file }: Loaded, name: string) => file.tensors.get(name)?.type.name;
+  const differs = [...model.file.tensors.keys()]
+    .some((name) => type(model, name) !== type(other, name));
+  if (!differs) return undefined;
+  return (weights) => {
+    const bands = weights.flatMap((name) => {
+      const [a, b] = [type(model, name), type(other, name)];
+      if (a === b) return [];
+      return a && b ? [commonBand(a, b)?.band.tensor ?? Infinity] : [0];
+    });
+    return bands.length === 0 ? undefined : OUTPUT_FACTOR * Math.max(...bands);
+  };
+}

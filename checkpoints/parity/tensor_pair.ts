@@ -1,0 +1,357 @@
+/** One compared tensor, ours and the reference's, as two matrices with labels: what a figure draws side by side. */
+import type { Engine } from "../../engine/backend.ts";
+import { analysisTable } from "../../inspect/analyses/rows.ts";
+import type { Table } from "../../inspect/tables/arrow.ts";
+import { printable } from "../../inspect/escape.ts";
+import { previewBundle } from "../../inspect/tables/html.ts";
+import type { Loaded } from "../../inspect/run/loading.ts";
+import { type Axis, listPoints } from "../../inspect/points/points.ts";
+import { pieceOf } from "../../inspect/run/vocabulary.ts";
+import { isAttention } from "./compare.ts";
+import { layerOf } from "./contract.ts";
+import { pointsAround } from "../diagnosis/first_divergence.ts";
+import { localValues } from "./local.ts";
+import type { Opponent } from "./other_side.ts";
+import { cacheBefore, type ParityRow } from "./comparison.ts";
+import {
+  ReferenceFailure,
+  type ReferencePass,
+  type ReferenceTensor,
+} from "../references/reference.ts";
+import { joinPieces, laminaReference } from "../references/lamina.ts";
+
+/** `local` compares what our kernels make of the reference's own inputs, `cumulative` each side's own run. */
+export type Verdict = "local" | "cumulative";
+
+/** Which of the compared tensors is meant. */
+export interface PairOptions {
+  /** 0 for the prompt, n for the pass of the n-th generated token. */
+  readonly step?: number;
+  /** `prompt` or `long prompt`. */
+  readonly case?: string;
+  /** Default: the one that failed, else `local`. */
+  readonly verdict?: Verdict;
+  /** Ends the runs. */
+  readonly signal?: AbortSignal;
+}
+
+/** An axis of a matrix. */
+export interface PairAxis {
+  /** What it counts. */
+  readonly axis: Axis;
+  /** Absolute positions, or places within the row. */
+  readonly places: readonly number[];
+  /** Tokens of positions and of logits, else the places. */
+  readonly labels: readonly string[];
+}
+
+/** What a pair is made of. */
+export interface PairParts {
+  readonly model: string;
+  readonly referenceName: string;
+  readonly row: ParityRow;
+  readonly verdict: Verdict;
+  readonly head?: number;
+  readonly rows: PairAxis;
+  readonly columns: PairAxis;
+  readonly ours: Float32Array;
+  readonly reference: Float32Array;
+}
+
+const COLUMNS = {
+  row: "int32",
+  row_label: "utf8",
+  column: "int32",
+  column_label: "utf8",
+  ours: "float64",
+  reference: "float64",
+  difference: "float64",
+} as const;
+
+/** A tensor on both sides: matrices [rows, columns], row-major. Of a tensor with heads the head that is worst. */
+export class TensorPair {
+  readonly #parts: PairParts;
+
+  /** Use {@linkcode ParityReport.worst} or {@linkcode ParityReport.pair}. */
+  constructor(parts: PairParts) {
+    this.#parts = parts;
+  }
+
+  /** Whose it is. */
+  get model(): string {
+    return this.#parts.model;
+  }
+
+  /** `blk.3.q` */
+  get point(): string {
+    return this.#parts.row.point;
+  }
+
+  /** The checkpoint that it belongs to: `2`. */
+  get checkpoint(): string {
+    return this.#parts.row.checkpoint;
+  }
+
+  /** 0 for the prompt, n for the pass of the n-th generated token. */
+  get step(): number {
+    return this.#parts.row.step;
+  }
+
+  /** Which prompt: `prompt` or `long prompt`. */
+  get case(): string {
+    return this.#parts.row.case;
+  }
+
+  /** What is compared: {@linkcode Verdict} says how. */
+  get verdict(): Verdict {
+    return this.#parts.verdict;
+  }
+
+  /** Whether all of it is within its tolerance. */
+  get passed(): boolean {
+    return this.#difference.passed;
+  }
+
+  /** The head that is shown; undefined for a tensor without heads. */
+  get head(): number | undefined {
+    return this.#parts.head;
+  }
+
+  /** What the rows are. */
+  get rows(): PairAxis {
+    return this.#parts.rows;
+  }
+
+  /** What the columns are. */
+  get columns(): PairAxis {
+    return this.#parts.columns;
+  }
+
+  /** Our numbers [rows, columns]. Keys that a query does not see are NaN on both sides. */
+  get ours(): Float32Array {
+    return this.#parts.ours;
+  }
+
+  /** The reference's numbers [rows, columns]. */
+  get reference(): Float32Array {
+    return this.#parts.reference;
+  }
+
+  /** Ours less the reference's [rows, columns]. */
+  get difference(): Float32Array {
+    const { ours, reference } = this.#parts;
+    return ours.map((value, i) => value - reference[i]);
+  }
+
+  /** Who the reference is; `oracle` where it does not show the point. */
+  get referenceName(): string {
+    return this.#parts.referenceName;
+  }
+
+  /** The number that takes most of what is allowed it: its row and column, both values, its error and its tolerance. */
+  get worst(): {
+    readonly row: number;
+    readonly column: number;
+    readonly ours: number;
+    readonly reference: number;
+    readonly error: number;
+    readonly tolerance: number;
+  } {
+    const { place, ours, reference, error, allowed } = this.#difference;
+    return {
+      row: this.rows.places.indexOf(place.position),
+      column: place.index,
+      ...{ ours, reference, error, tolerance: allowed },
+    };
+  }
+
+  get #difference() {
+    const { row, verdict } = this.#parts;
+    return row[verdict]!;
+  }
+
+  /** A row per number: its row and column with labels, `ours`, `reference` and `difference`. */
+  table(): Table {
+    const { model, rows, columns, ours, reference } = this.#parts;
+    const width = columns.places.length;
+    const table = Array.from(ours, (value, i) => {
+      const [row, column] = [Math.floor(i / width), i % width];
+      return {
+        row: rows.places[row],
+        row_label: rows.labels[row],
+        column: columns.places[column],
+        column_label: columns.labels[column],
+        ours: value,
+        reference: reference[i],
+        difference: value - reference[i],
+      };
+    });
+    return analysisTable("tensor_pair", COLUMNS, table, {
+      meaning: `${this.#name}: ours and ${this.referenceName}'s`,
+      model,
+      point: this.point,
+      reference: this.referenceName,
+      verdict: this.verdict,
+      rows: rows.axis,
+      columns: columns.axis,
+      step: this.step,
+    });
+  }
+
+  get #name(): string {
+    return this.head === undefined ? this.point : `${this.point}, head ${this.head}`;
+  }
+
+  /** One line: what it is and how far off it is. */
+  toString(): string {
+    const { rows, columns, worst } = this;
+    return printable(
+      `${this.#name} [${rows.axis} ${rows.places.length}, ${columns.axis} ${columns.places.length}], ` +
+        `${this.verdict}: ours ${worst.ours.toPrecision(6)}, ${this.referenceName}'s ${
+          worst.reference.toPrecision(6)
+        } ` +
+        `at row ${worst.row}, column ${worst.column}; off by ${
+          worst.error.toExponential(1)
+        }, allowed ${worst.tolerance.toExponential(1)}`,
+    );
+  }
+
+  /** What a notebook cell shows: the table. */
+  [Symbol.for("Jupyter.display")](): Record<string, string> {
+    return previewBundle(this.table().preview());
+  }
+
+  /** What `console.log` shows. */
+  [Symbol.for("Deno.customInspect")](): string {
+    return `${this}`;
+  }
+}
+
+/** Which tensor of which pass is read. */
+interface PairRequest {
+  readonly row: ParityRow;
+  readonly verdict: Verdict;
+  /** Of the prompt. */
+  readonly ids: readonly number[];
+  /** Ids that both sides run after it. */
+  readonly forced?: readonly number[];
+  readonly signal?: AbortSignal;
+}
+
+/**
+ * Runs both sides once more and takes one tensor.
+ *
+ * @throws {ReferenceFailure} when the reference fails, or does not show the point any more
+ */
+export async function readPair(
+  model: Loaded,
+  opponent: Opponent,
+  { row, verdict, ids, forced = [], signal }: PairRequest,
+): Promise<TensorPair> {
+  const { engine } = model;
+  const { reference, judging: { oracle } } = opponent;
+  const { point, step } = row;
+  const request = { ids, generate: step, forced, steps: [step], signal };
+  const points = verdict === "local" ? pointsAround(engine, point) : [point];
+  const [pass] = (await reference.run({ ...request, points })).passes;
+  const shown = pass?.tensors.get(point);
+  let name = reference.provenance.name;
+  let theirs = shown;
+  if (!theirs && oracle) {
+    name = oracle.provenance.name;
+    theirs = (await oracle.run({ ...request, points })).passes[0]?.tensors.get(point);
+  }
+  if (!theirs) throw new ReferenceFailure(name, `it does not show ${point}`);
+  const { rope } = reference.provenance;
+  const ours = verdict === "local" && shown
+    ? await localTensor(engine, pass, point, rope)
+    : await ownTensor(engine, { ...request, points: [point] }, rope);
+  const all = [...ids, ...forced.slice(0, step)];
+  const start = step === 0 ? 0 : ids.length + step - 1;
+  return pairOf(model, { row, verdict, name, ours, theirs, all, start });
+}
+
+/** What our kernels make of a pass's own inputs. */
+async function localTensor(
+  engine: Engine,
+  pass: ReferencePass,
+  point: string,
+  rope: "exact" | "ggml",
+): Promise<ReferenceTensor> {
+  const layer = layerOf(point) ?? (point === "token_embd" ? 0 : engine.config.layers - 1);
+  const pieces: (ReferenceTensor & { data: Float32Array<ArrayBuffer> })[] = [];
+  for await (const each of localValues(engine, pass, cacheBefore(pass), rope, [layer, layer])) {
+    if (each.point === point) pieces.push(each.ours);
+  }
+  return joinPieces(point, pieces, engine.config);
+}
+
+async function ownTensor(
+  engine: Engine,
+  request: Parameters<ReturnType<typeof laminaReference>["run"]>[0],
+  rope: "exact" | "ggml",
+): Promise<ReferenceTensor> {
+  const own = laminaReference(engine, {
+    provenance: { version: "", device: engine.backend, weights: "", rope },
+  });
+  const { passes } = await own.run(request);
+  return passes[0].tensors.get(request.points[0])!;
+}
+
+/** A tensor of both sides, and where its pass stands. */
+interface Both {
+  readonly row: ParityRow;
+  readonly verdict: Verdict;
+  /** Of the reference. */
+  readonly name: string;
+  readonly ours: ReferenceTensor;
+  readonly theirs: ReferenceTensor;
+  /** Ids of all positions. */
+  readonly all: readonly number[];
+  /** Position of the first row. */
+  readonly start: number;
+}
+
+function pairOf(model: Loaded, { row, verdict, name, ours, theirs, all, start }: Both): TensorPair {
+  const { config, plan } = model.engine;
+  const { axes, kind } = listPoints(config, plan).find((each) => each.name === row.point)!;
+  const { shape } = theirs;
+  const { head = 0 } = row[verdict]!.place;
+  const headAxis = axes.findIndex((axis) => axis === "head" || axis === "kv_head");
+  const [rowAxis, columnAxis] = axes.map((_, i) => i).filter((i) => i !== headAxis);
+  const strides = shape.map((_, i) => shape.slice(i + 1).reduce((product, n) => product * n, 1));
+  const from = headAxis < 0 ? 0 : head * strides[headAxis];
+  const [height, width] = [shape[rowAxis], shape[columnAxis]];
+  const isCache = axes[0] === "slot";
+  const first = isCache ? 0 : start;
+  const piece = pieceOf(model.file);
+  const rowPlaces = Array.from({ length: height }, (_, i) => theirs.positions?.[i] ?? first + i);
+  const matrix = ({ data }: ReferenceTensor) =>
+    Float32Array.from({ length: height * width }, (_, i) => {
+      const [r, c] = [Math.floor(i / width), i % width];
+      if (isAttention(row.point) && c > rowPlaces[r]) return NaN;
+      return data[from + r * strides[rowAxis] + c * strides[columnAxis]];
+    });
+  const token = (position: number) => all[position] === undefined ? "" : piece(all[position]);
+  const columnPlaces = Array.from({ length: width }, (_, i) => i);
+  const columnLabel = axes[columnAxis] === "key"
+    ? token
+    : kind === "logits" || kind === "probs"
+    ? piece
+    : String;
+  return new TensorPair({
+    model: model.found.name,
+    referenceName: name,
+    row,
+    verdict,
+    head: headAxis < 0 ? undefined : head,
+    rows: { axis: axes[rowAxis], places: rowPlaces, labels: rowPlaces.map(token) },
+    columns: {
+      axis: axes[columnAxis],
+      places: columnPlaces,
+      labels: columnPlaces.map((place) => columnLabel(place)),
+    },
+    ours: matrix(ours),
+    reference: matrix(theirs),
+  });
+}

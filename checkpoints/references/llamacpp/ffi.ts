@@ -1,0 +1,465 @@
+/**
+ * llama.cpp's C interface through Deno's FFI. Layouts of structures are those of llama.h and ggml.h at v0.5.0; what can be seen of
+ * them is checked when the libraries are opened.
+ */
+import { LLAMA_CPP_RELEASE, type LlamaCppLibrary } from "./library.ts";
+
+/** A structure is passed by its size; what is in it is written at byte offsets. */
+const bytes = (count: number) =>
+  ({ struct: Array(count / 8).fill("u64") }) as unknown as { readonly struct: ["u64"] };
+
+const MODEL_PARAMS = bytes(80);
+const CONTEXT_PARAMS = bytes(160);
+const BATCH = bytes(56);
+const QUANTIZE_PARAMS = bytes(64);
+
+const LOG = { parameters: ["i32", "pointer", "pointer"], result: "void" } as const;
+/** `llama_progress_callback`: the part that is loaded; whether to go on. */
+const LOADING = { parameters: ["f32", "pointer"], result: "bool" } as const;
+/** `ggml_backend_sched_eval_callback`: a tensor; whether it is asked if this one is wanted; whether it is, or to go on. */
+const OBSERVE = { parameters: ["pointer", "bool", "pointer"], result: "bool" } as const;
+
+const BASE_SYMBOLS = {
+  ggml_tensor_overhead: { parameters: [], result: "usize" },
+  ggml_op_name: { parameters: ["i32"], result: "pointer" },
+  ggml_nbytes: { parameters: ["pointer"], result: "usize" },
+  ggml_backend_tensor_get: {
+    parameters: ["pointer", "buffer", "usize", "usize"],
+    result: "void",
+  },
+  ggml_backend_dev_description: { parameters: ["pointer"], result: "pointer" },
+  ggml_backend_dev_type: { parameters: ["pointer"], result: "i32" },
+} as const;
+
+const GGML_SYMBOLS = {
+  ggml_backend_load_all_from_path: { parameters: ["buffer"], result: "void" },
+  ggml_backend_dev_count: { parameters: [], result: "usize" },
+  ggml_backend_dev_get: { parameters: ["usize"], result: "pointer" },
+} as const;
+
+const LLAMA_SYMBOLS = {
+  llama_version: { parameters: [], result: "pointer" },
+  llama_backend_init: { parameters: [], result: "void" },
+  llama_log_set: { parameters: ["function", "pointer"], result: "void" },
+  llama_model_default_params: { parameters: [], result: MODEL_PARAMS },
+  llama_context_default_params: { parameters: [], result: CONTEXT_PARAMS },
+  llama_model_load_from_file: { parameters: ["buffer", MODEL_PARAMS], result: "pointer" },
+  llama_init_from_model: { parameters: ["pointer", CONTEXT_PARAMS], result: "pointer" },
+  llama_model_get_vocab: { parameters: ["pointer"], result: "pointer" },
+  llama_vocab_n_tokens: { parameters: ["pointer"], result: "i32" },
+  llama_tokenize: {
+    parameters: ["pointer", "buffer", "i32", "buffer", "i32", "bool", "bool"],
+    result: "i32",
+  },
+  llama_decode: { parameters: ["pointer", BATCH], result: "i32" },
+  llama_model_quantize_default_params: { parameters: [], result: QUANTIZE_PARAMS },
+  llama_model_quantize: { parameters: ["buffer", "buffer", "buffer"], result: "u32" },
+  llama_get_memory: { parameters: ["pointer"], result: "pointer" },
+  llama_memory_clear: { parameters: ["pointer", "bool"], result: "void" },
+  llama_set_n_threads: { parameters: ["pointer", "i32", "i32"], result: "void" },
+  llama_get_logits_ith: { parameters: ["pointer", "i32"], result: "pointer" },
+} as const;
+
+/** Why llama.cpp did not do what it should: one line. */
+export class LlamaCppError extends Error {}
+
+/** What is seen of a library's structures. */
+export interface LayoutFacts {
+  /** `llama_version()`. */
+  readonly version: string;
+  /** `ggml_tensor_overhead()`: the sizes of an object's header (32) and of a tensor. */
+  readonly tensorOverhead: number;
+  readonly modelParams: Uint8Array;
+  readonly contextParams: Uint8Array;
+  readonly quantizeParams: Uint8Array;
+}
+
+/**
+ * Checks that a library has the structures that are used here: its version, the size of a tensor, and the values that llama.cpp
+ * puts into every field of its parameter structures.
+ *
+ * @throws {LlamaCppError} that names what is different
+ */
+export function checkLayout(facts: LayoutFacts): void {
+  const release = facts.version.replace(/^v?/, "v").replace(/-dev$/, "");
+  if (release !== LLAMA_CPP_RELEASE) {
+    throw new LlamaCppError(
+      `its library is version ${facts.version}, and this needs ${LLAMA_CPP_RELEASE}`,
+    );
+  }
+  const different = (what: string) =>
+    new LlamaCppError(`its library's ${what} has another layout than ${LLAMA_CPP_RELEASE}`);
+  if (facts.tensorOverhead !== 32 + 336) throw different("ggml_tensor");
+  if (!matches(facts.modelParams, DEFAULT_MODEL_PARAMS)) throw different("llama_model_params");
+  if (!matches(facts.contextParams, DEFAULT_CONTEXT_PARAMS)) {
+    throw different("llama_context_params");
+  }
+  if (!matches(facts.quantizeParams, DEFAULT_QUANTIZE_PARAMS)) {
+    throw different("llama_model_quantize_params");
+  }
+}
+
+type Field = readonly [offset: number, type: "i32" | "f32" | "u8" | "u64", value: number];
+
+/** `llama_model_default_params()`. */
+const DEFAULT_MODEL_PARAMS: readonly Field[] = [
+  ...[0, 8, 40, 48, 56, 64].map((at): Field => [at, "u64", 0]), // devices … kv_overrides
+  ...[-1, 1, -1, 1, 0].map((value, i): Field => [16 + 4 * i, "i32", value]), // n_gpu_layers … main_gpu
+  ...[0, 0, 1, 0, 0, 0].map((value, i): Field => [72 + i, "u8", value]), // vocab_only … load_mtp
+];
+
+/** `llama_context_default_params()`. */
+const DEFAULT_CONTEXT_PARAMS: readonly Field[] = [
+  // n_ctx … flash_attn_type
+  ...[512, 2048, 512, 1, 0, 0, 1, 4, 4, 0, -1, -1, -1, -1]
+    .map((value, i): Field => [4 * i, "i32", value]),
+  ...[0, 0, -1, -1, -1, -1].map((value, i): Field => [56 + 4 * i, "f32", value]), // RoPE, YaRN
+  [80, "i32", 0], // yarn_orig_ctx
+  [84, "f32", -1], // defrag_thold
+  ...[88, 96, 112, 120, 136, 144, 152].map((at): Field => [at, "u64", 0]), // callbacks, samplers, ctx_other
+  ...[104, 108].map((at): Field => [at, "i32", 1]), // type_k, type_v
+  ...[0, 1, 1, 1, 1, 0].map((value, i): Field => [128 + i, "u8", value]), // embeddings … kv_unified
+];
+
+/** `llama_model_quantize_default_params()`. */
+const DEFAULT_QUANTIZE_PARAMS: readonly Field[] = [
+  ...[0, 7, 43, 43].map((value, i): Field => [4 * i, "i32", value]), // nthread, ftype, output and embedding type
+  ...[0, 1, 0, 0, 0, 0].map((value, i): Field => [16 + i, "u8", value]), // allow_requantize … dry_run
+  ...[24, 32, 40, 48].map((at): Field => [at, "u64", 0]), // imatrix … prune_layers
+  [56, "u64", 2 ** 33], // max_buf_size
+];
+
+function matches(struct: Uint8Array, fields: readonly Field[]): boolean {
+  const view = new DataView(struct.buffer, struct.byteOffset, struct.byteLength);
+  return fields.every(([offset, type, value]) => {
+    if (type === "i32") return view.getInt32(offset, true) === value;
+    if (type === "f32") return view.getFloat32(offset, true) === value;
+    if (type === "u8") return view.getUint8(offset) === value;
+    return view.getBigUint64(offset, true) === BigInt(value);
+  });
+}
+
+/** A tensor of the graph, while it is looked at. */
+export interface LlamaTensor {
+  readonly name: string;
+  readonly operation: string;
+  /** Name of its first input; empty without one. */
+  readonly input: string;
+  /** In ggml's order, four of them. */
+  readonly sizes: readonly number[];
+  /** In bytes. */
+  readonly strides: readonly number[];
+  /** Its numbers, with what lies between them; undefined where they are not F32. */
+  read(): Float32Array<ArrayBuffer> | undefined;
+}
+
+/** Looks on while a pass is computed. */
+export interface Observer {
+  /** Whether the numbers of a tensor that is about to be computed are wanted. */
+  wants(tensor: LlamaTensor): boolean;
+  /** Takes one that was wanted. */
+  take(tensor: LlamaTensor): void;
+}
+
+/** A model that is loaded, with a context. */
+export interface LlamaContext {
+  /** V */
+  readonly vocabSize: number;
+  /**
+   * Runs the next positions, logits for each.
+   *
+   * @param input ids, or rows of D numbers each
+   * @returns the last row's logits, valid until the next pass
+   */
+  pass(input: readonly number[] | Float32Array<ArrayBuffer>, positions: number): Float32Array;
+  /** Forgets all positions. */
+  clear(): void;
+  /** Threads of the passes that follow. */
+  setThreads(threads: number): void;
+}
+
+/** How a model is run. */
+export interface ContextOptions {
+  readonly threads: number;
+  /** Positions of the longest pass. */
+  readonly longestPass: number;
+  /** Positions in all. */
+  readonly positions: number;
+  readonly observer?: Observer;
+  /**
+   * As people run it, in place of exact and whole: KV cache in F16, logits of the last row only, and without an observer flash
+   * attention where llama.cpp likes it.
+   */
+  readonly asUsual?: boolean;
+}
+
+/** How a model is loaded. */
+export interface LoadOptions {
+  /** Whether all layers go to the GPU; else nothing does. */
+  readonly gpu: boolean;
+  readonly vocabularyOnly?: boolean;
+  /** Called now and then while it is loaded. */
+  readonly onProgress?: () => void;
+}
+
+/** A model, loaded by {@linkcode openLlamaCpp}. */
+export interface LlamaModel {
+  /** Ids of a text: special tokens are parsed, BOS and EOS as the file says. */
+  tokenize(text: string): number[];
+  context(options: ContextOptions): LlamaContext;
+}
+
+/** An open llama.cpp. Nothing closes it: it lives as long as its process. */
+export interface LlamaCpp {
+  /** `v0.5.0`. */
+  readonly release: string;
+  /** Names of what it computes on, the GPUs first. */
+  readonly devices: readonly { readonly gpu: boolean; readonly description: string }[];
+  load(path: string, options: LoadOptions): LlamaModel;
+  /** Writes a quantized copy of a GGUF file. */
+  quantize(from: string, to: string, options: QuantizeOptions): void;
+}
+
+/** How a file is quantized. */
+export interface QuantizeOptions {
+  /** `enum llama_ftype` */
+  readonly fileType: number;
+  readonly threads: number;
+  /** Told before each tensor. */
+  readonly onProgress?: (done: number, total: number) => void;
+}
+
+/**
+ * Opens llama.cpp's libraries.
+ *
+ * @throws {LlamaCppError} when they cannot be opened or have other layouts
+ */
+export function openLlamaCpp(files: LlamaCppLibrary): LlamaCpp {
+  const base = open(files.base, BASE_SYMBOLS);
+  const ggml = open(files.ggml, GGML_SYMBOLS);
+  const llama = open(files.llama, LLAMA_SYMBOLS);
+  checkLayout({
+    version: textAt(llama.llama_version()),
+    tensorOverhead: Number(base.ggml_tensor_overhead()),
+    modelParams: llama.llama_model_default_params(),
+    contextParams: llama.llama_context_default_params(),
+    quantizeParams: llama.llama_model_quantize_default_params(),
+  });
+
+  // What llama.cpp says about errors, for ours.
+  let said = "";
+  let onInfo: ((line: string) => void) | undefined;
+  const log = new Deno.UnsafeCallback(LOG, (level, text) => {
+    if (level === 2 && text !== null) onInfo?.(textAt(text)); // GGML_LOG_LEVEL_INFO
+    if (level === 4 && text !== null) said ||= textAt(text).trim().split("\n")[0]; // GGML_LOG_LEVEL_ERROR
+  });
+  llama.llama_log_set(log.pointer, null);
+  ggml.ggml_backend_load_all_from_path(cText(files.folder));
+  llama.llama_backend_init();
+
+  function failed(what: string): LlamaCppError {
+    return new LlamaCppError(said === "" ? what : `${what}: ${said}`);
+  }
+
+  return {
+    release: LLAMA_CPP_RELEASE,
+    devices: Array.from({ length: Number(ggml.ggml_backend_dev_count()) }, (_, i) => {
+      const device = ggml.ggml_backend_dev_get(BigInt(i));
+      const type = base.ggml_backend_dev_type(device); // 1 a GPU, 2 one that is part of the processor
+      const description = textAt(base.ggml_backend_dev_description(device));
+      return { gpu: type === 1 || type === 2, description };
+    }).sort((a, b) => Number(b.gpu) - Number(a.gpu)),
+
+    quantize(from, to, { fileType, threads, onProgress }) {
+      const params = llama.llama_model_quantize_default_params();
+      const view = viewOf(params);
+      view.setInt32(0, threads, true);
+      view.setInt32(4, fileType, true);
+      // `[   1/  48] token_embd.weight …`
+      onInfo = (line) => {
+        const [, number, total] = line.match(/^\[ *(\d+)\/ *(\d+)\]/) ?? [];
+        if (number !== undefined) onProgress?.(Number(number) - 1, Number(total));
+      };
+      const code = llama.llama_model_quantize(
+        cText(from),
+        cText(to),
+        params as Uint8Array<ArrayBuffer>,
+      );
+      onInfo = undefined;
+      if (code !== 0) throw failed(`it cannot quantize ${from}`);
+    },
+
+    load(path, { gpu, vocabularyOnly = false, onProgress }) {
+      const params = llama.llama_model_default_params();
+      const view = viewOf(params);
+      if (!gpu) view.setBigUint64(0, addressOf(NO_DEVICES), true);
+      view.setInt32(16, gpu ? 999 : 0, true); // n_gpu_layers
+      const loading = new Deno.UnsafeCallback(LOADING, () => {
+        onProgress?.();
+        return true;
+      });
+      view.setBigUint64(48, BigInt(Deno.UnsafePointer.value(loading.pointer)), true);
+      view.setUint8(72, vocabularyOnly ? 1 : 0);
+      const model = llama.llama_model_load_from_file(cText(path), params);
+      if (model === null) throw failed(`it cannot load ${path}`);
+      const vocabulary = llama.llama_model_get_vocab(model);
+
+      return {
+        tokenize(text) {
+          const given = new TextEncoder().encode(text);
+          const ids = new Int32Array(given.length + 16);
+          const count = llama.llama_tokenize(
+            vocabulary,
+            given.length === 0 ? new Uint8Array(1) : given,
+            given.length,
+            ids,
+            ids.length,
+            true,
+            true,
+          );
+          if (count < 0) throw failed("it cannot tokenize the text");
+          return [...ids.subarray(0, count)];
+        },
+
+        context({ threads, longestPass, positions, observer, asUsual = false }) {
+          const params = llama.llama_context_default_params();
+          const view = viewOf(params);
+          view.setUint32(0, positions, true); // n_ctx
+          view.setUint32(4, longestPass, true); // n_batch
+          view.setUint32(8, longestPass, true); // n_ubatch
+          view.setInt32(28, threads, true); // n_threads
+          view.setInt32(32, threads, true); // n_threads_batch
+          // Flash attention is off where somebody looks on, else there are no scores.
+          if (!asUsual || observer) view.setInt32(52, 0, true); // flash_attn_type
+          if (!asUsual) {
+            view.setInt32(104, 0, true); // type_k: F32
+            view.setInt32(108, 0, true); // type_v
+          }
+          if (observer) {
+            const observe = new Deno.UnsafeCallback(OBSERVE, (pointer, asks) => {
+              const tensor = tensorAt(pointer!);
+              if (asks) return observer.wants(tensor);
+              observer.take(tensor);
+              return true;
+            });
+            view.setBigUint64(88, BigInt(Deno.UnsafePointer.value(observe.pointer)), true);
+          }
+          const context = llama.llama_init_from_model(model, params);
+          if (context === null) throw failed("it cannot make a context");
+          const vocabSize = llama.llama_vocab_n_tokens(vocabulary);
+          let start = 0;
+          let batch: Batch; // out here, so that no collector takes what llama.cpp reads
+          return {
+            vocabSize,
+            pass(input, count) {
+              batch = new Batch(input, start, count, asUsual);
+              const code = llama.llama_decode(context, batch.struct);
+              if (code !== 0) throw failed(`it cannot run positions from ${start} on (${code})`);
+              start += count;
+              const logits = llama.llama_get_logits_ith(context, -1);
+              if (logits === null) throw failed("it gave no logits");
+              return new Float32Array(
+                Deno.UnsafePointerView.getArrayBuffer(logits, vocabSize * 4),
+              );
+            },
+            clear() {
+              llama.llama_memory_clear(llama.llama_get_memory(context), false);
+              start = 0;
+            },
+            setThreads: (count) => llama.llama_set_n_threads(context, count, count),
+          };
+        },
+      };
+    },
+  };
+
+  function tensorAt(pointer: Deno.PointerObject): LlamaTensor {
+    // struct ggml_tensor: type at 0, ne at 16, nb at 48, op at 80, src at 152, name at 256.
+    const view = new Deno.UnsafePointerView(pointer);
+    const four = (at: number) => [0, 8, 16, 24].map((i) => Number(view.getBigInt64(at + i)));
+    return {
+      get name() {
+        return view.getCString(256);
+      },
+      get operation() {
+        return textAt(base.ggml_op_name(view.getInt32(80)));
+      },
+      get input() {
+        const first = view.getPointer(152);
+        return first === null ? "" : new Deno.UnsafePointerView(first).getCString(256);
+      },
+      get sizes() {
+        return four(16);
+      },
+      get strides() {
+        return four(48);
+      },
+      read() {
+        if (view.getInt32(0) !== 0) return undefined;
+        const numbers = new Float32Array(Number(base.ggml_nbytes(pointer)) / 4);
+        base.ggml_backend_tensor_get(pointer, numbers, 0n, BigInt(numbers.byteLength));
+        return numbers;
+      },
+    };
+  }
+}
+
+/** A list of devices that ends at once. */
+const NO_DEVICES = new BigUint64Array(1);
+
+/** A `llama_batch` of one sequence. */
+class Batch {
+  readonly struct = new Uint8Array(56);
+  /** What C points to. */
+  readonly kept: readonly ArrayBufferView[];
+
+  constructor(
+    input: readonly number[] | Float32Array<ArrayBuffer>,
+    start: number,
+    count: number,
+    lastOnly = false,
+  ) {
+    const sequence = new Int32Array(1);
+    const own = input instanceof Float32Array ? input : Int32Array.from(input);
+    const positions = Int32Array.from({ length: count }, (_, i) => start + i);
+    const counts = new Int32Array(count).fill(1);
+    const sequences = new BigUint64Array(count).fill(addressOf(sequence));
+    const logits = new Int8Array(count).fill(1, lastOnly ? count - 1 : 0);
+    this.kept = [sequence, own, positions, counts, sequences, logits];
+    const view = viewOf(this.struct);
+    view.setInt32(0, count, true);
+    view.setBigUint64(own instanceof Float32Array ? 16 : 8, addressOf(own), true); // embd or token
+    view.setBigUint64(24, addressOf(positions), true);
+    view.setBigUint64(32, addressOf(counts), true);
+    view.setBigUint64(40, addressOf(sequences), true);
+    view.setBigUint64(48, addressOf(logits), true);
+  }
+}
+
+function open<Symbols extends Deno.ForeignLibraryInterface>(
+  path: string,
+  symbols: Symbols,
+): Deno.StaticForeignLibraryInterface<Symbols> {
+  try {
+    return Deno.dlopen(path, symbols).symbols;
+  } catch (error) {
+    const reason = error instanceof Error ? error.message.split("\n")[0] : error;
+    throw new LlamaCppError(`its library cannot be opened: ${reason}`);
+  }
+}
+
+function viewOf(struct: Uint8Array): DataView {
+  return new DataView(struct.buffer, struct.byteOffset, struct.byteLength);
+}
+
+function addressOf(array: ArrayBufferView<ArrayBuffer>): bigint {
+  return BigInt(Deno.UnsafePointer.value(Deno.UnsafePointer.of(array)));
+}
+
+function cText(text: string): Uint8Array<ArrayBuffer> {
+  return new TextEncoder().encode(`${text}\0`);
+}
+
+function textAt(pointer: Deno.PointerValue): string {
+  return pointer === null ? "" : new Deno.UnsafePointerView(pointer).getCString();
+}

@@ -1,0 +1,253 @@
+/**
+ * Puts neighbouring steps together where one kernel does the work of several. What was an intermediate value becomes an
+ * optional output of the fused kernel, so that looking at it changes nothing.
+ */
+import { canFuseAttention, MOST_PARTS } from "../../../kernels/attention/attention.ts";
+import { canBind } from "../../../kernels/kernel.ts";
+import { canNorm, normedKernels } from "../../../kernels/products/products.ts";
+import { KERNELS } from "../../../kernels/mod.ts";
+import { onLastRows, type Plan, type Step, type Value } from "../plan.ts";
+
+export interface FuseOptions {
+  /** Points that must be materialised. */
+  readonly wanted: ReadonlySet<string>;
+  /** Whether these weights lie one behind another on the device, so that one dispatch can compute all of them. */
+  readonly adjacent: (weights: readonly string[]) => boolean;
+  /** Most buffers that a kernel may bind; any number by default. */
+  readonly buffers?: number;
+  /** Whether the steps will be those of several branches, whose kernels bind more. */
+  readonly branches?: boolean;
+  /** Which steps have few positions: there norms go into products, and attention shares its keys out. None by default. */
+  readonly few?: (step: Step) => boolean;
+}
+
+/** A rule looks at the kernels of neighbouring steps; `make` gives the fused step, or nothing when they do not fit. */
+interface Rule {
+  readonly kernels: readonly string[];
+  make(steps: readonly Step[], options: FuseOptions): Step | undefined;
+}
+
+/** The steps' only outputs. */
+function results(steps: readonly Step[]): Value[] {
+  return steps.map((step) => step.outputs[0]!);
+}
+
+function tap(value: Value, { wanted }: FuseOptions): Value | null {
+  return wanted.has(value.name) ? value : null;
+}
+
+const RULES: Rule[] = [
+  {
+    kernels: ["rms", "normalize", "scale_columns"],
+    make(steps, options) {
+      const [rms, pre, norm] = results(steps);
+      if (steps[1].inputs[1] !== rms || steps[2].inputs[0] !== pre) return;
+      return {
+        kernel: "rms_norm",
+        inputs: steps[0].inputs,
+        weights: steps[2].weights,
+        outputs: [norm, tap(rms, options), tap(pre, options)],
+        constants: steps[0].constants,
+      };
+    },
+  },
+  {
+    kernels: ["linear", "linear", "linear"],
+    make(steps, { adjacent }) {
+      const x = steps[0].inputs[0];
+      const weights = steps.flatMap((step) => step.weights);
+      if (steps.some((step) => step.inputs[0] !== x) || !adjacent(weights)) return;
+      const [q, k, v] = steps.map((step) => step.constants.rows);
+      return {
+        kernel: "linear_qkv",
+        inputs: [x],
+        weights,
+        outputs: results(steps),
+        constants: {
+          columns: steps[0].constants.columns,
+          rows: q + k + v,
+          out_row: q,
+          out_rows: k,
+        },
+      };
+    },
+  },
+  {
+    kernels: ["rope", "rope", "store", "store"],
+    make(steps, options) {
+      const [qRope, kRope, cacheK, cacheV] = results(steps);
+      if (steps[2].inputs[0] !== kRope) return;
+      const { heads, ...constants } = steps[0].constants;
+      return {
+        kernel: "rope_store",
+        inputs: [steps[0].inputs[0], steps[1].inputs[0], steps[3].inputs[0], steps[0].inputs[1]],
+        weights: [],
+        outputs: [qRope, cacheK, cacheV, tap(kRope, options)],
+        constants: { heads, kv_heads: steps[1].constants.heads, ...constants },
+      };
+    },
+  },
+  {
+    kernels: ["scores", "softmax", "mix"],
+    make(steps, { wanted }) {
+      const [scores, probs, out] = results(steps);
+      if (wanted.has(scores.name) || wanted.has(probs.name)) return;
+      if (steps[1].inputs[0] !== scores || steps[2].inputs[0] !== probs) return;
+      if (!canFuseAttention(steps[0].constants.head_width)) return;
+      return {
+        kernel: "attention",
+        inputs: [...steps[0].inputs, steps[2].inputs[1]],
+        weights: [],
+        outputs: [out],
+        constants: steps[0].constants,
+      };
+    },
+  },
+  {
+    kernels: ["linear", "linear", "swiglu"],
+    make(steps, options) {
+      const [gate, up, act] = results(steps);
+      const weights = [...steps[0].weights, ...steps[1].weights];
+      if (steps[0].inputs[0] !== steps[1].inputs[0] || !options.adjacent(weights)) return;
+      if (steps[2].inputs[0] !== gate || steps[2].inputs[1] !== up) return;
+      return {
+        kernel: "linear_swiglu",
+        inputs: steps[0].inputs,
+        weights,
+        outputs: [act, tap(gate, options), tap(up, options)],
+        constants: steps[0].constants,
+      };
+    },
+  },
+  {
+    kernels: ["linear", "add"],
+    make(steps, options) {
+      const [product, sum] = results(steps);
+      const [residual, added] = steps[1].inputs;
+      if (added !== product) return;
+      return {
+        kernel: "linear_residual",
+        inputs: [steps[0].inputs[0], residual],
+        weights: steps[0].weights,
+        outputs: [sum, tap(product, options)],
+        constants: steps[0].constants,
+      };
+    },
+  },
+];
+
+/** Fuses what can be fused, from the first step to the last. */
+export function fuse(plan: Plan, options: FuseOptions): Plan {
+  const fused: Step[] = [];
+  for (let i = 0; i < plan.length;) {
+    const made = RULES
+      .filter((rule) => rule.kernels.every((kernel, j) => plan[i + j]?.kernel === kernel))
+      .map((rule) => ({
+        length: rule.kernels.length,
+        step: rule.make(plan.slice(i, i + rule.kernels.length), options),
+      }))
+      .find(({ step }) => step && binds(step.kernel, options));
+    fused.push(made?.step ?? plan[i]);
+    i += made?.length ?? 1;
+  }
+  return fuseRope(fuseNorms(fused, options), options).flatMap((step) =>
+    options.few?.(step) ? splitAttention(step) : [step]
+  );
+}
+
+const QKV_ROPE = "linear_qkv_rope_normed";
+
+/** q, k and v of few positions are turned and stored by the product that makes them. */
+function fuseRope(plan: Plan, options: FuseOptions): Plan {
+  const fused: Step[] = [];
+  for (const step of plan) {
+    const before = fused.at(-1);
+    const [q, k, v, ...norms] = before?.outputs ?? [];
+    const fits = step.kernel === "rope_store" && before?.kernel === "linear_qkv_normed" &&
+      [q, k, v].every((value, i) => value === step.inputs[i]) &&
+      binds(QKV_ROPE, options);
+    if (!fits) {
+      fused.push(step);
+      continue;
+    }
+    const { head_width, rope_width, half_style } = step.constants;
+    const [qRope, cacheK, cacheV, kRope] = step.outputs;
+    fused[fused.length - 1] = {
+      kernel: QKV_ROPE,
+      inputs: [before.inputs[0], step.inputs[3]],
+      weights: before.weights,
+      outputs: [
+        ...[qRope, cacheK, cacheV],
+        ...[q, k, v].map((value) => tap(value!, options)),
+        kRope,
+        ...norms,
+      ],
+      constants: { ...before.constants, head_width, rope_width, half_style },
+    };
+  }
+  return fused;
+}
+
+/** Norms that only products with few positions read go into them: each of their workgroups norms for itself. */
+function fuseNorms(plan: Plan, options: FuseOptions): Plan {
+  const norms = new Map<Value, Step>();
+  for (const step of plan) {
+    if (step.kernel !== "rms_norm") continue;
+    const [norm] = results([step]);
+    const readers = plan.filter(({ inputs }) => inputs.includes(norm));
+    if (readers.length > 0 && readers.every((reader) => takesNorm(reader, options))) {
+      norms.set(norm, step);
+    }
+  }
+  const made = new Set<Value>();
+  return plan.flatMap((step) => {
+    if (step.kernel === "rms_norm" && norms.has(step.outputs[0]!)) return [];
+    const before = norms.get(step.inputs[0]);
+    if (!before) return [step];
+    const [norm, rms, pre] = before.outputs;
+    const taps = made.has(norm!) ? [null, null, null] : [tap(norm!, options), rms, pre];
+    made.add(norm!);
+    return [{
+      kernel: `${step.kernel}_normed`,
+      inputs: before.inputs,
+      weights: [...step.weights, ...before.weights],
+      outputs: [...step.outputs, ...taps],
+      constants: { ...step.constants, epsilon: before.constants.epsilon },
+    }];
+  });
+}
+
+const NORMED = new Set(normedKernels.map(({ name }) => name));
+
+/** The norm in front of the logits stays: its row has the same bits whether it is made alone or among all. */
+function takesNorm(step: Step, options: FuseOptions): boolean {
+  const kernel = `${step.kernel}_normed`;
+  return NORMED.has(kernel) && options.few?.(step) === true && !onLastRows(step) &&
+    canNorm(step.constants.columns) && binds(kernel, options);
+}
+
+/** Whether the kernel of a step binds no more buffers than there may be. */
+function binds(kernel: string, { buffers, branches }: FuseOptions): boolean {
+  const ofBranches = branches ? KERNELS.get(`${kernel}_branches`) : undefined;
+  return canBind(ofBranches ?? KERNELS.get(kernel)!, buffers);
+}
+
+/**
+ * Attention over few positions, in one step or, of long contexts, in two: over parts of the keys, and those together. Which of them
+ * are dispatched depends on the pass.
+ */
+function splitAttention(step: Step): Step[] {
+  if (step.kernel !== "attention") return [step];
+  const { heads, head_width } = step.constants;
+  const [out] = results([step]);
+  const parts: Value = {
+    name: `${out.name}~parts`,
+    shape: ["T", heads, MOST_PARTS, head_width + 4],
+    kind: "result",
+  };
+  return [
+    { ...step, kernel: "attention_few" },
+    { ...step, kernel: "attention_split", outputs: [parts] },
+    { ...step, kernel: "attention_merge", inputs: [parts] },
+  ];
+}

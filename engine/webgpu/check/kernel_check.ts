@@ -1,0 +1,337 @@
+/**
+ * Kernels run on a device and compared with their 64-bit references: for `doctor`, for the first load on a new adapter
+ * and for the tests.
+ */
+import type { Binding, Constants, Kernel, RowReader } from "../../../kernels/kernel.ts";
+import { type Device, DeviceError } from "../device.ts";
+import { allowedErrors } from "./bounds.ts";
+import type { KernelCase } from "./case.ts";
+import { type CaseOptions, kernelCases } from "./cases.ts";
+
+/** What a kernel left in its outputs. */
+export interface KernelRun {
+  /** By binding, taps included; null for taps that were off. Integers as numbers. */
+  readonly outputs: readonly (Float32Array<ArrayBuffer> | null)[];
+  /** Whether what lies behind the outputs was left alone. */
+  readonly withinBounds: boolean;
+}
+
+/** A kernel compared with its reference on one case. */
+export interface KernelResult {
+  readonly kernel: string;
+  /** The weights' form, of kernels over packed weights. */
+  readonly form?: string;
+  readonly case: string;
+  readonly passed: boolean;
+  /** The output and the index of the number that is farthest off, as a share of what is allowed. */
+  readonly output: string;
+  readonly at: number;
+  /** Its error, and how large that may be. */
+  readonly worst: number;
+  readonly allowed: number;
+  /** What went wrong, where it was not a number that is too far off. */
+  readonly fault?: string;
+  /** Whether the device refused the kernel: then nothing was computed. */
+  readonly refused?: boolean;
+}
+
+/** Numbers behind each input (NaN) and each output (left alone by a right kernel). */
+const MARGIN = 64;
+/** What outputs hold before a kernel runs: a whole number that no kernel makes. */
+const UNTOUCHED = 7654321;
+/** Room for a kernel's `struct Step`, as in executable.ts. */
+const STEP_BYTES = 64;
+/** Bytes of inputs and outputs that are on the device at one time, about. */
+const BATCH_BYTES = 32 * 2 ** 20;
+/** Bindings of whole numbers of 32 bits. */
+const INTEGERS = new Set(["ids", "history", "index", "branch_gaps", "branch_rows"]);
+
+/**
+ * Runs kernels, each on its case, in one submission.
+ *
+ * @param onCompiled called after each case whose kernel is ready, which may have taken seconds
+ * @throws {DeviceError} when the device refuses one
+ */
+export async function runKernels(
+  device: Device,
+  cases: readonly KernelCase[],
+  onCompiled?: () => void,
+): Promise<KernelRun[]> {
+  const { gpu } = device;
+  const created: GPUBuffer[] = [];
+  const buffer = (
+    bytes: number,
+    usage: GPUBufferUsageFlags,
+    data?: ArrayBufferView<ArrayBuffer>,
+  ) => {
+    const made = gpu.createBuffer({ size: bytes, usage: usage | GPUBufferUsage.COPY_DST });
+    created.push(made);
+    if (data) gpu.queue.writeBuffer(made, 0, data);
+    return made;
+  };
+
+  gpu.pushErrorScope("validation");
+  gpu.pushErrorScope("out-of-memory");
+  let copies: { offset: number; bytes: number; output: number }[][] = [];
+  let copied: ArrayBuffer;
+  try {
+    const encoder = gpu.createCommandEncoder();
+    const sources: GPUBuffer[] = [];
+    let total = 0;
+    copies = cases.map((each) => {
+      const outputs = encode(device, encoder, each, buffer);
+      onCompiled?.();
+      return outputs.flatMap((source, output) => {
+        if (!source) return [];
+        const copy = { offset: total, bytes: source.size, output };
+        sources.push(source);
+        total += source.size;
+        return [copy];
+      });
+    });
+    const staging = buffer(Math.max(4, total), GPUBufferUsage.MAP_READ);
+    copies.flat().forEach(({ offset, bytes }, i) =>
+      encoder.copyBufferToBuffer(sources[i], 0, staging, offset, bytes)
+    );
+    gpu.queue.submit([encoder.finish()]);
+    await staging.mapAsync(GPUMapMode.READ).catch(() => {});
+    const errors = [await gpu.popErrorScope(), await gpu.popErrorScope()];
+    const error = errors.find((each) => each !== null);
+    if (error) {
+      device.forgetPipelines();
+      throw new DeviceError(`the GPU device refused a kernel: ${oneLine(error.message)}`);
+    }
+    device.check();
+    copied = staging.getMappedRange().slice(0);
+  } finally {
+    for (const each of created) each.destroy();
+  }
+  return cases.map((each, i) => readRun(each, copies[i], copied));
+}
+
+/** Adds a case's dispatches; gives the buffers of its outputs, null for taps that are off. */
+function encode(
+  device: Device,
+  encoder: GPUCommandEncoder,
+  each: KernelCase,
+  buffer: (
+    bytes: number,
+    usage: GPUBufferUsageFlags,
+    data?: ArrayBufferView<ArrayBuffer>,
+  ) => GPUBuffer,
+): (GPUBuffer | null)[] {
+  const { kernel, pass, packed, knobs = device.knobs } = each;
+  const { STORAGE, COPY_SRC, UNIFORM } = GPUBufferUsage;
+  const inputs = [...each.inputs];
+  const outputs: (GPUBuffer | null)[] = [];
+  const bound = kernel.bindings.map((binding) => {
+    if (binding.kind === "weight") {
+      const words = packed?.words ?? weightNumbers(each.weights[0]);
+      return buffer(words.byteLength, STORAGE, words);
+    }
+    if (binding.kind === "vector") {
+      const words = weightNumbers(each.weights.at(-1)!);
+      return buffer(words.byteLength, STORAGE, words);
+    }
+    if (binding.kind === "input") {
+      const words = inputWords(binding, inputs.shift()!);
+      return buffer(words.byteLength, STORAGE, words);
+    }
+    if (binding.kind === "scratch") {
+      return buffer(kernel.scratch!(each.constants) * 4, STORAGE);
+    }
+    if (binding.kind === "tap" && !each.taps) {
+      outputs.push(null);
+      return buffer(256, STORAGE);
+    }
+    const words = new Float32Array(each.outputs[outputs.length] + MARGIN).fill(UNTOUCHED);
+    const output = buffer(words.byteLength, STORAGE | COPY_SRC, words);
+    outputs.push(output);
+    return output;
+  });
+  const taps = kernel.bindings.filter(({ kind }) => kind === "tap" && each.taps);
+  const pipeline = device.pipeline(kernel, packed?.form, taps.map(({ name }) => name), knobs);
+  const numbers = Uint32Array.of(pass.tokens, pass.start, pass.rows, 0);
+  const passUniform = buffer(16, UNIFORM, numbers);
+  const compute = encoder.beginComputePass();
+  for (const constants of stepConstants(each)) {
+    const step = buffer(STEP_BYTES, UNIFORM, stepWords(kernel, constants));
+    compute.setPipeline(pipeline);
+    compute.setBindGroup(
+      0,
+      device.gpu.createBindGroup({
+        layout: device.layout(kernel),
+        entries: [passUniform, step, ...bound]
+          .map((buffer, binding) => ({ binding, resource: { buffer } })),
+      }),
+    );
+    compute.dispatchWorkgroups(
+      ...kernel.grid(pass, constants, kernel.lanes(knobs), knobs),
+    );
+  }
+  compute.end();
+  return outputs;
+}
+
+function weightNumbers(reader: RowReader): Float32Array<ArrayBuffer> {
+  const numbers = new Float32Array(reader.rows * reader.columns);
+  reader.read(0, numbers);
+  return numbers;
+}
+
+/** NaN follows the input: what lies there in pooled buffers may be anything. */
+function inputWords(binding: Binding, input: Float32Array) {
+  const length = Math.ceil(input.length / 4) * 4 + MARGIN;
+  const words = INTEGERS.has(binding.name) ? new Uint32Array(length) : new Float32Array(length);
+  words.fill(words instanceof Float32Array ? NaN : 0xffffffff);
+  words.set(input);
+  return words;
+}
+
+/** A kernel over packed weights runs once per part of its rows. */
+function stepConstants({ constants, packed, parts }: KernelCase): Constants[] {
+  if (!packed) return [constants];
+  const { columns, scales, highs } = packed;
+  const common = { ...constants, groups: Math.ceil(columns / 8), scales, highs };
+  const size = Math.ceil(constants.rows / parts);
+  return Array.from({ length: Math.ceil(constants.rows / size) }, (_, part) => ({
+    ...common,
+    weight_row: part * size,
+    ...(parts === 1
+      ? {}
+      : { rows: Math.min(size, constants.rows - part * size), out_row: part * size }),
+  }));
+}
+
+function stepWords(kernel: Kernel, constants: Constants): DataView<ArrayBuffer> {
+  const words = new DataView(new ArrayBuffer(STEP_BYTES));
+  Object.entries(kernel.constants).forEach(([name, type], field) => {
+    if (type === "u32") words.setUint32(field * 4, constants[name], true);
+    else words.setFloat32(field * 4, constants[name], true);
+  });
+  return words;
+}
+
+function readRun(
+  each: KernelCase,
+  copies: readonly { offset: number; bytes: number; output: number }[],
+  copied: ArrayBuffer,
+): KernelRun {
+  const bindings = each.kernel.bindings.filter(({ kind }) => kind === "output" || kind === "tap");
+  const outputs: (Float32Array<ArrayBuffer> | null)[] = bindings.map(() => null);
+  let withinBounds = true;
+  for (const { offset, bytes, output } of copies) {
+    const length = bytes / 4 - MARGIN;
+    const margin = new Float32Array(copied, offset + length * 4, MARGIN);
+    withinBounds &&= margin.every((value) => value === UNTOUCHED);
+    outputs[output] = INTEGERS.has(bindings[output].name)
+      ? Float32Array.from(new Int32Array(copied, offset, length))
+      : new Float32Array(copied, offset, length);
+  }
+  return { outputs, withinBounds };
+}
+
+/** What the 64-bit reference gives for a case, taps included. */
+export function referenceOutputs(each: KernelCase): Float32Array[] {
+  const outputs = each.outputs.map((length) => new Float32Array(length).fill(UNTOUCHED));
+  each.kernel.reference({ ...each, outputs });
+  return outputs;
+}
+
+/**
+ * Checks kernels, each on its case.
+ *
+ * @param onCompiled called after each case whose kernel is ready, which may have taken seconds
+ * @throws {DeviceError} when the device refuses one
+ */
+export async function checkKernels(
+  device: Device,
+  cases: Iterable<KernelCase>,
+  onCompiled?: () => void,
+): Promise<KernelResult[]> {
+  const results: KernelResult[] = [];
+  for (const batch of batches(cases)) {
+    const running = runKernels(device, batch, onCompiled);
+    running.catch(() => {}); // it is awaited below, the references are computed meanwhile
+    const expected = batch.map(referenceOutputs);
+    const runs = await running;
+    batch.forEach((each, i) => results.push(compare(device, each, runs[i], expected[i])));
+  }
+  return results;
+}
+
+/** Checks one kernel on all its cases; a kernel that the device refuses has failed. */
+export async function checkKernel(
+  device: Device,
+  kernel: Kernel,
+  options: CaseOptions = {},
+): Promise<KernelResult[]> {
+  try {
+    return await checkKernels(device, kernelCases(kernel, options));
+  } catch (error) {
+    if (!(error instanceof DeviceError)) throw error;
+    const nothing = { output: "", at: 0, worst: NaN, allowed: 0 };
+    const refusal = { passed: false, refused: true, fault: error.message };
+    return [{ kernel: kernel.name, case: "", ...nothing, ...refusal }];
+  }
+}
+
+function* batches(cases: Iterable<KernelCase>): Generator<KernelCase[]> {
+  let batch: KernelCase[] = [];
+  let bytes = 0;
+  for (const each of cases) {
+    batch.push(each);
+    for (const { length } of each.inputs) bytes += length * 4;
+    for (const length of each.outputs) bytes += length * 4;
+    bytes += each.packed?.words.byteLength ?? 0;
+    if (bytes > BATCH_BYTES) {
+      yield batch;
+      batch = [];
+      bytes = 0;
+    }
+  }
+  if (batch.length > 0) yield batch;
+}
+
+function compare(
+  device: Device,
+  each: KernelCase,
+  run: KernelRun,
+  expected: readonly Float32Array[],
+): KernelResult {
+  const { kernel, packed, kind, knobs = device.knobs } = each;
+  const allowed = allowedErrors({
+    ...each,
+    outputs: expected,
+    lanes: kernel.lanes(knobs),
+    columnLanes: knobs.columnLanes,
+    broadcast: knobs.broadcast,
+    whole: kind === "whole",
+  });
+  const names = kernel.bindings.filter(({ kind }) => kind === "output" || kind === "tap")
+    .map(({ name }) => name);
+  let worst = { output: names[0], at: 0, worst: 0, allowed: allowed[0][0] };
+  let worstShare = 0;
+  run.outputs.forEach((output, i) =>
+    output?.forEach((value, at) => {
+      const error = Math.abs(value - expected[i][at]);
+      const share = error === 0 ? 0 : error / allowed[i][at];
+      // NaN is as wrong as can be, and stays.
+      if (share <= worstShare || Number.isNaN(worstShare)) return;
+      worstShare = share;
+      worst = { output: names[i], at, worst: error, allowed: allowed[i][at] };
+    })
+  );
+  return {
+    kernel: kernel.name,
+    form: packed?.form.name,
+    case: `${each.name}, ${kind} numbers`,
+    passed: worstShare <= 1 && run.withinBounds,
+    ...worst,
+    fault: run.withinBounds ? undefined : "wrote behind the end of its output",
+  };
+}
+
+function oneLine(text: string): string {
+  return text.replaceAll(/\s+/g, " ").trim();
+}

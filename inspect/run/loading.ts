@@ -1,0 +1,204 @@
+/** Opening models so that the same file is on a device once, however often it is loaded. */
+import { cpuEngine } from "../../engine/cpu/engine.ts";
+import type { Engine } from "../../engine/backend.ts";
+import { readConfig } from "../../engine/model/config.ts";
+import { type GgufFile, openGguf, openGgufFile } from "../../engine/gguf/reader.ts";
+import { bytesSource } from "../../engine/gguf/source.ts";
+import { Device, DeviceError, type DeviceInfo } from "../../engine/webgpu/device.ts";
+import { readTuning, type TunedProducts } from "../../engine/webgpu/tuning/tuning_file.ts";
+import type { TuneMode } from "../../engine/webgpu/tuning/tuning.ts";
+import { webgpuEngine } from "../../engine/webgpu/engine.ts";
+import { homeFile } from "../../models/cache.ts";
+import { type Identity, identityOf } from "../../models/identity.ts";
+import { findModel, type FoundModel } from "../../models/mod.ts";
+
+/** How a model is loaded. */
+export interface LoadModelOptions {
+  /** `auto` (default) takes the GPU where there is one, else the CPU: slow, correct. */
+  readonly backend?: "auto" | "webgpu" | "cpu";
+  /**
+   * Which settings the products with weights run with. `auto` (default): those that were found to be the fastest on this GPU; what
+   * was not tried yet is timed now, for a few seconds at most, and remembered, unless the device is a software driver, whose built-in
+   * settings are known to serve. `now`: all are timed anew. `known`: nothing is timed. `never`: the
+   * built-in ones.
+   */
+  readonly tune?: TuneMode;
+  /**
+   * Called while a model that is not there is pulled, and while weights stream in, with bytes; and while kernels are compiled
+   * to be checked, the first time on a device, with cases, or to be tuned, with products.
+   */
+  readonly onProgress?: (phase: LoadPhase, done: number, total?: number) => void;
+  /** Called once when another process pulls the same model and this one waits for it. */
+  readonly onWait?: () => void;
+  /** Ends loading and pulling; {@linkcode loadModel} then fails with its reason. */
+  readonly signal?: AbortSignal;
+}
+
+/** What goes on while a model is loaded. */
+export type LoadPhase = "pull" | "load" | "check" | "tune";
+
+/** A model on a device, shared by all who loaded the same file. */
+export interface Loaded {
+  /** As it was found: other engines read the file themselves. */
+  readonly found: FoundModel;
+  readonly file: GgufFile;
+  /** Of the content that was loaded. */
+  readonly identity: Identity;
+  readonly engine: Engine;
+  /** Of the GPU; undefined on the CPU. */
+  readonly device?: Device;
+  /** As {@linkcode modelSha256} says. */
+  sha256(): Promise<string | undefined>;
+  /** Gives the model back: what runs on its engine ends with the next pass. The last one frees the weights. */
+  release(): void;
+}
+
+/** What all who loaded the same file have in common. */
+type Shared = Omit<Loaded, "found" | "release">;
+
+interface Entry {
+  readonly device: Device | undefined;
+  /** With the engine's first handle; each user gets one of their own. */
+  readonly loading: Promise<Shared>;
+  users: number;
+}
+
+const entries = new Map<string, Entry>();
+let opening: Promise<Device> | undefined;
+let opened: Device | undefined;
+
+/** The GPU device of this process; a fresh one where the last one has failed. */
+export function openDevice(): Promise<Device> {
+  if (opened?.failed) {
+    opened.trim();
+    opened = opening = undefined;
+  }
+  return opening ??= Device.open().then((device) => opened = device, (error) => {
+    // Asked again the next time: a driver may have been installed in between.
+    opening = undefined;
+    throw error;
+  });
+}
+
+/**
+ * Loads a model by name or path, or one that was found already; or hands over the one that is loaded already.
+ *
+ * @param options `file`: the found model's file where it is open already; it is the loaded model's from then on
+ * @throws {UnknownModelError | PullError} when there is no such model
+ * @throws {GgufError} when its file is no model that can be run
+ * @throws {DeviceError} when the GPU is asked for and there is none
+ */
+export async function load(
+  model: string | FoundModel,
+  options: LoadModelOptions & { readonly file?: GgufFile } = {},
+): Promise<Loaded> {
+  const { onProgress, onWait, signal } = options;
+  const found = typeof model !== "string" ? model : await findModel(model, {
+    signal,
+    onWait,
+    onProgress: (done, total) => onProgress?.("pull", done, total),
+  });
+  const device = await chooseDevice(options.backend ?? "auto");
+  const { tune = "auto" } = options;
+  const identity = await identityOf(found);
+  const key = `${device ? `webgpu ${tune}` : "cpu"} ${identity.key}`;
+  let entry = entries.get(key);
+  // What lies on a device that has failed serves nobody any more.
+  if (!entry || entry.device !== device) {
+    entry = { device, loading: open(found, identity, device, options), users: 0 };
+    entries.set(key, entry);
+  } else {
+    options.file?.close();
+  }
+  const own = entry;
+  const forget = () => {
+    if (entries.get(key) === own) entries.delete(key);
+  };
+  own.users++;
+  const loaded = await own.loading.catch((error) => {
+    forget();
+    throw error;
+  });
+  const engine = loaded.engine.share();
+  let released = false;
+  return {
+    ...loaded,
+    found,
+    engine,
+    release() {
+      if (released) return;
+      released = true;
+      engine.dispose();
+      if (--own.users > 0) return;
+      forget();
+      loaded.engine.dispose();
+      loaded.file.close();
+    },
+  };
+}
+
+/**
+ * Opens the GGUF of a model that was found; the caller closes it.
+ *
+ * @throws {GgufError} for anything that is not a whole, consistent GGUF file
+ */
+export async function openFound(found: FoundModel): Promise<GgufFile> {
+  return found.path === undefined
+    ? await openGguf(bytesSource(found.name, found.bytes))
+    : await openGgufFile(found.path);
+}
+
+async function open(
+  found: FoundModel,
+  identity: Identity,
+  device: Device | undefined,
+  options: LoadModelOptions & { readonly file?: GgufFile },
+): Promise<Shared> {
+  const { signal, onProgress } = options;
+  const during = (phase: LoadPhase) => (done: number, total: number) =>
+    onProgress?.(phase, done, total);
+  const file = options.file ?? await openFound(found);
+  try {
+    const config = readConfig(file);
+    const loadOptions = { signal, onProgress: during("load") };
+    const engine = device
+      ? await webgpuEngine(file, config, device, {
+        ...loadOptions,
+        adapterCheck: { cacheFile: homeFile("adapters.txt"), onProgress: during("check") },
+        tuning: { mode: options.tune, file: homeFile("tuning.json"), onProgress: during("tune") },
+      })
+      : await cpuEngine(file, config, loadOptions);
+    let checksum: Promise<string | undefined> | undefined;
+    return {
+      ...{ file, identity, engine, device },
+      sha256: () => checksum ??= modelSha256(identity),
+    };
+  } catch (error) {
+    file.close();
+    throw error;
+  }
+}
+
+/** What tuning has found out about a device, by product. */
+export async function tunedProducts(info: DeviceInfo): Promise<TunedProducts> {
+  const file = homeFile("tuning.json");
+  return file === undefined ? new Map() : await readTuning(file, info);
+}
+
+/** Larger files would be read for seconds to be hashed. */
+const MOST_HASHED = 2 ** 30;
+
+/** SHA-256 of a model's content, as {@linkcode Identity} says; undefined where finding it would take long. */
+export async function modelSha256(identity: Identity): Promise<string | undefined> {
+  return await identity.sha256({ atMost: MOST_HASHED });
+}
+
+async function chooseDevice(backend: "auto" | "webgpu" | "cpu"): Promise<Device | undefined> {
+  if (backend === "cpu") return undefined;
+  try {
+    return await openDevice();
+  } catch (error) {
+    if (backend === "webgpu" || !(error instanceof DeviceError)) throw error;
+    return undefined;
+  }
+}

@@ -1,0 +1,384 @@
+import assert from "node:assert/strict";
+import { type Config, expectedTensors, readConfig } from "../../engine/model/config.ts";
+import { GgufError, openGguf } from "../../engine/gguf/reader.ts";
+import { bytesSource } from "../../engine/gguf/source.ts";
+import type { WriterTensor, WriterValue } from "../support/gguf_writer.ts";
+import { randomLlama, type RandomLlamaOptions } from "../support/random_llama.ts";
+
+async function config(options: RandomLlamaOptions = {}): Promise<Config> {
+  return readConfig(await openGguf(bytesSource("test.gguf", randomLlama(options))));
+}
+
+/** Metadata that is left out of the file: the writer never sees it. */
+async function configWithout(key: string, options: RandomLlamaOptions = {}): Promise<Config> {
+  const file = await openGguf(bytesSource("test.gguf", randomLlama(options)));
+  const metadata = new Map(file.metadata);
+  assert.ok(metadata.delete(key), `${key} is not there`);
+  return readConfig({ name: file.name, metadata, tensors: file.tensors });
+}
+
+Deno.test("all fields come from the file", async () => {
+  const found = await config({
+    layers: 3,
+    width: 64,
+    heads: 8,
+    kvHeads: 2,
+    headWidth: 16,
+    ffnWidth: 96,
+    vocab: 300,
+    vocabulary: "spm",
+    contextLength: 777,
+    ropeBase: 500000,
+    ropeWidth: 12,
+    ropeFactor: 4,
+    ropeFactors: true,
+    normEpsilon: 1e-6,
+    biases: true,
+    seed: 9,
+  });
+  assert.deepEqual(found, {
+    architecture: "llama",
+    name: "random llama, seed 9",
+    contextLength: 777,
+    layers: 3,
+    width: 64,
+    ffnWidth: 96,
+    heads: 8,
+    kvHeads: 2,
+    headWidth: 16,
+    vocabSize: 300,
+    normEpsilon: Math.fround(1e-6),
+    attentionScale: 0.25,
+    ropeBase: 500000,
+    ropeWidth: 12,
+    ropeStyle: "adjacent",
+    ropeScaling: { type: "linear", factor: 4 },
+    ropeFactors: true,
+    tiedOutput: false,
+    biases: {
+      attn_q: true,
+      attn_k: true,
+      attn_v: true,
+      attn_output: true,
+      ffn_gate: false,
+      ffn_up: false,
+      ffn_down: false,
+    },
+  });
+  for (const part of [found, found.biases, found.ropeScaling]) assert.ok(Object.isFrozen(part));
+});
+
+Deno.test("what a file may leave out has llama.cpp's default", async () => {
+  const plain: RandomLlamaOptions = { width: 64, heads: 4, tied: true };
+  assert.equal((await config(plain)).tiedOutput, true);
+  assert.deepEqual((await config(plain)).ropeScaling, { type: "none" });
+  for (
+    const [key, field, expected] of [
+      ["llama.attention.head_count_kv", "kvHeads", 4],
+      ["llama.attention.key_length", "headWidth", 16],
+      ["llama.attention.value_length", "headWidth", 16],
+      ["llama.rope.dimension_count", "ropeWidth", 16],
+      ["llama.rope.freq_base", "ropeBase", 10000],
+      ["llama.vocab_size", "vocabSize", 96],
+      ["general.name", "name", "test.gguf"],
+    ] as const
+  ) {
+    assert.equal((await configWithout(key, plain))[field], expected, key);
+  }
+});
+
+Deno.test("heads and FFN width may be lists when all layers are alike", async () => {
+  const found = await config({
+    width: 64,
+    heads: 4,
+    kvHeads: 2,
+    metadata: {
+      "llama.attention.head_count": Uint32Array.of(4, 4),
+      "llama.attention.head_count_kv": Int32Array.of(2, 2),
+      "llama.feed_forward_length": Uint32Array.of(128, 128),
+    },
+  });
+  assert.deepEqual([found.heads, found.kvHeads, found.ffnWidth], [4, 2, 128]);
+});
+
+Deno.test("RoPE scaling: none, linear, the old key, and zero for none", async () => {
+  const scaling = async (metadata: Record<string, WriterValue>) =>
+    (await config({ metadata })).ropeScaling;
+  const factor = { type: "f32", value: 2.5 } as const;
+  assert.deepEqual(await scaling({ "llama.rope.scaling.factor": factor }), {
+    type: "linear",
+    factor: 2.5,
+  });
+  assert.deepEqual(await scaling({ "llama.rope.scale_linear": factor }), {
+    type: "linear",
+    factor: 2.5,
+  });
+  assert.deepEqual(
+    await scaling({ "llama.rope.scaling.type": "none", "llama.rope.scaling.factor": factor }),
+    { type: "none" },
+  );
+  for (const value of [0, 1]) {
+    const metadata = { "llama.rope.scaling.factor": { type: "f32", value } as const };
+    assert.deepEqual(await scaling(metadata), { type: "none" });
+  }
+});
+
+Deno.test("the expected tensors are those of the file, in every combination", async () => {
+  for (const tied of [true, false]) {
+    for (const biases of [true, false]) {
+      for (const ropeFactors of [true, false]) {
+        const options = { layers: 2, width: 32, heads: 4, kvHeads: 2, tied, biases, ropeFactors };
+        const file = await openGguf(bytesSource("test.gguf", randomLlama(options)));
+        const expected = expectedTensors(readConfig(file));
+        assert.deepEqual(
+          expected.map(({ name, shape }) => [name, shape]).toSorted(),
+          [...file.tensors.values()].map(({ name, shape }) => [name, shape]).toSorted(),
+        );
+      }
+    }
+  }
+});
+
+function changed(name: string, change: Partial<WriterTensor>): RandomLlamaOptions {
+  return {
+    tensors: (list) => list.map((each) => each.name === name ? { ...each, ...change } : each),
+  };
+}
+
+function without(name: string): RandomLlamaOptions {
+  return { tensors: (list) => list.filter((each) => each.name !== name) };
+}
+
+function metadata(key: string, value: WriterValue): RandomLlamaOptions {
+  return { metadata: { [key]: value } };
+}
+
+const real = (value: number) => ({ type: "f32", value } as const);
+const F32_OF = (count: number) => new Uint8Array(4 * count);
+
+const REFUSED: readonly [string, RandomLlamaOptions, RegExp, string?][] = [
+  [
+    "an unknown architecture",
+    metadata("general.architecture", "mamba"),
+    /architecture "mamba" is not supported yet; supported: llama$/,
+  ],
+  [
+    "an inherited name for an architecture",
+    metadata("general.architecture", "toString"),
+    /architecture "toString" is not supported/,
+  ],
+  [
+    "a number for an architecture",
+    metadata("general.architecture", 7),
+    /general.architecture is missing/,
+  ],
+  [
+    "a missing tensor",
+    without("blk.1.ffn_up.weight"),
+    /tensor blk.1.ffn_up.weight is missing/,
+    "blk.1.ffn_up.weight",
+  ],
+  [
+    "a missing norm",
+    without("output_norm.weight"),
+    /tensor output_norm.weight is missing/,
+    "output_norm.weight",
+  ],
+  [
+    "a missing embedding",
+    without("token_embd.weight"),
+    /tensor token_embd.weight is missing/,
+    "token_embd.weight",
+  ],
+  [
+    "a bias that one layer lacks",
+    { biases: true, ...without("blk.1.attn_k.bias") },
+    /tensor blk.1.attn_k.bias is missing/,
+    "blk.1.attn_k.bias",
+  ],
+  [
+    "a bias that only the second layer has",
+    { biases: true, ...without("blk.0.attn_k.bias") },
+    /"blk.1.attn_k.bias" is no part of the llama architecture/,
+    "blk.1.attn_k.bias",
+  ],
+  [
+    "a wrong shape",
+    changed("blk.0.attn_q.weight", { shape: [64, 32], data: F32_OF(64 * 32) }),
+    /blk.0.attn_q.weight is 64 x 32 where the metadata asks for 64 x 64/,
+    "blk.0.attn_q.weight",
+  ],
+  [
+    "a transposed matrix",
+    changed("blk.0.ffn_down.weight", { shape: [64, 128] }),
+    /ffn_down.weight is 64 x 128 .* 128 x 64/,
+    "blk.0.ffn_down.weight",
+  ],
+  [
+    "an empty tensor",
+    changed("output_norm.weight", { shape: [0], data: F32_OF(0) }),
+    /output_norm.weight is 0 where/,
+    "output_norm.weight",
+  ],
+  [
+    "an unsupported type",
+    {
+      width: 256,
+      ...changed("blk.1.attn_v.weight", { type: "IQ4_XS", data: new Uint8Array(256 * 136) }),
+    },
+    /blk.1.attn_v.weight has type IQ4_XS, which is not supported yet/,
+    "blk.1.attn_v.weight",
+  ],
+  [
+    "a tensor that nobody knows",
+    { tensors: (list) => [...list, { ...list[1], name: "blk.0.attn_q_norm.weight" }] },
+    /"blk.0.attn_q_norm.weight" is no part of the llama architecture/,
+    "blk.0.attn_q_norm.weight",
+  ],
+  [
+    "a layer more than the metadata says",
+    metadata("llama.block_count", 1),
+    /"blk.1.\w+.weight" is no part .* with 1 layers/,
+  ],
+  [
+    "a layer less than the metadata says",
+    metadata("llama.block_count", 3),
+    /tensor blk.2.attn_norm.weight is missing/,
+  ],
+  [
+    "2^32-1 layers",
+    metadata("llama.block_count", 2 ** 32 - 1),
+    /llama.block_count is 4294967295, but the file has only 21 tensors/,
+  ],
+  [
+    "no layers",
+    metadata("llama.block_count", 0),
+    /llama.block_count is 0 instead of a whole number/,
+  ],
+  [
+    "a width in words",
+    metadata("llama.embedding_length", "64"),
+    /embedding_length is "64" instead of a whole number/,
+  ],
+  [
+    "a fractional width",
+    metadata("llama.embedding_length", real(64.5)),
+    /embedding_length is 64.5 instead of a whole number/,
+  ],
+  [
+    "a width of 2^63",
+    metadata("llama.embedding_length", 2n ** 63n),
+    /embedding_length is 9223372036854775808 instead/,
+  ],
+  [
+    "a negative context",
+    metadata("llama.context_length", { type: "i32", value: -1 }),
+    /context_length is -1 instead/,
+  ],
+  [
+    "heads that the KV heads do not divide",
+    metadata("llama.attention.head_count_kv", 3),
+    /head_count_kv is 3, which does not divide 4 heads/,
+  ],
+  [
+    "KV heads that differ",
+    metadata("llama.attention.head_count_kv", Uint32Array.of(4, 2)),
+    /head_count_kv is not the same in all layers: .*not supported yet/,
+  ],
+  [
+    "KV heads for other layers",
+    metadata("llama.attention.head_count_kv", Uint32Array.of(4)),
+    /head_count_kv is a list of 1 numbers for 2 layers/,
+  ],
+  [
+    "values wider than keys",
+    metadata("llama.attention.value_length", 32),
+    /value_length is 32 where keys have 16: .*not supported yet/,
+  ],
+  [
+    "an odd RoPE width",
+    metadata("llama.rope.dimension_count", 7),
+    /dimension_count is 7; it must be even/,
+  ],
+  [
+    "RoPE wider than a head",
+    metadata("llama.rope.dimension_count", 32),
+    /dimension_count is 32; it must be even and at most/,
+  ],
+  [
+    "NaN for epsilon",
+    metadata("llama.attention.layer_norm_rms_epsilon", real(NaN)),
+    /rms_epsilon is NaN/,
+  ],
+  [
+    "a negative epsilon",
+    metadata("llama.attention.layer_norm_rms_epsilon", real(-0.5)),
+    /rms_epsilon is -0.5/,
+  ],
+  [
+    "an infinite RoPE base",
+    metadata("llama.rope.freq_base", real(Infinity)),
+    /freq_base is Infinity/,
+  ],
+  ["a RoPE base of zero", metadata("llama.rope.freq_base", real(0)), /freq_base is 0/],
+  [
+    "YaRN",
+    metadata("llama.rope.scaling.type", "yarn"),
+    /rope.scaling.type is "yarn", which is not supported yet/,
+  ],
+  ["a NaN RoPE factor", metadata("llama.rope.scaling.factor", real(NaN)), /scaling.factor is NaN/],
+  [
+    "a RoPE magnitude",
+    metadata("llama.rope.scaling.attn_factor", real(1.5)),
+    /attn_factor is 1.5: .*not supported yet/,
+  ],
+  [
+    "experts",
+    metadata("llama.expert_count", 8),
+    /expert_count is 8: mixtures of experts are not supported yet/,
+  ],
+  [
+    "attention to later positions",
+    metadata("llama.attention.causal", false),
+    /causal is false: only causal/,
+  ],
+  [
+    "more tokens than embeddings",
+    { ...metadata("tokenizer.ggml.tokens", ["a", "b"]) },
+    /token_embd.weight is 64 x 96 where the metadata asks for 64 x 2/,
+    "token_embd.weight",
+  ],
+];
+
+for (const [what, options, expected, tensor] of REFUSED) {
+  Deno.test(`refused: ${what}`, async () => {
+    await assert.rejects(config(options), (error) => {
+      assert.ok(error instanceof GgufError);
+      assert.match(error.message, expected);
+      assert.ok(error.message.startsWith("test.gguf: ") && !error.message.includes("\n"));
+      assert.equal(error.file, "test.gguf");
+      if (tensor !== undefined) assert.equal(error.tensor, tensor);
+      return true;
+    });
+  });
+}
+
+for (
+  const key of [
+    "llama.context_length",
+    "llama.embedding_length",
+    "llama.block_count",
+    "llama.feed_forward_length",
+    "llama.attention.head_count",
+    "llama.attention.layer_norm_rms_epsilon",
+    "general.architecture",
+  ]
+) {
+  Deno.test(`refused: a file without ${key}`, async () => {
+    await assert.rejects(configWithout(key), (error) => {
+      assert.ok(error instanceof GgufError);
+      assert.ok(error.message.includes(`${key} is missing`), error.message);
+      return true;
+    });
+  });
+}

@@ -1,0 +1,212 @@
+/** `task doctor` as people run it, and its report on a device that computes wrongly. */
+import assert from "node:assert/strict";
+import { Device } from "../../engine/webgpu/device.ts";
+import { checkKernel } from "../../engine/webgpu/check/kernel_check.ts";
+import { allPairs, pairName } from "../../engine/webgpu/check/kernel_variants.ts";
+import { checkDevice } from "../../inspect/commands/doctor.ts";
+import { type Findings, pasteBlock, reportText } from "../../inspect/commands/doctor_report.ts";
+import { FORMS } from "../../kernels/weights/forms.ts";
+import { KERNELS } from "../../kernels/mod.ts";
+import denoJson from "../../deno.json" with { type: "json" };
+
+const ROOT = new URL("../../", import.meta.url);
+
+/** Runs the command with the permissions of its task. */
+async function doctor(args: string[], env: Record<string, string> = {}) {
+  assert.match(denoJson.tasks.doctor.command, /-P=doctor inspect\/commands\/doctor\.ts$/);
+  const output = await new Deno.Command(Deno.execPath(), {
+    args: ["run", "-q", "--no-prompt", "-P=doctor", "inspect/commands/doctor.ts", ...args],
+    cwd: ROOT,
+    env,
+    stdin: "null",
+  }).output();
+  const decoder = new TextDecoder();
+  return {
+    code: output.code,
+    out: decoder.decode(output.stdout),
+    err: decoder.decode(output.stderr),
+  };
+}
+
+let findings: Findings;
+
+Deno.test("doctor checks every kernel on this device, and says which forms it had no time for", async () => {
+  const { code, out, err } = await doctor(["--json"]);
+  assert.equal(err, "");
+  assert.equal(code, 0, out);
+  assert.equal(out.trimEnd().split("\n").length, 1);
+  findings = JSON.parse(out);
+  assert.equal(findings.passed, true);
+  assert.deepEqual(new Set(findings.kernels.map(({ kernel }) => kernel)), new Set(KERNELS.keys()));
+  assert.ok(findings.kernels.every(({ passed }) => passed));
+  // How many those are depends on the driver: kernels_test.ts checks every form.
+  const names = allPairs().map(pairName);
+  assert.deepEqual(findings.notChecked, names.slice(names.length - findings.notChecked.length));
+  const checked = new Set(findings.kernels.map(({ kernel, form }) => `${kernel} ${form ?? ""}`));
+  assert.ok(checked.size <= names.length - findings.notChecked.length);
+});
+
+Deno.test("the report is a table per subject and ends in a block to paste", () => {
+  const text = reportText(findings);
+  const [, block] = text.split("Paste this into a bug report:\n\n");
+  assert.equal(block, pasteBlock(findings));
+  for (const line of text.split("\n")) assert.ok(line === line.trimEnd(), `"${line}"`);
+  for (const name of KERNELS.keys()) assert.match(text, new RegExp(`^  ${name} .* ok$`, "m"));
+  const all = `${KERNELS.size} of ${KERNELS.size} kernels`;
+  assert.match(text, new RegExp(`${all}, \\d+ cases in [\\d.]+ s, 0 failed`));
+  assert.doesNotMatch(text, /FAILED/);
+  assert.ok(typeof findings.device !== "string");
+  const { description } = findings.device.info;
+  for (const part of [denoJson.version, Deno.version.deno, Deno.build.arch, description]) {
+    assert.ok(block.includes(part), part);
+  }
+  const { interface: api, driver } = findings.device.info;
+  for (const [name, value] of [["interface", api], ["driver", driver || "not stated"]]) {
+    assert.ok(text.includes(`\n  ${name.padEnd(14)}${value}\n`), name);
+    assert.ok(block.includes(`${name}=${JSON.stringify(value)}`), name);
+  }
+  assert.match(block, /maxStorageBufferBindingSize=\d+/);
+  assert.ok(
+    block.split("\n").every((line) => line.length > 0),
+    "nothing is lost when it is pasted",
+  );
+});
+
+Deno.test("a device that computes wrongly is said to, and what is wrong is named", async () => {
+  const device = await Device.open();
+  const softmax = KERNELS.get("softmax")!;
+  const kernels = [
+    ...await checkKernel(device, KERNELS.get("add")!),
+    ...await checkKernel(device, {
+      ...softmax,
+      wgsl: softmax.wgsl.replace("/ sum", "/ (sum * 1.001)"),
+    }),
+  ];
+  device.dispose();
+  const passed = kernels.every((each) => each.passed);
+  assert.equal(passed, false);
+  const unreached = [...KERNELS.keys()].filter((name) => !/^(add|softmax)$/.test(name));
+  const text = reportText({
+    ...findings,
+    passed,
+    kernels,
+    unreached,
+    notChecked: ["linear Q4_K"],
+  });
+  assert.match(text, /^ {2}add .* ok$/m);
+  assert.match(text, /^ {2}softmax .* FAILED$/m);
+  assert.match(text, new RegExp(`2 of ${KERNELS.size} kernels, 9 cases in [\\d.]+ s, 1 failed`));
+  assert.match(
+    text,
+    /^ {2}softmax {2}is off by [\d.e-]+ at y\[\d+\], allowed is [\d.e-]+ \(.*\)$/m,
+  );
+  assert.match(text, /computes wrongly: update its driver, or use the CPU backend/);
+  const [table, block] = text.split("Paste this");
+  for (const part of [table, block]) {
+    assert.match(part, /^ *INCOMPLETE: 1 pairs of kernel .* not reached in time, among .*linear/m);
+  }
+  assert.match(block, /^FAILED softmax: is off by/m);
+});
+
+Deno.test("NaN and refused kernels have their place in the report", async () => {
+  const device = await Device.open();
+  const broken = (name: string, right: string, wrong: string) => {
+    const kernel = KERNELS.get(name)!;
+    return checkKernel(device, { ...kernel, wgsl: kernel.wgsl.replace(right, wrong) });
+  };
+  const kernels = [
+    ...await broken("add", "a[at] + b[at]", "sqrt(a[at] * 0.0 - 1.0)"),
+    ...await broken("store", "cache[", "nonsense["),
+  ];
+  device.dispose();
+  const text = reportText({ ...findings, passed: false, kernels });
+  assert.match(text, /^FAILED add: is off by NaN at y\[0\]/m);
+  assert.match(text, /^FAILED store: the GPU device refused a kernel: .*nonsense/m);
+  assert.match(text, /This device computes wrongly/);
+  const refused = kernels.filter(({ kernel }) => kernel === "store");
+  const report = reportText({ ...findings, passed: false, kernels: refused });
+  assert.match(report, /This device refuses kernels: update its driver, or use the CPU backend/);
+  assert.doesNotMatch(report, /wrongly/);
+});
+
+Deno.test("kernels that a device cannot bind are a fact, and not looked for", async () => {
+  const device = await Device.open(undefined, { maxStorageBuffersPerShaderStage: 8 });
+  const { signal } = new AbortController();
+  const checked = await checkDevice(device, 0, { quiet: true, signal });
+  device.dispose();
+  const large = [...KERNELS.values()].filter(({ bindings }) => bindings.length > 8);
+  const names = large.map(({ name }) => name);
+  assert.ok(names.includes("linear_qkv_rope_normed") && names.includes("rope_store_branches"));
+  assert.deepEqual(checked.unbound, names);
+  assert.equal(checked.unreached.length, KERNELS.size - names.length);
+  const reached = allPairs(8).map(pairName);
+  assert.deepEqual(checked.notChecked, reached);
+  for (const name of names) assert.ok(!reached.some((pair) => pair.startsWith(`${name} `)), name);
+
+  const kernels = findings.kernels.filter(({ kernel }) => !names.includes(kernel));
+  const text = reportText({ ...findings, ...checked, kernels, unreached: [], notChecked: [] });
+  const [table, block] = text.split("Paste this");
+  for (const part of [table, block]) {
+    assert.match(
+      part,
+      /^ *not used here, with more storage buffers than the 8 of a stage: .*linear_qkv_rope_normed \(14\)/m,
+    );
+  }
+  const count = KERNELS.size - names.length;
+  assert.match(table, new RegExp(`${count} of ${count} kernels, .* 0 failed`));
+  assert.doesNotMatch(text, /FAILED|wrongly|refuses|INCOMPLETE/);
+});
+
+Deno.test("without a device doctor says what Lamina does then and how to get a driver, and fails", async () => {
+  const env = {
+    VK_DRIVER_FILES: "/nonexistent.json",
+    VK_ICD_FILENAMES: "/nonexistent.json",
+    DENO_WEBGPU_BACKEND: "vulkan",
+  };
+  const { code, out, err } = await doctor([], env);
+  assert.equal(code, 1);
+  assert.equal(err, "");
+  assert.match(out, /none {2}no WebGPU device/);
+  assert.match(out, /computes on the CPU: slow, correct/);
+  assert.match(out, /Install a Vulkan driver/);
+  assert.match(out, /adapter: none/);
+  const json = await doctor(["--json"], env);
+  assert.equal(json.code, 1);
+  assert.equal(JSON.parse(json.out).passed, false);
+});
+
+Deno.test("wrong usage is exit code 2 with one line", async () => {
+  const { code, out, err } = await doctor(["--everything"]);
+  assert.deepEqual([code, out], [2, ""]);
+  assert.match(err, /^error: unknown option --everything[^\n]*\n$/);
+});
+
+Deno.test("without time for every kernel the report is INCOMPLETE, and that is no success", async () => {
+  const { code, out } = await doctor(["--seconds", "0.001"]);
+  assert.equal(code, 1);
+  const [table, block] = out.split("Paste this");
+  assert.match(table, new RegExp(`^  0 of ${KERNELS.size} kernels, 0 cases`, "m"));
+  for (const name of KERNELS.keys()) {
+    assert.match(block, new RegExp(`^INCOMPLETE: .* among them all of .*\\b${name}\\b`, "m"));
+  }
+});
+
+Deno.test("a check with little time begins with every kernel, then takes every form", () => {
+  const pairs = allPairs();
+  const names = pairs.map(pairName);
+  assert.equal(new Set(names).size, names.length);
+  const packed = [...KERNELS.values()].filter(({ packed }) => packed).length;
+  const withoutTaps = pairs.filter(({ taps }) => !taps);
+  assert.equal(withoutTaps.length, KERNELS.size - packed + packed * FORMS.size);
+  const first = pairs.slice(0, KERNELS.size);
+  assert.deepEqual(new Set(first.map(({ kernel }) => kernel)), new Set(KERNELS.values()));
+  const untilForms = pairs.findIndex(({ kernel, form }) =>
+    kernel.name === "linear" && form !== first.find(({ kernel }) => kernel.name === "linear")!.form
+  );
+  const forms = pairs.slice(0, untilForms).flatMap(({ form }) => form ?? []);
+  assert.deepEqual(new Set(forms), new Set(FORMS.values()));
+  for (const { bindings, name } of KERNELS.values()) {
+    const hasTaps = bindings.some(({ kind }) => kind === "tap");
+    assert.equal(pairs.some(({ kernel, taps }) => kernel.name === name && taps), hasTaps, name);
+  }
+});

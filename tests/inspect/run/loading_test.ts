@@ -1,0 +1,142 @@
+/** Loading: the same file once on the device, nothing left behind, and what happens without a device. */
+import assert from "node:assert/strict";
+import { openDevice } from "../../../inspect/run/loading.ts";
+import { loadModel } from "../../../inspect/run/model.ts";
+import { randomLlama, writeEmptyLlama } from "../../support/random_llama.ts";
+
+async function withModelFile(run: (path: string) => Promise<void>): Promise<void> {
+  const path = await Deno.makeTempFile({ suffix: ".gguf" });
+  await Deno.writeFile(path, randomLlama({ layers: 2, seed: 5, type: "Q4_0", vocab: 300 }));
+  await run(path).finally(() => Deno.remove(path));
+}
+
+Deno.test("the same file loaded five times takes the device memory of one", async () => {
+  await withModelFile(async (path) => {
+    const device = await openDevice();
+    const before = device.allocated;
+    const first = await loadModel(path);
+    const one = device.allocated - before;
+    assert.equal(one, first.weightBytes);
+    const all = [first, ...await Promise.all([1, 2, 3, 4].map(() => loadModel(path)))];
+    assert.equal(device.allocated - before, one);
+    for (const model of all.slice(1)) model.dispose();
+    assert.equal(device.allocated - before, one, "one user is left");
+    first.dispose();
+    first.dispose();
+    assert.equal(device.allocated, before);
+    await assert.rejects(first.run([[1]]), /Cannot run: the model was disposed/);
+    assert.throws(() => first.generate([1]), /disposed/);
+  });
+});
+
+Deno.test("a load that is aborted frees what it had put on the device", async () => {
+  await withModelFile(async (path) => {
+    const device = await openDevice();
+    const before = device.allocated;
+    const controller = new AbortController();
+    const load = loadModel(path, {
+      signal: controller.signal,
+      onProgress: (_phase, done) => done > 0 && controller.abort(new Error("interrupted")),
+    });
+    await assert.rejects(load, /interrupted/);
+    assert.equal(device.allocated, before);
+    using model = await loadModel(path);
+    assert.ok(model.weightBytes > 0, "it loads again afterwards");
+  });
+});
+
+Deno.test("a device that is lost while a model loads says so; the next load is on a fresh one", async () => {
+  await withModelFile(async (path) => {
+    const device = await openDevice();
+    const load = loadModel(path, { onProgress: () => device.gpu.destroy() });
+    await assert.rejects(load, { name: "DeviceError", message: /^the GPU device was closed/ });
+    assert.equal(device.allocated, 0);
+    using model = await loadModel(path);
+    assert.notEqual(await openDevice(), device);
+    assert.ok(model.weightBytes > 0);
+  });
+});
+
+Deno.test("progress counts every byte of the tensors, in order", async () => {
+  await withModelFile(async (path) => {
+    const seen: [number, number | undefined][] = [];
+    using _model = await loadModel(path, {
+      onProgress: (phase, done, total) => phase === "load" && seen.push([done, total]),
+    });
+    const [done, total] = seen.at(-1)!;
+    assert.equal(done, total);
+    assert.ok(seen.every(([value], i) => i === 0 || value > seen[i - 1][0]));
+  });
+});
+
+const linux = Deno.build.os === "linux";
+
+Deno.test({
+  name: "loading takes the memory of the device copy and 512 MiB, of 2 GB too" +
+    (linux ? "" : " (only Linux says how much a process has had)"),
+  ignore: !linux,
+  async fn() {
+    const path = await Deno.makeTempFile({ suffix: ".gguf" });
+    const shape = { layers: 18, width: 2048, ffnWidth: 5632, heads: 16, vocab: 32000, type: "F16" };
+    try {
+      await writeEmptyLlama(path, shape);
+      const script = new URL("../../support/load_process.ts", import.meta.url).pathname;
+      const { success, stdout, stderr } = await new Deno.Command(Deno.execPath(), {
+        args: ["run", "-q", "-A", "--no-check", script, path, "webgpu"],
+      }).output();
+      const text = new TextDecoder();
+      assert.ok(success, text.decode(stderr));
+      const { weights, peak } = JSON.parse(text.decode(stdout));
+      assert.ok(weights > 2e9, `${weights} bytes of weights`);
+      const beside = (peak - weights) / 2 ** 20;
+      assert.ok(beside < 512, `${beside} MiB beside the device copy`);
+    } finally {
+      await Deno.remove(path);
+    }
+  },
+});
+
+Deno.test("matrices above the binding limit are split by rows, with the same results", async () => {
+  await withModelFile(async (path) => {
+    using model = await loadModel(path);
+    const whole = await model.run([[5, 9, 200]], { capture: ["logits"] });
+    model.dispose();
+    const device = await openDevice();
+    const limit = device.limit;
+    // Small enough that the embedding and the FFN fall into several parts.
+    Object.defineProperty(device, "limit", { value: 4096, configurable: true });
+    try {
+      using parts = await loadModel(path);
+      const split = await parts.run([[5, 9, 200]], { capture: ["logits"] });
+      const [a, b] = [whole, split].map((run) => run.tensor("logits").toFloat32Array());
+      a.forEach((value, i) => assert.ok(Math.abs(value - b[i]) < 1e-5));
+      const prompt = Array.from({ length: 40 }, (_, i) => i * 7);
+      assert.equal((await parts.run([prompt])).top(1).length, 1);
+    } finally {
+      Object.defineProperty(device, "limit", { value: limit, configurable: true });
+    }
+  });
+});
+
+Deno.test("without a device generate.ts says so and goes on with the CPU; --backend webgpu is an error", async () => {
+  const generate = new URL("../../../generate.ts", import.meta.url).pathname;
+  // The loader finds no driver: as on a machine that has none.
+  const env = {
+    VK_DRIVER_FILES: "/nonexistent.json",
+    VK_ICD_FILENAMES: "/nonexistent.json",
+    DENO_WEBGPU_BACKEND: "vulkan",
+  };
+  const run = (...args: string[]) =>
+    new Deno.Command(Deno.execPath(), {
+      args: ["run", "--quiet", "--no-prompt", generate, "--max-tokens", "4", ...args, "Once"],
+      env,
+    }).output();
+  const text = (bytes: Uint8Array) => new TextDecoder().decode(bytes);
+  const auto = await run();
+  assert.equal(auto.code, 0, text(auto.stderr));
+  assert.match(text(auto.stderr), /no WebGPU device: running on the CPU/);
+  assert.match(text(auto.stdout), /^Once.+/);
+  const forced = await run("--backend", "webgpu");
+  assert.equal(forced.code, 1);
+  assert.match(text(forced.stderr), /^error: no WebGPU device: install a Vulkan driver.*\n$/);
+});

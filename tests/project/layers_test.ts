@@ -1,0 +1,143 @@
+/** The one-way rule: kernels ← engine ← inspect ← checkpoints ← notebooks, with text and models beside the engine. */
+import assert from "node:assert/strict";
+import { filesBelow } from "../support/files.ts";
+
+/** What a folder may import from, besides itself. */
+const MAY_IMPORT: Readonly<Record<string, readonly string[]>> = {
+  kernels: [],
+  engine: ["kernels"],
+  text: [],
+  models: [],
+  inspect: ["kernels", "engine", "text", "models"],
+  checkpoints: ["kernels", "engine", "text", "models", "inspect"],
+  // Notebooks are written as users write them, so they begin with the front door.
+  notebooks: ["kernels", "engine", "text", "models", "inspect", "checkpoints", "mod.ts"],
+};
+
+const ROOT = new URL("../../", import.meta.url);
+
+interface Import {
+  /** The importing file, from the repository's root. */
+  readonly file: string;
+  /** What it says. */
+  readonly specifier: string;
+  /** The imported file from the repository's root; undefined for packages and `node:`. */
+  readonly target?: string;
+}
+
+async function* sources(folder: string): AsyncGenerator<string> {
+  for await (const name of filesBelow(new URL(folder, ROOT))) {
+    if (/\.[mc]?[tj]sx?$/.test(name)) yield `${folder}${name}`;
+  }
+}
+
+/** Static, dynamic and type imports, and re-exports. */
+const IMPORT = /\bfrom\s*"([^"\s]+)"|\bimport\s*"([^"\s]+)"|\bimport\s*\(\s*(?:"([^"]+)"|[^)]*)/g;
+
+function importsIn(file: string, text: string): Import[] {
+  const code = text.replaceAll(/\/\*[\s\S]*?\*\/|^\s*\/\/.*$/gm, "");
+  return [...code.matchAll(IMPORT)].map(([, from, bare, dynamic]) => {
+    const specifier = from ?? bare ?? dynamic ?? "";
+    const relative = specifier.startsWith(".");
+    const target = relative ? new URL(specifier, new URL(file, ROOT)).href : undefined;
+    return { file, specifier, target: target?.slice(ROOT.href.length) };
+  });
+}
+
+async function allImports(folder: string): Promise<Import[]> {
+  const all: Import[] = [];
+  for await (const file of sources(folder)) {
+    all.push(...importsIn(file, await Deno.readTextFile(new URL(file, ROOT))));
+  }
+  return all;
+}
+
+const imports = new Map<string, Import[]>();
+for (const folder of Object.keys(MAY_IMPORT)) imports.set(folder, await allImports(`${folder}/`));
+
+for (const [folder, allowed] of Object.entries(MAY_IMPORT)) {
+  Deno.test(`${folder}/ imports only from ${["itself", ...allowed].join(", ")}`, () => {
+    for (const { file, specifier, target } of imports.get(folder)!) {
+      if (target === undefined) continue;
+      const to = target.split("/")[0];
+      if (to === "deno.json") continue; // the project's version
+      assert.ok(to === folder || allowed.includes(to), `${file} imports ${specifier}`);
+    }
+  });
+}
+
+Deno.test("the imports were found", () => {
+  const has = (folder: string, file: string, target: string) =>
+    assert.ok(imports.get(folder)!.some((each) => each.file === file && each.target === target));
+  has("kernels", "kernels/norm/norm.ts", "kernels/norm/rms.wgsl");
+  has("engine", "engine/plan/passes/fuse.ts", "kernels/attention/attention.ts");
+  has("engine", "engine/plan/plan.ts", "kernels/kernel.ts"); // import type
+  has("models", "models/mod.ts", "models/embedded.ts"); // import()
+  has("models", "models/embedded.ts", "models/tiny/tiny.gguf.base64");
+  assert.deepEqual(
+    importsIn("a/b.ts", '// from "../no.ts"\nimport "../c.ts"; /* import "./no.ts" */ import(name)')
+      .map(({ target, specifier }) => target ?? specifier),
+    ["c.ts", ""],
+  );
+});
+
+Deno.test("packages are pinned where they are imported, so that imports work from any folder; built-ins are node:", () => {
+  const versions = new Map<string, string>();
+  for (const list of imports.values()) {
+    for (const { file, specifier, target } of list) {
+      // What an import() computes is looked at by eye.
+      if (target !== undefined || specifier === "" || specifier.startsWith("node:")) continue;
+      const [, name, version] =
+        specifier.match(/^npm:((?:@[^/]+\/)?[^@/]+)@(\d+\.\d+\.\d+)(?:\/|$)/) ?? [];
+      assert.ok(name, `${file} imports ${specifier}`);
+      assert.equal(versions.get(name) ?? version, version, `${file} imports ${specifier}`);
+      versions.set(name, version);
+    }
+  }
+  assert.ok(versions.has("apache-arrow"));
+});
+
+Deno.test("one file imports apache-arrow", () => {
+  const files = [...imports.values()].flat()
+    .filter(({ specifier }) => specifier.startsWith("npm:apache-arrow@")).map(({ file }) => file);
+  assert.equal(new Set(files).size, 1, `${files}`);
+});
+
+Deno.test("the engine knows neither text, Arrow nor Jupyter", () => {
+  for (const folder of ["kernels", "engine"]) {
+    for (const { file, specifier, target } of imports.get(folder)!) {
+      assert.ok(target !== undefined, `${file} imports ${specifier}`);
+    }
+  }
+});
+
+Deno.test("only commands and notebooks know the notebook; all others are told of their host", () => {
+  for (const { file, target } of [...imports.values()].flat()) {
+    if (!target?.startsWith("inspect/jupyter/")) continue;
+    assert.match(file, /^(inspect\/jupyter|(inspect|checkpoints)\/commands|notebooks)\//);
+  }
+});
+
+Deno.test("the oracle imports neither plan nor kernels, not even through others", () => {
+  const reached = new Set(["engine/oracle/oracle.ts"]);
+  for (const file of reached) {
+    for (const each of imports.get("engine")!) {
+      if (each.file === file) reached.add(each.target!);
+    }
+  }
+  assert.ok(reached.size > 5, [...reached].join(", "));
+  for (const file of reached) {
+    assert.ok(!file.startsWith("kernels/"), file);
+    assert.ok(
+      !/^engine\/(plan|forward|weights|cpu|backend|compile|passes|webgpu)/.test(file),
+      file,
+    );
+  }
+});
+
+Deno.test("WGSL is imported where it belongs: beside a kernel, and where pipelines are made", () => {
+  for (const { file, target } of [...imports.values()].flat()) {
+    if (!target?.endsWith(".wgsl")) continue;
+    assert.ok(file.startsWith("kernels/") || file === "engine/webgpu/device.ts", file);
+  }
+});
