@@ -1,5 +1,5 @@
 /**
- * What a kernel is: WGSL for the device, a 64-bit reference for the CPU, and the few facts that an encoder needs.
+ * What a kernel is: WGSL for the device, a 64-bit twin for the CPU, and the few facts that an encoder needs.
  *
  * Every kernel's binding group 0 begins alike: binding 0 is the uniform `Pass` (the numbers of this forward pass),
  * binding 1 the uniform `Step` (the constants of this step). The kernel's own bindings follow from 2 on, in the order
@@ -29,8 +29,8 @@ export interface RowReader {
 /** The constants of a step by name: whole numbers and floats. */
 export type Constants = Readonly<Record<string, number>>;
 
-/** What a reference is given. All arrays are dense, in the shapes that the kernel's docstring states. */
-export interface ReferenceArguments {
+/** What a twin is given. All arrays are dense, in the shapes that the kernel's docstring states. */
+export interface TwinArguments {
   readonly pass: Pass;
   readonly constants: Constants;
   readonly inputs: readonly Float32Array[];
@@ -86,7 +86,7 @@ export interface Kernel {
     knobs: Knobs,
   ): [x: number, y: number, z: number];
   /** The same computation in 64-bit floats, each output rounded once. */
-  reference(args: ReferenceArguments): void;
+  twin(args: TwinArguments): void;
 }
 
 /** Whether a kernel binds no more storage buffers than a device has for a stage; any number by default. */

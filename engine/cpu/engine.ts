@@ -1,4 +1,4 @@
-/** The CPU backend: the plan's steps one by one, each by its kernel's 64-bit reference. Slow and correct. */
+/** The CPU backend: the plan's steps one by one, each by its kernel's 64-bit twin. Slow and correct. */
 import { KERNELS } from "../../kernels/mod.ts";
 import { samplingWords } from "../../kernels/sampling/sampling.ts";
 import {
@@ -202,7 +202,7 @@ class CpuSession implements Session {
         values.get(step.outputs[0]!.name)!.set(data);
         return;
       }
-      KERNELS.get(step.kernel)!.reference({
+      KERNELS.get(step.kernel)!.twin({
         pass: onLastRows(step) ? tail : pass,
         constants: step.constants,
         inputs: step.inputs.map((input) => values.get(input.name)!),

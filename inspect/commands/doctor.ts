@@ -1,5 +1,5 @@
 /**
- * `./denow task doctor`: this device, and every kernel on it against its 64-bit reference.
+ * `./denow task doctor`: this device, and every kernel on it against its 64-bit twin on the CPU.
  *
  * @module
  */

@@ -174,7 +174,7 @@ function kernelTable(findings: Findings): string {
   for (const line of incompleteness(findings)) {
     summary.push(line, "what the driver compiled is kept, so run it again, or with --all");
   }
-  return "Kernels against their 64-bit references (worst: the largest error, as a share of what rounding explains)\n" +
+  return "Kernels against their 64-bit twins on the CPU (worst: the largest error, as a share of what rounding explains)\n" +
     `${table}\n${summary.join("\n")}`.replaceAll(/^/gm, "  ");
 }
 

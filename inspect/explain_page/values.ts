@@ -45,7 +45,7 @@ function likeliest(logits: Float32Array): number[] {
 /** The plan's own last step, which is no point that could be captured. */
 function choose(logits: Float32Array): number {
   const index = new Float32Array(1);
-  argmax.reference({
+  argmax.twin({
     pass: { tokens: 1, start: 0, rows: 1 },
     constants: { columns: logits.length },
     inputs: [logits],

@@ -5,7 +5,7 @@ import {
   type Kernel,
   type Knobs,
   type Pass,
-  type ReferenceArguments,
+  type TwinArguments,
 } from "../kernel.ts";
 import { ofBranches, ofWholePasses, rowGap } from "../branches/branches.ts";
 import maskWgsl from "../mask.wgsl" with { type: "text" };
@@ -72,7 +72,7 @@ const anyScores: Kernel = {
     { heads },
     lanes,
   ) => [Math.ceil((pass.start + pass.tokens) / lanes), pass.tokens, heads],
-  reference(args) {
+  twin(args) {
     const { pass, constants, inputs: [q, keys], outputs: [out] } = args;
     const { heads, kv_heads, head_width: width, scale } = constants;
     const cached = pass.start + pass.tokens;
@@ -108,7 +108,7 @@ const anySoftmax: Kernel = {
   bindings: bindings("input x", "output y"),
   lanes: (knobs) => knobs.lanes,
   grid: (pass, { columns, causal }) => causal ? [pass.tokens, columns, 1] : [pass.rows, 1, 1],
-  reference(args) {
+  twin(args) {
     const { pass, constants: { columns, causal }, inputs: [x], outputs: [y] } = args;
     const width = causal ? pass.start + pass.tokens : columns;
     for (let row = 0; row * width < y!.length; row++) {
@@ -130,7 +130,7 @@ const anyMix: Kernel = {
   bindings: bindings("input probs", "input values", "output head_out"),
   lanes: (knobs) => knobs.lanes,
   grid: (pass, { heads, head_width }, lanes) => [Math.ceil(head_width / lanes), pass.tokens, heads],
-  reference(args) {
+  twin(args) {
     const { pass, constants, inputs: [probs, values], outputs: [out] } = args;
     const { heads, kv_heads, head_width: width } = constants;
     const cached = pass.start + pass.tokens;
@@ -178,14 +178,14 @@ export function upTo(first: number, end: number): number[] {
 }
 
 /** The slots that a row sees; `count` inputs come before `branch_gaps`. */
-export function seenSlots(args: ReferenceArguments, count: number, token: number): number[] {
+export function seenSlots(args: TwinArguments, count: number, token: number): number[] {
   const [gap, end] = rowGap(args, count, token);
   return [...upTo(0, gap), ...upTo(end, args.pass.start + token + 1)];
 }
 
 /** Σ exp(score − largest) · value over the keys in some slots, with the largest score and Σ exp(score − largest). */
 function mixKeys(
-  { constants, inputs: [q, keys, values] }: ReferenceArguments,
+  { constants, inputs: [q, keys, values] }: TwinArguments,
   token: number,
   head: number,
   slots: readonly number[],
@@ -243,7 +243,7 @@ const anyAttention: Kernel = {
     knobs.broadcast ? Math.ceil(pass.tokens / 2) : pass.tokens,
     1,
   ],
-  reference(args) {
+  twin(args) {
     const { pass, constants: { heads, head_width: width }, outputs: [out] } = args;
     for (let token = 0; token < pass.tokens; token++) {
       for (let head = 0; head < heads; head++) {
@@ -267,8 +267,8 @@ export const attentionFew: Kernel = {
   overrides: () => ({}),
   grid: (pass, constants, _lanes, knobs) =>
     partsOf(pass).count > 1 ? NOTHING : [headGroups(constants, knobs), pass.tokens, 1],
-  reference(args) {
-    if (partsOf(args.pass).count === 1) attention.reference(args);
+  twin(args) {
+    if (partsOf(args.pass).count === 1) attention.twin(args);
   },
 };
 
@@ -285,7 +285,7 @@ export const attentionSplit: Kernel = {
     const { count } = partsOf(pass);
     return count > 1 ? [headGroups(constants, knobs), pass.tokens, count] : NOTHING;
   },
-  reference(args) {
+  twin(args) {
     const { pass, constants: { heads, head_width: width }, outputs: [out] } = args;
     const { count } = partsOf(pass);
     if (count === 1) return;
@@ -322,7 +322,7 @@ export const attentionMerge: Kernel = {
   bindings: bindings("input parts", "output head_out"),
   lanes: (knobs) => knobs.dotLanes,
   grid: (pass, { heads }) => partsOf(pass).count > 1 ? [heads, pass.tokens, 1] : NOTHING,
-  reference({ pass, constants: { heads, head_width: width }, inputs: [parts], outputs: [out] }) {
+  twin({ pass, constants: { heads, head_width: width }, inputs: [parts], outputs: [out] }) {
     const { count } = partsOf(pass);
     if (count === 1) return;
     for (let token = 0; token < pass.tokens; token++) {

@@ -3,7 +3,7 @@
  * Their rows lie one behind another, and so do their slots in the cache, behind what is cached. A row sees the positions from which its
  * branch goes on and those of its own branch: all slots up to its own but a gap.
  */
-import { bindings, type Kernel, type ReferenceArguments } from "../kernel.ts";
+import { bindings, type Kernel, type TwinArguments } from "../kernel.ts";
 import ownRowsWgsl from "./own_rows.wgsl" with { type: "text" };
 import wholeWgsl from "./whole.wgsl" with { type: "text" };
 
@@ -31,7 +31,7 @@ export function ofBranches(kernel: Kernel): Kernel {
 
 /** First slot and end of a row's gap; `inputs` other inputs come before `branch_gaps`. */
 export function rowGap(
-  { inputs }: ReferenceArguments,
+  { inputs }: TwinArguments,
   count: number,
   token: number,
 ): readonly [first: number, end: number] {

@@ -34,7 +34,7 @@ export const edit: Kernel = {
   grid(pass, { heads, features }, lanes) {
     return [Math.ceil((features || pass.start + pass.tokens) / lanes), pass.tokens, heads];
   },
-  reference({ pass, constants, inputs: [x, operand, selected], outputs: [y] }) {
+  twin({ pass, constants, inputs: [x, operand, selected], outputs: [y] }) {
     const { heads, scale, operand_columns, first_position } = constants;
     const { some_heads, some_features, some_positions } = constants;
     const attention = constants.features === 0;
@@ -74,7 +74,7 @@ export const headResult: Kernel = {
   bindings: bindings("input head_out", "weight weight", "output y"),
   lanes: (knobs) => knobs.lanes,
   grid: (pass, { rows, heads }, lanes) => [Math.ceil(rows / lanes), pass.tokens, heads],
-  reference({ pass, constants: { heads }, inputs: [x], weights: [weight], outputs: [y] }) {
+  twin({ pass, constants: { heads }, inputs: [x], weights: [weight], outputs: [y] }) {
     const { rows, columns } = weight;
     const width = columns / heads;
     const w = new Float32Array(columns);

@@ -16,7 +16,7 @@ export const add: Kernel = {
   bindings: bindings("input a", "input b", "output y"),
   lanes: (knobs) => knobs.lanes,
   grid: (pass, { columns }, lanes) => perToken(columns, pass, lanes),
-  reference({ inputs: [a, b], outputs: [y] }) {
+  twin({ inputs: [a, b], outputs: [y] }) {
     for (let i = 0; i < a.length; i++) y![i] = a[i] + b[i];
   },
 };
@@ -29,7 +29,7 @@ export const addBias: Kernel = {
   bindings: bindings("input x", "weight bias", "output y"),
   lanes: (knobs) => knobs.lanes,
   grid: (pass, { columns }, lanes) => perToken(columns, pass, lanes),
-  reference({ constants: { columns }, inputs: [x], weights: [bias], outputs: [y] }) {
+  twin({ constants: { columns }, inputs: [x], weights: [bias], outputs: [y] }) {
     const b = new Float32Array(columns);
     bias.read(0, b);
     for (let i = 0; i < x.length; i++) y![i] = x[i] + b[i % columns];
@@ -44,7 +44,7 @@ export const swiglu: Kernel = {
   bindings: bindings("input gate", "input up", "output act"),
   lanes: (knobs) => knobs.lanes,
   grid: (pass, { columns }, lanes) => perToken(columns, pass, lanes),
-  reference({ inputs: [gate, up], outputs: [act] }) {
+  twin({ inputs: [gate, up], outputs: [act] }) {
     for (let i = 0; i < gate.length; i++) act![i] = silu(gate[i]) * up[i];
   },
 };
@@ -58,7 +58,7 @@ export const takeRows: Kernel = {
   bindings: bindings("input x", "output y"),
   lanes: (knobs) => knobs.lanes,
   grid: (pass, { columns }, lanes) => [Math.ceil(columns / lanes), pass.rows, 1],
-  reference({ inputs: [x], outputs: [y] }) {
+  twin({ inputs: [x], outputs: [y] }) {
     y!.set(x.subarray(x.length - y!.length));
   },
 };
@@ -69,7 +69,7 @@ export const takeRowsOfBranches: Kernel = {
   name: "take_rows_branches",
   variant: () => listedRowsWgsl,
   bindings: bindings("input x", "output y", "input branch_rows"),
-  reference({ constants: { columns }, inputs: [x, rows], outputs: [y] }) {
+  twin({ constants: { columns }, inputs: [x, rows], outputs: [y] }) {
     for (let i = 0; i * columns < y!.length; i++) {
       y!.set(x.subarray(rows[i] * columns, (rows[i] + 1) * columns), i * columns);
     }

@@ -12,7 +12,7 @@ export const embed: Kernel = {
   bindings: bindings("input ids", "weight weight", "output y"),
   lanes: (knobs) => knobs.lanes,
   grid: (pass, { groups }, lanes) => [Math.ceil(groups / lanes), pass.tokens, 1],
-  reference({ inputs: [ids], weights: [weight], outputs: [y] }) {
+  twin({ inputs: [ids], weights: [weight], outputs: [y] }) {
     for (let token = 0; token < ids.length; token++) {
       weight.read(ids[token], y!.subarray(token * weight.columns, (token + 1) * weight.columns));
     }

@@ -1,5 +1,5 @@
 /** RMSNorm (Zhang & Sennrich 2019), in its three named steps and fused. */
-import { bindings, type Kernel, perToken, type ReferenceArguments } from "../kernel.ts";
+import { bindings, type Kernel, perToken, type TwinArguments } from "../kernel.ts";
 import rmsWgsl from "./rms.wgsl" with { type: "text" };
 import normalizeWgsl from "./normalize.wgsl" with { type: "text" };
 import scaleColumnsWgsl from "./scale_columns.wgsl" with { type: "text" };
@@ -19,7 +19,7 @@ export const rms: Kernel = {
   bindings: bindings("input x", "output rms"),
   lanes: (knobs) => knobs.lanes,
   grid: (pass) => [pass.tokens, 1, 1],
-  reference({ constants: { columns, epsilon }, inputs: [x], outputs: [out] }) {
+  twin({ constants: { columns, epsilon }, inputs: [x], outputs: [out] }) {
     for (let row = 0; row < out!.length; row++) {
       out![row] = rootMeanSquare(x, row, columns, epsilon);
     }
@@ -34,7 +34,7 @@ export const normalize: Kernel = {
   bindings: bindings("input x", "input rms", "output pre"),
   lanes: (knobs) => knobs.lanes,
   grid: (pass, { columns }, lanes) => perToken(columns, pass, lanes),
-  reference({ constants: { columns }, inputs: [x, rms], outputs: [pre] }) {
+  twin({ constants: { columns }, inputs: [x, rms], outputs: [pre] }) {
     for (let i = 0; i < x.length; i++) pre![i] = x[i] / rms[Math.floor(i / columns)];
   },
 };
@@ -47,7 +47,7 @@ export const scaleColumns: Kernel = {
   bindings: bindings("input x", "weight weight", "output y"),
   lanes: (knobs) => knobs.lanes,
   grid: (pass, { columns }, lanes) => perToken(columns, pass, lanes),
-  reference({ constants: { columns }, inputs: [x], weights: [weight], outputs: [y] }) {
+  twin({ constants: { columns }, inputs: [x], weights: [weight], outputs: [y] }) {
     const w = new Float32Array(columns);
     weight.read(0, w);
     for (let i = 0; i < x.length; i++) y![i] = x[i] * w[i % columns];
@@ -62,8 +62,8 @@ export const rmsNorm: Kernel = {
   bindings: bindings("input x", "weight weight", "output norm", "tap rms", "tap pre"),
   lanes: (knobs) => knobs.lanes,
   grid: (pass) => [pass.tokens, 1, 1],
-  reference(
-    { constants: { columns, epsilon }, inputs: [x], weights, outputs }: ReferenceArguments,
+  twin(
+    { constants: { columns, epsilon }, inputs: [x], weights, outputs }: TwinArguments,
   ) {
     const [norm, rmsOut, preOut] = outputs;
     const w = new Float32Array(columns);

@@ -7,8 +7,8 @@ import {
   bindings,
   type Constants,
   type Kernel,
-  type ReferenceArguments,
   type RowReader,
+  type TwinArguments,
 } from "../kernel.ts";
 import { rmsNorm } from "../norm/norm.ts";
 import { ropeStore } from "../rope/rope.ts";
@@ -86,7 +86,7 @@ interface Epilogue {
   readonly bindings: Binding[];
   /** Rows of a tile that belong to one output row: 2 for gate and up together. */
   readonly rowsPerOutput: number;
-  reference(args: ReferenceArguments): void;
+  twin(args: TwinArguments): void;
 }
 
 const EPILOGUES: Epilogue[] = [
@@ -95,7 +95,7 @@ const EPILOGUES: Epilogue[] = [
     wgsl: plainWgsl,
     bindings: bindings("input x", "weight weight", "output y"),
     rowsPerOutput: 1,
-    reference({ inputs: [x], weights: [weight], outputs: [y] }) {
+    twin({ inputs: [x], weights: [weight], outputs: [y] }) {
       product(x, weight, (token, row, sum) => y![token * weight.rows + row] = sum);
     },
   },
@@ -104,7 +104,7 @@ const EPILOGUES: Epilogue[] = [
     wgsl: residualWgsl,
     bindings: bindings("input x", "weight weight", "input residual", "output y", "tap product"),
     rowsPerOutput: 1,
-    reference({ inputs: [x, residual], weights: [weight], outputs: [y, tap] }) {
+    twin({ inputs: [x, residual], weights: [weight], outputs: [y, tap] }) {
       product(x, weight, (token, row, sum) => {
         const at = token * weight.rows + row;
         if (tap) tap[at] = sum;
@@ -117,7 +117,7 @@ const EPILOGUES: Epilogue[] = [
     wgsl: qkvWgsl,
     bindings: bindings("input x", "weight qkv", "output q", "output k", "output v"),
     rowsPerOutput: 1,
-    reference({ inputs: [x], weights, outputs }) {
+    twin({ inputs: [x], weights, outputs }) {
       weights.forEach((weight, i) =>
         product(x, weight, (token, row, sum) => outputs[i]![token * weight.rows + row] = sum)
       );
@@ -128,7 +128,7 @@ const EPILOGUES: Epilogue[] = [
     wgsl: swigluWgsl,
     bindings: bindings("input x", "weight gate_up", "output act", "tap gate", "tap up"),
     rowsPerOutput: 2,
-    reference({ inputs: [x], weights: [gateWeight, upWeight], outputs: [act, gateTap, upTap] }) {
+    twin({ inputs: [x], weights: [gateWeight, upWeight], outputs: [act, gateTap, upTap] }) {
       const tokens = x.length / gateWeight.columns;
       const gate = new Float64Array(tokens * gateWeight.rows);
       product(x, gateWeight, (token, row, sum) => gate[token * gateWeight.rows + row] = sum);
@@ -162,7 +162,7 @@ const QKV_ROPE: Epilogue = {
     "tap k_rope",
   ),
   rowsPerOutput: 1,
-  reference(args) {
+  twin(args) {
     const { inputs: [x, table], weights, outputs } = args;
     const [qRope, cacheK, cacheV, ...taps] = outputs;
     const tokens = x.length / weights[0].columns;
@@ -171,7 +171,7 @@ const QKV_ROPE: Epilogue = {
       product(x, weight, (token, row, sum) => qkv[i][token * weight.rows + row] = sum)
     );
     const [heads, kv_heads] = weights.map(({ rows }) => rows / args.constants.head_width);
-    ropeStore.reference({
+    ropeStore.twin({
       ...args,
       constants: { ...args.constants, heads, kv_heads },
       inputs: [...qkv, table],
@@ -210,7 +210,7 @@ function matvec(epilogue: Epilogue): Kernel {
       const [x, z] = twoDimensions(Math.ceil(tiles * columnLanes / lanes));
       return [x, pass.tokens, z];
     },
-    reference: epilogue.reference,
+    twin: epilogue.twin,
   };
 }
 
@@ -234,17 +234,17 @@ function normed(epilogue: Epilogue): Kernel {
     variant: ({ broadcast }, form) =>
       `const FIRST_NORM_BINDING = ${first}u;\n` + xNormedWgsl +
       (broadcast ? BROADCAST_WGSL[form!.chunk] : DIRECT_WGSL[form!.chunk]),
-    reference(args) {
+    twin(args) {
       const { inputs: [x, ...others], weights, outputs } = args;
       const [norm, rms, pre] = outputs.slice(results);
       const all = norm ?? new Float32Array(x.length);
-      rmsNorm.reference({
+      rmsNorm.twin({
         ...args,
         inputs: [x],
         weights: weights.slice(-1),
         outputs: [all, rms, pre],
       });
-      plain.reference({
+      plain.twin({
         ...args,
         inputs: [all, ...others],
         weights: weights.slice(0, -1),
@@ -269,7 +269,7 @@ function matmul(epilogue: Epilogue): Kernel {
       const [x, z] = twoDimensions(Math.ceil(tileCount(epilogue, constants) / tiles));
       return [x, Math.ceil(pass.tokens / positions), z];
     },
-    reference: epilogue.reference,
+    twin: epilogue.twin,
   };
 }
 

@@ -1,6 +1,6 @@
 /** Rotary position embedding (Su et al. 2021) and the KV cache's writes, single and fused. */
 import { ofBranches, ofWholePasses, rowGap } from "../branches/branches.ts";
-import { bindings, type Kernel, perToken, type ReferenceArguments } from "../kernel.ts";
+import { bindings, type Kernel, perToken, type TwinArguments } from "../kernel.ts";
 import ropeWgsl from "./rope.wgsl" with { type: "text" };
 import storeWgsl from "./store.wgsl" with { type: "text" };
 import ropeStoreWgsl from "./rope_store.wgsl" with { type: "text" };
@@ -13,7 +13,7 @@ function turn(
   x: Float32Array,
   table: Float32Array,
   heads: number,
-  args: ReferenceArguments,
+  args: TwinArguments,
   count: number,
   emit: (at: number, value: number) => void,
 ): void {
@@ -49,7 +49,7 @@ const anyRope: Kernel = {
   bindings: bindings("input x", "input table", "output y"),
   lanes: (knobs) => knobs.lanes,
   grid: (pass, { heads, head_width }, lanes) => perToken(heads * head_width / 2, pass, lanes),
-  reference(args) {
+  twin(args) {
     const [x, table] = args.inputs;
     turn(x, table, args.constants.heads, args, 2, (at, value) => args.outputs[0]![at] = value);
   },
@@ -64,7 +64,7 @@ export const store: Kernel = {
   bindings: bindings("input x", "output cache"),
   lanes: (knobs) => knobs.lanes,
   grid: (pass, { columns }, lanes) => perToken(columns, pass, lanes),
-  reference({ pass, constants: { columns }, inputs: [x], outputs: [cache] }) {
+  twin({ pass, constants: { columns }, inputs: [x], outputs: [cache] }) {
     cache!.set(x, pass.start * columns);
   },
 };
@@ -93,7 +93,7 @@ const anyRopeStore: Kernel = {
   lanes: (knobs) => knobs.lanes,
   grid: (pass, { heads, kv_heads, head_width }, lanes) =>
     perToken((heads + kv_heads) * head_width / 2, pass, lanes),
-  reference(args) {
+  twin(args) {
     const { heads, kv_heads, head_width } = args.constants;
     const [q, k, v, table] = args.inputs;
     const [qRope, cacheK, cacheV, kRope] = args.outputs;

@@ -13,7 +13,7 @@ export const argmax: Kernel = {
   bindings: bindings("input x", "output index"),
   lanes: (knobs) => knobs.lanes,
   grid: (pass) => [pass.rows, 1, 1],
-  reference({ constants: { columns }, inputs: [x], outputs: [index] }) {
+  twin({ constants: { columns }, inputs: [x], outputs: [index] }) {
     for (let row = 0; row < index!.length; row++) {
       const numbers = x.subarray(row * columns, (row + 1) * columns);
       let best = -1;

@@ -284,7 +284,7 @@ export const sample: Kernel = {
   lanes: (knobs) => 4 * knobs.lanes,
   grid: () => [1, 1, 1],
   scratch: ({ columns }) => 4 * columns,
-  reference({ pass, constants: { columns }, inputs: [x, sampling, history], outputs: [index] }) {
+  twin({ pass, constants: { columns }, inputs: [x, sampling, history], outputs: [index] }) {
     const numbers = samplingNumbers(
       new Uint32Array(sampling.buffer, sampling.byteOffset, sampling.length),
     );

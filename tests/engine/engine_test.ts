@@ -1,4 +1,4 @@
-/** Whole passes: the GPU, the CPU with the kernels' references, and the oracle agree. */
+/** Whole passes: the GPU, the CPU with the kernels' twins, and the oracle agree. */
 import assert from "node:assert/strict";
 import type { Engine, HostTensor, PassRequest, Session } from "../../engine/backend.ts";
 import { type Config, readConfig } from "../../engine/model/config.ts";

@@ -34,7 +34,7 @@ async function smallModel() {
 
 const products = [...KERNELS.values()].filter(({ name }) => name.startsWith("linear"));
 
-Deno.test("every candidate of every product gives its reference's numbers", async (t) => {
+Deno.test("every candidate of every product gives its twin's numbers", async (t) => {
   for (const kernel of products) {
     const others = candidates(device, kernel).slice(1);
     assert.ok(others.length >= 1);

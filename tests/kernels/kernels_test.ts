@@ -1,6 +1,6 @@
 /**
- * Every kernel on this device against its 64-bit reference. What the references themselves compute is tested in
- * references_test.ts, what weights' numbers are in forms_test.ts.
+ * Every kernel on this device against its 64-bit twin. What the twins themselves compute is tested in
+ * twins_test.ts, what weights' numbers are in forms_test.ts.
  *
  * Compiling a product takes a second or more on a software driver, so not every product is tested with every weight form:
  * the sources are put together from parts (form, epilogue, matvec or matmul), and each part is covered with all of another.
@@ -54,7 +54,7 @@ function describe({ kernel, form, case: name, output, at, worst, allowed, fault 
   }, ${name}: ${output}[${at}] is off by ${worst}, allowed is ${allowed} ${fault ?? ""}`;
 }
 
-Deno.test("each kernel gives its reference's numbers over odd shapes", async (t) => {
+Deno.test("each kernel gives its twin's numbers over odd shapes", async (t) => {
   for (const each of KERNELS.values()) {
     await t.step(each.name, async () => {
       const results = await checkKernels(
@@ -158,7 +158,7 @@ Deno.test("the same dispatch gives the same bits, 20 of 20", async () => {
   }
 });
 
-Deno.test("inputs and references are the same each time they are made", () => {
+Deno.test("inputs and weights are the same each time they are made", () => {
   for (const each of KERNELS.values()) {
     const [one] = firstCases(each, 1);
     const [other] = firstCases(each, 1);

@@ -73,7 +73,7 @@ Deno.test({ name: "Tint compiles every shader", ignore: answer === undefined }, 
 });
 
 Deno.test({
-  name: "on Dawn every kernel gives its reference's numbers",
+  name: "on Dawn every kernel gives its twin's numbers",
   ignore: answer === undefined,
 }, () => {
   const { ran, wrong } = answer!;

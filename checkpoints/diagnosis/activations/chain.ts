@@ -1,6 +1,6 @@
 /**
  * The steps between what a reference shows and a point that went wrong, computed once more in 64-bit floats by the kernels'
- * references, with any step's outcome replaced by what a suspected fault would have made of it.
+ * twins, with any step's outcome replaced by what a suspected fault would have made of it.
  */
 import type { Config } from "../../../engine/model/config.ts";
 import {

@@ -73,7 +73,7 @@ export function compute(
   out: Float32Array,
   changes: Changes = {},
 ): Float32Array {
-  KERNELS.get(step.kernel)!.reference({
+  KERNELS.get(step.kernel)!.twin({
     pass,
     constants: { ...step.constants, ...changes.constants },
     inputs: changes.inputs ?? inputs,

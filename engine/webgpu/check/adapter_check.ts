@@ -54,7 +54,7 @@ export interface AdapterCheckOptions {
 const passed = new WeakMap<Device, Set<string>>();
 
 /**
- * Checks kernels on the device against their references, unless they have passed before: in this process, or according to
+ * Checks kernels on the device against their twins, unless they have passed before: in this process, or according to
  * the cache file with the same adapter, driver, Deno and WGSL. Nothing is compiled that the model would not compile anyway.
  *
  * @throws {AdapterError} for the first kernel that is wrong

@@ -1,5 +1,5 @@
 /**
- * How far a kernel may be from its 64-bit reference: bounds that follow from the rounding that WGSL allows ("WebGPU
+ * How far a kernel may be from its 64-bit twin: bounds that follow from the rounding that WGSL allows ("WebGPU
  * Shading Language", section "Floating Point Accuracy"), worked out for each number of an output from its own terms.
  *
  * The unit is one ULP, at most 2⁻²³ of a number: WGSL lets sums and products round either way. Division is good to 2.5
@@ -15,12 +15,12 @@ import {
   visibleParts,
 } from "../../../kernels/attention/attention.ts";
 import { ropeStore } from "../../../kernels/rope/rope.ts";
-import type { Kernel, ReferenceArguments, RowReader } from "../../../kernels/kernel.ts";
+import type { Kernel, RowReader, TwinArguments } from "../../../kernels/kernel.ts";
 
 /** What a bound is worked out from. */
-export interface BoundArguments extends ReferenceArguments {
+export interface BoundArguments extends TwinArguments {
   readonly kernel: Kernel;
-  /** The reference's results, taps included. */
+  /** The twin's results, taps included. */
   readonly outputs: readonly Float32Array[];
   readonly lanes: number;
   /** Of those, how many share one product. */
@@ -48,7 +48,7 @@ function sumError(terms: number, depth: number, whole: boolean): number {
 /** An error bound per number of each output; of outputs that must be exact, zeros. */
 type Bound = (args: BoundArguments) => Float64Array[];
 
-/** Allowed errors that grow with the result: `ulps` of its size. The reference's own rounding is half a one. */
+/** Allowed errors that grow with the result: `ulps` of its size. The twin's own rounding is half a one. */
 function relative(output: Float32Array, ulps: number): Float64Array {
   return Float64Array.from(output, (value) => growth(ulps + 0.5) * Math.abs(value) + TINY);
 }
@@ -70,14 +70,14 @@ function absoluteReader(reader: RowReader): RowReader {
   };
 }
 
-/** The reference's results for other inputs. */
-function evaluate(args: BoundArguments, changed: Partial<ReferenceArguments>): Float32Array[] {
+/** The twin's results for other inputs. */
+function evaluate(args: BoundArguments, changed: Partial<TwinArguments>): Float32Array[] {
   const outputs = args.outputs.map(({ length }) => new Float32Array(length));
-  args.kernel.reference({ ...args, ...changed, outputs });
+  args.kernel.twin({ ...args, ...changed, outputs });
   return outputs;
 }
 
-/** Products: the reference over magnitudes gives Σ|terms|, of the residual too. */
+/** Products: the twin over magnitudes gives Σ|terms|, of the residual too. */
 function magnitudes(args: BoundArguments): Float32Array[] {
   return evaluate(args, {
     inputs: args.inputs.map(absolute),
@@ -107,7 +107,7 @@ function productDepth(
   return dots + Math.ceil(groups / columnLanes) + columnLanes;
 }
 
-/** Errors of results that were not exact, with the reference's own rounding. */
+/** Errors of results that were not exact, with the twin's own rounding. */
 function rounded(errors: Float64Array, output: Float32Array): Float64Array {
   return errors.map((error, i) => error === 0 ? 0 : error + ULP / 2 * Math.abs(output[i]));
 }
@@ -465,7 +465,7 @@ const BOUNDS: Readonly<Record<string, Bound>> = {
 };
 
 /**
- * How far each number of each output of a kernel may be from the reference's.
+ * How far each number of each output of a kernel may be from the twin's.
  *
  * @throws {TypeError} for a kernel without a bound
  */

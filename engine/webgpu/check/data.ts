@@ -5,7 +5,7 @@ import { GGML_TYPES } from "../../gguf/types.ts";
 
 /**
  * `real` numbers have many bits, so that sums round. `whole` ones are so small that sums are exact in f32 in any order:
- * a kernel then has to give exactly the reference's numbers, and one term left out shows in any length.
+ * a kernel then has to give exactly the twin's numbers, and one term left out shows in any length.
  */
 export type Kind = "real" | "whole";
 

@@ -1,5 +1,5 @@
 /**
- * Kernels run on a device and compared with their 64-bit references: for `doctor`, for the first load on a new adapter
+ * Kernels run on a device and compared with their 64-bit twins: for `doctor`, for the first load on a new adapter
  * and for the tests.
  */
 import type { Binding, Constants, Kernel, RowReader } from "../../../kernels/kernel.ts";
@@ -16,7 +16,7 @@ export interface KernelRun {
   readonly withinBounds: boolean;
 }
 
-/** A kernel compared with its reference on one case. */
+/** A kernel compared with its twin on one case. */
 export interface KernelResult {
   readonly kernel: string;
   /** The weights' form, of kernels over packed weights. */
@@ -231,10 +231,10 @@ function readRun(
   return { outputs, withinBounds };
 }
 
-/** What the 64-bit reference gives for a case, taps included. */
-export function referenceOutputs(each: KernelCase): Float32Array[] {
+/** What the 64-bit twin gives for a case, taps included. */
+export function twinOutputs(each: KernelCase): Float32Array[] {
   const outputs = each.outputs.map((length) => new Float32Array(length).fill(UNTOUCHED));
-  each.kernel.reference({ ...each, outputs });
+  each.kernel.twin({ ...each, outputs });
   return outputs;
 }
 
@@ -252,8 +252,8 @@ export async function checkKernels(
   const results: KernelResult[] = [];
   for (const batch of batches(cases)) {
     const running = runKernels(device, batch, onCompiled);
-    running.catch(() => {}); // it is awaited below, the references are computed meanwhile
-    const expected = batch.map(referenceOutputs);
+    running.catch(() => {}); // it is awaited below, the twins compute meanwhile
+    const expected = batch.map(twinOutputs);
     const runs = await running;
     batch.forEach((each, i) => results.push(compare(device, each, runs[i], expected[i])));
   }

@@ -23,7 +23,7 @@ const BLOCK_COLUMNS: Readonly<Record<number, readonly number[]>> = {
 
 /** Rows of a matrix, to be gone through in a circle. */
 const ROWS = [65, 1, 130, 7, 64, 9, 8, 63, 2, 3];
-/** Products with more multiplications than this take too long in the reference. */
+/** Products with more multiplications than this take too long in the twin. */
 const MOST_WORK = 4e6;
 
 /** Rows of a product's matrices, by epilogue. */

@@ -1,7 +1,7 @@
 /**
  * Which knobs each product runs with. A product with weights has a handful of candidates: how many lanes share a row, and whether they
  * hand columns on to each other. The fastest on the real device, with the model's own weights, is chosen once for each kernel, weight
- * form and class of shapes, and remembered; no candidate is chosen that has not given its reference's numbers there.
+ * form and class of shapes, and remembered; no candidate is chosen that has not given its twin's numbers there.
  */
 import type { Form } from "../../../kernels/weights/forms.ts";
 import type { Kernel, Knobs } from "../../../kernels/kernel.ts";
@@ -205,7 +205,7 @@ async function timeCandidates(
   }
 }
 
-/** Whether a candidate gives its reference's numbers. The device's own knobs have been checked when the model was loaded. */
+/** Whether a candidate gives its twin's numbers. The device's own knobs have been checked when the model was loaded. */
 async function computesRightly(
   device: Device,
   { kernel, form }: Product,
