@@ -1,4 +1,4 @@
-/** All kernels by name. */
+/** All kernels. */
 import { argmax } from "./sampling/argmax.ts";
 import {
   attention,
@@ -13,13 +13,13 @@ import {
 import { add, addBias, swiglu, takeRows, takeRowsOfBranches } from "./elementwise/elementwise.ts";
 import { edit, headResult } from "./edits/edit.ts";
 import { embed } from "./embedding/embed.ts";
-import type { Kernel } from "./kernel.ts";
-import { matmulKernels, matvecKernels, normedKernels } from "./products/products.ts";
+import { type Computation, computationName, type Kernel } from "./kernel.ts";
+import { products } from "./products/products.ts";
 import { normalize, rms, rmsNorm, scaleColumns } from "./norm/norm.ts";
 import { rope, ropeOfBranches, ropeStore, store } from "./rope/rope.ts";
 import { sample } from "./sampling/sampling.ts";
 
-/** Every kernel, by name. */
+/** Every kernel by its name, as people ask for it; code asks {@linkcode kernelOf}. */
 export const KERNELS: ReadonlyMap<string, Kernel> = new Map(
   [
     embed,
@@ -27,9 +27,7 @@ export const KERNELS: ReadonlyMap<string, Kernel> = new Map(
     normalize,
     scaleColumns,
     rmsNorm,
-    ...matvecKernels,
-    ...normedKernels,
-    ...matmulKernels,
+    ...products,
     addBias,
     rope,
     store,
@@ -53,3 +51,8 @@ export const KERNELS: ReadonlyMap<string, Kernel> = new Map(
     headResult,
   ].map((kernel) => [kernel.name, kernel]),
 );
+
+/** The kernel whose fields are these; undefined where there is none. */
+export function kernelOf(computation: Computation): Kernel | undefined {
+  return KERNELS.get(computationName(computation));
+}

@@ -5,7 +5,7 @@
 import type { Device } from "../../engine/webgpu/device.ts";
 import { type Encode, GpuTimer } from "../../engine/webgpu/gpu_timer.ts";
 import { FORMS } from "../../kernels/weights/forms.ts";
-import { KERNELS } from "../../kernels/mod.ts";
+import { kernelOf } from "../../kernels/mod.ts";
 import {
   EMPTY_WGSL,
   PRODUCT_TILE,
@@ -150,7 +150,8 @@ function engineProduct(
   [x, w, y]: readonly [x: GPUBuffer, w: GPUBuffer, y: GPUBuffer],
 ): Variant & { readonly uniforms: readonly GPUBuffer[] } {
   const { gpu, knobs } = device;
-  const [kernel, form] = [KERNELS.get("linear_many")!, FORMS.get("F32")!];
+  const kernel = kernelOf({ operation: "linear", positions: "many" })!;
+  const form = FORMS.get("F32")!;
   const pass = { tokens: positions, start: 0, rows: positions };
   const constants = {
     ...{ columns, groups: columns / 8, scales: 0, highs: 0, weight_row: 0 },

@@ -2,7 +2,7 @@
 import {
   bindings,
   type Constants,
-  type Kernel,
+  kernel,
   type Knobs,
   type Pass,
   type TwinArguments,
@@ -61,12 +61,11 @@ function softmaxInPlace(x: Float64Array): void {
 }
 
 /** q_rope [T, heads, d], cache_k [slots, kv_heads, d] → scores [heads, T, S], scaled; masked ones are −1e30. */
-const anyScores: Kernel = {
-  name: "scores",
+const anyScores = kernel({
+  operation: "scores",
   wgsl: maskWgsl + scoresWgsl,
   constants: { heads: "u32", kv_heads: "u32", head_width: "u32", scale: "f32" },
   bindings: bindings("input q", "input keys", "output scores"),
-  lanes: (knobs) => knobs.lanes,
   grid: (
     pass,
     { heads },
@@ -94,19 +93,18 @@ const anyScores: Kernel = {
       }
     }
   },
-};
-export const scores: Kernel = ofWholePasses(anyScores);
+});
+export const scores = ofWholePasses(anyScores);
 
 /**
  * Softmax of each row. With `causal` 1: x [heads, T, S] where a query sees the keys up to its own position, the others
  * get 0, and `columns` is heads. With 0: rows of `columns` numbers, R of them. Of masks and NaN see {@linkcode MASKED}.
  */
-const anySoftmax: Kernel = {
-  name: "softmax",
+const anySoftmax = kernel({
+  operation: "softmax",
   wgsl: maskWgsl + softmaxWgsl,
   constants: { columns: "u32", causal: "u32" },
   bindings: bindings("input x", "output y"),
-  lanes: (knobs) => knobs.lanes,
   grid: (pass, { columns, causal }) => causal ? [pass.tokens, columns, 1] : [pass.rows, 1, 1],
   twin(args) {
     const { pass, constants: { columns, causal }, inputs: [x], outputs: [y] } = args;
@@ -119,16 +117,15 @@ const anySoftmax: Kernel = {
       seen.forEach((slot, i) => y![row * width + slot] = probs[i]);
     }
   },
-};
-export const softmax: Kernel = ofWholePasses(anySoftmax);
+});
+export const softmax = ofWholePasses(anySoftmax);
 
 /** probs [heads, T, S], cache_v [slots, kv_heads, d] → head_out [T, heads, d]. */
-const anyMix: Kernel = {
-  name: "mix",
+const anyMix = kernel({
+  operation: "mix",
   wgsl: mixWgsl,
   constants: { heads: "u32", kv_heads: "u32", head_width: "u32" },
   bindings: bindings("input probs", "input values", "output head_out"),
-  lanes: (knobs) => knobs.lanes,
   grid: (pass, { heads, head_width }, lanes) => [Math.ceil(head_width / lanes), pass.tokens, heads],
   twin(args) {
     const { pass, constants, inputs: [probs, values], outputs: [out] } = args;
@@ -149,8 +146,8 @@ const anyMix: Kernel = {
       }
     }
   },
-};
-export const mix: Kernel = ofWholePasses(anyMix);
+});
+export const mix = ofWholePasses(anyMix);
 
 /** Keys of a part at least, and most parts: as in attention_parts.wgsl. */
 const PART_KEYS = 128;
@@ -229,8 +226,8 @@ function headGroups({ heads, kv_heads }: Constants, { broadcast }: Knobs): numbe
 }
 
 /** Fused attention of passes of one sequence, or of several branches. */
-const anyAttention: Kernel = {
-  name: "attention",
+const anyAttention = kernel({
+  operation: "attention",
   wgsl: "",
   variant: attentionVariant,
   constants: ATTENTION_CONSTANTS,
@@ -252,33 +249,33 @@ const anyAttention: Kernel = {
       }
     }
   },
-};
+});
 
 /**
  * q_rope, cache_k, cache_v → head_out [T, heads, d], without holding the scores. See {@linkcode canFuseAttention}, and of masks and
  * NaN {@linkcode MASKED}.
  */
-export const attention: Kernel = ofWholePasses(anyAttention);
+export const attention = ofWholePasses(anyAttention);
 
 /** The same for few positions as long as their keys are one part: otherwise it does nothing, and the next two do it. */
-export const attentionFew: Kernel = {
+export const attentionFew = kernel({
   ...attention,
-  name: "attention_few",
+  positions: "few",
   overrides: () => ({}),
   grid: (pass, constants, _lanes, knobs) =>
     partsOf(pass).count > 1 ? NOTHING : [headGroups(constants, knobs), pass.tokens, 1],
   twin(args) {
     if (partsOf(args.pass).count === 1) attention.twin(args);
   },
-};
+});
 
 /**
  * For few positions and many keys, which are shared out among workgroups: parts [T, heads, parts, d + 4] of the mix, each
  * followed by its largest score, its sum and two zeros. Parts that a position sees nothing of are left alone.
  */
-export const attentionSplit: Kernel = {
+export const attentionSplit = kernel({
   ...attention,
-  name: "attention_split",
+  operation: "attention_split",
   bindings: bindings("input q", "input keys", "input values", "output parts"),
   overrides: () => ({ SPLIT: 1 }),
   grid(pass, constants, _lanes, knobs) {
@@ -299,10 +296,10 @@ export const attentionSplit: Kernel = {
       }
     }
   },
-};
+});
 
 /** `scores`, `softmax`, `mix` and `attention` for passes of several branches. */
-export const attentionOfBranches: Kernel[] = [
+export const attentionOfBranches = [
   ofBranches(anyScores),
   ofBranches(anySoftmax),
   ofBranches(anyMix),
@@ -315,8 +312,8 @@ export const attentionOfBranches: Kernel[] = [
 ];
 
 /** parts, as `attention_split` makes them → head_out [T, heads, d]. */
-export const attentionMerge: Kernel = {
-  name: "attention_merge",
+export const attentionMerge = kernel({
+  operation: "attention_merge",
   wgsl: maskWgsl + attentionPartsWgsl + attentionMergeWgsl,
   constants: ATTENTION_CONSTANTS,
   bindings: bindings("input parts", "output head_out"),
@@ -341,4 +338,4 @@ export const attentionMerge: Kernel = {
       }
     }
   },
-};
+});

@@ -1,5 +1,5 @@
 /** Interventions on a value, and the heads' own contributions to the residual stream. */
-import { bindings, type Kernel } from "../kernel.ts";
+import { bindings, kernel } from "../kernel.ts";
 import { MASKED } from "../attention/attention.ts";
 import { PACKED_CONSTANTS } from "../products/products.ts";
 import maskWgsl from "../mask.wgsl" with { type: "text" };
@@ -15,8 +15,8 @@ import headResultWgsl from "./head_result.wgsl" with { type: "text" };
  * selected: flags 0 or 1, first `heads` of them, then `some_features`, then one per position of the session; a list is looked
  * at only where its `some_…` constant is not 0.
  */
-export const edit: Kernel = {
-  name: "edit",
+export const edit = kernel({
+  operation: "edit",
   wgsl: maskWgsl + editWgsl,
   constants: {
     heads: "u32",
@@ -30,7 +30,6 @@ export const edit: Kernel = {
     some_positions: "u32",
   },
   bindings: bindings("input x", "input operand", "input selected", "output y"),
-  lanes: (knobs) => knobs.lanes,
   grid(pass, { heads, features }, lanes) {
     return [Math.ceil((features || pass.start + pass.tokens) / lanes), pass.tokens, heads];
   },
@@ -63,16 +62,15 @@ export const edit: Kernel = {
       }
     }
   },
-};
+});
 
 /** head_out [T, H, d] → [T, H, D]: each head's columns of the output matrix [D, H·d] times its own mix of values. */
-export const headResult: Kernel = {
-  name: "head_result",
+export const headResult = kernel({
+  operation: "head_result",
   wgsl: headResultWgsl,
   packed: true,
   constants: { ...PACKED_CONSTANTS, heads: "u32" },
   bindings: bindings("input head_out", "weight weight", "output y"),
-  lanes: (knobs) => knobs.lanes,
   grid: (pass, { rows, heads }, lanes) => [Math.ceil(rows / lanes), pass.tokens, heads],
   twin({ pass, constants: { heads }, inputs: [x], weights: [weight], outputs: [y] }) {
     const { rows, columns } = weight;
@@ -91,4 +89,4 @@ export const headResult: Kernel = {
       }
     }
   },
-};
+});

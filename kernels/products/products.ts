@@ -5,8 +5,10 @@
 import {
   type Binding,
   bindings,
+  type Computation,
   type Constants,
   type Kernel,
+  kernel,
   type RowReader,
   type TwinArguments,
 } from "../kernel.ts";
@@ -42,7 +44,7 @@ export const PACKED_CONSTANTS = {
 /** From this number of positions on the matmul kernels serve better than matvec. */
 export const MATMUL_FROM = 8;
 
-/** Whether a product of this many positions and columns goes to the `_many` kernel. */
+/** Whether a product of this many positions and columns goes to the kernel for many. */
 export function manyPositions(positions: number, columns: number): boolean {
   // matvec reads x by fours, so rows after the first must begin at a multiple of four.
   return positions >= MATMUL_FROM || (positions > 1 && columns % 4 !== 0);
@@ -81,7 +83,8 @@ export function silu(x: number): number {
 }
 
 interface Epilogue {
-  readonly name: string;
+  /** None of the plain one. */
+  readonly epilogue?: Computation["epilogue"];
   readonly wgsl: string;
   readonly bindings: Binding[];
   /** Rows of a tile that belong to one output row: 2 for gate and up together. */
@@ -91,7 +94,6 @@ interface Epilogue {
 
 const EPILOGUES: Epilogue[] = [
   {
-    name: "linear",
     wgsl: plainWgsl,
     bindings: bindings("input x", "weight weight", "output y"),
     rowsPerOutput: 1,
@@ -100,7 +102,7 @@ const EPILOGUES: Epilogue[] = [
     },
   },
   {
-    name: "linear_residual",
+    epilogue: "residual",
     wgsl: residualWgsl,
     bindings: bindings("input x", "weight weight", "input residual", "output y", "tap product"),
     rowsPerOutput: 1,
@@ -113,7 +115,7 @@ const EPILOGUES: Epilogue[] = [
     },
   },
   {
-    name: "linear_qkv",
+    epilogue: "qkv",
     wgsl: qkvWgsl,
     bindings: bindings("input x", "weight qkv", "output q", "output k", "output v"),
     rowsPerOutput: 1,
@@ -124,7 +126,7 @@ const EPILOGUES: Epilogue[] = [
     },
   },
   {
-    name: "linear_swiglu",
+    epilogue: "swiglu",
     wgsl: swigluWgsl,
     bindings: bindings("input x", "weight gate_up", "output act", "tap gate", "tap up"),
     rowsPerOutput: 2,
@@ -143,11 +145,11 @@ const EPILOGUES: Epilogue[] = [
 ];
 
 /**
- * x, qkv, table → q_rope [T, heads, d], cache_k and cache_v, with q, k, v and k_rope as taps: `linear_qkv` and `rope_store` in one. Only for
+ * x, qkv, table → q_rope [T, heads, d], cache_k and cache_v, with q, k, v and k_rope as taps: qkv and `rope_store` in one. Only for
  * few positions, after a norm.
  */
 const QKV_ROPE: Epilogue = {
-  name: "linear_qkv_rope",
+  epilogue: "qkv_rope",
   wgsl: qkvRopeWgsl,
   bindings: bindings(
     "input x",
@@ -195,8 +197,9 @@ export function canNorm(columns: number): boolean {
 }
 
 function matvec(epilogue: Epilogue): Kernel {
-  return {
-    name: epilogue.name,
+  return kernel({
+    operation: "linear",
+    epilogue: epilogue.epilogue,
     wgsl: epilogue.wgsl + matvecWgsl,
     packed: true,
     constants: PACKED_CONSTANTS,
@@ -211,7 +214,7 @@ function matvec(epilogue: Epilogue): Kernel {
       return [x, pass.tokens, z];
     },
     twin: epilogue.twin,
-  };
+  });
 }
 
 /** `rms_norm` and a product in one: the norm's weight is the last one, and rms, pre and the norm are taps. */
@@ -219,9 +222,9 @@ function normed(epilogue: Epilogue): Kernel {
   const plain = matvec(epilogue);
   const first = 2 + plain.bindings.length;
   const results = plain.bindings.filter(({ kind }) => kind === "output" || kind === "tap").length;
-  return {
+  return kernel({
     ...plain,
-    name: `${plain.name}_normed`,
+    normed: true,
     constants: {
       ...PACKED_CONSTANTS,
       heads: "u32",
@@ -251,12 +254,14 @@ function normed(epilogue: Epilogue): Kernel {
         outputs: outputs.slice(0, results),
       });
     },
-  };
+  });
 }
 
 function matmul(epilogue: Epilogue): Kernel {
-  return {
-    name: `${epilogue.name}_many`,
+  return kernel({
+    operation: "linear",
+    epilogue: epilogue.epilogue,
+    positions: "many",
     wgsl: epilogue.wgsl,
     packed: true,
     constants: PACKED_CONSTANTS,
@@ -270,15 +275,12 @@ function matmul(epilogue: Epilogue): Kernel {
       return [x, Math.ceil(pass.tokens / positions), z];
     },
     twin: epilogue.twin,
-  };
+  });
 }
 
-/** For few positions: `linear`, `linear_residual`, `linear_qkv`, `linear_swiglu`. */
-export const matvecKernels: Kernel[] = EPILOGUES.map(matvec);
-/** Those that follow a norm, with the norm: `linear_normed`, `linear_qkv_normed`, `linear_swiglu_normed`; and `linear_qkv_rope_normed`. */
-export const normedKernels: Kernel[] = [
-  ...EPILOGUES.filter(({ name }) => name !== "linear_residual"),
-  QKV_ROPE,
-].map(normed);
-/** For many positions: the same names with `_many`. */
-export const matmulKernels: Kernel[] = EPILOGUES.map(matmul);
+/** For any number of positions, at their best with few; those that norm their x, for few; for many. */
+export const products: Kernel[] = [
+  ...EPILOGUES.map(matvec),
+  ...[...EPILOGUES.filter(({ epilogue }) => epilogue !== "residual"), QKV_ROPE].map(normed),
+  ...EPILOGUES.map(matmul),
+];

@@ -32,7 +32,7 @@ async function smallModel() {
   return { file, config, plan: forward(config), weights: await loadWeights(file, config, device) };
 }
 
-const products = [...KERNELS.values()].filter(({ name }) => name.startsWith("linear"));
+const products = [...KERNELS.values()].filter(({ operation }) => operation === "linear");
 
 Deno.test("every candidate of every product gives its twin's numbers", async (t) => {
   for (const kernel of products) {
@@ -40,7 +40,7 @@ Deno.test("every candidate of every product gives its twin's numbers", async (t)
     assert.ok(others.length >= 1);
     for (const knobs of others) {
       await t.step(`${kernel.name}: ${knobsText(knobs)}`, async () => {
-        const forms = [FORMS.get(kernel.name.includes("swiglu") ? "F16" : "Q4_1")!];
+        const forms = [FORMS.get(kernel.epilogue === "swiglu" ? "F16" : "Q4_1")!];
         const cases = [...kernelCases(kernel, { full: true, forms })];
         const results = await checkKernels(device, cases.map((each) => ({ ...each, knobs })));
         for (const each of results) assert.ok(each.passed, JSON.stringify(each));

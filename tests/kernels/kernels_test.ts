@@ -18,7 +18,7 @@ import { kernelCases } from "../../engine/webgpu/check/cases.ts";
 import { openDevice } from "../../inspect/run/loading.ts";
 import { type Form, FORMS } from "../../kernels/weights/forms.ts";
 import type { Kernel } from "../../kernels/kernel.ts";
-import { KERNELS } from "../../kernels/mod.ts";
+import { kernelOf, KERNELS } from "../../kernels/mod.ts";
 
 const device = await openDevice();
 
@@ -165,4 +165,14 @@ Deno.test("inputs and weights are the same each time they are made", () => {
     assert.deepEqual(one.inputs, other.inputs);
     assert.deepEqual(one.packed?.words, other.packed?.words);
   }
+});
+
+Deno.test("a kernel is found by its fields, and nothing where no kernel has them", () => {
+  for (const each of KERNELS.values()) assert.equal(kernelOf(each), each, each.name);
+  const many = kernelOf({ operation: "linear", epilogue: "qkv", positions: "many" })!;
+  assert.equal(many.name, "linear_qkv_many");
+  assert.notEqual(many, kernelOf({ operation: "linear", epilogue: "qkv" }));
+  assert.equal(kernelOf({ operation: "linear", epilogue: "residual", normed: true }), undefined);
+  assert.equal(kernelOf({ operation: "add", branches: true }), undefined);
+  assert.equal(kernelOf({ operation: "host" }), undefined);
 });

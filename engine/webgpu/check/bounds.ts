@@ -92,9 +92,9 @@ const RUN = 8;
 function productDepth(
   { kernel, constants, weights: [{ columns }], columnLanes }: BoundArguments,
 ): number {
-  if (kernel.name === "head_result") return columns / constants.heads + 1;
+  if (kernel.operation === "head_result") return columns / constants.heads + 1;
   const groups = Math.ceil(columns / 8);
-  if (kernel.name.endsWith("_many")) {
+  if (kernel.positions === "many") {
     // matmul_rows.wgsl: eight columns after another, up to 32 in a chunk; matmul.wgsl: dots of four products, in runs.
     return Math.max(
       1 + 8 + groups,
@@ -425,20 +425,18 @@ const attentionMerge: Bound = ({ pass, constants, inputs: [parts], outputs: [out
 };
 
 /** Branches are judged as whole passes are. */
-const BOUNDS: Readonly<Record<string, Bound>> = {
+const BOUNDS: Readonly<Record<Kernel["operation"], Bound>> = {
   embed: ({ outputs }) => outputs.map((output) => new Float64Array(output.length).fill(TINY)),
   rms: (args) => [relative(args.outputs[0], rootUlps(args))],
   normalize: ({ outputs: [pre] }) => [relative(pre, 2.5)],
   scale_columns: ({ outputs: [y] }) => [relative(y, 1)],
   rms_norm: (args) => normErrors(args, rootUlps(args), 0),
-  linear: product,
-  linear_residual: product,
-  linear_qkv: product,
-  linear_swiglu: swigluProduct,
-  linear_normed: normedProduct,
-  linear_qkv_normed: normedProduct,
-  linear_swiglu_normed: normedSwiglu,
-  linear_qkv_rope_normed: normedQkvRope,
+  linear(args) {
+    const { epilogue, normed } = args.kernel;
+    if (epilogue === "qkv_rope") return normedQkvRope(args);
+    if (epilogue === "swiglu") return normed ? normedSwiglu(args) : swigluProduct(args);
+    return normed ? normedProduct(args) : product(args);
+  },
   head_result: product,
   edit,
   add_bias: ({ outputs: [y] }) => [relative(y, 1)],
@@ -452,7 +450,6 @@ const BOUNDS: Readonly<Record<string, Bound>> = {
   softmax,
   mix,
   attention,
-  attention_few: attention,
   attention_split: attentionSplit,
   attention_merge: attentionMerge,
   add: ({ outputs: [y] }) => [relative(y, 1)],
@@ -464,13 +461,7 @@ const BOUNDS: Readonly<Record<string, Bound>> = {
   sample: exact,
 };
 
-/**
- * How far each number of each output of a kernel may be from the twin's.
- *
- * @throws {TypeError} for a kernel without a bound
- */
+/** How far each number of each output of a kernel may be from the twin's. */
 export function allowedErrors(args: BoundArguments): Float64Array[] {
-  const bound = BOUNDS[args.kernel.name.replace(/_many$|_branches$/, "")];
-  if (!bound) throw new TypeError(`Cannot check ${args.kernel.name}: no error bound is known`);
-  return bound(args);
+  return BOUNDS[args.kernel.operation](args);
 }

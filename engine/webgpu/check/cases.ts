@@ -19,7 +19,7 @@ export interface CaseOptions {
   readonly taps?: boolean;
 }
 
-const CASES: Readonly<Record<string, Maker>> = {
+const CASES: Readonly<Record<Kernel["operation"], Maker>> = {
   ...ROW_CASES,
   ...PRODUCT_CASES,
   ...HEAD_CASES,
@@ -27,18 +27,12 @@ const CASES: Readonly<Record<string, Maker>> = {
   sample: samples,
 };
 
-/**
- * The cases of a kernel, the same ones each time.
- *
- * @throws {TypeError} for a kernel without cases
- */
+/** The cases of a kernel, the same ones each time. */
 export function* kernelCases(kernel: Kernel, options: CaseOptions = {}): Generator<KernelCase> {
   const { full = false, forms = FORMS.values(), taps = true } = options;
-  const maker = CASES[kernel.name.replace(/_many$|_branches$/, "")];
-  if (!maker) throw new TypeError(`Cannot check ${kernel.name}: it has no cases`);
   for (const form of kernel.packed ? forms : [undefined]) {
     const noise = new Noise(`${kernel.name} ${form?.name ?? ""}`);
-    for (const draft of maker({ kernel, form: form!, full, noise })) {
+    for (const draft of CASES[kernel.operation]({ kernel, form: form!, full, noise })) {
       yield { kernel, kind: "real", weights: [], parts: 1, taps, ...draft };
     }
   }

@@ -43,8 +43,6 @@ const UNTOUCHED = 7654321;
 const STEP_BYTES = 64;
 /** Bytes of inputs and outputs that are on the device at one time, about. */
 const BATCH_BYTES = 32 * 2 ** 20;
-/** Bindings of whole numbers of 32 bits. */
-const INTEGERS = new Set(["ids", "history", "index", "branch_gaps", "branch_rows"]);
 
 /**
  * Runs kernels, each on its case, in one submission.
@@ -182,7 +180,7 @@ function weightNumbers(reader: RowReader): Float32Array<ArrayBuffer> {
 /** NaN follows the input: what lies there in pooled buffers may be anything. */
 function inputWords(binding: Binding, input: Float32Array) {
   const length = Math.ceil(input.length / 4) * 4 + MARGIN;
-  const words = INTEGERS.has(binding.name) ? new Uint32Array(length) : new Float32Array(length);
+  const words = binding.dtype === "u32" ? new Uint32Array(length) : new Float32Array(length);
   words.fill(words instanceof Float32Array ? NaN : 0xffffffff);
   words.set(input);
   return words;
@@ -224,7 +222,7 @@ function readRun(
     const length = bytes / 4 - MARGIN;
     const margin = new Float32Array(copied, offset + length * 4, MARGIN);
     withinBounds &&= margin.every((value) => value === UNTOUCHED);
-    outputs[output] = INTEGERS.has(bindings[output].name)
+    outputs[output] = bindings[output].dtype === "i32"
       ? Float32Array.from(new Int32Array(copied, offset, length))
       : new Float32Array(copied, offset, length);
   }

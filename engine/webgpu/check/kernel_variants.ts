@@ -38,7 +38,7 @@ export function allPairs(buffers?: number): Pair[] {
   const kernels = bound.sort((a, b) => sourceLength(a) - sourceLength(b));
   const others = COMMON_FORMS.filter((form) => form !== QUICK_FORM);
   const packed = kernels.filter((kernel) => kernel.packed);
-  const isProduct = ({ name }: Kernel) => name.startsWith("linear");
+  const isProduct = ({ operation }: Kernel) => operation === "linear";
   const hasTaps = ({ bindings }: Kernel) => bindings.some(({ kind }) => kind === "tap");
   const withQuickForm = (kernel: Kernel, taps = false): Pair => ({
     kernel,

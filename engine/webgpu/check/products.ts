@@ -1,5 +1,5 @@
 /** Cases of kernels over packed weights. */
-import type { Kernel } from "../../../kernels/kernel.ts";
+import type { Kernel, Operation } from "../../../kernels/kernel.ts";
 import { canNorm } from "../../../kernels/products/products.ts";
 import {
   COLUMNS,
@@ -28,10 +28,9 @@ const MOST_WORK = 4e6;
 
 /** Rows of a product's matrices, by epilogue. */
 function matrixRows(kernel: Kernel, rows: number): number[] {
-  const name = kernel.name.replace(/_many$|_normed$/, "");
-  if (name === "linear_swiglu") return [rows, rows];
+  if (kernel.epilogue === "swiglu") return [rows, rows];
   // Queries, keys and values end inside of tiles.
-  if (name === "linear_qkv") return [rows, Math.ceil(rows / 3), Math.ceil(rows / 3)];
+  if (kernel.epilogue === "qkv") return [rows, Math.ceil(rows / 3), Math.ceil(rows / 3)];
   return [rows];
 }
 
@@ -42,9 +41,11 @@ function headsOf(columns: number): number {
   return [9, 8, 7, 5].find((heads) => columns % heads === 0) ?? 1;
 }
 
-function* linear({ kernel, form, full, noise }: Order): Generator<Draft> {
-  const many = kernel.name.endsWith("_many");
-  const normed = kernel.name.endsWith("_normed");
+function* linear(order: Order): Generator<Draft> {
+  const { kernel, form, full, noise } = order;
+  if (kernel.epilogue === "qkv_rope") return yield* qkvRope(order);
+  const { normed } = kernel;
+  const many = kernel.positions === "many";
   const all = BLOCK_COLUMNS[form.blockSize].filter((columns) => !normed || canNorm(columns));
   const columnsList = full ? all : form.blockSize === 1 ? [normed ? 72 : 65, 136] : all.slice(2, 3);
   let i = 0;
@@ -173,16 +174,9 @@ function* embedding({ form, full, noise }: Order): Generator<Draft> {
   }
 }
 
-/** Makers by the kernel's name, without `_many`. */
-export const PRODUCT_CASES: Readonly<Record<string, Maker>> = {
+/** Makers by operation. */
+export const PRODUCT_CASES = {
   embed: embedding,
   linear,
-  linear_residual: linear,
-  linear_qkv: linear,
-  linear_swiglu: linear,
-  linear_normed: linear,
-  linear_qkv_normed: linear,
-  linear_swiglu_normed: linear,
-  linear_qkv_rope_normed: qkvRope,
   head_result: linear,
-};
+} satisfies Partial<Record<Operation, Maker>>;

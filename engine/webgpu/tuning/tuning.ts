@@ -20,7 +20,7 @@ import {
   type TunedProducts,
   writeTuning,
 } from "./tuning_file.ts";
-import { isProduct, type KnobsOf, productRows, usedSteps } from "../used_steps.ts";
+import { type KnobsOf, productRows, usedSteps } from "../used_steps.ts";
 
 /**
  * Whether products are tuned: `auto` takes what was chosen before on this device, and on a GPU tunes what was not, for a few seconds;
@@ -134,7 +134,7 @@ function keyOf({ name }: Kernel, form: Form, rows: number, columns: number): str
 function productsOf(plan: Plan, weights: Weights<GPUBuffer>, buffers: number): Product[] {
   const products = new Map<string, Product>();
   for (const { step, kernel, matrix, few } of usedSteps(plan, weights, buffers)) {
-    if (!isProduct(step)) continue;
+    if (step.operation !== "linear") continue;
     const { form, columns } = matrix!;
     const key = keyOf(kernel, form, productRows(weights, step), columns);
     const positions = few ? 1 : MANY_POSITIONS;
@@ -150,7 +150,7 @@ export function candidates({ knobs, gpu, info }: Device, kernel: Kernel): Knobs[
     ? [{ dotLanes: 8, columnLanes: 1, broadcast: true }]
     : [];
   const lanes = Math.max(32, info.subgroupSize);
-  const own: Partial<Knobs>[] = kernel.name.endsWith("_many")
+  const own: Partial<Knobs>[] = kernel.positions === "many"
     ? [{ dotLanes: lanes, broadcast: false }]
     : [lanes, lanes / 4, 1].map((columnLanes) => ({
       dotLanes: lanes,
