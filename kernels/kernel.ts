@@ -132,7 +132,7 @@ export interface Kernel extends Computation {
   /** Values of its other overrides. */
   overrides?(knobs: Knobs): Record<string, number>;
   /** WGSL in front of its own that depends on the knobs and on the weights' form. */
-  variant?(knobs: Knobs, form?: Form): string;
+  prologue?(knobs: Knobs, form?: Form): string;
   /** Numbers of 32 bits that its `scratch` holds. */
   scratch?(constants: Constants): number;
   /** Workgroups to dispatch. */

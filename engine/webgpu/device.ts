@@ -322,7 +322,7 @@ async function directivesFor(gpu: GPUDevice): Promise<string> {
 /** The whole WGSL of a kernel, but for directives. */
 export function kernelSource(kernel: Kernel, knobs: Knobs, form?: Form): string {
   const weights = kernel.packed ? weightsWgsl + form!.wgsl : "";
-  return PASS_WGSL + weights + (kernel.variant?.(knobs, form) ?? "") + kernel.wgsl;
+  return PASS_WGSL + weights + (kernel.prologue?.(knobs, form) ?? "") + kernel.wgsl;
 }
 
 /**

@@ -216,7 +216,7 @@ const ATTENTION_CONSTANTS = {
 /** The grid of what is not dispatched. */
 const NOTHING: [number, number, number] = [0, 0, 0];
 
-function attentionVariant({ broadcast }: Knobs): string {
+function attentionPrologue({ broadcast }: Knobs): string {
   return maskWgsl + attentionPartsWgsl + (broadcast ? attentionLanesWgsl : attentionWgsl);
 }
 
@@ -229,7 +229,7 @@ function headGroups({ heads, kv_heads }: Constants, { broadcast }: Knobs): numbe
 const anyAttention = kernel({
   operation: "attention",
   wgsl: "",
-  variant: attentionVariant,
+  prologue: attentionPrologue,
   constants: ATTENTION_CONSTANTS,
   bindings: bindings("input q", "input keys", "input values", "output head_out"),
   lanes: (knobs) => knobs.dotLanes,

@@ -11,7 +11,7 @@ import wholeWgsl from "./whole.wgsl" with { type: "text" };
 export function ofWholePasses(any: Kernel): Kernel {
   return {
     ...any,
-    variant: (knobs, form) => wholeWgsl + (any.variant?.(knobs, form) ?? ""),
+    prologue: (knobs, form) => wholeWgsl + (any.prologue?.(knobs, form) ?? ""),
   };
 }
 
@@ -22,8 +22,8 @@ export function ofBranches(any: Kernel): Kernel {
     ...any,
     branches: true,
     bindings: [...any.bindings, ...bindings("input branch_gaps u32")],
-    variant: (knobs, form) =>
-      `const BRANCH_BINDING = ${binding}u;\n` + ownRowsWgsl + (any.variant?.(knobs, form) ?? ""),
+    prologue: (knobs, form) =>
+      `const BRANCH_BINDING = ${binding}u;\n` + ownRowsWgsl + (any.prologue?.(knobs, form) ?? ""),
   });
 }
 

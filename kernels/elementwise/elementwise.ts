@@ -50,7 +50,7 @@ export const swiglu = kernel({
 export const takeRows = kernel({
   operation: "take_rows",
   wgsl: takeRowsWgsl,
-  variant: () => lastRowsWgsl,
+  prologue: () => lastRowsWgsl,
   constants: { columns: "u32" },
   bindings: bindings("input x", "output y"),
   grid: (pass, { columns }, lanes) => [Math.ceil(columns / lanes), pass.rows, 1],
@@ -63,7 +63,7 @@ export const takeRows = kernel({
 export const takeRowsOfBranches = kernel({
   ...takeRows,
   branches: true,
-  variant: () => listedRowsWgsl,
+  prologue: () => listedRowsWgsl,
   bindings: bindings("input x", "output y", "input branch_rows u32"),
   twin({ constants: { columns }, inputs: [x, rows], outputs: [y] }) {
     for (let i = 0; i * columns < y!.length; i++) {

@@ -206,7 +206,7 @@ function matvec(epilogue: Epilogue): Kernel {
     bindings: epilogue.bindings,
     lanes: (knobs) => knobs.dotLanes,
     overrides: (knobs) => ({ COLUMN_LANES: knobs.columnLanes }),
-    variant: ({ broadcast }, form) =>
+    prologue: ({ broadcast }, form) =>
       xPlainWgsl + (broadcast ? BROADCAST_WGSL[form!.chunk] : DIRECT_WGSL[form!.chunk]),
     grid(pass, constants, lanes, { columnLanes }) {
       const tiles = tileCount(epilogue, constants);
@@ -234,7 +234,7 @@ function normed(epilogue: Epilogue): Kernel {
       half_style: "u32",
     },
     bindings: [...plain.bindings, ...bindings("vector gain", "tap norm", "tap rms", "tap pre")],
-    variant: ({ broadcast }, form) =>
+    prologue: ({ broadcast }, form) =>
       `const FIRST_NORM_BINDING = ${first}u;\n` + xNormedWgsl +
       (broadcast ? BROADCAST_WGSL[form!.chunk] : DIRECT_WGSL[form!.chunk]),
     twin(args) {
@@ -267,7 +267,7 @@ function matmul(epilogue: Epilogue): Kernel {
     constants: PACKED_CONSTANTS,
     bindings: epilogue.bindings,
     lanes: (knobs) => knobs.dotLanes,
-    variant: ({ broadcast }, form) =>
+    prologue: ({ broadcast }, form) =>
       broadcast ? xPlainWgsl + BROADCAST_WGSL[form!.chunk] + matmulRowsWgsl : matmulWgsl,
     grid(pass, constants, lanes, { broadcast }) {
       const [tiles, positions] = broadcast ? [lanes, 8] : [2, lanes * 4];

@@ -2,7 +2,7 @@
 import assert from "node:assert/strict";
 import { Device } from "../../engine/webgpu/device.ts";
 import { checkKernel } from "../../engine/webgpu/check/kernel_check.ts";
-import { allPairs, pairName } from "../../engine/webgpu/check/kernel_variants.ts";
+import { allVariants, variantName } from "../../engine/webgpu/check/kernel_variants.ts";
 import { checkDevice } from "../../inspect/commands/doctor.ts";
 import { type Findings, pasteBlock, reportText } from "../../inspect/commands/doctor_report.ts";
 import { FORMS } from "../../kernels/weights/forms.ts";
@@ -40,7 +40,7 @@ Deno.test("doctor checks every kernel on this device, and says which forms it ha
   assert.deepEqual(new Set(findings.kernels.map(({ kernel }) => kernel)), new Set(KERNELS.keys()));
   assert.ok(findings.kernels.every(({ passed }) => passed));
   // How many those are depends on the driver: kernels_test.ts checks every form.
-  const names = allPairs().map(pairName);
+  const names = allVariants().map(variantName);
   assert.deepEqual(findings.notChecked, names.slice(names.length - findings.notChecked.length));
   const checked = new Set(findings.kernels.map(({ kernel, form }) => `${kernel} ${form ?? ""}`));
   assert.ok(checked.size <= names.length - findings.notChecked.length);
@@ -139,9 +139,11 @@ Deno.test("kernels that a device cannot bind are a fact, and not looked for", as
   assert.ok(names.includes("linear_qkv_rope_normed") && names.includes("rope_store_branches"));
   assert.deepEqual(checked.unbound, names);
   assert.equal(checked.unreached.length, KERNELS.size - names.length);
-  const reached = allPairs(8).map(pairName);
+  const reached = allVariants(8).map(variantName);
   assert.deepEqual(checked.notChecked, reached);
-  for (const name of names) assert.ok(!reached.some((pair) => pair.startsWith(`${name} `)), name);
+  for (const name of names) {
+    assert.ok(!reached.some((variant) => variant.startsWith(`${name} `)), name);
+  }
 
   const kernels = findings.kernels.filter(({ kernel }) => !names.includes(kernel));
   const text = reportText({ ...findings, ...checked, kernels, unreached: [], notChecked: [] });
@@ -192,21 +194,21 @@ Deno.test("without time for every kernel the report is INCOMPLETE, and that is n
 });
 
 Deno.test("a check with little time begins with every kernel, then takes every form", () => {
-  const pairs = allPairs();
-  const names = pairs.map(pairName);
+  const variants = allVariants();
+  const names = variants.map(variantName);
   assert.equal(new Set(names).size, names.length);
   const packed = [...KERNELS.values()].filter(({ packed }) => packed).length;
-  const withoutTaps = pairs.filter(({ taps }) => !taps);
+  const withoutTaps = variants.filter(({ taps }) => !taps);
   assert.equal(withoutTaps.length, KERNELS.size - packed + packed * FORMS.size);
-  const first = pairs.slice(0, KERNELS.size);
+  const first = variants.slice(0, KERNELS.size);
   assert.deepEqual(new Set(first.map(({ kernel }) => kernel)), new Set(KERNELS.values()));
-  const untilForms = pairs.findIndex(({ kernel, form }) =>
+  const untilForms = variants.findIndex(({ kernel, form }) =>
     kernel.name === "linear" && form !== first.find(({ kernel }) => kernel.name === "linear")!.form
   );
-  const forms = pairs.slice(0, untilForms).flatMap(({ form }) => form ?? []);
+  const forms = variants.slice(0, untilForms).flatMap(({ form }) => form ?? []);
   assert.deepEqual(new Set(forms), new Set(FORMS.values()));
   for (const { bindings, name } of KERNELS.values()) {
     const hasTaps = bindings.some(({ kind }) => kind === "tap");
-    assert.equal(pairs.some(({ kernel, taps }) => kernel.name === name && taps), hasTaps, name);
+    assert.equal(variants.some(({ kernel, taps }) => kernel.name === name && taps), hasTaps, name);
   }
 });

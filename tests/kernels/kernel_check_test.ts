@@ -13,12 +13,12 @@ const device = await Device.open();
 async function checkBroken(name: string, right: string, wrong: string): Promise<KernelResult[]> {
   const kernel = KERNELS.get(name)!;
   const form = FORMS.get("F16")!;
-  const variant = kernel.variant?.(device.knobs, form) ?? "";
-  assert.ok((variant + kernel.wgsl).includes(right), `${name} has no ${right}`);
+  const prologue = kernel.prologue?.(device.knobs, form) ?? "";
+  assert.ok((prologue + kernel.wgsl).includes(right), `${name} has no ${right}`);
   const broken: Kernel = {
     ...kernel,
     wgsl: kernel.wgsl.replaceAll(right, wrong),
-    variant: () => variant.replaceAll(right, wrong),
+    prologue: () => prologue.replaceAll(right, wrong),
   };
   return await checkKernel(device, broken, { forms: [form] });
 }

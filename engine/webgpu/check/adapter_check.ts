@@ -5,7 +5,7 @@
 import { digestOf, readCacheFile, writeCacheFile } from "../cache_file.ts";
 import type { KernelCase } from "./case.ts";
 import { kernelCases } from "./cases.ts";
-import { type Pair, pairName } from "./kernel_variants.ts";
+import { type KernelVariant, variantName } from "./kernel_variants.ts";
 import { type Device, DeviceError, type DeviceInfo, kernelSource } from "../device.ts";
 import { checkKernels, type KernelResult } from "./kernel_check.ts";
 
@@ -61,14 +61,14 @@ const passed = new WeakMap<Device, Set<string>>();
  */
 export async function ensureAdapterChecked(
   device: Device,
-  pairs: readonly Pair[],
+  variants: readonly KernelVariant[],
   options: AdapterCheckOptions = {},
 ): Promise<void> {
   const known = passed.get(device) ?? new Set<string>();
   passed.set(device, known);
   const unknown = async () => {
     const all = await Promise.all(
-      pairs.map(async (pair) => ({ pair, key: await key(device, pair) })),
+      variants.map(async (variant) => ({ variant, key: await key(device, variant) })),
     );
     return all.filter(({ key }) => !known.has(key));
   };
@@ -78,7 +78,7 @@ export async function ensureAdapterChecked(
 
   const unchecked = await unknown();
   if (unchecked.length === 0) return;
-  await check(device, unchecked.map(({ pair }) => pair), options.onProgress);
+  await check(device, unchecked.map(({ variant }) => variant), options.onProgress);
   for (const { key } of unchecked) known.add(key);
   const lines = new Set([...cache, ...unchecked.map(({ key }) => key)]);
   await writeCacheFile(options.cacheFile, [...lines].sort().join("\n") + "\n");
@@ -91,10 +91,10 @@ export function adapterName({ vendor, description, device }: DeviceInfo): string
 
 async function check(
   device: Device,
-  pairs: readonly Pair[],
+  variants: readonly KernelVariant[],
   onProgress: AdapterCheckOptions["onProgress"],
 ): Promise<void> {
-  const cases = pairs.map((pair) => casesOf(pair));
+  const cases = variants.map((variant) => casesOf(variant));
   const all = cases.flat();
   let compiled = 0;
   onProgress?.(compiled, all.length);
@@ -110,7 +110,7 @@ async function check(
         results.push(...await checkKernels(device, each));
       } catch (refusal) {
         if (!(refusal instanceof DeviceError)) throw refusal;
-        const { kernel, form } = pairs[i];
+        const { kernel, form } = variants[i];
         const adapter = adapterName(device.info);
         throw new AdapterError(
           kernel.name,
@@ -127,7 +127,7 @@ async function check(
   throw new AdapterError(wrong.kernel, adapterName(device.info), problemOf(wrong), wrong.form);
 }
 
-function casesOf({ kernel, form, taps }: Pair): KernelCase[] {
+function casesOf({ kernel, form, taps }: KernelVariant): KernelCase[] {
   return [...kernelCases(kernel, { forms: form && [form], taps })];
 }
 
@@ -140,14 +140,14 @@ export function problemOf({ case: name, output, at, worst, allowed, fault }: Ker
 }
 
 /** What a passed check depends on. */
-async function key(device: Device, pair: Pair): Promise<string> {
+async function key(device: Device, variant: KernelVariant): Promise<string> {
   const { vendor, architecture, device: model, description, driver } = device.info;
   const digest = await digestOf([
     [vendor, architecture, model, description, driver, device.knobs],
     Deno.version.deno,
-    kernelSource(pair.kernel, device.knobs, pair.form),
+    kernelSource(variant.kernel, device.knobs, variant.form),
   ]);
-  return `${pairName(pair)} ${digest}`;
+  return `${variantName(variant)} ${digest}`;
 }
 
 /** The lines of the cache file; none where it cannot be read. */

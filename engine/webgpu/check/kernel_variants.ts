@@ -7,7 +7,7 @@ import type { Weights } from "../../model/weights.ts";
 import { usedSteps } from "../used_steps.ts";
 
 /** A kernel, the form of the weights that it reads, and whether its taps are on. */
-export interface Pair {
+export interface KernelVariant {
   readonly kernel: Kernel;
   /** Of kernels over packed weights. */
   readonly form?: Form;
@@ -15,7 +15,7 @@ export interface Pair {
 }
 
 /** `linear Q4_K`, `softmax`, `rms_norm with taps`. */
-export function pairName({ kernel, form, taps }: Pair): string {
+export function variantName({ kernel, form, taps }: KernelVariant): string {
   return [kernel.name, form?.name, taps ? "with taps" : ""].filter(Boolean).join(" ");
 }
 
@@ -28,24 +28,24 @@ const COMMON_FORMS = "Q4_K Q6_K Q8_0 F16 Q4_0 Q5_K Q3_K Q2_K Q4_1 Q5_0 Q5_1 BF16
 const QUICK_FORM = FORMS.get("Q4_1")!;
 
 /**
- * All pairs that a device can bind, in the order in which a check with little time takes them: every kernel, with one form; every
+ * All variants that a device can bind, in the order in which a check with little time takes them: every kernel, with one form; every
  * form; then every kernel with every form. Taps, which only store what is there, are checked for one form.
  *
  * @param buffers the device's limit of storage buffers for a stage; any number by default
  */
-export function allPairs(buffers?: number): Pair[] {
+export function allVariants(buffers?: number): KernelVariant[] {
   const bound = [...KERNELS.values()].filter((kernel) => canBind(kernel, buffers));
   const kernels = bound.sort((a, b) => sourceLength(a) - sourceLength(b));
   const others = COMMON_FORMS.filter((form) => form !== QUICK_FORM);
   const packed = kernels.filter((kernel) => kernel.packed);
   const isProduct = ({ operation }: Kernel) => operation === "linear";
   const hasTaps = ({ bindings }: Kernel) => bindings.some(({ kind }) => kind === "tap");
-  const withQuickForm = (kernel: Kernel, taps = false): Pair => ({
+  const withQuickForm = (kernel: Kernel, taps = false): KernelVariant => ({
     kernel,
     form: kernel.packed ? QUICK_FORM : undefined,
     taps,
   });
-  const withOthers = (kernels: readonly Kernel[]): Pair[] =>
+  const withOthers = (kernels: readonly Kernel[]): KernelVariant[] =>
     others.flatMap((form) => kernels.map((kernel) => ({ kernel, form, taps: false })));
   return [
     ...kernels.map((kernel) => withQuickForm(kernel)),
@@ -61,12 +61,16 @@ function sourceLength({ wgsl, packed }: Kernel): number {
   return wgsl.length + (packed ? QUICK_FORM.wgsl.length : 0);
 }
 
-/** The pairs that generation with these weights runs: prompts, then one position at a time. `buffers` is the device's limit. */
-export function usedPairs(plan: Plan, weights: Weights<unknown>, buffers?: number): Pair[] {
-  const pairs = new Map<string, Pair>();
+/** The variants that generation with these weights runs: prompts, then one position at a time. `buffers` is the device's limit. */
+export function usedVariants(
+  plan: Plan,
+  weights: Weights<unknown>,
+  buffers?: number,
+): KernelVariant[] {
+  const variants = new Map<string, KernelVariant>();
   for (const { kernel, matrix } of usedSteps(plan, weights, buffers)) {
-    const pair = { kernel, form: matrix?.form, taps: false };
-    pairs.set(pairName(pair), pair);
+    const variant = { kernel, form: matrix?.form, taps: false };
+    variants.set(variantName(variant), variant);
   }
-  return [...pairs.values()];
+  return [...variants.values()];
 }
