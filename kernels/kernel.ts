@@ -80,6 +80,7 @@ export type Operation =
 
 /** What is computed, in fields: a step says what it needs, a kernel what it is for. */
 export interface Computation {
+  /** What becomes of its inputs. */
   readonly operation: Operation;
   /** What a `linear` does with its sums beside storing them. */
   readonly epilogue?: "residual" | "qkv" | "qkv_rope" | "swiglu";
