@@ -13,7 +13,7 @@ import { KERNELS } from "../../kernels/mod.ts";
 export interface TintAnswer {
   /** What Tint does not compile, with its reason. */
   readonly refused: readonly (readonly [label: string, reason: string])[];
-  /** The kernels that ran, and those of them whose numbers are not their references'. */
+  /** The kernels that ran, and those of them whose numbers are not their twins'. */
   readonly ran: readonly string[];
   readonly wrong: readonly string[];
 }
