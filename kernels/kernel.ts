@@ -6,7 +6,7 @@
  * in which it lists them.
  */
 
-import type { Form } from "./weights/forms.ts";
+import type { Packing } from "./weights/packings.ts";
 
 /** The numbers that change from pass to pass. */
 export interface Pass {
@@ -121,9 +121,9 @@ export interface Kernel extends Computation {
   readonly operation: Exclude<Operation, "host">;
   /** For people, and for what is remembered about it. */
   readonly name: string;
-  /** The WGSL text without the shared beginning; of a kernel over packed weights, what follows the form. */
+  /** The WGSL text without the shared beginning; of a kernel over packed weights, what follows the packing. */
   readonly wgsl: string;
-  /** True for kernels over packed weights, whose source begins with weights.wgsl and the weight's form. */
+  /** True for kernels over packed weights, whose source begins with weights.wgsl and the weight's packing. */
   readonly packed?: boolean;
   /** The fields of the WGSL's `struct Step`, in order. */
   readonly constants: Readonly<Record<string, "u32" | "f32">>;
@@ -132,8 +132,8 @@ export interface Kernel extends Computation {
   lanes(knobs: Knobs): number;
   /** Values of its other overrides. */
   overrides?(knobs: Knobs): Record<string, number>;
-  /** WGSL in front of its own that depends on the knobs and on the weights' form. */
-  prologue?(knobs: Knobs, form?: Form): string;
+  /** WGSL in front of its own that depends on the knobs and on the weights' packing. */
+  prologue?(knobs: Knobs, packing?: Packing): string;
   /** Numbers of 32 bits that its `scratch` holds. */
   scratch?(constants: Constants): number;
   /** Workgroups to dispatch. */

@@ -138,7 +138,7 @@ export class Executable {
       const used = { step, kernel, matrix };
       const knobs = stepKnobs(used, this.weights, this.device.knobs, this.#knobsOf);
       this.#dispatches[index].push({
-        pipeline: this.device.pipeline(kernel, matrix?.form, taps, knobs),
+        pipeline: this.device.pipeline(kernel, matrix?.packing, taps, knobs),
         group: this.device.gpu.createBindGroup({
           layout: this.device.layout(kernel),
           entries: [

@@ -60,8 +60,8 @@ export function weightBytes(
     const { size } = vectors.get(name)!;
     return { all: size, row: size, numbers: size / 4 };
   }
-  const { form, rows, columns } = matrix;
-  const { quants, scales, highs } = form.words(columns);
+  const { packing, rows, columns } = matrix;
+  const { quants, scales, highs } = packing.words(columns);
   const row = 4 * (quants + scales + highs);
   return { all: rows * row, row, numbers: rows * columns };
 }

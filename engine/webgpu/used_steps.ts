@@ -1,5 +1,5 @@
 /** What generation with a model runs on a device: the steps of a prompt's pass, and of those after it. */
-import type { Form } from "../../kernels/weights/forms.ts";
+import type { Packing } from "../../kernels/weights/packings.ts";
 import type { Kernel, Knobs } from "../../kernels/kernel.ts";
 import { kernelOf } from "../../kernels/mod.ts";
 import { fuse } from "../plan/passes/fuse.ts";
@@ -17,8 +17,8 @@ export interface UsedStep<Storage> {
   readonly few: boolean;
 }
 
-/** The knobs of a product with a matrix of that form, so many rows (of several together) and columns. */
-export type KnobsOf = (kernel: Kernel, form: Form, rows: number, columns: number) => Knobs;
+/** The knobs of a product with a matrix of that packing, so many rows (of several together) and columns. */
+export type KnobsOf = (kernel: Kernel, packing: Packing, rows: number, columns: number) => Knobs;
 
 /**
  * The steps of a prompt, then of one position at a time, in order.
@@ -55,6 +55,6 @@ export function stepKnobs<Storage>(
   knobsOf: KnobsOf,
 ): Knobs {
   return step.operation === "linear" && matrix
-    ? knobsOf(kernel, matrix.form, productRows(weights, step), matrix.columns)
+    ? knobsOf(kernel, matrix.packing, productRows(weights, step), matrix.columns)
     : own;
 }

@@ -20,7 +20,7 @@ const command = defineCommand({
   name: "./denow task doctor",
   summary: "Shows the GPU device, checks every kernel on it, and ends in a block for bug reports.",
   options: {
-    all: flag("check every kernel for every weight form, however long compiling takes"),
+    all: flag("check every kernel for every weight type, however long compiling takes"),
     seconds: number("begin no check that may last longer", { above: 0, default: 28 }),
     json: flag("print one line of JSON"),
   },
@@ -78,10 +78,10 @@ export async function checkDevice(
   let slowest = 0;
   while (checked < variants.length && performance.now() + slowest < timeLimit) {
     signal.throwIfAborted();
-    const { kernel, form, taps } = variants[checked];
+    const { kernel, packing, taps } = variants[checked];
     show(`checking ${variantName(variants[checked])} (${checked + 1} of ${variants.length})`);
     const begun = performance.now();
-    kernels.push(...await checkKernel(device, kernel, { forms: form && [form], taps }));
+    kernels.push(...await checkKernel(device, kernel, { packings: packing && [packing], taps }));
     slowest = Math.max(slowest, performance.now() - begun);
     checked++;
   }

@@ -11,7 +11,7 @@ import wholeWgsl from "./whole.wgsl" with { type: "text" };
 export function ofWholePasses(any: Kernel): Kernel {
   return {
     ...any,
-    prologue: (knobs, form) => wholeWgsl + (any.prologue?.(knobs, form) ?? ""),
+    prologue: (knobs, packing) => wholeWgsl + (any.prologue?.(knobs, packing) ?? ""),
   };
 }
 
@@ -22,8 +22,9 @@ export function ofBranches(any: Kernel): Kernel {
     ...any,
     branches: true,
     bindings: [...any.bindings, ...bindings("input branch_gaps u32")],
-    prologue: (knobs, form) =>
-      `const BRANCH_BINDING = ${binding}u;\n` + ownRowsWgsl + (any.prologue?.(knobs, form) ?? ""),
+    prologue: (knobs, packing) =>
+      `const BRANCH_BINDING = ${binding}u;\n` + ownRowsWgsl +
+      (any.prologue?.(knobs, packing) ?? ""),
   });
 }
 

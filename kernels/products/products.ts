@@ -206,8 +206,8 @@ function matvec(epilogue: Epilogue): Kernel {
     bindings: epilogue.bindings,
     lanes: (knobs) => knobs.dotLanes,
     overrides: (knobs) => ({ COLUMN_LANES: knobs.columnLanes }),
-    prologue: ({ broadcast }, form) =>
-      xPlainWgsl + (broadcast ? BROADCAST_WGSL[form!.chunk] : DIRECT_WGSL[form!.chunk]),
+    prologue: ({ broadcast }, packing) =>
+      xPlainWgsl + (broadcast ? BROADCAST_WGSL[packing!.chunk] : DIRECT_WGSL[packing!.chunk]),
     grid(pass, constants, lanes, { columnLanes }) {
       const tiles = tileCount(epilogue, constants);
       const [x, z] = twoDimensions(Math.ceil(tiles * columnLanes / lanes));
@@ -234,9 +234,9 @@ function normed(epilogue: Epilogue): Kernel {
       half_style: "u32",
     },
     bindings: [...plain.bindings, ...bindings("vector gain", "tap norm", "tap rms", "tap pre")],
-    prologue: ({ broadcast }, form) =>
+    prologue: ({ broadcast }, packing) =>
       `const FIRST_NORM_BINDING = ${first}u;\n` + xNormedWgsl +
-      (broadcast ? BROADCAST_WGSL[form!.chunk] : DIRECT_WGSL[form!.chunk]),
+      (broadcast ? BROADCAST_WGSL[packing!.chunk] : DIRECT_WGSL[packing!.chunk]),
     twin(args) {
       const { inputs: [x, ...others], weights, outputs } = args;
       const [norm, rms, pre] = outputs.slice(results);
@@ -267,8 +267,8 @@ function matmul(epilogue: Epilogue): Kernel {
     constants: PACKED_CONSTANTS,
     bindings: epilogue.bindings,
     lanes: (knobs) => knobs.dotLanes,
-    prologue: ({ broadcast }, form) =>
-      broadcast ? xPlainWgsl + BROADCAST_WGSL[form!.chunk] + matmulRowsWgsl : matmulWgsl,
+    prologue: ({ broadcast }, packing) =>
+      broadcast ? xPlainWgsl + BROADCAST_WGSL[packing!.chunk] + matmulRowsWgsl : matmulWgsl,
     grid(pass, constants, lanes, { broadcast }) {
       const [tiles, positions] = broadcast ? [lanes, 8] : [2, lanes * 4];
       const [x, z] = twoDimensions(Math.ceil(tileCount(epilogue, constants) / tiles));

@@ -17,12 +17,16 @@ import { webgpuEngine } from "../../engine/webgpu/engine.ts";
 import { builtIn } from "../../engine/webgpu/tuning/tuning.ts";
 import { usedSteps } from "../../engine/webgpu/used_steps.ts";
 import { hostMemory, loadWeights } from "../../engine/model/weights.ts";
-import { FORMS } from "../../kernels/weights/forms.ts";
+import { PACKINGS } from "../../kernels/weights/packings.ts";
 import { KERNELS } from "../../kernels/mod.ts";
 import { randomLlama, type RandomLlamaOptions } from "../support/random_llama.ts";
 
-function variant(name: string, form?: string): KernelVariant {
-  return { kernel: KERNELS.get(name)!, form: form ? FORMS.get(form) : undefined, taps: false };
+function variant(name: string, packing?: string): KernelVariant {
+  return {
+    kernel: KERNELS.get(name)!,
+    packing: packing ? PACKINGS.get(packing) : undefined,
+    taps: false,
+  };
 }
 
 const VARIANTS = [variant("add"), variant("rms"), variant("embed", "F16")];
@@ -111,7 +115,7 @@ Deno.test("another driver is checked again", async () => {
   });
 });
 
-Deno.test("a wrong kernel is refused by name, with what to do, also where its right form had passed", async () => {
+Deno.test("a wrong kernel is refused by name, with what to do, also where its right packing had passed", async () => {
   await withFolder(async (folder) => {
     const cacheFile = join(folder, "kernels.txt");
     const right = KERNELS.get("rms")!;
@@ -131,13 +135,13 @@ Deno.test("a wrong kernel is refused by name, with what to do, also where its ri
   });
 });
 
-Deno.test("a kernel that the device refuses is named, with its form", async () => {
+Deno.test("a kernel that the device refuses is named, with its packing", async () => {
   using counted = await openCounted();
   const embed = KERNELS.get("embed")!;
   const wrong = { ...embed, wgsl: embed.wgsl.replace("ids[token]", "nonsense") };
-  const variants = [variant("add"), { kernel: wrong, form: FORMS.get("Q8_0"), taps: false }];
+  const variants = [variant("add"), { kernel: wrong, packing: PACKINGS.get("Q8_0"), taps: false }];
   const error = await rejected(ensureAdapterChecked(counted.device, variants));
-  assert.deepEqual([error.kernel, error.form], ["embed", "Q8_0"]);
+  assert.deepEqual([error.kernel, error.packing], ["embed", "Q8_0"]);
   assert.match(error.message, /kernel embed for Q8_0 was refused \(.*nonsense/);
   assert.doesNotMatch(error.message, /wrongly/);
 });
@@ -165,7 +169,7 @@ Deno.test("no permission is needed", async () => {
   assert.deepEqual([code, decoder.decode(stdout)], [0, "checked\n"]);
 });
 
-Deno.test("a model's variants are the kernels that its passes run, for the forms of its weights", async () => {
+Deno.test("a model's variants are the kernels that its passes run, for the packings of its weights", async () => {
   const pairsOf = async (options: RandomLlamaOptions) => {
     const file = await openGguf(bytesSource("random", randomLlama({ layers: 2, ...options })));
     const config = readConfig(file);
@@ -183,8 +187,8 @@ Deno.test("a model's variants are the kernels that its passes run, for the forms
     "sample",
     "take_rows",
   ];
-  const products = (...forms: string[]) =>
-    forms.flatMap((form) => [form, form.replace(" ", "_many ")]);
+  const products = (...packings: string[]) =>
+    packings.flatMap((packing) => [packing, packing.replace(" ", "_many ")]);
   assert.deepEqual(
     await pairsOf({ type: "F16" }),
     [

@@ -5,7 +5,7 @@ import { checkKernel } from "../../engine/webgpu/check/kernel_check.ts";
 import { allVariants, variantName } from "../../engine/webgpu/check/kernel_variants.ts";
 import { checkDevice } from "../../inspect/commands/doctor.ts";
 import { type Findings, pasteBlock, reportText } from "../../inspect/commands/doctor_report.ts";
-import { FORMS } from "../../kernels/weights/forms.ts";
+import { PACKINGS } from "../../kernels/weights/packings.ts";
 import { KERNELS } from "../../kernels/mod.ts";
 import denoJson from "../../deno.json" with { type: "json" };
 
@@ -30,7 +30,7 @@ async function doctor(args: string[], env: Record<string, string> = {}) {
 
 let findings: Findings;
 
-Deno.test("doctor checks every kernel on this device, and says which forms it had no time for", async () => {
+Deno.test("doctor checks every kernel on this device, and says which packings it had no time for", async () => {
   const { code, out, err } = await doctor(["--json"]);
   assert.equal(err, "");
   assert.equal(code, 0, out);
@@ -39,10 +39,12 @@ Deno.test("doctor checks every kernel on this device, and says which forms it ha
   assert.equal(findings.passed, true);
   assert.deepEqual(new Set(findings.kernels.map(({ kernel }) => kernel)), new Set(KERNELS.keys()));
   assert.ok(findings.kernels.every(({ passed }) => passed));
-  // How many those are depends on the driver: kernels_test.ts checks every form.
+  // How many those are depends on the driver: kernels_test.ts checks every packing.
   const names = allVariants().map(variantName);
   assert.deepEqual(findings.notChecked, names.slice(names.length - findings.notChecked.length));
-  const checked = new Set(findings.kernels.map(({ kernel, form }) => `${kernel} ${form ?? ""}`));
+  const checked = new Set(
+    findings.kernels.map(({ kernel, packing }) => `${kernel} ${packing ?? ""}`),
+  );
   assert.ok(checked.size <= names.length - findings.notChecked.length);
 });
 
@@ -193,20 +195,21 @@ Deno.test("without time for every kernel the report is INCOMPLETE, and that is n
   }
 });
 
-Deno.test("a check with little time begins with every kernel, then takes every form", () => {
+Deno.test("a check with little time begins with every kernel, then takes every packing", () => {
   const variants = allVariants();
   const names = variants.map(variantName);
   assert.equal(new Set(names).size, names.length);
   const packed = [...KERNELS.values()].filter(({ packed }) => packed).length;
   const withoutTaps = variants.filter(({ taps }) => !taps);
-  assert.equal(withoutTaps.length, KERNELS.size - packed + packed * FORMS.size);
+  assert.equal(withoutTaps.length, KERNELS.size - packed + packed * PACKINGS.size);
   const first = variants.slice(0, KERNELS.size);
   assert.deepEqual(new Set(first.map(({ kernel }) => kernel)), new Set(KERNELS.values()));
-  const untilForms = variants.findIndex(({ kernel, form }) =>
-    kernel.name === "linear" && form !== first.find(({ kernel }) => kernel.name === "linear")!.form
+  const untilPackings = variants.findIndex(({ kernel, packing }) =>
+    kernel.name === "linear" &&
+    packing !== first.find(({ kernel }) => kernel.name === "linear")!.packing
   );
-  const forms = variants.slice(0, untilForms).flatMap(({ form }) => form ?? []);
-  assert.deepEqual(new Set(forms), new Set(FORMS.values()));
+  const packings = variants.slice(0, untilPackings).flatMap(({ packing }) => packing ?? []);
+  assert.deepEqual(new Set(packings), new Set(PACKINGS.values()));
   for (const { bindings, name } of KERNELS.values()) {
     const hasTaps = bindings.some(({ kind }) => kind === "tap");
     assert.equal(variants.some(({ kernel, taps }) => kernel.name === name && taps), hasTaps, name);

@@ -20,19 +20,19 @@ export class AdapterError extends Error {
    * @param kernel the kernel at fault
    * @param adapter the GPU's name
    * @param problem how it went wrong, as the message says it
-   * @param form the weights' form, of kernels over packed weights
+   * @param packing the weights' packing, of kernels over packed weights
    * @param refused whether the GPU refused the kernel, so that nothing was computed
    */
   constructor(
     readonly kernel: string,
     readonly adapter: string,
     problem: string,
-    readonly form?: string,
+    readonly packing?: string,
     refused = false,
   ) {
     super(
       `the GPU ${adapter} ${refused ? "cannot run the model" : "computes wrongly"}: kernel ${
-        form ? `${kernel} for ${form}` : kernel
+        packing ? `${kernel} for ${packing}` : kernel
       } ${problem}; ` +
         "update its driver, or use the CPU backend (slow, correct); ./denow task doctor says more",
     );
@@ -110,13 +110,13 @@ async function check(
         results.push(...await checkKernels(device, each));
       } catch (refusal) {
         if (!(refusal instanceof DeviceError)) throw refusal;
-        const { kernel, form } = variants[i];
+        const { kernel, packing } = variants[i];
         const adapter = adapterName(device.info);
         throw new AdapterError(
           kernel.name,
           adapter,
           `was refused (${refusal.message})`,
-          form?.name,
+          packing?.name,
           true,
         );
       }
@@ -124,11 +124,11 @@ async function check(
   }
   const wrong = results.find((result) => !result.passed);
   if (!wrong) return;
-  throw new AdapterError(wrong.kernel, adapterName(device.info), problemOf(wrong), wrong.form);
+  throw new AdapterError(wrong.kernel, adapterName(device.info), problemOf(wrong), wrong.packing);
 }
 
-function casesOf({ kernel, form, taps }: KernelVariant): KernelCase[] {
-  return [...kernelCases(kernel, { forms: form && [form], taps })];
+function casesOf({ kernel, packing, taps }: KernelVariant): KernelCase[] {
+  return [...kernelCases(kernel, { packings: packing && [packing], taps })];
 }
 
 /** A failure in words. */
@@ -145,7 +145,7 @@ async function key(device: Device, variant: KernelVariant): Promise<string> {
   const digest = await digestOf([
     [vendor, architecture, model, description, driver, device.knobs],
     Deno.version.deno,
-    kernelSource(variant.kernel, device.knobs, variant.form),
+    kernelSource(variant.kernel, device.knobs, variant.packing),
   ]);
   return `${variantName(variant)} ${digest}`;
 }

@@ -102,7 +102,7 @@ function productDepth(
       5 + RUN + Math.ceil(groups / RUN),
     );
   }
-  // A chunk has up to four groups: two operations for each, two for their total, one for a scale. Plain forms have more chunks.
+  // A chunk has up to four groups: two operations for each, two for their total, one for a scale. Plain packings have more chunks.
   const dots = 4 * 2 + 2 + 1;
   return dots + Math.ceil(groups / columnLanes) + columnLanes;
 }

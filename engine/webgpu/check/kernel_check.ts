@@ -19,8 +19,8 @@ export interface KernelRun {
 /** A kernel compared with its twin on one case. */
 export interface KernelResult {
   readonly kernel: string;
-  /** The weights' form, of kernels over packed weights. */
-  readonly form?: string;
+  /** The weights' packing, of kernels over packed weights. */
+  readonly packing?: string;
   readonly case: string;
   readonly passed: boolean;
   /** The output and the index of the number that is farthest off, as a share of what is allowed. */
@@ -148,7 +148,7 @@ function encode(
     return output;
   });
   const taps = kernel.bindings.filter(({ kind }) => kind === "tap" && each.taps);
-  const pipeline = device.pipeline(kernel, packed?.form, taps.map(({ name }) => name), knobs);
+  const pipeline = device.pipeline(kernel, packed?.packing, taps.map(({ name }) => name), knobs);
   const numbers = Uint32Array.of(pass.tokens, pass.start, pass.rows, 0);
   const passUniform = buffer(16, UNIFORM, numbers);
   const compute = encoder.beginComputePass();
@@ -322,7 +322,7 @@ function compare(
   );
   return {
     kernel: kernel.name,
-    form: packed?.form.name,
+    packing: packed?.packing.name,
     case: `${each.name}, ${kind} numbers`,
     passed: worstShare <= 1 && run.withinBounds,
     ...worst,

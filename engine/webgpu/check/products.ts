@@ -42,12 +42,16 @@ function headsOf(columns: number): number {
 }
 
 function* linear(order: Order): Generator<Draft> {
-  const { kernel, form, full, noise } = order;
+  const { kernel, packing, full, noise } = order;
   if (kernel.epilogue === "qkv_rope") return yield* qkvRope(order);
   const { normed } = kernel;
   const many = kernel.positions === "many";
-  const all = BLOCK_COLUMNS[form.blockSize].filter((columns) => !normed || canNorm(columns));
-  const columnsList = full ? all : form.blockSize === 1 ? [normed ? 72 : 65, 136] : all.slice(2, 3);
+  const all = BLOCK_COLUMNS[packing.blockSize].filter((columns) => !normed || canNorm(columns));
+  const columnsList = full
+    ? all
+    : packing.blockSize === 1
+    ? [normed ? 72 : 65, 136]
+    : all.slice(2, 3);
   let i = 0;
   for (const columns of columnsList) {
     for (const kind of KINDS) {
@@ -64,10 +68,10 @@ function* linear(order: Order): Generator<Draft> {
       const split = matrixRows(kernel, shape.rows);
       const total = split.reduce((sum, count) => sum + count, 0);
       const packed = packMatrices(
-        form,
+        packing,
         columns,
         split,
-        randomBlocks(form, total * columns, noise, kind),
+        randomBlocks(packing, total * columns, noise, kind),
       );
       const one = split.length === 1;
       const heads = kernel.constants.heads ? headsOf(columns) : 1;
@@ -112,8 +116,8 @@ const QKV_HEADS: readonly (readonly [number, number, number])[] = [
 ];
 
 /** q, k and v with RoPE and the cache: both styles, whole heads and parts of them. */
-function* qkvRope({ form, full, noise }: Order): Generator<Draft> {
-  const all = BLOCK_COLUMNS[form.blockSize].filter(canNorm);
+function* qkvRope({ packing, full, noise }: Order): Generator<Draft> {
+  const all = BLOCK_COLUMNS[packing.blockSize].filter(canNorm);
   const columnsList = full ? all.slice(0, 5) : all.slice(1, 2);
   for (const [i, columns] of columnsList.entries()) {
     for (const half_style of [0, 1]) {
@@ -123,10 +127,10 @@ function* qkvRope({ form, full, noise }: Order): Generator<Draft> {
       const split = [heads, kvHeads, kvHeads].map((count) => count * head_width);
       const total = split.reduce((sum, count) => sum + count, 0);
       const packed = packMatrices(
-        form,
+        packing,
         columns,
         split,
-        randomBlocks(form, total * columns, noise, "real"),
+        randomBlocks(packing, total * columns, noise, "real"),
       );
       const rope_width = head_width >= 8 && i % 2 ? head_width / 2 : head_width;
       const table = turns(noise, start + tokens, rope_width);
@@ -148,17 +152,17 @@ function* qkvRope({ form, full, noise }: Order): Generator<Draft> {
   }
 }
 
-function* embedding({ form, full, noise }: Order): Generator<Draft> {
-  const all = BLOCK_COLUMNS[form.blockSize];
+function* embedding({ packing, full, noise }: Order): Generator<Draft> {
+  const all = BLOCK_COLUMNS[packing.blockSize];
   let i = 0;
   for (const columns of full ? all : [all.at(-5)!]) {
     const rows = full ? ROWS[i % 10] : 20;
     const tokens = full ? MANY[i % 11] : 24;
     const packed = packMatrices(
-      form,
+      packing,
       columns,
       [rows],
-      randomBlocks(form, rows * columns, noise, "real"),
+      randomBlocks(packing, rows * columns, noise, "real"),
     );
     const parts = full ? Math.min(1 + i++ % 3, rows) : 2;
     yield {
