@@ -1,6 +1,6 @@
 /** The forward pass, in model order. Each line records one named step; nothing runs here. */
 import { SAMPLING_WORDS } from "../../kernels/sampling/sampling.ts";
-import type { Dtype, Operation } from "../../kernels/kernel.ts";
+import type { Operation } from "../../kernels/kernel.ts";
 import type { Config } from "../model/config.ts";
 import type { Dim, Plan, Step, Value } from "./plan.ts";
 
@@ -67,16 +67,11 @@ export function forward(config: Config): Plan {
 function recorder(config: Config) {
   const steps: Step[] = [];
   const { heads, kvHeads: kv_heads, headWidth: head_width } = config;
-  const external = (name: string, shape: Dim[], dtype: Dtype, kind: Value["kind"]): Value => ({
-    name,
-    shape,
-    dtype,
-    kind,
-  });
-  const ids = external("ids", ["T"], "u32", "ids");
-  const history = external("history", ["S"], "u32", "ids");
-  const sampling = external("sampling", [SAMPLING_WORDS], "bits", "ids");
-  const table = external("rope_table", ["S", config.ropeWidth / 2, 2], "f32", "table");
+  const ids: Value = { name: "ids", shape: ["T"], dtype: "u32", kind: "ids" };
+  const history: Value = { name: "history", shape: ["S"], dtype: "u32", kind: "ids" };
+  const sampling: Value = { name: "sampling", shape: [SAMPLING_WORDS], dtype: "bits", kind: "ids" };
+  const turns: Dim[] = ["S", config.ropeWidth / 2, 2];
+  const table: Value = { name: "rope_table", shape: turns, dtype: "f32", kind: "table" };
 
   function record(
     operation: Operation,

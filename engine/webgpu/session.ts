@@ -418,8 +418,8 @@ export class WebgpuSession implements Session {
       if (!group || group.bytes + bytes > device.largestStaging) {
         groups.push(group = { places: [], bytes: 0 });
       }
-      const { dtype } = value;
-      group.places.push({ ...extracted, name, dtype, from: group.bytes, to: group.bytes + bytes });
+      const [from, to] = [group.bytes, group.bytes + bytes];
+      group.places.push({ ...extracted, name, dtype: value.dtype, from, to });
       group.bytes += bytes;
     }
     const reads = groups.map(({ places, bytes }) => {

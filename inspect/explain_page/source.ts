@@ -40,7 +40,7 @@ interface Named {
 export function sourceOf({ name, operation }: Named): StepSource {
   // The ids are no step's result: the first line reads them.
   if (operation === "ids") {
-    return { line: lineOf("token_embd")!.number, inner: statementOf('external("ids"') };
+    return { line: lineOf("token_embd")!.number, inner: statementOf("const ids: Value") };
   }
   const own = lineOf(name);
   if (operation === "scale_columns") {

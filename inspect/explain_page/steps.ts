@@ -65,15 +65,15 @@ export async function pageSteps(model: Model, positions: number): Promise<PageSt
         constants: step.constants,
       };
     });
+  const nothing = { inputs: [], weights: [], constants: {} };
   const ids = {
     name: "ids",
     kind: "ids",
     operation: "ids",
-    inputs: [],
-    weights: [],
-    constants: {},
+    shape: [positions],
+    axes: ["position"],
   };
-  return [{ ...ids, shape: [positions], axes: ["position"] }, ...steps];
+  return [{ ...ids, ...nothing }, ...steps];
 }
 
 function placeOf(name: string, point: Point | undefined) {

@@ -61,7 +61,7 @@ function softmaxInPlace(x: Float64Array): void {
 }
 
 /** q_rope [T, heads, d], cache_k [slots, kv_heads, d] → scores [heads, T, S], scaled; masked ones are −1e30. */
-const anyScores = kernel({
+const scores = kernel({
   operation: "scores",
   wgsl: maskWgsl + scoresWgsl,
   constants: { heads: "u32", kv_heads: "u32", head_width: "u32", scale: "f32" },
@@ -94,13 +94,12 @@ const anyScores = kernel({
     }
   },
 });
-export const scores = ofWholePasses(anyScores);
 
 /**
  * Softmax of each row. With `causal` 1: x [heads, T, S] where a query sees the keys up to its own position, the others
  * get 0, and `columns` is heads. With 0: rows of `columns` numbers, R of them. Of masks and NaN see {@linkcode MASKED}.
  */
-const anySoftmax = kernel({
+const softmax = kernel({
   operation: "softmax",
   wgsl: maskWgsl + softmaxWgsl,
   constants: { columns: "u32", causal: "u32" },
@@ -118,10 +117,9 @@ const anySoftmax = kernel({
     }
   },
 });
-export const softmax = ofWholePasses(anySoftmax);
 
 /** probs [heads, T, S], cache_v [slots, kv_heads, d] → head_out [T, heads, d]. */
-const anyMix = kernel({
+const mix = kernel({
   operation: "mix",
   wgsl: mixWgsl,
   constants: { heads: "u32", kv_heads: "u32", head_width: "u32" },
@@ -147,7 +145,6 @@ const anyMix = kernel({
     }
   },
 });
-export const mix = ofWholePasses(anyMix);
 
 /** Keys of a part at least, and most parts: as in attention_parts.wgsl. */
 const PART_KEYS = 128;
@@ -255,10 +252,10 @@ const anyAttention = kernel({
  * q_rope, cache_k, cache_v → head_out [T, heads, d], without holding the scores. See {@linkcode canFuseAttention}, and of masks and
  * NaN {@linkcode MASKED}.
  */
-export const attention = ofWholePasses(anyAttention);
+const attention = ofWholePasses(anyAttention);
 
 /** The same for few positions as long as their keys are one part: otherwise it does nothing, and the next two do it. */
-export const attentionFew = kernel({
+const attentionFew = kernel({
   ...attention,
   positions: "few",
   overrides: () => ({}),
@@ -273,7 +270,7 @@ export const attentionFew = kernel({
  * For few positions and many keys, which are shared out among workgroups: parts [T, heads, parts, d + 4] of the mix, each
  * followed by its largest score, its sum and two zeros. Parts that a position sees nothing of are left alone.
  */
-export const attentionSplit = kernel({
+const attentionSplit = kernel({
   ...attention,
   operation: "attention_split",
   bindings: bindings("input q", "input keys", "input values", "output parts"),
@@ -298,21 +295,8 @@ export const attentionSplit = kernel({
   },
 });
 
-/** `scores`, `softmax`, `mix` and `attention` for passes of several branches. */
-export const attentionOfBranches = [
-  ofBranches(anyScores),
-  ofBranches(anySoftmax),
-  ofBranches(anyMix),
-  // Two positions that share what they load may belong to two branches.
-  ofBranches({
-    ...anyAttention,
-    overrides: () => ({}),
-    grid: (pass, constants, _lanes, knobs) => [headGroups(constants, knobs), pass.tokens, 1],
-  }),
-];
-
 /** parts, as `attention_split` makes them → head_out [T, heads, d]. */
-export const attentionMerge = kernel({
+const attentionMerge = kernel({
   operation: "attention_merge",
   wgsl: maskWgsl + attentionPartsWgsl + attentionMergeWgsl,
   constants: ATTENTION_CONSTANTS,
@@ -339,3 +323,18 @@ export const attentionMerge = kernel({
     }
   },
 });
+
+export const attentionKernels = [
+  ...[scores, softmax, mix].map(ofWholePasses),
+  attention,
+  attentionFew,
+  attentionSplit,
+  attentionMerge,
+  ...[scores, softmax, mix].map(ofBranches),
+  // Two positions that share what they load may belong to two branches.
+  ofBranches({
+    ...anyAttention,
+    overrides: () => ({}),
+    grid: (pass, constants, _lanes, knobs) => [headGroups(constants, knobs), pass.tokens, 1],
+  }),
+];

@@ -15,7 +15,7 @@ import headResultWgsl from "./head_result.wgsl" with { type: "text" };
  * selected: flags 0 or 1, first `heads` of them, then `some_features`, then one per position of the session; a list is looked
  * at only where its `some_…` constant is not 0.
  */
-export const edit = kernel({
+const edit = kernel({
   operation: "edit",
   wgsl: maskWgsl + editWgsl,
   constants: {
@@ -65,7 +65,7 @@ export const edit = kernel({
 });
 
 /** head_out [T, H, d] → [T, H, D]: each head's columns of the output matrix [D, H·d] times its own mix of values. */
-export const headResult = kernel({
+const headResult = kernel({
   operation: "head_result",
   wgsl: headResultWgsl,
   packed: true,
@@ -90,3 +90,5 @@ export const headResult = kernel({
     }
   },
 });
+
+export const editKernels = [edit, headResult];

@@ -9,7 +9,7 @@ import listedRowsWgsl from "../branches/listed_rows.wgsl" with { type: "text" };
 import takeRowsWgsl from "./take_rows.wgsl" with { type: "text" };
 
 /** a, b [T, columns] → a + b. */
-export const add = kernel({
+const add = kernel({
   operation: "add",
   wgsl: addWgsl,
   constants: { columns: "u32" },
@@ -35,7 +35,7 @@ export const addBias = kernel({
 });
 
 /** gate, up [T, columns] → silu(gate) · up (Shazeer 2020, "GLU Variants Improve Transformer"). */
-export const swiglu = kernel({
+const swiglu = kernel({
   operation: "swiglu",
   wgsl: swigluWgsl,
   constants: { columns: "u32" },
@@ -47,7 +47,7 @@ export const swiglu = kernel({
 });
 
 /** x [T, columns] → its last R rows [R, columns]. */
-export const takeRows = kernel({
+const takeRows = kernel({
   operation: "take_rows",
   wgsl: takeRowsWgsl,
   prologue: () => lastRowsWgsl,
@@ -60,7 +60,7 @@ export const takeRows = kernel({
 });
 
 /** x [T, columns], branch_rows [R] → those rows. */
-export const takeRowsOfBranches = kernel({
+const takeRowsOfBranches = kernel({
   ...takeRows,
   branches: true,
   prologue: () => listedRowsWgsl,
@@ -71,3 +71,5 @@ export const takeRowsOfBranches = kernel({
     }
   },
 });
+
+export const elementwiseKernels = [add, swiglu, takeRows, takeRowsOfBranches];

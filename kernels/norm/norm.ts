@@ -12,7 +12,7 @@ function rootMeanSquare(x: Float32Array, row: number, columns: number, epsilon: 
 }
 
 /** x [N, columns] → rms [N, 1] = sqrt(mean(x²) + epsilon). */
-export const rms = kernel({
+const rms = kernel({
   operation: "rms",
   wgsl: rmsWgsl,
   constants: { columns: "u32", epsilon: "f32" },
@@ -26,7 +26,7 @@ export const rms = kernel({
 });
 
 /** x [N, columns], rms [N, 1] → x / rms. */
-export const normalize = kernel({
+const normalize = kernel({
   operation: "normalize",
   wgsl: normalizeWgsl,
   constants: { columns: "u32" },
@@ -38,7 +38,7 @@ export const normalize = kernel({
 });
 
 /** x [N, columns], weight [columns] → x · weight, element by element. */
-export const scaleColumns = kernel({
+const scaleColumns = kernel({
   operation: "scale_columns",
   wgsl: scaleColumnsWgsl,
   constants: { columns: "u32" },
@@ -74,3 +74,5 @@ export const rmsNorm = kernel({
     }
   },
 });
+
+export const normKernels = [rms, normalize, scaleColumns, rmsNorm];

@@ -279,7 +279,7 @@ function matmul(epilogue: Epilogue): Kernel {
 }
 
 /** For any number of positions, at their best with few; those that norm their x, for few; for many. */
-export const products: Kernel[] = [
+export const productKernels: Kernel[] = [
   ...EPILOGUES.map(matvec),
   ...[...EPILOGUES.filter(({ epilogue }) => epilogue !== "residual"), QKV_ROPE].map(normed),
   ...EPILOGUES.map(matmul),

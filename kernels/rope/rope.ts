@@ -42,7 +42,7 @@ function turn(
  * x [T, heads, head_width], table [positions, rope_width / 2, 2] of (cos, sin) → the same shape. Pairs are neighbours
  * (`half_style` 0, as in Llama's GGUF files) or lie rope_width / 2 apart (1, as in GPT-NeoX).
  */
-const anyRope = kernel({
+const rope = kernel({
   operation: "rope",
   wgsl: ropeWgsl,
   constants: { heads: "u32", head_width: "u32", rope_width: "u32", half_style: "u32" },
@@ -53,10 +53,9 @@ const anyRope = kernel({
     turn(x, table, args.constants.heads, args, 2, (at, value) => args.outputs[0]![at] = value);
   },
 });
-export const rope = ofWholePasses(anyRope);
 
 /** x [T, columns] → slots start … start + T − 1 of a cache [slots, columns]. */
-export const store = kernel({
+const store = kernel({
   operation: "store",
   wgsl: storeWgsl,
   constants: { columns: "u32" },
@@ -68,7 +67,7 @@ export const store = kernel({
 });
 
 /** q, k, v → q_rope, cache_k, cache_v, with k_rope as a tap: `rope` twice and `store` twice in one dispatch. */
-const anyRopeStore = kernel({
+export const ropeStore = kernel({
   operation: "rope_store",
   wgsl: ropeStoreWgsl,
   constants: {
@@ -103,7 +102,11 @@ const anyRopeStore = kernel({
     cacheV!.set(v, slot);
   },
 });
-export const ropeStore = ofWholePasses(anyRopeStore);
 
-/** `rope` and `rope_store` for passes of several branches: positions count from where the branches go on. */
-export const ropeOfBranches = [ofBranches(anyRope), ofBranches(anyRopeStore)];
+/** Of branches, positions count from where they go on. */
+export const ropeKernels = [
+  ofWholePasses(rope),
+  store,
+  ofWholePasses(ropeStore),
+  ...[rope, ropeStore].map(ofBranches),
+];
