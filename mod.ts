@@ -253,4 +253,4 @@ export { CapacityError } from "./engine/model/capacity.ts";
 export type { PassKind } from "./engine/plan/pass_size.ts";
 export type { Dim, Lengths, Plan, Step, Value } from "./engine/plan/plan.ts";
 export type { RopeBuilder } from "./engine/model/rope_table.ts";
-export type { Constants } from "./kernels/kernel.ts";
+export type { Computation, Constants, Dtype, Operation } from "./kernels/kernel.ts";

@@ -1,12 +1,12 @@
 /**
- * What a kernel is: WGSL for the device, a 64-bit reference for the CPU, and the few facts that an encoder needs.
+ * What a kernel is: WGSL for the device, a 64-bit twin for the CPU, and the few facts that an encoder needs.
  *
  * Every kernel's binding group 0 begins alike: binding 0 is the uniform `Pass` (the numbers of this forward pass),
  * binding 1 the uniform `Step` (the constants of this step). The kernel's own bindings follow from 2 on, in the order
  * in which it lists them.
  */
 
-import type { Form } from "./weights/forms.ts";
+import type { Packing } from "./weights/packings.ts";
 
 /** The numbers that change from pass to pass. */
 export interface Pass {
@@ -29,8 +29,8 @@ export interface RowReader {
 /** The constants of a step by name: whole numbers and floats. */
 export type Constants = Readonly<Record<string, number>>;
 
-/** What a reference is given. All arrays are dense, in the shapes that the kernel's docstring states. */
-export interface ReferenceArguments {
+/** What a twin is given. All arrays are dense, in the shapes that the kernel's docstring states. */
+export interface TwinArguments {
   readonly pass: Pass;
   readonly constants: Constants;
   readonly inputs: readonly Float32Array[];
@@ -51,6 +51,61 @@ export interface Knobs {
   readonly broadcast: boolean;
 }
 
+/** What is computed. `host` is whatever a function of the user makes of a value: it has no kernel. */
+export type Operation =
+  | "embed"
+  | "rms"
+  | "normalize"
+  | "scale_columns"
+  | "rms_norm"
+  | "linear"
+  | "head_result"
+  | "add_bias"
+  | "rope"
+  | "store"
+  | "rope_store"
+  | "scores"
+  | "softmax"
+  | "mix"
+  | "attention"
+  | "attention_split"
+  | "attention_merge"
+  | "add"
+  | "swiglu"
+  | "take_rows"
+  | "argmax"
+  | "sample"
+  | "edit"
+  | "host";
+
+/** What is computed, in fields: a step says what it needs, a kernel what it is for. */
+export interface Computation {
+  /** What becomes of its inputs. */
+  readonly operation: Operation;
+  /** What a `linear` does with its sums beside storing them. */
+  readonly epilogue?: "residual" | "qkv" | "qkv_rope" | "swiglu";
+  /** Whether a `linear` norms its x itself. */
+  readonly normed?: boolean;
+  /** For how many positions it is made, where that is not any number of them. */
+  readonly positions?: "few" | "many";
+  /** Whether its rows belong to several branches. */
+  readonly branches?: boolean;
+}
+
+/** What people call a computation, its fields one behind another: `linear_qkv_normed`. No name is ever taken apart again. */
+export function computationName(
+  { operation, epilogue, normed, positions, branches }: Computation,
+): string {
+  return [operation, epilogue, normed && "normed", positions, branches && "branches"]
+    .filter(Boolean).join("_");
+}
+
+/**
+ * What numbers are, in 32 bits each: `u32` and `i32` are whole ones, which the CPU holds as floats; `bits` are words that mean whatever
+ * their reader takes them for.
+ */
+export type Dtype = "f32" | "u32" | "i32" | "bits";
+
 /**
  * One binding of a kernel; a `vector` is the last weight of a kernel over packed weights where that is not packed, a `tap` an output
  * that may be left out, `scratch` what it needs while it runs.
@@ -58,14 +113,17 @@ export interface Knobs {
 export interface Binding {
   readonly kind: "input" | "weight" | "vector" | "output" | "tap" | "scratch";
   readonly name: string;
+  readonly dtype: Dtype;
 }
 
-/** One kernel. */
-export interface Kernel {
+/** One kernel: what it computes, and how. */
+export interface Kernel extends Computation {
+  readonly operation: Exclude<Operation, "host">;
+  /** For people, and for what is remembered about it. */
   readonly name: string;
-  /** The WGSL text without the shared beginning; of a kernel over packed weights, what follows the form. */
+  /** The WGSL text without the shared beginning; of a kernel over packed weights, what follows the packing. */
   readonly wgsl: string;
-  /** True for kernels over packed weights, whose source begins with weights.wgsl and the weight's form. */
+  /** True for kernels over packed weights, whose source begins with weights.wgsl and the weight's packing. */
   readonly packed?: boolean;
   /** The fields of the WGSL's `struct Step`, in order. */
   readonly constants: Readonly<Record<string, "u32" | "f32">>;
@@ -74,8 +132,8 @@ export interface Kernel {
   lanes(knobs: Knobs): number;
   /** Values of its other overrides. */
   overrides?(knobs: Knobs): Record<string, number>;
-  /** WGSL in front of its own that depends on the knobs and on the weights' form. */
-  variant?(knobs: Knobs, form?: Form): string;
+  /** WGSL in front of its own that depends on the knobs and on the weights' packing. */
+  prologue?(knobs: Knobs, packing?: Packing): string;
   /** Numbers of 32 bits that its `scratch` holds. */
   scratch?(constants: Constants): number;
   /** Workgroups to dispatch. */
@@ -86,7 +144,12 @@ export interface Kernel {
     knobs: Knobs,
   ): [x: number, y: number, z: number];
   /** The same computation in 64-bit floats, each output rounded once. */
-  reference(args: ReferenceArguments): void;
+  twin(args: TwinArguments): void;
+}
+
+/** A kernel, with its name; of `knobs.lanes` where it does not say so otherwise. */
+export function kernel(parts: Omit<Kernel, "name" | "lanes"> & Partial<Kernel>): Kernel {
+  return { lanes: (knobs) => knobs.lanes, ...parts, name: computationName(parts) };
 }
 
 /** Whether a kernel binds no more storage buffers than a device has for a stage; any number by default. */
@@ -99,11 +162,11 @@ export function tapOverride(name: string): string {
   return `TAP_${name.toUpperCase()}`;
 }
 
-/** Makes a binding list from words like `"input x"`, `"weight w"`, `"output y"`, `"tap rms"`. */
+/** Makes a binding list from words like `"input x"`, `"weight w"`, `"output y"`, `"tap rms"`; a third word is a dtype other than f32. */
 export function bindings(...words: string[]): Binding[] {
   return words.map((word) => {
-    const [kind, name] = word.split(" ");
-    return { kind: kind as Binding["kind"], name };
+    const [kind, name, dtype = "f32"] = word.split(" ");
+    return { kind: kind as Binding["kind"], name, dtype: dtype as Dtype };
   });
 }
 

@@ -1,6 +1,6 @@
 /** Files that take some of their tensors from another file of the same model: one layer quantized, the rest not. */
 import type { GgufFile } from "../../engine/gguf/reader.ts";
-import { FORMS } from "../../kernels/weights/forms.ts";
+import { PACKINGS } from "../../kernels/weights/packings.ts";
 import { alteredFile, type NewTensorData } from "./altered_file.ts";
 import { wholeTensor } from "../diagnosis/undo.ts";
 
@@ -26,5 +26,5 @@ export function mixedFile(
 /** Types of a file's tensors that the engine does not run yet. */
 export function typesThatDoNotRun(file: GgufFile): string[] {
   const types = [...file.tensors.values()].map(({ type }) => type.name);
-  return [...new Set(types)].filter((type) => !FORMS.has(type));
+  return [...new Set(types)].filter((type) => !PACKINGS.has(type));
 }

@@ -1,5 +1,5 @@
-/** The CPU backend: the plan's steps one by one, each by its kernel's 64-bit reference. Slow and correct. */
-import { KERNELS } from "../../kernels/mod.ts";
+/** The CPU backend: the plan's steps one by one, each by its kernel's 64-bit twin. Slow and correct. */
+import { kernelOf } from "../../kernels/mod.ts";
 import { samplingWords } from "../../kernels/sampling/sampling.ts";
 import {
   checkRequest,
@@ -192,7 +192,7 @@ class CpuSession implements Session {
           values.set(output.name, new Float32Array(elementCount(output.shape, lengths)));
         }
       }
-      if (step.kernel === "host") {
+      if (step.operation === "host") {
         const edit = hostEdit(request, step.constants);
         const [input] = step.inputs;
         const tensor = read(input.name);
@@ -202,7 +202,7 @@ class CpuSession implements Session {
         values.get(step.outputs[0]!.name)!.set(data);
         return;
       }
-      KERNELS.get(step.kernel)!.reference({
+      kernelOf(step)!.twin({
         pass: onLastRows(step) ? tail : pass,
         constants: step.constants,
         inputs: step.inputs.map((input) => values.get(input.name)!),

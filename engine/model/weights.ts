@@ -2,11 +2,11 @@
  * Weights on their way from the file to a device: which tensors lie together, how they are split, and the stream that
  * packs them.
  *
- * Matrices are packed into planes (kernels/weights/forms.ts); vectors become plain f32. Matrices that one dispatch may compute
+ * Matrices are packed into planes (kernels/weights/packings.ts); vectors become plain f32. Matrices that one dispatch may compute
  * together (q, k, v; gate, up) lie one behind another. A storage never exceeds the device's binding limit: larger
  * matrices are split by rows.
  */
-import { type Form, FORMS, type Planes } from "../../kernels/weights/forms.ts";
+import { type Packing, PACKINGS, type Planes } from "../../kernels/weights/packings.ts";
 import type { RowReader } from "../../kernels/kernel.ts";
 import { type Config, expectedTensors } from "./config.ts";
 import { dequantize } from "../gguf/dequantize.ts";
@@ -43,9 +43,9 @@ export interface Part<Storage> {
   readonly highs: number;
 }
 
-/** A matrix [rows, columns] in packed form. */
+/** A matrix [rows, columns] as it is packed. */
 export interface Matrix<Storage> {
-  readonly form: Form;
+  readonly packing: Packing;
   readonly rows: number;
   readonly columns: number;
   readonly parts: readonly Part<Storage>[];
@@ -237,9 +237,9 @@ function layOut<Storage>(
   limit: number,
   create: (words: number, label: string) => Storage,
 ): { tensor: TensorInfo; matrix: Matrix<Storage> }[] {
-  const form = FORMS.get(group[0].type.name)!;
+  const packing = PACKINGS.get(group[0].type.name)!;
   const columns = group[0].shape[0];
-  const words = form.words(columns);
+  const words = packing.words(columns);
   const rowWords = words.quants + words.scales + words.highs;
   const most = Math.floor(limit / 4 / rowWords);
   const together = group.reduce((sum, tensor) => sum + rowsOf(tensor), 0);
@@ -273,7 +273,7 @@ function layOut<Storage>(
         });
       }
     }
-    return { tensor, matrix: { form, rows, columns, parts } };
+    return { tensor, matrix: { packing, rows, columns, parts } };
   });
 }
 
@@ -281,19 +281,19 @@ function layOut<Storage>(
 async function loadPart<Storage>(
   file: GgufFile,
   tensor: TensorInfo,
-  { form, columns }: Matrix<Storage>,
+  { packing, columns }: Matrix<Storage>,
   part: Part<Storage>,
   writer: Writer<Storage>,
   advance: (bytes: number) => void,
 ): Promise<void> {
-  const rowBytes = columns / form.blockSize * form.blockBytes;
-  const words = form.words(columns);
+  const rowBytes = columns / packing.blockSize * packing.blockBytes;
+  const words = packing.words(columns);
   const step = Math.max(1, Math.floor(PIECE / rowBytes));
   for (let first = 0; first < part.rows; first += step) {
     const rows = Math.min(step, part.rows - first);
     const bytes = await file.readTensor(tensor, (part.row + first) * rowBytes, rows * rowBytes);
     const planes = newPlanes(rows, words);
-    form.pack(bytes, rows, columns, planes, 0);
+    packing.pack(bytes, rows, columns, planes, 0);
     const row = part.planeRow + first;
     await writer.write(part.storage, row * words.quants, planes.quants);
     await writer.write(part.storage, part.scales + row * words.scales, planes.scales);
@@ -332,7 +332,7 @@ export function rowReader(weights: Weights<Uint32Array>, name: string): RowReade
     const values = new Float32Array(vector.buffer, vector.byteOffset, vector.length);
     return { rows: 1, columns: values.length, read: (_row, out) => out.set(values) };
   }
-  const { form, rows, columns, parts } = weights.matrices.get(name)!;
+  const { packing, rows, columns, parts } = weights.matrices.get(name)!;
   const planes = parts.map(({ storage, scales, highs }) => ({
     quants: storage.subarray(0, scales || undefined),
     scales: storage.subarray(scales, highs),
@@ -343,7 +343,7 @@ export function rowReader(weights: Weights<Uint32Array>, name: string): RowReade
     columns,
     read(row, out) {
       const i = parts.findIndex((part) => row < part.row + part.rows);
-      form.unpack(planes[i], parts[i].planeRow + row - parts[i].row, columns, out);
+      packing.unpack(planes[i], parts[i].planeRow + row - parts[i].row, columns, out);
     },
   };
 }

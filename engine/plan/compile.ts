@@ -55,8 +55,11 @@ export function checkLength(edit: FunctionEdit, data: Float32Array, tensor: Host
   );
 }
 
+/** A value, as far as its rows go. */
+type Shaped = Pick<Value, "shape">;
+
 /** The absolute position of a value's first row in a pass that begins at `start`. */
-export function firstPosition({ shape }: Value, { T, R }: Lengths, start: number): number {
+export function firstPosition({ shape }: Shaped, { T, R }: Lengths, start: number): number {
   const dim = shape.find((dim) => typeof dim === "string");
   return dim === "S" ? 0 : dim === "R" ? start + T - R : start;
 }
@@ -79,7 +82,7 @@ export interface Extract {
  * first is heads. Neighbouring rows become one region.
  */
 export function extract(
-  value: Value,
+  value: Shaped,
   lengths: Lengths,
   start: number,
   positions?: readonly number[],

@@ -1,5 +1,6 @@
 /** The forward pass, in model order. Each line records one named step; nothing runs here. */
 import { SAMPLING_WORDS } from "../../kernels/sampling/sampling.ts";
+import type { Operation } from "../../kernels/kernel.ts";
 import type { Config } from "../model/config.ts";
 import type { Dim, Plan, Step, Value } from "./plan.ts";
 
@@ -66,27 +67,23 @@ export function forward(config: Config): Plan {
 function recorder(config: Config) {
   const steps: Step[] = [];
   const { heads, kvHeads: kv_heads, headWidth: head_width } = config;
-  const external = (name: string, shape: Dim[], kind: Value["kind"]): Value => ({
-    name,
-    shape,
-    kind,
-  });
-  const ids = external("ids", ["T"], "ids");
-  const history = external("history", ["S"], "ids");
-  const sampling = external("sampling", [SAMPLING_WORDS], "ids");
-  const table = external("rope_table", ["S", config.ropeWidth / 2, 2], "table");
+  const ids: Value = { name: "ids", shape: ["T"], dtype: "u32", kind: "ids" };
+  const history: Value = { name: "history", shape: ["S"], dtype: "u32", kind: "ids" };
+  const sampling: Value = { name: "sampling", shape: [SAMPLING_WORDS], dtype: "bits", kind: "ids" };
+  const turns: Dim[] = ["S", config.ropeWidth / 2, 2];
+  const table: Value = { name: "rope_table", shape: turns, dtype: "f32", kind: "table" };
 
   function record(
-    kernel: string,
+    operation: Operation,
     name: string,
     shape: readonly Dim[],
     inputs: Value[],
     constants: Record<string, number>,
     weights: string[] = [],
-    kind: Value["kind"] = "result",
+    { dtype = "f32", kind = "result" }: Partial<Value> = {},
   ): Value {
-    const output: Value = { name, shape, kind };
-    steps.push({ kernel, inputs, weights, outputs: [output], constants });
+    const output: Value = { name, shape, dtype, kind };
+    steps.push({ operation, inputs, weights, outputs: [output], constants });
     return output;
   }
 
@@ -146,7 +143,7 @@ function recorder(config: Config) {
         [x],
         { columns: columnsOf(x) },
         [],
-        "cache",
+        { kind: "cache" },
       ),
 
     scores: (name: string, q: Value, keys: Value): Value =>
@@ -187,9 +184,11 @@ function recorder(config: Config) {
       record("take_rows", name, ["R", ...x.shape.slice(1)], [x], { columns: columnsOf(x) }),
 
     argmax: (name: string, x: Value): Value =>
-      record("argmax", name, ["R"], [x], { columns: columnsOf(x) }),
+      record("argmax", name, ["R"], [x], { columns: columnsOf(x) }, [], { dtype: "i32" }),
 
     sample: (name: string, x: Value): Value =>
-      record("sample", name, [1], [x, sampling, history], { columns: columnsOf(x) }),
+      record("sample", name, [1], [x, sampling, history], { columns: columnsOf(x) }, [], {
+        dtype: "i32",
+      }),
   };
 }

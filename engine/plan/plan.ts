@@ -2,7 +2,7 @@
  * A plan: the named steps of a forward pass, recorded but not run. It depends on the model's config alone; token ids and
  * lengths are parameters of running it.
  */
-import type { Constants } from "../../kernels/kernel.ts";
+import type { Computation, Constants, Dtype } from "../../kernels/kernel.ts";
 
 /** A dimension: a number, T (positions of a pass), S (cached positions, this pass included) or R (rows with logits). */
 export type Dim = number | "T" | "S" | "R";
@@ -13,14 +13,14 @@ export interface Value {
   readonly name: string;
   /** Its size along each axis. */
   readonly shape: readonly Dim[];
+  /** What its numbers are. */
+  readonly dtype: Dtype;
   /** What keeps it: a pass (`result`), the session (`ids` and how they are chosen, the RoPE `table`, the KV `cache`), or an `edit`. */
   readonly kind: "result" | "ids" | "table" | "cache" | "edit";
 }
 
-/** One operation. `outputs` has `null` where an optional output of a fused kernel is not wanted. */
-export interface Step {
-  /** The kernel's name. */
-  readonly kernel: string;
+/** One computation, and on what. `outputs` has `null` where an optional output of a fused kernel is not wanted. */
+export interface Step extends Computation {
   /** What it reads of the pass, in the kernel's order. */
   readonly inputs: readonly Value[];
   /** Names of weights, as in the GGUF file. */
@@ -68,8 +68,8 @@ export function planValues(plan: Plan): Map<string, Value> {
   return values;
 }
 
-/** True for steps that run over the R last rows instead of all T: all that follow `take_rows`. */
+/** True for steps that run over the R last rows instead of all T: those that follow the one that reads all and makes the last. */
 export function onLastRows(step: Step): boolean {
-  const values = [...step.inputs, ...step.outputs];
-  return step.kernel !== "take_rows" && values.some((value) => value?.shape[0] === "R");
+  const rows = [...step.inputs, ...step.outputs].map((value) => value?.shape[0]);
+  return rows.includes("R") && !rows.includes("T");
 }

@@ -19,13 +19,13 @@ export async function compileAhead(
   for (const used of steps) {
     const { kernel, matrix } = used;
     const knobs = stepKnobs(used, weights, device.knobs, knobsOf);
-    const key = JSON.stringify([kernel.name, matrix?.form.name, knobs]);
+    const key = JSON.stringify([kernel.name, matrix?.packing.name, knobs]);
     if (made.has(key)) continue; // the same in another layer
     made.add(key);
     await letEventsIn();
     if (signal.aborted || device.failed) return;
     device.gpu.pushErrorScope("validation");
-    device.pipeline(kernel, matrix?.form, [], knobs);
+    device.pipeline(kernel, matrix?.packing, [], knobs);
     const refused = await device.gpu.popErrorScope().catch(() => undefined);
     if (refused !== null) {
       device.forgetPipelines();

@@ -1,5 +1,5 @@
 /** The GPU device: opening it with what it offers, memory that is pooled, pipelines that are built once. */
-import type { Form } from "../../kernels/weights/forms.ts";
+import type { Packing } from "../../kernels/weights/packings.ts";
 import { type Kernel, type Knobs, PASS_WGSL, tapOverride } from "../../kernels/kernel.ts";
 import weightsWgsl from "../../kernels/weights/weights.wgsl" with { type: "text" };
 import type { Memory } from "../model/weights.ts";
@@ -267,28 +267,28 @@ export class Device implements Memory<GPUBuffer> {
     return this.gpu.createShaderModule({ label, code: this.directives + code });
   }
 
-  /** The pipeline of a kernel for a weight form and a choice of taps; with other knobs than the device's own where they are given. */
+  /** The pipeline of a kernel for a packing and a choice of taps; with other knobs than the device's own where they are given. */
   pipeline(
     kernel: Kernel,
-    form: Form | undefined,
+    packing: Packing | undefined,
     taps: readonly string[],
     knobs: Knobs = this.knobs,
   ): GPUComputePipeline {
     const values = Object.values(knobs).join(",");
-    const key = [kernel.name, form?.name, ...taps, values].join(" ");
+    const key = [kernel.name, packing?.name, ...taps, values].join(" ");
     let pipeline = this.#pipelines.get(key);
     if (!pipeline) {
       const constants: Record<string, number> = {
         LANES: kernel.lanes(knobs),
         ...kernel.overrides?.(knobs),
       };
-      if (form?.offset !== undefined) constants.OFFSET = form.offset;
+      if (packing?.offset !== undefined) constants.OFFSET = packing.offset;
       for (const tap of taps) constants[tapOverride(tap)] = 1;
       pipeline = this.gpu.createComputePipeline({
         label: key,
         layout: this.gpu.createPipelineLayout({ bindGroupLayouts: [this.layout(kernel)] }),
         compute: {
-          module: this.module(kernelSource(kernel, knobs, form), key),
+          module: this.module(kernelSource(kernel, knobs, packing), key),
           constants,
         },
       });
@@ -320,9 +320,9 @@ async function directivesFor(gpu: GPUDevice): Promise<string> {
 }
 
 /** The whole WGSL of a kernel, but for directives. */
-export function kernelSource(kernel: Kernel, knobs: Knobs, form?: Form): string {
-  const weights = kernel.packed ? weightsWgsl + form!.wgsl : "";
-  return PASS_WGSL + weights + (kernel.variant?.(knobs, form) ?? "") + kernel.wgsl;
+export function kernelSource(kernel: Kernel, knobs: Knobs, packing?: Packing): string {
+  const weights = kernel.packed ? weightsWgsl + packing!.wgsl : "";
+  return PASS_WGSL + weights + (kernel.prologue?.(knobs, packing) ?? "") + kernel.wgsl;
 }
 
 /**

@@ -7,7 +7,7 @@ import type { GgufFile } from "../gguf/reader.ts";
 import { ropeFactors } from "../model/rope_factors.ts";
 import { type Base, type LoadOptions, loadWeights, type Weights } from "../model/weights.ts";
 import { type AdapterCheckOptions, ensureAdapterChecked } from "./check/adapter_check.ts";
-import { usedPairs } from "./check/kernel_variants.ts";
+import { usedVariants } from "./check/kernel_variants.ts";
 import type { Device } from "./device.ts";
 import { WebgpuSession } from "./session.ts";
 import { compileAhead } from "./compile_ahead.ts";
@@ -56,7 +56,11 @@ export async function webgpuEngine(
   let knobsOf = builtIn(device);
   try {
     if (options.adapterCheck) {
-      await ensureAdapterChecked(device, usedPairs(plan, weights, buffers), options.adapterCheck);
+      await ensureAdapterChecked(
+        device,
+        usedVariants(plan, weights, buffers),
+        options.adapterCheck,
+      );
     }
     if (options.tuning) {
       const { signal } = options;

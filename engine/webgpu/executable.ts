@@ -1,12 +1,12 @@
 /** A plan made ready for one session on the GPU: buffers placed, bind groups made, dispatches in a row. */
 import type { Constants, Kernel, Knobs, Pass } from "../../kernels/kernel.ts";
 import { manyPositions } from "../../kernels/products/products.ts";
-import { KERNELS } from "../../kernels/mod.ts";
+import { kernelOf } from "../../kernels/mod.ts";
 import { place } from "../plan/passes/place.ts";
 import { type Lengths, onLastRows, type Plan, type Step, type Value } from "../plan/plan.ts";
 import type { Matrix, Part, Weights } from "../model/weights.ts";
 import type { Device } from "./device.ts";
-import { isProduct, type KnobsOf, stepKnobs } from "./used_steps.ts";
+import { type KnobsOf, stepKnobs } from "./used_steps.ts";
 
 /** One dispatch: everything but the grid is fixed. */
 interface Dispatch {
@@ -138,7 +138,7 @@ export class Executable {
       const used = { step, kernel, matrix };
       const knobs = stepKnobs(used, this.weights, this.device.knobs, this.#knobsOf);
       this.#dispatches[index].push({
-        pipeline: this.device.pipeline(kernel, matrix?.form, taps, knobs),
+        pipeline: this.device.pipeline(kernel, matrix?.packing, taps, knobs),
         group: this.device.gpu.createBindGroup({
           layout: this.device.layout(kernel),
           entries: [
@@ -161,8 +161,8 @@ export class Executable {
 
   /** A step is one dispatch, or one per part of its weight. */
   #dispatchesOf(step: Step, index: number): Work[] {
-    if (step.kernel === "host") return [];
-    const kernel = KERNELS.get(this.#variant(step))!;
+    if (step.operation === "host") return [];
+    const kernel = this.#kernel(step);
     if (!kernel.packed) return [{ index, step, kernel, constants: step.constants }];
     const matrix = this.weights.matrices.get(step.weights[0])!;
     const { columns, parts, rows: out_rows } = matrix;
@@ -193,11 +193,11 @@ export class Executable {
   }
 
   /** Products have a kernel for few positions and one for many. */
-  #variant(step: Step): string {
+  #kernel(step: Step): Kernel {
     const positions = onLastRows(step) ? this.largest.R : this.largest.T;
-    const many = isProduct(step) && !step.kernel.endsWith("_normed") &&
+    const many = step.operation === "linear" && !step.normed &&
       manyPositions(positions, step.constants.columns);
-    return many ? `${step.kernel}_many` : step.kernel;
+    return kernelOf(many ? { ...step, positions: "many" } : step)!;
   }
 
   /** The buffers behind a kernel's bindings. */

@@ -1,4 +1,5 @@
 /** What each step of a pass costs on the GPU: time, bytes, arithmetic. */
+import { computationName } from "../../kernels/kernel.ts";
 import type { StepCost } from "../backend.ts";
 import {
   elementCount,
@@ -33,15 +34,16 @@ export function stepCost(
   );
   const packed = step.weights.map((name) => weightBytes(weights, name));
   const sum = (numbers: readonly number[]) => numbers.reduce((a, b) => a + b, 0);
-  const multiplied = step.kernel.startsWith("linear");
   return {
     name: stepName(step),
-    kernel: step.kernel,
+    kernel: computationName(step),
     ms,
     // Of the embedding each position has a row.
-    weightBytes: sum(packed.map(({ all, row }) => step.kernel === "embed" ? positions * row : all)),
+    weightBytes: sum(
+      packed.map(({ all, row }) => step.operation === "embed" ? positions * row : all),
+    ),
     valueBytes: sum(read) + sum(written),
-    flops: multiplied
+    flops: step.operation === "linear"
       ? 2 * positions *
         sum(step.weights.map((name, i) => weights.matrices.has(name) ? packed[i].numbers : 0))
       : 0,
@@ -58,8 +60,8 @@ export function weightBytes(
     const { size } = vectors.get(name)!;
     return { all: size, row: size, numbers: size / 4 };
   }
-  const { form, rows, columns } = matrix;
-  const { quants, scales, highs } = form.words(columns);
+  const { packing, rows, columns } = matrix;
+  const { quants, scales, highs } = packing.words(columns);
   const row = 4 * (quants + scales + highs);
   return { all: rows * row, row, numbers: rows * columns };
 }

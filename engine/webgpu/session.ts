@@ -1,5 +1,5 @@
 /** A session on the GPU: passes in order, submitted whole or, where they are long, in portions. */
-import type { Pass } from "../../kernels/kernel.ts";
+import type { Dtype, Pass } from "../../kernels/kernel.ts";
 import { MATMUL_FROM } from "../../kernels/products/products.ts";
 import { samplingWords } from "../../kernels/sampling/sampling.ts";
 import {
@@ -216,7 +216,7 @@ export class WebgpuSession implements Session {
       start: numbers.pass.start,
       async run(from, to) {
         for (let i = from; i < to; i++) {
-          const host = plan.findIndex((step, j) => j >= i && j < to && step.kernel === "host");
+          const host = plan.findIndex((step, j) => j >= i && j < to && step.operation === "host");
           const end = host < 0 ? to : host;
           const encoder = device.gpu.createCommandEncoder();
           encodeSteps(encoder, executable, numbers, i, end);
@@ -411,13 +411,15 @@ export class WebgpuSession implements Session {
     const groups: { places: CopiedPlace[]; bytes: number }[] = [];
     for (const name of wanted) {
       const rows = whole?.includes(name) ? undefined : positions;
-      const extracted = extract(values.get(name)!, lengths, pass.start, rows);
+      const value = values.get(name)!;
+      const extracted = extract(value, lengths, pass.start, rows);
       const bytes = extracted.regions.reduce((sum, { count }) => sum + count * 4, 0);
       let group = groups.at(-1);
       if (!group || group.bytes + bytes > device.largestStaging) {
         groups.push(group = { places: [], bytes: 0 });
       }
-      group.places.push({ ...extracted, name, from: group.bytes, to: group.bytes + bytes });
+      const [from, to] = [group.bytes, group.bytes + bytes];
+      group.places.push({ ...extracted, name, dtype: value.dtype, from, to });
       group.bytes += bytes;
     }
     const reads = groups.map(({ places, bytes }) => {
@@ -442,19 +444,18 @@ export class WebgpuSession implements Session {
 /** Where the rows of a value that come back lie in a staging buffer, in bytes. */
 interface CopiedPlace extends Extract {
   readonly name: string;
+  readonly dtype: Dtype;
   readonly from: number;
   readonly to: number;
 }
 
 /** A tensor with memory of its own, so that keeping one of them keeps no other. */
 function copiedTensor(
-  { name, shape, positions, from, to }: CopiedPlace,
+  { dtype, shape, positions, from, to }: CopiedPlace,
   mapped: ArrayBuffer,
 ): HostTensor {
   const bytes = mapped.slice(from, to);
-  const data = name === "argmax" || name === "sample"
-    ? Float32Array.from(new Int32Array(bytes))
-    : new Float32Array(bytes);
+  const data = dtype === "i32" ? Float32Array.from(new Int32Array(bytes)) : new Float32Array(bytes);
   return { shape, data, positions };
 }
 

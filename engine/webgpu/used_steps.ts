@@ -1,7 +1,7 @@
 /** What generation with a model runs on a device: the steps of a prompt's pass, and of those after it. */
-import type { Form } from "../../kernels/weights/forms.ts";
+import type { Packing } from "../../kernels/weights/packings.ts";
 import type { Kernel, Knobs } from "../../kernels/kernel.ts";
-import { KERNELS } from "../../kernels/mod.ts";
+import { kernelOf } from "../../kernels/mod.ts";
 import { fuse } from "../plan/passes/fuse.ts";
 import { select } from "../plan/passes/select.ts";
 import { onLastRows, type Plan, type Step } from "../plan/plan.ts";
@@ -17,8 +17,8 @@ export interface UsedStep<Storage> {
   readonly few: boolean;
 }
 
-/** The knobs of a product with a matrix of that form, so many rows (of several together) and columns. */
-export type KnobsOf = (kernel: Kernel, form: Form, rows: number, columns: number) => Knobs;
+/** The knobs of a product with a matrix of that packing, so many rows (of several together) and columns. */
+export type KnobsOf = (kernel: Kernel, packing: Packing, rows: number, columns: number) => Knobs;
 
 /**
  * The steps of a prompt, then of one position at a time, in order.
@@ -35,16 +35,11 @@ export function* usedSteps<Storage>(
   for (const decoding of [false, true]) {
     const few = (step: Step) => decoding || onLastRows(step);
     for (const step of fuse(select(plan, wanted), { wanted, adjacent, few, buffers })) {
-      const many = isProduct(step) && !few(step);
-      const kernel = KERNELS.get(many ? `${step.kernel}_many` : step.kernel)!;
+      const many = step.operation === "linear" && !few(step);
+      const kernel = kernelOf(many ? { ...step, positions: "many" } : step)!;
       yield { step, kernel, matrix: weights.matrices.get(step.weights[0]), few: few(step) };
     }
   }
-}
-
-/** Whether a step is a product with weights, of which there are variants and knobs. */
-export function isProduct({ kernel }: Step): boolean {
-  return kernel.startsWith("linear");
 }
 
 /** Rows of all the matrices that a step multiplies with. */
@@ -59,7 +54,7 @@ export function stepKnobs<Storage>(
   own: Knobs,
   knobsOf: KnobsOf,
 ): Knobs {
-  return isProduct(step) && matrix
-    ? knobsOf(kernel, matrix.form, productRows(weights, step), matrix.columns)
+  return step.operation === "linear" && matrix
+    ? knobsOf(kernel, matrix.packing, productRows(weights, step), matrix.columns)
     : own;
 }

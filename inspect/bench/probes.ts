@@ -4,8 +4,8 @@
  */
 import type { Device } from "../../engine/webgpu/device.ts";
 import { type Encode, GpuTimer } from "../../engine/webgpu/gpu_timer.ts";
-import { FORMS } from "../../kernels/weights/forms.ts";
-import { KERNELS } from "../../kernels/mod.ts";
+import { PACKINGS } from "../../kernels/weights/packings.ts";
+import { kernelOf } from "../../kernels/mod.ts";
 import {
   EMPTY_WGSL,
   PRODUCT_TILE,
@@ -150,7 +150,8 @@ function engineProduct(
   [x, w, y]: readonly [x: GPUBuffer, w: GPUBuffer, y: GPUBuffer],
 ): Variant & { readonly uniforms: readonly GPUBuffer[] } {
   const { gpu, knobs } = device;
-  const [kernel, form] = [KERNELS.get("linear_many")!, FORMS.get("F32")!];
+  const kernel = kernelOf({ operation: "linear", positions: "many" })!;
+  const packing = PACKINGS.get("F32")!;
   const pass = { tokens: positions, start: 0, rows: positions };
   const constants = {
     ...{ columns, groups: columns / 8, scales: 0, highs: 0, weight_row: 0 },
@@ -164,7 +165,7 @@ function engineProduct(
     gpu.queue.writeBuffer(buffer, 0, Uint32Array.from(all));
     return buffer;
   });
-  const pipeline = device.pipeline(kernel, form, []);
+  const pipeline = device.pipeline(kernel, packing, []);
   const group = gpu.createBindGroup({
     layout: device.layout(kernel),
     entries: [...uniforms, x, w, y].map((buffer, binding) => ({ binding, resource: { buffer } })),

@@ -1,10 +1,10 @@
 /**
- * `./denow task doctor`: this device, and every kernel on it against its 64-bit reference.
+ * `./denow task doctor`: this device, and every kernel on it against its 64-bit twin on the CPU.
  *
  * @module
  */
 import denoJson from "../../deno.json" with { type: "json" };
-import { allPairs, pairName } from "../../engine/webgpu/check/kernel_variants.ts";
+import { allVariants, variantName } from "../../engine/webgpu/check/kernel_variants.ts";
 import { Device, DeviceError, LIMITS } from "../../engine/webgpu/device.ts";
 import { checkKernel, type KernelResult } from "../../engine/webgpu/check/kernel_check.ts";
 import { KERNELS } from "../../kernels/mod.ts";
@@ -20,7 +20,7 @@ const command = defineCommand({
   name: "./denow task doctor",
   summary: "Shows the GPU device, checks every kernel on it, and ends in a block for bug reports.",
   options: {
-    all: flag("check every kernel for every weight form, however long compiling takes"),
+    all: flag("check every kernel for every weight type, however long compiling takes"),
     seconds: number("begin no check that may last longer", { above: 0, default: 28 }),
     json: flag("print one line of JSON"),
   },
@@ -71,23 +71,23 @@ export async function checkDevice(
 ): Promise<Omit<Findings, "versions">> {
   const start = performance.now();
   const { maxStorageBuffersPerShaderStage: buffers } = device.gpu.limits;
-  const pairs = allPairs(buffers);
+  const variants = allVariants(buffers);
   const kernels: KernelResult[] = [];
   const show = progressLine(quiet);
   let checked = 0;
   let slowest = 0;
-  while (checked < pairs.length && performance.now() + slowest < timeLimit) {
+  while (checked < variants.length && performance.now() + slowest < timeLimit) {
     signal.throwIfAborted();
-    const { kernel, form, taps } = pairs[checked];
-    show(`checking ${pairName(pairs[checked])} (${checked + 1} of ${pairs.length})`);
+    const { kernel, packing, taps } = variants[checked];
+    show(`checking ${variantName(variants[checked])} (${checked + 1} of ${variants.length})`);
     const begun = performance.now();
-    kernels.push(...await checkKernel(device, kernel, { forms: form && [form], taps }));
+    kernels.push(...await checkKernel(device, kernel, { packings: packing && [packing], taps }));
     slowest = Math.max(slowest, performance.now() - begun);
     checked++;
   }
   show("");
   const reached = new Set(kernels.map(({ kernel }) => kernel));
-  const bound = new Set(pairs.map(({ kernel }) => kernel.name));
+  const bound = new Set(variants.map(({ kernel }) => kernel.name));
   const [unbound, unreached] = [
     [...KERNELS.keys()].filter((name) => !bound.has(name)),
     [...KERNELS.keys()].filter((name) => bound.has(name) && !reached.has(name)),
@@ -98,7 +98,7 @@ export async function checkDevice(
     kernels,
     unreached,
     unbound,
-    notChecked: pairs.slice(checked).map(pairName),
+    notChecked: variants.slice(checked).map(variantName),
     seconds: (performance.now() - start) / 1000,
   };
 }

@@ -4,13 +4,13 @@ import type { DeviceInfo } from "../../engine/webgpu/device.ts";
 import { knobsText, type TunedProduct } from "../../engine/webgpu/tuning/tuning_file.ts";
 import { vendorName } from "../../engine/webgpu/driver.ts";
 import type { KernelResult } from "../../engine/webgpu/check/kernel_check.ts";
-import { FORMS } from "../../kernels/weights/forms.ts";
+import { PACKINGS } from "../../kernels/weights/packings.ts";
 import { KERNELS } from "../../kernels/mod.ts";
 import { formatBytes, formatTable } from "../format.ts";
 
 /** All that `doctor` found. */
 export interface Findings {
-  /** Whether every kernel that the device can bind was checked, for one weight form at least, and all that was checked is right. */
+  /** Whether every kernel that the device can bind was checked, for one weight type at least, and all that was checked is right. */
   readonly passed: boolean;
   readonly versions: {
     readonly lamina: string;
@@ -27,7 +27,7 @@ export interface Findings {
   readonly unreached: readonly string[];
   /** Kernels that bind more storage buffers than the device has for a stage: others do their work. */
   readonly unbound: readonly string[];
-  /** Pairs of kernel and weight form for which there was no time, those of unreached kernels included. */
+  /** Pairs of kernel and weight type for which there was no time, those of unreached kernels included. */
   readonly notChecked: readonly string[];
   readonly seconds: number;
 }
@@ -39,7 +39,7 @@ export interface DeviceFindings {
   readonly features: readonly string[];
   readonly offered: readonly string[];
   readonly limits: Readonly<Record<string, number>>;
-  /** Products whose settings were chosen by timing them, by kernel, weight form and shapes. */
+  /** Products whose settings were chosen by timing them, by kernel, weight type and shapes. */
   readonly tuned: Readonly<Record<string, TunedProduct>>;
 }
 
@@ -132,8 +132,8 @@ function driverAdvice(system: string): string {
     "mesa-vulkan-drivers;\n  ./denow does it when it runs as root).";
 }
 
-function nameOf({ kernel, form }: KernelResult): string {
-  return form ? `${kernel} ${form}` : kernel;
+function nameOf({ kernel, packing }: KernelResult): string {
+  return packing ? `${kernel} ${packing}` : kernel;
 }
 
 /** An error as a share of what is allowed; NaN and errors where none is allowed are beyond all shares. */
@@ -154,10 +154,10 @@ function kernelTable(findings: Findings): string {
   const { kernels, unreached, seconds } = findings;
   const byKernel = Map.groupBy(kernels, ({ kernel }) => kernel);
   const rows = [...byKernel].map(([kernel, results]) => {
-    const forms = new Set(results.flatMap(({ form }) => form ?? []));
+    const packings = new Set(results.flatMap(({ packing }) => packing ?? []));
     return [
       kernel,
-      forms.size > 0 ? `${forms.size} of ${FORMS.size} forms` : "",
+      packings.size > 0 ? `${packings.size} of ${PACKINGS.size} weight types` : "",
       `${results.length} cases`,
       formatShare(worstShare(results)),
       results.every(({ passed }) => passed) ? "ok" : "FAILED",
@@ -174,7 +174,7 @@ function kernelTable(findings: Findings): string {
   for (const line of incompleteness(findings)) {
     summary.push(line, "what the driver compiled is kept, so run it again, or with --all");
   }
-  return "Kernels against their 64-bit references (worst: the largest error, as a share of what rounding explains)\n" +
+  return "Kernels against their 64-bit twins on the CPU (worst: the largest error, as a share of what rounding explains)\n" +
     `${table}\n${summary.join("\n")}`.replaceAll(/^/gm, "  ");
 }
 
@@ -192,7 +192,7 @@ function unboundLines({ unbound, device }: Findings): string[] {
 /** A line about what there was no time for; none where everything was checked. */
 function incompleteness({ unreached, notChecked }: Findings): string[] {
   if (notChecked.length === 0) return [];
-  const pairs = `${notChecked.length} pairs of kernel and weight form`;
+  const pairs = `${notChecked.length} pairs of kernel and weight type`;
   const kernels = unreached.length > 0 ? `, among them all of ${unreached.join(", ")}` : "";
   return [`INCOMPLETE: ${pairs} were not reached in time${kernels}`];
 }

@@ -28,7 +28,7 @@ export const FORWARD: readonly SourceLine[] = (() => {
 /** A step of a plan, as far as its source line goes. */
 interface Named {
   readonly name: string;
-  readonly kernel: string;
+  readonly operation: string;
 }
 
 /**
@@ -37,19 +37,19 @@ interface Named {
  *
  * @throws {RangeError} for a step that no line records
  */
-export function sourceOf({ name, kernel }: Named): StepSource {
+export function sourceOf({ name, operation }: Named): StepSource {
   // The ids are no step's result: the first line reads them.
-  if (kernel === "ids") {
-    return { line: lineOf("token_embd")!.number, inner: statementOf('external("ids"') };
+  if (operation === "ids") {
+    return { line: lineOf("token_embd")!.number, inner: statementOf("const ids: Value") };
   }
   const own = lineOf(name);
-  if (kernel === "scale_columns") {
-    return { line: own!.number, inner: statementOf(`record("${kernel}"`) };
+  if (operation === "scale_columns") {
+    return { line: own!.number, inner: statementOf(`record("${operation}"`) };
   }
   if (own) return { line: own.number };
   const whole = lineOf(name.replace(/_(rms|pre)$/, ""));
   if (!whole) throw new RangeError(`No line of forward() records ${name}`);
-  return { line: whole.number, inner: statementOf(`record("${kernel}"`) };
+  return { line: whole.number, inner: statementOf(`record("${operation}"`) };
 }
 
 function lineOf(name: string): SourceLine | undefined {

@@ -24,7 +24,7 @@ export interface PageStep {
   readonly layer?: number;
   /** The name without `blk.<layer>.`. */
   readonly kind: string;
-  readonly kernel: string;
+  readonly operation: string;
   readonly inputs: readonly string[];
   readonly weights: readonly PageWeight[];
   /** In numbers, of the whole pass. */
@@ -50,14 +50,14 @@ export async function pageSteps(model: Model, positions: number): Promise<PageSt
   const weight = await weightFacts(model);
   const lengths = { T: positions, S: positions, R: positions };
   const steps = joinBiases(model.plan)
-    .filter((step) => !points.get(stepName(step))?.onRequest && step.kernel !== "sample")
+    .filter((step) => !points.get(stepName(step))?.onRequest && step.operation !== "sample")
     .map((step): PageStep => {
       const name = stepName(step);
       const point = points.get(name);
       return {
         name,
         ...placeOf(name, point),
-        kernel: step.kernel,
+        operation: step.operation,
         inputs: step.inputs.map((input) => input.name),
         weights: step.weights.map(weight),
         shape: resolveShape(step.outputs[0]!.shape, lengths),
@@ -65,8 +65,15 @@ export async function pageSteps(model: Model, positions: number): Promise<PageSt
         constants: step.constants,
       };
     });
-  const ids = { name: "ids", kind: "ids", kernel: "ids", inputs: [], weights: [], constants: {} };
-  return [{ ...ids, shape: [positions], axes: ["position"] }, ...steps];
+  const nothing = { inputs: [], weights: [], constants: {} };
+  const ids = {
+    name: "ids",
+    kind: "ids",
+    operation: "ids",
+    shape: [positions],
+    axes: ["position"],
+  };
+  return [{ ...ids, ...nothing }, ...steps];
 }
 
 function placeOf(name: string, point: Point | undefined) {
@@ -78,7 +85,7 @@ function joinBiases(plan: Plan): Step[] {
   const steps: Step[] = [];
   for (const step of plan) {
     const product = steps.at(-1);
-    if (step.kernel !== "add_bias" || !product) {
+    if (step.operation !== "add_bias" || !product) {
       steps.push(step);
       continue;
     }

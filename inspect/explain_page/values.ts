@@ -45,7 +45,7 @@ function likeliest(logits: Float32Array): number[] {
 /** The plan's own last step, which is no point that could be captured. */
 function choose(logits: Float32Array): number {
   const index = new Float32Array(1);
-  argmax.reference({
+  argmax.twin({
     pass: { tokens: 1, start: 0, rows: 1 },
     constants: { columns: logits.length },
     inputs: [logits],
@@ -61,13 +61,13 @@ function choose(logits: Float32Array): number {
  */
 export function valueOf(
   run: Run,
-  { name, kind, inputs, axes, kernel }: PageStep,
+  { name, kind, inputs, axes, operation }: PageStep,
   positions: readonly number[],
   columns: readonly number[],
 ): PageTensor | undefined {
-  if (kernel === "ids" || kernel === "argmax") return undefined;
+  if (operation === "ids" || operation === "argmax") return undefined;
   // Each row gets logits in this pass, so that all rows are taken.
-  const view = run.tensor(kernel === "take_rows" ? inputs[0] : name);
+  const view = run.tensor(operation === "take_rows" ? inputs[0] : name);
   const { shape } = view;
   const data = view.toFloat32Array();
   if (axes[0] === "slot") return { data, shape, axes };
@@ -125,7 +125,7 @@ interface StepWeight {
  */
 export async function weightsOf(
   model: Model,
-  { kernel, kind, weights }: PageStep,
+  { operation, kind, weights }: PageStep,
   { pick, logits, ids }: {
     readonly pick: number;
     readonly logits: LogitFacts;
@@ -136,7 +136,7 @@ export async function weightsOf(
   return await Promise.all(weights.map(async (facts, i): Promise<StepWeight> => {
     const { name } = facts;
     const rowOf = (row: number) => model.weightRows(name, { first: row, count: 1 });
-    if (kernel === "embed") {
+    if (operation === "embed") {
       const rows = await Promise.all(ids.map(rowOf));
       const data = Float32Array.from(rows.flatMap((row) => [...row]));
       return {
@@ -145,12 +145,14 @@ export async function weightsOf(
         tensor: { data, shape: [ids.length, rows[0].length], axes: ["position", "feature"] },
       };
     }
-    const bias = kernel === "linear" && i === 1;
-    const data = kernel === "linear" && !bias ? await rowOf(output) : await model.weightRows(name);
+    const bias = operation === "linear" && i === 1;
+    const data = operation === "linear" && !bias
+      ? await rowOf(output)
+      : await model.weightRows(name);
     const part = bias ? data.slice(output, output + 1) : data;
     return {
       name,
-      facts: kernel === "linear" ? { ...facts, row: output } : facts,
+      facts: operation === "linear" ? { ...facts, row: output } : facts,
       tensor: { data: part, shape: [1, part.length], axes: ["row", "column"] },
     };
   }));

@@ -3,7 +3,7 @@ import type { Engine, HostTensor, PassRequest, Session } from "../../engine/back
 import { canBranch, runBranches } from "../../engine/plan/branches.ts";
 import { extract } from "../../engine/plan/compile.ts";
 import type { PassKind } from "../../engine/plan/pass_size.ts";
-import type { Lengths, Value } from "../../engine/plan/plan.ts";
+import type { Lengths } from "../../engine/plan/plan.ts";
 import { type Piece, type PieceSink, type SinkSource, throughSink } from "./capture.ts";
 import { checkEditList, type EditList, resolveEdits } from "./interventions.ts";
 import type { Point, ResolvedPoint } from "../points/points.ts";
@@ -87,17 +87,12 @@ export function captureBytes(
 ): number {
   let bytes = 0;
   for (const lengths of passes) {
-    for (const { name, shape, axes } of points) {
-      bytes += 4 *
-        extractSize({ name, shape, kind: axes[0] === "slot" ? "cache" : "result" }, lengths, kept);
+    for (const point of points) {
+      const { shape } = extract(point, lengths, lengths.S - lengths.T, kept);
+      bytes += shape.reduce((product, dim) => product * dim, 4);
     }
   }
   return bytes;
-}
-
-function extractSize(value: Value, lengths: Lengths, kept?: readonly number[]): number {
-  const { shape } = extract(value, lengths, lengths.S - lengths.T, kept);
-  return shape.reduce((product, dim) => product * dim, 1);
 }
 
 /** Captured pieces on their way to memory or to a sink. */

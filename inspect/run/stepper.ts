@@ -1,9 +1,10 @@
 /** Walking through a forward pass: stop at any step, look, change a value, go on, go back. */
+import { computationName } from "../../kernels/kernel.ts";
 import type { Engine, PassRequest, Session, StepRun } from "../../engine/backend.ts";
 import { compile } from "../../engine/plan/compile.ts";
 import { EditError } from "../../engine/plan/edits.ts";
 import type { PassKind } from "../../engine/plan/pass_size.ts";
-import { resolveShape, type Step, stepName } from "../../engine/plan/plan.ts";
+import { resolveShape, stepName } from "../../engine/plan/plan.ts";
 import { editedNumbers, type EditList, resolveEdits } from "./interventions.ts";
 import { asAsked, asStored, type Point, type ResolvedPoint } from "../points/points.ts";
 import { mask, unmask, visibleKeys } from "../points/visible.ts";
@@ -416,11 +417,12 @@ export class Stepper implements Disposable {
   }
 
   #info(index: number, output: TensorView, ms: number): StepInfo {
-    const { kernel, inputs, weights }: Step = this.#run.plan[index];
+    const step = this.#run.plan[index];
+    const { inputs, weights } = step;
     return {
       index,
-      name: stepName(this.#run.plan[index]),
-      kernel,
+      name: stepName(step),
+      kernel: computationName(step),
       inputs: inputs.map(({ name, shape }) => ({
         name,
         shape: resolveShape(shape, this.#run.lengths),

@@ -2,10 +2,10 @@
 import {
   bindings,
   type Constants,
-  type Kernel,
+  kernel,
   type Knobs,
   type Pass,
-  type ReferenceArguments,
+  type TwinArguments,
 } from "../kernel.ts";
 import { ofBranches, ofWholePasses, rowGap } from "../branches/branches.ts";
 import maskWgsl from "../mask.wgsl" with { type: "text" };
@@ -61,18 +61,17 @@ function softmaxInPlace(x: Float64Array): void {
 }
 
 /** q_rope [T, heads, d], cache_k [slots, kv_heads, d] → scores [heads, T, S], scaled; masked ones are −1e30. */
-const anyScores: Kernel = {
-  name: "scores",
+const scores = kernel({
+  operation: "scores",
   wgsl: maskWgsl + scoresWgsl,
   constants: { heads: "u32", kv_heads: "u32", head_width: "u32", scale: "f32" },
   bindings: bindings("input q", "input keys", "output scores"),
-  lanes: (knobs) => knobs.lanes,
   grid: (
     pass,
     { heads },
     lanes,
   ) => [Math.ceil((pass.start + pass.tokens) / lanes), pass.tokens, heads],
-  reference(args) {
+  twin(args) {
     const { pass, constants, inputs: [q, keys], outputs: [out] } = args;
     const { heads, kv_heads, head_width: width, scale } = constants;
     const cached = pass.start + pass.tokens;
@@ -94,21 +93,19 @@ const anyScores: Kernel = {
       }
     }
   },
-};
-export const scores: Kernel = ofWholePasses(anyScores);
+});
 
 /**
  * Softmax of each row. With `causal` 1: x [heads, T, S] where a query sees the keys up to its own position, the others
  * get 0, and `columns` is heads. With 0: rows of `columns` numbers, R of them. Of masks and NaN see {@linkcode MASKED}.
  */
-const anySoftmax: Kernel = {
-  name: "softmax",
+const softmax = kernel({
+  operation: "softmax",
   wgsl: maskWgsl + softmaxWgsl,
   constants: { columns: "u32", causal: "u32" },
   bindings: bindings("input x", "output y"),
-  lanes: (knobs) => knobs.lanes,
   grid: (pass, { columns, causal }) => causal ? [pass.tokens, columns, 1] : [pass.rows, 1, 1],
-  reference(args) {
+  twin(args) {
     const { pass, constants: { columns, causal }, inputs: [x], outputs: [y] } = args;
     const width = causal ? pass.start + pass.tokens : columns;
     for (let row = 0; row * width < y!.length; row++) {
@@ -119,18 +116,16 @@ const anySoftmax: Kernel = {
       seen.forEach((slot, i) => y![row * width + slot] = probs[i]);
     }
   },
-};
-export const softmax: Kernel = ofWholePasses(anySoftmax);
+});
 
 /** probs [heads, T, S], cache_v [slots, kv_heads, d] → head_out [T, heads, d]. */
-const anyMix: Kernel = {
-  name: "mix",
+const mix = kernel({
+  operation: "mix",
   wgsl: mixWgsl,
   constants: { heads: "u32", kv_heads: "u32", head_width: "u32" },
   bindings: bindings("input probs", "input values", "output head_out"),
-  lanes: (knobs) => knobs.lanes,
   grid: (pass, { heads, head_width }, lanes) => [Math.ceil(head_width / lanes), pass.tokens, heads],
-  reference(args) {
+  twin(args) {
     const { pass, constants, inputs: [probs, values], outputs: [out] } = args;
     const { heads, kv_heads, head_width: width } = constants;
     const cached = pass.start + pass.tokens;
@@ -149,8 +144,7 @@ const anyMix: Kernel = {
       }
     }
   },
-};
-export const mix: Kernel = ofWholePasses(anyMix);
+});
 
 /** Keys of a part at least, and most parts: as in attention_parts.wgsl. */
 const PART_KEYS = 128;
@@ -178,14 +172,14 @@ export function upTo(first: number, end: number): number[] {
 }
 
 /** The slots that a row sees; `count` inputs come before `branch_gaps`. */
-export function seenSlots(args: ReferenceArguments, count: number, token: number): number[] {
+export function seenSlots(args: TwinArguments, count: number, token: number): number[] {
   const [gap, end] = rowGap(args, count, token);
   return [...upTo(0, gap), ...upTo(end, args.pass.start + token + 1)];
 }
 
 /** Σ exp(score − largest) · value over the keys in some slots, with the largest score and Σ exp(score − largest). */
 function mixKeys(
-  { constants, inputs: [q, keys, values] }: ReferenceArguments,
+  { constants, inputs: [q, keys, values] }: TwinArguments,
   token: number,
   head: number,
   slots: readonly number[],
@@ -219,7 +213,7 @@ const ATTENTION_CONSTANTS = {
 /** The grid of what is not dispatched. */
 const NOTHING: [number, number, number] = [0, 0, 0];
 
-function attentionVariant({ broadcast }: Knobs): string {
+function attentionPrologue({ broadcast }: Knobs): string {
   return maskWgsl + attentionPartsWgsl + (broadcast ? attentionLanesWgsl : attentionWgsl);
 }
 
@@ -229,10 +223,10 @@ function headGroups({ heads, kv_heads }: Constants, { broadcast }: Knobs): numbe
 }
 
 /** Fused attention of passes of one sequence, or of several branches. */
-const anyAttention: Kernel = {
-  name: "attention",
+const anyAttention = kernel({
+  operation: "attention",
   wgsl: "",
-  variant: attentionVariant,
+  prologue: attentionPrologue,
   constants: ATTENTION_CONSTANTS,
   bindings: bindings("input q", "input keys", "input values", "output head_out"),
   lanes: (knobs) => knobs.dotLanes,
@@ -243,7 +237,7 @@ const anyAttention: Kernel = {
     knobs.broadcast ? Math.ceil(pass.tokens / 2) : pass.tokens,
     1,
   ],
-  reference(args) {
+  twin(args) {
     const { pass, constants: { heads, head_width: width }, outputs: [out] } = args;
     for (let token = 0; token < pass.tokens; token++) {
       for (let head = 0; head < heads; head++) {
@@ -252,40 +246,40 @@ const anyAttention: Kernel = {
       }
     }
   },
-};
+});
 
 /**
  * q_rope, cache_k, cache_v → head_out [T, heads, d], without holding the scores. See {@linkcode canFuseAttention}, and of masks and
  * NaN {@linkcode MASKED}.
  */
-export const attention: Kernel = ofWholePasses(anyAttention);
+const attention = ofWholePasses(anyAttention);
 
 /** The same for few positions as long as their keys are one part: otherwise it does nothing, and the next two do it. */
-export const attentionFew: Kernel = {
+const attentionFew = kernel({
   ...attention,
-  name: "attention_few",
+  positions: "few",
   overrides: () => ({}),
   grid: (pass, constants, _lanes, knobs) =>
     partsOf(pass).count > 1 ? NOTHING : [headGroups(constants, knobs), pass.tokens, 1],
-  reference(args) {
-    if (partsOf(args.pass).count === 1) attention.reference(args);
+  twin(args) {
+    if (partsOf(args.pass).count === 1) attention.twin(args);
   },
-};
+});
 
 /**
  * For few positions and many keys, which are shared out among workgroups: parts [T, heads, parts, d + 4] of the mix, each
  * followed by its largest score, its sum and two zeros. Parts that a position sees nothing of are left alone.
  */
-export const attentionSplit: Kernel = {
+const attentionSplit = kernel({
   ...attention,
-  name: "attention_split",
+  operation: "attention_split",
   bindings: bindings("input q", "input keys", "input values", "output parts"),
   overrides: () => ({ SPLIT: 1 }),
   grid(pass, constants, _lanes, knobs) {
     const { count } = partsOf(pass);
     return count > 1 ? [headGroups(constants, knobs), pass.tokens, count] : NOTHING;
   },
-  reference(args) {
+  twin(args) {
     const { pass, constants: { heads, head_width: width }, outputs: [out] } = args;
     const { count } = partsOf(pass);
     if (count === 1) return;
@@ -299,30 +293,17 @@ export const attentionSplit: Kernel = {
       }
     }
   },
-};
-
-/** `scores`, `softmax`, `mix` and `attention` for passes of several branches. */
-export const attentionOfBranches: Kernel[] = [
-  ofBranches(anyScores),
-  ofBranches(anySoftmax),
-  ofBranches(anyMix),
-  // Two positions that share what they load may belong to two branches.
-  ofBranches({
-    ...anyAttention,
-    overrides: () => ({}),
-    grid: (pass, constants, _lanes, knobs) => [headGroups(constants, knobs), pass.tokens, 1],
-  }),
-];
+});
 
 /** parts, as `attention_split` makes them → head_out [T, heads, d]. */
-export const attentionMerge: Kernel = {
-  name: "attention_merge",
+const attentionMerge = kernel({
+  operation: "attention_merge",
   wgsl: maskWgsl + attentionPartsWgsl + attentionMergeWgsl,
   constants: ATTENTION_CONSTANTS,
   bindings: bindings("input parts", "output head_out"),
   lanes: (knobs) => knobs.dotLanes,
   grid: (pass, { heads }) => partsOf(pass).count > 1 ? [heads, pass.tokens, 1] : NOTHING,
-  reference({ pass, constants: { heads, head_width: width }, inputs: [parts], outputs: [out] }) {
+  twin({ pass, constants: { heads, head_width: width }, inputs: [parts], outputs: [out] }) {
     const { count } = partsOf(pass);
     if (count === 1) return;
     for (let token = 0; token < pass.tokens; token++) {
@@ -341,4 +322,19 @@ export const attentionMerge: Kernel = {
       }
     }
   },
-};
+});
+
+export const attentionKernels = [
+  ...[scores, softmax, mix].map(ofWholePasses),
+  attention,
+  attentionFew,
+  attentionSplit,
+  attentionMerge,
+  ...[scores, softmax, mix].map(ofBranches),
+  // Two positions that share what they load may belong to two branches.
+  ofBranches({
+    ...anyAttention,
+    overrides: () => ({}),
+    grid: (pass, constants, _lanes, knobs) => [headGroups(constants, knobs), pass.tokens, 1],
+  }),
+];

@@ -1,5 +1,5 @@
 /** Interventions on a value, and the heads' own contributions to the residual stream. */
-import { bindings, type Kernel } from "../kernel.ts";
+import { bindings, kernel } from "../kernel.ts";
 import { MASKED } from "../attention/attention.ts";
 import { PACKED_CONSTANTS } from "../products/products.ts";
 import maskWgsl from "../mask.wgsl" with { type: "text" };
@@ -15,8 +15,8 @@ import headResultWgsl from "./head_result.wgsl" with { type: "text" };
  * selected: flags 0 or 1, first `heads` of them, then `some_features`, then one per position of the session; a list is looked
  * at only where its `some_…` constant is not 0.
  */
-export const edit: Kernel = {
-  name: "edit",
+const edit = kernel({
+  operation: "edit",
   wgsl: maskWgsl + editWgsl,
   constants: {
     heads: "u32",
@@ -30,11 +30,10 @@ export const edit: Kernel = {
     some_positions: "u32",
   },
   bindings: bindings("input x", "input operand", "input selected", "output y"),
-  lanes: (knobs) => knobs.lanes,
   grid(pass, { heads, features }, lanes) {
     return [Math.ceil((features || pass.start + pass.tokens) / lanes), pass.tokens, heads];
   },
-  reference({ pass, constants, inputs: [x, operand, selected], outputs: [y] }) {
+  twin({ pass, constants, inputs: [x, operand, selected], outputs: [y] }) {
     const { heads, scale, operand_columns, first_position } = constants;
     const { some_heads, some_features, some_positions } = constants;
     const attention = constants.features === 0;
@@ -63,18 +62,17 @@ export const edit: Kernel = {
       }
     }
   },
-};
+});
 
 /** head_out [T, H, d] → [T, H, D]: each head's columns of the output matrix [D, H·d] times its own mix of values. */
-export const headResult: Kernel = {
-  name: "head_result",
+const headResult = kernel({
+  operation: "head_result",
   wgsl: headResultWgsl,
   packed: true,
   constants: { ...PACKED_CONSTANTS, heads: "u32" },
   bindings: bindings("input head_out", "weight weight", "output y"),
-  lanes: (knobs) => knobs.lanes,
   grid: (pass, { rows, heads }, lanes) => [Math.ceil(rows / lanes), pass.tokens, heads],
-  reference({ pass, constants: { heads }, inputs: [x], weights: [weight], outputs: [y] }) {
+  twin({ pass, constants: { heads }, inputs: [x], weights: [weight], outputs: [y] }) {
     const { rows, columns } = weight;
     const width = columns / heads;
     const w = new Float32Array(columns);
@@ -91,4 +89,6 @@ export const headResult: Kernel = {
       }
     }
   },
-};
+});
+
+export const editKernels = [edit, headResult];

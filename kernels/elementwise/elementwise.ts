@@ -1,5 +1,5 @@
 /** Kernels that touch each number once: sums, SwiGLU, row selection. */
-import { bindings, type Kernel, perToken } from "../kernel.ts";
+import { bindings, kernel, perToken } from "../kernel.ts";
 import { silu } from "../products/products.ts";
 import addWgsl from "./add.wgsl" with { type: "text" };
 import addBiasWgsl from "./add_bias.wgsl" with { type: "text" };
@@ -9,69 +9,67 @@ import listedRowsWgsl from "../branches/listed_rows.wgsl" with { type: "text" };
 import takeRowsWgsl from "./take_rows.wgsl" with { type: "text" };
 
 /** a, b [T, columns] → a + b. */
-export const add: Kernel = {
-  name: "add",
+const add = kernel({
+  operation: "add",
   wgsl: addWgsl,
   constants: { columns: "u32" },
   bindings: bindings("input a", "input b", "output y"),
-  lanes: (knobs) => knobs.lanes,
   grid: (pass, { columns }, lanes) => perToken(columns, pass, lanes),
-  reference({ inputs: [a, b], outputs: [y] }) {
+  twin({ inputs: [a, b], outputs: [y] }) {
     for (let i = 0; i < a.length; i++) y![i] = a[i] + b[i];
   },
-};
+});
 
 /** x [T, columns], bias [columns] → x + bias in each row. */
-export const addBias: Kernel = {
-  name: "add_bias",
+export const addBias = kernel({
+  operation: "add_bias",
   wgsl: addBiasWgsl,
   constants: { columns: "u32" },
   bindings: bindings("input x", "weight bias", "output y"),
-  lanes: (knobs) => knobs.lanes,
   grid: (pass, { columns }, lanes) => perToken(columns, pass, lanes),
-  reference({ constants: { columns }, inputs: [x], weights: [bias], outputs: [y] }) {
+  twin({ constants: { columns }, inputs: [x], weights: [bias], outputs: [y] }) {
     const b = new Float32Array(columns);
     bias.read(0, b);
     for (let i = 0; i < x.length; i++) y![i] = x[i] + b[i % columns];
   },
-};
+});
 
 /** gate, up [T, columns] → silu(gate) · up (Shazeer 2020, "GLU Variants Improve Transformer"). */
-export const swiglu: Kernel = {
-  name: "swiglu",
+const swiglu = kernel({
+  operation: "swiglu",
   wgsl: swigluWgsl,
   constants: { columns: "u32" },
   bindings: bindings("input gate", "input up", "output act"),
-  lanes: (knobs) => knobs.lanes,
   grid: (pass, { columns }, lanes) => perToken(columns, pass, lanes),
-  reference({ inputs: [gate, up], outputs: [act] }) {
+  twin({ inputs: [gate, up], outputs: [act] }) {
     for (let i = 0; i < gate.length; i++) act![i] = silu(gate[i]) * up[i];
   },
-};
+});
 
 /** x [T, columns] → its last R rows [R, columns]. */
-export const takeRows: Kernel = {
-  name: "take_rows",
+const takeRows = kernel({
+  operation: "take_rows",
   wgsl: takeRowsWgsl,
-  variant: () => lastRowsWgsl,
+  prologue: () => lastRowsWgsl,
   constants: { columns: "u32" },
   bindings: bindings("input x", "output y"),
-  lanes: (knobs) => knobs.lanes,
   grid: (pass, { columns }, lanes) => [Math.ceil(columns / lanes), pass.rows, 1],
-  reference({ inputs: [x], outputs: [y] }) {
+  twin({ inputs: [x], outputs: [y] }) {
     y!.set(x.subarray(x.length - y!.length));
   },
-};
+});
 
 /** x [T, columns], branch_rows [R] → those rows. */
-export const takeRowsOfBranches: Kernel = {
+const takeRowsOfBranches = kernel({
   ...takeRows,
-  name: "take_rows_branches",
-  variant: () => listedRowsWgsl,
-  bindings: bindings("input x", "output y", "input branch_rows"),
-  reference({ constants: { columns }, inputs: [x, rows], outputs: [y] }) {
+  branches: true,
+  prologue: () => listedRowsWgsl,
+  bindings: bindings("input x", "output y", "input branch_rows u32"),
+  twin({ constants: { columns }, inputs: [x, rows], outputs: [y] }) {
     for (let i = 0; i * columns < y!.length; i++) {
       y!.set(x.subarray(rows[i] * columns, (rows[i] + 1) * columns), i * columns);
     }
   },
-};
+});
+
+export const elementwiseKernels = [add, swiglu, takeRows, takeRowsOfBranches];

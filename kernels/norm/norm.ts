@@ -1,5 +1,5 @@
 /** RMSNorm (Zhang & Sennrich 2019), in its three named steps and fused. */
-import { bindings, type Kernel, perToken, type ReferenceArguments } from "../kernel.ts";
+import { bindings, kernel, perToken, type TwinArguments } from "../kernel.ts";
 import rmsWgsl from "./rms.wgsl" with { type: "text" };
 import normalizeWgsl from "./normalize.wgsl" with { type: "text" };
 import scaleColumnsWgsl from "./scale_columns.wgsl" with { type: "text" };
@@ -12,58 +12,54 @@ function rootMeanSquare(x: Float32Array, row: number, columns: number, epsilon: 
 }
 
 /** x [N, columns] → rms [N, 1] = sqrt(mean(x²) + epsilon). */
-export const rms: Kernel = {
-  name: "rms",
+const rms = kernel({
+  operation: "rms",
   wgsl: rmsWgsl,
   constants: { columns: "u32", epsilon: "f32" },
   bindings: bindings("input x", "output rms"),
-  lanes: (knobs) => knobs.lanes,
   grid: (pass) => [pass.tokens, 1, 1],
-  reference({ constants: { columns, epsilon }, inputs: [x], outputs: [out] }) {
+  twin({ constants: { columns, epsilon }, inputs: [x], outputs: [out] }) {
     for (let row = 0; row < out!.length; row++) {
       out![row] = rootMeanSquare(x, row, columns, epsilon);
     }
   },
-};
+});
 
 /** x [N, columns], rms [N, 1] → x / rms. */
-export const normalize: Kernel = {
-  name: "normalize",
+const normalize = kernel({
+  operation: "normalize",
   wgsl: normalizeWgsl,
   constants: { columns: "u32" },
   bindings: bindings("input x", "input rms", "output pre"),
-  lanes: (knobs) => knobs.lanes,
   grid: (pass, { columns }, lanes) => perToken(columns, pass, lanes),
-  reference({ constants: { columns }, inputs: [x, rms], outputs: [pre] }) {
+  twin({ constants: { columns }, inputs: [x, rms], outputs: [pre] }) {
     for (let i = 0; i < x.length; i++) pre![i] = x[i] / rms[Math.floor(i / columns)];
   },
-};
+});
 
 /** x [N, columns], weight [columns] → x · weight, element by element. */
-export const scaleColumns: Kernel = {
-  name: "scale_columns",
+const scaleColumns = kernel({
+  operation: "scale_columns",
   wgsl: scaleColumnsWgsl,
   constants: { columns: "u32" },
   bindings: bindings("input x", "weight weight", "output y"),
-  lanes: (knobs) => knobs.lanes,
   grid: (pass, { columns }, lanes) => perToken(columns, pass, lanes),
-  reference({ constants: { columns }, inputs: [x], weights: [weight], outputs: [y] }) {
+  twin({ constants: { columns }, inputs: [x], weights: [weight], outputs: [y] }) {
     const w = new Float32Array(columns);
     weight.read(0, w);
     for (let i = 0; i < x.length; i++) y![i] = x[i] * w[i % columns];
   },
-};
+});
 
 /** The three in one: x [N, columns] → norm, with rms [N, 1] and pre (norm before its weight) as taps. */
-export const rmsNorm: Kernel = {
-  name: "rms_norm",
+export const rmsNorm = kernel({
+  operation: "rms_norm",
   wgsl: rmsNormWgsl,
   constants: { columns: "u32", epsilon: "f32" },
   bindings: bindings("input x", "weight weight", "output norm", "tap rms", "tap pre"),
-  lanes: (knobs) => knobs.lanes,
   grid: (pass) => [pass.tokens, 1, 1],
-  reference(
-    { constants: { columns, epsilon }, inputs: [x], weights, outputs }: ReferenceArguments,
+  twin(
+    { constants: { columns, epsilon }, inputs: [x], weights, outputs }: TwinArguments,
   ) {
     const [norm, rmsOut, preOut] = outputs;
     const w = new Float32Array(columns);
@@ -77,4 +73,6 @@ export const rmsNorm: Kernel = {
       }
     }
   },
-};
+});
+
+export const normKernels = [rms, normalize, scaleColumns, rmsNorm];

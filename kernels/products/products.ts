@@ -5,10 +5,12 @@
 import {
   type Binding,
   bindings,
+  type Computation,
   type Constants,
   type Kernel,
-  type ReferenceArguments,
+  kernel,
   type RowReader,
+  type TwinArguments,
 } from "../kernel.ts";
 import { rmsNorm } from "../norm/norm.ts";
 import { ropeStore } from "../rope/rope.ts";
@@ -42,7 +44,7 @@ export const PACKED_CONSTANTS = {
 /** From this number of positions on the matmul kernels serve better than matvec. */
 export const MATMUL_FROM = 8;
 
-/** Whether a product of this many positions and columns goes to the `_many` kernel. */
+/** Whether a product of this many positions and columns goes to the kernel for many. */
 export function manyPositions(positions: number, columns: number): boolean {
   // matvec reads x by fours, so rows after the first must begin at a multiple of four.
   return positions >= MATMUL_FROM || (positions > 1 && columns % 4 !== 0);
@@ -81,30 +83,30 @@ export function silu(x: number): number {
 }
 
 interface Epilogue {
-  readonly name: string;
+  /** None of the plain one. */
+  readonly epilogue?: Computation["epilogue"];
   readonly wgsl: string;
   readonly bindings: Binding[];
   /** Rows of a tile that belong to one output row: 2 for gate and up together. */
   readonly rowsPerOutput: number;
-  reference(args: ReferenceArguments): void;
+  twin(args: TwinArguments): void;
 }
 
 const EPILOGUES: Epilogue[] = [
   {
-    name: "linear",
     wgsl: plainWgsl,
     bindings: bindings("input x", "weight weight", "output y"),
     rowsPerOutput: 1,
-    reference({ inputs: [x], weights: [weight], outputs: [y] }) {
+    twin({ inputs: [x], weights: [weight], outputs: [y] }) {
       product(x, weight, (token, row, sum) => y![token * weight.rows + row] = sum);
     },
   },
   {
-    name: "linear_residual",
+    epilogue: "residual",
     wgsl: residualWgsl,
     bindings: bindings("input x", "weight weight", "input residual", "output y", "tap product"),
     rowsPerOutput: 1,
-    reference({ inputs: [x, residual], weights: [weight], outputs: [y, tap] }) {
+    twin({ inputs: [x, residual], weights: [weight], outputs: [y, tap] }) {
       product(x, weight, (token, row, sum) => {
         const at = token * weight.rows + row;
         if (tap) tap[at] = sum;
@@ -113,22 +115,22 @@ const EPILOGUES: Epilogue[] = [
     },
   },
   {
-    name: "linear_qkv",
+    epilogue: "qkv",
     wgsl: qkvWgsl,
     bindings: bindings("input x", "weight qkv", "output q", "output k", "output v"),
     rowsPerOutput: 1,
-    reference({ inputs: [x], weights, outputs }) {
+    twin({ inputs: [x], weights, outputs }) {
       weights.forEach((weight, i) =>
         product(x, weight, (token, row, sum) => outputs[i]![token * weight.rows + row] = sum)
       );
     },
   },
   {
-    name: "linear_swiglu",
+    epilogue: "swiglu",
     wgsl: swigluWgsl,
     bindings: bindings("input x", "weight gate_up", "output act", "tap gate", "tap up"),
     rowsPerOutput: 2,
-    reference({ inputs: [x], weights: [gateWeight, upWeight], outputs: [act, gateTap, upTap] }) {
+    twin({ inputs: [x], weights: [gateWeight, upWeight], outputs: [act, gateTap, upTap] }) {
       const tokens = x.length / gateWeight.columns;
       const gate = new Float64Array(tokens * gateWeight.rows);
       product(x, gateWeight, (token, row, sum) => gate[token * gateWeight.rows + row] = sum);
@@ -143,11 +145,11 @@ const EPILOGUES: Epilogue[] = [
 ];
 
 /**
- * x, qkv, table → q_rope [T, heads, d], cache_k and cache_v, with q, k, v and k_rope as taps: `linear_qkv` and `rope_store` in one. Only for
+ * x, qkv, table → q_rope [T, heads, d], cache_k and cache_v, with q, k, v and k_rope as taps: qkv and `rope_store` in one. Only for
  * few positions, after a norm.
  */
 const QKV_ROPE: Epilogue = {
-  name: "linear_qkv_rope",
+  epilogue: "qkv_rope",
   wgsl: qkvRopeWgsl,
   bindings: bindings(
     "input x",
@@ -162,7 +164,7 @@ const QKV_ROPE: Epilogue = {
     "tap k_rope",
   ),
   rowsPerOutput: 1,
-  reference(args) {
+  twin(args) {
     const { inputs: [x, table], weights, outputs } = args;
     const [qRope, cacheK, cacheV, ...taps] = outputs;
     const tokens = x.length / weights[0].columns;
@@ -171,7 +173,7 @@ const QKV_ROPE: Epilogue = {
       product(x, weight, (token, row, sum) => qkv[i][token * weight.rows + row] = sum)
     );
     const [heads, kv_heads] = weights.map(({ rows }) => rows / args.constants.head_width);
-    ropeStore.reference({
+    ropeStore.twin({
       ...args,
       constants: { ...args.constants, heads, kv_heads },
       inputs: [...qkv, table],
@@ -195,23 +197,24 @@ export function canNorm(columns: number): boolean {
 }
 
 function matvec(epilogue: Epilogue): Kernel {
-  return {
-    name: epilogue.name,
+  return kernel({
+    operation: "linear",
+    epilogue: epilogue.epilogue,
     wgsl: epilogue.wgsl + matvecWgsl,
     packed: true,
     constants: PACKED_CONSTANTS,
     bindings: epilogue.bindings,
     lanes: (knobs) => knobs.dotLanes,
     overrides: (knobs) => ({ COLUMN_LANES: knobs.columnLanes }),
-    variant: ({ broadcast }, form) =>
-      xPlainWgsl + (broadcast ? BROADCAST_WGSL[form!.chunk] : DIRECT_WGSL[form!.chunk]),
+    prologue: ({ broadcast }, packing) =>
+      xPlainWgsl + (broadcast ? BROADCAST_WGSL[packing!.chunk] : DIRECT_WGSL[packing!.chunk]),
     grid(pass, constants, lanes, { columnLanes }) {
       const tiles = tileCount(epilogue, constants);
       const [x, z] = twoDimensions(Math.ceil(tiles * columnLanes / lanes));
       return [x, pass.tokens, z];
     },
-    reference: epilogue.reference,
-  };
+    twin: epilogue.twin,
+  });
 }
 
 /** `rms_norm` and a product in one: the norm's weight is the last one, and rms, pre and the norm are taps. */
@@ -219,9 +222,9 @@ function normed(epilogue: Epilogue): Kernel {
   const plain = matvec(epilogue);
   const first = 2 + plain.bindings.length;
   const results = plain.bindings.filter(({ kind }) => kind === "output" || kind === "tap").length;
-  return {
+  return kernel({
     ...plain,
-    name: `${plain.name}_normed`,
+    normed: true,
     constants: {
       ...PACKED_CONSTANTS,
       heads: "u32",
@@ -231,54 +234,53 @@ function normed(epilogue: Epilogue): Kernel {
       half_style: "u32",
     },
     bindings: [...plain.bindings, ...bindings("vector gain", "tap norm", "tap rms", "tap pre")],
-    variant: ({ broadcast }, form) =>
+    prologue: ({ broadcast }, packing) =>
       `const FIRST_NORM_BINDING = ${first}u;\n` + xNormedWgsl +
-      (broadcast ? BROADCAST_WGSL[form!.chunk] : DIRECT_WGSL[form!.chunk]),
-    reference(args) {
+      (broadcast ? BROADCAST_WGSL[packing!.chunk] : DIRECT_WGSL[packing!.chunk]),
+    twin(args) {
       const { inputs: [x, ...others], weights, outputs } = args;
       const [norm, rms, pre] = outputs.slice(results);
       const all = norm ?? new Float32Array(x.length);
-      rmsNorm.reference({
+      rmsNorm.twin({
         ...args,
         inputs: [x],
         weights: weights.slice(-1),
         outputs: [all, rms, pre],
       });
-      plain.reference({
+      plain.twin({
         ...args,
         inputs: [all, ...others],
         weights: weights.slice(0, -1),
         outputs: outputs.slice(0, results),
       });
     },
-  };
+  });
 }
 
 function matmul(epilogue: Epilogue): Kernel {
-  return {
-    name: `${epilogue.name}_many`,
+  return kernel({
+    operation: "linear",
+    epilogue: epilogue.epilogue,
+    positions: "many",
     wgsl: epilogue.wgsl,
     packed: true,
     constants: PACKED_CONSTANTS,
     bindings: epilogue.bindings,
     lanes: (knobs) => knobs.dotLanes,
-    variant: ({ broadcast }, form) =>
-      broadcast ? xPlainWgsl + BROADCAST_WGSL[form!.chunk] + matmulRowsWgsl : matmulWgsl,
+    prologue: ({ broadcast }, packing) =>
+      broadcast ? xPlainWgsl + BROADCAST_WGSL[packing!.chunk] + matmulRowsWgsl : matmulWgsl,
     grid(pass, constants, lanes, { broadcast }) {
       const [tiles, positions] = broadcast ? [lanes, 8] : [2, lanes * 4];
       const [x, z] = twoDimensions(Math.ceil(tileCount(epilogue, constants) / tiles));
       return [x, Math.ceil(pass.tokens / positions), z];
     },
-    reference: epilogue.reference,
-  };
+    twin: epilogue.twin,
+  });
 }
 
-/** For few positions: `linear`, `linear_residual`, `linear_qkv`, `linear_swiglu`. */
-export const matvecKernels: Kernel[] = EPILOGUES.map(matvec);
-/** Those that follow a norm, with the norm: `linear_normed`, `linear_qkv_normed`, `linear_swiglu_normed`; and `linear_qkv_rope_normed`. */
-export const normedKernels: Kernel[] = [
-  ...EPILOGUES.filter(({ name }) => name !== "linear_residual"),
-  QKV_ROPE,
-].map(normed);
-/** For many positions: the same names with `_many`. */
-export const matmulKernels: Kernel[] = EPILOGUES.map(matmul);
+/** For any number of positions, at their best with few; those that norm their x, for few; for many. */
+export const productKernels: Kernel[] = [
+  ...EPILOGUES.map(matvec),
+  ...[...EPILOGUES.filter(({ epilogue }) => epilogue !== "residual"), QKV_ROPE].map(normed),
+  ...EPILOGUES.map(matmul),
+];

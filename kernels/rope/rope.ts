@@ -1,6 +1,6 @@
 /** Rotary position embedding (Su et al. 2021) and the KV cache's writes, single and fused. */
 import { ofBranches, ofWholePasses, rowGap } from "../branches/branches.ts";
-import { bindings, type Kernel, perToken, type ReferenceArguments } from "../kernel.ts";
+import { bindings, kernel, perToken, type TwinArguments } from "../kernel.ts";
 import ropeWgsl from "./rope.wgsl" with { type: "text" };
 import storeWgsl from "./store.wgsl" with { type: "text" };
 import ropeStoreWgsl from "./rope_store.wgsl" with { type: "text" };
@@ -13,7 +13,7 @@ function turn(
   x: Float32Array,
   table: Float32Array,
   heads: number,
-  args: ReferenceArguments,
+  args: TwinArguments,
   count: number,
   emit: (at: number, value: number) => void,
 ): void {
@@ -42,36 +42,33 @@ function turn(
  * x [T, heads, head_width], table [positions, rope_width / 2, 2] of (cos, sin) → the same shape. Pairs are neighbours
  * (`half_style` 0, as in Llama's GGUF files) or lie rope_width / 2 apart (1, as in GPT-NeoX).
  */
-const anyRope: Kernel = {
-  name: "rope",
+const rope = kernel({
+  operation: "rope",
   wgsl: ropeWgsl,
   constants: { heads: "u32", head_width: "u32", rope_width: "u32", half_style: "u32" },
   bindings: bindings("input x", "input table", "output y"),
-  lanes: (knobs) => knobs.lanes,
   grid: (pass, { heads, head_width }, lanes) => perToken(heads * head_width / 2, pass, lanes),
-  reference(args) {
+  twin(args) {
     const [x, table] = args.inputs;
     turn(x, table, args.constants.heads, args, 2, (at, value) => args.outputs[0]![at] = value);
   },
-};
-export const rope: Kernel = ofWholePasses(anyRope);
+});
 
 /** x [T, columns] → slots start … start + T − 1 of a cache [slots, columns]. */
-export const store: Kernel = {
-  name: "store",
+const store = kernel({
+  operation: "store",
   wgsl: storeWgsl,
   constants: { columns: "u32" },
   bindings: bindings("input x", "output cache"),
-  lanes: (knobs) => knobs.lanes,
   grid: (pass, { columns }, lanes) => perToken(columns, pass, lanes),
-  reference({ pass, constants: { columns }, inputs: [x], outputs: [cache] }) {
+  twin({ pass, constants: { columns }, inputs: [x], outputs: [cache] }) {
     cache!.set(x, pass.start * columns);
   },
-};
+});
 
 /** q, k, v → q_rope, cache_k, cache_v, with k_rope as a tap: `rope` twice and `store` twice in one dispatch. */
-const anyRopeStore: Kernel = {
-  name: "rope_store",
+export const ropeStore = kernel({
+  operation: "rope_store",
   wgsl: ropeStoreWgsl,
   constants: {
     heads: "u32",
@@ -90,10 +87,9 @@ const anyRopeStore: Kernel = {
     "output cache_v",
     "tap k_rope",
   ),
-  lanes: (knobs) => knobs.lanes,
   grid: (pass, { heads, kv_heads, head_width }, lanes) =>
     perToken((heads + kv_heads) * head_width / 2, pass, lanes),
-  reference(args) {
+  twin(args) {
     const { heads, kv_heads, head_width } = args.constants;
     const [q, k, v, table] = args.inputs;
     const [qRope, cacheK, cacheV, kRope] = args.outputs;
@@ -105,8 +101,12 @@ const anyRopeStore: Kernel = {
     });
     cacheV!.set(v, slot);
   },
-};
-export const ropeStore: Kernel = ofWholePasses(anyRopeStore);
+});
 
-/** `rope` and `rope_store` for passes of several branches: positions count from where the branches go on. */
-export const ropeOfBranches: Kernel[] = [ofBranches(anyRope), ofBranches(anyRopeStore)];
+/** Of branches, positions count from where they go on. */
+export const ropeKernels = [
+  ofWholePasses(rope),
+  store,
+  ofWholePasses(ropeStore),
+  ...[rope, ropeStore].map(ofBranches),
+];

@@ -5,7 +5,7 @@
  * What is left in floats is one product for the repeat penalty, one difference and one product, each rounded once. A candidate's
  * share of the draw is `weightOf`, a whole number; sums of whole numbers have no order.
  */
-import { bindings, type Kernel } from "../kernel.ts";
+import { bindings, kernel } from "../kernel.ts";
 import { uniform } from "./random.ts";
 import sampleWgsl from "./sample.wgsl" with { type: "text" };
 
@@ -276,15 +276,21 @@ export class Ranking {
  * x [R, columns], sampling [16] (bits of 32-bit words, as `samplingWords` lays them out), history [S] (ids; u32 on the device) → the
  * id [1] that follows the last row, −1 where a number is NaN or +Infinity, or none is finite.
  */
-export const sample: Kernel = {
-  name: "sample",
+export const sample = kernel({
+  operation: "sample",
   wgsl: sampleWgsl,
   constants: { columns: "u32" },
-  bindings: bindings("input x", "input sampling", "input history", "output index", "scratch list"),
+  bindings: bindings(
+    "input x",
+    "input sampling bits",
+    "input history u32",
+    "output index i32",
+    "scratch list",
+  ),
   lanes: (knobs) => 4 * knobs.lanes,
   grid: () => [1, 1, 1],
   scratch: ({ columns }) => 4 * columns,
-  reference({ pass, constants: { columns }, inputs: [x, sampling, history], outputs: [index] }) {
+  twin({ pass, constants: { columns }, inputs: [x, sampling, history], outputs: [index] }) {
     const numbers = samplingNumbers(
       new Uint32Array(sampling.buffer, sampling.byteOffset, sampling.length),
     );
@@ -293,4 +299,4 @@ export const sample: Kernel = {
     const random = randomShare(numbers.seed, ids.length);
     index![0] = chosen(penalized(row, ids, numbers), numbers, random);
   },
-};
+});

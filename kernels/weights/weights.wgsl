@@ -1,4 +1,4 @@
-// Beginning of every kernel over packed weights; a form (forms/*.wgsl) follows. It defines load8(row, group), eight columns of a row;
+// Beginning of every kernel over packed weights; a packing (packings/*.wgsl) follows. It defines load8(row, group), eight columns of a row;
 // load_block(row, block) and eight(block, i), a block of its columns and eight of them; and dot_columns(row, block, x), the product of
 // a block with as many numbers of x. Blocks have 32 columns, of plain types 8.
 // Planes lie one behind another in one buffer; `scales` and `highs` are the word offsets of the later ones.

@@ -6,22 +6,30 @@ import { forward } from "../../engine/plan/forward.ts";
 import { openGguf } from "../../engine/gguf/reader.ts";
 import { bytesSource } from "../../engine/gguf/source.ts";
 import { AdapterError, ensureAdapterChecked } from "../../engine/webgpu/check/adapter_check.ts";
-import { type Pair, pairName, usedPairs } from "../../engine/webgpu/check/kernel_variants.ts";
+import {
+  type KernelVariant,
+  usedVariants,
+  variantName,
+} from "../../engine/webgpu/check/kernel_variants.ts";
 import { compileAhead } from "../../engine/webgpu/compile_ahead.ts";
 import { Device } from "../../engine/webgpu/device.ts";
 import { webgpuEngine } from "../../engine/webgpu/engine.ts";
 import { builtIn } from "../../engine/webgpu/tuning/tuning.ts";
 import { usedSteps } from "../../engine/webgpu/used_steps.ts";
 import { hostMemory, loadWeights } from "../../engine/model/weights.ts";
-import { FORMS } from "../../kernels/weights/forms.ts";
+import { PACKINGS } from "../../kernels/weights/packings.ts";
 import { KERNELS } from "../../kernels/mod.ts";
 import { randomLlama, type RandomLlamaOptions } from "../support/random_llama.ts";
 
-function pair(name: string, form?: string): Pair {
-  return { kernel: KERNELS.get(name)!, form: form ? FORMS.get(form) : undefined, taps: false };
+function variant(name: string, packing?: string): KernelVariant {
+  return {
+    kernel: KERNELS.get(name)!,
+    packing: packing ? PACKINGS.get(packing) : undefined,
+    taps: false,
+  };
 }
 
-const PAIRS = [pair("add"), pair("rms"), pair("embed", "F16")];
+const VARIANTS = [variant("add"), variant("rms"), variant("embed", "F16")];
 
 /** A fresh device, as in a new process, and how many submissions it got. */
 async function openCounted() {
@@ -50,11 +58,11 @@ async function rejected(promise: Promise<void>): Promise<AdapterError> {
 
 Deno.test("kernels are checked once in a process", async () => {
   using counted = await openCounted();
-  await ensureAdapterChecked(counted.device, PAIRS);
+  await ensureAdapterChecked(counted.device, VARIANTS);
   assert.equal(counted.submissions, 1);
-  await ensureAdapterChecked(counted.device, PAIRS.slice(1));
+  await ensureAdapterChecked(counted.device, VARIANTS.slice(1));
   assert.equal(counted.submissions, 1);
-  await ensureAdapterChecked(counted.device, [...PAIRS, pair("store")]);
+  await ensureAdapterChecked(counted.device, [...VARIANTS, variant("store")]);
   assert.equal(counted.submissions, 2, "another kernel is checked");
   assert.equal(counted.device.allocated, 0);
 });
@@ -64,7 +72,7 @@ Deno.test("a file remembers them for the next process, in a folder that is made 
     const cacheFile = join(folder, "new", "folder", "kernels.txt");
     {
       using counted = await openCounted();
-      await ensureAdapterChecked(counted.device, PAIRS, { cacheFile });
+      await ensureAdapterChecked(counted.device, VARIANTS, { cacheFile });
       assert.equal(counted.submissions, 1);
     }
     const lines = (await Deno.readTextFile(cacheFile)).trimEnd().split("\n");
@@ -74,9 +82,9 @@ Deno.test("a file remembers them for the next process, in a folder that is made 
       "rms",
     ]);
     using counted = await openCounted();
-    await ensureAdapterChecked(counted.device, PAIRS, { cacheFile });
+    await ensureAdapterChecked(counted.device, VARIANTS, { cacheFile });
     assert.equal(counted.submissions, 0, "nothing runs");
-    await ensureAdapterChecked(counted.device, [pair("store")], { cacheFile });
+    await ensureAdapterChecked(counted.device, [variant("store")], { cacheFile });
     assert.equal((await Deno.readTextFile(cacheFile)).trimEnd().split("\n").length, 4);
     const names = [];
     for await (const { name } of Deno.readDir(join(folder, "new", "folder"))) names.push(name);
@@ -88,11 +96,11 @@ Deno.test("progress is told while kernels are compiled, and nothing where none i
   using counted = await openCounted();
   const told: number[][] = [];
   const onProgress = (done: number, total: number) => told.push([done, total]);
-  await ensureAdapterChecked(counted.device, PAIRS, { onProgress });
+  await ensureAdapterChecked(counted.device, VARIANTS, { onProgress });
   const [[, total]] = told;
-  assert.ok(total >= PAIRS.length);
+  assert.ok(total >= VARIANTS.length);
   assert.deepEqual(told, Array.from({ length: total + 1 }, (_, done) => [done, total]));
-  await ensureAdapterChecked(counted.device, PAIRS, { onProgress: () => assert.fail() });
+  await ensureAdapterChecked(counted.device, VARIANTS, { onProgress: () => assert.fail() });
 });
 
 Deno.test("another driver is checked again", async () => {
@@ -101,23 +109,23 @@ Deno.test("another driver is checked again", async () => {
     for (const driver of ["Mesa 25.0.7", "Mesa 25.0.8"]) {
       using counted = await openCounted();
       Object.defineProperty(counted.device.info, "driver", { value: driver });
-      await ensureAdapterChecked(counted.device, PAIRS, { cacheFile });
+      await ensureAdapterChecked(counted.device, VARIANTS, { cacheFile });
       assert.equal(counted.submissions, 1, driver);
     }
   });
 });
 
-Deno.test("a wrong kernel is refused by name, with what to do, also where its right form had passed", async () => {
+Deno.test("a wrong kernel is refused by name, with what to do, also where its right packing had passed", async () => {
   await withFolder(async (folder) => {
     const cacheFile = join(folder, "kernels.txt");
     const right = KERNELS.get("rms")!;
     const wrong = { ...right, wgsl: right.wgsl.replace("= sqrt(", "= 1.01 * sqrt(") };
     using first = await openCounted();
-    await ensureAdapterChecked(first.device, [pair("rms")], { cacheFile });
+    await ensureAdapterChecked(first.device, [variant("rms")], { cacheFile });
     using counted = await openCounted();
-    const pairs = [pair("add"), { kernel: wrong, taps: false }];
+    const variants = [variant("add"), { kernel: wrong, taps: false }];
     for (let i = 0; i < 2; i++) {
-      const error = await rejected(ensureAdapterChecked(counted.device, pairs, { cacheFile }));
+      const error = await rejected(ensureAdapterChecked(counted.device, variants, { cacheFile }));
       assert.equal(error.kernel, "rms");
       assert.equal(error.adapter, counted.device.info.description);
       assert.match(error.message, /kernel rms is off by [\d.e-]+ at rms\[\d+\], allowed is/);
@@ -127,13 +135,13 @@ Deno.test("a wrong kernel is refused by name, with what to do, also where its ri
   });
 });
 
-Deno.test("a kernel that the device refuses is named, with its form", async () => {
+Deno.test("a kernel that the device refuses is named, with its packing", async () => {
   using counted = await openCounted();
   const embed = KERNELS.get("embed")!;
   const wrong = { ...embed, wgsl: embed.wgsl.replace("ids[token]", "nonsense") };
-  const pairs = [pair("add"), { kernel: wrong, form: FORMS.get("Q8_0"), taps: false }];
-  const error = await rejected(ensureAdapterChecked(counted.device, pairs));
-  assert.deepEqual([error.kernel, error.form], ["embed", "Q8_0"]);
+  const variants = [variant("add"), { kernel: wrong, packing: PACKINGS.get("Q8_0"), taps: false }];
+  const error = await rejected(ensureAdapterChecked(counted.device, variants));
+  assert.deepEqual([error.kernel, error.packing], ["embed", "Q8_0"]);
   assert.match(error.message, /kernel embed for Q8_0 was refused \(.*nonsense/);
   assert.doesNotMatch(error.message, /wrongly/);
 });
@@ -144,7 +152,7 @@ Deno.test("a file that cannot be read or written only means that the check is ma
     await Deno.writeTextFile(file, "not what it should be\n\u0000\n");
     for (const cacheFile of [folder, join(file, "below.txt"), file]) {
       using counted = await openCounted();
-      await ensureAdapterChecked(counted.device, [pair("add")], { cacheFile });
+      await ensureAdapterChecked(counted.device, [variant("add")], { cacheFile });
       assert.equal(counted.submissions, 1, cacheFile);
     }
   });
@@ -161,12 +169,12 @@ Deno.test("no permission is needed", async () => {
   assert.deepEqual([code, decoder.decode(stdout)], [0, "checked\n"]);
 });
 
-Deno.test("a model's pairs are the kernels that its passes run, for the forms of its weights", async () => {
+Deno.test("a model's variants are the kernels that its passes run, for the packings of its weights", async () => {
   const pairsOf = async (options: RandomLlamaOptions) => {
     const file = await openGguf(bytesSource("random", randomLlama({ layers: 2, ...options })));
     const config = readConfig(file);
     const weights = await loadWeights(file, config, hostMemory);
-    return usedPairs(forward(config), weights).map(pairName).sort();
+    return usedVariants(forward(config), weights).map(variantName).sort();
   };
   const others = [
     "argmax",
@@ -179,8 +187,8 @@ Deno.test("a model's pairs are the kernels that its passes run, for the forms of
     "sample",
     "take_rows",
   ];
-  const products = (...forms: string[]) =>
-    forms.flatMap((form) => [form, form.replace(" ", "_many ")]);
+  const products = (...packings: string[]) =>
+    packings.flatMap((packing) => [packing, packing.replace(" ", "_many ")]);
   assert.deepEqual(
     await pairsOf({ type: "F16" }),
     [

@@ -1,4 +1,4 @@
-/** Whole passes: the GPU, the CPU with the kernels' references, and the oracle agree. */
+/** Whole passes: the GPU, the CPU with the kernels' twins, and the oracle agree. */
 import assert from "node:assert/strict";
 import type { Engine, HostTensor, PassRequest, Session } from "../../engine/backend.ts";
 import { type Config, readConfig } from "../../engine/model/config.ts";
@@ -11,7 +11,7 @@ import { Device } from "../../engine/webgpu/device.ts";
 import { webgpuEngine } from "../../engine/webgpu/engine.ts";
 import { loadWeights } from "../../engine/model/weights.ts";
 import { openDevice } from "../../inspect/run/loading.ts";
-import { FORMS } from "../../kernels/weights/forms.ts";
+import { PACKINGS } from "../../kernels/weights/packings.ts";
 import { Random } from "../support/random.ts";
 import { randomLlama, type RandomLlamaOptions } from "../support/random_llama.ts";
 
@@ -96,7 +96,7 @@ async function assertAgree(model: Model, length: number, count: number): Promise
   }
 }
 
-for (const type of FORMS.keys()) {
+for (const type of PACKINGS.keys()) {
   Deno.test(`${type} weights: GPU, CPU and oracle agree`, async () => {
     const model = await open({
       layers: 1,

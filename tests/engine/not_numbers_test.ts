@@ -5,7 +5,7 @@
 import assert from "node:assert/strict";
 import { softmaxRows } from "../../engine/oracle/math.ts";
 import { Device } from "../../engine/webgpu/device.ts";
-import { referenceOutputs, runKernels } from "../../engine/webgpu/check/kernel_check.ts";
+import { runKernels, twinOutputs } from "../../engine/webgpu/check/kernel_check.ts";
 import type { KernelCase } from "../../engine/webgpu/check/case.ts";
 import { type EditList, patch, scale, zero } from "../../inspect/run/interventions.ts";
 import { attentionMap } from "../../inspect/figures/attention/map.ts";
@@ -25,10 +25,10 @@ const DEVICES = [
   await Device.open({ dotLanes: 32, columnLanes: 32, broadcast: false }),
 ];
 
-/** What a kernel gives in both settings and in its reference. */
+/** What a kernel gives in both settings and in its twin. */
 async function everywhere(each: Omit<KernelCase, "kind" | "weights" | "parts" | "taps">) {
   const whole: KernelCase = { kind: "real", weights: [], parts: 1, taps: true, ...each };
-  const outputs = [referenceOutputs(whole)[0]];
+  const outputs = [twinOutputs(whole)[0]];
   for (const device of DEVICES) {
     const [{ outputs: [output], withinBounds }] = await runKernels(device, [whole]);
     assert.ok(withinBounds);

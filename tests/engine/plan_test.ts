@@ -18,7 +18,8 @@ import {
   stepName,
   type Value,
 } from "../../engine/plan/plan.ts";
-import { KERNELS } from "../../kernels/mod.ts";
+import { computationName, type Dtype } from "../../kernels/kernel.ts";
+import { kernelOf } from "../../kernels/mod.ts";
 import { Random } from "../support/random.ts";
 import { randomLlama, type RandomLlamaOptions } from "../support/random_llama.ts";
 
@@ -79,7 +80,7 @@ Deno.test("forward() names the design's points, in model order, with their shape
     ["sample", "sample", [1]],
   ];
   assert.deepEqual(
-    plan.map((step) => [stepName(step), step.kernel, step.outputs[0]!.shape]),
+    plan.map((step) => [stepName(step), computationName(step), step.outputs[0]!.shape]),
     expected,
   );
   for (const step of plan) assert.equal(step.outputs.length, 1);
@@ -93,16 +94,18 @@ Deno.test("each step reads what was made before it, and its kernel knows its con
     for (const step of plan) {
       for (const { name } of step.inputs) assert.ok(made.has(name), `${stepName(step)}: ${name}`);
       made.add(stepName(step));
-      const kernel = KERNELS.get(step.kernel)!;
+      const kernel = kernelOf(step)!;
       const of = (kind: string) => kernel.bindings.filter((binding) => binding.kind === kind);
-      assert.equal(step.inputs.length, of("input").length);
+      const dtypes = (list: readonly { dtype: Dtype }[]) => list.map(({ dtype }) => dtype);
+      assert.deepEqual(dtypes(step.inputs), dtypes(of("input")));
+      assert.deepEqual(dtypes(step.outputs.map((output) => output!)), dtypes(of("output")));
       assert.equal(step.weights.length, of("weight").length);
       if (!kernel.packed) {
         assert.deepEqual(Object.keys(step.constants), Object.keys(kernel.constants));
       }
     }
     // What belongs to the last rows only comes after they are taken.
-    const last = plan.findIndex(({ kernel }) => kernel === "take_rows");
+    const last = plan.findIndex(({ operation }) => operation === "take_rows");
     plan.forEach((step, i) => assert.equal(onLastRows(step), i > last, stepName(step)));
   }
 });
@@ -117,7 +120,7 @@ Deno.test("biases are steps of their own, a tied output reads the embedding", as
   const names = plan.map(stepName);
   for (const name of ["q", "k", "v", "attn_out"]) {
     const at = names.indexOf(`blk.1.${name}`);
-    assert.equal(plan[at].kernel, "add_bias");
+    assert.equal(plan[at].operation, "add_bias");
     assert.equal(names[at - 1], `blk.1.${name}_product`);
     const tensor = name === "attn_out" ? "attn_output" : `attn_${name}`;
     assert.deepEqual(plan[at].weights, [`blk.1.${tensor}.bias`]);
@@ -175,9 +178,9 @@ Deno.test("no fused kernel binds more buffers than the device allows", async () 
       few: () => true,
       buffers,
     });
-    for (const { kernel } of steps) {
-      const { length } = KERNELS.get(kernel)!.bindings;
-      assert.ok(length <= buffers, `${kernel} binds ${length} of ${buffers}`);
+    for (const step of steps) {
+      const { length } = kernelOf(step)!.bindings;
+      assert.ok(length <= buffers, `${computationName(step)} binds ${length} of ${buffers}`);
     }
   }
 });
@@ -195,10 +198,10 @@ Deno.test("a decoding pass is five dispatches a layer, six after long contexts",
   ];
   const steps = fused(plan, ["argmax"], together, () => true);
   assert.deepEqual(
-    steps.map(({ kernel }) => kernel),
+    steps.map(computationName),
     ["embed", ...layer, ...layer, "take_rows", "rms_norm", "linear", "argmax"],
   );
-  const [qkv] = steps.filter(({ kernel }) => kernel === "linear_qkv_rope_normed");
+  const [qkv] = steps.filter(({ epilogue, normed }) => epilogue === "qkv_rope" && normed);
   assert.deepEqual(qkv.outputs.slice(3), new Array(7).fill(null), "q, k, v, the norm, … are taps");
   const all = fused(
     plan,
@@ -207,7 +210,7 @@ Deno.test("a decoding pass is five dispatches a layer, six after long contexts",
     () => true,
   );
   assert.deepEqual(
-    all.find(({ kernel }) => kernel === "linear_qkv_rope_normed")!.outputs
+    all.find(({ epilogue, normed }) => epilogue === "qkv_rope" && normed)!.outputs
       .map((value) => value?.name),
     [
       ...["blk.0.q_rope", "blk.0.cache_k", "blk.0.cache_v"],
@@ -230,7 +233,7 @@ Deno.test("a prompt's pass is eight dispatches a layer", async () => {
     "linear_residual",
   ];
   assert.deepEqual(
-    fused(plan, ["argmax"], together).map(({ kernel }) => kernel),
+    fused(plan, ["argmax"], together).map(computationName),
     ["embed", ...layer, ...layer, "take_rows", "rms_norm", "linear", "argmax"],
   );
 });
@@ -248,9 +251,9 @@ Deno.test("fused steps agree with their kernels, and what is wanted is made, as 
       for (const step of steps) {
         for (const { name } of step.inputs) assert.ok(made.has(name), `${stepName(step)}: ${name}`);
         for (const output of step.outputs) if (output) made.add(output.name);
-        const { bindings } = KERNELS.get(step.kernel)!;
+        const { bindings } = kernelOf(step)!;
         const outputs = bindings.filter(({ kind }) => kind === "output" || kind === "tap");
-        assert.equal(step.outputs.length, outputs.length, step.kernel);
+        assert.equal(step.outputs.length, outputs.length, computationName(step));
         outputs.forEach(({ kind }, i) => {
           // Taps are on where they are wanted, and nowhere else; what else a kernel makes always has a place.
           const output = step.outputs[i];
@@ -260,7 +263,7 @@ Deno.test("fused steps agree with their kernels, and what is wanted is made, as 
         assert.equal(
           step.inputs.length,
           bindings.filter(({ kind }) => kind === "input").length,
-          step.kernel,
+          computationName(step),
         );
       }
       for (const name of wanted) assert.ok(made.has(name), `${name} is not made`);
@@ -283,7 +286,7 @@ Deno.test("taps do not change which kernels run", async () => {
   ]
     .map((name) => `blk.1.${name}`);
   const tapped = fused(plan, ["logits", ...taps], together);
-  assert.deepEqual(tapped.map(({ kernel }) => kernel), plain.map(({ kernel }) => kernel));
+  assert.deepEqual(tapped.map(computationName), plain.map(computationName));
   const names = tapped.flatMap((step) => step.outputs.map((output) => output?.name));
   for (const tap of taps) assert.ok(names.includes(tap), tap);
 });
@@ -293,21 +296,25 @@ Deno.test("scores and probabilities that are wanted keep attention in its steps"
   for (const wanted of ["attn_scores", "attn_probs"]) {
     const kernels = fused(plan, ["logits", `blk.1.${wanted}`], together);
     const steps = kernels.filter((step) =>
-      stepName(step).startsWith("blk.1.") || step.kernel === "attention"
+      stepName(step).startsWith("blk.1.") || step.operation === "attention"
     );
-    assert.equal(kernels.filter(({ kernel }) => kernel === "attention").length, 1, "layer 0 only");
+    assert.equal(
+      kernels.filter(({ operation }) => operation === "attention").length,
+      1,
+      "layer 0 only",
+    );
     for (const kernel of ["scores", "softmax", "mix"]) {
-      assert.ok(steps.some((step) => step.kernel === kernel), kernel);
+      assert.ok(steps.some((step) => computationName(step) === kernel), kernel);
     }
   }
   // Wider heads than the fused kernel's workgroup memory holds.
   const wide = forward(await configOf({ heads: 1, kvHeads: 1, headWidth: 258 }));
-  assert.ok(!fused(wide, ["logits"], together).some(({ kernel }) => kernel === "attention"));
+  assert.ok(!fused(wide, ["logits"], together).some(({ operation }) => operation === "attention"));
 });
 
 Deno.test("matrices that lie apart are multiplied apart, biased ones too", async () => {
   const plan = forward(await configOf());
-  const apart = fused(plan, ["logits"], () => false).map(({ kernel }) => kernel);
+  const apart = fused(plan, ["logits"], () => false).map(computationName);
   assert.ok(!apart.includes("linear_qkv") && !apart.includes("linear_swiglu"));
   assert.ok(
     apart.includes("linear") && apart.includes("swiglu") && apart.includes("linear_residual"),
@@ -324,7 +331,7 @@ Deno.test("matrices that lie apart are multiplied apart, biased ones too", async
   ]);
 
   const biased = forward(await configOf({ biases: true }));
-  const kernels = fused(biased, ["logits"], together).map(({ kernel }) => kernel);
+  const kernels = fused(biased, ["logits"], together).map(computationName);
   assert.ok(!kernels.includes("linear_qkv"), "a bias stands between the products");
   assert.equal(kernels.filter((kernel) => kernel === "linear_residual").length, 2, "ffn_out only");
 });
@@ -332,11 +339,11 @@ Deno.test("matrices that lie apart are multiplied apart, biased ones too", async
 Deno.test("steps that only look alike are not fused", async () => {
   const plan = forward(await configOf());
   const at = (name: string) => plan.findIndex((step) => stepName(step) === name);
-  const other: Value = { name: "other", shape: ["T", D], kind: "result" };
+  const other: Value = { name: "other", shape: ["T", D], dtype: "f32", kind: "result" };
   const changed = (name: string, inputs: (inputs: readonly Value[]) => Value[]) =>
     plan.with(at(name), { ...plan[at(name)], inputs: inputs(plan[at(name)].inputs) });
   const kernels = (steps: Plan) =>
-    fuse(steps, { wanted: new Set(), adjacent: together }).map(({ kernel }) => kernel);
+    fuse(steps, { wanted: new Set(), adjacent: together }).map(computationName);
 
   const count = (steps: Plan, kernel: string) =>
     kernels(steps).filter((each) => each === kernel).length;
@@ -414,10 +421,11 @@ function randomPlan(random: Random): Step[] {
         j > 0 && random.bits() % 3 === 0 ? null : {
           name: `${i}.${j}`,
           shape: [dims[random.integer(0, 6)], dims[random.integer(0, 6)]],
+          dtype: "f32",
           kind: random.bits() % 10 === 0 ? "cache" : "result",
         },
     );
-    steps.push({ kernel: "any", inputs, weights: [], outputs, constants: {} });
+    steps.push({ operation: "add", inputs, weights: [], outputs, constants: {} });
     for (const output of outputs) if (output) values.push(output);
   }
   return steps;

@@ -14,7 +14,7 @@ import { candidates, tune } from "../../engine/webgpu/tuning/tuning.ts";
 import { knobsText, readTuning, writeTuning } from "../../engine/webgpu/tuning/tuning_file.ts";
 import { loadWeights } from "../../engine/model/weights.ts";
 import { loadModel } from "../../inspect/run/model.ts";
-import { FORMS } from "../../kernels/weights/forms.ts";
+import { PACKINGS } from "../../kernels/weights/packings.ts";
 import { KERNELS } from "../../kernels/mod.ts";
 import { randomLlama } from "../support/random_llama.ts";
 
@@ -32,16 +32,16 @@ async function smallModel() {
   return { file, config, plan: forward(config), weights: await loadWeights(file, config, device) };
 }
 
-const products = [...KERNELS.values()].filter(({ name }) => name.startsWith("linear"));
+const products = [...KERNELS.values()].filter(({ operation }) => operation === "linear");
 
-Deno.test("every candidate of every product gives its reference's numbers", async (t) => {
+Deno.test("every candidate of every product gives its twin's numbers", async (t) => {
   for (const kernel of products) {
     const others = candidates(device, kernel).slice(1);
     assert.ok(others.length >= 1);
     for (const knobs of others) {
       await t.step(`${kernel.name}: ${knobsText(knobs)}`, async () => {
-        const forms = [FORMS.get(kernel.name.includes("swiglu") ? "F16" : "Q4_1")!];
-        const cases = [...kernelCases(kernel, { full: true, forms })];
+        const packings = [PACKINGS.get(kernel.epilogue === "swiglu" ? "F16" : "Q4_1")!];
+        const cases = [...kernelCases(kernel, { full: true, packings })];
         const results = await checkKernels(device, cases.map((each) => ({ ...each, knobs })));
         for (const each of results) assert.ok(each.passed, JSON.stringify(each));
       });
@@ -67,19 +67,19 @@ Deno.test("the fastest candidates are remembered, and taken again without being 
     }
     // Another choice than any that was found: what is in the file counts.
     const [[key, found]] = known;
-    const [name, form, shape] = key.split(" ");
+    const [name, packing, shape] = key.split(" ");
     const [rows, columns] = shape.split("×").map(Number);
     const other = found.times.find(({ knobs }) => knobsText(knobs) !== knobsText(found.knobs))!;
     assert.ok(
       await writeTuning(file, device.info, new Map([[key, { ...found, knobs: other.knobs }]])),
     );
     const again = await tune(device, plan, weights, { file });
-    const knobs = again(KERNELS.get(name)!, FORMS.get(form)!, rows, columns);
+    const knobs = again(KERNELS.get(name)!, PACKINGS.get(packing)!, rows, columns);
     assert.equal(knobsText(knobs), knobsText(other.knobs));
     assert.equal(
       knobsText((await tune(device, plan, weights, { mode: "never", file }))(
         KERNELS.get(name)!,
-        FORMS.get(form)!,
+        PACKINGS.get(packing)!,
         rows,
         columns,
       )),
@@ -90,7 +90,7 @@ Deno.test("the fastest candidates are remembered, and taken again without being 
     assert.ok(await writeTuning(file, device.info, new Map([[key, { ...found, knobs: edited }]])));
     const unchecked = await tune(device, plan, weights, { mode: "known", file });
     assert.equal(
-      knobsText(unchecked(KERNELS.get(name)!, FORMS.get(form)!, rows, columns)),
+      knobsText(unchecked(KERNELS.get(name)!, PACKINGS.get(packing)!, rows, columns)),
       knobsText(device.knobs),
     );
     // Sources that have changed: what was found about others does not count.
@@ -98,7 +98,7 @@ Deno.test("the fastest candidates are remembered, and taken again without being 
     assert.ok(await writeTuning(file, device.info, stale));
     const fallback = await tune(device, plan, weights, { file });
     if (device.info.fallback) {
-      const built = fallback(KERNELS.get(name)!, FORMS.get(form)!, rows, columns);
+      const built = fallback(KERNELS.get(name)!, PACKINGS.get(packing)!, rows, columns);
       assert.equal(knobsText(built), knobsText(device.knobs));
     }
     weights.destroy();

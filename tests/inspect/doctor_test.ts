@@ -2,10 +2,10 @@
 import assert from "node:assert/strict";
 import { Device } from "../../engine/webgpu/device.ts";
 import { checkKernel } from "../../engine/webgpu/check/kernel_check.ts";
-import { allPairs, pairName } from "../../engine/webgpu/check/kernel_variants.ts";
+import { allVariants, variantName } from "../../engine/webgpu/check/kernel_variants.ts";
 import { checkDevice } from "../../inspect/commands/doctor.ts";
 import { type Findings, pasteBlock, reportText } from "../../inspect/commands/doctor_report.ts";
-import { FORMS } from "../../kernels/weights/forms.ts";
+import { PACKINGS } from "../../kernels/weights/packings.ts";
 import { KERNELS } from "../../kernels/mod.ts";
 import denoJson from "../../deno.json" with { type: "json" };
 
@@ -30,7 +30,7 @@ async function doctor(args: string[], env: Record<string, string> = {}) {
 
 let findings: Findings;
 
-Deno.test("doctor checks every kernel on this device, and says which forms it had no time for", async () => {
+Deno.test("doctor checks every kernel on this device, and says which packings it had no time for", async () => {
   const { code, out, err } = await doctor(["--json"]);
   assert.equal(err, "");
   assert.equal(code, 0, out);
@@ -39,10 +39,12 @@ Deno.test("doctor checks every kernel on this device, and says which forms it ha
   assert.equal(findings.passed, true);
   assert.deepEqual(new Set(findings.kernels.map(({ kernel }) => kernel)), new Set(KERNELS.keys()));
   assert.ok(findings.kernels.every(({ passed }) => passed));
-  // How many those are depends on the driver: kernels_test.ts checks every form.
-  const names = allPairs().map(pairName);
+  // How many those are depends on the driver: kernels_test.ts checks every packing.
+  const names = allVariants().map(variantName);
   assert.deepEqual(findings.notChecked, names.slice(names.length - findings.notChecked.length));
-  const checked = new Set(findings.kernels.map(({ kernel, form }) => `${kernel} ${form ?? ""}`));
+  const checked = new Set(
+    findings.kernels.map(({ kernel, packing }) => `${kernel} ${packing ?? ""}`),
+  );
   assert.ok(checked.size <= names.length - findings.notChecked.length);
 });
 
@@ -139,9 +141,11 @@ Deno.test("kernels that a device cannot bind are a fact, and not looked for", as
   assert.ok(names.includes("linear_qkv_rope_normed") && names.includes("rope_store_branches"));
   assert.deepEqual(checked.unbound, names);
   assert.equal(checked.unreached.length, KERNELS.size - names.length);
-  const reached = allPairs(8).map(pairName);
+  const reached = allVariants(8).map(variantName);
   assert.deepEqual(checked.notChecked, reached);
-  for (const name of names) assert.ok(!reached.some((pair) => pair.startsWith(`${name} `)), name);
+  for (const name of names) {
+    assert.ok(!reached.some((variant) => variant.startsWith(`${name} `)), name);
+  }
 
   const kernels = findings.kernels.filter(({ kernel }) => !names.includes(kernel));
   const text = reportText({ ...findings, ...checked, kernels, unreached: [], notChecked: [] });
@@ -191,22 +195,23 @@ Deno.test("without time for every kernel the report is INCOMPLETE, and that is n
   }
 });
 
-Deno.test("a check with little time begins with every kernel, then takes every form", () => {
-  const pairs = allPairs();
-  const names = pairs.map(pairName);
+Deno.test("a check with little time begins with every kernel, then takes every packing", () => {
+  const variants = allVariants();
+  const names = variants.map(variantName);
   assert.equal(new Set(names).size, names.length);
   const packed = [...KERNELS.values()].filter(({ packed }) => packed).length;
-  const withoutTaps = pairs.filter(({ taps }) => !taps);
-  assert.equal(withoutTaps.length, KERNELS.size - packed + packed * FORMS.size);
-  const first = pairs.slice(0, KERNELS.size);
+  const withoutTaps = variants.filter(({ taps }) => !taps);
+  assert.equal(withoutTaps.length, KERNELS.size - packed + packed * PACKINGS.size);
+  const first = variants.slice(0, KERNELS.size);
   assert.deepEqual(new Set(first.map(({ kernel }) => kernel)), new Set(KERNELS.values()));
-  const untilForms = pairs.findIndex(({ kernel, form }) =>
-    kernel.name === "linear" && form !== first.find(({ kernel }) => kernel.name === "linear")!.form
+  const untilPackings = variants.findIndex(({ kernel, packing }) =>
+    kernel.name === "linear" &&
+    packing !== first.find(({ kernel }) => kernel.name === "linear")!.packing
   );
-  const forms = pairs.slice(0, untilForms).flatMap(({ form }) => form ?? []);
-  assert.deepEqual(new Set(forms), new Set(FORMS.values()));
+  const packings = variants.slice(0, untilPackings).flatMap(({ packing }) => packing ?? []);
+  assert.deepEqual(new Set(packings), new Set(PACKINGS.values()));
   for (const { bindings, name } of KERNELS.values()) {
     const hasTaps = bindings.some(({ kind }) => kind === "tap");
-    assert.equal(pairs.some(({ kernel, taps }) => kernel.name === name && taps), hasTaps, name);
+    assert.equal(variants.some(({ kernel, taps }) => kernel.name === name && taps), hasTaps, name);
   }
 });

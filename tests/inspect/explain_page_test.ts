@@ -25,7 +25,7 @@ type Content = typeof content;
 /** Every step of a page computed again at every position: a number of each, and whether it agrees. */
 function recomputed({ data, numbers }: Content) {
   const page = new Page(data, numbers);
-  return data.steps.filter(({ kernel }) => kernel !== "ids").flatMap((step) =>
+  return data.steps.filter(({ operation }) => operation !== "ids").flatMap((step) =>
     data.positions.map((position) => ({
       step: step.name,
       position,
@@ -65,9 +65,9 @@ Deno.test("explain: the page has a step for everything that the plan computes, i
 
 Deno.test("explain: each step has words, a formula and its line of forward()", () => {
   const lines = new Map(FORWARD.map(({ number, text }) => [number, text]));
-  for (const { name, kind, kernel } of content.data.steps) {
+  for (const { name, kind, operation } of content.data.steps) {
     assert.ok(STEP_TEXTS[kind], name);
-    const { line, inner } = sourceOf({ name, kernel });
+    const { line, inner } = sourceOf({ name, operation });
     const template = kind === "ids" ? "token_embd" : kind.replace(/_(rms|pre)$/, "");
     assert.match(
       lines.get(line)!,
@@ -76,9 +76,9 @@ Deno.test("explain: each step has words, a formula and its line of forward()", (
     );
     const shared = /_norm(_rms|_pre)?$/.test(kind) || kind === "ids";
     assert.equal(inner !== undefined && inner.length > 0, shared, name);
-    if (inner && kind !== "ids") assert.match(inner[0].text, new RegExp(`record\\("${kernel}"`));
+    if (inner && kind !== "ids") assert.match(inner[0].text, new RegExp(`record\\("${operation}"`));
   }
-  assert.throws(() => sourceOf({ name: "blk.0.nothing", kernel: "add" }), RangeError);
+  assert.throws(() => sourceOf({ name: "blk.0.nothing", operation: "add" }), RangeError);
 });
 
 Deno.test("explain: one number of each step, computed from the page's own numbers, is the captured one", () => {

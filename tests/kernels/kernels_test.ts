@@ -1,9 +1,9 @@
 /**
- * Every kernel on this device against its 64-bit reference. What the references themselves compute is tested in
- * references_test.ts, what weights' numbers are in forms_test.ts.
+ * Every kernel on this device against its 64-bit twin. What the twins themselves compute is tested in
+ * twins_test.ts, what weights' numbers are in packings_test.ts.
  *
- * Compiling a product takes a second or more on a software driver, so not every product is tested with every weight form:
- * the sources are put together from parts (form, epilogue, matvec or matmul), and each part is covered with all of another.
+ * Compiling a product takes a second or more on a software driver, so not every product is tested with every weight type:
+ * the sources are put together from parts (packing, epilogue, matvec or matmul), and each part is covered with all of another.
  * `./denow task doctor` goes over all pairs.
  */
 import assert from "node:assert/strict";
@@ -16,14 +16,14 @@ import {
 import type { KernelCase } from "../../engine/webgpu/check/case.ts";
 import { kernelCases } from "../../engine/webgpu/check/cases.ts";
 import { openDevice } from "../../inspect/run/loading.ts";
-import { type Form, FORMS } from "../../kernels/weights/forms.ts";
+import { type Packing, PACKINGS } from "../../kernels/weights/packings.ts";
 import type { Kernel } from "../../kernels/kernel.ts";
-import { KERNELS } from "../../kernels/mod.ts";
+import { kernelOf, KERNELS } from "../../kernels/mod.ts";
 
 const device = await openDevice();
 
 /** Forms of the products that are not tested with all. */
-const SOME_FORMS: Readonly<Record<string, readonly string[]>> = {
+const SOME_PACKINGS: Readonly<Record<string, readonly string[]>> = {
   linear_residual: ["Q4_1"],
   linear_qkv: ["Q8_0"],
   linear_swiglu: ["Q4_K"],
@@ -32,8 +32,8 @@ const SOME_FORMS: Readonly<Record<string, readonly string[]>> = {
   linear_swiglu_many: ["Q5_0"],
 };
 
-function formsOf(kernel: Kernel): Form[] {
-  return SOME_FORMS[kernel.name]?.map((name) => FORMS.get(name)!) ?? [...FORMS.values()];
+function packingsOf(kernel: Kernel): Packing[] {
+  return SOME_PACKINGS[kernel.name]?.map((name) => PACKINGS.get(name)!) ?? [...PACKINGS.values()];
 }
 
 function kernel(name: string): Kernel {
@@ -41,25 +41,27 @@ function kernel(name: string): Kernel {
 }
 
 function firstCases(kernel: Kernel, count: number): KernelCase[] {
-  return [...kernelCases(kernel, { forms: formsOf(kernel).slice(0, 1) }).take(count)];
+  return [...kernelCases(kernel, { packings: packingsOf(kernel).slice(0, 1) }).take(count)];
 }
 
 function bits(numbers: Float32Array<ArrayBuffer>): Uint32Array {
   return new Uint32Array(numbers.buffer, numbers.byteOffset, numbers.length);
 }
 
-function describe({ kernel, form, case: name, output, at, worst, allowed, fault }: KernelResult) {
+function describe(
+  { kernel, packing, case: name, output, at, worst, allowed, fault }: KernelResult,
+) {
   return `${kernel} ${
-    form ?? ""
+    packing ?? ""
   }, ${name}: ${output}[${at}] is off by ${worst}, allowed is ${allowed} ${fault ?? ""}`;
 }
 
-Deno.test("each kernel gives its reference's numbers over odd shapes", async (t) => {
+Deno.test("each kernel gives its twin's numbers over odd shapes", async (t) => {
   for (const each of KERNELS.values()) {
     await t.step(each.name, async () => {
       const results = await checkKernels(
         device,
-        kernelCases(each, { full: true, forms: formsOf(each) }),
+        kernelCases(each, { full: true, packings: packingsOf(each) }),
       );
       assert.ok(results.length >= 7);
       for (const result of results) assert.ok(result.passed, describe(result));
@@ -69,7 +71,7 @@ Deno.test("each kernel gives its reference's numbers over odd shapes", async (t)
 
 Deno.test("the shapes are odd ones: all lengths of the list, 1 to 130 rows and positions", () => {
   for (const [name, most] of [["linear", 9], ["linear_many", 130]] as const) {
-    const cases = [...kernelCases(kernel(name), { full: true, forms: [FORMS.get("F32")!] })];
+    const cases = [...kernelCases(kernel(name), { full: true, packings: [PACKINGS.get("F32")!] })];
     const of = (value: (each: KernelCase) => number) => new Set(cases.map(value));
     const columns = of(({ constants }) => constants.columns);
     for (const length of [1, 7, 8, 9, 63, 64, 65, 576, 1000, 4096, 11008]) {
@@ -86,7 +88,7 @@ Deno.test("the shapes are odd ones: all lengths of the list, 1 to 130 rows and p
 
 Deno.test("whole numbers come out exactly, in all lengths", async () => {
   // A lost term shows whatever the bound on rounding is, as long as Σ|terms| stays below 2²⁴.
-  const cases = [...kernelCases(kernel("linear"), { full: true, forms: [FORMS.get("F16")!] })]
+  const cases = [...kernelCases(kernel("linear"), { full: true, packings: [PACKINGS.get("F16")!] })]
     .filter(({ kind }) => kind === "whole");
   assert.equal(cases.length, 11);
   for (const result of await checkKernels(device, cases)) {
@@ -97,11 +99,11 @@ Deno.test("whole numbers come out exactly, in all lengths", async () => {
 Deno.test("so do those whose source depends on the device, in the setting for GPUs", async (t) => {
   const other = await Device.open({ dotLanes: 32, columnLanes: 32, broadcast: false });
   for (const each of KERNELS.values()) {
-    if (!each.variant) continue;
+    if (!each.prologue) continue;
     await t.step(each.name, async () => {
-      const forms = each.name === "linear" ? FORMS.values() : [FORMS.get("Q4_1")!];
+      const packings = each.name === "linear" ? PACKINGS.values() : [PACKINGS.get("Q4_1")!];
       const full = !each.packed || each.name === "linear";
-      for (const result of await checkKernels(other, kernelCases(each, { full, forms }))) {
+      for (const result of await checkKernels(other, kernelCases(each, { full, packings }))) {
         assert.ok(result.passed, describe(result));
       }
     });
@@ -158,11 +160,21 @@ Deno.test("the same dispatch gives the same bits, 20 of 20", async () => {
   }
 });
 
-Deno.test("inputs and references are the same each time they are made", () => {
+Deno.test("inputs and weights are the same each time they are made", () => {
   for (const each of KERNELS.values()) {
     const [one] = firstCases(each, 1);
     const [other] = firstCases(each, 1);
     assert.deepEqual(one.inputs, other.inputs);
     assert.deepEqual(one.packed?.words, other.packed?.words);
   }
+});
+
+Deno.test("a kernel is found by its fields, and nothing where no kernel has them", () => {
+  for (const each of KERNELS.values()) assert.equal(kernelOf(each), each, each.name);
+  const many = kernelOf({ operation: "linear", epilogue: "qkv", positions: "many" })!;
+  assert.equal(many.name, "linear_qkv_many");
+  assert.notEqual(many, kernelOf({ operation: "linear", epilogue: "qkv" }));
+  assert.equal(kernelOf({ operation: "linear", epilogue: "residual", normed: true }), undefined);
+  assert.equal(kernelOf({ operation: "add", branches: true }), undefined);
+  assert.equal(kernelOf({ operation: "host" }), undefined);
 });

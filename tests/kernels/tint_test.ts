@@ -4,7 +4,7 @@
  */
 import assert from "node:assert/strict";
 import { kernelSource } from "../../engine/webgpu/device.ts";
-import { FORMS } from "../../kernels/weights/forms.ts";
+import { PACKINGS } from "../../kernels/weights/packings.ts";
 import { KERNELS } from "../../kernels/mod.ts";
 import { EMPTY_WGSL, productKernels, readKernels } from "../../kernels/probes/probes.ts";
 import { needed } from "../support/needed.ts";
@@ -24,9 +24,9 @@ function shaders(): [label: string, code: string][] {
   }
   for (const kernel of KERNELS.values()) {
     for (const [setting, knobs] of Object.entries(SETTINGS)) {
-      for (const form of kernel.packed ? FORMS.values() : [undefined]) {
-        const label = [kernel.name, form?.name, "for", setting].join(" ");
-        labels.set(kernelSource(kernel, knobs, form), label);
+      for (const packing of kernel.packed ? PACKINGS.values() : [undefined]) {
+        const label = [kernel.name, packing?.name, "for", setting].join(" ");
+        labels.set(kernelSource(kernel, knobs, packing), label);
       }
     }
   }
@@ -73,7 +73,7 @@ Deno.test({ name: "Tint compiles every shader", ignore: answer === undefined }, 
 });
 
 Deno.test({
-  name: "on Dawn every kernel gives its reference's numbers",
+  name: "on Dawn every kernel gives its twin's numbers",
   ignore: answer === undefined,
 }, () => {
   const { ran, wrong } = answer!;

@@ -1,4 +1,4 @@
-/** The kernels' 64-bit references against closed forms and computations of a few lines. */
+/** The kernels' 64-bit twins against closed forms and computations of a few lines. */
 import assert from "node:assert/strict";
 import type { Pass, RowReader } from "../../kernels/kernel.ts";
 import { KERNELS } from "../../kernels/mod.ts";
@@ -11,10 +11,10 @@ interface Given {
   readonly weights?: number[][][];
 }
 
-/** Runs a reference; `sizes` are the numbers of its outputs. */
+/** Runs a twin; `sizes` are the numbers of its outputs. */
 function run(name: string, given: Given, ...sizes: number[]): number[][] {
   const outputs = sizes.map((size) => new Float32Array(size).fill(9));
-  KERNELS.get(name)!.reference({
+  KERNELS.get(name)!.twin({
     pass: given.pass ?? { tokens: 1, start: 0, rows: 1 },
     constants: given.constants ?? {},
     inputs: (given.inputs ?? []).map((input) => Float32Array.from(input)),

@@ -1,5 +1,6 @@
 /** The one-way rule: kernels ← engine ← inspect ← checkpoints ← notebooks, with text and models beside the engine. */
 import assert from "node:assert/strict";
+import { KERNELS } from "../../kernels/mod.ts";
 import { filesBelow } from "../support/files.ts";
 
 /** What a folder may import from, besides itself. */
@@ -34,9 +35,12 @@ async function* sources(folder: string): AsyncGenerator<string> {
 /** Static, dynamic and type imports, and re-exports. */
 const IMPORT = /\bfrom\s*"([^"\s]+)"|\bimport\s*"([^"\s]+)"|\bimport\s*\(\s*(?:"([^"]+)"|[^)]*)/g;
 
+function withoutComments(text: string): string {
+  return text.replaceAll(/\/\*[\s\S]*?\*\/|^\s*\/\/.*$/gm, "");
+}
+
 function importsIn(file: string, text: string): Import[] {
-  const code = text.replaceAll(/\/\*[\s\S]*?\*\/|^\s*\/\/.*$/gm, "");
-  return [...code.matchAll(IMPORT)].map(([, from, bare, dynamic]) => {
+  return [...withoutComments(text).matchAll(IMPORT)].map(([, from, bare, dynamic]) => {
     const specifier = from ?? bare ?? dynamic ?? "";
     const relative = specifier.startsWith(".");
     const target = relative ? new URL(specifier, new URL(file, ROOT)).href : undefined;
@@ -139,5 +143,37 @@ Deno.test("WGSL is imported where it belongs: beside a kernel, and where pipelin
   for (const { file, target } of [...imports.values()].flat()) {
     if (!target?.endsWith(".wgsl")) continue;
     assert.ok(file.startsWith("kernels/") || file === "engine/webgpu/device.ts", file);
+  }
+});
+
+Deno.test("what a kernel or a step does is read from its fields, never from a name", async () => {
+  const kernels = [...KERNELS.values()];
+  const parts = kernels.flatMap(({ epilogue, positions }) => [epilogue, positions].filter(Boolean));
+  const fields = [...new Set(parts), "normed", "branches"].join("|");
+  const words = [...kernels.map(({ operation }) => operation), fields].join("|");
+  const readings = [
+    new RegExp(`\\.(startsWith|endsWith|replace|replaceAll|match|split)\\(["'\`/^]*_?(${words})`),
+    new RegExp(`["'\`}|/](linear\\w*)?_(${fields})\\b`),
+    /\bkernel\.name\s*(\.|\?|[!=]==)/,
+    /\bKERNELS\.get\(/,
+  ];
+  for (
+    const wrong of [
+      'kernel.name.endsWith("_many")',
+      '({ name }: Kernel) => name.startsWith("linear")',
+      'kernel.name.replace(/_many$|_branches$/, "")',
+      "KERNELS.get(kernel)",
+      "const kernel = `${step.kernel}_normed`;",
+      'step.kernel === "linear_qkv_normed"',
+    ]
+  ) assert.ok(readings.some((each) => each.test(wrong)), wrong);
+  for (const folder of ["kernels", "engine", "inspect", "checkpoints"]) {
+    for await (const file of sources(`${folder}/`)) {
+      // The list itself, and what people are told.
+      if (file === "kernels/mod.ts" || file.startsWith("inspect/commands/")) continue;
+      const lines = withoutComments(await Deno.readTextFile(new URL(file, ROOT))).split("\n");
+      const reading = lines.find((line) => readings.some((each) => each.test(line)));
+      assert.equal(reading, undefined, file);
+    }
   }
 });

@@ -5,8 +5,8 @@ import { Device } from "../../engine/webgpu/device.ts";
 import { KERNELS } from "../../kernels/mod.ts";
 
 const device = await Device.open();
-const pairs = [{ kernel: KERNELS.get("add")!, taps: false }];
-await ensureAdapterChecked(device, pairs);
+const variants = [{ kernel: KERNELS.get("add")!, taps: false }];
+await ensureAdapterChecked(device, variants);
 await ensureAdapterChecked(device, [{ kernel: KERNELS.get("store")!, taps: false }], {
   cacheFile: "/somewhere/lamina/adapters.txt",
 });

@@ -6,14 +6,14 @@ import { create } from "npm:webgpu@0.6.2";
 import { kernelCases } from "../../engine/webgpu/check/cases.ts";
 import { Device } from "../../engine/webgpu/device.ts";
 import { checkKernels } from "../../engine/webgpu/check/kernel_check.ts";
-import { FORMS } from "../../kernels/weights/forms.ts";
+import { PACKINGS } from "../../kernels/weights/packings.ts";
 import { KERNELS } from "../../kernels/mod.ts";
 
 /** What the process found out. */
 export interface TintAnswer {
   /** What Tint does not compile, with its reason. */
   readonly refused: readonly (readonly [label: string, reason: string])[];
-  /** The kernels that ran, and those of them whose numbers are not their references'. */
+  /** The kernels that ran, and those of them whose numbers are not their twins'. */
   readonly ran: readonly string[];
   readonly wrong: readonly string[];
 }
@@ -49,9 +49,9 @@ for (const [label, code] of shaders) {
 }
 const ran: string[] = [];
 const wrong: string[] = [];
-const forms = [FORMS.get("Q4_1")!];
+const packings = [PACKINGS.get("Q4_1")!];
 for (const kernel of KERNELS.values()) {
-  const results = await checkKernels(device, kernelCases(kernel, { forms }));
+  const results = await checkKernels(device, kernelCases(kernel, { packings }));
   ran.push(kernel.name);
   for (const result of results) if (!result.passed) wrong.push(JSON.stringify(result));
 }

@@ -1,6 +1,6 @@
 /**
  * The steps between what a reference shows and a point that went wrong, computed once more in 64-bit floats by the kernels'
- * references, with any step's outcome replaced by what a suspected fault would have made of it.
+ * twins, with any step's outcome replaced by what a suspected fault would have made of it.
  */
 import type { Config } from "../../../engine/model/config.ts";
 import {
@@ -61,6 +61,8 @@ export interface ChainOptions {
 /** Rows that are enough, where few multiplications make them. */
 const MOST_ROWS = 64;
 const LEAST_ROWS = 8;
+/** Operations that need all positions before a row. */
+const WHOLE: ReadonlySet<Step["operation"]> = new Set(["store", "scores", "softmax", "mix"]);
 /** Multiplications of a chain that is run again for every suspected cause. */
 const MOST_WORK = 1e8;
 
@@ -78,7 +80,7 @@ export async function chainOf(options: ChainOptions): Promise<Chain> {
   const row = Math.max(0, (options.position ?? pass.start + all - 1) - pass.start);
   const perRow = steps.reduce((sum, step) => sum + workPerRow(step), 0);
   const enough = Math.max(LEAST_ROWS, Math.min(MOST_ROWS, Math.floor(MOST_WORK / perRow)));
-  const whole = steps.some(({ kernel }) => /^(store|scores|softmax|mix)$/.test(kernel));
+  const whole = steps.some(({ operation }) => WHOLE.has(operation));
   const count = Math.min(all, whole ? Math.max(enough, row + 1) : enough);
   const at = whole ? 0 : Math.min(all - count, row);
   const numbers: Pass = { tokens: count, start: pass.start + at, rows: count };

@@ -46,15 +46,15 @@ export function nonFinite(
 }
 
 /** The largest number of an operation's outcome; of scores before they are scaled. */
-function outcomeReach({ step: { kernel, constants }, output }: Operation): number {
+function outcomeReach({ step: { operation, constants }, output }: Operation): number {
   let largest = 0;
   for (const value of output) if (value > HIDDEN) largest = Math.max(largest, Math.abs(value));
-  return kernel === "scores" ? largest / constants.scale : largest;
+  return operation === "scores" ? largest / constants.scale : largest;
 }
 
 /** The largest sum of a row's squares that a norm needs. */
-function squareReach({ step: { kernel, constants }, inputs: [x], output }: Operation): number {
-  if (kernel !== "rms") return 0;
+function squareReach({ step: { operation, constants }, inputs: [x], output }: Operation): number {
+  if (operation !== "rms") return 0;
   return Math.max(...Array.from(output, (_, row) => squareSum(x, row, constants.columns)));
 }
 

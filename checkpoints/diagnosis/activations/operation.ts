@@ -5,7 +5,7 @@ import type { GgufFile } from "../../../engine/gguf/reader.ts";
 import type { Step } from "../../../engine/plan/plan.ts";
 import type { RopeBuilder } from "../../../engine/model/rope_table.ts";
 import type { Pass, RowReader } from "../../../kernels/kernel.ts";
-import { KERNELS } from "../../../kernels/mod.ts";
+import { kernelOf } from "../../../kernels/mod.ts";
 
 /** A weight in memory: [rows, columns]; vectors are one row. */
 export interface Weight {
@@ -73,7 +73,7 @@ export function compute(
   out: Float32Array,
   changes: Changes = {},
 ): Float32Array {
-  KERNELS.get(step.kernel)!.reference({
+  kernelOf(step)!.twin({
     pass,
     constants: { ...step.constants, ...changes.constants },
     inputs: changes.inputs ?? inputs,

@@ -1,5 +1,4 @@
 /** What earlier operations would have to make for the last one to make what the other side shows: it lets faults be measured there. */
-import type { Step } from "../../../engine/plan/plan.ts";
 import type { Operation } from "./operation.ts";
 import { inverse } from "./rope.ts";
 
@@ -10,19 +9,18 @@ export function withTargets(operations: readonly Operation[], target: Float32Arr
     const own = targets.get(operation.name);
     if (!own) return operation;
     const traced = { ...operation, target: own };
-    for (const [name, before] of undone(operation.step, traced, own)) targets.set(name, before);
+    for (const [name, before] of undone(traced, own)) targets.set(name, before);
     return traced;
   }).reverse();
 }
 
-/** By kernel: an input that alone could be at fault, and what it would have to be. */
+/** By operation: an input that alone could be at fault, and what it would have to be. */
 function undone(
-  { kernel, inputs: values, constants }: Step,
   operation: Operation,
   target: Float32Array,
 ): [name: string, target: Float32Array][] {
-  const { inputs, weights } = operation;
-  switch (kernel) {
+  const { step: { inputs: values, constants }, inputs, weights } = operation;
+  switch (operation.step.operation) {
     case "scale_columns": {
       const { data, columns } = weights[0];
       return [[values[0].name, target.map((value, i) => value / data[i % columns])]];

@@ -1,4 +1,5 @@
-/** What suspected faults would make of an operation: by the kernel's name, each with the cause that it stands for. */
+/** What suspected faults would make of each operation, with the cause that it stands for. */
+import type { Step } from "../../../engine/plan/plan.ts";
 import { activationVariants, addVariants } from "./elementwise.ts";
 import { embedVariants } from "./embed.ts";
 import { mixVariants, scoresVariants } from "./heads.ts";
@@ -11,8 +12,7 @@ import type { Variant } from "./variant.ts";
 /** Lists the variants of one operation. */
 type Suspect = (operation: Operation) => Promise<readonly Variant[]> | readonly Variant[];
 
-/** By kernel. */
-const SUSPECTS: Readonly<Record<string, Suspect>> = {
+const SUSPECTS: Readonly<Partial<Record<Step["operation"], Suspect>>> = {
   embed: embedVariants,
   rms: rmsVariants,
   normalize: normalizeVariants,
@@ -29,5 +29,5 @@ const SUSPECTS: Readonly<Record<string, Suspect>> = {
 
 /** What the known causes would make of an operation. */
 export async function variantsOf(operation: Operation): Promise<readonly Variant[]> {
-  return await SUSPECTS[operation.step.kernel]?.(operation) ?? [];
+  return await SUSPECTS[operation.step.operation]?.(operation) ?? [];
 }

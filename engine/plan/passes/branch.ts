@@ -1,5 +1,5 @@
 /** Turns the steps of a pass into those of a pass of several branches. */
-import { KERNELS } from "../../../kernels/mod.ts";
+import { kernelOf } from "../../../kernels/mod.ts";
 import type { Plan, Step, Value } from "../plan.ts";
 
 /** Rows of a pass, and where they belong. */
@@ -12,17 +12,18 @@ export interface BranchSize {
   readonly from: number;
 }
 
-const GAPS: Value = { name: "branch_gaps", shape: ["T", 2], kind: "ids" };
-const ROWS: Value = { name: "branch_rows", shape: ["R"], kind: "ids" };
+const GAPS: Value = { name: "branch_gaps", shape: ["T", 2], dtype: "u32", kind: "ids" };
+const ROWS: Value = { name: "branch_rows", shape: ["R"], dtype: "u32", kind: "ids" };
 
 /** Steps in which a row's own branch counts read what it does not see; those that take rows, which ones. */
 export function branch(plan: Plan): Plan {
   return plan.map((step): Step => {
-    const kernel = `${step.kernel}_branches`;
+    const branched = { ...step, branches: true };
     // Rows of logits see all of their numbers.
-    if (!KERNELS.has(kernel) || (step.kernel === "softmax" && !step.constants.causal)) return step;
-    const value = step.kernel === "take_rows" ? ROWS : GAPS;
-    return { ...step, kernel, inputs: [...step.inputs, value] };
+    const whole = step.operation === "softmax" && !step.constants.causal;
+    if (whole || !kernelOf(branched)) return step;
+    const value = step.operation === "take_rows" ? ROWS : GAPS;
+    return { ...branched, inputs: [...step.inputs, value] };
   });
 }
 

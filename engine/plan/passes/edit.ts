@@ -49,7 +49,7 @@ export function applyEdits(plan: Plan, edits: readonly Edit[], capacity: number)
       edited.push(
         edit.kind === "function"
           ? {
-            kernel: "host",
+            operation: "host",
             inputs: [value],
             weights: [],
             outputs: [next],
@@ -128,7 +128,7 @@ function linearStep(
     vector ?? rows?.data ?? new Float32Array(1),
   );
   return {
-    kernel: "edit",
+    operation: "edit",
     inputs: [value, operand, keep(operands, `${next.name}~selected`, selected)],
     weights: [],
     outputs: [next],
@@ -152,5 +152,5 @@ function keep(
   data: Float32Array,
 ): Value {
   operands.set(name, Float32Array.from(data));
-  return { name, shape: [data.length], kind: "edit" };
+  return { name, shape: [data.length], dtype: "f32", kind: "edit" };
 }

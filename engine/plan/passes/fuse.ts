@@ -3,9 +3,9 @@
  * optional output of the fused kernel, so that looking at it changes nothing.
  */
 import { canFuseAttention, MOST_PARTS } from "../../../kernels/attention/attention.ts";
-import { canBind } from "../../../kernels/kernel.ts";
-import { canNorm, normedKernels } from "../../../kernels/products/products.ts";
-import { KERNELS } from "../../../kernels/mod.ts";
+import { canBind, type Computation, type Operation } from "../../../kernels/kernel.ts";
+import { canNorm } from "../../../kernels/products/products.ts";
+import { kernelOf } from "../../../kernels/mod.ts";
 import { onLastRows, type Plan, type Step, type Value } from "../plan.ts";
 
 export interface FuseOptions {
@@ -21,9 +21,9 @@ export interface FuseOptions {
   readonly few?: (step: Step) => boolean;
 }
 
-/** A rule looks at the kernels of neighbouring steps; `make` gives the fused step, or nothing when they do not fit. */
+/** A rule looks at what neighbouring steps compute; `make` gives the fused step, or nothing when they do not fit. */
 interface Rule {
-  readonly kernels: readonly string[];
+  readonly operations: readonly Operation[];
   make(steps: readonly Step[], options: FuseOptions): Step | undefined;
 }
 
@@ -38,12 +38,12 @@ function tap(value: Value, { wanted }: FuseOptions): Value | null {
 
 const RULES: Rule[] = [
   {
-    kernels: ["rms", "normalize", "scale_columns"],
+    operations: ["rms", "normalize", "scale_columns"],
     make(steps, options) {
       const [rms, pre, norm] = results(steps);
       if (steps[1].inputs[1] !== rms || steps[2].inputs[0] !== pre) return;
       return {
-        kernel: "rms_norm",
+        operation: "rms_norm",
         inputs: steps[0].inputs,
         weights: steps[2].weights,
         outputs: [norm, tap(rms, options), tap(pre, options)],
@@ -52,14 +52,15 @@ const RULES: Rule[] = [
     },
   },
   {
-    kernels: ["linear", "linear", "linear"],
+    operations: ["linear", "linear", "linear"],
     make(steps, { adjacent }) {
       const x = steps[0].inputs[0];
       const weights = steps.flatMap((step) => step.weights);
       if (steps.some((step) => step.inputs[0] !== x) || !adjacent(weights)) return;
       const [q, k, v] = steps.map((step) => step.constants.rows);
       return {
-        kernel: "linear_qkv",
+        operation: "linear",
+        epilogue: "qkv",
         inputs: [x],
         weights,
         outputs: results(steps),
@@ -73,13 +74,13 @@ const RULES: Rule[] = [
     },
   },
   {
-    kernels: ["rope", "rope", "store", "store"],
+    operations: ["rope", "rope", "store", "store"],
     make(steps, options) {
       const [qRope, kRope, cacheK, cacheV] = results(steps);
       if (steps[2].inputs[0] !== kRope) return;
       const { heads, ...constants } = steps[0].constants;
       return {
-        kernel: "rope_store",
+        operation: "rope_store",
         inputs: [steps[0].inputs[0], steps[1].inputs[0], steps[3].inputs[0], steps[0].inputs[1]],
         weights: [],
         outputs: [qRope, cacheK, cacheV, tap(kRope, options)],
@@ -88,14 +89,14 @@ const RULES: Rule[] = [
     },
   },
   {
-    kernels: ["scores", "softmax", "mix"],
+    operations: ["scores", "softmax", "mix"],
     make(steps, { wanted }) {
       const [scores, probs, out] = results(steps);
       if (wanted.has(scores.name) || wanted.has(probs.name)) return;
       if (steps[1].inputs[0] !== scores || steps[2].inputs[0] !== probs) return;
       if (!canFuseAttention(steps[0].constants.head_width)) return;
       return {
-        kernel: "attention",
+        operation: "attention",
         inputs: [...steps[0].inputs, steps[2].inputs[1]],
         weights: [],
         outputs: [out],
@@ -104,14 +105,15 @@ const RULES: Rule[] = [
     },
   },
   {
-    kernels: ["linear", "linear", "swiglu"],
+    operations: ["linear", "linear", "swiglu"],
     make(steps, options) {
       const [gate, up, act] = results(steps);
       const weights = [...steps[0].weights, ...steps[1].weights];
       if (steps[0].inputs[0] !== steps[1].inputs[0] || !options.adjacent(weights)) return;
       if (steps[2].inputs[0] !== gate || steps[2].inputs[1] !== up) return;
       return {
-        kernel: "linear_swiglu",
+        operation: "linear",
+        epilogue: "swiglu",
         inputs: steps[0].inputs,
         weights,
         outputs: [act, tap(gate, options), tap(up, options)],
@@ -120,13 +122,14 @@ const RULES: Rule[] = [
     },
   },
   {
-    kernels: ["linear", "add"],
+    operations: ["linear", "add"],
     make(steps, options) {
       const [product, sum] = results(steps);
       const [residual, added] = steps[1].inputs;
       if (added !== product) return;
       return {
-        kernel: "linear_residual",
+        operation: "linear",
+        epilogue: "residual",
         inputs: [steps[0].inputs[0], residual],
         weights: steps[0].weights,
         outputs: [sum, tap(product, options)],
@@ -141,12 +144,12 @@ export function fuse(plan: Plan, options: FuseOptions): Plan {
   const fused: Step[] = [];
   for (let i = 0; i < plan.length;) {
     const made = RULES
-      .filter((rule) => rule.kernels.every((kernel, j) => plan[i + j]?.kernel === kernel))
+      .filter(({ operations }) => operations.every((each, j) => plan[i + j]?.operation === each))
       .map((rule) => ({
-        length: rule.kernels.length,
-        step: rule.make(plan.slice(i, i + rule.kernels.length), options),
+        length: rule.operations.length,
+        step: rule.make(plan.slice(i, i + rule.operations.length), options),
       }))
-      .find(({ step }) => step && binds(step.kernel, options));
+      .find(({ step }) => step && binds(step, options));
     fused.push(made?.step ?? plan[i]);
     i += made?.length ?? 1;
   }
@@ -155,17 +158,15 @@ export function fuse(plan: Plan, options: FuseOptions): Plan {
   );
 }
 
-const QKV_ROPE = "linear_qkv_rope_normed";
-
 /** q, k and v of few positions are turned and stored by the product that makes them. */
 function fuseRope(plan: Plan, options: FuseOptions): Plan {
   const fused: Step[] = [];
   for (const step of plan) {
     const before = fused.at(-1);
     const [q, k, v, ...norms] = before?.outputs ?? [];
-    const fits = step.kernel === "rope_store" && before?.kernel === "linear_qkv_normed" &&
+    const fits = step.operation === "rope_store" && before?.epilogue === "qkv" && before.normed &&
       [q, k, v].every((value, i) => value === step.inputs[i]) &&
-      binds(QKV_ROPE, options);
+      binds({ ...before, epilogue: "qkv_rope" }, options);
     if (!fits) {
       fused.push(step);
       continue;
@@ -173,9 +174,9 @@ function fuseRope(plan: Plan, options: FuseOptions): Plan {
     const { head_width, rope_width, half_style } = step.constants;
     const [qRope, cacheK, cacheV, kRope] = step.outputs;
     fused[fused.length - 1] = {
-      kernel: QKV_ROPE,
+      ...before,
+      epilogue: "qkv_rope",
       inputs: [before.inputs[0], step.inputs[3]],
-      weights: before.weights,
       outputs: [
         ...[qRope, cacheK, cacheV],
         ...[q, k, v].map((value) => tap(value!, options)),
@@ -192,7 +193,7 @@ function fuseRope(plan: Plan, options: FuseOptions): Plan {
 function fuseNorms(plan: Plan, options: FuseOptions): Plan {
   const norms = new Map<Value, Step>();
   for (const step of plan) {
-    if (step.kernel !== "rms_norm") continue;
+    if (step.operation !== "rms_norm") continue;
     const [norm] = results([step]);
     const readers = plan.filter(({ inputs }) => inputs.includes(norm));
     if (readers.length > 0 && readers.every((reader) => takesNorm(reader, options))) {
@@ -201,14 +202,15 @@ function fuseNorms(plan: Plan, options: FuseOptions): Plan {
   }
   const made = new Set<Value>();
   return plan.flatMap((step) => {
-    if (step.kernel === "rms_norm" && norms.has(step.outputs[0]!)) return [];
+    if (step.operation === "rms_norm" && norms.has(step.outputs[0]!)) return [];
     const before = norms.get(step.inputs[0]);
     if (!before) return [step];
     const [norm, rms, pre] = before.outputs;
     const taps = made.has(norm!) ? [null, null, null] : [tap(norm!, options), rms, pre];
     made.add(norm!);
     return [{
-      kernel: `${step.kernel}_normed`,
+      ...step,
+      normed: true,
       inputs: before.inputs,
       weights: [...step.weights, ...before.weights],
       outputs: [...step.outputs, ...taps],
@@ -217,19 +219,17 @@ function fuseNorms(plan: Plan, options: FuseOptions): Plan {
   });
 }
 
-const NORMED = new Set(normedKernels.map(({ name }) => name));
-
 /** The norm in front of the logits stays: its row has the same bits whether it is made alone or among all. */
 function takesNorm(step: Step, options: FuseOptions): boolean {
-  const kernel = `${step.kernel}_normed`;
-  return NORMED.has(kernel) && options.few?.(step) === true && !onLastRows(step) &&
-    canNorm(step.constants.columns) && binds(kernel, options);
+  return options.few?.(step) === true && !onLastRows(step) && canNorm(step.constants.columns) &&
+    binds({ ...step, normed: true }, options);
 }
 
-/** Whether the kernel of a step binds no more buffers than there may be. */
-function binds(kernel: string, { buffers, branches }: FuseOptions): boolean {
-  const ofBranches = branches ? KERNELS.get(`${kernel}_branches`) : undefined;
-  return canBind(ofBranches ?? KERNELS.get(kernel)!, buffers);
+/** Whether there is a kernel for it that binds no more buffers than there may be. */
+function binds(computation: Computation, { buffers, branches }: FuseOptions): boolean {
+  const ofBranches = branches ? kernelOf({ ...computation, branches }) : undefined;
+  const kernel = ofBranches ?? kernelOf(computation);
+  return kernel !== undefined && canBind(kernel, buffers);
 }
 
 /**
@@ -237,17 +237,18 @@ function binds(kernel: string, { buffers, branches }: FuseOptions): boolean {
  * are dispatched depends on the pass.
  */
 function splitAttention(step: Step): Step[] {
-  if (step.kernel !== "attention") return [step];
+  if (step.operation !== "attention") return [step];
   const { heads, head_width } = step.constants;
   const [out] = results([step]);
   const parts: Value = {
     name: `${out.name}~parts`,
     shape: ["T", heads, MOST_PARTS, head_width + 4],
+    dtype: "f32",
     kind: "result",
   };
   return [
-    { ...step, kernel: "attention_few" },
-    { ...step, kernel: "attention_split", outputs: [parts] },
-    { ...step, kernel: "attention_merge", inputs: [parts] },
+    { ...step, positions: "few" },
+    { ...step, operation: "attention_split", outputs: [parts] },
+    { ...step, operation: "attention_merge", inputs: [parts] },
   ];
 }

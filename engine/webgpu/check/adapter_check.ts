@@ -5,7 +5,7 @@
 import { digestOf, readCacheFile, writeCacheFile } from "../cache_file.ts";
 import type { KernelCase } from "./case.ts";
 import { kernelCases } from "./cases.ts";
-import { type Pair, pairName } from "./kernel_variants.ts";
+import { type KernelVariant, variantName } from "./kernel_variants.ts";
 import { type Device, DeviceError, type DeviceInfo, kernelSource } from "../device.ts";
 import { checkKernels, type KernelResult } from "./kernel_check.ts";
 
@@ -20,19 +20,19 @@ export class AdapterError extends Error {
    * @param kernel the kernel at fault
    * @param adapter the GPU's name
    * @param problem how it went wrong, as the message says it
-   * @param form the weights' form, of kernels over packed weights
+   * @param packing the weights' packing, of kernels over packed weights
    * @param refused whether the GPU refused the kernel, so that nothing was computed
    */
   constructor(
     readonly kernel: string,
     readonly adapter: string,
     problem: string,
-    readonly form?: string,
+    readonly packing?: string,
     refused = false,
   ) {
     super(
       `the GPU ${adapter} ${refused ? "cannot run the model" : "computes wrongly"}: kernel ${
-        form ? `${kernel} for ${form}` : kernel
+        packing ? `${kernel} for ${packing}` : kernel
       } ${problem}; ` +
         "update its driver, or use the CPU backend (slow, correct); ./denow task doctor says more",
     );
@@ -54,21 +54,21 @@ export interface AdapterCheckOptions {
 const passed = new WeakMap<Device, Set<string>>();
 
 /**
- * Checks kernels on the device against their references, unless they have passed before: in this process, or according to
+ * Checks kernels on the device against their twins, unless they have passed before: in this process, or according to
  * the cache file with the same adapter, driver, Deno and WGSL. Nothing is compiled that the model would not compile anyway.
  *
  * @throws {AdapterError} for the first kernel that is wrong
  */
 export async function ensureAdapterChecked(
   device: Device,
-  pairs: readonly Pair[],
+  variants: readonly KernelVariant[],
   options: AdapterCheckOptions = {},
 ): Promise<void> {
   const known = passed.get(device) ?? new Set<string>();
   passed.set(device, known);
   const unknown = async () => {
     const all = await Promise.all(
-      pairs.map(async (pair) => ({ pair, key: await key(device, pair) })),
+      variants.map(async (variant) => ({ variant, key: await key(device, variant) })),
     );
     return all.filter(({ key }) => !known.has(key));
   };
@@ -78,7 +78,7 @@ export async function ensureAdapterChecked(
 
   const unchecked = await unknown();
   if (unchecked.length === 0) return;
-  await check(device, unchecked.map(({ pair }) => pair), options.onProgress);
+  await check(device, unchecked.map(({ variant }) => variant), options.onProgress);
   for (const { key } of unchecked) known.add(key);
   const lines = new Set([...cache, ...unchecked.map(({ key }) => key)]);
   await writeCacheFile(options.cacheFile, [...lines].sort().join("\n") + "\n");
@@ -91,10 +91,10 @@ export function adapterName({ vendor, description, device }: DeviceInfo): string
 
 async function check(
   device: Device,
-  pairs: readonly Pair[],
+  variants: readonly KernelVariant[],
   onProgress: AdapterCheckOptions["onProgress"],
 ): Promise<void> {
-  const cases = pairs.map((pair) => casesOf(pair));
+  const cases = variants.map((variant) => casesOf(variant));
   const all = cases.flat();
   let compiled = 0;
   onProgress?.(compiled, all.length);
@@ -110,13 +110,13 @@ async function check(
         results.push(...await checkKernels(device, each));
       } catch (refusal) {
         if (!(refusal instanceof DeviceError)) throw refusal;
-        const { kernel, form } = pairs[i];
+        const { kernel, packing } = variants[i];
         const adapter = adapterName(device.info);
         throw new AdapterError(
           kernel.name,
           adapter,
           `was refused (${refusal.message})`,
-          form?.name,
+          packing?.name,
           true,
         );
       }
@@ -124,11 +124,11 @@ async function check(
   }
   const wrong = results.find((result) => !result.passed);
   if (!wrong) return;
-  throw new AdapterError(wrong.kernel, adapterName(device.info), problemOf(wrong), wrong.form);
+  throw new AdapterError(wrong.kernel, adapterName(device.info), problemOf(wrong), wrong.packing);
 }
 
-function casesOf({ kernel, form, taps }: Pair): KernelCase[] {
-  return [...kernelCases(kernel, { forms: form && [form], taps })];
+function casesOf({ kernel, packing, taps }: KernelVariant): KernelCase[] {
+  return [...kernelCases(kernel, { packings: packing && [packing], taps })];
 }
 
 /** A failure in words. */
@@ -140,14 +140,14 @@ export function problemOf({ case: name, output, at, worst, allowed, fault }: Ker
 }
 
 /** What a passed check depends on. */
-async function key(device: Device, pair: Pair): Promise<string> {
+async function key(device: Device, variant: KernelVariant): Promise<string> {
   const { vendor, architecture, device: model, description, driver } = device.info;
   const digest = await digestOf([
     [vendor, architecture, model, description, driver, device.knobs],
     Deno.version.deno,
-    kernelSource(pair.kernel, device.knobs, pair.form),
+    kernelSource(variant.kernel, device.knobs, variant.packing),
   ]);
-  return `${pairName(pair)} ${digest}`;
+  return `${variantName(variant)} ${digest}`;
 }
 
 /** The lines of the cache file; none where it cannot be read. */

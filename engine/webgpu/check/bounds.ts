@@ -1,5 +1,5 @@
 /**
- * How far a kernel may be from its 64-bit reference: bounds that follow from the rounding that WGSL allows ("WebGPU
+ * How far a kernel may be from its 64-bit twin: bounds that follow from the rounding that WGSL allows ("WebGPU
  * Shading Language", section "Floating Point Accuracy"), worked out for each number of an output from its own terms.
  *
  * The unit is one ULP, at most 2⁻²³ of a number: WGSL lets sums and products round either way. Division is good to 2.5
@@ -15,12 +15,12 @@ import {
   visibleParts,
 } from "../../../kernels/attention/attention.ts";
 import { ropeStore } from "../../../kernels/rope/rope.ts";
-import type { Kernel, ReferenceArguments, RowReader } from "../../../kernels/kernel.ts";
+import type { Kernel, RowReader, TwinArguments } from "../../../kernels/kernel.ts";
 
 /** What a bound is worked out from. */
-export interface BoundArguments extends ReferenceArguments {
+export interface BoundArguments extends TwinArguments {
   readonly kernel: Kernel;
-  /** The reference's results, taps included. */
+  /** The twin's results, taps included. */
   readonly outputs: readonly Float32Array[];
   readonly lanes: number;
   /** Of those, how many share one product. */
@@ -48,7 +48,7 @@ function sumError(terms: number, depth: number, whole: boolean): number {
 /** An error bound per number of each output; of outputs that must be exact, zeros. */
 type Bound = (args: BoundArguments) => Float64Array[];
 
-/** Allowed errors that grow with the result: `ulps` of its size. The reference's own rounding is half a one. */
+/** Allowed errors that grow with the result: `ulps` of its size. The twin's own rounding is half a one. */
 function relative(output: Float32Array, ulps: number): Float64Array {
   return Float64Array.from(output, (value) => growth(ulps + 0.5) * Math.abs(value) + TINY);
 }
@@ -70,14 +70,14 @@ function absoluteReader(reader: RowReader): RowReader {
   };
 }
 
-/** The reference's results for other inputs. */
-function evaluate(args: BoundArguments, changed: Partial<ReferenceArguments>): Float32Array[] {
+/** The twin's results for other inputs. */
+function evaluate(args: BoundArguments, changed: Partial<TwinArguments>): Float32Array[] {
   const outputs = args.outputs.map(({ length }) => new Float32Array(length));
-  args.kernel.reference({ ...args, ...changed, outputs });
+  args.kernel.twin({ ...args, ...changed, outputs });
   return outputs;
 }
 
-/** Products: the reference over magnitudes gives Σ|terms|, of the residual too. */
+/** Products: the twin over magnitudes gives Σ|terms|, of the residual too. */
 function magnitudes(args: BoundArguments): Float32Array[] {
   return evaluate(args, {
     inputs: args.inputs.map(absolute),
@@ -92,9 +92,9 @@ const RUN = 8;
 function productDepth(
   { kernel, constants, weights: [{ columns }], columnLanes }: BoundArguments,
 ): number {
-  if (kernel.name === "head_result") return columns / constants.heads + 1;
+  if (kernel.operation === "head_result") return columns / constants.heads + 1;
   const groups = Math.ceil(columns / 8);
-  if (kernel.name.endsWith("_many")) {
+  if (kernel.positions === "many") {
     // matmul_rows.wgsl: eight columns after another, up to 32 in a chunk; matmul.wgsl: dots of four products, in runs.
     return Math.max(
       1 + 8 + groups,
@@ -102,12 +102,12 @@ function productDepth(
       5 + RUN + Math.ceil(groups / RUN),
     );
   }
-  // A chunk has up to four groups: two operations for each, two for their total, one for a scale. Plain forms have more chunks.
+  // A chunk has up to four groups: two operations for each, two for their total, one for a scale. Plain packings have more chunks.
   const dots = 4 * 2 + 2 + 1;
   return dots + Math.ceil(groups / columnLanes) + columnLanes;
 }
 
-/** Errors of results that were not exact, with the reference's own rounding. */
+/** Errors of results that were not exact, with the twin's own rounding. */
 function rounded(errors: Float64Array, output: Float32Array): Float64Array {
   return errors.map((error, i) => error === 0 ? 0 : error + ULP / 2 * Math.abs(output[i]));
 }
@@ -425,20 +425,18 @@ const attentionMerge: Bound = ({ pass, constants, inputs: [parts], outputs: [out
 };
 
 /** Branches are judged as whole passes are. */
-const BOUNDS: Readonly<Record<string, Bound>> = {
+const BOUNDS: Readonly<Record<Kernel["operation"], Bound>> = {
   embed: ({ outputs }) => outputs.map((output) => new Float64Array(output.length).fill(TINY)),
   rms: (args) => [relative(args.outputs[0], rootUlps(args))],
   normalize: ({ outputs: [pre] }) => [relative(pre, 2.5)],
   scale_columns: ({ outputs: [y] }) => [relative(y, 1)],
   rms_norm: (args) => normErrors(args, rootUlps(args), 0),
-  linear: product,
-  linear_residual: product,
-  linear_qkv: product,
-  linear_swiglu: swigluProduct,
-  linear_normed: normedProduct,
-  linear_qkv_normed: normedProduct,
-  linear_swiglu_normed: normedSwiglu,
-  linear_qkv_rope_normed: normedQkvRope,
+  linear(args) {
+    const { epilogue, normed } = args.kernel;
+    if (epilogue === "qkv_rope") return normedQkvRope(args);
+    if (epilogue === "swiglu") return normed ? normedSwiglu(args) : swigluProduct(args);
+    return normed ? normedProduct(args) : product(args);
+  },
   head_result: product,
   edit,
   add_bias: ({ outputs: [y] }) => [relative(y, 1)],
@@ -452,7 +450,6 @@ const BOUNDS: Readonly<Record<string, Bound>> = {
   softmax,
   mix,
   attention,
-  attention_few: attention,
   attention_split: attentionSplit,
   attention_merge: attentionMerge,
   add: ({ outputs: [y] }) => [relative(y, 1)],
@@ -464,13 +461,7 @@ const BOUNDS: Readonly<Record<string, Bound>> = {
   sample: exact,
 };
 
-/**
- * How far each number of each output of a kernel may be from the reference's.
- *
- * @throws {TypeError} for a kernel without a bound
- */
+/** How far each number of each output of a kernel may be from the twin's. */
 export function allowedErrors(args: BoundArguments): Float64Array[] {
-  const bound = BOUNDS[args.kernel.name.replace(/_many$|_branches$/, "")];
-  if (!bound) throw new TypeError(`Cannot check ${args.kernel.name}: no error bound is known`);
-  return bound(args);
+  return BOUNDS[args.kernel.operation](args);
 }

@@ -1,5 +1,5 @@
 /** What a case is: one run of one kernel on seeded inputs. */
-import type { Form } from "../../../kernels/weights/forms.ts";
+import type { Packing } from "../../../kernels/weights/packings.ts";
 import type { Constants, Kernel, Knobs, Pass, RowReader } from "../../../kernels/kernel.ts";
 import type { Kind, Noise, PackedMatrices } from "./data.ts";
 
@@ -36,7 +36,7 @@ export type Draft =
 export interface Order {
   readonly kernel: Kernel;
   /** Of kernels over packed weights. */
-  readonly form: Form;
+  readonly packing: Packing;
   readonly full: boolean;
   readonly noise: Noise;
 }

@@ -1,5 +1,5 @@
 /** The shapes over which each kernel is checked: a few for a look at a device, many for the tests. */
-import { type Form, FORMS } from "../../../kernels/weights/forms.ts";
+import { type Packing, PACKINGS } from "../../../kernels/weights/packings.ts";
 import type { Kernel } from "../../../kernels/kernel.ts";
 import type { KernelCase, Maker } from "./case.ts";
 import { Noise } from "./data.ts";
@@ -13,13 +13,13 @@ import { samples } from "./samples.ts";
 export interface CaseOptions {
   /** All the shapes that the tests go over, instead of the one or two that show a wrong kernel. */
   readonly full?: boolean;
-  /** Weight forms for kernels over packed weights; all of them by default. */
-  readonly forms?: Iterable<Form>;
+  /** Weight packings for kernels over packed weights; all of them by default. */
+  readonly packings?: Iterable<Packing>;
   /** Whether taps are on; true. */
   readonly taps?: boolean;
 }
 
-const CASES: Readonly<Record<string, Maker>> = {
+const CASES: Readonly<Record<Kernel["operation"], Maker>> = {
   ...ROW_CASES,
   ...PRODUCT_CASES,
   ...HEAD_CASES,
@@ -27,18 +27,12 @@ const CASES: Readonly<Record<string, Maker>> = {
   sample: samples,
 };
 
-/**
- * The cases of a kernel, the same ones each time.
- *
- * @throws {TypeError} for a kernel without cases
- */
+/** The cases of a kernel, the same ones each time. */
 export function* kernelCases(kernel: Kernel, options: CaseOptions = {}): Generator<KernelCase> {
-  const { full = false, forms = FORMS.values(), taps = true } = options;
-  const maker = CASES[kernel.name.replace(/_many$|_branches$/, "")];
-  if (!maker) throw new TypeError(`Cannot check ${kernel.name}: it has no cases`);
-  for (const form of kernel.packed ? forms : [undefined]) {
-    const noise = new Noise(`${kernel.name} ${form?.name ?? ""}`);
-    for (const draft of maker({ kernel, form: form!, full, noise })) {
+  const { full = false, packings = PACKINGS.values(), taps = true } = options;
+  for (const packing of kernel.packed ? packings : [undefined]) {
+    const noise = new Noise(`${kernel.name} ${packing?.name ?? ""}`);
+    for (const draft of CASES[kernel.operation]({ kernel, packing: packing!, full, noise })) {
       yield { kernel, kind: "real", weights: [], parts: 1, taps, ...draft };
     }
   }

@@ -1,11 +1,11 @@
 /** Seeded numbers and weights for the kernels' checks. */
-import type { Form, Planes } from "../../../kernels/weights/forms.ts";
+import type { Packing, Planes } from "../../../kernels/weights/packings.ts";
 import type { RowReader } from "../../../kernels/kernel.ts";
 import { GGML_TYPES } from "../../gguf/types.ts";
 
 /**
  * `real` numbers have many bits, so that sums round. `whole` ones are so small that sums are exact in f32 in any order:
- * a kernel then has to give exactly the reference's numbers, and one term left out shows in any length.
+ * a kernel then has to give exactly the twin's numbers, and one term left out shows in any length.
  */
 export type Kind = "real" | "whole";
 
@@ -55,13 +55,13 @@ function f16Bits(value: number): number {
  * some all ones (the largest quants), under scales and minimums of either sign, zero and subnormal ones among them.
  */
 export function randomBlocks(
-  form: Form,
+  packing: Packing,
   count: number,
   noise: Noise,
   kind: Kind,
 ): Uint8Array<ArrayBuffer> {
-  const type = GGML_TYPES.find(({ name }) => name === form.name)!;
-  if (type.blockSize === 1) return plainNumbers(form, noise.numbers(count, kind));
+  const type = GGML_TYPES.find(({ name }) => name === packing.name)!;
+  if (type.blockSize === 1) return plainNumbers(packing, noise.numbers(count, kind));
 
   const bytes = new Uint8Array(count / type.blockSize * type.blockBytes);
   const view = new DataView(bytes.buffer);
@@ -91,15 +91,18 @@ function scaleBits(noise: Noise, kind: Kind): number {
   }
 }
 
-function plainNumbers(form: Form, values: Float32Array<ArrayBuffer>): Uint8Array<ArrayBuffer> {
-  if (form.name === "F16") return new Uint8Array(Float16Array.from(values).buffer);
+function plainNumbers(
+  packing: Packing,
+  values: Float32Array<ArrayBuffer>,
+): Uint8Array<ArrayBuffer> {
+  if (packing.name === "F16") return new Uint8Array(Float16Array.from(values).buffer);
   const bytes = new Uint8Array(values.buffer);
-  return form.name === "BF16" ? bytes.filter((_, i) => i % 4 >= 2) : bytes;
+  return packing.name === "BF16" ? bytes.filter((_, i) => i % 4 >= 2) : bytes;
 }
 
 /** Matrices one behind another in the planes of one buffer, as loading lays them, and their numbers. */
 export interface PackedMatrices {
-  readonly form: Form;
+  readonly packing: Packing;
   readonly columns: number;
   /** The three planes in a row. */
   readonly words: Uint32Array<ArrayBuffer>;
@@ -111,13 +114,13 @@ export interface PackedMatrices {
 
 /** Packs matrices of `rows[i]` rows of file bytes each. */
 export function packMatrices(
-  form: Form,
+  packing: Packing,
   columns: number,
   rows: readonly number[],
   bytes: Uint8Array,
 ): PackedMatrices {
   const total = rows.reduce((sum, count) => sum + count, 0);
-  const perRow = form.words(columns);
+  const perRow = packing.words(columns);
   const scales = total * perRow.quants;
   const highs = scales + total * perRow.scales;
   const words = new Uint32Array(Math.ceil((highs + total * perRow.highs) / 4) * 4);
@@ -126,10 +129,10 @@ export function packMatrices(
     scales: words.subarray(scales, highs),
     highs: words.subarray(highs),
   };
-  form.pack(bytes, total, columns, planes, 0);
+  packing.pack(bytes, total, columns, planes, 0);
   const numbers = new Float32Array(total * columns);
   for (let row = 0; row < total; row++) {
-    form.unpack(planes, row, columns, numbers.subarray(row * columns, (row + 1) * columns));
+    packing.unpack(planes, row, columns, numbers.subarray(row * columns, (row + 1) * columns));
   }
   let first = 0;
   const readers = rows.map((count) => {
@@ -140,7 +143,7 @@ export function packMatrices(
     first += count;
     return reader;
   });
-  return { form, columns, words, scales, highs, readers };
+  return { packing, columns, words, scales, highs, readers };
 }
 
 /** A reader over numbers in memory, [rows, columns]. */

@@ -1,4 +1,5 @@
 /** Cases of kernels over heads: RoPE, the cache's writes, attention. */
+import type { Operation } from "../../../kernels/kernel.ts";
 import { canFuseAttention, MASKED, partsOf } from "../../../kernels/attention/attention.ts";
 import { COLUMNS, type Draft, KINDS, type Maker, type Order, passOf, SPARE_SLOTS } from "./case.ts";
 import { type Kind, type Noise, turns } from "./data.ts";
@@ -44,7 +45,7 @@ function headed(make: Make, shapes = HEADS, fewShapes = FEW_HEADS) {
           kind,
           pass: passOf(tokens, start),
           constants,
-          inputs: kernel.name.endsWith("_branches") ? [...inputs, branchGaps(shape)] : inputs,
+          inputs: kernel.branches ? [...inputs, branchGaps(shape)] : inputs,
           outputs,
         };
       }
@@ -93,7 +94,7 @@ function ropeConstants({ head_width, tokens, kind }: Heads) {
 /** Rows of logits, then rows of attention. */
 function* softmaxRows(order: Order): Generator<Draft> {
   const { kernel, noise, full } = order;
-  const widths = kernel.name.endsWith("_branches") ? [] : full ? COLUMNS : [65];
+  const widths = kernel.branches ? [] : full ? COLUMNS : [65];
   for (const columns of widths) {
     const rows = full && columns < 1000 ? 3 : 2;
     yield {
@@ -117,8 +118,8 @@ const attentionCases = fusedHeads((shape, noise) => {
   return { ...attentionInputs(shape, noise), outputs: [tokens * heads * head_width] };
 });
 
-/** Makers by the kernel's name. */
-export const HEAD_CASES: Readonly<Record<string, Maker>> = {
+/** Makers by operation. */
+export const HEAD_CASES = {
   softmax: softmaxRows,
   rope: headed((shape, noise) => {
     const { heads, head_width, tokens, kind } = shape;
@@ -167,7 +168,6 @@ export const HEAD_CASES: Readonly<Record<string, Maker>> = {
     };
   }),
   attention: attentionCases,
-  attention_few: attentionCases,
   attention_split: fusedHeads((shape, noise) => {
     const { heads, head_width, tokens } = shape;
     const parts = partCount(shape);
@@ -188,7 +188,7 @@ export const HEAD_CASES: Readonly<Record<string, Maker>> = {
       outputs: [tokens * heads * head_width],
     };
   }),
-};
+} satisfies Partial<Record<Operation, Maker>>;
 
 function attentionInputs(shape: Heads, noise: Noise) {
   const { heads, kv_heads, head_width, tokens, kind } = shape;

@@ -1,5 +1,5 @@
 /**
- * Kernels run on a device and compared with their 64-bit references: for `doctor`, for the first load on a new adapter
+ * Kernels run on a device and compared with their 64-bit twins: for `doctor`, for the first load on a new adapter
  * and for the tests.
  */
 import type { Binding, Constants, Kernel, RowReader } from "../../../kernels/kernel.ts";
@@ -16,11 +16,11 @@ export interface KernelRun {
   readonly withinBounds: boolean;
 }
 
-/** A kernel compared with its reference on one case. */
+/** A kernel compared with its twin on one case. */
 export interface KernelResult {
   readonly kernel: string;
-  /** The weights' form, of kernels over packed weights. */
-  readonly form?: string;
+  /** The weights' packing, of kernels over packed weights. */
+  readonly packing?: string;
   readonly case: string;
   readonly passed: boolean;
   /** The output and the index of the number that is farthest off, as a share of what is allowed. */
@@ -43,8 +43,6 @@ const UNTOUCHED = 7654321;
 const STEP_BYTES = 64;
 /** Bytes of inputs and outputs that are on the device at one time, about. */
 const BATCH_BYTES = 32 * 2 ** 20;
-/** Bindings of whole numbers of 32 bits. */
-const INTEGERS = new Set(["ids", "history", "index", "branch_gaps", "branch_rows"]);
 
 /**
  * Runs kernels, each on its case, in one submission.
@@ -150,7 +148,7 @@ function encode(
     return output;
   });
   const taps = kernel.bindings.filter(({ kind }) => kind === "tap" && each.taps);
-  const pipeline = device.pipeline(kernel, packed?.form, taps.map(({ name }) => name), knobs);
+  const pipeline = device.pipeline(kernel, packed?.packing, taps.map(({ name }) => name), knobs);
   const numbers = Uint32Array.of(pass.tokens, pass.start, pass.rows, 0);
   const passUniform = buffer(16, UNIFORM, numbers);
   const compute = encoder.beginComputePass();
@@ -182,7 +180,7 @@ function weightNumbers(reader: RowReader): Float32Array<ArrayBuffer> {
 /** NaN follows the input: what lies there in pooled buffers may be anything. */
 function inputWords(binding: Binding, input: Float32Array) {
   const length = Math.ceil(input.length / 4) * 4 + MARGIN;
-  const words = INTEGERS.has(binding.name) ? new Uint32Array(length) : new Float32Array(length);
+  const words = binding.dtype === "u32" ? new Uint32Array(length) : new Float32Array(length);
   words.fill(words instanceof Float32Array ? NaN : 0xffffffff);
   words.set(input);
   return words;
@@ -224,17 +222,17 @@ function readRun(
     const length = bytes / 4 - MARGIN;
     const margin = new Float32Array(copied, offset + length * 4, MARGIN);
     withinBounds &&= margin.every((value) => value === UNTOUCHED);
-    outputs[output] = INTEGERS.has(bindings[output].name)
+    outputs[output] = bindings[output].dtype === "i32"
       ? Float32Array.from(new Int32Array(copied, offset, length))
       : new Float32Array(copied, offset, length);
   }
   return { outputs, withinBounds };
 }
 
-/** What the 64-bit reference gives for a case, taps included. */
-export function referenceOutputs(each: KernelCase): Float32Array[] {
+/** What the 64-bit twin gives for a case, taps included. */
+export function twinOutputs(each: KernelCase): Float32Array[] {
   const outputs = each.outputs.map((length) => new Float32Array(length).fill(UNTOUCHED));
-  each.kernel.reference({ ...each, outputs });
+  each.kernel.twin({ ...each, outputs });
   return outputs;
 }
 
@@ -252,8 +250,8 @@ export async function checkKernels(
   const results: KernelResult[] = [];
   for (const batch of batches(cases)) {
     const running = runKernels(device, batch, onCompiled);
-    running.catch(() => {}); // it is awaited below, the references are computed meanwhile
-    const expected = batch.map(referenceOutputs);
+    running.catch(() => {}); // it is awaited below, the twins compute meanwhile
+    const expected = batch.map(twinOutputs);
     const runs = await running;
     batch.forEach((each, i) => results.push(compare(device, each, runs[i], expected[i])));
   }
@@ -324,7 +322,7 @@ function compare(
   );
   return {
     kernel: kernel.name,
-    form: packed?.form.name,
+    packing: packed?.packing.name,
     case: `${each.name}, ${kind} numbers`,
     passed: worstShare <= 1 && run.withinBounds,
     ...worst,

@@ -1,56 +1,56 @@
-/** What is compiled and checked at a time: a kernel, for a weight form where it reads packed weights. */
-import { type Form, FORMS } from "../../../kernels/weights/forms.ts";
+/** What is compiled and checked at a time: a kernel, for a packing where it reads packed weights. */
+import { type Packing, PACKINGS } from "../../../kernels/weights/packings.ts";
 import { canBind, type Kernel } from "../../../kernels/kernel.ts";
 import { KERNELS } from "../../../kernels/mod.ts";
 import type { Plan } from "../../plan/plan.ts";
 import type { Weights } from "../../model/weights.ts";
 import { usedSteps } from "../used_steps.ts";
 
-/** A kernel, the form of the weights that it reads, and whether its taps are on. */
-export interface Pair {
+/** A kernel, the packing of the weights that it reads, and whether its taps are on. */
+export interface KernelVariant {
   readonly kernel: Kernel;
   /** Of kernels over packed weights. */
-  readonly form?: Form;
+  readonly packing?: Packing;
   readonly taps: boolean;
 }
 
 /** `linear Q4_K`, `softmax`, `rms_norm with taps`. */
-export function pairName({ kernel, form, taps }: Pair): string {
-  return [kernel.name, form?.name, taps ? "with taps" : ""].filter(Boolean).join(" ");
+export function variantName({ kernel, packing, taps }: KernelVariant): string {
+  return [kernel.name, packing?.name, taps ? "with taps" : ""].filter(Boolean).join(" ");
 }
 
 /** Forms from the most to the least common in files that people have. */
-const COMMON_FORMS = "Q4_K Q6_K Q8_0 F16 Q4_0 Q5_K Q3_K Q2_K Q4_1 Q5_0 Q5_1 BF16 F32"
+const COMMON_PACKINGS = "Q4_K Q6_K Q8_0 F16 Q4_0 Q5_K Q3_K Q2_K Q4_1 Q5_0 Q5_1 BF16 F32"
   .split(" ")
-  .map((name) => FORMS.get(name)!);
+  .map((name) => PACKINGS.get(name)!);
 
-/** A form that drivers compile quickly. */
-const QUICK_FORM = FORMS.get("Q4_1")!;
+/** A packing that drivers compile quickly. */
+const QUICK_PACKING = PACKINGS.get("Q4_1")!;
 
 /**
- * All pairs that a device can bind, in the order in which a check with little time takes them: every kernel, with one form; every
- * form; then every kernel with every form. Taps, which only store what is there, are checked for one form.
+ * All variants that a device can bind, in the order in which a check with little time takes them: every kernel, with one packing; every
+ * packing; then every kernel with every packing. Taps, which only store what is there, are checked for one packing.
  *
  * @param buffers the device's limit of storage buffers for a stage; any number by default
  */
-export function allPairs(buffers?: number): Pair[] {
+export function allVariants(buffers?: number): KernelVariant[] {
   const bound = [...KERNELS.values()].filter((kernel) => canBind(kernel, buffers));
   const kernels = bound.sort((a, b) => sourceLength(a) - sourceLength(b));
-  const others = COMMON_FORMS.filter((form) => form !== QUICK_FORM);
+  const others = COMMON_PACKINGS.filter((packing) => packing !== QUICK_PACKING);
   const packed = kernels.filter((kernel) => kernel.packed);
-  const isProduct = ({ name }: Kernel) => name.startsWith("linear");
+  const isProduct = ({ operation }: Kernel) => operation === "linear";
   const hasTaps = ({ bindings }: Kernel) => bindings.some(({ kind }) => kind === "tap");
-  const withQuickForm = (kernel: Kernel, taps = false): Pair => ({
+  const withQuickPacking = (kernel: Kernel, taps = false): KernelVariant => ({
     kernel,
-    form: kernel.packed ? QUICK_FORM : undefined,
+    packing: kernel.packed ? QUICK_PACKING : undefined,
     taps,
   });
-  const withOthers = (kernels: readonly Kernel[]): Pair[] =>
-    others.flatMap((form) => kernels.map((kernel) => ({ kernel, form, taps: false })));
+  const withOthers = (kernels: readonly Kernel[]): KernelVariant[] =>
+    others.flatMap((packing) => kernels.map((kernel) => ({ kernel, packing, taps: false })));
   return [
-    ...kernels.map((kernel) => withQuickForm(kernel)),
-    ...kernels.filter(hasTaps).map((kernel) => withQuickForm(kernel, true)),
-    // These are compiled soon and read every form; the products are not.
+    ...kernels.map((kernel) => withQuickPacking(kernel)),
+    ...kernels.filter(hasTaps).map((kernel) => withQuickPacking(kernel, true)),
+    // These are compiled soon and read every packing; the products are not.
     ...withOthers(packed.filter((kernel) => !isProduct(kernel))),
     ...withOthers(packed.filter(isProduct)),
   ];
@@ -58,15 +58,19 @@ export function allPairs(buffers?: number): Pair[] {
 
 /** What drivers take long to compile has a long source. */
 function sourceLength({ wgsl, packed }: Kernel): number {
-  return wgsl.length + (packed ? QUICK_FORM.wgsl.length : 0);
+  return wgsl.length + (packed ? QUICK_PACKING.wgsl.length : 0);
 }
 
-/** The pairs that generation with these weights runs: prompts, then one position at a time. `buffers` is the device's limit. */
-export function usedPairs(plan: Plan, weights: Weights<unknown>, buffers?: number): Pair[] {
-  const pairs = new Map<string, Pair>();
+/** The variants that generation with these weights runs: prompts, then one position at a time. `buffers` is the device's limit. */
+export function usedVariants(
+  plan: Plan,
+  weights: Weights<unknown>,
+  buffers?: number,
+): KernelVariant[] {
+  const variants = new Map<string, KernelVariant>();
   for (const { kernel, matrix } of usedSteps(plan, weights, buffers)) {
-    const pair = { kernel, form: matrix?.form, taps: false };
-    pairs.set(pairName(pair), pair);
+    const variant = { kernel, packing: matrix?.packing, taps: false };
+    variants.set(variantName(variant), variant);
   }
-  return [...pairs.values()];
+  return [...variants.values()];
 }

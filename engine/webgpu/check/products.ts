@@ -1,5 +1,5 @@
 /** Cases of kernels over packed weights. */
-import type { Kernel } from "../../../kernels/kernel.ts";
+import type { Kernel, Operation } from "../../../kernels/kernel.ts";
 import { canNorm } from "../../../kernels/products/products.ts";
 import {
   COLUMNS,
@@ -23,15 +23,14 @@ const BLOCK_COLUMNS: Readonly<Record<number, readonly number[]>> = {
 
 /** Rows of a matrix, to be gone through in a circle. */
 const ROWS = [65, 1, 130, 7, 64, 9, 8, 63, 2, 3];
-/** Products with more multiplications than this take too long in the reference. */
+/** Products with more multiplications than this take too long in the twin. */
 const MOST_WORK = 4e6;
 
 /** Rows of a product's matrices, by epilogue. */
 function matrixRows(kernel: Kernel, rows: number): number[] {
-  const name = kernel.name.replace(/_many$|_normed$/, "");
-  if (name === "linear_swiglu") return [rows, rows];
+  if (kernel.epilogue === "swiglu") return [rows, rows];
   // Queries, keys and values end inside of tiles.
-  if (name === "linear_qkv") return [rows, Math.ceil(rows / 3), Math.ceil(rows / 3)];
+  if (kernel.epilogue === "qkv") return [rows, Math.ceil(rows / 3), Math.ceil(rows / 3)];
   return [rows];
 }
 
@@ -42,11 +41,17 @@ function headsOf(columns: number): number {
   return [9, 8, 7, 5].find((heads) => columns % heads === 0) ?? 1;
 }
 
-function* linear({ kernel, form, full, noise }: Order): Generator<Draft> {
-  const many = kernel.name.endsWith("_many");
-  const normed = kernel.name.endsWith("_normed");
-  const all = BLOCK_COLUMNS[form.blockSize].filter((columns) => !normed || canNorm(columns));
-  const columnsList = full ? all : form.blockSize === 1 ? [normed ? 72 : 65, 136] : all.slice(2, 3);
+function* linear(order: Order): Generator<Draft> {
+  const { kernel, packing, full, noise } = order;
+  if (kernel.epilogue === "qkv_rope") return yield* qkvRope(order);
+  const { normed } = kernel;
+  const many = kernel.positions === "many";
+  const all = BLOCK_COLUMNS[packing.blockSize].filter((columns) => !normed || canNorm(columns));
+  const columnsList = full
+    ? all
+    : packing.blockSize === 1
+    ? [normed ? 72 : 65, 136]
+    : all.slice(2, 3);
   let i = 0;
   for (const columns of columnsList) {
     for (const kind of KINDS) {
@@ -63,10 +68,10 @@ function* linear({ kernel, form, full, noise }: Order): Generator<Draft> {
       const split = matrixRows(kernel, shape.rows);
       const total = split.reduce((sum, count) => sum + count, 0);
       const packed = packMatrices(
-        form,
+        packing,
         columns,
         split,
-        randomBlocks(form, total * columns, noise, kind),
+        randomBlocks(packing, total * columns, noise, kind),
       );
       const one = split.length === 1;
       const heads = kernel.constants.heads ? headsOf(columns) : 1;
@@ -111,8 +116,8 @@ const QKV_HEADS: readonly (readonly [number, number, number])[] = [
 ];
 
 /** q, k and v with RoPE and the cache: both styles, whole heads and parts of them. */
-function* qkvRope({ form, full, noise }: Order): Generator<Draft> {
-  const all = BLOCK_COLUMNS[form.blockSize].filter(canNorm);
+function* qkvRope({ packing, full, noise }: Order): Generator<Draft> {
+  const all = BLOCK_COLUMNS[packing.blockSize].filter(canNorm);
   const columnsList = full ? all.slice(0, 5) : all.slice(1, 2);
   for (const [i, columns] of columnsList.entries()) {
     for (const half_style of [0, 1]) {
@@ -122,10 +127,10 @@ function* qkvRope({ form, full, noise }: Order): Generator<Draft> {
       const split = [heads, kvHeads, kvHeads].map((count) => count * head_width);
       const total = split.reduce((sum, count) => sum + count, 0);
       const packed = packMatrices(
-        form,
+        packing,
         columns,
         split,
-        randomBlocks(form, total * columns, noise, "real"),
+        randomBlocks(packing, total * columns, noise, "real"),
       );
       const rope_width = head_width >= 8 && i % 2 ? head_width / 2 : head_width;
       const table = turns(noise, start + tokens, rope_width);
@@ -147,17 +152,17 @@ function* qkvRope({ form, full, noise }: Order): Generator<Draft> {
   }
 }
 
-function* embedding({ form, full, noise }: Order): Generator<Draft> {
-  const all = BLOCK_COLUMNS[form.blockSize];
+function* embedding({ packing, full, noise }: Order): Generator<Draft> {
+  const all = BLOCK_COLUMNS[packing.blockSize];
   let i = 0;
   for (const columns of full ? all : [all.at(-5)!]) {
     const rows = full ? ROWS[i % 10] : 20;
     const tokens = full ? MANY[i % 11] : 24;
     const packed = packMatrices(
-      form,
+      packing,
       columns,
       [rows],
-      randomBlocks(form, rows * columns, noise, "real"),
+      randomBlocks(packing, rows * columns, noise, "real"),
     );
     const parts = full ? Math.min(1 + i++ % 3, rows) : 2;
     yield {
@@ -173,16 +178,9 @@ function* embedding({ form, full, noise }: Order): Generator<Draft> {
   }
 }
 
-/** Makers by the kernel's name, without `_many`. */
-export const PRODUCT_CASES: Readonly<Record<string, Maker>> = {
+/** Makers by operation. */
+export const PRODUCT_CASES = {
   embed: embedding,
   linear,
-  linear_residual: linear,
-  linear_qkv: linear,
-  linear_swiglu: linear,
-  linear_normed: linear,
-  linear_qkv_normed: linear,
-  linear_swiglu_normed: linear,
-  linear_qkv_rope_normed: qkvRope,
   head_result: linear,
-};
+} satisfies Partial<Record<Operation, Maker>>;

@@ -1,4 +1,5 @@
 /** Cases of kernels over rows of numbers. */
+import type { Operation } from "../../../kernels/kernel.ts";
 import {
   COLUMNS,
   type Draft,
@@ -72,8 +73,8 @@ const UNUSUAL: readonly ((row: Float32Array) => void)[] = [
   (row) => row.fill(-3e38, 1),
 ];
 
-/** Makers by the kernel's name. */
-export const ROW_CASES: Readonly<Record<string, Maker>> = {
+/** Makers by operation. */
+export const ROW_CASES = {
   rms: elementwise((_, { columns, tokens }) => ({
     constants: { columns, epsilon },
     outputs: [tokens],
@@ -100,7 +101,7 @@ export const ROW_CASES: Readonly<Record<string, Maker>> = {
     pass: passOf(tokens, tokens % 4),
     outputs: [(tokens % 4 + tokens + SPARE_SLOTS) * columns],
   })),
-  *argmax(order) {
+  *argmax(order: Order): Generator<Draft> {
     // Whole numbers are equal by the dozen: the first of them counts. All may be negative.
     yield* elementwise(([x], { tokens }) => ({
       pass: passOf(tokens, 0, tokens),
@@ -119,4 +120,4 @@ export const ROW_CASES: Readonly<Record<string, Maker>> = {
       outputs: [rows],
     };
   },
-};
+} satisfies Partial<Record<Operation, Maker>>;

@@ -1,9 +1,9 @@
 /**
  * Which knobs each product runs with. A product with weights has a handful of candidates: how many lanes share a row, and whether they
  * hand columns on to each other. The fastest on the real device, with the model's own weights, is chosen once for each kernel, weight
- * form and class of shapes, and remembered; no candidate is chosen that has not given its reference's numbers there.
+ * packing and class of shapes, and remembered; no candidate is chosen that has not given its twin's numbers there.
  */
-import type { Form } from "../../../kernels/weights/forms.ts";
+import type { Packing } from "../../../kernels/weights/packings.ts";
 import type { Kernel, Knobs } from "../../../kernels/kernel.ts";
 import { elementCount, type Lengths, type Plan, type Step } from "../../plan/plan.ts";
 import type { Weights } from "../../model/weights.ts";
@@ -20,7 +20,7 @@ import {
   type TunedProducts,
   writeTuning,
 } from "./tuning_file.ts";
-import { isProduct, type KnobsOf, productRows, usedSteps } from "../used_steps.ts";
+import { type KnobsOf, productRows, usedSteps } from "../used_steps.ts";
 
 /**
  * Whether products are tuned: `auto` takes what was chosen before on this device, and on a GPU tunes what was not, for a few seconds;
@@ -56,7 +56,7 @@ const MANY_POSITIONS = 128;
 interface Product {
   readonly key: string;
   readonly kernel: Kernel;
-  readonly form: Form;
+  readonly packing: Packing;
   /** A step of the model that runs it, and for how many positions. */
   readonly step: Step;
   readonly positions: number;
@@ -118,27 +118,27 @@ export async function tune(
     for (const [key, each] of kept ? found : []) known.set(key, each);
   }
   const chosen = new Map(products.filter(holds).map(({ key }) => [key, known.get(key)!]));
-  return (kernel, form, rows, columns) => {
-    const { knobs } = chosen.get(keyOf(kernel, form, rows, columns)) ?? {};
+  return (kernel, packing, rows, columns) => {
+    const { knobs } = chosen.get(keyOf(kernel, packing, rows, columns)) ?? {};
     return knobs ? { ...device.knobs, ...knobs } : device.knobs;
   };
 }
 
 /** Products of one key share their choice: `linear_qkv Q4_K 4096×4096`, sizes to the nearest power of two. */
-function keyOf({ name }: Kernel, form: Form, rows: number, columns: number): string {
+function keyOf({ name }: Kernel, packing: Packing, rows: number, columns: number): string {
   const size = (n: number) => 2 ** Math.round(Math.log2(n));
-  return `${name} ${form.name} ${size(rows)}×${size(columns)}`;
+  return `${name} ${packing.name} ${size(rows)}×${size(columns)}`;
 }
 
 /** The products of decoding and of prompts, each key once. */
 function productsOf(plan: Plan, weights: Weights<GPUBuffer>, buffers: number): Product[] {
   const products = new Map<string, Product>();
   for (const { step, kernel, matrix, few } of usedSteps(plan, weights, buffers)) {
-    if (!isProduct(step)) continue;
-    const { form, columns } = matrix!;
-    const key = keyOf(kernel, form, productRows(weights, step), columns);
+    if (step.operation !== "linear") continue;
+    const { packing, columns } = matrix!;
+    const key = keyOf(kernel, packing, productRows(weights, step), columns);
     const positions = few ? 1 : MANY_POSITIONS;
-    if (!products.has(key)) products.set(key, { key, kernel, form, step, positions });
+    if (!products.has(key)) products.set(key, { key, kernel, packing, step, positions });
   }
   return [...products.values()];
 }
@@ -150,7 +150,7 @@ export function candidates({ knobs, gpu, info }: Device, kernel: Kernel): Knobs[
     ? [{ dotLanes: 8, columnLanes: 1, broadcast: true }]
     : [];
   const lanes = Math.max(32, info.subgroupSize);
-  const own: Partial<Knobs>[] = kernel.name.endsWith("_many")
+  const own: Partial<Knobs>[] = kernel.positions === "many"
     ? [{ dotLanes: lanes, broadcast: false }]
     : [lanes, lanes / 4, 1].map((columnLanes) => ({
       dotLanes: lanes,
@@ -171,12 +171,12 @@ function same(a: TunedKnobs, b: TunedKnobs): boolean {
 }
 
 /** Whatever the choice depends on beside the device. */
-async function sourceHash(device: Device, { kernel, form }: Product): Promise<string> {
+async function sourceHash(device: Device, { kernel, packing }: Product): Promise<string> {
   const all = candidates(device, kernel);
   return await digestOf([
     Deno.version.deno,
     all,
-    all.map((knobs) => kernelSource(kernel, knobs, form)),
+    all.map((knobs) => kernelSource(kernel, knobs, packing)),
   ]);
 }
 
@@ -205,15 +205,15 @@ async function timeCandidates(
   }
 }
 
-/** Whether a candidate gives its reference's numbers. The device's own knobs have been checked when the model was loaded. */
+/** Whether a candidate gives its twin's numbers. The device's own knobs have been checked when the model was loaded. */
 async function computesRightly(
   device: Device,
-  { kernel, form }: Product,
+  { kernel, packing }: Product,
   knobs: Knobs,
 ): Promise<boolean> {
   if (same(knobs, device.knobs)) return true;
   try {
-    const cases = kernelCases(kernel, { forms: [form], taps: false });
+    const cases = kernelCases(kernel, { packings: [packing], taps: false });
     const results = await checkKernels(device, [...cases].map((each) => ({ ...each, knobs })));
     return results.every(({ passed }) => passed);
   } catch (error) {

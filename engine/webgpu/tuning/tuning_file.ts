@@ -16,7 +16,7 @@ export interface TunedProduct {
 /** The knobs that candidates differ in. */
 export type TunedKnobs = Pick<Knobs, "dotLanes" | "columnLanes" | "broadcast">;
 
-/** Products of one device by kernel, weight form and class of shapes: `linear_qkv Q4_K 4096×4096`. */
+/** Products of one device by kernel, weight type and class of shapes: `linear_qkv Q4_K 4096×4096`. */
 export type TunedProducts = Map<string, TunedProduct>;
 
 /** What is known of a device; nothing where the file cannot be read, or is not what was written. */

@@ -9,13 +9,13 @@ export function cardsOf(context) {
   const numbers = isFloats(step) && page.width(step.name) > 1;
   return [
     el("div", { class: "two" }, formulaCard(context), codeCard(context)),
-    step.kernel === "ids" ? "" : recomputeCard(context),
+    step.operation === "ids" ? "" : recomputeCard(context),
     flowCard(context),
     numbers ? numbersCard(context) : "",
   ];
 }
 
-const isFloats = ({ kernel }) => kernel !== "ids" && kernel !== "argmax";
+const isFloats = ({ operation }) => operation !== "ids" && operation !== "argmax";
 /** The axes of a step's value and how long they are. */
 export const shapeText = ({ axes, shape }) =>
   `[${
@@ -64,7 +64,7 @@ function codeCard({ page, step }) {
         el(
           "p",
           { class: "note" },
-          step.kernel === "ids" ? "The ids are what it reads:" : "which records this step as",
+          step.operation === "ids" ? "The ids are what it reads:" : "which records this step as",
         ),
         el("pre", { class: "code inner" }, inner.map((each) => row(each, false))),
       ]
@@ -81,7 +81,7 @@ function recomputeCard({ page, step, position, place, go }) {
   const children = result.why
     ? [
       el("p", {}, result.why),
-      step.kernel === "linear"
+      step.operation === "linear"
         ? el("button", {
           type: "button",
           onclick: () => go({ place: step.pick }),
@@ -95,15 +95,19 @@ function recomputeCard({ page, step, position, place, go }) {
         { class: `verdict ${result.agree ? "good" : "bad"}` },
         result.agree ? "✓ " : "✗ ",
         "captured: ",
-        el("b", {}, step.kernel === "argmax" ? `token ${result.captured}` : show(result.captured)),
+        el(
+          "b",
+          {},
+          step.operation === "argmax" ? `token ${result.captured}` : show(result.captured),
+        ),
         !result.agree
           ? ": they differ"
-          : step.kernel === "argmax"
+          : step.operation === "argmax"
           ? ", the same"
           : ", the same within rounding",
       ),
     ];
-  const about = step.kernel === "argmax" || page.has(step.name) && page.width(step.name) === 1
+  const about = step.operation === "argmax" || page.has(step.name) && page.width(step.name) === 1
     ? `position ${position} “${page.tokens[position].label}”`
     : where;
   return el(
@@ -155,7 +159,7 @@ function flowCard({ page, step, go }) {
     { class: "card flow" },
     el("h3", {}, "Where it comes from, where it goes"),
     el("dl", {}, line("reads", inputs), line("weights", weights), line("read by", readers)),
-    el("p", { class: "note" }, "kernel ", el("code", {}, step.kernel)),
+    el("p", { class: "note" }, "kernel ", el("code", {}, step.operation)),
   );
 }
 

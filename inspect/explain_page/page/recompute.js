@@ -43,11 +43,11 @@ function dot(count, a, b) {
 const short = (name) => name.replace(/^blk\.\d+\./, "");
 
 /**
- * Each kernel's own arithmetic. `place` counts a step's numbers at one position (of attention: head · keys + key). Gives the value,
+ * Each operation's own arithmetic. `place` counts a step's numbers at one position (of attention: head · keys + key). Gives the value,
  * lines that show how it comes about, and how large the numbers were that went into it (`size`), which bounds the rounding errors.
  * A string instead says why a number cannot be computed from what the page holds.
  */
-const KERNELS = {
+const OPERATIONS = {
   embed(page, { step, position, place }) {
     const value = page.vector(`${step.name}/${step.weights[0].name}`, position)[place];
     const { id, text } = page.tokens[position];
@@ -328,11 +328,11 @@ function outputIndex(page, step, place) {
  * @returns its `value`, the `captured` one, whether they `agree` within the rounding of the page's numbers, `lines`; or `why` not
  */
 export function recompute(page, step, position, place) {
-  if (!KERNELS[step.kernel]) return { why: "Nothing is computed here." };
-  const result = KERNELS[step.kernel](page, { step, position, place });
+  if (!OPERATIONS[step.operation]) return { why: "Nothing is computed here." };
+  const result = OPERATIONS[step.operation](page, { step, position, place });
   if (typeof result === "string") return { why: result };
   const { value, size, lines } = result;
-  const captured = step.kernel === "argmax"
+  const captured = step.operation === "argmax"
     ? page.data.chosen[page.row(position)]
     : page.vector(step.name, position)[place];
   return { value, captured, lines, agree: agrees(page, value, captured, size) };

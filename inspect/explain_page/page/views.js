@@ -8,8 +8,8 @@ const LETTER = 7; // pixels of a label's letter
 /** What a view needs: the page, the step, where the reader is, how wide it may be, and what clicks do. */
 export function viewsOf(context) {
   const { step, page } = context;
-  if (step.kernel === "ids") return [idsView(context)];
-  if (step.kernel === "argmax") return [choiceView(context)];
+  if (step.operation === "ids") return [idsView(context)];
+  if (step.operation === "argmax") return [choiceView(context)];
   if (step.kind === "logits" || step.kind === "probs") return [likeliestView(context)];
   if (step.axes.includes("key")) return attentionViews(context);
   if (page.width(step.name) === 1) return [barsView(context)];
@@ -115,7 +115,7 @@ function vectorView(context) {
   return card(
     ["The vector at position ", token(page.tokens[position].label)],
     `${what}. Orange is above zero, blue below. ${
-      step.kernel === "linear"
+      step.operation === "linear"
         ? "The framed one is computed below."
         : "Click a cell to see it computed below."
     }`,

@@ -1,32 +1,32 @@
 /**
- * Weight forms: how a tensor lies on the device.
+ * Packings of weights: how a tensor lies on the device.
  *
  * GGUF's blocks of 18, 34 or 210 bytes are not aligned to words. Loading takes each row apart into planes of 32-bit
  * words (quants, then scales, then fifth bits) without changing a value; the kernels compute on the planes. A plane
  * holds its rows one after another, so that any range of rows can be addressed by its first row.
  */
-import f32 from "./forms/f32.wgsl" with { type: "text" };
-import f16 from "./forms/f16.wgsl" with { type: "text" };
-import bf16 from "./forms/bf16.wgsl" with { type: "text" };
-import min from "./forms/min.wgsl" with { type: "text" };
-import q4 from "./forms/q4.wgsl" with { type: "text" };
-import q5 from "./forms/q5.wgsl" with { type: "text" };
-import q8 from "./forms/q8.wgsl" with { type: "text" };
-import scaleF16 from "./forms/scale_f16.wgsl" with { type: "text" };
-import scaleMinF16 from "./forms/scale_min_f16.wgsl" with { type: "text" };
-import scaleMinF32 from "./forms/scale_min_f32.wgsl" with { type: "text" };
-import scaleMin16F32 from "./forms/scale_min16_f32.wgsl" with { type: "text" };
-import scale16F32 from "./forms/scale16_f32.wgsl" with { type: "text" };
+import f32 from "./packings/f32.wgsl" with { type: "text" };
+import f16 from "./packings/f16.wgsl" with { type: "text" };
+import bf16 from "./packings/bf16.wgsl" with { type: "text" };
+import min from "./packings/min.wgsl" with { type: "text" };
+import q4 from "./packings/q4.wgsl" with { type: "text" };
+import q5 from "./packings/q5.wgsl" with { type: "text" };
+import q8 from "./packings/q8.wgsl" with { type: "text" };
+import scaleF16 from "./packings/scale_f16.wgsl" with { type: "text" };
+import scaleMinF16 from "./packings/scale_min_f16.wgsl" with { type: "text" };
+import scaleMinF32 from "./packings/scale_min_f32.wgsl" with { type: "text" };
+import scaleMin16F32 from "./packings/scale_min16_f32.wgsl" with { type: "text" };
+import scale16F32 from "./packings/scale16_f32.wgsl" with { type: "text" };
 
-/** Planes of one tensor part while it is packed or read; `highs` is empty where the form has none. */
+/** Planes of one tensor part while it is packed or read; `highs` is empty where the packing has none. */
 export interface Planes {
   readonly quants: Uint32Array;
   readonly scales: Uint32Array;
   readonly highs: Uint32Array;
 }
 
-/** One weight form: the words of a row in each plane, and the way from file bytes to planes and from planes to numbers. */
-export interface Form {
+/** One packing: the words of a row in each plane, and the way from file bytes to planes and from planes to numbers. */
+export interface Packing {
   readonly name: string;
   /** Columns must be a multiple of this. */
   readonly blockSize: number;
@@ -75,7 +75,7 @@ function plain(
   bytes: 2 | 4,
   wgsl: string,
   value: (words: Uint32Array, i: number) => number,
-): Form {
+): Packing {
   const perWord = 4 / bytes;
   const words = (columns: number) => ({
     quants: Math.ceil(columns / 8) * 8 / perWord,
@@ -134,7 +134,7 @@ function legacy(
   quants: Quants,
   minimum: boolean,
   offset: number,
-): Form {
+): Packing {
   const scaleBytes = minimum ? 4 : 2;
   const highBytes = quants === "q5" ? 4 : 0;
   const blockBytes = scaleBytes + highBytes + (quants === "q8" ? 32 : 16);
@@ -213,7 +213,7 @@ function scaleAndMin(file: Uint8Array, at: number, j: number): [number, number] 
 }
 
 /** Q4_K and Q5_K: blocks of 32 whose scale d·sc and minimum dmin·m are exact in f32 (11 + 6 bits). */
-function kScaleMin(name: string, quants: "q4" | "q5"): Form {
+function kScaleMin(name: string, quants: "q4" | "q5"): Packing {
   const blockBytes = quants === "q4" ? 144 : 176;
   const words = (columns: number) => ({
     quants: columns / 8,
@@ -285,7 +285,7 @@ interface SignedBytes {
   quant(file: Uint8Array, at: number, i: number): number;
 }
 
-function signedBytes({ name, blockBytes, d: dAt, scale, quant }: SignedBytes): Form {
+function signedBytes({ name, blockBytes, d: dAt, scale, quant }: SignedBytes): Packing {
   return {
     name,
     blockSize: 256,
@@ -356,7 +356,7 @@ const q3k = signedBytes({
 });
 
 /** Q2_K: two bits in nibbles of their own, with one f32 scale d·sc and minimum dmin·m per 16 columns, exact in f32 (11 + 4 bits). */
-const q2k: Form = {
+const q2k: Packing = {
   name: "Q2_K",
   blockSize: 256,
   blockBytes: 84,
@@ -394,8 +394,8 @@ const q2k: Form = {
   },
 };
 
-/** The forms by the name of the ggml type that they hold. */
-export const FORMS: ReadonlyMap<string, Form> = new Map(
+/** The packings by the name of the ggml type that they hold. */
+export const PACKINGS: ReadonlyMap<string, Packing> = new Map(
   [
     plain("F32", 4, f32, (words, i) => fromBits(words[i])),
     plain("F16", 2, f16, (words, i) => fromF16(words[i >> 1] >>> 16 * (i & 1) & 0xffff)),
@@ -410,5 +410,5 @@ export const FORMS: ReadonlyMap<string, Form> = new Map(
     kScaleMin("Q4_K", "q4"),
     kScaleMin("Q5_K", "q5"),
     q6k,
-  ].map((form) => [form.name, form]),
+  ].map((packing) => [packing.name, packing]),
 );
