@@ -160,7 +160,11 @@ export * from "./inspect/analyses/mod.ts";
 export * from "./inspect/figures/mod.ts";
 export type {
   Axis as FigureAxis,
+  FigurePart,
+  FigureRefs,
+  Frozen,
   Layout as FigureLayout,
+  Series,
 } from "./inspect/figures/drawing/figure.ts";
 
 // Parity: comparing with other engines and files, and finding faults

@@ -3,11 +3,11 @@ import type * as Plotly from "npm:@types/plotly.js@3.0.14";
 import { displayBundle } from "./display.ts";
 
 /** What nobody writes into, all the way down. */
-type Frozen<T> = T extends (...args: never[]) => unknown ? T
+export type Frozen<T> = T extends (...args: never[]) => unknown ? T
   : { readonly [K in keyof T]: Frozen<T[K]> };
 
 /** A part of Plotly's types, with what they have otherwise or not at all. */
-type Part<T, Own = unknown> = Frozen<Omit<Partial<T>, keyof Own>> & Readonly<Own>;
+export type FigurePart<T, Own = unknown> = Frozen<Omit<Partial<T>, keyof Own>> & Readonly<Own>;
 
 /** Numbers as Plotly takes them: a list with gaps, or many packed by `packed`. */
 export type Numbers = readonly (number | null)[] | PackedNumbers;
@@ -32,18 +32,22 @@ export type Colorscale = readonly (readonly [place: number, color: string])[];
 export type AxisName<Letter extends "x" | "y"> = Letter | `${Letter}${number}`;
 
 /** A font; what is left out is the theme's. */
-export type Font = Part<Plotly.Font>;
+export type Font = FigurePart<Plotly.Font>;
 
 /** What every series has. */
-interface Series {
+export interface Series {
+  /** Its axis along x; `x` where left out. */
   xaxis?: AxisName<"x">;
+  /** Its axis along y; `y` where left out. */
   yaxis?: AxisName<"y">;
+  /** What {@linkcode Series.hovertemplate} may show. */
   customdata?: unknown;
+  /** The text beside the pointer. */
   hovertemplate?: string;
 }
 
 /** A matrix as colours: `z[row][column]` at `y[row]`, `x[column]`. */
-export type Heatmap = Part<
+export type Heatmap = FigurePart<
   Plotly.PlotData,
   Series & {
     type: "heatmap";
@@ -58,14 +62,14 @@ export type Heatmap = Part<
 >;
 
 /** Lines, points or words. */
-export type Scatter = Part<
+export type Scatter = FigurePart<
   Plotly.PlotData,
   Series & {
     type: "scatter";
     mode: "lines" | "markers" | "lines+markers" | "text" | "markers+text" | "lines+text";
     x: Numbers;
     y: Numbers;
-    marker?: Part<
+    marker?: FigurePart<
       Plotly.PlotMarker,
       { color?: string | readonly string[] | Numbers; colorscale?: Colorscale }
     >;
@@ -73,7 +77,7 @@ export type Scatter = Part<
 >;
 
 /** Bars, upright or lying. */
-export type Bar = Part<
+export type Bar = FigurePart<
   Plotly.PlotData,
   Series & {
     type: "bar";
@@ -88,7 +92,7 @@ export type Bar = Part<
 export type Trace = Heatmap | Scatter | Bar;
 
 /** An axis. Tokens are ticks of a numeric axis (`tickvals`, `ticktext`), since the same token comes again. */
-export type Axis = Part<Plotly.LayoutAxis, {
+export type Axis = FigurePart<Plotly.LayoutAxis, {
   tickvals?: readonly number[];
   range?: readonly [number, number];
   anchor?: string;
@@ -97,15 +101,17 @@ export type Axis = Part<Plotly.LayoutAxis, {
 }>;
 
 /** In units of what: `paper` (from 0 to 1 of the plot's area), an axis, or the space of one: `x2 domain`. */
-interface Refs {
+export interface FigureRefs {
+  /** Of x. */
   xref?: string;
+  /** Of y. */
   yref?: string;
 }
 
 /** Words on a figure. Lamina’s figures have no arrows. */
-export type Annotation = Part<
+export type Annotation = FigurePart<
   Plotly.Annotations,
-  Refs & {
+  FigureRefs & {
     text: string;
     x: number;
     y: number;
@@ -115,7 +121,10 @@ export type Annotation = Part<
 >;
 
 /** A line or a box on a figure. */
-export type Shape = Part<Plotly.Shape, Refs & { x0: number; x1: number; y0: number; y1: number }>;
+export type Shape = FigurePart<
+  Plotly.Shape,
+  FigureRefs & { x0: number; x1: number; y0: number; y1: number }
+>;
 
 /** What a slider's step or a button does: Plotly's `restyle`, `relayout` or `update` and its arguments. */
 export interface Control {
@@ -129,17 +138,17 @@ export interface Control {
 
 /** Everything but the data. */
 export type Layout =
-  & Part<Omit<Plotly.Layout, `${"x" | "y"}axis${string}`>, {
+  & FigurePart<Omit<Plotly.Layout, `${"x" | "y"}axis${string}`>, {
     width: number;
     height: number;
-    title?: Part<
+    title?: FigurePart<
       Exclude<Plotly.Layout["title"], string>,
       { text: string; subtitle?: { text: string; font?: Font } }
     >;
     annotations?: readonly Annotation[];
     shapes?: readonly Shape[];
-    sliders?: readonly Part<Plotly.Slider, { steps: readonly Control[] }>[];
-    updatemenus?: readonly Part<Plotly.UpdateMenu, { buttons: readonly Control[] }>[];
+    sliders?: readonly FigurePart<Plotly.Slider, { steps: readonly Control[] }>[];
+    updatemenus?: readonly FigurePart<Plotly.UpdateMenu, { buttons: readonly Control[] }>[];
   }>
   & { readonly [axis: `${"x" | "y"}axis${string}`]: Axis | undefined };
 
