@@ -1,4 +1,5 @@
 /** Singular values of weights: how many directions a matrix really uses. */
+import { layerOf } from "../../base/layer_names.ts";
 import { EVD, Matrix } from "npm:ml-matrix@6.15.1";
 import type { Table } from "../tables/arrow.ts";
 import type { Model } from "../run/model.ts";
@@ -40,11 +41,9 @@ export async function weightSpectrum(
   const rows: Row<typeof SCHEMA>[] = [];
   for (const [done, tensor] of matrices.entries()) {
     signal?.throwIfAborted();
-    const layer = Number(tensor.match(/^blk\.(\d+)\./)?.[1] ?? NaN);
+    const layer = layerOf(tensor) ?? null;
     const values = singularValues(await model.weight(tensor));
-    values.forEach((value, rank) =>
-      rows.push({ tensor, layer: Number.isNaN(layer) ? null : layer, rank, value })
-    );
+    values.forEach((value, rank) => rows.push({ tensor, layer, rank, value }));
     onProgress?.(done + 1, matrices.length);
     // Listeners (of Ctrl-C, of a notebook's Stop) and bars get their turn.
     await new Promise((resolve) => setTimeout(resolve));

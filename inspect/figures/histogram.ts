@@ -1,4 +1,5 @@
 /** How numbers of a tensor are distributed. */
+import { sizeOf } from "../../base/shape.ts";
 import type { TensorView } from "../tensor/tensor.ts";
 import { type Bar, Figure } from "./drawing/figure.ts";
 import { short } from "./drawing/numbers.ts";
@@ -108,7 +109,7 @@ export function histogram(tensor: TensorView, options: HistogramOptions = {}): F
 function placeOf({ shape, axes, labels }: TensorView, index: number): string {
   let rest = index;
   const places = shape.map((_, axis) => {
-    const stride = shape.slice(axis + 1).reduce((product, size) => product * size, 1);
+    const stride = sizeOf(shape.slice(axis + 1));
     const place = Math.floor(rest / stride);
     rest %= stride;
     return `${html(axes[axis])} ${labels[axes[axis]]?.[place] ?? place}`;

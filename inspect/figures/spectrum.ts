@@ -1,4 +1,5 @@
 /** Singular values of weights as lines. */
+import { inLayer } from "../../base/layer_names.ts";
 import type { Table } from "../tables/mod.ts";
 import { Figure, type Scatter } from "./drawing/figure.ts";
 import { short } from "./drawing/numbers.ts";
@@ -28,7 +29,7 @@ export function weightSpectra(table: Table): Figure {
   // Files list layer 10 before layer 2.
   const byTensor = [...Map.groupBy(all, (row) => rows.text("tensor", row))]
     .sort(([, [a]], [, [b]]) => rows.number("layer", a) - rows.number("layer", b) || 0);
-  const kinds = new Set(byTensor.map(([tensor]) => tensor.replace(/^blk\.\d+\./, "blk.*.")));
+  const kinds = new Set(byTensor.map(([tensor]) => inLayer(tensor, "*")));
   const [kind] = kinds;
   const one = kinds.size === 1 && byTensor.length > 1;
   const colour = (i: number) =>

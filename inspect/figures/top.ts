@@ -1,6 +1,6 @@
 /** The likeliest next tokens as bars. */
 import { NotCapturedError, type Run } from "../run/run.ts";
-import { logSumExp } from "../run/surprisals.ts";
+import { logSumExp } from "../softmax.ts";
 import { type Bar, type Control, Figure } from "./drawing/figure.ts";
 import { percent } from "./lens.ts";
 import { short } from "./drawing/numbers.ts";

@@ -1,4 +1,5 @@
 /** Running prompts with captures and edits: the passes behind `Model.run`. */
+import { sizeOf } from "../../base/shape.ts";
 import type { Engine, HostTensor, PassRequest, Session } from "../../engine/backend.ts";
 import { canBranch, runBranches } from "../../engine/plan/branches.ts";
 import { extract } from "../../engine/plan/compile.ts";
@@ -97,7 +98,7 @@ export function captureBytes(
 
 function extractSize(value: Value, lengths: Lengths, kept?: readonly number[]): number {
   const { shape } = extract(value, lengths, lengths.S - lengths.T, kept);
-  return shape.reduce((product, dim) => product * dim, 1);
+  return sizeOf(shape);
 }
 
 /** Captured pieces on their way to memory or to a sink. */

@@ -374,12 +374,12 @@ function columnValues(type: DataType, parts: readonly Data[]): ColumnValues {
   if (array && parts.every(({ nullCount }) => nullCount === 0)) {
     // Buffers out of files are padded.
     const chunks = parts.map(({ values, length }) => values.subarray(0, length));
-    return chunks.length === 1 ? chunks[0] : joined(new array.type(sizeOf(chunks)), chunks);
+    return chunks.length === 1 ? chunks[0] : joined(new array.type(totalLength(chunks)), chunks);
   }
   return parts.flatMap((part) => Array.from(new ArrowTable({ part }).getChild("part")!, plain));
 }
 
-function sizeOf(chunks: readonly { length: number }[]): number {
+function totalLength(chunks: readonly { length: number }[]): number {
   return chunks.reduce((sum, { length }) => sum + length, 0);
 }
 

@@ -1,4 +1,5 @@
 /** A comparison with a reference in pictures: which point of which layer is how far off. */
+import { kindOf } from "../../../base/layer_names.ts";
 import type { Table } from "../../tables/mod.ts";
 import { type Annotation, type Axis, Figure, type Scatter } from "../drawing/figure.ts";
 import { logAxis } from "../drawing/log_axis.ts";
@@ -239,7 +240,7 @@ function placesOf(rows: PlotRows, own: readonly number[], layer?: number): Place
     range: [ends[0] - 0.3 / unit, ends[1] + 0.3 / unit],
     ticks: named
       ? points.map(([place, point]) =>
-        [place, html(layer === undefined ? point : point.replace(/^blk\.\d+\./, ""))] as const
+        [place, html(layer === undefined ? point : kindOf(point))] as const
       )
       : [
         ...layers.map((each, i) => [i + 0.5, `${each}`] as const).filter((_, i) => i % every === 0),
