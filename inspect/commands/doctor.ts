@@ -12,7 +12,7 @@ import { tunedProducts } from "../run/loading.ts";
 import { flag, number } from "./args.ts";
 import { type DeviceFindings, type Findings, reportText } from "./doctor_report.ts";
 import { printLine } from "./print.ts";
-import { progressLine } from "./progress.ts";
+import { createStatus } from "./progress.ts";
 import { defineCommand, EXIT, runCommand } from "./run_command.ts";
 import { jsonLine, printableLines } from "../escape.ts";
 
@@ -73,19 +73,19 @@ export async function checkDevice(
   const { maxStorageBuffersPerShaderStage: buffers } = device.gpu.limits;
   const pairs = allPairs(buffers);
   const kernels: KernelResult[] = [];
-  const show = progressLine(quiet);
+  const status = createStatus({ quiet: quiet || !Deno.stderr.isTerminal() });
   let checked = 0;
   let slowest = 0;
   while (checked < pairs.length && performance.now() + slowest < timeLimit) {
     signal.throwIfAborted();
     const { kernel, form, taps } = pairs[checked];
-    show(`checking ${pairName(pairs[checked])} (${checked + 1} of ${pairs.length})`);
+    status.update(`checking ${pairName(pairs[checked])} (${checked + 1} of ${pairs.length})`);
     const begun = performance.now();
     kernels.push(...await checkKernel(device, kernel, { forms: form && [form], taps }));
     slowest = Math.max(slowest, performance.now() - begun);
     checked++;
   }
-  show("");
+  status.finish();
   const reached = new Set(kernels.map(({ kernel }) => kernel));
   const bound = new Set(pairs.map(({ kernel }) => kernel.name));
   const [unbound, unreached] = [
