@@ -3,7 +3,7 @@ import { sizeOf } from "../../base/shape.ts";
 import type { TensorView } from "../tensor/tensor.ts";
 import { type Bar, Figure } from "./drawing/figure.ts";
 import { short } from "./drawing/numbers.ts";
-import { axis, layout, PALETTE, titled, topMargin } from "./drawing/theme.ts";
+import { axis, PALETTE, plotLayout, titled } from "./drawing/theme.ts";
 import { html } from "./drawing/tokens.ts";
 
 /** Numbers so many standard deviations from the mean are counted and named. */
@@ -68,8 +68,6 @@ export function histogram(tensor: TensorView, options: HistogramOptions = {}): F
       : undefined,
     lost > 0 ? `NaN or infinite, left out: ${lost.toLocaleString("en-US")}` : undefined,
   ]);
-  const pixels = 720;
-  const top = topMargin(title, pixels);
   const bar: Bar = {
     type: "bar",
     x: Array.from(counts, (_, bin) => short(centre(bin))),
@@ -87,11 +85,9 @@ export function histogram(tensor: TensorView, options: HistogramOptions = {}): F
   };
   return new Figure(
     [bar],
-    layout({
+    plotLayout(260, {
       title,
-      width: pixels,
-      height: top + 260 + 50,
-      margin: { t: top, b: 50 },
+      width: 720,
       xaxis: axis({ title: { text: "value" } }),
       yaxis: axis({
         title: { text: "count" },

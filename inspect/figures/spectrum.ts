@@ -4,7 +4,7 @@ import type { Table } from "../tables/mod.ts";
 import { Figure, type Scatter } from "./drawing/figure.ts";
 import { short } from "./drawing/numbers.ts";
 import { allOf, plotRows } from "./drawing/rows.ts";
-import { axis, layout, PALETTE, SEQUENTIAL, titled, topMargin } from "./drawing/theme.ts";
+import { axis, PALETTE, plotLayout, SEQUENTIAL, titled } from "./drawing/theme.ts";
 import { colourOf } from "./text.ts";
 import { html } from "./drawing/tokens.ts";
 
@@ -40,8 +40,6 @@ export function weightSpectra(table: Table): Figure {
     model: rows.note("model"),
     at: kinds.size === 1 ? kind : undefined,
   });
-  const width = 720;
-  const top = topMargin(title, width);
   const lines = byTensor.map(([tensor, own], i): Scatter => ({
     type: "scatter",
     mode: "lines",
@@ -53,11 +51,9 @@ export function weightSpectra(table: Table): Figure {
   }));
   return new Figure(
     hasBar ? [...lines, layerBar(layers)] : lines,
-    layout({
+    plotLayout(280, {
       title,
-      width,
-      height: top + 280 + 50,
-      margin: { t: top, b: 50 },
+      width: 720,
       xaxis: axis({ title: { text: "rank" } }),
       yaxis: axis({ title: { text: "singular value" }, type: "log", dtick: 1 }),
       showlegend: !hasBar,
