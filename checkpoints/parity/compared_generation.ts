@@ -2,7 +2,7 @@
 import { layerOf } from "../../base/layer_names.ts";
 import { nextId, type SamplingOptions, samplingOptions } from "../../engine/sampling.ts";
 import { largest } from "../../inspect/analyses/numbers.ts";
-import { analysisTable } from "../../inspect/analyses/rows.ts";
+import { analysisTable } from "../../inspect/analyses/analysis_table.ts";
 import type { Table } from "../../inspect/tables/arrow.ts";
 import { previewBundle } from "../../inspect/tables/html.ts";
 import { previewText } from "../../inspect/tables/preview.ts";

@@ -2,7 +2,7 @@
 import { layerOf } from "../../base/layer_names.ts";
 import { sizeOf } from "../../base/shape.ts";
 import type { Engine } from "../../engine/backend.ts";
-import { analysisTable } from "../../inspect/analyses/rows.ts";
+import { analysisTable } from "../../inspect/analyses/analysis_table.ts";
 import type { Table } from "../../inspect/tables/arrow.ts";
 import { printable } from "../../inspect/escape.ts";
 import { previewBundle } from "../../inspect/tables/html.ts";

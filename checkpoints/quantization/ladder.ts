@@ -2,7 +2,7 @@
 import { kindOf, layerOf } from "../../base/layer_names.ts";
 import { sizeOf } from "../../base/shape.ts";
 import type { GgufFile } from "../../engine/gguf/reader.ts";
-import { analysisTable, type Row } from "../../inspect/analyses/rows.ts";
+import { analysisTable, type Row } from "../../inspect/analyses/analysis_table.ts";
 import type { Table } from "../../inspect/tables/arrow.ts";
 import { previewBundle } from "../../inspect/tables/html.ts";
 import { previewText } from "../../inspect/tables/preview.ts";

@@ -22,7 +22,7 @@ import {
   SEQUENCE,
   type Subject,
   TOKEN,
-} from "./rows.ts";
+} from "./analysis_table.ts";
 import { tokenId, type TokenName } from "./tokens.ts";
 import { Unembedding } from "./unembedding.ts";
 

@@ -11,7 +11,7 @@ import {
   type Row,
   SEQUENCE,
   TOKEN,
-} from "./rows.ts";
+} from "./analysis_table.ts";
 
 const SCHEMA = { ...SEQUENCE, ...TOKEN, surprisal: "float64", entropy: "float64" } as const;
 

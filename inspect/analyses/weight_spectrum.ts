@@ -4,7 +4,7 @@ import { EVD, Matrix } from "npm:ml-matrix@6.15.1";
 import type { Table } from "../tables/arrow.ts";
 import type { Model } from "../run/model.ts";
 import { glob } from "../points/glob.ts";
-import { analysisTable, type Row } from "./rows.ts";
+import { analysisTable, type Row } from "./analysis_table.ts";
 
 /** What {@linkcode weightSpectrum} is asked for. */
 export interface SpectrumOptions {

@@ -2,7 +2,7 @@
 import type { Table } from "../tables/mod.ts";
 import { type Annotation, Figure, type Scatter } from "./drawing/figure.ts";
 import { short } from "./drawing/numbers.ts";
-import { allOf, plotRows } from "./drawing/rows.ts";
+import { allOf, plotRows } from "./drawing/table_rows.ts";
 import { axis, FAINT, INK, PALETTE, plotLayout, titled, words } from "./drawing/theme.ts";
 import { html } from "./drawing/tokens.ts";
 

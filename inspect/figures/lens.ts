@@ -5,7 +5,7 @@ import { cellMap } from "./drawing/cell_map.ts";
 import { Figure, type Scatter } from "./drawing/figure.ts";
 import { logAxis } from "./drawing/log_axis.ts";
 import { short } from "./drawing/numbers.ts";
-import { distinct, ofSequence, plotRows, tokensByPosition } from "./drawing/rows.ts";
+import { distinct, ofSequence, plotRows, tokensByPosition } from "./drawing/table_rows.ts";
 import { axis, PALETTE, plotLayout, titled } from "./drawing/theme.ts";
 import { tokenHtml, tokenLabel } from "./drawing/tokens.ts";
 

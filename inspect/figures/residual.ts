@@ -4,7 +4,13 @@ import { cellMap } from "./drawing/cell_map.ts";
 import { Figure, type Scatter } from "./drawing/figure.ts";
 import { layerLabel, layerStep, positionSide, type SequenceOption } from "./lens.ts";
 import { short } from "./drawing/numbers.ts";
-import { distinct, ofSequence, type PlotRows, plotRows, tokensByPosition } from "./drawing/rows.ts";
+import {
+  distinct,
+  ofSequence,
+  type PlotRows,
+  plotRows,
+  tokensByPosition,
+} from "./drawing/table_rows.ts";
 import { axis, PALETTE, plotLayout, titled } from "./drawing/theme.ts";
 
 const COLUMNS = ["layer", "point", "position", "token", "value"];

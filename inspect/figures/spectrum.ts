@@ -3,9 +3,9 @@ import { inLayer } from "../../base/layer_names.ts";
 import type { Table } from "../tables/mod.ts";
 import { Figure, type Scatter } from "./drawing/figure.ts";
 import { short } from "./drawing/numbers.ts";
-import { allOf, plotRows } from "./drawing/rows.ts";
+import { allOf, plotRows } from "./drawing/table_rows.ts";
 import { axis, PALETTE, plotLayout, SEQUENTIAL, titled } from "./drawing/theme.ts";
-import { colourOf } from "./text.ts";
+import { colourOf } from "./coloured_text.ts";
 import { html } from "./drawing/tokens.ts";
 
 /** Layers that a legend has room for; of more there is a colour bar. */

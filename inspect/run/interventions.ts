@@ -5,7 +5,7 @@
 import { sizeOf } from "../../base/shape.ts";
 import { type Edit, EditError, type EditRows, type Selection } from "../../engine/plan/edits.ts";
 import type { Axis, Point, ResolvedPoint } from "../points/points.ts";
-import { mask, maskFinitely, unmask } from "../points/visible.ts";
+import { mask, maskFinitely, unmask } from "../points/visible_keys.ts";
 import type { Run } from "./run.ts";
 import { TensorView } from "../tensor/tensor.ts";
 import { describe } from "../tensor/layout.ts";

@@ -3,7 +3,7 @@ import { logSumExp } from "../softmax.ts";
 import { sizeOf } from "../../base/shape.ts";
 import { type Piece, rowPositions, type SinkSource } from "./capture.ts";
 import { asAsked, type Point, type ResolvedPoint } from "../points/points.ts";
-import { overwriteUnseen } from "../points/visible.ts";
+import { overwriteUnseen } from "../points/visible_keys.ts";
 import { checkTokenId } from "./prompt.ts";
 import type * as Tables from "../tables/mod.ts";
 import { TensorView } from "../tensor/tensor.ts";

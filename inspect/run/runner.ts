@@ -8,7 +8,7 @@ import type { Lengths, Value } from "../../engine/plan/plan.ts";
 import { type Piece, type PieceSink, type SinkSource, throughSink } from "./capture.ts";
 import { checkEditList, type EditList, resolveEdits } from "./interventions.ts";
 import type { Point, ResolvedPoint } from "../points/points.ts";
-import { unmask } from "../points/visible.ts";
+import { unmask } from "../points/visible_keys.ts";
 import { checkPositions, type Positions, positionsIn } from "./positions.ts";
 import type { Sequence } from "./run.ts";
 import { Surprisals } from "./surprisals.ts";

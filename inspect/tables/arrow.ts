@@ -2,7 +2,7 @@
  * Apache Arrow: the only file that knows the package `apache-arrow`. From plain columns to tables and back, and the bytes of the
  * IPC formats. tables.ts is what to import; loading it takes about 0.2 s.
  */
-import { restoreTextDecoder } from "./packages.ts"; // before the package
+import { restoreTextDecoder } from "./package_mends.ts"; // before the package
 import {
   AsyncByteQueue,
   Bool,

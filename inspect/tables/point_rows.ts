@@ -2,7 +2,7 @@
 import { sizeOf } from "../../base/shape.ts";
 import { type Piece, rowPositions } from "../run/capture.ts";
 import type { Axis, Point } from "../points/points.ts";
-import { visibleKeys } from "../points/visible.ts";
+import { visibleKeys } from "../points/visible_keys.ts";
 import { type Column, type Columns, int32, utf8, vectors } from "./column.ts";
 
 /** What stands at an absolute position of a sequence; undefined where it is not known. */

@@ -1,7 +1,7 @@
 /** Attention as the figures read it, row by row, out of a run or a table. */
 import { kindOf, layerOf } from "../../../base/layer_names.ts";
 import { rowPositions } from "../../run/capture.ts";
-import { visibleKeys } from "../../points/visible.ts";
+import { visibleKeys } from "../../points/visible_keys.ts";
 import { NotCapturedError, Run } from "../../run/run.ts";
 import { type Table, tableColumns, tableVectors } from "../../tables/mod.ts";
 import { metadataList } from "../../tables/meta.ts";

@@ -4,7 +4,7 @@ import type { Table } from "../../tables/mod.ts";
 import { type Annotation, type Axis, Figure, type Scatter } from "../drawing/figure.ts";
 import { logAxis } from "../drawing/log_axis.ts";
 import { short } from "../drawing/numbers.ts";
-import { allOf, type PlotRows, plotRows } from "../drawing/rows.ts";
+import { allOf, type PlotRows, plotRows } from "../drawing/table_rows.ts";
 import { axis, GRID, INK, PALETTE, plotLayout, titled } from "../drawing/theme.ts";
 import { html } from "../drawing/tokens.ts";
 

@@ -8,7 +8,7 @@ import {
   type Shape,
 } from "../drawing/figure.ts";
 import { short } from "../drawing/numbers.ts";
-import { type PlotRows, plotRows } from "../drawing/rows.ts";
+import { type PlotRows, plotRows } from "../drawing/table_rows.ts";
 import { axis, FAINT, PALETTE, plotLayout, SEQUENTIAL, titled } from "../drawing/theme.ts";
 import { html, tokenHtml } from "../drawing/tokens.ts";
 

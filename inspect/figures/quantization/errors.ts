@@ -5,8 +5,14 @@ import { Figure, type Scatter } from "../drawing/figure.ts";
 import { layerLabel, layerStep, positionSide } from "../lens.ts";
 import { logAxis } from "../drawing/log_axis.ts";
 import { short } from "../drawing/numbers.ts";
-import { shade } from "./quantization.ts";
-import { allOf, distinct, type PlotRows, plotRows, tokensByPosition } from "../drawing/rows.ts";
+import { shade } from "./divergence.ts";
+import {
+  allOf,
+  distinct,
+  type PlotRows,
+  plotRows,
+  tokensByPosition,
+} from "../drawing/table_rows.ts";
 import { axis, plotLayout, titled } from "../drawing/theme.ts";
 import { html } from "../drawing/tokens.ts";
 

@@ -2,8 +2,8 @@
 import type { Table } from "../../tables/mod.ts";
 import { type Bar, Figure } from "../drawing/figure.ts";
 import { short } from "../drawing/numbers.ts";
-import { missing, shade } from "./quantization.ts";
-import { allOf, plotRows } from "../drawing/rows.ts";
+import { missing, shade } from "./divergence.ts";
+import { allOf, plotRows } from "../drawing/table_rows.ts";
 import { axis, FAINT, INK, plotLayout, titled, words } from "../drawing/theme.ts";
 import { html } from "../drawing/tokens.ts";
 

@@ -4,7 +4,7 @@ import { cellMap } from "../drawing/cell_map.ts";
 import { Figure, type Scatter } from "../drawing/figure.ts";
 import { layerLabel } from "../lens.ts";
 import { short } from "../drawing/numbers.ts";
-import { distinct, plotRows } from "../drawing/rows.ts";
+import { distinct, plotRows } from "../drawing/table_rows.ts";
 import { axis, PALETTE, plotLayout, titled, TOKEN_FONT } from "../drawing/theme.ts";
 import { tokenHtml, tokenLabel } from "../drawing/tokens.ts";
 

@@ -3,8 +3,8 @@ import type { Table } from "../../tables/mod.ts";
 import { type Annotation, type Axis, Figure, type Scatter } from "../drawing/figure.ts";
 import { logAxis } from "../drawing/log_axis.ts";
 import { short } from "../drawing/numbers.ts";
-import { allOf, type PlotRows, plotRows } from "../drawing/rows.ts";
-import { colourOf } from "../text.ts";
+import { allOf, type PlotRows, plotRows } from "../drawing/table_rows.ts";
+import { colourOf } from "../coloured_text.ts";
 import {
   axis,
   FAINT,
