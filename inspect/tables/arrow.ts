@@ -244,27 +244,21 @@ function scalarData(
 
 /** Arrow's scalar types of numbers, and the arrays under them. A type out of a file has the name, but another class. */
 const TYPED_ARRAYS = [
-  {
-    type: Int32Array,
-    name: "Int32",
-    from: (values: Optional<number>) => Int32Array.from(values, (value) => value ?? 0),
-  },
+  { type: Int32Array, name: "Int32", from: (all: Numbers) => Int32Array.from(all, orZero) },
   {
     type: BigInt64Array,
     name: "Int64",
-    from: (values: Optional<number>) => BigInt64Array.from(Array.from(values), toBigInt),
+    from: (all: Numbers) => BigInt64Array.from(Array.from(all), toBigInt),
   },
-  {
-    type: Float32Array,
-    name: "Float32",
-    from: (values: Optional<number>) => Float32Array.from(values, (value) => value ?? 0),
-  },
-  {
-    type: Float64Array,
-    name: "Float64",
-    from: (values: Optional<number>) => Float64Array.from(values, (value) => value ?? 0),
-  },
+  { type: Float32Array, name: "Float32", from: (all: Numbers) => Float32Array.from(all, orZero) },
+  { type: Float64Array, name: "Float64", from: (all: Numbers) => Float64Array.from(all, orZero) },
 ] as const;
+
+type Numbers = Optional<number>;
+
+function orZero(value: number | null | undefined): number {
+  return value ?? 0;
+}
 
 function typedArray(type: DataType) {
   return TYPED_ARRAYS.find(({ name }) => name === `${type}`);
