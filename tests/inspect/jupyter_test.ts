@@ -6,7 +6,7 @@ import { Kernel, type Output, type Ran } from "../support/jupyter.ts";
 const kernel = await Kernel.start();
 Deno.test.afterAll(() => kernel[Symbol.asyncDispose]());
 await kernel.run(`
-import { add, display, live, loadModel, patchingSweep, tensorMap } from "../../mod.ts";
+import { add, display, live, loadModel, patchingSweep, tensorMap } from "../mod.ts";
 const model = await loadModel("tiny");
 `);
 
@@ -246,6 +246,6 @@ Deno.test("a restart gives everything back", async () => {
   const before = await kernel.memory();
   await kernel.restart();
   assert.ok(await kernel.memory() < before / 2);
-  await kernel.run(`import { loadModel } from "../../mod.ts"`);
+  await kernel.run(`import { loadModel } from "../mod.ts"`);
   assert.equal(await kernel.value("typeof model"), "undefined");
 });
