@@ -1,4 +1,5 @@
 /** What the two backends have in common: a model on a device, and sessions that run passes. */
+import { kindOf, layerOf } from "../base/layer_names.ts";
 import { checkCapacity, type Room } from "./model/capacity.ts";
 import type { Config } from "./model/config.ts";
 import type { Edit } from "./plan/edits.ts";
@@ -211,8 +212,8 @@ export function checkRestore(
   }
   const size = position * kvHeads * headWidth;
   for (const [name, { length }] of cache) {
-    const [, layer] = name.match(/^blk\.(\d+)\.cache_[kv]$/) ?? [];
-    if (layer === undefined || Number(layer) >= layers) {
+    const layer = layerOf(name) ?? layers;
+    if (layer >= layers || !/^cache_[kv]$/.test(kindOf(name))) {
       throw new RangeError(`Cannot restore ${name}: it is no cache of this model`);
     }
     if (length !== size) {

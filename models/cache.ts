@@ -1,3 +1,4 @@
+import { isGranted } from "../base/permission.ts";
 import { createHash } from "node:crypto";
 import { basename, dirname, join, resolve } from "node:path";
 import { ModelError } from "./error.ts";
@@ -47,11 +48,6 @@ export function homeFile(name: string, env?: Environment): string | undefined {
     if (error instanceof ModelError) return undefined;
     throw error;
   }
-}
-
-/** Whether something is allowed already: in a terminal Deno would stop and ask. */
-export function isGranted(descriptor: Deno.PermissionDescriptor): boolean {
-  return Deno.permissions.querySync(descriptor).state === "granted";
 }
 
 /** The XDG cache folder, which Hugging Face uses on every system. */

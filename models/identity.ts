@@ -2,6 +2,7 @@
  * Who a model's file is. Everything that is made of a file, or told of it, is of all its parts as they are now: weights that are
  * shared, copies in the cache, the SHA-256 in tables and proofs.
  */
+import { isGranted } from "../base/permission.ts";
 import { dirname, join } from "node:path";
 import {
   checksumPath,
@@ -9,7 +10,6 @@ import {
   hashFile,
   homeFile,
   isFile,
-  isGranted,
   leadingSha256,
   type ProgressListener,
   sha256,

@@ -22,7 +22,7 @@ import {
   benchText,
 } from "../../inspect/bench/report.ts";
 import { spread } from "../../inspect/bench/rounds.ts";
-import { type BenchRow, SECTIONS } from "../../inspect/bench/row.ts";
+import { type BenchRow, SECTIONS } from "../../inspect/bench/bench_row.ts";
 import {
   choice,
   choices,

@@ -1,4 +1,5 @@
 /** Blocks of weights that no training makes: numbers that are none, or far out of their tensor's range. */
+import { sizeOf } from "../../base/shape.ts";
 import { dequantize } from "../../engine/gguf/dequantize.ts";
 import type { GgufFile, TensorInfo } from "../../engine/gguf/reader.ts";
 import type { NewTensorData } from "../files/altered_file.ts";
@@ -156,7 +157,7 @@ async function scan(file: GgufFile, tensor: TensorInfo, width: number): Promise<
 }
 
 function rowsOf({ shape }: TensorInfo): number {
-  return shape.slice(1).reduce((product, size) => product * size, 1);
+  return sizeOf(shape.slice(1));
 }
 
 /** Norms and biases. */

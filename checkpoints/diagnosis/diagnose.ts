@@ -2,6 +2,7 @@
  * What is wrong with a file, without a reference: how well it foretells fixed texts, then the same with each known fault undone. A fault
  * that one undoes lowers the loss as nothing else can.
  */
+import { tensorBytes } from "../../engine/gguf/types.ts";
 import type { Engine } from "../../engine/backend.ts";
 import { type Config, readConfig } from "../../engine/model/config.ts";
 import type { GgufFile } from "../../engine/gguf/reader.ts";
@@ -252,11 +253,7 @@ async function judge(
 
 function bytesOf({ tensors }: Alteration): number {
   let bytes = 0;
-  for (const tensor of tensors?.values() ?? []) {
-    if (!tensor) continue;
-    const numbers = tensor.shape.reduce((product, size) => product * size, 1);
-    bytes += numbers / tensor.type.blockSize * tensor.type.blockBytes;
-  }
+  for (const tensor of tensors?.values() ?? []) if (tensor) bytes += tensorBytes(tensor);
   return bytes;
 }
 

@@ -1,10 +1,11 @@
 /** From a comparison that failed to the first point that went wrong, and its cause. */
+import { layerOf } from "../../base/layer_names.ts";
 import type { Engine } from "../../engine/backend.ts";
 import type { GgufFile, TensorInfo } from "../../engine/gguf/reader.ts";
 import { planValues } from "../../engine/plan/plan.ts";
 import { createTokenizer } from "../../text/mod.ts";
 import { CAUSES } from "./causes.ts";
-import { isCompared, layerOf } from "../parity/contract.ts";
+import { isCompared } from "../parity/contract.ts";
 import { explain, type Explanation } from "./activations/cause.ts";
 import type { ParityCase, ParityResult, ParityRow } from "../parity/comparison.ts";
 import type { Reference } from "../references/reference.ts";

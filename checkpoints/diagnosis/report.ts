@@ -1,5 +1,5 @@
 /** What is wrong with a file, as people ask for it in a notebook: one call, and a report that shows itself and has a table. */
-import { analysisTable, type Row } from "../../inspect/analyses/rows.ts";
+import { analysisTable, type Row } from "../../inspect/analyses/analysis_table.ts";
 import type { Table } from "../../inspect/tables/arrow.ts";
 import { formatTable } from "../../inspect/format.ts";
 import type { LoadModelOptions } from "../../inspect/run/loading.ts";

@@ -1,4 +1,5 @@
 /** A model's file with some of its metadata and tensors replaced: what a suspected fault undone would look like. Nothing is written. */
+import { tensorBytes } from "../../engine/gguf/types.ts";
 import type {
   GgufFile,
   MetadataType,
@@ -42,8 +43,7 @@ export function alteredFile(file: GgufFile, { metadata, tensors }: Alteration): 
       continue;
     }
     const { type, shape } = data;
-    const count = shape.reduce((product, n) => product * n, 1);
-    const bytes = count / type.blockSize * type.blockBytes;
+    const bytes = tensorBytes(data);
     newTensors.set(name, { name, type, shape, bytes, offset: 0, source: NO_SOURCE });
   }
   return {

@@ -2,8 +2,9 @@
  * NumPy's `.npy` files: one tensor each. Format: numpy.lib.format, versions 1 to 3
  * (https://numpy.org/doc/stable/reference/generated/numpy.lib.format.html).
  */
+import { sizeOf } from "../../base/shape.ts";
 import { WholeFile } from "../../inspect/tables/output.ts";
-import { permuted, sizeOf } from "./permute.ts";
+import { permuted } from "./permute.ts";
 
 /** A tensor out of a file. */
 export interface StoredTensor {

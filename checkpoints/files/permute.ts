@@ -1,4 +1,5 @@
 /** Axes of tensors in another order. */
+import { sizeOf } from "../../base/shape.ts";
 
 /**
  * A tensor with its axes in another order.
@@ -30,9 +31,4 @@ export function permuted<A extends Float32Array | Float64Array>(
     }
   }
   return out;
-}
-
-/** Numbers in a tensor of that shape. */
-export function sizeOf(shape: readonly number[]): number {
-  return shape.reduce((product, size) => product * size, 1);
 }

@@ -2,12 +2,12 @@
  * Weights in safetensors: one file, or several with an index (`model.safetensors.index.json`).
  * Format: the section "Format" of the safetensors README (github.com/huggingface/safetensors).
  */
+import { sizeOf } from "../../base/shape.ts";
 import { basename, dirname, join } from "node:path";
 import { dequantize } from "../../engine/gguf/dequantize.ts";
 import { type ByteSource, fileSource } from "../../engine/gguf/source.ts";
 import { GGML_TYPES, type GgmlType } from "../../engine/gguf/types.ts";
 import { isObject, parseForeignJson, readForeignJson } from "../../models/foreign_json.ts";
-import { sizeOf } from "./permute.ts";
 
 /** A tensor in a file. */
 export interface SafetensorsTensor {

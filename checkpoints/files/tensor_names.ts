@@ -1,4 +1,5 @@
 /** Names of a Llama's weights: GGUF's, and Hugging Face's for the same. */
+import { kindOf, layerOf } from "../../base/layer_names.ts";
 
 /** Hugging Face's modules in a layer (`layers.<L>.…`), and GGUF's (`blk.<L>.…`). */
 const IN_LAYERS: readonly (readonly [huggingFace: string, gguf: string])[] = [
@@ -59,12 +60,13 @@ const FUSED: Readonly<Record<string, readonly string[]>> = {
 
 /** GGUF's names of the weights that this one may hold, one below the other; none for most. */
 export function partNames(name: string): string[] {
-  const [, block, fused, kind] = name.match(/^(blk\.\d+\.)(\w+)\.(weight|bias)$/) ?? [];
-  if (!Object.hasOwn(FUSED, fused)) return [];
-  return FUSED[fused].map((part) => `${block}${part}.${kind}`);
+  const layer = layerOf(name);
+  const [, fused, kind] = kindOf(name).match(/^(\w+)\.(weight|bias)$/) ?? [];
+  if (layer === undefined || !Object.hasOwn(FUSED, fused)) return [];
+  return FUSED[fused].map((part) => `blk.${layer}.${part}.${kind}`);
 }
 
 /** Whether a weight's rows are in the order that RoPE asks for: those of queries and keys. */
 export function isRotary(name: string): boolean {
-  return /^blk\.\d+\.attn_[qk]\.(weight|bias)$/.test(name);
+  return layerOf(name) !== undefined && /^attn_[qk]\.(weight|bias)$/.test(kindOf(name));
 }

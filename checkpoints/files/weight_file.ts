@@ -1,4 +1,5 @@
 /** Files of weights, GGUF or safetensors, behind one face: names, types, metadata as GGUF has them; numbers a piece at a time. */
+import { sizeOf } from "../../base/shape.ts";
 import { dirname, extname, join } from "node:path";
 import { dequantize, isDequantizable } from "../../engine/gguf/dequantize.ts";
 import {
@@ -9,7 +10,6 @@ import {
 } from "../../engine/gguf/reader.ts";
 import { isObject, readForeignJson } from "../../models/foreign_json.ts";
 import { openSafetensors, type SafetensorsFile, type SafetensorsTensor } from "./safetensors.ts";
-import { sizeOf } from "./permute.ts";
 import { ggufName, partNames } from "./tensor_names.ts";
 
 /** What stands beside safetensors and says what model they are of. */

@@ -1,4 +1,6 @@
 /** What is checked besides tensors against tensors: token ids, the cache's rows, the selected logits, choices, probabilities. */
+import { softmax } from "../../inspect/softmax.ts";
+import { sizeOf } from "../../base/shape.ts";
 import type { Engine } from "../../engine/backend.ts";
 import { compareTensors } from "./compare.ts";
 import { RELATIVE_TOLERANCE } from "./contract.ts";
@@ -30,7 +32,7 @@ export function checkWritten(name: string, { passes }: ReferenceRun): ParityChec
       if (!/\.cache_[kv]$/.test(point)) continue;
       const written = tensors.get(point.replace("cache_k", "k_rope").replace("cache_v", "v"));
       if (!written) continue;
-      const width = cache.shape.slice(1).reduce((product, n) => product * n, 1);
+      const width = sizeOf(cache.shape.slice(1));
       slots += written.shape[0];
       const at = written.data.findIndex((value, i) =>
         !Object.is(value, cache.data[start * width + i])
@@ -147,14 +149,11 @@ function softmaxError(
 ): number {
   let worst = 0;
   for (let row = 0; row < logits.length; row += width) {
-    let largest = -Infinity;
-    for (let i = row; i < row + width; i++) largest = Math.max(largest, logits[i]);
-    let sum = 0;
-    for (let i = row; i < row + width; i++) sum += Math.exp(logits[i] - largest);
+    const expected = softmax(logits.subarray(row, row + width));
     let total = 0;
-    for (let i = row; i < row + width; i++) {
-      worst = Math.max(worst, Math.abs(Math.exp(logits[i] - largest) / sum - probs[i]));
-      total += probs[i];
+    for (const [i, probability] of expected.entries()) {
+      worst = Math.max(worst, Math.abs(probability - probs[row + i]));
+      total += probs[row + i];
     }
     // 32-bit probabilities cannot sum up better than this.
     if (Math.abs(total - 1) > 1e-5) worst = Math.max(worst, Math.abs(total - 1));

@@ -1,5 +1,7 @@
 /** One tensor against another: how far off, where, and whether that is too far. */
-import { checkpointOf, kindOf, layerOf, RELATIVE_TOLERANCE } from "./contract.ts";
+import { kindOf, layerOf } from "../../base/layer_names.ts";
+import { sizeOf } from "../../base/shape.ts";
+import { checkpointOf, RELATIVE_TOLERANCE } from "./contract.ts";
 import type { ActivationType } from "../references/reference.ts";
 
 /** A tensor on one side of a comparison, row-major. */
@@ -203,7 +205,7 @@ function rowPositions(
 ): (row: number) => number {
   const at = (i: number) => positions ? positions[i] : start + i;
   if (isAttention(point)) return (row) => at(row % shape[1]);
-  const perPosition = shape.slice(1, -1).reduce((product, n) => product * n, 1);
+  const perPosition = sizeOf(shape.slice(1, -1));
   const isCache = /^cache_/.test(kindOf(point));
   return (row) => {
     const position = Math.floor(row / perPosition);

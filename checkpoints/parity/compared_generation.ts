@@ -1,7 +1,8 @@
 /** Generation beside another engine: both run every token, and are compared as it goes. */
+import { layerOf } from "../../base/layer_names.ts";
 import { nextId, type SamplingOptions, samplingOptions } from "../../engine/sampling.ts";
 import { largest } from "../../inspect/analyses/numbers.ts";
-import { analysisTable } from "../../inspect/analyses/rows.ts";
+import { analysisTable } from "../../inspect/analyses/analysis_table.ts";
 import type { Table } from "../../inspect/tables/arrow.ts";
 import { previewBundle } from "../../inspect/tables/html.ts";
 import { previewText } from "../../inspect/tables/preview.ts";
@@ -14,7 +15,7 @@ import type { Candidate } from "../../inspect/run/run.ts";
 import { hasVocabulary, pieceOf, tokenizerOf } from "../../inspect/run/vocabulary.ts";
 import { untilStop } from "../../inspect/work.ts";
 import { compareTensors, localAllowance } from "./compare.ts";
-import { isCompared, layerOf } from "./contract.ts";
+import { isCompared } from "./contract.ts";
 import { openModel, promptIdsOf } from "../files/named_model.ts";
 import { type EngineOptions, openEngine } from "./other_side.ts";
 import { divergence, surprisalOf } from "../quantization/predictions.ts";

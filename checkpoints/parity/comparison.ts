@@ -1,4 +1,6 @@
 /** The thirteen checkpoints of a model against a reference: both verdicts, in prompts and while decoding. */
+import { layerOf } from "../../base/layer_names.ts";
+import { sizeOf } from "../../base/shape.ts";
 import type { Engine } from "../../engine/backend.ts";
 import { planValues } from "../../engine/plan/plan.ts";
 import {
@@ -14,7 +16,6 @@ import {
   CHECKPOINTS,
   DECODING_STEPS,
   isCompared,
-  layerOf,
 } from "./contract.ts";
 import { checkEnd, checkWritten, compareIds, type ParityCheck } from "./checks.ts";
 import { type Cache, localValues } from "./local.ts";
@@ -394,7 +395,7 @@ export function cacheBefore(pass: ReferencePass): Cache {
   const cache = new Map<string, Float32Array>();
   for (const [point, { shape, data }] of pass.tensors) {
     if (!/\.cache_[kv]$/.test(point)) continue;
-    const width = shape.slice(1).reduce((product, n) => product * n, 1);
+    const width = sizeOf(shape.slice(1));
     cache.set(point, Float32Array.from(data.subarray(0, pass.start * width)));
   }
   return cache;

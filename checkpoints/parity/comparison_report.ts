@@ -1,4 +1,5 @@
 /** A comparison as people use it in a notebook: one call, and a report that shows itself and has tables. */
+import { layerOf } from "../../base/layer_names.ts";
 import { previewBundle } from "../../inspect/tables/html.ts";
 import type { Table } from "../../inspect/tables/arrow.ts";
 import type { Loaded } from "../../inspect/run/loading.ts";
@@ -6,7 +7,6 @@ import type { Model } from "../../inspect/run/model.ts";
 import { onePrompt, type Prompt } from "../../inspect/run/prompt.ts";
 import type { Preview } from "../../inspect/tables/preview.ts";
 import { longWork } from "../../inspect/work.ts";
-import { layerOf } from "./contract.ts";
 import { firstDivergence } from "../diagnosis/first_divergence.ts";
 import { openModel } from "../files/named_model.ts";
 import { openOpponent, type Opponent, type OpponentOptions } from "./other_side.ts";

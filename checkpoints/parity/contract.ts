@@ -1,4 +1,5 @@
 /** The thirteen checkpoints as data: tests, the command, its report and the documentation read them here. */
+import { kindOf } from "../../base/layer_names.ts";
 import type { Cause } from "../diagnosis/causes.ts";
 
 /** `0`, `1`, `1B`, … `12`, in the order in which they are listed. */
@@ -224,17 +225,6 @@ const BY_KIND: ReadonlyMap<string, Checkpoint> = new Map(
     checkpoint.points.map((kind): [string, Checkpoint] => [kind, checkpoint])
   ),
 );
-
-/** A point's name without its layer: `attn_probs` of `blk.3.attn_probs`. */
-export function kindOf(point: string): string {
-  return point.replace(/^blk\.\d+\./, "");
-}
-
-/** A point's layer; undefined outside of blocks. */
-export function layerOf(point: string): number | undefined {
-  const found = point.match(/^blk\.(\d+)\./);
-  return found ? Number(found[1]) : undefined;
-}
 
 /**
  * The checkpoint to which a point belongs.

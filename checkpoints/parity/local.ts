@@ -3,10 +3,11 @@
  * show is computed from what it does, so that the chain behind a shown value begins at the last shown ones; and no error is
  * inherited.
  */
+import { layerOf } from "../../base/layer_names.ts";
+import { sizeOf } from "../../base/shape.ts";
 import type { Engine, HostTensor } from "../../engine/backend.ts";
 import type { Step } from "../../engine/plan/plan.ts";
 import { isAttention } from "./compare.ts";
-import { layerOf } from "./contract.ts";
 import type { Provenance, ReferencePass, ReferenceTensor } from "../references/reference.ts";
 
 /** Keys and values of the positions before a pass, by cache name: [positions, Hkv, d]. */
@@ -139,7 +140,7 @@ export function rowsOf(
     }
     return { shape: [heads, count, seen], data: part };
   }
-  const width = shape.slice(1).reduce((product, n) => product * n, 1);
+  const width = sizeOf(shape.slice(1));
   if (/\.cache_/.test(point)) {
     const slots = start + at + count;
     return { shape: [slots, ...shape.slice(1)], data: data.subarray(0, slots * width) };

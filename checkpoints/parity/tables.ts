@@ -1,7 +1,7 @@
 /** What a comparison found, as Arrow tables. */
+import { kindOf, layerOf } from "../../base/layer_names.ts";
 import type { Table } from "../../inspect/tables/arrow.ts";
-import { analysisTable, type Row } from "../../inspect/analyses/rows.ts";
-import { kindOf, layerOf } from "./contract.ts";
+import { analysisTable, type Row } from "../../inspect/analyses/analysis_table.ts";
 import type { ParityResult } from "./comparison.ts";
 import { checkpointRows } from "./report.ts";
 

@@ -1,6 +1,8 @@
 /** One compared tensor, ours and the reference's, as two matrices with labels: what a figure draws side by side. */
+import { layerOf } from "../../base/layer_names.ts";
+import { sizeOf } from "../../base/shape.ts";
 import type { Engine } from "../../engine/backend.ts";
-import { analysisTable } from "../../inspect/analyses/rows.ts";
+import { analysisTable } from "../../inspect/analyses/analysis_table.ts";
 import type { Table } from "../../inspect/tables/arrow.ts";
 import { printable } from "../../inspect/escape.ts";
 import { previewBundle } from "../../inspect/tables/html.ts";
@@ -8,7 +10,6 @@ import type { Loaded } from "../../inspect/run/loading.ts";
 import { type Axis, listPoints } from "../../inspect/points/points.ts";
 import { pieceOf } from "../../inspect/run/vocabulary.ts";
 import { isAttention } from "./compare.ts";
-import { layerOf } from "./contract.ts";
 import { pointsAround } from "../diagnosis/first_divergence.ts";
 import { localValues } from "./local.ts";
 import type { Opponent } from "./other_side.ts";
@@ -319,7 +320,7 @@ function pairOf(model: Loaded, { row, verdict, name, ours, theirs, all, start }:
   const { head = 0 } = row[verdict]!.place;
   const headAxis = axes.findIndex((axis) => axis === "head" || axis === "kv_head");
   const [rowAxis, columnAxis] = axes.map((_, i) => i).filter((i) => i !== headAxis);
-  const strides = shape.map((_, i) => shape.slice(i + 1).reduce((product, n) => product * n, 1));
+  const strides = shape.map((_, i) => sizeOf(shape.slice(i + 1)));
   const from = headAxis < 0 ? 0 : head * strides[headAxis];
   const [height, width] = [shape[rowAxis], shape[columnAxis]];
   const isCache = axes[0] === "slot";

@@ -1,13 +1,14 @@
 /** What quantization costs: the same model in several types, compared in its weights, its activations and its predictions. */
+import { kindOf, layerOf } from "../../base/layer_names.ts";
+import { sizeOf } from "../../base/shape.ts";
 import type { GgufFile } from "../../engine/gguf/reader.ts";
-import { analysisTable, type Row } from "../../inspect/analyses/rows.ts";
+import { analysisTable, type Row } from "../../inspect/analyses/analysis_table.ts";
 import type { Table } from "../../inspect/tables/arrow.ts";
 import { previewBundle } from "../../inspect/tables/html.ts";
 import { previewText } from "../../inspect/tables/preview.ts";
 import type { Model } from "../../inspect/run/model.ts";
 import type { Prompt } from "../../inspect/run/prompt.ts";
 import { longWork } from "../../inspect/work.ts";
-import { kindOf, layerOf } from "../parity/contract.ts";
 import {
   doesNotRun,
   type Ground,
@@ -197,7 +198,7 @@ function typeRow(
   predictions: readonly Row<typeof PREDICTIONS>[],
 ): Row<typeof TYPES> {
   const tensors = [...file.tensors.values()];
-  const numbers = tensors.reduce((sum, { shape }) => sum + countOf(shape), 0);
+  const numbers = tensors.reduce((sum, { shape }) => sum + sizeOf(shape), 0);
   const wrong = typesThatDoNotRun(file);
   const runs = wrong.length === 0;
   const none = { kl: null, kl_max: null, same_top: null, loss: null, perplexity: null };
@@ -210,10 +211,6 @@ function typeRow(
     ...(runs ? summaryOf(predictions) : none),
     note: runs ? null : doesNotRun(wrong),
   };
-}
-
-function countOf(shape: readonly number[]): number {
-  return shape.reduce((product, size) => product * size, 1);
 }
 
 /** Each tensor of a copy against the model's own, and all of them together; null where a type cannot be read. */
@@ -229,7 +226,7 @@ async function compareWeights(
   for (const { name, type: storedAs, bytes, shape } of copy.tensors.values()) {
     const [a, b] = [originals, copies].map((weights) => weights.get(name))
       .map((weight) => weight && numbersOf(weight));
-    const numbers = countOf(shape);
+    const numbers = sizeOf(shape);
     const sums = { error: NaN, weight: NaN, largest: NaN };
     if (a && b) {
       Object.assign(sums, { error: 0, weight: 0, largest: 0 });

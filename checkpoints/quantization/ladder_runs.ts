@@ -2,7 +2,7 @@
 import type { Engine } from "../../engine/backend.ts";
 import { readConfig } from "../../engine/model/config.ts";
 import { type GgufFile, openGgufFile } from "../../engine/gguf/reader.ts";
-import type { Row } from "../../inspect/analyses/rows.ts";
+import type { Row } from "../../inspect/analyses/analysis_table.ts";
 import type { Loaded, LoadModelOptions } from "../../inspect/run/loading.ts";
 import type { Model } from "../../inspect/run/model.ts";
 import { checkPrompt, onePrompt, type Prompt } from "../../inspect/run/prompt.ts";

@@ -1,10 +1,10 @@
 /** Which layer's quantization hurts. */
-import { analysisTable, type Row } from "../../inspect/analyses/rows.ts";
+import { kindOf, layerOf } from "../../base/layer_names.ts";
+import { analysisTable, type Row } from "../../inspect/analyses/analysis_table.ts";
 import type { Table } from "../../inspect/tables/arrow.ts";
 import type { Model } from "../../inspect/run/model.ts";
 import type { Prompt } from "../../inspect/run/prompt.ts";
 import { longWork } from "../../inspect/work.ts";
-import { kindOf, layerOf } from "../parity/contract.ts";
 import {
   doesNotRun,
   groundOf,

@@ -1,5 +1,5 @@
 /** Two models' predictions against each other. */
-import { logSumExp } from "../../inspect/run/surprisals.ts";
+import { logSumExp } from "../../inspect/softmax.ts";
 
 /**
  * Kullback–Leibler divergence of two distributions over the next token, Σ p·(ln p − ln q), in nats and 64-bit floats: what is lost when

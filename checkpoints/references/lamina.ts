@@ -1,7 +1,7 @@
 /** Our own engine as one side of a comparison: what it makes on a device, by the kernels that people run. */
 import type { Engine, HostTensor, Session } from "../../engine/backend.ts";
 import type { Config } from "../../engine/model/config.ts";
-import { resolveShape } from "../../engine/plan/plan.ts";
+import { elementCount } from "../../engine/plan/plan.ts";
 import { planValues } from "../../engine/plan/plan.ts";
 import { isAttention } from "../parity/compare.ts";
 import { greedy } from "../parity/greedy.ts";
@@ -130,5 +130,5 @@ export function joinPieces(
 export function pointSize(engine: Engine, point: string, T: number, S: number): number {
   const value = planValues(engine.plan).get(point);
   if (!value) return 0;
-  return resolveShape(value.shape, { T, S, R: T }).reduce((product, n) => product * n, 1);
+  return elementCount(value.shape, { T, S, R: T });
 }

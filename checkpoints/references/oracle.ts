@@ -1,9 +1,9 @@
 /** The 64-bit oracle as a reference. */
+import { kindOf } from "../../base/layer_names.ts";
 import type { GgufFile } from "../../engine/gguf/reader.ts";
 import { oracle, oracleGreedy, type OraclePoint } from "../../engine/oracle/oracle.ts";
 import { POINT_KINDS } from "../../inspect/points/kinds.ts";
 import deno from "../../deno.json" with { type: "json" };
-import { kindOf } from "../parity/contract.ts";
 import { greedy } from "../parity/greedy.ts";
 import type {
   Provenance,

@@ -1,4 +1,5 @@
 /** A reference's own tensors as a run: llama.cpp's attention in the same figures and tables as ours, and numbers side by side. */
+import { kindOf } from "../../base/layer_names.ts";
 import type { GgufFile } from "../../engine/gguf/reader.ts";
 import { readConfig } from "../../engine/model/config.ts";
 import { forward } from "../../engine/plan/forward.ts";
@@ -14,7 +15,6 @@ import { longWork } from "../../inspect/work.ts";
 import { type Identity, identityOf } from "../../models/identity.ts";
 import type { FoundModel } from "../../models/mod.ts";
 import { isAttention, placesOf } from "../parity/compare.ts";
-import { kindOf } from "../parity/contract.ts";
 import { engineMeta, type Extract, piecesOf } from "./extract.ts";
 import { openModel, promptIdsOf } from "../files/named_model.ts";
 import { type EngineOptions, openEngine } from "../parity/other_side.ts";

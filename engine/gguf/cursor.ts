@@ -1,5 +1,5 @@
 import { GgufError } from "./error.ts";
-import { decodeFileText } from "./file_text.ts";
+import { decodeFileText } from "../../base/file_text.ts";
 import type { ByteSource } from "./source.ts";
 
 /** Bytes fetched at a time: a header without a vocabulary fits, one of Llama 3 takes eight. */

@@ -1,7 +1,7 @@
 import { HeaderCursor } from "./cursor.ts";
 import { GgufError, quoted } from "./error.ts";
 import type { ByteSource } from "./source.ts";
-import { type GgmlType, ggmlType } from "./types.ts";
+import { type GgmlType, ggmlType, tensorBytes } from "./types.ts";
 
 /** A value of the metadata. 64-bit integers are numbers where that is exact. */
 export type MetadataValue =
@@ -331,7 +331,7 @@ async function readTensorInfo(
       name,
     );
   }
-  const bytes = shape.reduce((a, b) => a * b, 1) / type.blockSize * type.blockBytes;
+  const bytes = tensorBytes({ type, shape });
   if (!shape.every(Number.isSafeInteger) || !Number.isSafeInteger(bytes)) {
     throw cursor.error(
       `tensor ${quoted(name)} of ${shape.join(" x ")} is impossibly large; the file is damaged`,

@@ -1,3 +1,5 @@
+import { sizeOf } from "../../base/shape.ts";
+
 /** A run of equal numbers wider than a byte inside a block: [byte offset, width in bytes, count]. */
 export type WideField = readonly [offset: number, width: 2 | 4 | 8, count: number];
 
@@ -13,6 +15,14 @@ export interface GgmlType {
   readonly blockBytes: number;
   /** What has to change places when a big-endian file is read. */
   readonly wide: readonly WideField[];
+}
+
+/** Bytes of a tensor, the columns first in its shape. */
+export function tensorBytes({ type, shape }: {
+  readonly type: GgmlType;
+  readonly shape: readonly number[];
+}): number {
+  return sizeOf(shape) / type.blockSize * type.blockBytes;
 }
 
 /**

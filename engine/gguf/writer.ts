@@ -1,4 +1,5 @@
-import { encodeFileText } from "./file_text.ts";
+import { tensorBytes } from "./types.ts";
+import { encodeFileText } from "../../base/file_text.ts";
 import {
   DEFAULT_ALIGNMENT,
   METADATA_TYPES,
@@ -85,7 +86,7 @@ export function ggufSize(content: NewGguf): number {
   const alignment = alignmentOf(content);
   let size = 0;
   for (const entry of headerEntries(content)) size += entry.length;
-  for (const tensor of content.tensors) size = roundUp(size, alignment) + bytesOf(tensor);
+  for (const tensor of content.tensors) size = roundUp(size, alignment) + tensorBytes(tensor);
   return roundUp(size, alignment);
 }
 
@@ -118,7 +119,7 @@ function* headerEntries(content: NewGguf): Generator<Uint8Array> {
     entry.number("u32", tensor.type.id);
     entry.number("u64", offset);
     yield entry.take();
-    offset = roundUp(offset + bytesOf(tensor), alignment);
+    offset = roundUp(offset + tensorBytes(tensor), alignment);
   }
 }
 
@@ -249,12 +250,8 @@ function alignmentOf({ metadata }: NewGguf): number {
   return Number(metadata.get("general.alignment") ?? DEFAULT_ALIGNMENT);
 }
 
-function bytesOf({ type, shape }: NewTensor): number {
-  return shape.reduce((a, b) => a * b, 1) / type.blockSize * type.blockBytes;
-}
-
 function checkLength(tensor: NewTensor, length: number): void {
-  const expected = bytesOf(tensor);
+  const expected = tensorBytes(tensor);
   if (length === expected) return;
   throw new RangeError(
     `Cannot write tensor ${tensor.name}: ${length} bytes came where ${expected} are expected`,

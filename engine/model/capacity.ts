@@ -1,6 +1,6 @@
 /** How many positions a session has room for, checked before anything is made for it. */
 import type { Config } from "./config.ts";
-import { isGranted } from "../permission.ts";
+import { isGranted } from "../../base/permission.ts";
 import { elementCount, type Plan, planValues } from "../plan/plan.ts";
 
 /** More positions than there is room for. */

@@ -6,6 +6,7 @@
  * together (q, k, v; gate, up) lie one behind another. A storage never exceeds the device's binding limit: larger
  * matrices are split by rows.
  */
+import { sizeOf } from "../../base/shape.ts";
 import { type Packing, PACKINGS, type Planes } from "../../kernels/weights/packings.ts";
 import type { RowReader } from "../../kernels/kernel.ts";
 import { type Config, expectedTensors } from "./config.ts";
@@ -228,7 +229,7 @@ function groupTensors(
 }
 
 function rowsOf(tensor: TensorInfo): number {
-  return tensor.shape.slice(1).reduce((product, dim) => product * dim, 1);
+  return sizeOf(tensor.shape.slice(1));
 }
 
 /** Gives each matrix of a group its place: all in one storage where they fit, else split by rows. */

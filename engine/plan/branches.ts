@@ -1,4 +1,5 @@
 /** Several sequences in one pass: whole prompts of any lengths, or continuations of one. */
+import { sizeOf } from "../../base/shape.ts";
 import type { HostTensor, PassRequest, Session } from "../backend.ts";
 import { extract, pickRows } from "./compile.ts";
 import type { Edit, LinearEdit } from "./edits.ts";
@@ -178,8 +179,7 @@ function* runsOf(
   });
   // Behind the last axis of which there is a part, numbers lie in one run.
   const axis = value.shape.findLastIndex((dim) => typeof dim === "string");
-  const inner = (axis: number) =>
-    shape.slice(axis + 1).reduce((product, size) => product * size, 1);
+  const inner = (axis: number) => sizeOf(shape.slice(axis + 1));
   function* runs(at: number, offset: number): Generator<readonly [number, number]> {
     for (const [begin, count] of parts[at]) {
       const size = inner(at);

@@ -1,4 +1,5 @@
 /** From a request to the steps that serve it, and to the rows of its results. */
+import { sizeOf } from "../../base/shape.ts";
 import type { HostTensor, PassRequest } from "../backend.ts";
 import { EditError, type FunctionEdit } from "./edits.ts";
 import { applyEdits } from "./passes/edit.ts";
@@ -89,12 +90,12 @@ export function extract(
 ): Extract {
   const shape = resolveShape(value.shape, lengths);
   const axis = value.shape.findIndex((dim: Dim) => typeof dim === "string");
-  const size = shape.reduce((product, dim) => product * dim, 1);
+  const size = sizeOf(shape);
   if (!positions || value.shape.length < 2) return { shape, regions: [{ offset: 0, count: size }] };
   const first = firstPosition(value, lengths, start);
   const kept = positions.filter((position) => position >= first && position < first + shape[axis]);
-  const inner = shape.slice(axis + 1).reduce((product, n) => product * n, 1);
-  const outer = shape.slice(0, axis).reduce((product, n) => product * n, 1);
+  const inner = sizeOf(shape.slice(axis + 1));
+  const outer = sizeOf(shape.slice(0, axis));
   const regions: Region[] = [];
   for (let block = 0; block < outer; block++) {
     for (const position of kept) {
@@ -111,7 +112,7 @@ export function extract(
 /** The extracted rows of a whole tensor. */
 export function pickRows(tensor: HostTensor, { shape, regions, positions }: Extract): HostTensor {
   if (!positions) return tensor;
-  const data = new Float32Array(shape.reduce((product, dim) => product * dim, 1));
+  const data = new Float32Array(sizeOf(shape));
   let at = 0;
   for (const { offset, count } of regions) {
     data.set(tensor.data.subarray(offset, offset + count), at);

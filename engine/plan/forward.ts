@@ -1,4 +1,5 @@
 /** The forward pass, in model order. Each line records one named step; nothing runs here. */
+import { sizeOf } from "../../base/shape.ts";
 import { SAMPLING_WORDS } from "../../kernels/sampling/sampling.ts";
 import type { Operation } from "../../kernels/kernel.ts";
 import type { Config } from "../model/config.ts";
@@ -113,7 +114,7 @@ function recorder(config: Config) {
 
     linear(name: string, tensor: string, x: Value, shape: number[]): Value {
       const columns = columnsOf(x);
-      const rows = shape.reduce((product, dim) => product * dim, 1);
+      const rows = sizeOf(shape);
       const out = [x.shape[0], ...shape];
       const biased = config.biases[tensor.split(".").at(-1) as keyof Config["biases"]] ?? false;
       const product = record("linear", biased ? `${name}_product` : name, out, [x], {

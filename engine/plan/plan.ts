@@ -2,6 +2,7 @@
  * A plan: the named steps of a forward pass, recorded but not run. It depends on the model's config alone; token ids and
  * lengths are parameters of running it.
  */
+import { sizeOf } from "../../base/shape.ts";
 import type { Computation, Constants, Dtype } from "../../kernels/kernel.ts";
 
 /** A dimension: a number, T (positions of a pass), S (cached positions, this pass included) or R (rows with logits). */
@@ -51,7 +52,7 @@ export function resolveShape(shape: readonly Dim[], lengths: Lengths): number[] 
 
 /** Numbers in a tensor of that shape. */
 export function elementCount(shape: readonly Dim[], lengths: Lengths): number {
-  return resolveShape(shape, lengths).reduce((product, dim) => product * dim, 1);
+  return sizeOf(resolveShape(shape, lengths));
 }
 
 /** The name of the point that a step makes: that of its first output. */

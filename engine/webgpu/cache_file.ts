@@ -1,5 +1,5 @@
 /** Small files that remember what was found out about a device. Without them it is found out again. */
-import { isGranted } from "../permission.ts";
+import { isGranted } from "../../base/permission.ts";
 
 /** The file's text; undefined where it cannot be read. */
 export async function readCacheFile(path: string | undefined): Promise<string | undefined> {

@@ -1,5 +1,5 @@
 /** What is behind an adapter: vendor, interface and driver. WebGPU states the first as a number and the others not at all. */
-import { isGranted } from "../permission.ts";
+import { isGranted } from "../../base/permission.ts";
 
 interface Vendor {
   readonly name: string;

@@ -1,10 +1,10 @@
 /** What attention heads look at, in numbers. */
 import type { Table } from "../tables/arrow.ts";
 import { type Piece, rowPositions } from "../run/capture.ts";
-import { visibleKeys } from "../points/visible.ts";
+import { visibleKeys } from "../points/visible_keys.ts";
 import type { Run } from "../run/run.ts";
 import { entropy } from "./numbers.ts";
-import { analysisTable, capturedPoints, type Row, SEQUENCE } from "./rows.ts";
+import { analysisTable, capturedPoints, type Row, SEQUENCE } from "./analysis_table.ts";
 
 const SCHEMA = {
   ...SEQUENCE,

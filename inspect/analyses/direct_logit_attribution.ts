@@ -17,7 +17,7 @@ import {
   SEQUENCE,
   type Subject,
   TOKEN,
-} from "./rows.ts";
+} from "./analysis_table.ts";
 import { tokenId, type TokenName } from "./tokens.ts";
 import { logitDirection } from "./unembedding.ts";
 

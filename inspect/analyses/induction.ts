@@ -6,7 +6,7 @@ import type { Model } from "../run/model.ts";
 import { hasVocabulary } from "../run/vocabulary.ts";
 import { longWork } from "../work.ts";
 import { meanOverQueries } from "./attention.ts";
-import { analysisTable, type Row } from "./rows.ts";
+import { analysisTable, type Row } from "./analysis_table.ts";
 
 /** What {@linkcode inductionScores} is asked for. */
 export interface InductionOptions {

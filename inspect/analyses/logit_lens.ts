@@ -6,7 +6,7 @@ import type { Table } from "../tables/arrow.ts";
 import type { Model } from "../run/model.ts";
 import { checkPositions, type Positions, positionsIn } from "../run/positions.ts";
 import type { Run } from "../run/run.ts";
-import { logSumExp } from "../run/surprisals.ts";
+import { logSumExp } from "../softmax.ts";
 import { pieceOf } from "../run/vocabulary.ts";
 import { longWork } from "../work.ts";
 import { largest } from "./numbers.ts";
@@ -22,7 +22,7 @@ import {
   SEQUENCE,
   type Subject,
   TOKEN,
-} from "./rows.ts";
+} from "./analysis_table.ts";
 import { tokenId, type TokenName } from "./tokens.ts";
 import { Unembedding } from "./unembedding.ts";
 

@@ -4,7 +4,7 @@ import type { Model } from "../run/model.ts";
 import { TensorView } from "../tensor/tensor.ts";
 import { pieceOf } from "../run/vocabulary.ts";
 import { dot, largest } from "./numbers.ts";
-import { analysisTable, type Row } from "./rows.ts";
+import { analysisTable, type Row } from "./analysis_table.ts";
 import { forEachRow, outputWeight } from "./unembedding.ts";
 
 /** How tokens are compared with a direction. */

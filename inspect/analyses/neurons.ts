@@ -12,7 +12,7 @@ import {
   type Row,
   SEQUENCE,
   TOKEN,
-} from "./rows.ts";
+} from "./analysis_table.ts";
 import { forEachRow } from "./unembedding.ts";
 
 const SCHEMA = {

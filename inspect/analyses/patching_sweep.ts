@@ -14,7 +14,7 @@ import { NotCapturedError, type Run } from "../run/run.ts";
 import type { TensorView } from "../tensor/tensor.ts";
 import { offsets } from "../tensor/layout.ts";
 import { longWork } from "../work.ts";
-import { analysisTable, asRun, placesOf, type Row, type Subject, TOKEN } from "./rows.ts";
+import { analysisTable, asRun, placesOf, type Row, type Subject, TOKEN } from "./analysis_table.ts";
 import { tokenId, type TokenName } from "./tokens.ts";
 
 /** What is measured: the logit of the first token less that of the second, or any function of the last logits [V]. */

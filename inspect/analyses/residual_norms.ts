@@ -10,7 +10,7 @@ import {
   type Row,
   SEQUENCE,
   TOKEN,
-} from "./rows.ts";
+} from "./analysis_table.ts";
 
 const SCHEMA = {
   ...SEQUENCE,

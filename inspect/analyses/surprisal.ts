@@ -1,4 +1,5 @@
 /** How hard each token was to foresee. */
+import { softmax } from "../softmax.ts";
 import type { Table } from "../tables/arrow.ts";
 import type { Run } from "../run/run.ts";
 import { entropy } from "./numbers.ts";
@@ -10,7 +11,7 @@ import {
   type Row,
   SEQUENCE,
   TOKEN,
-} from "./rows.ts";
+} from "./analysis_table.ts";
 
 const SCHEMA = { ...SEQUENCE, ...TOKEN, surprisal: "float64", entropy: "float64" } as const;
 
@@ -46,11 +47,4 @@ function entropiesAfter(run: Run, sequence: number): Map<number, number> {
     entropies.set(position, entropy(softmax(vector)));
   }
   return entropies;
-}
-
-function softmax(logits: Float32Array): Float64Array {
-  const largest = logits.reduce((a, b) => Math.max(a, b), -Infinity);
-  const powers = Float64Array.from(logits, (logit) => Math.exp(logit - largest));
-  const sum = powers.reduce((a, b) => a + b, 0);
-  return powers.map((power) => power / sum);
 }

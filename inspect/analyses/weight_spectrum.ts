@@ -1,9 +1,10 @@
 /** Singular values of weights: how many directions a matrix really uses. */
+import { layerOf } from "../../base/layer_names.ts";
 import { EVD, Matrix } from "npm:ml-matrix@6.15.1";
 import type { Table } from "../tables/arrow.ts";
 import type { Model } from "../run/model.ts";
 import { glob } from "../points/glob.ts";
-import { analysisTable, type Row } from "./rows.ts";
+import { analysisTable, type Row } from "./analysis_table.ts";
 
 /** What {@linkcode weightSpectrum} is asked for. */
 export interface SpectrumOptions {
@@ -40,11 +41,9 @@ export async function weightSpectrum(
   const rows: Row<typeof SCHEMA>[] = [];
   for (const [done, tensor] of matrices.entries()) {
     signal?.throwIfAborted();
-    const layer = Number(tensor.match(/^blk\.(\d+)\./)?.[1] ?? NaN);
+    const layer = layerOf(tensor) ?? null;
     const values = singularValues(await model.weight(tensor));
-    values.forEach((value, rank) =>
-      rows.push({ tensor, layer: Number.isNaN(layer) ? null : layer, rank, value })
-    );
+    values.forEach((value, rank) => rows.push({ tensor, layer, rank, value }));
     onProgress?.(done + 1, matrices.length);
     // Listeners (of Ctrl-C, of a notebook's Stop) and bars get their turn.
     await new Promise((resolve) => setTimeout(resolve));

@@ -6,7 +6,7 @@ import type { Model } from "../run/model.ts";
 import { dispatchProbe, type Probe, productProbe, readBackProbe, readProbe } from "./probes.ts";
 import { profileModel } from "./profile.ts";
 import { ratios, type Sample, spread } from "./rounds.ts";
-import type { BenchRow } from "./row.ts";
+import type { BenchRow } from "./bench_row.ts";
 
 /** The products of each layer's weights with so many positions, as the plan fuses them. */
 export function layerProducts(config: Config, positions: number): ProductShape[] {

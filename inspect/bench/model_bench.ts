@@ -5,7 +5,7 @@ import { DeviceShare } from "./device_share.ts";
 import type { Peer, Task, TaskKind } from "./peer.ts";
 import { benchPrompt } from "./prompt.ts";
 import { alternate, ratios, type RoundOptions, type Sample, seldom, spread } from "./rounds.ts";
-import { type BenchRow, SECTIONS } from "./row.ts";
+import { type BenchRow, SECTIONS } from "./bench_row.ts";
 
 /** What is measured. */
 export interface BenchOptions extends RoundOptions {

@@ -1,4 +1,5 @@
 /** Where the time of a pass goes: step by step, as text, as a table and as a trace. */
+import { inLayer } from "../../base/layer_names.ts";
 import type { StepCost } from "../../engine/backend.ts";
 import { formatTable } from "../format.ts";
 import type { Model } from "../run/model.ts";
@@ -71,7 +72,7 @@ export interface StepGroup extends StepCost {
 export function byKind(steps: readonly StepCost[]): StepGroup[] {
   const groups = new Map<string, StepGroup>();
   for (const step of steps) {
-    const name = step.name.replace(/^blk\.\d+\./, "blk.*.");
+    const name = inLayer(step.name, "*");
     const key = `${name} ${step.kernel}`;
     const group = groups.get(key);
     groups.set(key, {

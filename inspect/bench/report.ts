@@ -2,7 +2,7 @@
 import { formatBytes, formatTable } from "../format.ts";
 import { float64, int32, rowsTable, type Table, utf8 } from "../tables/mod.ts";
 import type { MissingPeer } from "./peer.ts";
-import { type BenchRow, isKept, type Section, SECTIONS } from "./row.ts";
+import { type BenchRow, isKept, type Section, SECTIONS } from "./bench_row.ts";
 import { escapeMarkdown, printable } from "../escape.ts";
 
 /** An engine that was measured. */

@@ -58,13 +58,11 @@ export function flag(help: string): Option<boolean> {
 }
 
 /** An option with any text but the empty one. */
-export function text(help: string, placeholder: string): Option<string | undefined>;
-export function text(help: string, placeholder: string, standard: string): Option<string>;
-export function text(
+export function text<Standard extends string | undefined = undefined>(
   help: string,
   placeholder: string,
-  standard?: string,
-): Option<string | undefined> {
+  standard?: Standard,
+): Option<string | Standard> {
   return { help, placeholder, default: standard, parse: (given) => given };
 }
 
@@ -84,31 +82,19 @@ export interface NumberRange {
 }
 
 /** An option with a finite number. */
-export function number(
+export function number<Standard extends number | undefined = undefined>(
   help: string,
-  range: NumberRange & { readonly default: number },
-): Option<number>;
-export function number(help: string, range?: NumberRange): Option<number | undefined>;
-export function number(help: string, range: NumberRange = {}): Option<number | undefined> {
+  range: NumberRange & { readonly default?: Standard } = {},
+): Option<number | Standard> {
   const parse = (given: string) => parseNumber(given, range);
   return { help, placeholder: "N", default: range.default, parse };
 }
 
 /** An option with one of a few words. */
-export function choice<const Word extends string>(
-  help: string,
-  words: readonly Word[],
-): Option<Word | undefined>;
-export function choice<const Word extends string>(
-  help: string,
-  words: readonly Word[],
-  standard: Word,
-): Option<Word>;
-export function choice<const Word extends string>(
-  help: string,
-  words: readonly Word[],
-  standard?: Word,
-): Option<Word | undefined> {
+export function choice<
+  const Word extends string,
+  const Standard extends Word | undefined = undefined,
+>(help: string, words: readonly Word[], standard?: Standard): Option<Word | Standard> {
   const parse = (given: string) => parseWord(given, words);
   return { help, placeholder: words.join("|"), default: standard, parse };
 }

@@ -12,7 +12,7 @@ import { tunedProducts } from "../run/loading.ts";
 import { flag, number } from "./args.ts";
 import { type DeviceFindings, type Findings, reportText } from "./doctor_report.ts";
 import { printLine } from "./print.ts";
-import { progressLine } from "./progress.ts";
+import { createStatus } from "./progress.ts";
 import { defineCommand, EXIT, runCommand } from "./run_command.ts";
 import { jsonLine, printableLines } from "../escape.ts";
 
@@ -73,19 +73,20 @@ export async function checkDevice(
   const { maxStorageBuffersPerShaderStage: buffers } = device.gpu.limits;
   const variants = allVariants(buffers);
   const kernels: KernelResult[] = [];
-  const show = progressLine(quiet);
+  const status = createStatus({ quiet: quiet || !Deno.stderr.isTerminal() });
   let checked = 0;
   let slowest = 0;
   while (checked < variants.length && performance.now() + slowest < timeLimit) {
     signal.throwIfAborted();
     const { kernel, packing, taps } = variants[checked];
-    show(`checking ${variantName(variants[checked])} (${checked + 1} of ${variants.length})`);
+    const about = `${variantName(variants[checked])} (${checked + 1} of ${variants.length})`;
+    status.update(`checking ${about}`);
     const begun = performance.now();
     kernels.push(...await checkKernel(device, kernel, { packings: packing && [packing], taps }));
     slowest = Math.max(slowest, performance.now() - begun);
     checked++;
   }
-  show("");
+  status.finish();
   const reached = new Set(kernels.map(({ kernel }) => kernel));
   const bound = new Set(variants.map(({ kernel }) => kernel.name));
   const [unbound, unreached] = [

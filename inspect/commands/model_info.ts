@@ -1,3 +1,4 @@
+import { sizeOf } from "../../base/shape.ts";
 import type { GgufFile, MetadataValue, TensorInfo } from "../../engine/gguf/reader.ts";
 import { jsonLine, printable } from "../escape.ts";
 import { formatBytes, formatTable } from "../format.ts";
@@ -93,7 +94,7 @@ function totals(tensors: readonly TensorInfo[]): { parameters: number; bytes: nu
   let parameters = 0;
   let bytes = 0;
   for (const tensor of tensors) {
-    parameters += tensor.shape.reduce((product, dimension) => product * dimension, 1);
+    parameters += sizeOf(tensor.shape);
     bytes += tensor.bytes;
   }
   return { parameters, bytes };

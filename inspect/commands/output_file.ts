@@ -1,5 +1,6 @@
 /** A file that a command writes: refused before the work begins, and there only when it is whole. */
 import { dirname } from "node:path";
+import { type OutputError, WholeFile } from "../tables/output.ts";
 
 /** A file on its way: `FILE.partial` until it is whole. */
 export interface OutputFile extends AsyncDisposable {
@@ -17,20 +18,16 @@ export async function openOutput(path: string): Promise<OutputFile> {
   if (found?.isDirectory) {
     throw new Error(`cannot write ${path}: it is a folder; name a file in it`);
   }
-  const partial = `${path}.partial`;
-  await Deno.writeTextFile(partial, "").catch((error) => {
-    throw new Error(`cannot write ${path}: ${reason(error, path)}`, { cause: error });
+  const file = await WholeFile.create(path).catch((error: OutputError) => {
+    throw new Error(`cannot write ${path}: ${reason(error.reason, path)}`, { cause: error });
   });
   return {
     async write(text) {
-      const bytes = new TextEncoder().encode(text);
-      await Deno.writeFile(partial, bytes);
-      await Deno.rename(partial, path);
-      return bytes.length;
+      await file.write([new TextEncoder().encode(text)]);
+      await file.finish();
+      return file.bytes;
     },
-    async [Symbol.asyncDispose]() {
-      await Deno.remove(partial).catch(() => {}); // it has its name, or the folder is gone
-    },
+    [Symbol.asyncDispose]: () => file.discard(), // nothing is left to take away once it has its name
   };
 }
 

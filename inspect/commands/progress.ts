@@ -1,4 +1,5 @@
 import type { LoadPhase } from "../run/loading.ts";
+import { Meter } from "../meter.ts";
 import { formatBytes, formatBytesOf, formatDuration } from "../format.ts";
 import { printErrorText } from "./print.ts";
 import { printable } from "../escape.ts";
@@ -32,9 +33,6 @@ const NOTICE_MS = 1_000;
 /** Plain lines come once per this share of the whole, or this often where that is unknown. */
 const LINE_SHARE = 0.1;
 const LINE_MS = 10_000;
-/** The rate is that of about the last seconds. */
-const RATE_MS = 3_000;
-const SAMPLE_MS = 50;
 const BAR_COLUMNS = 10;
 const CLEAR_LINE = "\x1b[K";
 
@@ -157,19 +155,15 @@ export interface Status {
 }
 
 /** Shows what goes on, on stderr: in a line that is drawn over on a terminal, else in a plain line every ten seconds. */
-export function createStatus(options: Omit<ProgressOptions, "columns"> = {}): Status {
+export function createStatus(options: ProgressOptions = {}): Status {
   if (options.quiet) return { update() {}, finish() {} };
-  const {
-    terminal = Deno.stderr.isTerminal(),
-    write = (text) => printErrorText(text),
-    now = () => performance.now(),
-  } = options;
+  const { terminal, columns, write, now } = withDefaults(options);
   let shownAt = now();
   return {
     update(text) {
       const line = printable(text);
       if (terminal) {
-        write(`\r${line.slice(0, terminalColumns() - 1)}${CLEAR_LINE}`);
+        write(`\r${line.slice(0, columns - 1)}${CLEAR_LINE}`);
       } else if (now() - shownAt >= LINE_MS) {
         write(`${line}\n`);
         shownAt = now();
@@ -181,42 +175,15 @@ export function createStatus(options: Omit<ProgressOptions, "columns"> = {}): St
   };
 }
 
-/** How much is done per second, smoothed. */
-export class Meter {
-  readonly start: number;
-  #samples: { done: number; time: number }[] = [];
-
-  constructor(start: number) {
-    this.start = start;
-  }
-
-  add(done: number, time: number): void {
-    // A pull that starts again counts backwards: what was before says nothing.
-    const latest = this.#samples.at(-1);
-    if (latest !== undefined && done < latest.done) this.#samples = [];
-    else if (latest !== undefined && time - latest.time < SAMPLE_MS) return;
-    this.#samples.push({ done, time });
-    while (this.#samples.length > 2 && time - this.#samples[1].time >= RATE_MS) {
-      this.#samples.shift();
-    }
-  }
-
-  /** Undefined while nothing can be said. */
-  rate(done: number, time: number): number | undefined {
-    const first = this.#samples[0];
-    if (first === undefined || time <= first.time || done <= first.done) return undefined;
-    return (done - first.done) / (time - first.time) * 1000;
-  }
-}
-
 function withDefaults(options: ProgressOptions): Required<Omit<ProgressOptions, "quiet">> {
   const { terminal = Deno.stderr.isTerminal() } = options;
-  const {
-    columns = terminal ? terminalColumns() : 80,
-    write = (text) => printErrorText(text),
-    now = () => performance.now(),
-  } = options;
-  return { terminal, columns, write, now };
+  return {
+    terminal,
+    columns: terminal ? terminalColumns() : 80,
+    write: printErrorText,
+    now: () => performance.now(),
+    ...options,
+  };
 }
 
 function progressFigures(
@@ -252,10 +219,4 @@ function terminalColumns(): number {
   } catch {
     return 80; // stdout is no terminal
   }
-}
-
-/** A line on the terminal that is drawn over; nothing where stderr is none. */
-export function progressLine(quiet: boolean): (text: string) => void {
-  if (quiet || !Deno.stderr.isTerminal()) return () => {};
-  return (text) => printErrorText(`\r${printable(text)}\x1b[K`);
 }

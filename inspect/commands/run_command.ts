@@ -7,6 +7,7 @@ import {
   parseCommandLine,
   UsageError,
 } from "./args.ts";
+import { listenForInterrupt } from "./interrupt.ts";
 import { printError, printLine } from "./print.ts";
 
 /** What a command works with. */
@@ -23,9 +24,6 @@ export interface Command<O extends Options> extends CommandSyntax<O> {
 
 /** The exit codes of every command. */
 export const EXIT = { done: 0, failed: 1, usage: 2 } as const;
-
-/** What a shell reports for a process that Ctrl-C ended. */
-const INTERRUPTED_TWICE = 130;
 
 /** Names a command's option types for its `main`; returns the command as it is. */
 export function defineCommand<O extends Options>(command: Command<O>): Command<O> {
@@ -48,19 +46,14 @@ export async function commandExitCode<O extends Options>(
   command: Command<O>,
   args: readonly string[],
 ): Promise<number> {
-  const controller = new AbortController();
-  const onInterrupt = () => {
-    if (controller.signal.aborted) Deno.exit(INTERRUPTED_TWICE);
-    controller.abort(new Error("interrupted"));
-  };
-  Deno.addSignalListener("SIGINT", onInterrupt);
+  using interrupt = listenForInterrupt();
   try {
     const line = parseCommandLine(command, args);
     if (line.help) {
       printLine(helpText(command));
       return EXIT.done;
     }
-    return await command.main({ ...line, signal: controller.signal }) ?? EXIT.done;
+    return await command.main({ ...line, signal: interrupt.signal }) ?? EXIT.done;
   } catch (error) {
     // Whoever reads the output has read enough, as `head` does.
     if (error instanceof Deno.errors.BrokenPipe) return EXIT.done;
@@ -68,8 +61,6 @@ export async function commandExitCode<O extends Options>(
     const end = args.indexOf("--");
     const debug = args.slice(0, end < 0 ? args.length : end).includes("--debug");
     return reportError(withAdvice(error, command.name), debug);
-  } finally {
-    Deno.removeSignalListener("SIGINT", onInterrupt);
   }
 }
 

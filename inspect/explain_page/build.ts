@@ -5,7 +5,7 @@ import type { Model } from "../run/model.ts";
 import { DIVERGING, SEQUENTIAL } from "../figures/drawing/theme.ts";
 import { escapeHtml } from "../escape.ts";
 import { tokenLabel } from "../figures/drawing/tokens.ts";
-import { PAPERS, STEP_TEXTS } from "./content.ts";
+import { PAPERS, STEP_TEXTS } from "./step_texts.ts";
 import { type PageContent, pageContent, type PageData, type PageOptions } from "./data.ts";
 import template from "./page/page.html" with { type: "text" };
 import pageCss from "./page/page.css" with { type: "text" };

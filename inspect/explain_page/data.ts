@@ -14,7 +14,7 @@ import {
   type StoredTensor,
 } from "./pack.ts";
 import { type PageStep, pageSteps } from "./steps.ts";
-import { logitFacts, pickOf, valueOf, weightsOf } from "./values.ts";
+import { type LogitFacts, logitFacts, pickOf, valueOf, weightsOf } from "./values.ts";
 
 /** The text of a pass. */
 interface Words {
@@ -28,19 +28,10 @@ interface Words {
 
 /** Everything in a page but its looks. Lists of the kept positions are in the order of `positions`. */
 export interface PageData extends Words {
-  readonly model: {
-    readonly name: string;
-    readonly sha256?: string;
-    readonly device?: string;
-    readonly version: string;
-    readonly layers: number;
-    readonly heads: number;
-    readonly kvHeads: number;
-    readonly headWidth: number;
-    readonly width: number;
-    readonly ffnWidth: number;
-    readonly vocabulary: number;
-  };
+  readonly model:
+    & Pick<Config, "name" | "layers" | "heads" | "kvHeads" | "width">
+    & Pick<Run["meta"], "sha256" | "device" | "version">
+    & { readonly vocabulary: number };
   readonly tokens: readonly PageToken[];
   /** Absolute positions whose vectors the page holds, ascending. Keys and values are there of all. */
   readonly positions: readonly number[];
@@ -50,12 +41,7 @@ export interface PageData extends Words {
   readonly tensors: Readonly<Record<string, StoredTensor>>;
   /** Bytes of a number in the page. */
   readonly width: NumberWidth;
-  readonly logits: {
-    /** Token ids whose logits and probabilities the page holds. */
-    readonly columns: readonly number[];
-    /** The largest logit at each kept position, and Σ exp(logit − it) over the whole vocabulary. */
-    readonly normalizers: readonly (readonly [max: number, sum: number])[];
-  };
+  readonly logits: Pick<LogitFacts, "columns" | "normalizers">;
   /** Texts of the tokens in `logits.columns` and of the chosen ones. */
   readonly vocabulary: Readonly<Record<number, string>>;
   /** The base of RoPE's angles, and what changes them beside it, in words. */
@@ -186,19 +172,11 @@ async function cut(
   const text = (id: number) => id < 0 ? "no token: a logit is not finite" : tokenizer.piece(id);
   const shown = new Set([...logits.columns, ...logits.chosen]);
   const { sha256, device, version } = run.meta;
+  const { name, layers, heads, kvHeads, width: modelWidth, vocabSize } = config;
   const data: PageData = {
     model: {
-      sha256,
-      device,
-      version,
-      name: config.name,
-      layers: config.layers,
-      heads: config.heads,
-      kvHeads: config.kvHeads,
-      headWidth: config.headWidth,
-      width: config.width,
-      ffnWidth: config.ffnWidth,
-      vocabulary: config.vocabSize,
+      ...{ sha256, device, version, name, layers, heads, kvHeads },
+      ...{ width: modelWidth, vocabulary: vocabSize },
     },
     ...words,
     tokens: Array.from(ids, (id) => ({ id, text: text(id) })),

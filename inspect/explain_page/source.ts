@@ -1,4 +1,5 @@
 /** The lines of `forward()` that compute a step, taken from its source text: the page cannot drift away from the code. */
+import { kindOf, layerOf } from "../../base/layer_names.ts";
 import source from "../../engine/plan/forward.ts" with { type: "text" };
 
 /** One line of `engine/plan/forward.ts`. */
@@ -53,7 +54,7 @@ export function sourceOf({ name, operation }: Named): StepSource {
 }
 
 function lineOf(name: string): SourceLine | undefined {
-  const template = name.replace(/^blk\.\d+\./, "${at}.");
+  const template = layerOf(name) === undefined ? name : `\${at}.${kindOf(name)}`;
   return FORWARD.find(({ text }) => /\w\(["`]/.test(text) && firstArgument(text) === template);
 }
 

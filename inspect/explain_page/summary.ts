@@ -1,6 +1,6 @@
 /** The page as a list, for readers without scripts. */
 import { html, tokenHtml } from "../figures/drawing/tokens.ts";
-import { STEP_TEXTS } from "./content.ts";
+import { STEP_TEXTS } from "./step_texts.ts";
 import type { PageData } from "./data.ts";
 import { Page } from "./page/numbers.js";
 import { recompute, show } from "./page/recompute.js";

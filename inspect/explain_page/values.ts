@@ -1,4 +1,6 @@
 /** The values and weights that a page holds of each step. */
+import { largest } from "../analyses/numbers.ts";
+import { sizeOf } from "../../base/shape.ts";
 import { argmax } from "../../kernels/sampling/argmax.ts";
 import type { Model } from "../run/model.ts";
 import type { Run } from "../run/run.ts";
@@ -27,7 +29,7 @@ export function logitFacts(run: Run, positions: readonly number[]): LogitFacts {
   const [{ length: vocabulary }] = rows;
   const columns = vocabulary <= WHOLE_VOCABULARY
     ? Array.from({ length: vocabulary }, (_, id) => id)
-    : [...new Set(rows.flatMap((row) => likeliest(row)))].sort((a, b) => a - b);
+    : [...new Set(rows.flatMap((row) => largest(row, LIKELIEST)))].sort((a, b) => a - b);
   return {
     columns,
     chosen: rows.map(choose),
@@ -36,10 +38,6 @@ export function logitFacts(run: Run, positions: readonly number[]): LogitFacts {
       return [max, row.reduce((sum, logit) => sum + Math.exp(logit - max), 0)] as const;
     }),
   };
-}
-
-function likeliest(logits: Float32Array): number[] {
-  return Array.from(logits.keys()).sort((a, b) => logits[b] - logits[a]).slice(0, LIKELIEST);
 }
 
 /** The plan's own last step, which is no point that could be captured. */
@@ -78,7 +76,7 @@ export function valueOf(
     return { data: takeRows(data, keys, rows), shape: [heads, positions.length, keys], axes };
   }
   const [, ...rest] = shape;
-  const width = rest.reduce((product, dim) => product * dim, 1);
+  const width = sizeOf(rest);
   const kept = takeRows(data, width, positions);
   if (kind !== "logits" && kind !== "probs") {
     return { data: kept, shape: [positions.length, ...rest], axes };

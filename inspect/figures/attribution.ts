@@ -4,7 +4,7 @@ import { bars } from "./drawing/bars.ts";
 import { cellMap } from "./drawing/cell_map.ts";
 import type { Figure } from "./drawing/figure.ts";
 import { layerLabel } from "./lens.ts";
-import { distinct, type PlotRows, plotRows } from "./drawing/rows.ts";
+import { distinct, type PlotRows, plotRows } from "./drawing/table_rows.ts";
 import { titled } from "./drawing/theme.ts";
 import { tokenHtml } from "./drawing/tokens.ts";
 

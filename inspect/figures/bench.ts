@@ -2,8 +2,8 @@
 import type { Table } from "../tables/mod.ts";
 import { type Annotation, Figure, type Scatter } from "./drawing/figure.ts";
 import { short } from "./drawing/numbers.ts";
-import { allOf, plotRows } from "./drawing/rows.ts";
-import { axis, FAINT, INK, layout, PALETTE, titled, topMargin } from "./drawing/theme.ts";
+import { allOf, plotRows } from "./drawing/table_rows.ts";
+import { axis, FAINT, INK, PALETTE, plotLayout, titled, words } from "./drawing/theme.ts";
 import { html } from "./drawing/tokens.ts";
 
 const WIDTH = 820;
@@ -47,11 +47,8 @@ export function benchRatios(table: Table): Figure {
   const headings: Annotation[] = [];
   let line = lines - 1;
   for (const { rows: own, name, colour } of groups) {
-    headings.push({
-      ...{ text: name, x: 0, xref: "paper", y: line--, yref: "y" },
-      ...{ xanchor: "right", yanchor: "middle", xshift: -3, showarrow: false },
-      font: { size: 13, color: colour },
-    });
+    const look = { xshift: -3, font: { size: 13, color: colour } };
+    headings.push(words(name, [0, line--], ["paper", "y"], "right middle", look));
     for (const row of own) place.set(row, line--);
   }
   const values = all.flatMap(({ row, group: { scale } }) =>
@@ -59,26 +56,8 @@ export function benchRatios(table: Table): Figure {
       .map((column) => scale * rows.number(column, row))
   ).filter((value) => value > 0);
   const [low, high] = [Math.min(0.5, ...values), Math.max(2, ...values)];
-  const ticks = [
-    0.001,
-    0.003,
-    0.01,
-    0.02,
-    0.05,
-    0.1,
-    0.2,
-    0.5,
-    1,
-    2,
-    5,
-    10,
-    20,
-    50,
-    100,
-    300,
-    1000,
-    3000,
-  ]
+  const small = [0.001, 0.003, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5];
+  const ticks = [...small, 1, 2, 5, 10, 20, 50, 100, 300, 1000, 3000]
     .filter((tick) => tick >= low / 1.2 && tick <= high * 1.2);
 
   const data = groups.flatMap(({ rows: own, colour, scale, name }): Scatter[] => {
@@ -120,22 +99,19 @@ export function benchRatios(table: Table): Figure {
     rows.note("device") === undefined ? undefined : html(rows.note("device")!),
     "medians and spread of alternating rounds; a grey diamond is what is to be kept",
   ]);
-  const top = topMargin(title, WIDTH);
   const longest = Math.max(...all.map(({ row }) => label(row).length));
   const left = Math.min(400, 24 + 6.6 * longest);
-  const medians = all.map(({ row, group: { scale, section } }): Annotation => ({
-    text: written(scale * rows.number("median", row), section === "against the device"),
-    ...{ x: 1, xref: "paper", y: place.get(row)!, yref: "y" },
-    ...{ xanchor: "left", yanchor: "middle", xshift: 8, showarrow: false },
-    font: { size: 12, color: INK },
-  }));
+  const medians = all.map(({ row, group: { scale, section } }) => {
+    const text = written(scale * rows.number("median", row), section === "against the device");
+    const own = { xshift: 8, font: { size: 12, color: INK } };
+    return words(text, [1, place.get(row)!], ["paper", "y"], "left middle", own);
+  });
   return new Figure(
     data,
-    layout({
+    plotLayout(ROW * lines, {
       title,
       width: WIDTH,
-      height: top + ROW * lines + 56,
-      margin: { l: left, r: 70, t: top, b: 56 },
+      margin: { l: left, r: 70, b: 56 },
       xaxis: axis({
         type: "log",
         range: [Math.log10(low / 1.3), Math.log10(high * 1.3)],

@@ -1,8 +1,9 @@
 /** How numbers of a tensor are distributed. */
+import { sizeOf } from "../../base/shape.ts";
 import type { TensorView } from "../tensor/tensor.ts";
 import { type Bar, Figure } from "./drawing/figure.ts";
 import { short } from "./drawing/numbers.ts";
-import { axis, layout, PALETTE, titled, topMargin } from "./drawing/theme.ts";
+import { axis, PALETTE, plotLayout, titled } from "./drawing/theme.ts";
 import { html } from "./drawing/tokens.ts";
 
 /** Numbers so many standard deviations from the mean are counted and named. */
@@ -67,8 +68,6 @@ export function histogram(tensor: TensorView, options: HistogramOptions = {}): F
       : undefined,
     lost > 0 ? `NaN or infinite, left out: ${lost.toLocaleString("en-US")}` : undefined,
   ]);
-  const pixels = 720;
-  const top = topMargin(title, pixels);
   const bar: Bar = {
     type: "bar",
     x: Array.from(counts, (_, bin) => short(centre(bin))),
@@ -86,11 +85,9 @@ export function histogram(tensor: TensorView, options: HistogramOptions = {}): F
   };
   return new Figure(
     [bar],
-    layout({
+    plotLayout(260, {
       title,
-      width: pixels,
-      height: top + 260 + 50,
-      margin: { t: top, b: 50 },
+      width: 720,
       xaxis: axis({ title: { text: "value" } }),
       yaxis: axis({
         title: { text: "count" },
@@ -108,7 +105,7 @@ export function histogram(tensor: TensorView, options: HistogramOptions = {}): F
 function placeOf({ shape, axes, labels }: TensorView, index: number): string {
   let rest = index;
   const places = shape.map((_, axis) => {
-    const stride = shape.slice(axis + 1).reduce((product, size) => product * size, 1);
+    const stride = sizeOf(shape.slice(axis + 1));
     const place = Math.floor(rest / stride);
     rest %= stride;
     return `${html(axes[axis])} ${labels[axes[axis]]?.[place] ?? place}`;

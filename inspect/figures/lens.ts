@@ -5,8 +5,8 @@ import { cellMap } from "./drawing/cell_map.ts";
 import { Figure, type Scatter } from "./drawing/figure.ts";
 import { logAxis } from "./drawing/log_axis.ts";
 import { short } from "./drawing/numbers.ts";
-import { distinct, ofSequence, plotRows, tokensByPosition } from "./drawing/rows.ts";
-import { axis, layout, PALETTE, titled, topMargin } from "./drawing/theme.ts";
+import { distinct, ofSequence, plotRows, tokensByPosition } from "./drawing/table_rows.ts";
+import { axis, PALETTE, plotLayout, titled } from "./drawing/theme.ts";
 import { tokenHtml, tokenLabel } from "./drawing/tokens.ts";
 
 /** Which of several sequences a figure shows. */
@@ -112,8 +112,6 @@ export function logitLensLines(
     "the final norm and output matrix on the residual stream of each layer",
     least < floor ? "the smallest lie below the plot" : undefined,
   ]);
-  const width = 760;
-  const top = topMargin(title, width);
   return new Figure(
     byToken.map((all, i): Scatter => {
       const found = all.toSorted((a, b) => rows.number("layer", a) - rows.number("layer", b));
@@ -129,11 +127,9 @@ export function logitLensLines(
         hovertemplate: `layer %{x}: %{y:.3g}, rank %{customdata}`,
       };
     }),
-    layout({
+    plotLayout(280, {
       title,
-      width,
-      height: top + 280 + 50,
-      margin: { t: top, b: 50 },
+      width: 760,
       xaxis: axis({
         title: { text: "layer" },
         range: [layers[0] - 0.5, layers[layers.length - 1] + 0.5],

@@ -5,9 +5,9 @@
  */
 export * from "./attention/mod.ts";
 export * from "./drawing/figure.ts";
-export { tensorMap, type TensorMapOptions } from "./tensor.ts";
+export { tensorMap, type TensorMapOptions } from "./tensor_map.ts";
 export { attributionBars, attributionMap } from "./attribution.ts";
-export { generationComparison, generationErrors } from "./comparison/beside.ts";
+export { generationComparison, generationErrors } from "./comparison/generation.ts";
 export { benchRatios } from "./bench.ts";
 export { bars, type BarsOptions, type NamedNumber } from "./drawing/bars.ts";
 export { histogram, type HistogramOptions } from "./histogram.ts";
@@ -17,11 +17,11 @@ export { patchingMap } from "./patching.ts";
 export { residualNormLines, residualNormMap } from "./residual.ts";
 export { weightSpectra } from "./spectrum.ts";
 export { surprisalText } from "./surprisal.ts";
-export { topTokens, type TopTokensOptions } from "./top.ts";
+export { topTokens, type TopTokensOptions } from "./top_tokens.ts";
 export { parityErrors, type ParityErrorsOptions } from "./comparison/errors.ts";
 export { type PairedAxis, type PairedTensors, tensorPairMap } from "./comparison/tensor_pair.ts";
 export { threeWayScatter } from "./comparison/three_way.ts";
-export { quantizationDivergence } from "./quantization/quantization.ts";
+export { quantizationDivergence } from "./quantization/divergence.ts";
 export {
   quantizationErrorMap,
   quantizationLayerErrors,

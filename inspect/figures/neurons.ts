@@ -4,7 +4,7 @@ import type { Run } from "../run/run.ts";
 import { cellMap } from "./drawing/cell_map.ts";
 import type { Figure } from "./drawing/figure.ts";
 import { positionSide, type SequenceOption } from "./lens.ts";
-import { colouredText } from "./text.ts";
+import { colouredText } from "./coloured_text.ts";
 import { titled } from "./drawing/theme.ts";
 
 /**

@@ -4,7 +4,7 @@ import { named } from "./attention/cells.ts";
 import { cellMap, type Side } from "./drawing/cell_map.ts";
 import type { Figure } from "./drawing/figure.ts";
 import { layerLabel } from "./lens.ts";
-import { distinct, type PlotRows, plotRows } from "./drawing/rows.ts";
+import { distinct, type PlotRows, plotRows } from "./drawing/table_rows.ts";
 import { titled } from "./drawing/theme.ts";
 import { tokenHtml, tokenLabel } from "./drawing/tokens.ts";
 

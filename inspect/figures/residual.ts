@@ -4,8 +4,14 @@ import { cellMap } from "./drawing/cell_map.ts";
 import { Figure, type Scatter } from "./drawing/figure.ts";
 import { layerLabel, layerStep, positionSide, type SequenceOption } from "./lens.ts";
 import { short } from "./drawing/numbers.ts";
-import { distinct, ofSequence, type PlotRows, plotRows, tokensByPosition } from "./drawing/rows.ts";
-import { axis, layout, PALETTE, titled, topMargin } from "./drawing/theme.ts";
+import {
+  distinct,
+  ofSequence,
+  type PlotRows,
+  plotRows,
+  tokensByPosition,
+} from "./drawing/table_rows.ts";
+import { axis, PALETTE, plotLayout, titled } from "./drawing/theme.ts";
 
 const COLUMNS = ["layer", "point", "position", "token", "value"];
 const FROM = "residualNorms()";
@@ -84,8 +90,6 @@ export function residualNormLines(table: Table, options: SequenceOption = {}): F
     model: rows.note("model"),
     sequence: options.sequence,
   }, ["after each layer; −1 is the embedding"]);
-  const width = 720;
-  const top = topMargin(title, width);
   const faint = { line: { width: 0 }, hoverinfo: "skip", showlegend: false } as const;
   return new Figure(
     [
@@ -110,11 +114,9 @@ export function residualNormLines(table: Table, options: SequenceOption = {}): F
         { line: { color: orange, width: 2, dash: "dash" } },
       ),
     ],
-    layout({
+    plotLayout(260, {
       title,
-      width,
-      height: top + 260 + 50,
-      margin: { t: top, b: 50 },
+      width: 720,
       xaxis: axis({ title: { text: "layer" }, dtick: layerStep(layers.length) }),
       yaxis: axis({ title: { text: "Euclidean length" }, type: "log", dtick: 1 }),
       hovermode: "x unified",

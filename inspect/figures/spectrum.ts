@@ -1,10 +1,11 @@
 /** Singular values of weights as lines. */
+import { inLayer } from "../../base/layer_names.ts";
 import type { Table } from "../tables/mod.ts";
 import { Figure, type Scatter } from "./drawing/figure.ts";
 import { short } from "./drawing/numbers.ts";
-import { allOf, plotRows } from "./drawing/rows.ts";
-import { axis, layout, PALETTE, SEQUENTIAL, titled, topMargin } from "./drawing/theme.ts";
-import { colourOf } from "./text.ts";
+import { allOf, plotRows } from "./drawing/table_rows.ts";
+import { axis, PALETTE, plotLayout, SEQUENTIAL, titled } from "./drawing/theme.ts";
+import { colourOf } from "./coloured_text.ts";
 import { html } from "./drawing/tokens.ts";
 
 /** Layers that a legend has room for; of more there is a colour bar. */
@@ -28,7 +29,7 @@ export function weightSpectra(table: Table): Figure {
   // Files list layer 10 before layer 2.
   const byTensor = [...Map.groupBy(all, (row) => rows.text("tensor", row))]
     .sort(([, [a]], [, [b]]) => rows.number("layer", a) - rows.number("layer", b) || 0);
-  const kinds = new Set(byTensor.map(([tensor]) => tensor.replace(/^blk\.\d+\./, "blk.*.")));
+  const kinds = new Set(byTensor.map(([tensor]) => inLayer(tensor, "*")));
   const [kind] = kinds;
   const one = kinds.size === 1 && byTensor.length > 1;
   const colour = (i: number) =>
@@ -39,8 +40,6 @@ export function weightSpectra(table: Table): Figure {
     model: rows.note("model"),
     at: kinds.size === 1 ? kind : undefined,
   });
-  const width = 720;
-  const top = topMargin(title, width);
   const lines = byTensor.map(([tensor, own], i): Scatter => ({
     type: "scatter",
     mode: "lines",
@@ -52,11 +51,9 @@ export function weightSpectra(table: Table): Figure {
   }));
   return new Figure(
     hasBar ? [...lines, layerBar(layers)] : lines,
-    layout({
+    plotLayout(280, {
       title,
-      width,
-      height: top + 280 + 50,
-      margin: { t: top, b: 50 },
+      width: 720,
       xaxis: axis({ title: { text: "rank" } }),
       yaxis: axis({ title: { text: "singular value" }, type: "log", dtick: 1 }),
       showlegend: !hasBar,

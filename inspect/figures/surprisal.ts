@@ -4,8 +4,8 @@ import { Run } from "../run/run.ts";
 import type { Table } from "../tables/mod.ts";
 import type { Figure } from "./drawing/figure.ts";
 import type { SequenceOption } from "./lens.ts";
-import { ofSequence, plotRows } from "./drawing/rows.ts";
-import { colouredText } from "./text.ts";
+import { ofSequence, plotRows } from "./drawing/table_rows.ts";
+import { colouredText } from "./coloured_text.ts";
 import { titled } from "./drawing/theme.ts";
 
 /**

@@ -1,6 +1,6 @@
 /** A progress bar in a notebook's cell. */
 import { formatDuration } from "../format.ts";
-import { Meter } from "../commands/progress.ts";
+import { Meter } from "../meter.ts";
 import { escapeHtml } from "../escape.ts";
 import type { ProgressBar } from "../work.ts";
 import { outputsLeft, showBundle } from "./kernel.ts";

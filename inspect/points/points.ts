@@ -1,4 +1,5 @@
 /** Points: the names of the tensors of a forward pass, in our words and in those of other engines. */
+import { kindOf, layerOf } from "../../base/layer_names.ts";
 import type { Config } from "../../engine/model/config.ts";
 import { type Dim, type Plan, planValues } from "../../engine/plan/plan.ts";
 import { nearest } from "../../models/nearest.ts";
@@ -79,10 +80,9 @@ const UNCHANGED: Conversion = { rowOrder: "file", factor: 1 };
 export function listPoints(config: Config, plan: Plan): Point[] {
   const points: Point[] = [];
   for (const { name, shape } of planValues(plan).values()) {
-    const [, number, blockKind] = name.match(/^blk\.(\d+)\.(.+)$/) ?? [];
-    const kind = blockKind ?? name;
+    const kind = kindOf(name);
     if (!Object.hasOwn(POINT_KINDS, kind)) continue;
-    const layer = number === undefined ? undefined : Number(number);
+    const layer = layerOf(name);
     const { axes, meaning, rotary, onRequest = false } = POINT_KINDS[kind];
     const { aliases, conversions } = aliasesOf(POINT_KINDS[kind], config, layer ?? -1);
     const rope = rotary ? { order: config.ropeStyle, width: config.ropeWidth } : undefined;

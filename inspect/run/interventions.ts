@@ -2,9 +2,10 @@
  * Interventions as people write them: `["blk.3.head_out", zero({ head: 2 })]`. A list of such pairs changes a run or a generation
  * and leaves no trace afterwards.
  */
+import { sizeOf } from "../../base/shape.ts";
 import { type Edit, EditError, type EditRows, type Selection } from "../../engine/plan/edits.ts";
 import type { Axis, Point, ResolvedPoint } from "../points/points.ts";
-import { mask, maskFinitely, unmask } from "../points/visible.ts";
+import { mask, maskFinitely, unmask } from "../points/visible_keys.ts";
 import type { Run } from "./run.ts";
 import { TensorView } from "../tensor/tensor.ts";
 import { describe } from "../tensor/layout.ts";
@@ -274,7 +275,7 @@ function selection(
 /** A vector for all heads' features: as it is, or of the one head that is selected. */
 function spread(point: Point, vector: Float32Array, where: Selection): Float32Array {
   const sizes = point.shape.slice(1) as number[];
-  const whole = sizes.reduce((product, size) => product * size, 1);
+  const whole = sizeOf(sizes);
   const width = sizes.at(-1)!;
   if (vector.length === whole || sizes.length < 2 || vector.length !== width || !where.heads) {
     return vector;

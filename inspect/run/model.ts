@@ -1,4 +1,5 @@
 /** A model as people use it: text in, text out. */
+import { sizeOf } from "../../base/shape.ts";
 import type { Engine } from "../../engine/backend.ts";
 import type { Config } from "../../engine/model/config.ts";
 import { dequantize } from "../../engine/gguf/dequantize.ts";
@@ -184,7 +185,7 @@ export class Model {
       );
     }
     const { type, shape: [, ...rows], bytes } = tensor;
-    const all = rows.reduce((product, dim) => product * dim, 1);
+    const all = sizeOf(rows);
     const { first = 0, count = all - first } = options;
     const whole = Number.isInteger(first) && Number.isInteger(count);
     if (!whole || first < 0 || count < 0 || first + count > all) {
@@ -203,7 +204,7 @@ export class Model {
   async weight(name: string): Promise<TensorView> {
     const data = await this.weightRows(name);
     const shape = this.#loaded.file.tensors.get(name)!.shape.toReversed();
-    const rows = shape.slice(0, -1).reduce((product, dim) => product * dim, 1);
+    const rows = sizeOf(shape.slice(0, -1));
     return shape.length === 1
       ? new TensorView(data, shape, ["feature"], { name })
       : new TensorView(data, [rows, shape.at(-1)!], ["row", "column"], { name });
@@ -221,7 +222,7 @@ export class Model {
     const { tensorRowsTable } = await import("../tables/mod.ts");
     const { first = 0 } = options;
     const tensor = this.#loaded.file.tensors.get(name);
-    const all = tensor ? tensor.shape.slice(1).reduce((product, dim) => product * dim, 1) : 0;
+    const all = tensor ? sizeOf(tensor.shape.slice(1)) : 0;
     const count = options.count ?? Math.min(MOST_ROWS, all - first);
     const data = await this.weightRows(name, tensor ? { first, count } : {});
     const shape = tensor!.shape.toReversed();

@@ -1,9 +1,10 @@
 /** A finished run: what was captured, as views and tables, and what the model would say next. */
+import { logSumExp } from "../softmax.ts";
+import { sizeOf } from "../../base/shape.ts";
 import { type Piece, rowPositions, type SinkSource } from "./capture.ts";
 import { asAsked, type Point, type ResolvedPoint } from "../points/points.ts";
-import { overwriteUnseen } from "../points/visible.ts";
+import { overwriteUnseen } from "../points/visible_keys.ts";
 import { checkTokenId } from "./prompt.ts";
-import { logSumExp } from "./surprisals.ts";
 import type * as Tables from "../tables/mod.ts";
 import { TensorView } from "../tensor/tensor.ts";
 
@@ -398,7 +399,7 @@ function joinRows({ name, axes }: Point, pieces: readonly Piece[]): TensorView {
   if (pieces.length === 1) return new TensorView(pieces[0].data, pieces[0].shape, axes, options);
   const rows = pieces.reduce((sum, { shape }) => sum + shape[0], 0);
   const shape = [rows, ...pieces[0].shape.slice(1)];
-  const data = new Float32Array(shape.reduce((product, dim) => product * dim, 1));
+  const data = new Float32Array(sizeOf(shape));
   let at = 0;
   for (const piece of pieces) {
     data.set(piece.data, at);

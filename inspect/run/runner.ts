@@ -1,4 +1,5 @@
 /** Running prompts with captures and edits: the passes behind `Model.run`. */
+import { sizeOf } from "../../base/shape.ts";
 import type { Engine, HostTensor, PassRequest, Session } from "../../engine/backend.ts";
 import { canBranch, runBranches } from "../../engine/plan/branches.ts";
 import { extract } from "../../engine/plan/compile.ts";
@@ -7,7 +8,7 @@ import type { Lengths } from "../../engine/plan/plan.ts";
 import { type Piece, type PieceSink, type SinkSource, throughSink } from "./capture.ts";
 import { checkEditList, type EditList, resolveEdits } from "./interventions.ts";
 import type { Point, ResolvedPoint } from "../points/points.ts";
-import { unmask } from "../points/visible.ts";
+import { unmask } from "../points/visible_keys.ts";
 import { checkPositions, type Positions, positionsIn } from "./positions.ts";
 import type { Sequence } from "./run.ts";
 import { Surprisals } from "./surprisals.ts";

@@ -7,7 +7,7 @@ import type { PassKind } from "../../engine/plan/pass_size.ts";
 import { resolveShape, stepName } from "../../engine/plan/plan.ts";
 import { editedNumbers, type EditList, resolveEdits } from "./interventions.ts";
 import { asAsked, asStored, type Point, type ResolvedPoint } from "../points/points.ts";
-import { mask, unmask, visibleKeys } from "../points/visible.ts";
+import { mask, unmask, visibleKeys } from "../points/visible_keys.ts";
 import { TensorView } from "../tensor/tensor.ts";
 import { stoppable, untilStop } from "../work.ts";
 

@@ -1,4 +1,5 @@
 /** What the logits of a sequence say of its tokens. */
+import { logSumExp } from "../softmax.ts";
 import type { HostTensor } from "../../engine/backend.ts";
 import { rowPositions } from "./capture.ts";
 
@@ -41,13 +42,4 @@ export class Surprisals {
     if (next === undefined || this.#values.has(position + 1)) return;
     this.#values.set(position + 1, logSumExp(logits) - logits[next]);
   }
-}
-
-/** ln Σ exp(x), in 64-bit floats. */
-export function logSumExp(x: Float32Array): number {
-  let largest = -Infinity;
-  for (const value of x) largest = Math.max(largest, value);
-  let sum = 0;
-  for (const value of x) sum += Math.exp(value - largest);
-  return largest + Math.log(sum);
 }

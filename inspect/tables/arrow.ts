@@ -2,7 +2,7 @@
  * Apache Arrow: the only file that knows the package `apache-arrow`. From plain columns to tables and back, and the bytes of the
  * IPC formats. tables.ts is what to import; loading it takes about 0.2 s.
  */
-import { restoreTextDecoder } from "./packages.ts"; // before the package
+import { restoreTextDecoder } from "./package_mends.ts"; // before the package
 import {
   AsyncByteQueue,
   Bool,
@@ -244,27 +244,21 @@ function scalarData(
 
 /** Arrow's scalar types of numbers, and the arrays under them. A type out of a file has the name, but another class. */
 const TYPED_ARRAYS = [
-  {
-    type: Int32Array,
-    name: "Int32",
-    from: (values: Optional<number>) => Int32Array.from(values, (value) => value ?? 0),
-  },
+  { type: Int32Array, name: "Int32", from: (all: Numbers) => Int32Array.from(all, orZero) },
   {
     type: BigInt64Array,
     name: "Int64",
-    from: (values: Optional<number>) => BigInt64Array.from(Array.from(values), toBigInt),
+    from: (all: Numbers) => BigInt64Array.from(Array.from(all), toBigInt),
   },
-  {
-    type: Float32Array,
-    name: "Float32",
-    from: (values: Optional<number>) => Float32Array.from(values, (value) => value ?? 0),
-  },
-  {
-    type: Float64Array,
-    name: "Float64",
-    from: (values: Optional<number>) => Float64Array.from(values, (value) => value ?? 0),
-  },
+  { type: Float32Array, name: "Float32", from: (all: Numbers) => Float32Array.from(all, orZero) },
+  { type: Float64Array, name: "Float64", from: (all: Numbers) => Float64Array.from(all, orZero) },
 ] as const;
+
+type Numbers = Optional<number>;
+
+function orZero(value: number | null | undefined): number {
+  return value ?? 0;
+}
 
 function typedArray(type: DataType) {
   return TYPED_ARRAYS.find(({ name }) => name === `${type}`);
@@ -374,12 +368,12 @@ function columnValues(type: DataType, parts: readonly Data[]): ColumnValues {
   if (array && parts.every(({ nullCount }) => nullCount === 0)) {
     // Buffers out of files are padded.
     const chunks = parts.map(({ values, length }) => values.subarray(0, length));
-    return chunks.length === 1 ? chunks[0] : joined(new array.type(sizeOf(chunks)), chunks);
+    return chunks.length === 1 ? chunks[0] : joined(new array.type(totalLength(chunks)), chunks);
   }
   return parts.flatMap((part) => Array.from(new ArrowTable({ part }).getChild("part")!, plain));
 }
 
-function sizeOf(chunks: readonly { length: number }[]): number {
+function totalLength(chunks: readonly { length: number }[]): number {
   return chunks.reduce((sum, { length }) => sum + length, 0);
 }
 

@@ -1,4 +1,5 @@
 /** What a table says about itself, in the metadata of its schema: texts under short keys. */
+import { inLayer } from "../../base/layer_names.ts";
 import type { Point } from "../points/points.ts";
 
 /** What is known of the run that tables are made of. */
@@ -41,7 +42,7 @@ export interface TableMeta {
  */
 export function pointMetadata(points: readonly Point[], meta: TableMeta): Map<string, string> {
   const [{ name, layer, axes, shape, rope }] = points;
-  const kinds = points.map(({ name }) => name.replace(/^blk\.\d+\./, "blk.*."));
+  const kinds = points.map(({ name }) => inLayer(name, "*"));
   const meanings = points.map(({ meaning }) => meaning);
   const metadata = new Map([
     ["point", points.length === 1 ? name : [...new Set(kinds)].join(", ")],

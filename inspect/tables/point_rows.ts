@@ -1,7 +1,8 @@
 /** From captured pieces to rows: index columns first, then the vector. */
+import { sizeOf } from "../../base/shape.ts";
 import { type Piece, rowPositions } from "../run/capture.ts";
 import type { Axis, Point } from "../points/points.ts";
-import { visibleKeys } from "../points/visible.ts";
+import { visibleKeys } from "../points/visible_keys.ts";
 import { type Column, type Columns, int32, utf8, vectors } from "./column.ts";
 
 /** What stands at an absolute position of a sequence; undefined where it is not known. */
@@ -41,7 +42,7 @@ export function checkPiece(point: Point, piece: Piece): void {
     return typeof dim === "number" ? size === dim : Number.isInteger(size) && size >= 0;
   });
   if (!fits) fail(`its shape is [${shape}], that of the point [${point.shape}]`);
-  const size = shape.reduce((product, dim) => product * dim, 1);
+  const size = sizeOf(shape);
   if (data.length !== size) fail(`it has ${data.length} numbers, its shape [${shape}] ${size}`);
   for (const [name, value] of Object.entries({ sequence, step, start })) {
     if (!Number.isInteger(value) || value < 0) fail(`${name} is ${value}`);
@@ -73,7 +74,7 @@ export function pieceColumns(point: Point, piece: Piece, token: TokenOf): Column
   checkPiece(point, piece);
   const leading = point.axes.slice(0, -1);
   const sizes = piece.shape.slice(0, leading.length);
-  const rows = sizes.reduce((product, size) => product * size, 1);
+  const rows = sizeOf(sizes);
   const placeAxis = leading.findIndex(isPlace);
   const at = rowPositions(piece, sizes[placeAxis]);
   const position = repeat(sizes, placeAxis, at);
@@ -105,8 +106,8 @@ function isPlace(axis: Axis): boolean {
 
 /** Which place along an axis (or the value that stands there) each row has, over row-major leading axes. */
 function repeat(sizes: readonly number[], axis: number, values?: readonly number[]): Int32Array {
-  const inner = sizes.slice(axis + 1).reduce((product, size) => product * size, 1);
-  const rows = sizes.reduce((product, size) => product * size, 1);
+  const inner = sizeOf(sizes.slice(axis + 1));
+  const rows = sizeOf(sizes);
   return Int32Array.from({ length: rows }, (_, row) => {
     const place = Math.floor(row / inner) % sizes[axis];
     return values ? values[place] : place;

@@ -2,6 +2,7 @@
 import type { ColumnValues } from "./arrow.ts";
 import { metadataList } from "./meta.ts";
 import { printable } from "../escape.ts";
+import { formatTable } from "../format.ts";
 
 /** Over all numbers of a table's `value`; minimum to norm leave NaN out. */
 export interface Statistics {
@@ -160,19 +161,15 @@ export function vectorText(vector: Float32Array, shown = 4): string {
 export function previewText(preview: Preview): string {
   const { title, meaning, facts, statistics, columns, cells, more, notes = [] } = preview;
   const rows = [
-    columns.map(({ name }) => printable(name)),
+    columns.map(({ name }) => name),
     ...cells.map((row) => row.map((each) => typeof each === "string" ? each : vectorText(each))),
   ];
-  const widths = columns.map((_, i) => Math.max(...rows.map((row) => row[i].length)));
-  const lines = rows.map((row) =>
-    row.map((text, i) => columns[i].numeric ? text.padStart(widths[i]) : text.padEnd(widths[i]))
-      .join("  ").trimEnd()
-  );
+  const alignment = columns.map(({ numeric }) => numeric ? "r" : "l").join("");
   return [
     printable(meaning ? `${title}: ${meaning}` : title),
     printable(facts.join(" · ")),
     ...statistics ? [statisticsWords(statistics).map((words) => words.join(" ")).join(" · ")] : [],
-    ...lines,
+    formatTable(rows, alignment),
     ...more > 0 ? [`… ${grouped(more)} more`] : [],
     ...notes.map(printable),
   ].join("\n");

@@ -25,7 +25,7 @@ export function stackedAs(resolved: readonly ResolvedPoint[]): Stack {
     );
   }
   const points = resolved.map(({ point, name }) =>
-    name === point.name ? point : { ...point, layer: layerOf(name) }
+    name === point.name ? point : { ...point, layer: firstNumber(name) }
   );
   const alias = resolved.length === 1 ? first.name : starred(first.name);
   return resolved.some(({ point, name }) => name !== point.name) ? { points, alias } : { points };
@@ -60,7 +60,7 @@ function starred(name: string): string {
   return name.replace(/\d+/, "*");
 }
 
-function layerOf(name: string): number | undefined {
+function firstNumber(name: string): number | undefined {
   const number = name.match(/\d+/);
   return number ? Number(number[0]) : undefined;
 }

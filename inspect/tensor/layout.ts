@@ -1,4 +1,5 @@
 /** How tensors lie over their buffers. */
+import { sizeOf } from "../../base/shape.ts";
 
 /** Numbers in nested arrays, as deep as the tensor has axes; a plain number where it has none. */
 export type Nested = number | Nested[];
@@ -15,11 +16,6 @@ export interface Layout {
 
 /** What the places along an axis stand for, where they do not just count from 0. */
 export type Labels = Readonly<Record<string, readonly number[]>>;
-
-/** Numbers in a tensor of that shape. */
-export function sizeOf(shape: readonly number[]): number {
-  return shape.reduce((product, size) => product * size, 1);
-}
 
 /** Strides of a tensor whose numbers lie one behind another, the last axis fastest. */
 export function rowMajor(shape: readonly number[]): number[] {

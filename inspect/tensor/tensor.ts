@@ -1,4 +1,6 @@
 /** Small views of captured tensors, for recomputations of three lines in a notebook. */
+import { softmax } from "../softmax.ts";
+import { sizeOf } from "../../base/shape.ts";
 import {
   describe,
   type Labels,
@@ -7,7 +9,6 @@ import {
   type Nested,
   offsets,
   rowMajor,
-  sizeOf,
 } from "./layout.ts";
 
 export type { Labels, Nested } from "./layout.ts";
@@ -230,10 +231,8 @@ export class TensorView implements Layout {
     const values = new Float64Array(along.length);
     for (const start of offsets(result, this.axes.filter((each) => each !== axis))) {
       along.forEach((at, i) => values[i] = result.data[start + at]);
-      const largest = values.reduce((a, b) => Math.max(a, b), -Infinity);
-      const powers = values.map((value) => Math.exp(value - largest));
-      const total = sum(powers);
-      along.forEach((at, i) => result.data[start + at] = powers[i] / total);
+      const shares = softmax(values);
+      along.forEach((at, i) => result.data[start + at] = shares[i]);
     }
     return result;
   }

@@ -14,7 +14,7 @@ import {
   benchText,
 } from "../../inspect/bench/report.ts";
 import { alternate, ratios, seldom, spread } from "../../inspect/bench/rounds.ts";
-import { type BenchRow, isKept } from "../../inspect/bench/row.ts";
+import { type BenchRow, isKept } from "../../inspect/bench/bench_row.ts";
 import { loadModel } from "../../inspect/run/model.ts";
 import { benchRatios } from "../../inspect/figures/bench.ts";
 import { readArrow } from "../../inspect/tables/files.ts";

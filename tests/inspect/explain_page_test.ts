@@ -7,7 +7,7 @@ import { fitHalves, packNumbers, rounded } from "../../inspect/explain_page/pack
 import { Page, ROUNDING, unpackNumbers } from "../../inspect/explain_page/page/numbers.js";
 import { recompute } from "../../inspect/explain_page/page/recompute.js";
 import { FORWARD, sourceOf } from "../../inspect/explain_page/source.ts";
-import { STEP_TEXTS } from "../../inspect/explain_page/content.ts";
+import { STEP_TEXTS } from "../../inspect/explain_page/step_texts.ts";
 import { loadModel, type Model } from "../../mod.ts";
 import { stepName } from "../../engine/plan/plan.ts";
 import { launchBrowser } from "../support/browser.ts";

@@ -1,18 +1,19 @@
-/** The one-way rule: kernels ← engine ← inspect ← checkpoints ← notebooks, with text and models beside the engine. */
+/** The one-way rule: base ← kernels ← engine ← inspect ← checkpoints ← notebooks, with text and models beside the engine. */
 import assert from "node:assert/strict";
 import { KERNELS } from "../../kernels/mod.ts";
 import { filesBelow } from "../support/files.ts";
 
 /** What a folder may import from, besides itself. */
 const MAY_IMPORT: Readonly<Record<string, readonly string[]>> = {
-  kernels: [],
-  engine: ["kernels"],
-  text: [],
-  models: [],
-  inspect: ["kernels", "engine", "text", "models"],
-  checkpoints: ["kernels", "engine", "text", "models", "inspect"],
+  base: [],
+  kernels: ["base"],
+  engine: ["base", "kernels"],
+  text: ["base"],
+  models: ["base"],
+  inspect: ["base", "kernels", "engine", "text", "models"],
+  checkpoints: ["base", "kernels", "engine", "text", "models", "inspect"],
   // Notebooks are written as users write them, so they begin with the front door.
-  notebooks: ["kernels", "engine", "text", "models", "inspect", "checkpoints", "mod.ts"],
+  notebooks: ["base", "kernels", "engine", "text", "models", "inspect", "checkpoints", "mod.ts"],
 };
 
 const ROOT = new URL("../../", import.meta.url);
@@ -76,6 +77,7 @@ Deno.test("the imports were found", () => {
   has("kernels", "kernels/norm/norm.ts", "kernels/norm/rms.wgsl");
   has("engine", "engine/plan/passes/fuse.ts", "kernels/attention/attention.ts");
   has("engine", "engine/plan/plan.ts", "kernels/kernel.ts"); // import type
+  has("text", "text/tokenizer/bpe.ts", "base/file_text.ts");
   has("models", "models/mod.ts", "models/embedded.ts"); // import()
   has("models", "models/embedded.ts", "models/tiny/tiny.gguf.base64");
   assert.deepEqual(

@@ -1,7 +1,7 @@
 /** Each step of a pass by our own kernels, from the reference's inputs instead of from our own earlier results. */
 import type { HostTensor, Session } from "../../engine/backend.ts";
 import { planValues } from "../../engine/plan/plan.ts";
-import { kindOf } from "../../checkpoints/parity/contract.ts";
+import { kindOf } from "../../base/layer_names.ts";
 
 /** One pass whose points the reference has; the session stands at its start, and stays there. */
 export interface LocalPass {

@@ -117,7 +117,7 @@ const select = (wanted: boolean, byAttribute: boolean): Filter => (value, args, 
 };
 
 const extreme = (sign: number): Filter => (value, args, budget) => {
-  const [caseSensitive = false, by] = bind("min", ["case_sensitive", "attribute"], args);
+  const [caseSensitive = false, by] = bind("min", "case_sensitive attribute", args);
   const key = sortKey(caseSensitive, by, budget);
   const all = items(value, budget);
   if (all.length === 0) return new Undefined("No aggregated item, sequence was empty.");
@@ -145,12 +145,12 @@ function sorted(
 const length: Filter = (value, _args, budget) => BigInt(lengthOf(value, budget));
 
 const byDefault: Filter = (value, args) => {
-  const [fallback = "", falsy = false] = bind("default", ["default_value", "boolean"], args);
+  const [fallback = "", falsy = false] = bind("default", "default_value boolean", args);
   return value instanceof Undefined || isTrue(falsy) && !isTrue(value) ? fallback : value;
 };
 
 const changed = (change: (text: string) => string): Filter => (value, args, budget) => {
-  bind("filter", [], args);
+  bind("filter", "", args);
   return change(budget.text(str(value, budget)));
 };
 
@@ -176,7 +176,7 @@ const FILTERS: Record<string, Filter> = {
     return number < 0 ? -number : number;
   },
   attr(value, args, budget) {
-    const [name = null] = bind("attr", ["name"], args);
+    const [name = null] = bind("attr", "name", args);
     return otherwise(attribute(value, str(name, budget), budget), missing(value, name, budget));
   },
   capitalize: changed(capitalize),
@@ -186,7 +186,7 @@ const FILTERS: Record<string, Filter> = {
   dictsort(value, args, budget) {
     const [caseSensitive = false, by = "key", reverse = false] = bind(
       "dictsort",
-      ["case_sensitive", "by", "reverse"],
+      "case_sensitive by reverse",
       args,
     );
     if (!(value instanceof Map)) throw new TemplateFault("dictsort needs a dict");
@@ -198,7 +198,7 @@ const FILTERS: Record<string, Filter> = {
   first: (value, _args, budget) =>
     otherwise(items(value, budget)[0], new Undefined("No first item, sequence was empty.")),
   float(value, args) {
-    const [fallback = 0] = bind("float", ["default"], args);
+    const [fallback = 0] = bind("float", "default", args);
     const number = typeof value === "string" && value.trim() !== ""
       ? Number(value)
       : toNumber(value);
@@ -207,11 +207,7 @@ const FILTERS: Record<string, Filter> = {
   format: (value, { positional }, budget) =>
     formatPercent(str(value, budget), new Tuple(positional), budget),
   indent(value, args, budget) {
-    const [width = 4n, first = false, blank = false] = bind(
-      "indent",
-      ["width", "first", "blank"],
-      args,
-    );
+    const [width = 4n, first = false, blank = false] = bind("indent", "width first blank", args);
     if (typeof width !== "string") budget.reserve(Number(toNumber(width) ?? 0));
     const space = typeof width === "string" ? width : " ".repeat(Number(toNumber(width) ?? 0));
     // Jinja cuts the lines of the text with a line end behind it.
@@ -223,7 +219,7 @@ const FILTERS: Record<string, Filter> = {
     return (isTrue(first) ? space : "") + indented.join("\n");
   },
   int(value, args) {
-    const [fallback = 0n] = bind("int", ["default", "base"], args);
+    const [fallback = 0n] = bind("int", "default base", args);
     if (typeof value === "string" && /^\s*[-+]?\d+\s*$/.test(value)) return BigInt(value.trim());
     const number = typeof value === "string" && value.trim() !== ""
       ? Number(value)
@@ -237,7 +233,7 @@ const FILTERS: Record<string, Filter> = {
     throw new TemplateFault("Can only get item pairs from a mapping.");
   },
   join(value, args, budget) {
-    const [separator = "", by] = bind("join", ["d", "attribute"], args);
+    const [separator = "", by] = bind("join", "d attribute", args);
     const glue = str(separator, budget);
     const parts = items(value, budget).map((part) =>
       str(by === undefined || by === null ? part : path(part, by, budget), budget)
@@ -269,7 +265,7 @@ const FILTERS: Record<string, Filter> = {
   reject: select(false, false),
   rejectattr: select(false, true),
   replace(value, args, budget) {
-    const [old = null, fresh = null, count] = bind("replace", ["old", "new", "count"], args);
+    const [old = null, fresh = null, count] = bind("replace", "old new count", args);
     const text = str(value, budget);
     return replace(text, str(old, budget), str(fresh, budget), count, budget);
   },
@@ -278,7 +274,7 @@ const FILTERS: Record<string, Filter> = {
       ? [...value].reverse().join("")
       : new Series("generator", [...items(value, budget)].reverse()),
   round(value, args) {
-    const [precision = 0n, method = "common"] = bind("round", ["precision", "method"], args);
+    const [precision = 0n, method = "common"] = bind("round", "precision method", args);
     const number = Number(toNumber(value) ?? NaN);
     const scale = 10 ** Number(toNumber(precision) ?? 0);
     if (method === "ceil") return Math.ceil(number * scale) / scale;
@@ -294,7 +290,7 @@ const FILTERS: Record<string, Filter> = {
   sort(value, args, budget) {
     const [reverse = false, caseSensitive = false, by] = bind(
       "sort",
-      ["reverse", "case_sensitive", "attribute"],
+      "reverse case_sensitive attribute",
       args,
     );
     const key = sortKey(caseSensitive, by, budget);
@@ -302,7 +298,7 @@ const FILTERS: Record<string, Filter> = {
   },
   string: (value, _args, budget) => value instanceof Markup ? value : str(value, budget),
   sum(value, args, budget) {
-    const [by, start = 0n] = bind("sum", ["attribute", "start"], args);
+    const [by, start = 0n] = bind("sum", "attribute start", args);
     return items(value, budget).reduce<Value>((total, entry) => {
       const number = toNumber(by === undefined || by === null ? entry : path(entry, by, budget));
       const sum = toNumber(total);
@@ -316,7 +312,7 @@ const FILTERS: Record<string, Filter> = {
   tojson(value, args, budget) {
     const [ensureAscii = false, indent = null, separators = null, sortKeys = false] = bind(
       "tojson",
-      ["ensure_ascii", "indent", "separators", "sort_keys"],
+      "ensure_ascii indent separators sort_keys",
       args,
     );
     const width = toNumber(indent);
@@ -335,11 +331,11 @@ const FILTERS: Record<string, Filter> = {
     }, budget);
   },
   trim(value, args, budget) {
-    const [chars = null] = bind("trim", ["chars"], args);
+    const [chars = null] = bind("trim", "chars", args);
     return trim(str(value, budget), chars === null ? undefined : str(chars, budget));
   },
   unique(value, args, budget) {
-    const [caseSensitive = false, by] = bind("unique", ["case_sensitive", "attribute"], args);
+    const [caseSensitive = false, by] = bind("unique", "case_sensitive attribute", args);
     const key = sortKey(caseSensitive, by, budget);
     const seen = new Set<Value>();
     const kept = items(value, budget).filter((entry) => {

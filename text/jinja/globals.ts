@@ -55,11 +55,11 @@ export const makeGlobals = (budget: Budget): Record<string, Value> => ({
     return new Namespace(new Map([...names, ...named]));
   }),
   raise_exception: new Callable((args) => {
-    const [message = ""] = bind("raise_exception", ["message"], args);
+    const [message = ""] = bind("raise_exception", "message", args);
     throw new TemplateFault(String(message));
   }),
   strftime_now: new Callable((args) => {
-    const [format = ""] = bind("strftime_now", ["format"], args);
+    const [format = ""] = bind("strftime_now", "format", args);
     return formatTime(new Date(), String(format));
   }),
 });

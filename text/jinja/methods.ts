@@ -64,13 +64,13 @@ function own<T>(table: Record<string, T>, name: string): T | undefined {
 
 const DICT: Record<string, Method<Map<Value, Value>>> = {
   get(self, args) {
-    const [key, fallback] = bind("get", ["key", "default"], args);
+    const [key, fallback] = bind("get", "key default", args);
     return otherwise(self.get(toKey(required("get", key))), otherwise(fallback, null));
   },
-  items: (self, args) => (bind("items", [], args), dictItems(self)),
-  keys: (self, args) => (bind("keys", [], args), new Series("dict_keys", [...self.keys()])),
-  values: (self, args) => (bind("values", [], args), new Series("dict_values", [...self.values()])),
-  copy: (self, args) => (bind("copy", [], args), new Map(self)),
+  items: (self, args) => (bind("items", "", args), dictItems(self)),
+  keys: (self, args) => (bind("keys", "", args), new Series("dict_keys", [...self.keys()])),
+  values: (self, args) => (bind("values", "", args), new Series("dict_values", [...self.values()])),
+  copy: (self, args) => (bind("copy", "", args), new Map(self)),
 };
 
 /** Python's `dict.items()`. */
@@ -80,31 +80,31 @@ export function dictItems(dict: Map<Value, Value>): Series {
 
 const LIST: Record<string, Method<readonly Value[]>> = {
   index(self, args, budget) {
-    const [value] = bind("index", ["value"], args);
+    const [value] = bind("index", "value", args);
     const at = self.findIndex((item) => equal(item, required("index", value), budget));
     if (at < 0) throw new TemplateFault(`${repr(value!, budget)} is not in list`);
     return BigInt(at);
   },
   count(self, args, budget) {
-    const [value] = bind("count", ["value"], args);
+    const [value] = bind("count", "value", args);
     return BigInt(self.filter((item) => equal(item, required("count", value), budget)).length);
   },
-  copy: (self, args) => (bind("copy", [], args), [...self]),
+  copy: (self, args) => (bind("copy", "", args), [...self]),
 };
 
 const plain = (change: (text: string) => Value): Method<string> => (self, args) => {
-  bind("string method", [], args);
+  bind("string method", "", args);
   return change(self);
 };
 
 const stripping =
   (change: (text: string, chars?: string) => string): Method<string> => (self, args) => {
-    const [chars] = bind("strip", ["chars"], args);
+    const [chars] = bind("strip", "chars", args);
     return change(self, chars === undefined || chars === null ? undefined : text("strip", chars));
   };
 
 const splitting = (fromEnd: boolean): Method<string> => (self, args, budget) => {
-  const [separator, limit] = bind("split", ["sep", "maxsplit"], args);
+  const [separator, limit] = bind("split", "sep maxsplit", args);
   const most = limit === undefined ? Infinity : Number(toNumber(limit) ?? -1);
   const splits = most < 0 ? Infinity : most;
   if (separator === undefined || separator === null) return splitSpaces(self, splits, fromEnd);
@@ -115,7 +115,7 @@ const splitting = (fromEnd: boolean): Method<string> => (self, args, budget) => 
 };
 
 const edge = (atEnd: boolean): Method<string> => (self, args, budget) => {
-  const [edges] = bind(atEnd ? "endswith" : "startswith", ["affix"], args);
+  const [edges] = bind(atEnd ? "endswith" : "startswith", "affix", args);
   const candidates = edges instanceof Tuple ? items(edges, budget) : [edges];
   return candidates.some((candidate) => {
     const affix = text(atEnd ? "endswith" : "startswith", candidate);
@@ -124,7 +124,7 @@ const edge = (atEnd: boolean): Method<string> => (self, args, budget) => {
 };
 
 const finding = (fromEnd: boolean, mustBe: boolean): Method<string> => (self, args) => {
-  const [part] = bind("find", ["sub"], args);
+  const [part] = bind("find", "sub", args);
   const wanted = text("find", part);
   const at = fromEnd ? self.lastIndexOf(wanted) : self.indexOf(wanted);
   if (at < 0 && mustBe) throw new TemplateFault("substring not found");
@@ -132,7 +132,7 @@ const finding = (fromEnd: boolean, mustBe: boolean): Method<string> => (self, ar
 };
 
 const partition = (fromEnd: boolean): Method<string> => (self, args) => {
-  const [separator] = bind("partition", ["sep"], args);
+  const [separator] = bind("partition", "sep", args);
   const wanted = text("partition", separator);
   if (wanted === "") throw new TemplateFault("empty separator");
   const at = fromEnd ? self.lastIndexOf(wanted) : self.indexOf(wanted);
@@ -158,7 +158,7 @@ const STRING: Record<string, Method<string>> = {
   rstrip: stripping(trimEnd),
   split: splitting(false),
   rsplit: splitting(true),
-  splitlines: (self, args) => (bind("splitlines", [], args), splitLines(self)),
+  splitlines: (self, args) => (bind("splitlines", "", args), splitLines(self)),
   startswith: edge(false),
   endswith: edge(true),
   find: finding(false, false),
@@ -173,24 +173,24 @@ const STRING: Record<string, Method<string>> = {
   isupper: plain((self) => self === self.toUpperCase() && self !== self.toLowerCase()),
   islower: plain((self) => self === self.toLowerCase() && self !== self.toUpperCase()),
   count(self, args) {
-    const [part] = bind("count", ["sub"], args);
+    const [part] = bind("count", "sub", args);
     const wanted = text("count", part);
     return BigInt(wanted === "" ? [...self].length + 1 : self.split(wanted).length - 1);
   },
   removeprefix(self, args) {
-    const prefix = text("removeprefix", bind("removeprefix", ["prefix"], args)[0]);
+    const prefix = text("removeprefix", bind("removeprefix", "prefix", args)[0]);
     return self.startsWith(prefix) ? self.slice(prefix.length) : self;
   },
   removesuffix(self, args) {
-    const suffix = text("removesuffix", bind("removesuffix", ["suffix"], args)[0]);
+    const suffix = text("removesuffix", bind("removesuffix", "suffix", args)[0]);
     return self.endsWith(suffix) ? self.slice(0, self.length - suffix.length) : self;
   },
   replace(self, args, budget) {
-    const [old, fresh, count] = bind("replace", ["old", "new", "count"], args);
+    const [old, fresh, count] = bind("replace", "old new count", args);
     return replace(self, text("replace", old), text("replace", fresh), count, budget);
   },
   join(self, args, budget) {
-    const [values] = bind("join", ["iterable"], args);
+    const [values] = bind("join", "iterable", args);
     const parts = items(required("join", values), budget).map((part) => text("join", part));
     budget.reserve(self.length * parts.length);
     return parts.join(self);

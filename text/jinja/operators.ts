@@ -38,36 +38,16 @@ export function unary(operator: string, value: Value): Value {
  * @throws {TemplateFault} when Python does not take them
  */
 export function binary(operator: string, left: Value, right: Value, budget: Budget): Value {
-  switch (operator) {
-    case "==":
-      return equal(left, right, budget);
-    case "!=":
-      return !equal(left, right, budget);
-    case "~":
-      return budget.text(str(left, budget) + str(right, budget));
+  if (operator === "==" || operator === "!=") {
+    return equal(left, right, budget) === (operator === "==");
   }
+  if (operator === "~") return budget.text(str(left, budget) + str(right, budget));
+  if (operator.endsWith("in")) return contains(right, left, budget) === (operator === "in");
   const lost = left instanceof Undefined ? left : right instanceof Undefined ? right : undefined;
-  if (lost && !operator.endsWith("in")) throw new TemplateFault(lost.problem);
-  switch (operator) {
-    case "in":
-      return contains(right, left, budget);
-    case "not in":
-      return !contains(right, left, budget);
-    case "<":
-      return compare(left, right, budget) < 0;
-    case "<=":
-      return compare(left, right, budget) <= 0;
-    case ">":
-      return compare(left, right, budget) > 0;
-    case ">=":
-      return compare(left, right, budget) >= 0;
-  }
+  if (lost) throw new TemplateFault(lost.problem);
+  if (Object.hasOwn(ORDER, operator)) return ORDER[operator](compare(left, right, budget));
   const [x, y] = [toNumber(left), toNumber(right)];
-  if (x !== undefined && y !== undefined) {
-    return typeof x === "bigint" && typeof y === "bigint"
-      ? intResult(operator, x, y, budget)
-      : floatResult(operator, Number(x), Number(y));
-  }
+  if (x !== undefined && y !== undefined) return arithmetic(operator, x, y, budget);
   if (operator === "%" && typeof left === "string") {
     return budget.text(formatPercent(left, right, budget));
   }
@@ -129,44 +109,45 @@ function repeat(value: Value, times: bigint, budget: Budget): Value {
   return Array.from({ length: count }, () => value).flat();
 }
 
-function intResult(operator: string, x: bigint, y: bigint, budget: Budget): Value {
-  if ("/%".includes(operator[0]) && y === 0n) throw new TemplateFault("division by zero");
-  const floor = () => x / y - (x % y !== 0n && x < 0n !== y < 0n ? 1n : 0n);
-  switch (operator) {
-    case "+":
-      return budget.int(x + y);
-    case "-":
-      return budget.int(x - y);
-    case "*":
-      return budget.int(x * y);
-    case "/":
-      return Number(x) / Number(y);
-    case "//":
-      return floor();
-    case "%":
-      return x - y * floor();
-    default:
-      if (y < 0n) return floatResult(operator, Number(x), Number(y));
-      return budget.power(x, y);
-  }
+/** What a comparison makes of the order of its values. */
+const ORDER: Readonly<Record<string, (order: number) => boolean>> = {
+  "<": (order) => order < 0,
+  "<=": (order) => order <= 0,
+  ">": (order) => order > 0,
+  ">=": (order) => order >= 0,
+};
+
+const INTS: Readonly<Record<string, (x: bigint, y: bigint, budget: Budget) => bigint>> = {
+  "+": (x, y) => x + y,
+  "-": (x, y) => x - y,
+  "*": (x, y) => x * y,
+  "//": floorDivide,
+  "%": (x, y) => x - y * floorDivide(x, y),
+  "**": (x, y, budget) => budget.power(x, y),
+};
+
+function floorDivide(x: bigint, y: bigint): bigint {
+  return x / y - (x % y !== 0n && x < 0n !== y < 0n ? 1n : 0n);
 }
 
-function floatResult(operator: string, x: number, y: number): Value {
-  if ("/%".includes(operator[0]) && y === 0) throw new TemplateFault("division by zero");
-  switch (operator) {
-    case "+":
-      return x + y;
-    case "-":
-      return x - y;
-    case "*":
-      return x * y;
-    case "/":
-      return x / y;
-    case "//":
-      return Math.floor(x / y);
-    case "%":
-      return x - y * Math.floor(x / y);
-    default:
-      return x ** y;
-  }
+const FLOATS: Readonly<Record<string, (x: number, y: number) => number>> = {
+  "+": (x, y) => x + y,
+  "-": (x, y) => x - y,
+  "*": (x, y) => x * y,
+  "/": (x, y) => x / y,
+  "//": (x, y) => Math.floor(x / y),
+  "%": (x, y) => x - y * Math.floor(x / y),
+  "**": (x, y) => x ** y,
+};
+
+function arithmetic(
+  operator: string,
+  x: bigint | number,
+  y: bigint | number,
+  budget: Budget,
+): Value {
+  if ("/%".includes(operator[0]) && Number(y) === 0) throw new TemplateFault("division by zero");
+  const ints = typeof x === "bigint" && typeof y === "bigint" && operator !== "/";
+  if (ints && !(operator === "**" && y < 0n)) return budget.int(INTS[operator](x, y, budget));
+  return FLOATS[operator](Number(x), Number(y));
 }

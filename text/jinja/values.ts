@@ -69,11 +69,12 @@ export class TemplateFault extends Error {
 }
 
 /**
- * The arguments by the names of their parameters, undefined where not given.
+ * The arguments by the names of their parameters (`"sep maxsplit"`), undefined where not given.
  *
  * @throws {TemplateFault} when there are others
  */
-export function bind(name: string, parameters: readonly string[], args: Args) {
+export function bind(name: string, names: string | readonly string[], args: Args) {
+  const parameters = typeof names === "string" ? names.split(" ").filter(Boolean) : names;
   if (args.positional.length > parameters.length) {
     throw new TemplateFault(`${name}() takes at most ${parameters.length} argument(s)`);
   }

@@ -1,5 +1,5 @@
 import { TokenizerError } from "../error.ts";
-import { fileTextBytes } from "../file_text.ts";
+import { encodeFileText } from "../../base/file_text.ts";
 import { mergePairs } from "./merge.ts";
 import { type Metadata, optionalStrings } from "../metadata.ts";
 import type { TokenizerModel } from "./tokenizer_model.ts";
@@ -110,7 +110,7 @@ function fromCharacters(token: string): Uint8Array {
   for (const character of token) {
     const byte = CHARACTER_BYTES.get(character);
     if (byte !== undefined) bytes.push(byte);
-    else bytes.push(...fileTextBytes(character));
+    else bytes.push(...encodeFileText(character));
   }
   return Uint8Array.from(bytes);
 }

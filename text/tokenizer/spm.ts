@@ -1,5 +1,5 @@
 import { TokenizerError } from "../error.ts";
-import { fileTextBytes } from "../file_text.ts";
+import { encodeFileText } from "../../base/file_text.ts";
 import { mergePairs } from "./merge.ts";
 import { type Metadata, optionalBoolean, optionalNumbers } from "../metadata.ts";
 import type { TokenizerModel } from "./tokenizer_model.ts";
@@ -53,7 +53,7 @@ export function spmModel(metadata: Metadata, vocabulary: Vocabulary): TokenizerM
       }
       return found;
     },
-    bytes: (token) => fileTextBytes(token.replaceAll(SPACE, " ")),
+    bytes: (token) => encodeFileText(token.replaceAll(SPACE, " ")),
     spelling: spell,
   };
 }

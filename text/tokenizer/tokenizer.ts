@@ -1,6 +1,6 @@
 import { bpeModel } from "./bpe.ts";
 import { inFile, TokenizerError } from "../error.ts";
-import { fileTextBytes } from "../file_text.ts";
+import { encodeFileText } from "../../base/file_text.ts";
 import { readKind } from "../kind.ts";
 import type { Metadata } from "../metadata.ts";
 import type { TokenizerModel } from "./tokenizer_model.ts";
@@ -171,7 +171,7 @@ class ModelTokenizer implements Tokenizer {
 
   piece(id: number): string {
     const unused = this.#type(id) === TokenType.unused || this.#type(id) === TokenType.undefined;
-    return readable(unused ? fileTextBytes(this.#vocabulary.tokens[id]) : this.bytes(id));
+    return readable(unused ? encodeFileText(this.#vocabulary.tokens[id]) : this.bytes(id));
   }
 
   bytes(id: number): Uint8Array {
@@ -180,7 +180,7 @@ class ModelTokenizer implements Tokenizer {
     if (type === TokenType.unused || type === TokenType.undefined) return new Uint8Array();
     const byte = type === TokenType.byte ? /^<0x([0-9A-Fa-f]{2})>$/.exec(token) : null;
     if (byte !== null) return Uint8Array.of(parseInt(byte[1], 16));
-    return type === TokenType.normal ? this.#model.bytes(token) : fileTextBytes(token);
+    return type === TokenType.normal ? this.#model.bytes(token) : encodeFileText(token);
   }
 
   id(piece: string): number | undefined {

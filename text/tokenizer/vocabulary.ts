@@ -1,5 +1,5 @@
 import { quoted, TokenizerError } from "../error.ts";
-import { fileTextBytes } from "../file_text.ts";
+import { encodeFileText } from "../../base/file_text.ts";
 import type { SpecialDefaults } from "../kind.ts";
 import {
   type Metadata,
@@ -21,7 +21,7 @@ export interface EdgeTokens {
 
 /** A file's tokens and what the file says about them. */
 export interface Vocabulary extends EdgeTokens {
-  /** The texts as the file writes them, by id: `▁the`, `Ġthe`, `<s>`; file_text.ts has their bytes. */
+  /** The texts as the file writes them, by id: `▁the`, `Ġthe`, `<s>`; base/file_text.ts has their bytes. */
   readonly tokens: readonly string[];
   /** A {@linkcode TokenType} for each id. */
   readonly types: Uint8Array;
@@ -128,7 +128,7 @@ function specialTokens(
     const always = types[id] === TokenType.userDefined;
     if (!always && types[id] !== TokenType.control && types[id] !== TokenType.unknown) continue;
     const stripRight = isPhi3 && !["<unk>", "<s>", "<|endoftext|>"].includes(text);
-    const bytes = fileTextBytes(text).length;
+    const bytes = encodeFileText(text).length;
     found.push({ bytes, token: { id, text, always, stripRight } });
   }
   return found.sort((a, b) => b.bytes - a.bytes).map(({ token }) => token);

@@ -1,6 +1,6 @@
 /** Suspected faults of products with weight matrices, and of the biases behind them. */
+import { kindOf } from "../../../base/layer_names.ts";
 import { toAdjacent, toHalf } from "../../../inspect/points/points.ts";
-import { kindOf } from "../../parity/contract.ts";
 import { headOrder, headVariants } from "./heads.ts";
 import { type Operation, rerun, type Weight } from "./operation.ts";
 import { rotatedVariants } from "./rope.ts";

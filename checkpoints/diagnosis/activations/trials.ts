@@ -1,6 +1,6 @@
 /** All that is tried on a chain. */
+import { layerOf } from "../../../base/layer_names.ts";
 import type { Cause } from "../causes.ts";
-import { layerOf } from "../../parity/contract.ts";
 import type { Chain } from "./chain.ts";
 import type { Operation } from "./operation.ts";
 import type { Variant } from "./variant.ts";

@@ -1,7 +1,7 @@
 /** Tensors as streams of numbers, seen in other orders. */
+import { sizeOf } from "../../../base/shape.ts";
 import { toAdjacent, toHalf } from "../../../inspect/points/points.ts";
 import type { Weight } from "../weight_file.ts";
-import { sizeOf } from "../permute.ts";
 
 /** A matrix whose numbers are read a piece at a time; vectors have one row. */
 export interface Numbers {

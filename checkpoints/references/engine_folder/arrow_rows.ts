@@ -1,4 +1,5 @@
 /** From the rows of an Arrow file (as `task capture` writes them) back to tensors. */
+import { sizeOf } from "../../../base/shape.ts";
 import type { Point } from "../../../inspect/points/points.ts";
 import {
   ColumnError,
@@ -8,7 +9,6 @@ import {
 } from "../../../inspect/tables/mod.ts";
 import { metadataList } from "../../../inspect/tables/meta.ts";
 import { TensorFileError } from "../../files/npy.ts";
-import { sizeOf } from "../../files/permute.ts";
 
 /** One point in one step, put together from its rows. */
 export interface ArrowTensor {

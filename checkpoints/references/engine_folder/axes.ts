@@ -1,7 +1,8 @@
 /** From a tensor as an engine keeps it to the shape that our point has. */
+import { sizeOf } from "../../../base/shape.ts";
 import type { Point } from "../../../inspect/points/points.ts";
 import { type StoredTensor, TensorFileError } from "../../files/npy.ts";
-import { permuted, sizeOf } from "../../files/permute.ts";
+import { permuted } from "../../files/permute.ts";
 
 /** Lengths of the pass that a tensor is of. */
 export interface PassLengths {

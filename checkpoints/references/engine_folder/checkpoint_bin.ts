@@ -6,8 +6,8 @@
  * all little-endian. The shape is ggml's, the fastest axis first and without the trailing ones; it is given here in row-major
  * order, the slowest axis first. The data are the same.
  */
+import { sizeOf } from "../../../base/shape.ts";
 import { checkLength, type StoredTensor, TensorFileError } from "../../files/npy.ts";
-import { sizeOf } from "../../files/permute.ts";
 
 /** ggml has four; some leave room for a batch. */
 const MOST_DIMENSIONS = 8;

@@ -1,4 +1,6 @@
 /** Which tensor of llama.cpp's graph is which point, and how it is turned into the point's shape. Names: `src/llama-graph.cpp`. */
+import { kindOf } from "../../../base/layer_names.ts";
+import { sizeOf } from "../../../base/shape.ts";
 
 /** A node of the graph. Names repeat; what it was made by, and of what, tells them apart. */
 export interface GraphNode {
@@ -53,11 +55,11 @@ export function pointOf(node: GraphNode, model: GraphModel): string | undefined 
   if (cache) return `blk.${cache[2]}.cache_${cache[1]}`;
   const [, stem, layer] = /^(.*?)(?:-(\d+))?$/.exec(name)!;
   if (layer === undefined) return OUTSIDE[stem];
-  const kind = kindOf(stem, operation, input, model);
+  const kind = nodeKind(stem, operation, input, model);
   return kind && `blk.${layer}.${kind}`;
 }
 
-function kindOf(
+function nodeKind(
   stem: string,
   operation: string,
   input: string,
@@ -101,7 +103,7 @@ export function asPoint(
 ): PointTensor {
   const { heads, kvHeads, headWidth, attentionScale } = model;
   const { sizes, strides } = tensor;
-  switch (point.replace(/^blk\.\d+\./, "")) {
+  switch (kindOf(point)) {
     case "attn_scores": {
       const scores = gather(tensor, [2, 1, 0], [heads, sizes[1], cached]); // [H, T, S]
       const scale = Math.fround(attentionScale);
@@ -138,7 +140,7 @@ function gather(
   axes: readonly number[],
   shape: readonly number[],
 ): PointTensor {
-  const out = new Float32Array(shape.reduce((product, size) => product * size, 1));
+  const out = new Float32Array(sizeOf(shape));
   let to = 0;
   function copy(depth: number, from: number): void {
     const [stride, size] = [strides[axes[depth]], shape[depth]];

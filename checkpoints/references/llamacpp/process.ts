@@ -2,6 +2,7 @@
  * llama.cpp in a process of its own: takes one request as frames on standard input, answers with frames on standard output. Started
  * by llamacpp.ts.
  */
+import { inLayer, layerOf } from "../../../base/layer_names.ts";
 import { greedy } from "../../parity/greedy.ts";
 import type { FollowRequest, ReferencePass, ReferenceRequest } from "../reference.ts";
 import { addTensor, type Frame, readFrames, writeFrame } from "../processes/frames.ts";
@@ -141,8 +142,7 @@ interface CurrentPass {
 
 /** Sends the wanted tensors of the current pass. */
 function sender(current: CurrentPass, graph: GraphModel, firstLayer: number): Observer {
-  const inModel = (point: string) =>
-    point.replace(/^blk\.(\d+)/, (_, layer) => `blk.${Number(layer) + firstLayer}`);
+  const inModel = (point: string) => inLayer(point, (layerOf(point) ?? 0) + firstLayer);
   return {
     wants(tensor) {
       const point = pointOf(tensor, graph);

@@ -2,6 +2,8 @@
  * Models too large for a 32-bit copy, some layers at a time: a window is a small file of a few blocks, fed with the rows that came out
  * of the window before, in the prompt and in every decoding step. The numbers are those of the whole model.
  */
+import { inLayer, layerOf } from "../../../base/layer_names.ts";
+import { sizeOf } from "../../../base/shape.ts";
 import { join } from "node:path";
 import type { Config } from "../../../engine/model/config.ts";
 import type {
@@ -11,7 +13,6 @@ import type {
   TensorInfo,
 } from "../../../engine/gguf/reader.ts";
 import type { NewGguf, NewTensor } from "../../../engine/gguf/writer.ts";
-import { layerOf } from "../../parity/contract.ts";
 import { type F32CopyOptions, f32Rows, f32Tensor, writeChecked } from "../../files/f32_copy.ts";
 import {
   ReferenceFailure,
@@ -25,7 +26,7 @@ import { LLAMA_CPP } from "./library.ts";
 /** Bytes of tensors as F32. */
 export function f32Bytes(tensors: Iterable<TensorInfo>): number {
   let bytes = 0;
-  for (const { shape } of tensors) bytes += 4 * shape.reduce((product, size) => product * size, 1);
+  for (const { shape } of tensors) bytes += 4 * sizeOf(shape);
   return bytes;
 }
 
@@ -190,7 +191,7 @@ export class LayerWindows {
     for (const tensor of file.tensors.values()) {
       const layer = layerOf(tensor.name);
       if (layer !== undefined && layer >= first && layer <= last) {
-        const name = tensor.name.replace(/^blk\.\d+/, `blk.${layer - first}`);
+        const name = inLayer(tensor.name, layer - first);
         tensors.push(f32Tensor(file, tensor, name));
       }
       if (/^(output_norm|rope_freqs)\./.test(tensor.name)) tensors.push(f32Tensor(file, tensor));

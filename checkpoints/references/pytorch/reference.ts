@@ -1,4 +1,5 @@
 /** PyTorch as a reference: Hugging Face transformers on the CPU in 32-bit floats, with eager attention (pytorch.py). */
+import { kindOf } from "../../../base/layer_names.ts";
 import { basename, dirname, join, resolve } from "node:path";
 import { fileURLToPath } from "node:url";
 import { type Config, readConfig } from "../../../engine/model/config.ts";
@@ -7,7 +8,6 @@ import { toAdjacent } from "../../../inspect/points/points.ts";
 import { POINT_KINDS } from "../../../inspect/points/kinds.ts";
 import { ModelError } from "../../../models/error.ts";
 import { readForeignJson } from "../../../models/foreign_json.ts";
-import { kindOf } from "../../parity/contract.ts";
 import {
   type Reference,
   ReferenceFailure,

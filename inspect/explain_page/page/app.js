@@ -1,6 +1,6 @@
 /** The page: where the reader is, and what is shown there. */
 import { cardsOf, rootMeanSquare, shapeText } from "./cards.js";
-import { el, tip, token } from "./dom.js";
+import { el, hereIf, tip, token } from "./dom.js";
 import { drawMap, markMap } from "./map.js";
 import { Page, unpackNumbers } from "./numbers.js";
 import { isDark } from "./pictures.js";
@@ -87,16 +87,11 @@ function render(moved) {
   tip();
   const step = steps[state.step];
   const { title } = data.texts[step.kind];
+  const inLayer = step.layer === undefined ? "" : `layer ${step.layer} · `;
   document.title = `${title} · ${step.name}`;
   at("where").replaceChildren(
-    el("b", {}, title),
-    el(
-      "span",
-      {},
-      `${step.layer === undefined ? "" : `layer ${step.layer} · `}step ${
-        state.step + 1
-      } of ${steps.length}`,
-    ),
+    el("b", title),
+    el("span", `${inLayer}step ${state.step + 1} of ${steps.length}`),
   );
   at("previous").disabled = state.step === 0;
   at("next").disabled = state.step === steps.length - 1;
@@ -111,16 +106,12 @@ function renderTokens() {
   const row = page.row(state.position);
   const chips = page.tokens.map(({ label }, position) => {
     const held = page.row(position) >= 0;
-    return el("button", {
-      type: "button",
+    const here = position === state.position;
+    const generated = position >= data.promptLength ? ".generated" : "";
+    return el(`button${hereIf(here)}${generated}`, {
       role: "option",
-      "aria-selected": `${position === state.position}`,
-      class: `${position === state.position ? "here" : ""} ${
-        position >= data.promptLength ? "generated" : ""
-      }`,
-      title: held
-        ? `position ${position}`
-        : `position ${position}: its vectors are not in this page`,
+      "aria-selected": `${here}`,
+      title: `position ${position}${held ? "" : ": its vectors are not in this page"}`,
       disabled: !held,
       onclick: () => go({ position }),
     }, token(label));
@@ -132,7 +123,7 @@ function renderTokens() {
       "span",
       { class: "then", title: "the likeliest token after the position that is followed" },
       "→ ",
-      token(answer, { class: "answer" }),
+      token(answer, "code.token.answer"),
     ),
   );
   const here = at("tokens").querySelector(".here");
@@ -149,14 +140,11 @@ function renderLayers(step) {
   const sizes = same.map(({ name }) => rootMeanSquare(page.vector(name, state.position)));
   const most = Math.max(...sizes);
   box.replaceChildren(
-    el("h3", {}, "This vector, layer by layer"),
+    el("h3", "This vector, layer by layer"),
     el(
-      "div",
-      { class: "columns-chart" },
+      "div.columns-chart",
       same.map((each, i) =>
-        el("button", {
-          type: "button",
-          class: each === step ? "here" : "",
+        el(`button${hereIf(each === step)}`, {
           "aria-label": `layer ${each.layer}`,
           onclick: () => go({ step: page.byName.get(each.name) }),
           onpointermove: (event) =>
@@ -165,34 +153,30 @@ function renderLayers(step) {
         }, el("span", { style: `height: ${sizes[i] / most * 100}%` }))
       ),
     ),
-    el("p", { class: "note" }, "Root mean square at the position that is followed"),
+    el("p.note", "Root mean square at the position that is followed"),
   );
 }
 
 function renderStep(step) {
   const text = data.texts[step.kind];
   const main = at("step");
-  const style = getComputedStyle(main);
-  const width = main.clientWidth - parseFloat(style.paddingLeft) - parseFloat(style.paddingRight) -
-    34;
+  const width = main.clientWidth - 34; // a card's padding and borders
   const place = placeIn(step);
   const context = { page, step, go, width, place, position: state.position, head: state.head };
+  const inLayer = step.layer === undefined
+    ? ""
+    : `Layer ${step.layer} (0–${data.model.layers - 1})`;
   main.className = text.group;
   main.dataset.step = step.name;
   const known = step.axes[0] === "slot" ? state.position < page.tokens.length : true;
   main.replaceChildren(
     el(
       "header",
-      {},
-      el(
-        "p",
-        { class: "over" },
-        step.layer === undefined ? "" : `Layer ${step.layer} (0–${data.model.layers - 1})`,
-      ),
-      el("h2", {}, text.title),
-      el("p", { class: "name" }, el("code", {}, step.name), " ", el("span", {}, shapeText(step))),
-      el("p", { class: "what" }, text.what),
-      el("p", { class: "look" }, el("b", {}, "Look for: "), text.look),
+      el("p.over", inLayer),
+      el("h2", text.title),
+      el("p.name", el("code", step.name), " ", el("span", shapeText(step))),
+      el("p.what", text.what),
+      el("p.look", el("b", "Look for: "), text.look),
     ),
     ...(known ? viewsOf(context) : []),
     ...cardsOf(context),
@@ -204,16 +188,13 @@ function renderStep(step) {
 }
 
 function renderAround() {
-  const { model } = data;
-  const chosen = data.vocabulary[data.chosen.at(-1)];
+  const writes = data.written ? `, writes “${data.written.trim()}”` : "";
   at("headline").replaceChildren(
-    `${model.name} reads “${data.prompt}”${
-      data.written ? `, writes “${data.written.trim()}”` : ""
-    } and goes on with `,
-    token(chosen, { class: "answer" }),
+    `${data.model.name} reads “${data.prompt}”${writes} and goes on with `,
+    token(data.vocabulary[data.chosen.at(-1)], "code.token.answer"),
   );
   at("facts").textContent = data.facts;
-  at("about").replaceChildren(...data.about.map((text) => el("p", {}, text)));
+  at("about").replaceChildren(...data.about.map((text) => el("p", text)));
 }
 
 function onKey(event) {

@@ -39,12 +39,11 @@ export function drawMap(page, jump) {
     });
   };
   const row = (label, cells, attributes = {}) =>
-    el("div", { ...attributes, class: "row" }, el("span", { class: "label" }, label), cells);
+    el("div", { ...attributes, class: "row" }, el("span.label", label), cells);
   const split = kinds.indexOf("ffn_inp") + 1;
   const heading = el(
-    "div",
-    { class: "row heading" },
-    el("span", { class: "label" }, ""),
+    "div.row.heading",
+    el("span.label", ""),
     el("span", { style: `grid-column: span ${split}` }, "attention"),
     el("span", { style: `grid-column: span ${kinds.length - split}` }, "FFN"),
   );
@@ -57,7 +56,7 @@ export function drawMap(page, jump) {
   );
   document.getElementById("legend").replaceChildren(
     ...Object.entries(GROUPS).map(([group, name]) =>
-      el("li", {}, el("span", { class: `cell ${group} here` }), name)
+      el("li", el("span", { class: `cell ${group} here` }), name)
     ),
   );
 }

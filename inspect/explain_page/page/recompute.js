@@ -42,6 +42,9 @@ function dot(count, a, b) {
 /** Without the layer: `attn_q.weight`. */
 const short = (name) => name.replace(/^blk\.\d+\./, "");
 
+/** A number, how large the numbers were that went into it, and lines that show how it comes about. */
+const worked = (value, size, ...lines) => ({ value, size, lines });
+
 /**
  * Each operation's own arithmetic. `place` counts a step's numbers at one position (of attention: head · keys + key). Gives the value,
  * lines that show how it comes about, and how large the numbers were that went into it (`size`), which bounds the rounding errors.
@@ -51,11 +54,11 @@ const OPERATIONS = {
   embed(page, { step, position, place }) {
     const value = page.vector(`${step.name}/${step.weights[0].name}`, position)[place];
     const { id, text } = page.tokens[position];
-    return {
+    return worked(
       value,
-      size: Math.abs(value),
-      lines: [`${step.weights[0].name}[row ${id} (“${text}”), column ${place}] = ${show(value)}`],
-    };
+      Math.abs(value),
+      `${step.weights[0].name}[row ${id} (“${text}”), column ${place}] = ${show(value)}`,
+    );
   },
 
   rms(page, { step, position }) {
@@ -63,38 +66,30 @@ const OPERATIONS = {
     const { epsilon } = step.constants;
     const { sum } = dot(x.length, (i) => x[i], (i) => x[i]);
     const value = Math.sqrt(sum / x.length + epsilon);
-    return {
+    return worked(
       value,
-      size: value,
-      lines: [
-        `√( (${written(x.length, (i) => `${factor(x[i])}²`)}) / ${x.length} + ${show(epsilon)} )`,
-        `= √( ${show(sum)} / ${x.length} + ${show(epsilon)} ) = √${show(sum / x.length + epsilon)}`,
-        `= ${show(value)}`,
-      ],
-    };
+      value,
+      `√( (${written(x.length, (i) => `${factor(x[i])}²`)}) / ${x.length} + ${show(epsilon)} )`,
+      `= √( ${show(sum)} / ${x.length} + ${show(epsilon)} ) = √${show(sum / x.length + epsilon)}`,
+      `= ${show(value)}`,
+    );
   },
 
   normalize(page, { step, position, place }) {
     const x = page.vector(step.inputs[0], position)[place];
     const [rms] = page.vector(step.inputs[1], position);
-    return {
-      value: x / rms,
-      size: Math.abs(x / rms),
-      lines: [`${show(x)} / ${show(rms)} = ${show(x / rms)}`],
-    };
+    return worked(x / rms, Math.abs(x / rms), `${show(x)} / ${show(rms)} = ${show(x / rms)}`);
   },
 
   scale_columns(page, { step, position, place }) {
     const x = page.vector(step.inputs[0], position)[place];
     const weight = page.tensor(`${step.name}/${step.weights[0].name}`).data[place];
-    return {
-      value: x * weight,
-      size: Math.abs(x * weight),
-      lines: [
-        `pre[${place}] × ${short(step.weights[0].name)}[${place}]`,
-        `= ${factor(x)} × ${factor(weight)} = ${show(x * weight)}`,
-      ],
-    };
+    return worked(
+      x * weight,
+      Math.abs(x * weight),
+      `pre[${place}] × ${short(step.weights[0].name)}[${place}]`,
+      `= ${factor(x)} × ${factor(weight)} = ${show(x * weight)}`,
+    );
   },
 
   linear(page, { step, position, place }) {
@@ -109,15 +104,13 @@ const OPERATIONS = {
     const row = page.tensor(`${step.name}/${matrix.name}`).data;
     const { sum, size, text } = dot(x.length, (i) => row[i], (i) => x[i]);
     const b = bias ? page.tensor(`${step.name}/${bias.name}`).data[0] : 0;
-    return {
-      value: sum + b,
-      size: size + Math.abs(b),
-      lines: [
-        `row ${output} of ${short(matrix.name)} · ${short(step.inputs[0])}`,
-        `= ${text}`,
-        bias ? `= ${show(sum)}, plus its bias ${show(b)} = ${show(sum + b)}` : `= ${show(sum)}`,
-      ],
-    };
+    return worked(
+      sum + b,
+      size + Math.abs(b),
+      `row ${output} of ${short(matrix.name)} · ${short(step.inputs[0])}`,
+      `= ${text}`,
+      bias ? `= ${show(sum)}, plus its bias ${show(b)} = ${show(sum + b)}` : `= ${show(sum)}`,
+    );
   },
 
   rope(page, { step, position, place }) {
@@ -127,7 +120,7 @@ const OPERATIONS = {
     const base = place - i;
     if (i >= turned) {
       const value = x[place];
-      return { value, size: Math.abs(value), lines: [`not turned: ${show(value)}`] };
+      return worked(value, Math.abs(value), `not turned: ${show(value)}`);
     }
     const pair = half ? i % (turned / 2) : i >> 1;
     const second = half ? i >= turned / 2 : i % 2 === 1;
@@ -139,27 +132,21 @@ const OPERATIONS = {
     const { base: theta, extra } = page.data.rope;
     const value = second ? a * sin + b * cos : a * cos - b * sin;
     const angle = position * theta ** (-2 * pair / turned);
-    return {
+    return worked(
       value,
-      size: Math.abs(a) + Math.abs(b),
-      lines: [
-        `pair ${pair} = (${show(a)}, ${show(b)}) at position ${position}`,
-        extra
-          ? `angle: ${position} × ${show(theta)}^(−${2 * pair}/${turned}), ${extra}: cos ${
-            show(cos)
-          }, sin ${show(sin)}`
-          : `angle = ${position} × ${show(theta)}^(−${2 * pair}/${turned}) = ${show(angle)}: cos ${
-            show(cos)
-          }, sin ${show(sin)}`,
-        second
-          ? `second = ${factor(a)} × ${factor(sin)} + ${factor(b)} × ${factor(cos)} = ${
-            show(value)
-          }`
-          : `first = ${factor(a)} × ${factor(cos)} − ${factor(b)} × ${factor(sin)} = ${
-            show(value)
-          }`,
-      ],
-    };
+      Math.abs(a) + Math.abs(b),
+      `pair ${pair} = (${show(a)}, ${show(b)}) at position ${position}`,
+      extra
+        ? `angle: ${position} × ${show(theta)}^(−${2 * pair}/${turned}), ${extra}: cos ${
+          show(cos)
+        }, sin ${show(sin)}`
+        : `angle = ${position} × ${show(theta)}^(−${2 * pair}/${turned}) = ${show(angle)}: cos ${
+          show(cos)
+        }, sin ${show(sin)}`,
+      second
+        ? `second = ${factor(a)} × ${factor(sin)} + ${factor(b)} × ${factor(cos)} = ${show(value)}`
+        : `first = ${factor(a)} × ${factor(cos)} − ${factor(b)} × ${factor(sin)} = ${show(value)}`,
+    );
   },
 
   store(page, { step, position, place }) {
@@ -174,15 +161,13 @@ const OPERATIONS = {
     const q = page.vector(step.inputs[0], position);
     const k = page.vector(step.inputs[1], key);
     const { sum, size, text } = dot(d, (i) => q[head * d + i], (i) => k[kvHead * d + i]);
-    return {
-      value: sum * scale,
-      size: size * scale,
-      lines: [
-        `query head ${head} at ${position} · key head ${kvHead} in slot ${key} of ${keys}, / √${d}`,
-        `= (${text}) / √${d}`,
-        `= ${show(sum)} × ${show(scale)} = ${show(sum * scale)}`,
-      ],
-    };
+    return worked(
+      sum * scale,
+      size * scale,
+      `query head ${head} at ${position} · key head ${kvHead} in slot ${key} of ${keys}, / √${d}`,
+      `= (${text}) / √${d}`,
+      `= ${show(sum)} × ${show(scale)} = ${show(sum * scale)}`,
+    );
   },
 
   softmax(page, args) {
@@ -203,41 +188,35 @@ const OPERATIONS = {
       (key) => probs[head * keys + key],
       (key) => page.vector(step.inputs[1], key)[kvHead * d + i],
     );
-    return {
-      value: sum,
+    return worked(
+      sum,
       size,
-      lines: [
-        `head ${head}: Σ weight of a key × number ${i} of its value (value head ${kvHead})`,
-        `= ${text}`,
-        `= ${show(sum)}`,
-      ],
-    };
+      `head ${head}: Σ weight of a key × number ${i} of its value (value head ${kvHead})`,
+      `= ${text}`,
+      `= ${show(sum)}`,
+    );
   },
 
   add(page, { step, position, place }) {
     const [a, b] = step.inputs.map((name) => page.vector(name, position)[place]);
-    return {
-      value: a + b,
-      size: Math.abs(a) + Math.abs(b),
-      lines: [
-        `${step.inputs.map((name) => `${name}[${place}]`).join(" + ")}`,
-        `= ${show(a)} + ${factor(b)} = ${show(a + b)}`,
-      ],
-    };
+    return worked(
+      a + b,
+      Math.abs(a) + Math.abs(b),
+      `${step.inputs.map((name) => `${name}[${place}]`).join(" + ")}`,
+      `= ${show(a)} + ${factor(b)} = ${show(a + b)}`,
+    );
   },
 
   swiglu(page, { step, position, place }) {
     const [gate, up] = step.inputs.map((name) => page.vector(name, position)[place]);
     const silu = gate / (1 + Math.exp(-gate));
-    return {
-      value: silu * up,
-      size: Math.abs(gate * up) * (1 + Math.abs(gate)),
-      lines: [
-        `silu(gate) × up, with silu(g) = g / (1 + exp(−g))`,
-        `= ${show(gate)} / (1 + exp(${show(-gate)})) × ${factor(up)}`,
-        `= ${factor(silu)} × ${factor(up)} = ${show(silu * up)}`,
-      ],
-    };
+    return worked(
+      silu * up,
+      Math.abs(gate * up) * (1 + Math.abs(gate)),
+      `silu(gate) × up, with silu(g) = g / (1 + exp(−g))`,
+      `= ${show(gate)} / (1 + exp(${show(-gate)})) × ${factor(up)}`,
+      `= ${factor(silu)} × ${factor(up)} = ${show(silu * up)}`,
+    );
   },
 
   take_rows(page, { step, position, place }) {
@@ -250,17 +229,17 @@ const OPERATIONS = {
     let best = 0;
     for (let i = 1; i < logits.length; i++) if (logits[i] > logits[best]) best = i;
     const text = page.data.vocabulary[columns[best]];
-    return {
-      value: columns[best],
-      size: columns[best],
-      lines: [`largest logit: ${show(logits[best])}, at token ${columns[best]} (“${text}”)`],
-    };
+    return worked(
+      columns[best],
+      columns[best],
+      `largest logit: ${show(logits[best])}, at token ${columns[best]} (“${text}”)`,
+    );
   },
 };
 
 function copied(page, step, position, place, words) {
   const value = page.vector(step.inputs[0], position)[place];
-  return { value, size: Math.abs(value), lines: [`${words}: ${show(value)}`] };
+  return worked(value, Math.abs(value), `${words}: ${show(value)}`);
 }
 
 function attentionPlace(page, step, place) {
@@ -269,11 +248,11 @@ function attentionPlace(page, step, place) {
 }
 
 function hidden(value, position, key) {
-  return {
+  return worked(
     value,
-    size: 0,
-    lines: [`key ${key} comes after query ${position}, which must not see it: ${show(value)}`],
-  };
+    0,
+    `key ${key} comes after query ${position}, which must not see it: ${show(value)}`,
+  );
 }
 
 function attentionSoftmax(page, { step, position, place }) {
@@ -300,17 +279,15 @@ function vocabularySoftmax(page, { step, position, place }) {
 function softmaxLines(score, max, sum, terms, over) {
   const power = Math.exp(score - max);
   const value = power / sum;
-  return {
+  return worked(
     value,
-    size: value * (1 + 2 * Math.abs(max) + 2 * Math.abs(score)),
-    lines: [
-      `exp(${show(score)} − ${factor(max)}) / Σ over ${over} (the largest, ${
-        show(max)
-      }, is taken off first)`,
-      `= exp(${show(score - max)}) / (${terms})`,
-      `= ${show(power)} / ${show(sum)} = ${show(value)}`,
-    ],
-  };
+    value * (1 + 2 * Math.abs(max) + 2 * Math.abs(score)),
+    `exp(${show(score)} − ${factor(max)}) / Σ over ${over} (the largest, ${
+      show(max)
+    }, is taken off first)`,
+    `= exp(${show(score - max)}) / (${terms})`,
+    `= ${show(power)} / ${show(sum)} = ${show(value)}`,
+  );
 }
 
 /** Which output of a matrix a place is: of the logits the page may hold only some. */

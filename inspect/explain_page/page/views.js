@@ -1,5 +1,5 @@
 /** The pictures of a step's values: which one fits its axes. Each view is a list of elements. */
-import { el, token } from "./dom.js";
+import { el, headings, hereIf, token } from "./dom.js";
 import { drawMatrix, react, scaleFor } from "./pictures.js";
 import { show } from "./recompute.js";
 
@@ -17,13 +17,7 @@ export function viewsOf(context) {
 }
 
 function card(title, note, ...children) {
-  return el(
-    "section",
-    { class: "card" },
-    el("h3", {}, title),
-    note ? el("p", { class: "note" }, note) : "",
-    children,
-  );
+  return el("section.card", el("h3", title), note ? el("p.note", note) : "", children);
 }
 
 /** The scale's colours with its ends. */
@@ -32,25 +26,16 @@ function legend(scale) {
   const [low, high] = scale.kind === "sequential"
     ? ["0", "1"]
     : [`−${show(scale.limit)}`, show(scale.limit)];
+  const count = scale.count?.toLocaleString("en");
   const beyond = scale.beyond > 0
-    ? ` · ${scale.beyond} of ${
-      scale.count.toLocaleString("en")
-    } are larger and have the last colour`
+    ? ` · ${scale.beyond} of ${count} are larger and have the last colour`
     : "";
-  return el(
-    "p",
-    { class: "scale" },
-    low,
-    el("span", { class: "ramp", style: `background: linear-gradient(90deg, ${stops})` }),
-    high + beyond,
-  );
+  const style = `background: linear-gradient(90deg, ${stops})`;
+  return el("p.scale", low, el("span.ramp", { style }), high + beyond);
 }
 
-function figure(label, scale, ...canvases) {
-  return [
-    el("div", { class: "scroll", role: "img", "aria-label": label }, canvases),
-    scale ? legend(scale) : "",
-  ];
+function figure(label, scale, canvas) {
+  return [el("div.scroll", { role: "img", "aria-label": label }, canvas), legend(scale)];
 }
 
 /** What a place in a vector is called. */
@@ -102,7 +87,7 @@ function vectorView(context) {
   };
   const scale = scaleFor(page.tensor(step.name).data, page.data.scales, "diverging");
   const matrix = { rows, columns, value: (row, column) => values[row * columns + column] };
-  const canvas = el("canvas", { class: "vector" });
+  const canvas = el("canvas.vector");
   drawMatrix(canvas, matrix, scale, look);
   react(canvas, matrix, look, {
     describe: (row, column) => {
@@ -146,20 +131,19 @@ function positionsView(context) {
   };
   const scale = scaleFor(data, page.data.scales, "diverging");
   const matrix = { rows: positions.length, columns, value: (r, c) => data[r * columns + c] };
-  const canvas = el("canvas", { class: "positions" });
+  const canvas = el("canvas.positions");
   drawMatrix(canvas, matrix, scale, look);
   react(canvas, matrix, look, {
     describe: (row, column) =>
       describe(context, positions[row], column, data[row * columns + column]),
     pick: (row, column) => go({ position: positions[row], place: column }),
   });
+  const slot = step.axes[0] === "slot";
+  const heads = headWidth(page, step) ? ", the heads side by side" : "";
   return card(
-    step.axes[0] === "slot" ? "The whole cache" : "All positions",
-    `A row per ${
-      step.axes[0] === "slot" ? "slot" : "position"
-    }, a column for each of ${columns} numbers${
-      headWidth(page, step) ? ", the heads side by side" : ""
-    }. Click a row to follow its token.`,
+    slot ? "The whole cache" : "All positions",
+    `A row per ${slot ? "slot" : "position"}, a column for each of ${columns} numbers${heads}. ` +
+      "Click a row to follow its token.",
     figure(`Values of ${step.name} at all positions`, scale, canvas),
   );
 }
@@ -177,8 +161,7 @@ function barsView({ page, step, position, go }) {
     "One number per position",
     "The length of a bar is the value.",
     el(
-      "div",
-      { class: "bars" },
+      "div.bars",
       page.positions.map((each, row) =>
         bar({
           label: page.tokens[each].label,
@@ -194,12 +177,12 @@ function barsView({ page, step, position, go }) {
 
 function bar({ label, share, text, here, onclick, note }) {
   return el(
-    onclick ? "button" : "div",
-    { class: `line ${here ? "here" : ""}`, type: onclick ? "button" : undefined, onclick },
+    `button.line${hereIf(here)}`,
+    { onclick },
     token(label),
-    el("span", { class: "track" }, el("span", { style: `width: ${Math.max(0, share) * 100}%` })),
-    el("span", { class: "value" }, text),
-    note ? el("span", { class: "aside" }, note) : "",
+    el("span.track", el("span", { style: `width: ${Math.max(0, share) * 100}%` })),
+    el("span.value", text),
+    note ? el("span.aside", note) : "",
   );
 }
 
@@ -228,7 +211,7 @@ function attentionViews(context) {
     mark: [page.row(position), place % keys],
     size: size < 12 ? 9 : 11,
   };
-  const large = el("canvas", { class: "attention" });
+  const large = el("canvas.attention");
   drawMatrix(large, matrix, scale, look);
   // Column labels lean out to the right.
   large.style.marginRight = `${top * 0.5}px`;
@@ -246,41 +229,22 @@ function attentionViews(context) {
 
   const small = Math.max(2, Math.min(9, Math.floor(72 / keys)));
   const thumbnails = Array.from({ length: heads }, (_, h) => {
-    const canvas = el("canvas", {});
+    const canvas = el("canvas");
     drawMatrix(canvas, { ...matrix, value: valueOf(h) }, scale, {
       cell: keys > 36 ? [72 / keys, 72 / queries] : [small, small],
     });
-    return el(
-      "button",
-      {
-        type: "button",
-        class: h === head ? "here" : "",
-        "aria-pressed": `${h === head}`,
-        onclick: () => go({ head: h }),
-      },
-      canvas,
-      `head ${h}`,
-    );
+    const attributes = { "aria-pressed": `${h === head}`, onclick: () => go({ head: h }) };
+    return el(`button${hereIf(h === head)}`, attributes, canvas, `head ${h}`);
   });
+  const meaning = probs ? "Each row sums to 1." : "Orange fits, blue does not.";
   const label = `Attention ${probs ? "weights" : "scores"} of head ${head}`;
   return [
     card(
       `Head ${head}: who looks at whom`,
-      `A row per query, a column per key. ${
-        probs ? "Each row sums to 1." : "Orange fits, blue does not."
-      } Keys after the query are hidden from it.`,
-      el(
-        "div",
-        { class: "beside" },
-        el("div", {}, figure(label, scale, large)),
-        looksAt(context, probs),
-      ),
+      `A row per query, a column per key. ${meaning} Keys after the query are hidden from it.`,
+      el("div.beside", el("div", figure(label, scale, large)), looksAt(context, probs)),
     ),
-    card(
-      `All ${heads} heads`,
-      "Click one to look closer.",
-      el("div", { class: "heads" }, thumbnails),
-    ),
+    card(`All ${heads} heads`, "Click one to look closer.", el("div.heads", thumbnails)),
   ];
 }
 
@@ -292,15 +256,8 @@ function looksAt({ page, step, position, head, place, go }, probs) {
   const order = [...row.keys()].sort((a, b) => row[b] - row[a]).slice(0, 9);
   const most = Math.max(...row.map(Math.abs));
   return el(
-    "div",
-    { class: "bars looks" },
-    el(
-      "p",
-      { class: "note" },
-      "Query ",
-      token(page.tokens[position].label),
-      probs ? " looks at" : " fits",
-    ),
+    "div.bars.looks",
+    el("p.note", "Query ", token(page.tokens[position].label), probs ? " looks at" : " fits"),
     order.map((key) =>
       bar({
         label: page.tokens[key].label,
@@ -311,9 +268,7 @@ function looksAt({ page, step, position, head, place, go }, probs) {
         onclick: () => go({ place: head * keys + key }),
       })
     ),
-    row.length > order.length
-      ? el("p", { class: "note" }, `and ${row.length - order.length} more`)
-      : "",
+    row.length > order.length ? el("p.note", `and ${row.length - order.length} more`) : "",
   );
 }
 
@@ -325,17 +280,15 @@ function likeliestView({ page, step, position, place, go }) {
   const order = [...values.keys()].sort((a, b) => values[b] - values[a]).slice(0, 16);
   const [best, worst] = [values[order[0]], Math.min(0, values[order.at(-1)])];
   const { vocabulary } = page.data.model;
+  const all = vocabulary.toLocaleString("en");
   const left = columns.length < vocabulary
-    ? ` The page holds ${columns.length} of ${
-      vocabulary.toLocaleString("en")
-    } tokens: the likeliest at each position.`
+    ? ` The page holds ${columns.length} of ${all} tokens: the likeliest at each position.`
     : "";
   return card(
     ["What may follow ", token(page.tokens[position].label)],
     `The 16 largest${probs ? " probabilities, bars as parts of the first" : " logits"}.${left}`,
     el(
-      "div",
-      { class: "bars" },
+      "div.bars",
       order.map((at) =>
         bar({
           label: page.data.vocabulary[columns[at]],
@@ -355,32 +308,27 @@ function choiceView({ page, position, go }) {
   const { chosen, vocabulary, logits } = page.data;
   const last = page.tokens.length - 1;
   return card(
-    ["The model goes on with ", token(vocabulary[chosen.at(-1)], { class: "answer" })],
+    ["The model goes on with ", token(vocabulary[chosen.at(-1)], "code.token.answer")],
     "Each position's likeliest next token, its probability, and the token that really follows.",
     el(
-      "div",
-      { class: "scroll" },
+      "div.scroll",
       el(
-        "table",
-        { class: "choices" },
-        el(
-          "tr",
-          {},
-          ["after", "likeliest next", "probability", "really follows"].map((text) =>
-            el("th", {}, text)
-          ),
-        ),
+        "table.choices",
+        headings(["after", "likeliest next", "probability", "really follows"]),
         page.positions.map((each, row) => {
           const [, sum] = logits.normalizers[row];
           const next = page.tokens[each + 1];
           const right = next && next.id === chosen[row];
           return el(
-            "tr",
-            { class: each === position ? "here" : "", onclick: () => go({ position: each }) },
-            el("td", {}, token(page.tokens[each].label)),
-            el("td", {}, token(vocabulary[chosen[row]], { class: each === last ? "answer" : "" })),
-            el("td", {}, `${(100 / sum).toPrecision(3)} %`),
-            el("td", {}, next ? token(next.label) : "?", right ? " ✓" : ""),
+            `tr${hereIf(each === position)}`,
+            { onclick: () => go({ position: each }) },
+            el("td", token(page.tokens[each].label)),
+            el(
+              "td",
+              token(vocabulary[chosen[row]], each === last ? "code.token.answer" : "code.token"),
+            ),
+            el("td", `${(100 / sum).toPrecision(3)} %`),
+            el("td", next ? token(next.label) : "?", right ? " ✓" : ""),
           );
         }),
       ),
@@ -393,22 +341,16 @@ function idsView({ page, position, go }) {
   return card(
     "Text and ids",
     "Spaces in tokens show as ·, new lines as ⏎.",
-    el("p", { class: "prompt" }, page.data.prompt),
+    el("p.prompt", page.data.prompt),
     el(
-      "div",
-      { class: "ids" },
+      "div.ids",
       page.tokens.map(({ id, label }, each) =>
         el(
-          "button",
-          {
-            type: "button",
-            class: each === position ? "here" : "",
-            disabled: page.row(each) < 0,
-            onclick: () => go({ position: each }),
-          },
-          el("small", {}, `${each}`),
+          `button${hereIf(each === position)}`,
+          { disabled: page.row(each) < 0, onclick: () => go({ position: each }) },
+          el("small", `${each}`),
           token(label),
-          el("b", {}, `${id}`),
+          el("b", `${id}`),
         )
       ),
     ),

@@ -1,7 +1,7 @@
 /** Axes of tokens: one cell for each, or for neighbours that are pooled. */
 import type { Annotation, Axis } from "../drawing/figure.ts";
 import type { Pooling } from "../drawing/pool.ts";
-import { FAINT, INK, TOKEN_FONT } from "../drawing/theme.ts";
+import { FAINT, INK, TOKEN_FONT, words } from "../drawing/theme.ts";
 import { html, tokenHtml, tokenLabel } from "../drawing/tokens.ts";
 
 /** The cells along an axis of tokens. */
@@ -68,19 +68,15 @@ export function tokenLabels(
   { size, every }: LabelFit,
   offset = 0,
 ): Annotation[] {
-  const common = { showarrow: false, font: { size, family: TOKEN_FONT, color: INK } } as const;
-  return labels.flatMap((label, cell): Annotation[] => {
+  const font = { size, family: TOKEN_FONT, color: INK };
+  const turned = { font, textangle: -90 };
+  return labels.flatMap((label, cell) => {
     if (cell % every !== 0) return [];
-    const place = offset + cell;
-    const text = html(label);
-    if (side === "left") {
-      const at = { x: 0, xref: "paper", y: place, yref: "y" };
-      return [{ ...common, ...at, text, xanchor: "right", yanchor: "middle" }];
-    }
-    const at = side === "below"
-      ? { y: 0, yref: "paper", yanchor: "top" } as const
-      : { y: 1, yref: "paper", yanchor: "bottom" } as const;
-    return [{ ...common, ...at, text, x: place, xref: "x", xanchor: "center", textangle: -90 }];
+    const [text, at] = [html(label), offset + cell];
+    if (side === "left") return words(text, [0, at], ["paper", "y"], "right middle", { font });
+    return side === "below"
+      ? words(text, [at, 0], ["x", "paper"], "center top", turned)
+      : words(text, [at, 1], ["x", "paper"], "center bottom", turned);
   });
 }
 

@@ -3,7 +3,7 @@ import { type Control, Figure } from "../drawing/figure.ts";
 import { packed } from "../drawing/numbers.ts";
 import { maxPool, pooledBy, pooling } from "../drawing/pool.ts";
 import { Run } from "../../run/run.ts";
-import { INK, layout, titled, topMargin } from "../drawing/theme.ts";
+import { plotLayout, slider, titled } from "../drawing/theme.ts";
 import { tokenLabel } from "../drawing/tokens.ts";
 import { cellAxis, fitLabels, named, tokenCells, tokenLabels } from "./cells.ts";
 import { notFiniteNote, pooledNote, scaleOf } from "./scale.ts";
@@ -85,9 +85,7 @@ export function generationAttention(
     );
   const left = 38 + rowFit.pixels;
   const width = Math.max(520, left + size.width + 90);
-  const top = topMargin(title(heads[0]), width) + (heads.length > 1 ? 30 : 0) + fit.pixels + 26;
-  const bottom = 96;
-  const height = top + size.height + bottom;
+  const above = (heads.length > 1 ? 30 : 0) + fit.pixels + 26;
   /** What a row's pass has chosen: the token behind its last one. */
   const chosen = (cell: number) => {
     const query = queries[Math.min(queries.length, (cell + 1) * vertical.size) - 1];
@@ -108,11 +106,10 @@ export function generationAttention(
         horizontal.size > 1 ? "at most " : ""
       }%{z:.4f}<extra></extra>`,
     }],
-    layout({
+    plotLayout(size.height, {
       title: title(heads[0]),
       width,
-      height,
-      margin: { l: left, r: width - left - size.width, t: top, b: bottom },
+      margin: { l: left, r: width - left - size.width, t: above, b: 96 },
       xaxis: {
         ...cellAxis(
           [-0.5, horizontal.cells - 0.5],
@@ -130,13 +127,11 @@ export function generationAttention(
         ...tokenLabels("above", columnCells, fit),
         ...tokenLabels("left", rowCells, rowFit),
       ],
-      sliders: [{
+      sliders: [slider("chosen: ", {
         active: rows - 1,
-        x: 0,
         len: Math.max(size.width, 300),
         lenmode: "pixels",
         pad: { t: 16 },
-        currentvalue: { prefix: "chosen: ", font: { size: 13, color: INK } },
         // The rows keep their height: the axis grows with them.
         steps: rowCells.labels.map((_, cell): Control => ({
           label: tokenLabel(chosen(cell).text, 14),
@@ -146,7 +141,7 @@ export function generationAttention(
             "yaxis.domain": [1 - (cell + 1) / rows, 1],
           }],
         })),
-      }],
+      })],
       ...(heads.length > 1
         ? {
           updatemenus: [{

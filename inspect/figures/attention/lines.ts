@@ -1,6 +1,15 @@
 /** Who attends to whom: the text twice, and lines between. */
 import { Figure, type Scatter } from "../drawing/figure.ts";
-import { FAINT, INK, layout, PALETTE, titled, TOKEN_FONT, topMargin } from "../drawing/theme.ts";
+import {
+  FAINT,
+  HIDDEN,
+  INK,
+  PALETTE,
+  plotLayout,
+  titled,
+  TOKEN_FONT,
+  words,
+} from "../drawing/theme.ts";
 import { html, tokenLabel } from "../drawing/tokens.ts";
 import { named, textPixels } from "./cells.ts";
 import { type Attention, attentionOf, type AttentionSource, headsOf } from "./source.ts";
@@ -108,7 +117,6 @@ export function attentionLines(source: AttentionSource, options: AttentionLinesO
   ]);
   const legend = 116;
   const width = Math.max(460, 2 * room + LINES_WIDTH + legend + 20);
-  const top = topMargin(title, width) + 12;
   const plot = { width: width - legend - 20, height: positions.length * row };
   /** Pixels of the plot's width as places on its axis, where the tokens stand at 0 and 1. */
   const place = (pixels: number) => pixels / (plot.width - 2 * room);
@@ -122,54 +130,34 @@ export function attentionLines(source: AttentionSource, options: AttentionLinesO
           token,
         })
       ),
-      tokenColumn(
-        "query",
-        positions,
-        labels,
-        size,
-        (position) =>
-          tokenHover("query", position, token, weights.filter((line) => line.query === position)),
-      ),
-      tokenColumn(
-        "key",
-        positions,
-        labels,
-        size,
-        (position) =>
-          tokenHover("key", position, token, lines.filter((line) => line.key === position)),
-      ),
+      ...(["query", "key"] as const).map((which) => {
+        const all = which === "query" ? weights : lines;
+        return tokenColumn(
+          which,
+          positions,
+          labels,
+          size,
+          (position) =>
+            tokenHover(which, position, token, all.filter((line) => line[which] === position)),
+        );
+      }),
     ],
-    layout({
+    plotLayout(plot.height, {
       title,
       width,
-      height: top + plot.height + 16,
-      margin: { l: 10, r: legend + 10, t: top, b: 16 },
+      margin: { l: 10, r: legend + 10, t: 12, b: 16 },
       xaxis: { range: [-place(room), 1 + place(room)], ...HIDDEN },
       yaxis: { range: [end - 0.5, start - 0.5], ...HIDDEN },
       legend: { x: 1.01, y: 1, title: { text: "head" } },
-      annotations: (["query", "key"] as const).map((text, x) => ({
-        text,
-        x,
-        y: 1,
-        xref: "x",
-        yref: "paper",
-        xanchor: x === 0 ? "right" : "left",
-        xshift: x === 0 ? -6 : 6,
-        yanchor: "bottom",
-        showarrow: false,
-        font: { size: 12, color: FAINT },
-      })),
+      annotations: (["query", "key"] as const).map((text, x) =>
+        words(text, [x, 1], ["x", "paper"], x === 0 ? "right bottom" : "left bottom", {
+          xshift: x === 0 ? -6 : 6,
+          font: { size: 12, color: FAINT },
+        })
+      ),
     }),
   );
 }
-
-const HIDDEN = {
-  showticklabels: false,
-  showgrid: false,
-  zeroline: false,
-  ticks: "",
-  fixedrange: true,
-} as const;
 
 /** The position of the query that is asked for. */
 function queryOf({ queries, promptLength }: Attention, query?: number): number | undefined {

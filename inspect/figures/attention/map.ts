@@ -2,7 +2,7 @@
 import { type Annotation, type Control, Figure, type Heatmap } from "../drawing/figure.ts";
 import { packed } from "../drawing/numbers.ts";
 import { maxPool, pooledBy, type Pooling, pooling } from "../drawing/pool.ts";
-import { INK, layout, titled, topMargin } from "../drawing/theme.ts";
+import { INK, plotLayout, slider, titled, words } from "../drawing/theme.ts";
 import { notFiniteNote, pooledNote, scaleOf } from "./scale.ts";
 import { cellAxis, fitLabels, tokenCells, tokenLabels } from "./cells.ts";
 import {
@@ -128,16 +128,14 @@ export function attentionMap(source: AttentionSource, options: AttentionMapOptio
   const [rowPixels, columnPixels] = labelled ? [rowFit.pixels, fit.pixels] : [0, 0];
   const left = 38 + rowPixels;
   const width = Math.max(480, left + size.width + 90);
-  const top = topMargin(first, width) + (single ? 0 : NAME_HEIGHT);
   const below = 34 + columnPixels;
   const bottom = below + (layers.length > 1 ? 84 : 6);
   return new Figure(
     data,
-    layout({
+    plotLayout(Math.max(size.height, 24), {
       title: first,
       width,
-      height: top + Math.max(size.height, 24) + bottom,
-      margin: { l: left, r: width - left - size.width, t: top, b: bottom },
+      margin: { l: left, r: width - left - size.width, t: single ? 0 : NAME_HEIGHT, b: bottom },
       xaxis: cellAxis(
         [-0.5, size.width / cellPixels - 0.5],
         columnsOfGrid.flatMap((x) => columnCells.hovers.map((hover, i) => [x + i, hover] as const)),
@@ -151,19 +149,16 @@ export function attentionMap(source: AttentionSource, options: AttentionMapOptio
       annotations,
       ...(layers.length > 1
         ? {
-          sliders: [{
-            active: 0,
-            x: 0,
+          sliders: [slider("layer ", {
             len: Math.max(size.width, 300),
             lenmode: "pixels",
             pad: { t: below + 6 },
-            currentvalue: { prefix: "layer ", font: { size: 13, color: INK } },
             steps: layers.map(({ layer }, i): Control => ({
               label: `${layer}`,
               method: "update",
               args: [{ z: pooled[i].z }, { "title.text": title(layer).text }],
             })),
-          }],
+          })],
         }
         : {}),
     }),
@@ -207,17 +202,8 @@ function poolHeads(
 }
 
 function nameOf(head: number, { x, y }: { readonly x: number; readonly y: number }): Annotation {
-  return {
-    text: `H${head}`,
-    x: x - 0.5,
-    y: y - 0.5,
-    xref: "x",
-    yref: "y",
-    xanchor: "left",
-    yanchor: "bottom",
-    showarrow: false,
-    font: { size: 11, color: INK },
-  };
+  const font = { size: 11, color: INK };
+  return words(`H${head}`, [x - 0.5, y - 0.5], ["x", "y"], "left bottom", { font });
 }
 
 function ordinal(n: number): string {

@@ -1,8 +1,8 @@
 /** All heads of all layers at once. */
-import { type Annotation, Figure } from "../drawing/figure.ts";
+import { Figure } from "../drawing/figure.ts";
 import { packed } from "../drawing/numbers.ts";
 import { maxPool, pooledBy, pooling } from "../drawing/pool.ts";
-import { FAINT, layout, titled, topMargin } from "../drawing/theme.ts";
+import { FAINT, plotLayout, titled, words } from "../drawing/theme.ts";
 import { cellAxis, tokenCells } from "./cells.ts";
 import { notFiniteNote, pooledNote, scaleOf } from "./scale.ts";
 import { attentionOf, type AttentionRowsOptions, type AttentionSource } from "./source.ts";
@@ -74,7 +74,7 @@ export function attentionOverview(
   const size = { width: columns * cellPixels, height: rows * cellPixels };
   const left = 46;
   const width = Math.max(480, left + size.width + 90);
-  const top = topMargin(title, width) + 16;
+  const font = { size: 10, color: FAINT };
   return new Figure(
     [{
       type: "heatmap",
@@ -85,11 +85,10 @@ export function attentionOverview(
         horizontal.size > 1 ? "at most " : ""
       }%{z:.4f}<extra></extra>`,
     }],
-    layout({
+    plotLayout(size.height, {
       title,
       width,
-      height: top + size.height + 20,
-      margin: { l: left, r: width - left - size.width, t: top, b: 20 },
+      margin: { l: left, r: width - left - size.width, t: 16, b: 20 },
       xaxis: cellAxis(
         [-0.5, columns - 0.5],
         heads.flatMap((head, j) =>
@@ -103,30 +102,15 @@ export function attentionOverview(
         ),
       ),
       annotations: [
-        ...heads.map((head, j): Annotation => ({
-          ...LABEL,
-          text: `H${head}`,
-          x: j * across + (horizontal.cells - 1) / 2,
-          y: 1,
-          xref: "x",
-          yref: "paper",
-          xanchor: "center",
-          yanchor: "bottom",
-        })),
-        ...layers.map(({ layer }, i): Annotation => ({
-          ...LABEL,
-          text: `L${layer}`,
-          x: 0,
-          xshift: -6,
-          y: i * down + (vertical.cells - 1) / 2,
-          xref: "paper",
-          yref: "y",
-          xanchor: "right",
-          yanchor: "middle",
-        })),
+        ...heads.map((head, j) => {
+          const x = j * across + (horizontal.cells - 1) / 2;
+          return words(`H${head}`, [x, 1], ["x", "paper"], "center bottom", { font });
+        }),
+        ...layers.map(({ layer }, i) => {
+          const y = i * down + (vertical.cells - 1) / 2;
+          return words(`L${layer}`, [0, y], ["paper", "y"], "right middle", { font, xshift: -6 });
+        }),
       ],
     }),
   );
 }
-
-const LABEL = { showarrow: false, font: { size: 10, color: FAINT } } as const;

@@ -4,7 +4,7 @@ import { Run } from "../../run/run.ts";
 import { type Table, tableColumns } from "../../tables/mod.ts";
 import { type Annotation, Figure, type Heatmap, type Layout } from "../drawing/figure.ts";
 import { shortMatrix } from "../drawing/numbers.ts";
-import { axis, FAINT, INK, layout, SEQUENTIAL, titled, topMargin } from "../drawing/theme.ts";
+import { axis, FAINT, INK, plotLayout, SEQUENTIAL, titled, words } from "../drawing/theme.ts";
 
 /** What {@linkcode headScores} is asked for. */
 export interface HeadScoresOptions {
@@ -149,14 +149,12 @@ export function headScores(source: Run | Table, options: HeadScoresOptions = {})
   );
   const margin = { l: 60, b: 54 };
   const width = Math.max(420, margin.l + plot.width + 90);
-  const top = topMargin(title, width) + (scores.length > 1 ? 18 : 0);
   return new Figure(
     data,
-    layout({
+    plotLayout(plot.height, {
       title,
       width,
-      height: top + plot.height + margin.b,
-      margin: { ...margin, t: top, r: width - margin.l - plot.width },
+      margin: { ...margin, t: scores.length > 1 ? 18 : 0, r: width - margin.l - plot.width },
       annotations,
       ...axes,
     }),
@@ -189,16 +187,6 @@ function ticks(places: readonly number[], cell: number, room: number) {
 }
 
 function nameOf(text: string, x: number, y: number): Annotation {
-  return {
-    text,
-    x,
-    y,
-    xref: "paper",
-    yref: "paper",
-    xanchor: "left",
-    yanchor: "bottom",
-    yshift: 4,
-    showarrow: false,
-    font: { size: 12, color: INK },
-  };
+  const own = { yshift: 4, font: { size: 12, color: INK } };
+  return words(text, [x, y], ["paper", "paper"], "left bottom", own);
 }

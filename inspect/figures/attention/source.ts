@@ -1,6 +1,7 @@
 /** Attention as the figures read it, row by row, out of a run or a table. */
+import { kindOf, layerOf } from "../../../base/layer_names.ts";
 import { rowPositions } from "../../run/capture.ts";
-import { visibleKeys } from "../../points/visible.ts";
+import { visibleKeys } from "../../points/visible_keys.ts";
 import { NotCapturedError, Run } from "../../run/run.ts";
 import { type Table, tableColumns, tableVectors } from "../../tables/mod.ts";
 import { metadataList } from "../../tables/meta.ts";
@@ -109,11 +110,9 @@ function fromRun(
     (has("attn_probs") || !has("attn_scores") ? "attn_probs" : "attn_scores");
   const named = (layer: number) => `blk.${layer}.${kind}`;
   if (layer !== undefined && !run.captured.includes(named(layer))) run.tensor(named(layer)); // which says why not
-  const layers = run.captured
-    .map((name) =>
-      Number(name.match(/^blk\.(\d+)\.(\w+)$/)?.[2] === kind ? name.split(".")[1] : NaN)
-    )
-    .filter((each) => layer === undefined ? !Number.isNaN(each) : each === layer)
+  const layers = run.captured.filter((name) => kindOf(name) === kind)
+    .map((name) => layerOf(name)!)
+    .filter((each) => layer === undefined || each === layer)
     .sort((a, b) => a - b);
   if (layers.length === 0) throw new NotCapturedError(`blk.*.${kind}`, run.captured);
   const tokens = run.tokens(sequence);

@@ -1,10 +1,11 @@
 /** A comparison with a reference in pictures: which point of which layer is how far off. */
+import { kindOf } from "../../../base/layer_names.ts";
 import type { Table } from "../../tables/mod.ts";
 import { type Annotation, type Axis, Figure, type Scatter } from "../drawing/figure.ts";
 import { logAxis } from "../drawing/log_axis.ts";
 import { short } from "../drawing/numbers.ts";
-import { allOf, type PlotRows, plotRows } from "../drawing/rows.ts";
-import { axis, GRID, INK, layout, PALETTE, titled, topMargin } from "../drawing/theme.ts";
+import { allOf, type PlotRows, plotRows } from "../drawing/table_rows.ts";
+import { axis, GRID, INK, PALETTE, plotLayout, titled } from "../drawing/theme.ts";
 import { html } from "../drawing/tokens.ts";
 
 const COLUMNS = [
@@ -97,17 +98,15 @@ export function parityErrors(table: Table, options: ParityErrorsOptions = {}): F
       : undefined,
   ]);
   // Five series take two lines of the legend.
-  const top = topMargin(title, WIDTH) + (oracle && failed.length > 0 ? 46 : 26);
-  const bottom = places.named ? 130 : 54;
+  const above = oracle && failed.length > 0 ? 46 : 26;
   const plot = HEIGHT.errors + (oracle ? HEIGHT.gap + HEIGHT.oracle : 0);
   const split = oracle ? (HEIGHT.oracle + HEIGHT.gap) / plot : 0;
   return new Figure(
     data,
-    layout({
+    plotLayout(plot, {
       title,
       width: WIDTH,
-      height: top + plot + bottom,
-      margin: { l: 76, r: 30, t: top, b: bottom },
+      margin: { l: 76, r: 30, t: above, b: places.named ? 130 : 54 },
       xaxis: axis({
         range: places.range,
         tickvals: places.ticks.map(([place]) => place),
@@ -239,7 +238,7 @@ function placesOf(rows: PlotRows, own: readonly number[], layer?: number): Place
     range: [ends[0] - 0.3 / unit, ends[1] + 0.3 / unit],
     ticks: named
       ? points.map(([place, point]) =>
-        [place, html(layer === undefined ? point : point.replace(/^blk\.\d+\./, ""))] as const
+        [place, html(layer === undefined ? point : kindOf(point))] as const
       )
       : [
         ...layers.map((each, i) => [i + 0.5, `${each}`] as const).filter((_, i) => i % every === 0),

@@ -8,10 +8,10 @@ import {
   DIVERGING,
   fewTicks,
   INK,
-  layout,
+  plotLayout,
   SEQUENTIAL,
   titled,
-  topMargin,
+  words,
 } from "../drawing/theme.ts";
 import { html, tokenLabel } from "../drawing/tokens.ts";
 
@@ -163,17 +163,14 @@ export function tensorPairMap(
   ]);
   const left = 46 + rowFit.pixels;
   const width = Math.max(560, left + plot.width + 110);
-  const top = topMargin(title, width) + 20;
-  const bottom = 40 + columnFit.pixels;
   const offsets = panels.map((_, i) => placeOf(i));
   const ends = { x: plot.width / cell.width, y: plot.height / cell.height };
   return new Figure(
     data,
-    layout({
+    plotLayout(plot.height, {
       title,
       width,
-      height: top + plot.height + bottom,
-      margin: { l: left, r: width - left - plot.width, t: top, b: bottom },
+      margin: { l: left, r: width - left - plot.width, t: 20, b: 40 + columnFit.pixels },
       xaxis: cellAxis(
         [-0.5, ends.x - 0.5],
         hoversAt(offsets.slice(0, isStacked ? 1 : 3).map(({ x }) => x), columnCells),
@@ -249,15 +246,12 @@ function numberLabels(
 ): Annotation[] {
   const room = 36 * size / cellWidth;
   const step = [1, 2, 5, 10, 20, 50, 100, 200, 500, 1000].find((each) => each >= room) ?? 5000;
-  return places.flatMap((place, i): Annotation[] =>
-    place % step === 0
-      ? [{
-        ...{ text: `${place}`, x: offset + Math.floor(i / size), y: 0, xref: "x", yref: "paper" },
-        ...{ xanchor: "center", yanchor: "top", showarrow: false },
-        font: { size: 10, color: INK },
-      }]
-      : []
-  );
+  const font = { size: 10, color: INK };
+  return places.flatMap((place, i) => {
+    if (place % step !== 0) return [];
+    const x = offset + Math.floor(i / size);
+    return words(`${place}`, [x, 0], ["x", "paper"], "center top", { font });
+  });
 }
 
 function pooled(values: ArrayLike<number>, down: Pooling, across: Pooling) {
@@ -282,11 +276,8 @@ function hoversAt(offsets: readonly number[], { hovers }: TokenCells) {
 }
 
 function nameOf(text: string, { x, y }: { readonly x: number; readonly y: number }): Annotation {
-  return {
-    ...{ text, x: x - 0.5, y: y - 0.5, xref: "x", yref: "y", showarrow: false },
-    ...{ xanchor: "left", yanchor: "bottom", yshift: 2 },
-    font: { size: 12, color: INK },
-  };
+  const own = { yshift: 2, font: { size: 12, color: INK } };
+  return words(text, [x - 0.5, y - 0.5], ["x", "y"], "left bottom", own);
 }
 
 /** Around a cell, with some room: the cell itself stays seen however small it is. */

@@ -8,8 +8,8 @@ import {
   type Shape,
 } from "../drawing/figure.ts";
 import { short } from "../drawing/numbers.ts";
-import { type PlotRows, plotRows } from "../drawing/rows.ts";
-import { axis, FAINT, layout, PALETTE, SEQUENTIAL, titled, topMargin } from "../drawing/theme.ts";
+import { type PlotRows, plotRows } from "../drawing/table_rows.ts";
+import { axis, FAINT, PALETTE, plotLayout, SEQUENTIAL, titled } from "../drawing/theme.ts";
 import { html, tokenHtml } from "../drawing/tokens.ts";
 
 const SQUARE = 460;
@@ -62,15 +62,13 @@ export function threeWayScatter(table: Table): Figure {
     left > 0 ? `${thousands(left)} that ${reference} does not show are left out` : undefined,
   ]);
   const width = SQUARE + 270;
-  const top = topMargin(title, width);
   const side = { range: [-edge, edge] as const, zeroline: true, ...ticks(edge) };
   return new Figure(
     data,
-    layout({
+    plotLayout(SQUARE, {
       title,
       width,
-      height: top + SQUARE + 58,
-      margin: { l: LEFT, r: width - LEFT - SQUARE, t: top, b: 58 },
+      margin: { l: LEFT, r: width - LEFT - SQUARE, b: 58 },
       xaxis: axis({ ...side, title: { text: `error of ${reference}` } }),
       yaxis: axis({ ...side, title: { text: "error of ours" } }),
       shapes: [diagonal(edge, 1), diagonal(edge, -1)],

@@ -1,7 +1,7 @@
 /** Named numbers as bars. */
 import { type Bar, Figure, type Layout } from "./figure.ts";
 import { short } from "./numbers.ts";
-import { axis, layout, PALETTE, topMargin } from "./theme.ts";
+import { axis, PALETTE, plotLayout } from "./theme.ts";
 import { html } from "./tokens.ts";
 
 /** A named number. */
@@ -31,7 +31,6 @@ export function bars(numbers: readonly NamedNumber[], options: BarsOptions): Fig
   const title = typeof options.title === "string" ? { text: html(options.title) } : options.title;
   const shown = numbers.toReversed();
   const both = numbers.some(({ value }) => value > 0) && numbers.some(({ value }) => value < 0);
-  const [width, top] = [640, topMargin(title, 640)];
   const bar: Bar = {
     type: "bar",
     orientation: "h",
@@ -45,11 +44,10 @@ export function bars(numbers: readonly NamedNumber[], options: BarsOptions): Fig
   const longest = Math.max(...numbers.map(({ name }) => name.length));
   return new Figure(
     [bar],
-    layout({
+    plotLayout(22 * shown.length, {
       title,
-      width,
-      height: top + 22 * shown.length + 50,
-      margin: { l: Math.min(260, 30 + 7.2 * longest), r: 30, t: top, b: 50 },
+      width: 640,
+      margin: { l: Math.min(260, 30 + 7.2 * longest), r: 30 },
       xaxis: axis({ title: { text: html(unit) }, zeroline: true }),
       yaxis: axis({ type: "category", showgrid: false }),
       bargap: 0.25,

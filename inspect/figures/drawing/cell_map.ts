@@ -6,10 +6,10 @@ import {
   type TokenCells,
   tokenLabels,
 } from "../attention/cells.ts";
-import { type Annotation, type Colorscale, Figure, type Layout } from "./figure.ts";
+import { type Colorscale, Figure, type Layout } from "./figure.ts";
 import { short } from "./numbers.ts";
 import { chosenPlaces, type Pooling, pooling } from "./pool.ts";
-import { centred, DIVERGING, FAINT, INK, layout, noted, SEQUENTIAL, topMargin } from "./theme.ts";
+import { centred, DIVERGING, FAINT, INK, noted, plotLayout, SEQUENTIAL, words } from "./theme.ts";
 import { html } from "./tokens.ts";
 
 /** A side of a map. */
@@ -127,11 +127,11 @@ function pooledSide({ title, labels, hovers = labels.map(html) }: Side, pooling:
 }
 
 function drawn(map: CellMap, wordPixels: number): Figure {
-  const { rows, columns, values, words, more, signed, legend, format = ".4g" } = map;
+  const { rows, columns, values, words: inCells, more, signed, legend, format = ".4g" } = map;
   const [down, across] = [rows.labels.length, columns.labels.length];
   const cell = {
     width: clamp(WIDEST / across, wordPixels, 1, Math.max(wordPixels, flatPixels(columns))),
-    height: clamp(TALLEST / down, words ? 19 : 0, 1, Math.max(words ? 24 : 26, LOWEST / down)),
+    height: clamp(TALLEST / down, inCells ? 19 : 0, 1, Math.max(inCells ? 24 : 26, LOWEST / down)),
   };
   const size = { width: cell.width * across, height: cell.height * down };
   const [rowCells, columnCells] = [rows, columns].map(({ labels, hovers }): TokenCells => ({
@@ -154,20 +154,11 @@ function drawn(map: CellMap, wordPixels: number): Figure {
     left + size.width + 110,
     Math.min(WIDEST, map.title.text.replace(/<[^>]*>/g, "").length * 8.4 + 30),
   );
-  const top = topMargin(map.title, width);
-  const bottom = 40 + columnFit.pixels;
-  const columnLabels: Annotation[] = flat
-    ? columns.labels.map((label, i) => ({
-      text: html(label),
-      x: i,
-      xref: "x",
-      y: 0,
-      yref: "paper",
-      yanchor: "top",
-      xanchor: "center",
-      showarrow: false,
-      font: { size: 10, color: INK },
-    }))
+  const font = { size: 10, color: INK };
+  const columnLabels = flat
+    ? columns.labels.map((label, i) =>
+      words(html(label), [i, 0], ["x", "paper"], "center top", { font })
+    )
     : tokenLabels("below", columnCells, columnFit);
   return new Figure(
     [{
@@ -177,9 +168,9 @@ function drawn(map: CellMap, wordPixels: number): Figure {
       ...(zmax > zmin ? { zmin, zmax } : { zmin: zmin - 0.5, zmax: zmax + 0.5 }),
       colorbar: { thickness: 11, title: { text: html(legend), side: "top" } },
       hoverongaps: false,
-      ...(words
+      ...(inCells
         ? {
-          text: words.map((row) => row.map(html)),
+          text: inCells.map((row) => row.map(html)),
           texttemplate: "%{text}" as const,
           textfont: { size: 10 },
         }
@@ -190,11 +181,10 @@ function drawn(map: CellMap, wordPixels: number): Figure {
         html(legend)
       }: %{z:${format}}${more ? "<br>%{customdata}" : ""}<extra></extra>`,
     }],
-    layout({
+    plotLayout(size.height, {
       title: map.title,
       width,
-      height: top + size.height + bottom,
-      margin: { l: left, r: width - left - size.width, t: top, b: bottom },
+      margin: { l: left, r: width - left - size.width, b: 40 + columnFit.pixels },
       xaxis: cellAxis([-0.5, across - 0.5], pairs(columnCells.hovers), {
         text: html(columns.title),
         standoff: columnFit.pixels + 6,

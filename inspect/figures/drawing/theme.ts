@@ -1,5 +1,5 @@
 /** One look for all figures: colours, sizes, titles. */
-import type { Axis, Colorscale, Layout } from "./figure.ts";
+import type { Annotation, Axis, Colorscale, Layout } from "./figure.ts";
 import { html } from "./tokens.ts";
 
 /** Letters, the same as in the static pictures where the reader's machine has them. */
@@ -56,8 +56,29 @@ export function centred(values: Iterable<number | null>): { zmin: number; zmax: 
   return most === 0 ? { zmin: -1, zmax: 1 } : { zmin: -most, zmax: most };
 }
 
+/** A figure's own layout. */
+interface OwnLayout extends Layout {
+  readonly title: NonNullable<Layout["title"]>;
+}
+
+/**
+ * The layout of one plot below its title.
+ *
+ * @param plot its height in pixels
+ * @param own `margin` has what is beside and below it; above it there is the title, and `margin.t` more pixels
+ */
+export function plotLayout(plot: number, own: Omit<OwnLayout, "height">): Layout {
+  const { t = 0, b = 50, ...sides } = own.margin ?? {};
+  const top = topMargin(own.title, own.width) + t;
+  return layout({
+    ...own,
+    height: top + plot + b,
+    margin: { ...sides, t: top, b },
+  } as OwnLayout);
+}
+
 /** What every layout has; the figure's own comes over it. */
-export function layout(own: Layout & { readonly title: { readonly text: string } }): Layout {
+export function layout(own: OwnLayout): Layout {
   const lines = noteLines(own.title, own.width);
   return {
     font: { family: FONT, size: 12, color: INK },
@@ -101,6 +122,42 @@ function noteLines({ subtitle }: NonNullable<Layout["title"]>, width: number): s
   }
   return lines.map((line) => line.replace(/ ·$/, ""));
 }
+
+type Slider = NonNullable<Layout["sliders"]>[number];
+
+/** Where words are tied to their place. */
+type Anchor = `${"left" | "center" | "right"} ${"top" | "middle" | "bottom"}`;
+
+/**
+ * Words on a figure.
+ *
+ * @param at x and y
+ * @param refs of which axes they are, or of `paper`
+ */
+export function words(
+  text: string,
+  [x, y]: readonly [x: number, y: number],
+  [xref, yref]: readonly [x: string, y: string],
+  anchor: Anchor,
+  own: Partial<Annotation> = {},
+): Annotation {
+  const [xanchor, yanchor] = anchor.split(" ") as ["left", "top"];
+  return { text, x, y, xref, yref, xanchor, yanchor, showarrow: false, ...own };
+}
+
+/** A slider below a plot. */
+export function slider(prefix: string, own: Slider): Slider {
+  return { active: 0, x: 0, currentvalue: { prefix, font: { size: 13, color: INK } }, ...own };
+}
+
+/** An axis that only places things. */
+export const HIDDEN: Axis = {
+  showticklabels: false,
+  showgrid: false,
+  zeroline: false,
+  ticks: "",
+  fixedrange: true,
+};
 
 /** An axis of numbers. */
 export function axis(own: Axis = {}): Axis & Record<string, unknown> {

@@ -5,9 +5,15 @@ import { Figure, type Scatter } from "../drawing/figure.ts";
 import { layerLabel, layerStep, positionSide } from "../lens.ts";
 import { logAxis } from "../drawing/log_axis.ts";
 import { short } from "../drawing/numbers.ts";
-import { shade } from "./quantization.ts";
-import { allOf, distinct, type PlotRows, plotRows, tokensByPosition } from "../drawing/rows.ts";
-import { axis, layout, titled, topMargin } from "../drawing/theme.ts";
+import { shade } from "./divergence.ts";
+import {
+  allOf,
+  distinct,
+  type PlotRows,
+  plotRows,
+  tokensByPosition,
+} from "../drawing/table_rows.ts";
+import { axis, plotLayout, titled } from "../drawing/theme.ts";
 import { html } from "../drawing/tokens.ts";
 
 const WIDTH = 760;
@@ -39,7 +45,6 @@ export function quantizationLayerErrors(table: Table): Figure {
   const title = titled("error of the residual stream after each layer", {
     model: rows.note("model"),
   }, ["as a part of its length, mean over the text; −1 is the embedding"]);
-  const top = topMargin(title, WIDTH);
   return new Figure(
     lines.map(({ type, means }, i): Scatter => ({
       type: "scatter",
@@ -52,11 +57,10 @@ export function quantizationLayerErrors(table: Table): Figure {
       marker: { color: shade(i, lines.length), size: 5 },
       hovertemplate: `${html(type)}, layer %{x}: %{customdata}<extra></extra>`,
     })),
-    layout({
+    plotLayout(320, {
       title,
       width: WIDTH,
-      height: top + 320 + 54,
-      margin: { l: 76, r: 110, t: top, b: 54 },
+      margin: { l: 76, r: 110, b: 54 },
       xaxis: axis({ title: { text: "layer" }, dtick: layerStep(layers.length) }),
       yaxis: axis({ ...scale.axis, title: { text: "relative error" } }),
       showlegend: true,

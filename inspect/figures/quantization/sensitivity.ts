@@ -2,9 +2,9 @@
 import type { Table } from "../../tables/mod.ts";
 import { type Bar, Figure } from "../drawing/figure.ts";
 import { short } from "../drawing/numbers.ts";
-import { missing, shade } from "./quantization.ts";
-import { allOf, plotRows } from "../drawing/rows.ts";
-import { axis, FAINT, INK, layout, titled, topMargin } from "../drawing/theme.ts";
+import { missing, shade } from "./divergence.ts";
+import { allOf, plotRows } from "../drawing/table_rows.ts";
+import { axis, FAINT, INK, plotLayout, titled, words } from "../drawing/theme.ts";
 import { html } from "../drawing/tokens.ts";
 
 const WIDTH = 800;
@@ -83,14 +83,12 @@ export function layerSensitivityBars(table: Table): Figure {
   };
   const y = { tickformat: ".0%", zeroline: true, title: { text: "share" } };
   const plot = 2 * PANEL.height + PANEL.gap;
-  const top = topMargin(title, WIDTH) + 24;
   return new Figure(
     data,
-    layout({
+    plotLayout(plot, {
       title,
       width: WIDTH,
-      height: top + plot + 56,
-      margin: { l: 70, r: 100, t: top, b: 56 },
+      margin: { l: 70, r: 100, t: 24, b: 56 },
       xaxis: axis({ ...x, anchor: "y", showticklabels: false }),
       xaxis2: axis({
         ...x,
@@ -99,11 +97,11 @@ export function layerSensitivityBars(table: Table): Figure {
       }),
       yaxis: axis({ ...y, anchor: "x", domain: [1 - PANEL.height / plot, 1] }),
       yaxis2: axis({ ...y, anchor: "x2", domain: [0, PANEL.height / plot] }),
-      annotations: MODES.map(([, text], panel) => ({
-        ...{ text, x: 0, xref: "paper", xanchor: "left", yanchor: "bottom", showarrow: false },
-        ...{ y: panel === 0 ? 1 : PANEL.height / plot, yref: "paper", yshift: 4 },
-        font: { size: 12, color: INK },
-      })),
+      annotations: MODES.map(([, text], panel) => {
+        const own = { yshift: 4, font: { size: 12, color: INK } };
+        const y = panel === 0 ? 1 : PANEL.height / plot;
+        return words(text, [0, y], ["paper", "paper"], "left bottom", own);
+      }),
       barmode: "group",
       bargap: 0.25,
       showlegend: types.length > 1,

@@ -1,9 +1,10 @@
 /** Folders of somebody else's tensors: every format, order and name by value, and every way in which they can be wrong. */
+import { sizeOf } from "../../../base/shape.ts";
 import assert from "node:assert/strict";
 import { join } from "node:path";
 import { folderReference } from "../../../checkpoints/references/engine_folder/engine_folder.ts";
 import { decodeNpy, readNpy, writeNpy } from "../../../checkpoints/files/npy.ts";
-import { permuted, sizeOf } from "../../../checkpoints/files/permute.ts";
+import { permuted } from "../../../checkpoints/files/permute.ts";
 import {
   ReferenceFailure,
   type ReferenceRequest,

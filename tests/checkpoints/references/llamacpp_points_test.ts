@@ -4,6 +4,7 @@
  * kernels from llama.cpp's own inputs, without fusion and as plain passes fuse it. Cumulative: the whole pass against the
  * whole pass, where a value may also be four times as far from llama.cpp's as llama.cpp is from the 64-bit oracle.
  */
+import { kindOf } from "../../../base/layer_names.ts";
 import assert from "node:assert/strict";
 import {
   type Allowance,
@@ -13,7 +14,7 @@ import {
   localAllowance,
   placeText,
 } from "../../../checkpoints/parity/compare.ts";
-import { checkpointOf, DECODING_STEPS, kindOf } from "../../../checkpoints/parity/contract.ts";
+import { checkpointOf, DECODING_STEPS } from "../../../checkpoints/parity/contract.ts";
 import { f32Copy } from "../../../checkpoints/files/f32_copy.ts";
 import { rowsOf } from "../../../checkpoints/parity/local.ts";
 import type { HostTensor } from "../../../engine/backend.ts";

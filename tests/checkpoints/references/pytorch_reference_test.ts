@@ -1,9 +1,10 @@
 /** PyTorch as a reference: its numbers against the oracle's, and one clear line for whatever goes wrong. */
+import { kindOf } from "../../../base/layer_names.ts";
 import assert from "node:assert/strict";
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";
 import { compareTensors, localAllowance } from "../../../checkpoints/parity/compare.ts";
-import { isCompared, kindOf } from "../../../checkpoints/parity/contract.ts";
+import { isCompared } from "../../../checkpoints/parity/contract.ts";
 import { type Reference, ReferenceFailure } from "../../../checkpoints/references/reference.ts";
 import { oracleReference } from "../../../checkpoints/references/oracle.ts";
 import {

@@ -14,7 +14,7 @@ import {
   tensorPairMap,
   threeWayScatter,
 } from "../../../mod.ts";
-import { analysisTable, type Row, type Schema } from "../../../inspect/analyses/rows.ts";
+import { analysisTable, type Row, type Schema } from "../../../inspect/analyses/analysis_table.ts";
 import type { Bar, Heatmap, Scatter } from "../../../inspect/figures/drawing/figure.ts";
 import { logAxis } from "../../../inspect/figures/drawing/log_axis.ts";
 import { short, unpacked } from "../../../inspect/figures/drawing/numbers.ts";

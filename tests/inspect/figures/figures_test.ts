@@ -28,11 +28,11 @@ import {
   weightSpectra,
   weightSpectrum,
 } from "../../../mod.ts";
-import { analysisTable } from "../../../inspect/analyses/rows.ts";
+import { analysisTable } from "../../../inspect/analyses/analysis_table.ts";
 import { cellMap } from "../../../inspect/figures/drawing/cell_map.ts";
 import type { Bar, Heatmap, Scatter } from "../../../inspect/figures/drawing/figure.ts";
 import { short, unpacked } from "../../../inspect/figures/drawing/numbers.ts";
-import { colourOf } from "../../../inspect/figures/text.ts";
+import { colourOf } from "../../../inspect/figures/coloured_text.ts";
 import { SEQUENTIAL } from "../../../inspect/figures/drawing/theme.ts";
 import { tokenHtml, tokenLabel } from "../../../inspect/figures/drawing/tokens.ts";
 import { Random } from "../../support/random.ts";

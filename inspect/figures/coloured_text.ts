@@ -1,7 +1,6 @@
 /** A text as coloured tokens. */
 import { named, textPixels } from "./attention/cells.ts";
 import {
-  type Annotation,
   type Colorscale,
   Figure,
   type Heatmap,
@@ -12,12 +11,13 @@ import { short } from "./drawing/numbers.ts";
 import {
   centred,
   DIVERGING,
+  HIDDEN,
   INK,
-  layout,
   noted,
+  plotLayout,
   SEQUENTIAL,
   TOKEN_FONT,
-  topMargin,
+  words,
 } from "./drawing/theme.ts";
 import { html, tokenLabel } from "./drawing/tokens.ts";
 
@@ -91,21 +91,11 @@ export function colouredText(text: ColouredText): Figure {
     line: { width: 0 },
     layer: "below",
   }));
-  const annotations = boxes.map(({ x, width, line, label }, i): Annotation => ({
-    text: html(label),
-    x: x + width / 2,
-    y: line + 0.5,
-    xref: "x",
-    yref: "y",
-    xanchor: "center",
-    yanchor: "middle",
-    showarrow: false,
-    font: {
-      size: FONT_SIZE,
-      family: TOKEN_FONT,
-      color: isDark(colour(values[i])) ? "#ffffff" : INK,
-    },
-  }));
+  const annotations = boxes.map(({ x, width, line, label }, i) => {
+    const color = isDark(colour(values[i])) ? "#ffffff" : INK;
+    const font = { size: FONT_SIZE, family: TOKEN_FONT, color };
+    return words(html(label), [x + width / 2, line + 0.5], ["x", "y"], "center middle", { font });
+  });
   const height = Math.max(lines * LINE, 90);
   const barPart = Math.min(1, BAR / height);
   const bar: Heatmap = {
@@ -124,7 +114,6 @@ export function colouredText(text: ColouredText): Figure {
     },
     hoverinfo: "skip",
   };
-  const top = topMargin(title, WIDTH + 130);
   return new Figure(
     [bar, {
       type: "scatter",
@@ -139,27 +128,12 @@ export function colouredText(text: ColouredText): Figure {
       ),
       hovertemplate: "%{customdata}<extra></extra>",
     }],
-    layout({
+    plotLayout(height, {
       title,
       width: WIDTH + 130,
-      height: top + height + 20,
-      margin: { l: 14, r: 116, t: top, b: 20 },
-      xaxis: {
-        range: [0, WIDTH],
-        showgrid: false,
-        showticklabels: false,
-        ticks: "",
-        zeroline: false,
-        fixedrange: true,
-      },
-      yaxis: {
-        range: [height / LINE, 0],
-        showgrid: false,
-        showticklabels: false,
-        ticks: "",
-        zeroline: false,
-        fixedrange: true,
-      },
+      margin: { l: 14, r: 116, b: 20 },
+      xaxis: { range: [0, WIDTH], ...HIDDEN },
+      yaxis: { range: [height / LINE, 0], ...HIDDEN },
       shapes,
       annotations,
       showlegend: false,

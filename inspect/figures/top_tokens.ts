@@ -1,10 +1,10 @@
 /** The likeliest next tokens as bars. */
 import { NotCapturedError, type Run } from "../run/run.ts";
-import { logSumExp } from "../run/surprisals.ts";
+import { logSumExp } from "../softmax.ts";
 import { type Bar, type Control, Figure } from "./drawing/figure.ts";
 import { percent } from "./lens.ts";
 import { short } from "./drawing/numbers.ts";
-import { axis, INK, layout, PALETTE, titled, TOKEN_FONT, topMargin } from "./drawing/theme.ts";
+import { axis, PALETTE, plotLayout, slider, titled, TOKEN_FONT } from "./drawing/theme.ts";
 import { html, tokenHtml, tokenLabel } from "./drawing/tokens.ts";
 
 /** What {@linkcode topTokens} is asked for. */
@@ -63,8 +63,6 @@ export function topTokens(run: Run, options: TopTokensOptions = {}): Figure {
     marker: { color },
     hovertemplate: "%{customdata}: %{x:.3g}<extra></extra>",
   };
-  const width = 620;
-  const above = topMargin(title(first), width);
   const steps = answers.map((answer, i): Control => ({
     label: `${i + 1}`,
     method: "update",
@@ -75,11 +73,10 @@ export function topTokens(run: Run, options: TopTokensOptions = {}): Figure {
   }));
   return new Figure(
     [bar],
-    layout({
+    plotLayout(24 * first.tokens.length, {
       title: title(first),
-      width,
-      height: above + 24 * first.tokens.length + 45 + (steps.length > 1 ? 104 : 0),
-      margin: { l: 130, r: 60, t: above, b: 45 + (steps.length > 1 ? 104 : 0) },
+      width: 620,
+      margin: { l: 130, r: 60, b: 45 + (steps.length > 1 ? 104 : 0) },
       xaxis: axis({
         title: { text: "probability" },
         // One scale for all steps; by itself the likeliest has the width.
@@ -96,16 +93,7 @@ export function topTokens(run: Run, options: TopTokensOptions = {}): Figure {
       bargap: 0.3,
       showlegend: false,
       ...(steps.length > 1
-        ? {
-          sliders: [{
-            active: 0,
-            x: 0,
-            len: 1,
-            pad: { t: 64 },
-            currentvalue: { prefix: "generated token ", font: { size: 13, color: INK } },
-            steps,
-          }],
-        }
+        ? { sliders: [slider("generated token ", { len: 1, pad: { t: 64 }, steps })] }
         : {}),
     }),
   );

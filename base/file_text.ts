@@ -1,7 +1,7 @@
 /**
  * The texts of a file as strings, without a loss. A byte that is no part of UTF-8 becomes a lone surrogate, U+DC80 to U+DCFF, which
  * no text has (Python's PEP 383, "surrogateescape"). So two texts are equal where their bytes are, a copy has the bytes of its
- * original, and where such a string is shown the byte is U+FFFD. text/file_text.ts knows these strings, too.
+ * original, and where such a string is shown the byte is U+FFFD.
  */
 
 const UTF8 = new TextDecoder("utf-8", { ignoreBOM: true }); // a byte order mark may be a token of its own

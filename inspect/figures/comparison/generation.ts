@@ -4,8 +4,8 @@ import { cellMap } from "../drawing/cell_map.ts";
 import { Figure, type Scatter } from "../drawing/figure.ts";
 import { layerLabel } from "../lens.ts";
 import { short } from "../drawing/numbers.ts";
-import { distinct, plotRows } from "../drawing/rows.ts";
-import { axis, layout, PALETTE, titled, TOKEN_FONT, topMargin } from "../drawing/theme.ts";
+import { distinct, plotRows } from "../drawing/table_rows.ts";
+import { axis, PALETTE, plotLayout, titled, TOKEN_FONT } from "../drawing/theme.ts";
 import { tokenHtml, tokenLabel } from "../drawing/tokens.ts";
 
 /**
@@ -47,7 +47,6 @@ export function generationComparison(table: Table): Figure {
   const title = titled(`tokens beside ${reference}`, { model: rows.note("model") }, [
     "both run the same ids; what each gives the token that was chosen",
   ]);
-  const top = topMargin(title, width) + 10;
   const ticks = {
     tickvals: x,
     ticktext: all.map((row) => tokenHtml(tokenLabel(rows.text("token", row), 10))),
@@ -74,11 +73,10 @@ export function generationComparison(table: Table): Figure {
       },
       line("divergence", "kl", 2, { xaxis: "x2", yaxis: "y2", showlegend: false }),
     ],
-    layout({
+    plotLayout(330, {
       title,
       width,
-      height: top + 330 + 90,
-      margin: { t: top, b: 90 },
+      margin: { t: 10, b: 90 },
       xaxis: axis({ ...ticks, domain: [0, 1], anchor: "y", showticklabels: false }),
       yaxis: axis({ title: { text: "probability" }, domain: [0.48, 1], range: [-0.03, 1.05] }),
       xaxis2: axis({ ...ticks, domain: [0, 1], anchor: "y2", matches: "x" }),

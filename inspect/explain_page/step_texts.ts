@@ -12,8 +12,6 @@ export type Group = "ends" | "norm" | "matrix" | "position" | "attention" | "ffn
 /** What is said about one kind of step. */
 export interface StepText {
   readonly title: string;
-  /** A few letters for the map. */
-  readonly label: string;
   readonly group: Group;
   /** LaTeX. */
   readonly formula: string;
@@ -26,58 +24,35 @@ export interface StepText {
   readonly look: string;
 }
 
+const paper = (text: string, number: string): Paper => ({
+  text,
+  url: `https://arxiv.org/abs/${number}`,
+});
+
 /** The papers. */
 export const PAPERS = {
-  sentencePiece: {
-    text: "Kudo & Richardson 2018, SentencePiece",
-    url: "https://arxiv.org/abs/1808.06226",
-  },
-  attention: {
-    text: "Vaswani et al. 2017, Attention Is All You Need",
-    url: "https://arxiv.org/abs/1706.03762",
-  },
-  rmsNorm: {
-    text: "Zhang & Sennrich 2019, Root Mean Square Layer Normalization",
-    url: "https://arxiv.org/abs/1910.07467",
-  },
-  roformer: {
-    text: "Su et al. 2021, RoFormer: Rotary Position Embedding",
-    url: "https://arxiv.org/abs/2104.09864",
-  },
-  glu: {
-    text: "Shazeer 2020, GLU Variants Improve Transformer",
-    url: "https://arxiv.org/abs/2002.05202",
-  },
-  cache: {
-    text: "Shazeer 2019, Fast Transformer Decoding",
-    url: "https://arxiv.org/abs/1911.02150",
-  },
-  grouped: {
-    text: "Ainslie et al. 2023, GQA: grouped-query attention",
-    url: "https://arxiv.org/abs/2305.13245",
-  },
-  residual: {
-    text: "He et al. 2015, Deep Residual Learning",
-    url: "https://arxiv.org/abs/1512.03385",
-  },
-  llama: {
-    text: "Touvron et al. 2023, Llama 2",
-    url: "https://arxiv.org/abs/2307.09288",
-  },
-} satisfies Record<string, Paper>;
+  sentencePiece: paper("Kudo & Richardson 2018, SentencePiece", "1808.06226"),
+  attention: paper("Vaswani et al. 2017, Attention Is All You Need", "1706.03762"),
+  rmsNorm: paper("Zhang & Sennrich 2019, Root Mean Square Layer Normalization", "1910.07467"),
+  roformer: paper("Su et al. 2021, RoFormer: Rotary Position Embedding", "2104.09864"),
+  glu: paper("Shazeer 2020, GLU Variants Improve Transformer", "2002.05202"),
+  cache: paper("Shazeer 2019, Fast Transformer Decoding", "1911.02150"),
+  grouped: paper("Ainslie et al. 2023, GQA: grouped-query attention", "2305.13245"),
+  residual: paper("He et al. 2015, Deep Residual Learning", "1512.03385"),
+  llama: paper("Touvron et al. 2023, Llama 2", "2307.09288"),
+};
 
 const RMS = String.raw`\operatorname{rms}(x) = \sqrt{\frac{1}{D}\sum_{i=1}^{D} x_i^2 + \epsilon}`;
 const PRE = String.raw`\bar{x}_i = \frac{x_i}{\operatorname{rms}(x)}`;
 const NORM = String.raw`a_i = \bar{x}_i \, g_i`;
 
 /** The three steps of an RMSNorm, wherever it stands. */
-function norm(where: string, feeds: string, letters: string) {
+function norm(where: string, feeds: string) {
   const common = { group: "norm", paper: "rmsNorm" } as const;
   return {
     rms: {
       ...common,
       title: `RMSNorm ${where}: the root mean square`,
-      label: "rms",
       formula: RMS,
       letters:
         `x: the residual stream at one position; D: its width; ε: a small number that keeps the root from zero`,
@@ -89,7 +64,6 @@ function norm(where: string, feeds: string, letters: string) {
     pre: {
       ...common,
       title: `RMSNorm ${where}: divide by it`,
-      label: "÷",
       formula: PRE,
       letters: "x̄: the normalized vector; its mean square is 1",
       what:
@@ -100,9 +74,8 @@ function norm(where: string, feeds: string, letters: string) {
     whole: {
       ...common,
       title: `RMSNorm ${where}: times its weight`,
-      label: "×g",
       formula: NORM,
-      letters,
+      letters: "g: one learned gain per feature",
       what:
         `Multiplies every feature by a learned gain. The result is what ${feeds} see: never the residual stream itself.`,
       look:
@@ -111,23 +84,14 @@ function norm(where: string, feeds: string, letters: string) {
   } satisfies Record<string, StepText>;
 }
 
-const attentionNorm = norm(
-  "before attention",
-  "the matrices of queries, keys and values",
-  "g: one learned gain per feature",
-);
-const ffnNorm = norm(
-  "before the FFN",
-  "the gate and up matrices",
-  "g: one learned gain per feature",
-);
-const outputNorm = norm("at the end", "the output matrix", "g: one learned gain per feature");
+const attentionNorm = norm("before attention", "the matrices of queries, keys and values");
+const ffnNorm = norm("before the FFN", "the gate and up matrices");
+const outputNorm = norm("at the end", "the output matrix");
 
 /** By kind of step: the name of its point without `blk.<layer>.`. */
 export const STEP_TEXTS: Readonly<Record<string, StepText>> = {
   ids: {
     title: "From text to token ids",
-    label: "ids",
     group: "ends",
     formula: String
       .raw`\text{text} \longrightarrow (t_1, t_2, \dots, t_T)`,
@@ -140,7 +104,6 @@ export const STEP_TEXTS: Readonly<Record<string, StepText>> = {
   },
   token_embd: {
     title: "Embedding",
-    label: "embd",
     group: "ends",
     formula: String.raw`x_i = E[t_i] \in \mathbb{R}^{D}`,
     letters: "E: the embedding matrix [V, D]; t: the token ids",
@@ -154,7 +117,6 @@ export const STEP_TEXTS: Readonly<Record<string, StepText>> = {
   attn_norm: attentionNorm.whole,
   q: {
     title: "Queries",
-    label: "q",
     group: "matrix",
     formula: String.raw`q_h = W^{Q}_h \, a \in \mathbb{R}^{d}`,
     letters: "a: the normalized vector; h: a head; d: its width",
@@ -166,7 +128,6 @@ export const STEP_TEXTS: Readonly<Record<string, StepText>> = {
   },
   k: {
     title: "Keys",
-    label: "k",
     group: "matrix",
     formula: String.raw`k_g = W^{K}_g \, a \in \mathbb{R}^{d}`,
     letters: "g: a key/value head; several query heads may share it",
@@ -178,7 +139,6 @@ export const STEP_TEXTS: Readonly<Record<string, StepText>> = {
   },
   v: {
     title: "Values",
-    label: "v",
     group: "matrix",
     formula: String.raw`v_g = W^{V}_g \, a \in \mathbb{R}^{d}`,
     letters: "g: a key/value head; several query heads may share it",
@@ -190,7 +150,6 @@ export const STEP_TEXTS: Readonly<Record<string, StepText>> = {
   },
   q_rope: {
     title: "RoPE turns the queries",
-    label: "rope",
     group: "position",
     formula: ropeFormula("q"),
     letters:
@@ -203,7 +162,6 @@ export const STEP_TEXTS: Readonly<Record<string, StepText>> = {
   },
   k_rope: {
     title: "RoPE turns the keys",
-    label: "rope",
     group: "position",
     formula: ropeFormula("k"),
     letters:
@@ -216,7 +174,6 @@ export const STEP_TEXTS: Readonly<Record<string, StepText>> = {
   },
   cache_k: {
     title: "Keys go into the cache",
-    label: "cache",
     group: "position",
     formula: String.raw`K_{\text{cache}}[p] \leftarrow k^{\text{rope}}_p`,
     letters: "p: the position, and the slot of the cache",
@@ -228,7 +185,6 @@ export const STEP_TEXTS: Readonly<Record<string, StepText>> = {
   },
   cache_v: {
     title: "Values go into the cache",
-    label: "cache",
     group: "position",
     formula: String.raw`V_{\text{cache}}[p] \leftarrow v_p`,
     letters: "p: the position, and the slot of the cache",
@@ -239,7 +195,6 @@ export const STEP_TEXTS: Readonly<Record<string, StepText>> = {
   },
   attn_scores: {
     title: "Attention scores",
-    label: "q·k",
     group: "attention",
     formula: String.raw`s_{h,i,j} = \frac{q_{h,i} \cdot k_{g,j}}{\sqrt{d}}, \quad j \le i`,
     letters: "i: the query's position; j: the key's; g: the key head that query head h uses",
@@ -251,7 +206,6 @@ export const STEP_TEXTS: Readonly<Record<string, StepText>> = {
   },
   attn_probs: {
     title: "Attention weights",
-    label: "softmax",
     group: "attention",
     formula: String.raw`p_{h,i,j} = \frac{\exp(s_{h,i,j})}{\sum_{j' \le i} \exp(s_{h,i,j'})}`,
     letters: "the sum goes over the keys up to the query's own position",
@@ -262,7 +216,6 @@ export const STEP_TEXTS: Readonly<Record<string, StepText>> = {
   },
   head_out: {
     title: "Each head mixes values",
-    label: "Σp·v",
     group: "attention",
     formula: String.raw`o_{h,i} = \sum_{j \le i} p_{h,i,j} \, v_{g,j}`,
     letters: "p: the attention weights; v: the values in the cache",
@@ -273,7 +226,6 @@ export const STEP_TEXTS: Readonly<Record<string, StepText>> = {
   },
   attn_out: {
     title: "The heads' outputs, joined",
-    label: "W·o",
     group: "matrix",
     formula: String.raw`y_i = W^{O} \, [\, o_{1,i};\; o_{2,i};\; \dots;\; o_{H,i} \,]`,
     letters: "[…; …]: the heads' vectors one behind another; H: their number",
@@ -283,7 +235,6 @@ export const STEP_TEXTS: Readonly<Record<string, StepText>> = {
   },
   ffn_inp: {
     title: "Add to the residual stream",
-    label: "+",
     group: "residual",
     formula: String.raw`\tilde{x} = x + y`,
     letters: "x: the stream before attention; y: what attention found",
@@ -297,7 +248,6 @@ export const STEP_TEXTS: Readonly<Record<string, StepText>> = {
   ffn_norm: ffnNorm.whole,
   ffn_gate: {
     title: "The FFN's gate",
-    label: "gate",
     group: "ffn",
     formula: String.raw`g = W^{\text{gate}} a \in \mathbb{R}^{F}`,
     letters: "a: the normalized vector; F: the width of the FFN",
@@ -309,7 +259,6 @@ export const STEP_TEXTS: Readonly<Record<string, StepText>> = {
   },
   ffn_up: {
     title: "What the gate lets through",
-    label: "up",
     group: "ffn",
     formula: String.raw`u = W^{\text{up}} a \in \mathbb{R}^{F}`,
     letters: "a: the normalized vector; F: the width of the FFN",
@@ -320,7 +269,6 @@ export const STEP_TEXTS: Readonly<Record<string, StepText>> = {
   },
   ffn_act: {
     title: "SwiGLU: the neurons",
-    label: "SwiGLU",
     group: "ffn",
     formula: String
       .raw`\begin{gathered} n_i = \operatorname{silu}(g_i)\, u_i \\ \operatorname{silu}(g) = \frac{g}{1 + e^{-g}} \end{gathered}`,
@@ -333,7 +281,6 @@ export const STEP_TEXTS: Readonly<Record<string, StepText>> = {
   },
   ffn_out: {
     title: "Back to the stream's width",
-    label: "down",
     group: "ffn",
     formula: String.raw`y = W^{\text{down}} n \in \mathbb{R}^{D}`,
     letters: "n: the neurons; D: the width of the stream",
@@ -344,7 +291,6 @@ export const STEP_TEXTS: Readonly<Record<string, StepText>> = {
   },
   out: {
     title: "Add: the layer's result",
-    label: "+",
     group: "residual",
     formula: String.raw`x_{\ell+1} = \tilde{x} + y`,
     letters: "x̃: the stream after attention; y: what the FFN writes; ℓ: the layer",
@@ -356,7 +302,6 @@ export const STEP_TEXTS: Readonly<Record<string, StepText>> = {
   },
   last_rows: {
     title: "The rows that get logits",
-    label: "rows",
     group: "ends",
     formula: String.raw`x \leftarrow x_{T-R+1, \dots, T}`,
     letters: "R: rows whose logits are asked for",
@@ -370,7 +315,6 @@ export const STEP_TEXTS: Readonly<Record<string, StepText>> = {
   output_norm: outputNorm.whole,
   logits: {
     title: "Logits: a score for every token",
-    label: "logits",
     group: "ends",
     formula: String.raw`z = W^{\text{out}} \, a \in \mathbb{R}^{V}`,
     letters: "V: tokens of the vocabulary",
@@ -381,7 +325,6 @@ export const STEP_TEXTS: Readonly<Record<string, StepText>> = {
   },
   probs: {
     title: "Softmax: probabilities",
-    label: "softmax",
     group: "ends",
     formula: String.raw`P(t) = \frac{e^{z_t}}{\sum_{t'=1}^{V} e^{z_{t'}}}`,
     letters: "z: the logits; the sum goes over the whole vocabulary",
@@ -392,7 +335,6 @@ export const STEP_TEXTS: Readonly<Record<string, StepText>> = {
   },
   argmax: {
     title: "The chosen token",
-    label: "argmax",
     group: "ends",
     formula: String.raw`t_{T+1} = \operatorname*{arg\,max}_t z_t`,
     letters: "T: the last position",

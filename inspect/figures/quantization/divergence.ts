@@ -3,17 +3,17 @@ import type { Table } from "../../tables/mod.ts";
 import { type Annotation, type Axis, Figure, type Scatter } from "../drawing/figure.ts";
 import { logAxis } from "../drawing/log_axis.ts";
 import { short } from "../drawing/numbers.ts";
-import { allOf, type PlotRows, plotRows } from "../drawing/rows.ts";
-import { colourOf } from "../text.ts";
+import { allOf, type PlotRows, plotRows } from "../drawing/table_rows.ts";
+import { colourOf } from "../coloured_text.ts";
 import {
   axis,
   FAINT,
   INK,
-  layout,
   PALETTE,
+  plotLayout,
   SEQUENTIAL,
   titled,
-  topMargin,
+  words,
 } from "../drawing/theme.ts";
 import { html } from "../drawing/tokens.ts";
 
@@ -49,8 +49,6 @@ export function quantizationDivergence(table: Table): Figure {
       : `predictions over a text of ${rows.note("tokens")} tokens`,
     ...missing(rows, all),
   ]);
-  const top = topMargin(title, WIDTH);
-
   const widest = own.map(bits).reduce((a, b) => Math.max(a, b));
   const [low, high] = [own.map(bits).reduce((a, b) => Math.min(a, b)), widest];
   const x = {
@@ -113,11 +111,10 @@ export function quantizationDivergence(table: Table): Figure {
         showlegend: false,
       }),
     ],
-    layout({
+    plotLayout(plot, {
       title,
       width: WIDTH,
-      height: top + 26 + plot + 56,
-      margin: { l: 76, r: 30, t: top + 26, b: 56 },
+      margin: { l: 76, r: 30, t: 26, b: 56 },
       xaxis: axis({
         ...x,
         tickvals: ticks,
@@ -155,11 +152,8 @@ export function quantizationDivergence(table: Table): Figure {
 }
 
 function baseNote(perplexity: number): Annotation {
-  return {
-    ...{ text: "the model as it is", x: 0, xref: "paper", y: perplexity, yref: "y2" },
-    ...{ xanchor: "left", yanchor: "bottom", showarrow: false },
-    font: { size: 11, color: FAINT },
-  };
+  const font = { size: 11, color: FAINT };
+  return words("the model as it is", [0, perplexity], ["paper", "y2"], "left bottom", { font });
 }
 
 interface Labelled {

@@ -1,4 +1,5 @@
 /** How analyses make their tables: rows as plain objects, columns by a schema. */
+import { kindOf, layerOf } from "../../base/layer_names.ts";
 import { type Table, tableOf } from "../tables/arrow.ts";
 import { rowPositions } from "../run/capture.ts";
 import type { Model } from "../run/model.ts";
@@ -119,10 +120,9 @@ export interface CapturedPoint {
  */
 export function capturedPoints(run: Run, kinds: readonly string[]): CapturedPoint[] {
   checkIsRun(run);
-  const found = run.captured.map((name) => {
-    const [, layer, kind] = name.match(/^blk\.(\d+)\.(.+)$/) ?? [];
-    return { name, layer: layer === undefined ? -1 : Number(layer), kind: kind ?? name };
-  }).filter(({ kind }) => kinds.includes(kind));
+  const found = run.captured
+    .map((name) => ({ name, layer: layerOf(name) ?? -1, kind: kindOf(name) }))
+    .filter(({ kind }) => kinds.includes(kind));
   if (found.length === 0) {
     const inBlocks = kinds.find((kind) => kind !== "token_embd") ?? kinds[0];
     throw new NotCapturedError(`blk.*.${inBlocks}`, run.captured);
