@@ -2,8 +2,8 @@
 import type { Model } from "../../inspect/run/model.ts";
 import type { WorkOptions } from "../../inspect/work.ts";
 import { writeChecked } from "../files/f32_copy.ts";
-import { isItself, mendedContent } from "./mended_file.ts";
-import { openModel } from "../files/named_model.ts";
+import { isItself, mendedContent } from "../files/mended_file.ts";
+import { openModel } from "../files/model_argument.ts";
 import { layerUndos, undosOf } from "./undo.ts";
 
 /** Which fault is put in. */

@@ -1,8 +1,8 @@
 /** Blocks of weights that no training makes: numbers that are none, or far out of their tensor's range. */
 import { dequantize } from "../../engine/gguf/dequantize.ts";
 import type { GgufFile, TensorInfo } from "../../engine/gguf/reader.ts";
-import type { NewTensorData } from "../files/altered_file.ts";
-import { asF32, type Undo } from "./undo.ts";
+import { asF32, type NewTensorData, wholeTensor } from "../files/altered_file.ts";
+import type { Undo } from "./undo.ts";
 
 /** Numbers that are looked at together, in types of smaller blocks. */
 const RUN = 32;
@@ -82,28 +82,23 @@ function inWords(damages: readonly Damage[]): string {
 }
 
 function mended(file: GgufFile, { tensor, width, blocks }: Damage): NewTensorData {
-  const { type, shape } = tensor;
-  const [columns] = shape;
+  const { type, shape: [columns] } = tensor;
   if (isVector(tensor)) {
     return asF32(file, tensor, (data) => {
       const middle = median(data);
       return data.map((value) => Number.isFinite(value) ? value : middle);
     });
   }
-  return {
-    type,
-    shape,
-    // Blocks of zero bits are zeros in every type.
-    async bytes() {
-      const bytes = Uint8Array.from(await file.readTensor(tensor));
-      const perNumber = type.blockBytes / type.blockSize;
-      for (const { row, column } of blocks) {
-        const end = Math.min(column + width, columns);
-        bytes.fill(0, (row * columns + column) * perNumber, (row * columns + end) * perNumber);
-      }
-      return bytes;
-    },
-  };
+  // Blocks of zero bits are zeros in every type.
+  return wholeTensor(file, tensor, (stored) => {
+    const bytes = Uint8Array.from(stored);
+    const perNumber = type.blockBytes / type.blockSize;
+    for (const { row, column } of blocks) {
+      const end = Math.min(column + width, columns);
+      bytes.fill(0, (row * columns + column) * perNumber, (row * columns + end) * perNumber);
+    }
+    return bytes;
+  });
 }
 
 /** Blocks that are not finite, and in matrices those that are far out. */

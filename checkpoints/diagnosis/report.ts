@@ -9,8 +9,8 @@ import { longWork, type WorkOptions } from "../../inspect/work.ts";
 import { CAUSES } from "./causes.ts";
 import { allUndos, diagnoseFile, type Diagnosis, type Trial } from "./diagnose.ts";
 import { writeChecked } from "../files/f32_copy.ts";
-import { isItself, mendedContent } from "./mended_file.ts";
-import { openModel } from "../files/named_model.ts";
+import { isItself, mendedContent } from "../files/mended_file.ts";
+import { openModel } from "../files/model_argument.ts";
 import { printable } from "../../inspect/escape.ts";
 
 /** How {@linkcode diagnose} looks. */

@@ -19,7 +19,8 @@ import { type Identity, identityOf } from "../../models/identity.ts";
 import type { Environment, FoundModel, ProgressListener } from "../../models/mod.ts";
 import { guarded } from "../../models/part_file.ts";
 
-const F32 = GGML_TYPES.find(({ name }) => name === "F32")!;
+/** 32-bit floats. */
+export const F32 = GGML_TYPES.find(({ name }) => name === "F32")!;
 
 /** Numbers that are dequantized at a time: 16 MiB of them. */
 const PIECE_NUMBERS = 2 ** 22;

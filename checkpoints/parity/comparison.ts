@@ -25,7 +25,7 @@ import type {
   ReferenceRequest,
   ReferenceRun,
 } from "../references/reference.ts";
-import { laminaReference, pointSize } from "../references/lamina.ts";
+import { laminaReference, pointSize } from "./lamina.ts";
 
 /** A prompt to compare with. */
 export interface ParityCase {

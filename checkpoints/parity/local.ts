@@ -4,9 +4,9 @@
  * inherited.
  */
 import type { Engine, HostTensor } from "../../engine/backend.ts";
-import type { Step } from "../../engine/plan/plan.ts";
+import { planValues, type Step } from "../../engine/plan/plan.ts";
 import { isAttention } from "./compare.ts";
-import { layerOf } from "./contract.ts";
+import { isCompared, layerOf } from "./contract.ts";
 import type { Provenance, ReferencePass, ReferenceTensor } from "../references/reference.ts";
 
 /** Keys and values of the positions before a pass, by cache name: [positions, Hkv, d]. */
@@ -116,6 +116,19 @@ function inLayers(
   const layer = layerOf(point);
   if (layer !== undefined) return layer >= first && layer <= last;
   return point === "token_embd" ? first === 0 : last === engine.config.layers - 1;
+}
+
+/** What a point was made of, and more: points of the same layer and the stream before it; at the ends all that is outside of blocks, and the last block. */
+export function pointsAround(engine: Engine, point: string): string[] {
+  const layer = layerOf(point);
+  const near = layer ?? (point === "token_embd" ? 0 : engine.config.layers - 1);
+  return [...planValues(engine.plan).keys()].filter((each) => {
+    if (!isCompared(each)) return false;
+    const other = layerOf(each);
+    if (layer === undefined && other === undefined) return true;
+    return other === near || each === `blk.${near - 1}.out` ||
+      (near === 0 && each === "token_embd");
+  });
 }
 
 /** Rows `at` to `at + count` of a tensor of a whole pass: of attention queries and the keys up to theirs; of the cache the slots. */

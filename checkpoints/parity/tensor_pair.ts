@@ -9,16 +9,15 @@ import { type Axis, listPoints } from "../../inspect/points/points.ts";
 import { pieceOf } from "../../inspect/run/vocabulary.ts";
 import { isAttention } from "./compare.ts";
 import { layerOf } from "./contract.ts";
-import { pointsAround } from "../diagnosis/first_divergence.ts";
-import { localValues } from "./local.ts";
-import type { Opponent } from "./other_side.ts";
+import { localValues, pointsAround } from "./local.ts";
 import { cacheBefore, type ParityRow } from "./comparison.ts";
 import {
+  type Reference,
   ReferenceFailure,
   type ReferencePass,
   type ReferenceTensor,
 } from "../references/reference.ts";
-import { joinPieces, laminaReference } from "../references/lamina.ts";
+import { joinPieces, laminaReference } from "./lamina.ts";
 
 /** `local` compares what our kernels make of the reference's own inputs, `cumulative` each side's own run. */
 export type Verdict = "local" | "cumulative";
@@ -245,11 +244,10 @@ interface PairRequest {
  */
 export async function readPair(
   model: Loaded,
-  opponent: Opponent,
+  { reference, oracle }: { readonly reference: Reference; readonly oracle?: Reference },
   { row, verdict, ids, forced = [], signal }: PairRequest,
 ): Promise<TensorPair> {
   const { engine } = model;
-  const { reference, judging: { oracle } } = opponent;
   const { point, step } = row;
   const request = { ids, generate: step, forced, steps: [step], signal };
   const points = verdict === "local" ? pointsAround(engine, point) : [point];

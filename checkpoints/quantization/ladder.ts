@@ -23,7 +23,7 @@ import {
 } from "./ladder_runs.ts";
 import { typesThatDoNotRun } from "../files/mixed_file.ts";
 import { numbersOf, pieces } from "../files/diff/numbers.ts";
-import { openModel } from "../files/named_model.ts";
+import { openModel } from "../files/model_argument.ts";
 import { ggufWeights } from "../files/weight_file.ts";
 
 const TYPES = {

@@ -16,7 +16,7 @@ import {
   summaryOf,
 } from "./ladder_runs.ts";
 import { typesThatDoNotRun } from "../files/mixed_file.ts";
-import { openModel } from "../files/named_model.ts";
+import { openModel } from "../files/model_argument.ts";
 
 /** How the layers of one quantized copy are mixed with the model's own. */
 export interface SensitivityOptions extends LadderOptions {

@@ -10,7 +10,7 @@ import { type Identity, identityOf } from "../../models/identity.ts";
 import { findModel, type FoundModel } from "../../models/mod.ts";
 import { guarded } from "../../models/part_file.ts";
 import { contentName, f32Copy, hasChanged } from "../files/f32_copy.ts";
-import { isItself } from "../diagnosis/mended_file.ts";
+import { isItself } from "../files/mended_file.ts";
 import { LlamaCppClient } from "../references/llamacpp/client.ts";
 import { llamaCppLibrary } from "../references/llamacpp/library.ts";
 import { modelOnDisk } from "../references/mod.ts";

@@ -4,14 +4,14 @@ import { oracle, oracleGreedy, type OraclePoint } from "../../engine/oracle/orac
 import { POINT_KINDS } from "../../inspect/points/kinds.ts";
 import deno from "../../deno.json" with { type: "json" };
 import { kindOf } from "../parity/contract.ts";
-import { greedy } from "../parity/greedy.ts";
-import type {
-  Provenance,
-  Reference,
-  ReferencePass,
-  ReferenceRequest,
-  ReferenceRun,
-  ReferenceTensor,
+import {
+  greedyChoice,
+  type Provenance,
+  type Reference,
+  type ReferencePass,
+  type ReferenceRequest,
+  type ReferenceRun,
+  type ReferenceTensor,
 } from "./reference.ts";
 
 /**
@@ -58,7 +58,7 @@ async function run(
     points: (name) => wanted.includes(name),
   });
 
-  const choices = logits.slice(prompt.length - 1).map(greedy);
+  const choices = logits.slice(prompt.length - 1).map(greedyChoice);
   const passes = [...new Set(steps)].filter((step) => step <= generate).toSorted((a, b) => a - b)
     .map((step): ReferencePass => {
       const start = step === 0 ? 0 : prompt.length + step - 1;

@@ -16,10 +16,10 @@ import type { FoundModel } from "../../models/mod.ts";
 import { isAttention, placesOf } from "../parity/compare.ts";
 import { kindOf } from "../parity/contract.ts";
 import { engineMeta, type Extract, piecesOf } from "./extract.ts";
-import { openModel, promptIdsOf } from "../files/named_model.ts";
-import { type EngineOptions, openEngine } from "../parity/other_side.ts";
+import { openModel, promptIdsOf } from "../files/model_argument.ts";
+import { type EngineOptions, openEngine } from "./mod.ts";
 import type { ReferencePass, ReferenceTensor } from "./reference.ts";
-import { laminaReference } from "./lamina.ts";
+import { laminaReference } from "../parity/lamina.ts";
 import { oracleReference } from "./oracle.ts";
 
 /** Which reference runs, and what is kept of it. */
@@ -51,7 +51,6 @@ export async function extractReference(
   const points = wantedPoints(listPoints(config, forward(config)), capture);
   await using open = new AsyncDisposableStack();
   const reference = await openEngine(spec, source, options, open);
-  open.defer(() => reference.close());
   const { provenance } = reference;
   const run = await reference.run({
     ids: promptIds,
@@ -180,7 +179,6 @@ async function compared(
   const request = { ids, generate: 0, steps: [0], points: points.map(({ name }) => name), signal };
   await using open = new AsyncDisposableStack();
   const reference = await openEngine(name, loaded, options, open);
-  open.defer(() => reference.close());
   const { rope } = reference.provenance;
   const provenance = { version: "", device: engine.backend, weights: "", rope };
   const sides = [

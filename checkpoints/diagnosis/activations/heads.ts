@@ -3,19 +3,13 @@ import type { Config } from "../../../engine/model/config.ts";
 import { type Operation, rerun } from "./operation.ts";
 import type { Variant } from "./variant.ts";
 
-/** Rows of [T, heads, width] with head `order[h]` in place `h`. */
-export function headOrder(
-  x: Float32Array,
-  order: readonly number[],
-  width: number,
-): Float32Array {
+/** [T, heads, width] with head `order[h]` in place `h`. */
+export function inOrder(x: Float32Array, order: ArrayLike<number>, width: number): Float32Array {
   const out = new Float32Array(x.length);
-  const heads = order.length;
-  for (let row = 0; row < x.length / (heads * width); row++) {
-    order.forEach((from, to) => {
-      const at = (row * heads + from) * width;
-      out.set(x.subarray(at, at + width), (row * heads + to) * width);
-    });
+  const row = order.length * width;
+  for (let at = 0; at < x.length; at++) {
+    const place = at % row;
+    out[at] = x[at - place + order[Math.floor(place / width)] * width + place % width];
   }
   return out;
 }
@@ -38,7 +32,7 @@ export function headVariants(
   return [{
     cause: "head-grouping",
     what: `heads ${order.join(", ")} stand where 0 to ${heads - 1} belong`,
-    make: () => headOrder(output, order, headWidth),
+    make: () => inOrder(output, order, headWidth),
   }];
 }
 

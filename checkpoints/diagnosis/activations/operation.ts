@@ -88,6 +88,11 @@ export function rerun(operation: Operation, changes: Changes): Float32Array {
   return compute(operation, new Float32Array(operation.output.length), changes);
 }
 
+/** What an operation makes with other numbers in its weight. */
+export function withWeight(operation: Operation, data: Float32Array): Float32Array {
+  return rerun(operation, { weights: [{ ...operation.weights[0], data }] });
+}
+
 function asReader({ rows, columns, data }: Weight): RowReader {
   return {
     rows,

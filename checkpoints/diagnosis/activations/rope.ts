@@ -1,13 +1,10 @@
 /** Suspected faults of RoPE and of the cache behind it. */
 import type { Config } from "../../../engine/model/config.ts";
 import { ropeTable } from "../../../engine/model/rope_table.ts";
+import { CAUSES } from "../causes.ts";
 import { type Operation, rerun } from "./operation.ts";
 import type { Variant } from "./variant.ts";
 
-/** Base frequencies that models have. */
-const BASES = [1e4, 5e5, 1e6, 1e5, 1.3e5, 2.5e5, 2e6, 5e6, 8e6, 1e7];
-/** Factors by which positions are squeezed. */
-const FACTORS = [2, 4, 8, 16, 32];
 /** Farthest that positions are off. */
 const MOST_OFFSET = 8;
 
@@ -24,7 +21,7 @@ export function ropeVariants(operation: Operation): Variant[] {
     make: () => rerun(operation, { constants: { half_style: step.constants.half_style ? 0 : 1 } }),
   }];
 
-  const bases = new Set(BASES);
+  const bases = new Set<number>(CAUSES["rope-base"].undo);
   if (measured) bases.add(Number(measured.base.toPrecision(5)));
   for (const base of bases) {
     if (base === config.ropeBase || !(base > 1)) continue;
@@ -35,8 +32,9 @@ export function ropeVariants(operation: Operation): Variant[] {
     });
   }
 
-  const own = ownFactor(config);
-  const squeezes = new Set([...own === 1 ? [] : [1], ...FACTORS.flatMap((f) => [f, 1 / f])]);
+  const own = scaleOf(config);
+  const factorsTried = CAUSES["rope-scaling"].undo.flatMap((factor) => [factor, 1 / factor]);
+  const squeezes = new Set([...own === 1 ? [] : [1], ...factorsTried]);
   if (measured) squeezes.add(Number(measured.factor.toPrecision(4)));
   for (const factor of squeezes) {
     if (factor === own || !(factor > 0 && factor < Infinity)) continue;
@@ -129,7 +127,8 @@ export function inverse(operation: Operation, turned: Float32Array): Float32Arra
   return rerun(operation, { inputs: [turned, back] });
 }
 
-function ownFactor({ ropeScaling }: Config): number {
+/** What a file has positions divided by. */
+export function scaleOf({ ropeScaling }: Config): number {
   return ropeScaling.type === "linear" ? ropeScaling.factor : 1;
 }
 
@@ -197,7 +196,7 @@ function measure(operation: Operation, target: Float32Array): Measured | undefin
   const { headWidth, ropeWidth, ropeStyle, ropeBase } = config;
   const heads = step.constants.heads;
   const pairs = ropeWidth / 2;
-  const own = ownFactor(config);
+  const own = scaleOf(config);
   const angles = Array.from({ length: pairs }, (_, pair) => {
     // The turn of each position, as a complex number summed over heads.
     const turns = Array.from({ length: pass.tokens }, (_, t): [number, number] => {

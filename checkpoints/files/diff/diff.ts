@@ -1,14 +1,14 @@
 /** Two files of weights against each other, without a forward pass: what is missing, what is wrong, and in which way. */
 import { type Band, commonBand } from "./bands.ts";
-import { type BlockError, compare } from "./compare.ts";
-import { beginsLike, explain, type Finding, isInBand, type Suspect } from "./cause.ts";
+import { type BlockError, similarity } from "./similarity.ts";
+import { beginsLike, type Finding, findingOf, isInBand, type Suspect } from "./finding.ts";
 import { diffMetadata, headLayout, type MetadataDifference } from "./metadata.ts";
 import { inOtherOrder, type Numbers, numbersOf } from "./numbers.ts";
 import { ggufName, isOtherSense, isRotary } from "../tensor_names.ts";
 import { apartAs, countOf, type Weight, type WeightFile } from "../weight_file.ts";
 
-export type { BlockError } from "./compare.ts";
-export type { DiffCause, Finding } from "./cause.ts";
+export type { BlockError } from "./similarity.ts";
+export type { DiffCause, Finding } from "./finding.ts";
 export type { MetadataDifference } from "./metadata.ts";
 
 /** How a file has a tensor. */
@@ -195,7 +195,7 @@ class Differ {
   }
 
   async #similarity({ a, b }: { a: Numbers; b: Numbers }, band: Band, blockSize: number) {
-    return await compare(a, b, band, blockSize, this.#options.signal);
+    return await similarity(a, b, band, blockSize, this.#options.signal);
   }
 
   async #compare({ a, b, renamed }: Pair): Promise<TensorDiff> {
@@ -241,7 +241,7 @@ class Differ {
       b.rows === a.rows && b.columns === a.columns
     );
     const heads = isRotary(name) ? this.#heads : undefined;
-    const finding = await explain(suspect, others, heads, this.#options.signal);
+    const finding = await findingOf(suspect, others, heads, this.#options.signal);
     this.#results.set(name, { ...this.#results.get(name)!, finding });
   }
 

@@ -6,6 +6,7 @@ import { listPoints } from "../../../inspect/points/points.ts";
 import { type FolderContents, type FolderPass, readContents, type Reading } from "./contents.ts";
 import { type Entry, openTensorFile } from "./load.ts";
 import {
+  greedyChoice,
   type Provenance,
   type Reference,
   ReferenceFailure,
@@ -136,7 +137,7 @@ function choices(
   const margins: number[] = [];
   for (let step = 0; step < count; step++) {
     const tensor = logits.get(step);
-    const best = tensor && bestOf(tensor);
+    const best = tensor && greedyChoice(tensor.data.subarray(-tensor.shape.at(-1)!));
     const id = told?.[step] ?? best?.id;
     if (id === undefined) break;
     ids.push(id);
@@ -144,17 +145,6 @@ function choices(
     margins.push(best?.id === id ? best.margin : NaN);
   }
   return { ids, margins };
-}
-
-/** The largest logit of the last row, and by how much it is. */
-function bestOf({ shape, data }: ReferenceTensor): { id: number; margin: number } {
-  const row = data.subarray(data.length - shape.at(-1)!);
-  let [id, best, second] = [0, -Infinity, -Infinity];
-  row.forEach((value, i) => {
-    if (value > best) [id, best, second] = [i, value, best];
-    else if (value > second) second = value;
-  });
-  return { id, margin: best - second };
 }
 
 /** What went wrong, without the path that some messages begin with. */

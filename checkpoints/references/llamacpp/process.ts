@@ -2,8 +2,12 @@
  * llama.cpp in a process of its own: takes one request as frames on standard input, answers with frames on standard output. Started
  * by llamacpp.ts.
  */
-import { greedy } from "../../parity/greedy.ts";
-import type { FollowRequest, ReferencePass, ReferenceRequest } from "../reference.ts";
+import {
+  type FollowRequest,
+  greedyChoice,
+  type ReferencePass,
+  type ReferenceRequest,
+} from "../reference.ts";
 import { addTensor, type Frame, readFrames, writeFrame } from "../processes/frames.ts";
 import {
   type LlamaContext,
@@ -182,7 +186,7 @@ function run(llama: LlamaCpp, request: RunTask, inputs: Inputs): void {
       ...outputPoint === undefined ? [] : [outputPoint],
     ]);
     const input = inputPoint === undefined ? next : rowsOf(inputs, step, inputPoint);
-    const { id, margin } = greedy(context.pass(input, next.length));
+    const { id, margin } = greedyChoice(context.pass(input, next.length));
     choices.ids.push(id);
     choices.margins.push(margin);
     current.start += next.length;

@@ -5,7 +5,7 @@ import { resolve } from "node:path";
 import { statOf } from "../../models/cache.ts";
 import { partPaths } from "../../models/identity.ts";
 import type { FoundModel } from "../../models/mod.ts";
-import { type Alteration, alteredFile } from "../files/altered_file.ts";
+import { type Alteration, alteredFile } from "./altered_file.ts";
 
 /** Bytes of a tensor that are read at a time. */
 const PIECE = 16 * 2 ** 20;

@@ -2,14 +2,14 @@
 import type { Band } from "./bands.ts";
 import { type Numbers, pieces } from "./numbers.ts";
 
-/** Where something lies in a tensor. */
-export interface Place {
+/** Where a number lies in a weight. */
+interface NumberPlace {
   readonly row: number;
   readonly column: number;
 }
 
 /** A block of numbers and how wrong it is. */
-export interface BlockError extends Place {
+export interface BlockError extends NumberPlace {
   /** How many numbers from there on. */
   readonly count: number;
   readonly nmse: number;
@@ -36,7 +36,7 @@ export interface Similarity {
   /** The NMSE of all other blocks. */
   readonly restNmse: number;
   /** The first number that is none, in either. */
-  readonly nonFinite?: Place & { readonly in: "a" | "b" };
+  readonly nonFinite?: NumberPlace & { readonly in: "a" | "b" };
 }
 
 /** Numbers in a block, where neither type has larger ones. */
@@ -54,7 +54,7 @@ const SMALLEST_SQUARE = 2 ** -28;
  * @param blockSize numbers in a block of the coarser type
  * @param signal aborts between pieces
  */
-export async function compare(
+export async function similarity(
   a: Numbers,
   b: Numbers,
   band: Band,
@@ -146,7 +146,7 @@ class Sums {
     }
   }
 
-  #place(index: number): Place {
+  #place(index: number): NumberPlace {
     return { row: Math.floor(index / this.columns), column: index % this.columns };
   }
 

@@ -3,16 +3,16 @@ import type { Engine, HostTensor, Session } from "../../engine/backend.ts";
 import type { Config } from "../../engine/model/config.ts";
 import { resolveShape } from "../../engine/plan/plan.ts";
 import { planValues } from "../../engine/plan/plan.ts";
-import { isAttention } from "../parity/compare.ts";
-import { greedy } from "../parity/greedy.ts";
-import type {
-  Provenance,
-  Reference,
-  ReferencePass,
-  ReferenceRequest,
-  ReferenceRun,
-  ReferenceTensor,
-} from "./reference.ts";
+import { isAttention } from "./compare.ts";
+import {
+  greedyChoice,
+  type Provenance,
+  type Reference,
+  type ReferencePass,
+  type ReferenceRequest,
+  type ReferenceRun,
+  type ReferenceTensor,
+} from "../references/reference.ts";
 
 /** What is said about our own engine. */
 export interface LaminaOptions {
@@ -54,7 +54,7 @@ async function runPasses(
       const wanted = steps.includes(step);
       const { tensors, logits } = await runPass(engine, session, next, wanted ? points : []);
       if (wanted) run.passes.push({ step, start, ids: next, tensors });
-      const choice = greedy(logits);
+      const choice = greedyChoice(logits);
       run.ids.push(choice.id);
       run.margins.push(choice.margin);
       next = [forced[step] ?? choice.id];

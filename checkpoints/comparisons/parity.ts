@@ -6,18 +6,18 @@ import type { Model } from "../../inspect/run/model.ts";
 import { onePrompt, type Prompt } from "../../inspect/run/prompt.ts";
 import type { Preview } from "../../inspect/tables/preview.ts";
 import { longWork } from "../../inspect/work.ts";
-import { layerOf } from "./contract.ts";
+import { layerOf } from "../parity/contract.ts";
 import { firstDivergence } from "../diagnosis/first_divergence.ts";
-import { openModel } from "../files/named_model.ts";
-import { openOpponent, type Opponent, type OpponentOptions } from "./other_side.ts";
+import { openModel } from "../files/model_argument.ts";
+import { type ComparisonOptions, type Setup, setUp } from "./setup.ts";
 import {
   compareEngines,
   type ParityCase,
   type ParityResult,
   type ParityRow,
   verdictOf,
-} from "./comparison.ts";
-import { checkpointTable, parityTable } from "./tables.ts";
+} from "../parity/comparison.ts";
+import { checkpointTable, parityTable } from "../parity/tables.ts";
 import type { Provenance } from "../references/reference.ts";
 import {
   checkpointRows,
@@ -26,11 +26,16 @@ import {
   type FirstDivergence,
   ratioLine,
   reportText,
-} from "./report.ts";
-import { type PairOptions, readPair, type TensorPair, type Verdict } from "./tensor_pair.ts";
+} from "../parity/report.ts";
+import {
+  type PairOptions,
+  readPair,
+  type TensorPair,
+  type Verdict,
+} from "../parity/tensor_pair.ts";
 
 /** How {@linkcode parity} compares. */
-export interface ParityRequest extends OpponentOptions {
+export interface ParityRequest extends ComparisonOptions {
   /** First and last layer to compare; all by default. */
   readonly layers?: readonly [first: number, last: number];
 }
@@ -65,7 +70,7 @@ export interface ReportParts {
   readonly cases: readonly ParityCase[];
   /** Opens both sides again. */
   readonly reopen: () => Promise<
-    { readonly model: Loaded; readonly opponent: Opponent } & AsyncDisposable
+    { readonly model: Loaded; readonly setup: Setup } & AsyncDisposable
   >;
 }
 
@@ -204,10 +209,12 @@ export class ParityReport {
   async #read(row: ParityRow, verdict: Verdict, { signal }: PairOptions): Promise<TensorPair> {
     const { reopen, cases, result } = this.#parts;
     await using open = await reopen();
-    const { model, opponent } = open;
+    const { model, setup: { reference, judging: { oracle } } } = open;
     const each = cases.find(({ name }) => name === row.case)!;
     const forced = result.choices.find((choices) => choices.case === row.case)?.reference;
-    return await readPair(model, opponent, { row, verdict, ids: each.ids, forced, signal });
+    return await readPair(model, { reference, oracle }, {
+      ...{ row, verdict, ids: each.ids, forced, signal },
+    });
   }
 
   /** What is shown of it. */
@@ -280,16 +287,16 @@ async function compared(
   options: ParityRequest,
 ): Promise<ParityReport> {
   if (prompt !== undefined) onePrompt(prompt);
-  const open = async (following: OpponentOptions) => {
+  const open = async (following: ComparisonOptions) => {
     await using stack = new AsyncDisposableStack();
     const loaded = stack.use(await openModel(model, following));
-    const opponent = stack.use(await openOpponent(loaded, prompt, following));
+    const setup = stack.use(await setUp(loaded, prompt, following));
     const moved = stack.move();
-    return { model: loaded, opponent, [Symbol.asyncDispose]: () => moved.disposeAsync() };
+    return { model: loaded, setup, [Symbol.asyncDispose]: () => moved.disposeAsync() };
   };
   await using both = await open(options);
   const { engine, file } = both.model;
-  const { reference, cases, judging, other } = both.opponent;
+  const { reference, cases, judging, other } = both.setup;
   const { signal, onProgress } = options;
   const layers = checkedLayers(options.layers, engine.config.layers);
   const result = await compareEngines(engine, reference, cases, {
