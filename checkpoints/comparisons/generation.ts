@@ -17,7 +17,7 @@ import { compareTensors, localAllowance } from "../parity/compare.ts";
 import { isCompared, layerOf } from "../parity/contract.ts";
 import { openModel, promptIdsOf } from "../files/model_argument.ts";
 import { type EngineOptions, openEngine } from "../references/mod.ts";
-import { divergence, surprisalOf } from "../quantization/predictions.ts";
+import { divergence, surprisalOf } from "../parity/predictions.ts";
 import {
   type FollowedPass,
   type Follower,

@@ -11,7 +11,7 @@ import type { WorkOptions } from "../../inspect/work.ts";
 import { largest } from "../../inspect/analyses/numbers.ts";
 import { mixedFile } from "../files/mixed_file.ts";
 import { promptIdsOf } from "../files/model_argument.ts";
-import { divergence, surprisalOf } from "./predictions.ts";
+import { divergence, surprisalOf } from "../parity/predictions.ts";
 import { type QuantizationType, quantizeModel } from "./quantize.ts";
 import { laminaReference } from "../parity/lamina.ts";
 
