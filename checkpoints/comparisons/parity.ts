@@ -278,41 +278,35 @@ export async function parity(
   prompt?: Prompt,
   options: ParityRequest = {},
 ): Promise<ParityReport> {
-  return await longWork("Comparing", options, (options) => compared(model, prompt, options));
-}
-
-async function compared(
-  model: Model | string,
-  prompt: Prompt | undefined,
-  options: ParityRequest,
-): Promise<ParityReport> {
-  if (prompt !== undefined) onePrompt(prompt);
-  const open = async (following: ComparisonOptions) => {
-    await using stack = new AsyncDisposableStack();
-    const loaded = stack.use(await openModel(model, following));
-    const setup = stack.use(await setUp(loaded, prompt, following));
-    const moved = stack.move();
-    return { model: loaded, setup, [Symbol.asyncDispose]: () => moved.disposeAsync() };
-  };
-  await using both = await open(options);
-  const { engine, file } = both.model;
-  const { reference, cases, judging, other } = both.setup;
-  const { signal, onProgress } = options;
-  const layers = checkedLayers(options.layers, engine.config.layers);
-  const result = await compareEngines(engine, reference, cases, {
-    layers,
-    signal,
-    onProgress,
-    ...judging,
+  return await longWork("Comparing", options, async (options) => {
+    if (prompt !== undefined) onePrompt(prompt);
+    const open = async (following: ComparisonOptions) => {
+      await using stack = new AsyncDisposableStack();
+      const loaded = stack.use(await openModel(model, following));
+      const setup = stack.use(await setUp(loaded, prompt, following));
+      const moved = stack.move();
+      return { model: loaded, setup, [Symbol.asyncDispose]: () => moved.disposeAsync() };
+    };
+    await using both = await open(options);
+    const { engine, file } = both.model;
+    const { reference, cases, judging, other } = both.setup;
+    const { signal, onProgress } = options;
+    const layers = checkedLayers(options.layers, engine.config.layers);
+    const result = await compareEngines(engine, reference, cases, {
+      layers,
+      signal,
+      onProgress,
+      ...judging,
+    });
+    let first: FirstDivergence | undefined;
+    if (!result.passed) {
+      onProgress?.(1, 1, "looking for the cause");
+      first = await firstDivergence({ engine, file, other }, reference, cases, result, signal);
+    }
+    // Whoever looks at a tensor later does not do so under this call's signal.
+    const reopen = () => open({ ...options, signal: undefined, onProgress: undefined });
+    return new ParityReport({ model: both.model.found.name, result, first, cases, reopen });
   });
-  let first: FirstDivergence | undefined;
-  if (!result.passed) {
-    onProgress?.(1, 1, "looking for the cause");
-    first = await firstDivergence({ engine, file, other }, reference, cases, result, signal);
-  }
-  // Whoever looks at a tensor later does not do so under this call's signal.
-  const reopen = () => open({ ...options, signal: undefined, onProgress: undefined });
-  return new ParityReport({ model: both.model.found.name, result, first, cases, reopen });
 }
 
 function checkedLayers(

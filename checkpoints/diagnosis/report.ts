@@ -183,16 +183,11 @@ export async function diagnose(
   model: Model | string,
   options: DiagnoseRequest = {},
 ): Promise<DiagnosisReport> {
-  return await longWork("Diagnosing", options, (options) => diagnosed(model, options));
-}
-
-async function diagnosed(
-  model: Model | string,
-  options: DiagnoseRequest,
-): Promise<DiagnosisReport> {
-  using loaded = await openModel(model, options);
-  const diagnosis = await diagnoseFile(loaded.file, loaded.engine, options);
-  return new DiagnosisReport(model, options, diagnosis, loaded.found.name);
+  return await longWork("Diagnosing", options, async (options) => {
+    using loaded = await openModel(model, options);
+    const diagnosis = await diagnoseFile(loaded.file, loaded.engine, options);
+    return new DiagnosisReport(model, options, diagnosis, loaded.found.name);
+  });
 }
 
 /** What a report says besides what was found. */

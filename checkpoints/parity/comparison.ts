@@ -25,7 +25,7 @@ import type {
   ReferenceRequest,
   ReferenceRun,
 } from "../references/reference.ts";
-import { laminaReference, pointSize } from "./lamina.ts";
+import { ownRun, pointSize } from "./lamina.ts";
 
 /** A prompt to compare with. */
 export interface ParityCase {
@@ -151,9 +151,6 @@ export async function compareEngines(
   options: ParityOptions = {},
 ): Promise<ParityResult> {
   const { provenance } = reference;
-  const own = laminaReference(engine, {
-    provenance: { ...provenance, version: "", device: engine.backend, weights: "" },
-  });
   const rows: ParityRow[] = [];
   const checks: ParityCheck[] = [];
   const choices: CaseChoices[] = [];
@@ -165,14 +162,14 @@ export async function compareEngines(
     }
     let forced = each.forced ?? [];
     if (reference.needsForcedIds && forced.length < each.generate) {
-      forced = (await own.run({ ...each, steps: [], points: [] })).ids;
+      forced = (await ownRun(engine, { ...each, steps: [], points: [] }, provenance.rope)).ids;
     }
     for (const layers of windows(engine, each, options.layers)) {
       options.onProgress?.(done++, total, `${each.name}: layers ${layers[0]} to ${layers[1]}`);
       const request = requestFor(engine, each, layers, forced, options.signal);
       const theirs = await reference.run(request);
       const ids = theirs.ids.length > 0 ? theirs.ids : forced;
-      const ours = await own.run({ ...request, forced: ids });
+      const ours = await ownRun(engine, { ...request, forced: ids }, provenance.rope);
       const exact = each.oracle
         ? await options.oracle?.run({ ...oracleRequest(request), forced: ids })
         : undefined;

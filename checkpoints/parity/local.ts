@@ -143,7 +143,7 @@ export function rowsOf(
     const [heads, rows, keys] = shape;
     const seen = start + at + count;
     if (at === 0 && count === rows && keys === seen) return { shape, data };
-    const part = new Float32Array(heads * count * seen);
+    const part = data.slice(0, heads * count * seen);
     for (let head = 0; head < heads; head++) {
       for (let row = 0; row < count; row++) {
         const from = (head * rows + at + row) * keys;

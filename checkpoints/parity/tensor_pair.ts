@@ -17,7 +17,7 @@ import {
   type ReferencePass,
   type ReferenceTensor,
 } from "../references/reference.ts";
-import { joinPieces, laminaReference } from "./lamina.ts";
+import { joinPieces, ownRun } from "./lamina.ts";
 
 /** `local` compares what our kernels make of the reference's own inputs, `cumulative` each side's own run. */
 export type Verdict = "local" | "cumulative";
@@ -263,7 +263,7 @@ export async function readPair(
   const { rope } = reference.provenance;
   const ours = verdict === "local" && shown
     ? await localTensor(engine, pass, point, rope)
-    : await ownTensor(engine, { ...request, points: [point] }, rope);
+    : (await ownRun(engine, { ...request, points: [point] }, rope)).passes[0].tensors.get(point)!;
   const all = [...ids, ...forced.slice(0, step)];
   const start = step === 0 ? 0 : ids.length + step - 1;
   return pairOf(model, { row, verdict, name, ours, theirs, all, start });
@@ -282,18 +282,6 @@ async function localTensor(
     if (each.point === point) pieces.push(each.ours);
   }
   return joinPieces(point, pieces, engine.config);
-}
-
-async function ownTensor(
-  engine: Engine,
-  request: Parameters<ReturnType<typeof laminaReference>["run"]>[0],
-  rope: "exact" | "ggml",
-): Promise<ReferenceTensor> {
-  const own = laminaReference(engine, {
-    provenance: { version: "", device: engine.backend, weights: "", rope },
-  });
-  const { passes } = await own.run(request);
-  return passes[0].tensors.get(request.points[0])!;
 }
 
 /** A tensor of both sides, and where its pass stands. */

@@ -130,63 +130,53 @@ export async function quantizationLadder(
   text: Prompt,
   options: LadderOptions = {},
 ): Promise<QuantizationLadder> {
-  return await longWork(
-    "Comparing quantizations",
-    options,
-    (options) => ladder(model, text, options),
-  );
-}
-
-async function ladder(
-  model: Model | string,
-  text: Prompt,
-  options: LadderOptions,
-): Promise<QuantizationLadder> {
-  const { types = LADDER, signal, onProgress } = options;
-  using loaded = await openModel(model, options);
-  const ground = await groundOf(loaded, text, signal);
-  const rows = {
-    types: [] as Row<typeof TYPES>[],
-    weights: [] as Row<typeof WEIGHTS>[],
-    activations: [] as Row<typeof ACTIVATIONS>[],
-    predictions: [] as Row<typeof PREDICTIONS>[],
-  };
-  rows.types.push(typeRow("base", loaded.file, 0, predictionRows("base", ground, ground.base)));
-  for (const [i, type] of types.entries()) {
-    onProgress?.(2 * i, 2 * types.length, `quantizing to ${type}`);
-    using quantized = await openQuantized(model, type, signal);
-    const { file } = quantized;
-    const weights = await compareWeights(type, loaded.file, file, signal);
-    rows.weights.push(...weights.rows);
-    onProgress?.(2 * i + 1, 2 * types.length, `running ${type}`);
-    if (typesThatDoNotRun(file).length > 0) {
-      rows.types.push(typeRow(type, file, weights.error, []));
-      continue;
+  return await longWork("Comparing quantizations", options, async (options) => {
+    const { types = LADDER, signal, onProgress } = options;
+    using loaded = await openModel(model, options);
+    const ground = await groundOf(loaded, text, signal);
+    const rows = {
+      types: [] as Row<typeof TYPES>[],
+      weights: [] as Row<typeof WEIGHTS>[],
+      activations: [] as Row<typeof ACTIVATIONS>[],
+      predictions: [] as Row<typeof PREDICTIONS>[],
+    };
+    rows.types.push(typeRow("base", loaded.file, 0, predictionRows("base", ground, ground.base)));
+    for (const [i, type] of types.entries()) {
+      onProgress?.(2 * i, 2 * types.length, `quantizing to ${type}`);
+      using quantized = await openQuantized(model, type, signal);
+      const { file } = quantized;
+      const weights = await compareWeights(type, loaded.file, file, signal);
+      rows.weights.push(...weights.rows);
+      onProgress?.(2 * i + 1, 2 * types.length, `running ${type}`);
+      if (typesThatDoNotRun(file).length > 0) {
+        rows.types.push(typeRow(type, file, weights.error, []));
+        continue;
+      }
+      const outcome = await runMixed(ground, file, () => true);
+      const predictions = predictionRows(type, ground, outcome);
+      rows.types.push(typeRow(type, file, weights.error, predictions));
+      rows.activations.push(...activationRows(type, ground, outcome));
+      rows.predictions.push(...predictions);
     }
-    const outcome = await runMixed(ground, file, () => true);
-    const predictions = predictionRows(type, ground, outcome);
-    rows.types.push(typeRow(type, file, weights.error, predictions));
-    rows.activations.push(...activationRows(type, ground, outcome));
-    rows.predictions.push(...predictions);
-  }
-  const notes = { model: loaded.found.name, tokens: ground.ids.length };
-  return new QuantizationLadder({
-    types: analysisTable("quantization_ladder", TYPES, rows.types, {
-      meaning: "what each type costs, against the model as it is",
-      ...notes,
-    }),
-    weights: analysisTable("weight_errors", WEIGHTS, rows.weights, {
-      meaning: "RMS of what quantization changes in each tensor, relative to it",
-      ...notes,
-    }),
-    activations: analysisTable("activation_errors", ACTIVATIONS, rows.activations, {
-      meaning: "what quantization changes in the residual stream, relative to its length",
-      ...notes,
-    }),
-    predictions: analysisTable("predictions", PREDICTIONS, rows.predictions, {
-      meaning: "what quantization changes in the predictions after each position, in nats",
-      ...notes,
-    }),
+    const notes = { model: loaded.found.name, tokens: ground.ids.length };
+    return new QuantizationLadder({
+      types: analysisTable("quantization_ladder", TYPES, rows.types, {
+        meaning: "what each type costs, against the model as it is",
+        ...notes,
+      }),
+      weights: analysisTable("weight_errors", WEIGHTS, rows.weights, {
+        meaning: "RMS of what quantization changes in each tensor, relative to it",
+        ...notes,
+      }),
+      activations: analysisTable("activation_errors", ACTIVATIONS, rows.activations, {
+        meaning: "what quantization changes in the residual stream, relative to its length",
+        ...notes,
+      }),
+      predictions: analysisTable("predictions", PREDICTIONS, rows.predictions, {
+        meaning: "what quantization changes in the predictions after each position, in nats",
+        ...notes,
+      }),
+    });
   });
 }
 

@@ -13,7 +13,7 @@ import { mixedFile } from "../files/mixed_file.ts";
 import { promptIdsOf } from "../files/model_argument.ts";
 import { divergence, surprisalOf } from "../parity/predictions.ts";
 import { type QuantizationType, quantizeModel } from "./quantize.ts";
-import { laminaReference } from "../parity/lamina.ts";
+import { ownRun } from "../parity/lamina.ts";
 
 /** From a file that loses nothing of `tiny` to the smallest. */
 export const LADDER: readonly QuantizationType[] = [
@@ -111,9 +111,8 @@ async function outcomeOf(
   const { layers, vocabSize } = engine.config;
   const streams = ["token_embd", ...Array.from({ length: layers }, (_, i) => `blk.${i}.out`)];
   const points = [...streams, "logits"];
-  const provenance = { version: "", device: engine.backend, weights: "", rope: "exact" } as const;
-  const { passes: [{ tensors }] } = await laminaReference(engine, { provenance })
-    .run({ ids, generate: 0, steps: [0], points, signal });
+  const request = { ids, generate: 0, steps: [0], points, signal };
+  const { passes: [{ tensors }] } = await ownRun(engine, request, "exact");
   const data = (point: string) => tensors.get(point)!.data as Float32Array;
   const logits = data("logits");
   return {

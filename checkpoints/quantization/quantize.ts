@@ -71,54 +71,48 @@ export async function quantizeModel(
   type: QuantizationType,
   options: QuantizeModelOptions = {},
 ): Promise<string> {
-  return await longWork("Quantizing", options, (options) => quantized(model, type, options));
-}
-
-async function quantized(
-  model: Model | string,
-  type: QuantizationType,
-  options: QuantizeModelOptions,
-): Promise<string> {
-  const { signal, onProgress } = options;
-  if (!Object.hasOwn(FILE_TYPES, type)) {
-    throw new RangeError(
-      `Cannot quantize to ${JSON.stringify(type)}; there are ${QUANTIZATION_TYPES.join(", ")}`,
-    );
-  }
-  const found = typeof model === "string"
-    ? await findModel(model, {
-      signal,
-      onProgress: (done, total = done) => onProgress?.(done, total, `pulling ${model}`),
-    })
-    : model.loaded.found;
-  const identity = typeof model === "string" ? await identityOf(found) : model.loaded.identity;
-  const file = await openFound(found);
-  try {
-    if (!await identity.holds()) throw hasChanged(found);
-    checkIsModel(file);
-    const path = options.out ?? join(
-      laminaHome(Deno.env.get),
-      "quantized",
-      `${await contentName(found, identity, signal)}-${type}.gguf`,
-    );
-    if (await isItself(found, path)) {
-      throw new RangeError(`Cannot quantize ${path}: it is the model itself`);
-    }
-    await guarded(found.name, path, () => Deno.mkdir(dirname(path), { recursive: true }));
-    if (options.out !== undefined) {
-      await write({ found, file, identity }, type, path, options);
-    } else if (!await isFile(path)) {
-      using _lock = await guarded(
-        found.name,
-        path,
-        () => acquireLock(`${path}.lock`, { signal }),
+  return await longWork("Quantizing", options, async (options) => {
+    const { signal, onProgress } = options;
+    if (!Object.hasOwn(FILE_TYPES, type)) {
+      throw new RangeError(
+        `Cannot quantize to ${JSON.stringify(type)}; there are ${QUANTIZATION_TYPES.join(", ")}`,
       );
-      if (!await isFile(path)) await write({ found, file, identity }, type, path, options);
     }
-    return path;
-  } finally {
-    file.close();
-  }
+    const found = typeof model === "string"
+      ? await findModel(model, {
+        signal,
+        onProgress: (done, total = done) => onProgress?.(done, total, `pulling ${model}`),
+      })
+      : model.loaded.found;
+    const identity = typeof model === "string" ? await identityOf(found) : model.loaded.identity;
+    const file = await openFound(found);
+    try {
+      if (!await identity.holds()) throw hasChanged(found);
+      checkIsModel(file);
+      const path = options.out ?? join(
+        laminaHome(Deno.env.get),
+        "quantized",
+        `${await contentName(found, identity, signal)}-${type}.gguf`,
+      );
+      if (await isItself(found, path)) {
+        throw new RangeError(`Cannot quantize ${path}: it is the model itself`);
+      }
+      await guarded(found.name, path, () => Deno.mkdir(dirname(path), { recursive: true }));
+      if (options.out !== undefined) {
+        await write({ found, file, identity }, type, path, options);
+      } else if (!await isFile(path)) {
+        using _lock = await guarded(
+          found.name,
+          path,
+          () => acquireLock(`${path}.lock`, { signal }),
+        );
+        if (!await isFile(path)) await write({ found, file, identity }, type, path, options);
+      }
+      return path;
+    } finally {
+      file.close();
+    }
+  });
 }
 
 async function write(

@@ -1,9 +1,8 @@
 /** The 64-bit oracle as a reference. */
 import type { GgufFile } from "../../engine/gguf/reader.ts";
-import { oracle, oracleGreedy, type OraclePoint } from "../../engine/oracle/oracle.ts";
-import { POINT_KINDS } from "../../inspect/points/kinds.ts";
+import { oracle, oracleGreedy } from "../../engine/oracle/oracle.ts";
 import deno from "../../deno.json" with { type: "json" };
-import { kindOf } from "../parity/contract.ts";
+import { rowsOf } from "../parity/local.ts";
 import {
   greedyChoice,
   type Provenance,
@@ -11,7 +10,6 @@ import {
   type ReferencePass,
   type ReferenceRequest,
   type ReferenceRun,
-  type ReferenceTensor,
 } from "./reference.ts";
 
 /**
@@ -64,7 +62,7 @@ async function run(
       const start = step === 0 ? 0 : prompt.length + step - 1;
       const end = prompt.length + step;
       const tensors = new Map(
-        [...points].map(([name, point]) => [name, rowsOf(name, point, start, end)]),
+        [...points].map(([name, point]) => [name, rowsOf(name, point, 0, start, end - start)]),
       );
       return { step, start, ids: ids.slice(start, end), tensors };
     });
@@ -73,32 +71,4 @@ async function run(
     ids: choices.map(({ id }) => id),
     margins: choices.map(({ margin }) => margin),
   };
-}
-
-/** What a pass over the positions from `start` to `end` would have made of a tensor over all of them. */
-function rowsOf(name: string, point: OraclePoint, start: number, end: number): ReferenceTensor {
-  const { axes } = POINT_KINDS[kindOf(name)];
-  const { shape, data } = point;
-  if (axes.includes("key")) return attentionRows(point, start, end);
-  const first = axes[0] === "slot" ? 0 : start;
-  const width = data.length / shape[0];
-  return {
-    shape: [end - first, ...shape.slice(1)],
-    data: data.subarray(first * width, end * width),
-  };
-}
-
-/** Of [H, T, T] the queries from `start` on, and the keys up to `end`. */
-function attentionRows({ shape, data }: OraclePoint, start: number, end: number): ReferenceTensor {
-  const [heads, positions] = shape;
-  if (end - start === positions) return { shape, data };
-  const rows = new Float64Array(heads * (end - start) * end);
-  let to = 0;
-  for (let head = 0; head < heads; head++) {
-    for (let query = start; query < end; query++, to += end) {
-      const from = (head * positions + query) * positions;
-      rows.set(data.subarray(from, from + end), to);
-    }
-  }
-  return { shape: [heads, end - start, end], data: rows };
 }

@@ -7,9 +7,8 @@ import { CAUSES, type Explanation, unexplained } from "../causes.ts";
 import { compareTensors, isAttention } from "../../parity/compare.ts";
 import { type Chain, chainOf } from "./chain.ts";
 import { nonFinite } from "./non_finite.ts";
-import { type Operation, WeightReader } from "./operation.ts";
+import { HIDDEN, type Operation, WeightReader } from "./operation.ts";
 import { trialsOf } from "./trials.ts";
-import { HIDDEN } from "./variant.ts";
 import type { ReferencePass } from "../../references/reference.ts";
 
 /** What an explanation is made of. */

@@ -1,7 +1,6 @@
 /** Suspected faults in the order of heads, and in the map from query heads to key/value heads. */
 import type { Config } from "../../../engine/model/config.ts";
-import { type Operation, rerun } from "./operation.ts";
-import type { Variant } from "./variant.ts";
+import { type Operation, rerun, type Variant } from "./operation.ts";
 
 /** [T, heads, width] with head `order[h]` in place `h`. */
 export function inOrder(x: Float32Array, order: ArrayLike<number>, width: number): Float32Array {

@@ -2,10 +2,9 @@
 import { kindOf } from "../../parity/contract.ts";
 import { CAUSES } from "../causes.ts";
 import { headVariants, inOrder } from "./heads.ts";
-import { type Operation, rerun, type Weight, withWeight } from "./operation.ts";
+import { type Operation, rerun, type Variant, type Weight, withWeight } from "./operation.ts";
 import { rotatedVariants } from "./rope.ts";
 import { rowChange, wrongColumns } from "./sparse.ts";
-import type { Variant } from "./variant.ts";
 
 /** Rows of a weight that may be damaged: at most this share, and one in any case. */
 const FEW = 0.03;

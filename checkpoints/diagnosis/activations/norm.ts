@@ -1,8 +1,7 @@
 /** Suspected faults of RMSNorm. */
 import { CAUSES } from "../causes.ts";
-import { type Operation, rerun, withWeight } from "./operation.ts";
+import { LARGEST_F16, type Operation, rerun, type Variant, withWeight } from "./operation.ts";
 import { wrongColumns } from "./sparse.ts";
-import { LARGEST_F16, type Variant } from "./variant.ts";
 
 /** Numbers of a norm's weight that may be damaged: a block of most types. */
 const MOST_DAMAGED = 32;

@@ -2,8 +2,7 @@
 import type { Config } from "../../../engine/model/config.ts";
 import { ropeTable } from "../../../engine/model/rope_table.ts";
 import { CAUSES } from "../causes.ts";
-import { type Operation, rerun } from "./operation.ts";
-import type { Variant } from "./variant.ts";
+import { type Operation, rerun, type Variant } from "./operation.ts";
 
 /** Farthest that positions are off. */
 const MOST_OFFSET = 8;

@@ -1,10 +1,38 @@
-/** All that is tried on a chain. */
+/** All that is tried on a chain: what suspected faults would make of each operation, by its kernel. */
 import type { Cause } from "../causes.ts";
 import { layerOf } from "../../parity/contract.ts";
 import type { Chain } from "./chain.ts";
-import type { Operation } from "./operation.ts";
-import type { Variant } from "./variant.ts";
-import { variantsOf } from "./variants.ts";
+import { activationVariants, addVariants } from "./elementwise.ts";
+import { embedVariants } from "./embed.ts";
+import { mixVariants, scoresVariants } from "./heads.ts";
+import { biasVariants, linearVariants } from "./linear.ts";
+import { normalizeVariants, rmsVariants, scaleVariants } from "./norm.ts";
+import { ropeVariants, storeVariants } from "./rope.ts";
+import type { Operation, Variant } from "./operation.ts";
+
+/** Lists the variants of one operation. */
+type Suspect = (operation: Operation) => Promise<readonly Variant[]> | readonly Variant[];
+
+/** By kernel. */
+const SUSPECTS: Readonly<Record<string, Suspect>> = {
+  embed: embedVariants,
+  rms: rmsVariants,
+  normalize: normalizeVariants,
+  scale_columns: scaleVariants,
+  linear: linearVariants,
+  add_bias: biasVariants,
+  rope: ropeVariants,
+  store: storeVariants,
+  scores: scoresVariants,
+  mix: mixVariants,
+  swiglu: activationVariants,
+  add: addVariants,
+};
+
+/** What the known causes would make of an operation. */
+async function variantsOf(operation: Operation): Promise<readonly Variant[]> {
+  return await SUSPECTS[operation.step.kernel]?.(operation) ?? [];
+}
 
 /** A cause to try. */
 export interface Trial {
