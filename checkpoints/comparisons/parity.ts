@@ -40,6 +40,9 @@ export interface ParityRequest extends ComparisonOptions {
   readonly layers?: readonly [first: number, last: number];
 }
 
+/** A model and what it is compared with. */
+type BothSides = { readonly model: Loaded; readonly setup: Setup } & AsyncDisposable;
+
 /** The first thing that went wrong, and why. */
 export interface Divergence {
   /** The checkpoint that it belongs to: `2`. */
@@ -62,57 +65,42 @@ export interface Divergence {
   readonly look: string;
 }
 
-/** What a report is made of. */
-export interface ReportParts {
-  readonly model: string;
-  readonly result: ParityResult;
-  readonly first?: FirstDivergence;
-  readonly cases: readonly ParityCase[];
-  /** Opens both sides again. */
-  readonly reopen: () => Promise<
-    { readonly model: Loaded; readonly setup: Setup } & AsyncDisposable
-  >;
-}
-
 /** What a comparison found: shows itself in a notebook and in a terminal. */
 export class ParityReport {
-  readonly #parts: ReportParts;
+  readonly #model: string;
+  readonly #reopen: () => Promise<BothSides>;
 
   /** Use {@linkcode parity}. */
-  constructor(parts: ReportParts) {
-    this.#parts = parts;
+  constructor(
+    model: string,
+    /**
+     * All of it, as proofs and commands want it.
+     *
+     * @internal
+     */
+    readonly result: ParityResult,
+    /**
+     * The first thing that went wrong, with the row that shows it.
+     *
+     * @internal
+     */
+    readonly first: FirstDivergence | undefined,
+    /**
+     * What was run.
+     *
+     * @internal
+     */
+    readonly cases: readonly ParityCase[],
+    /** Opens both sides again. */
+    reopen: () => Promise<BothSides>,
+  ) {
+    this.#model = model;
+    this.#reopen = reopen;
   }
 
   /** Whether no checkpoint failed. */
   get passed(): boolean {
     return this.result.passed;
-  }
-
-  /**
-   * All of it, as proofs and commands want it.
-   *
-   * @internal
-   */
-  get result(): ParityResult {
-    return this.#parts.result;
-  }
-
-  /**
-   * What was run.
-   *
-   * @internal
-   */
-  get cases(): readonly ParityCase[] {
-    return this.#parts.cases;
-  }
-
-  /**
-   * The first thing that went wrong, with the row that shows it.
-   *
-   * @internal
-   */
-  get first(): FirstDivergence | undefined {
-    return this.#parts.first;
   }
 
   /** What it was compared with: engine, version, device, weights. */
@@ -129,7 +117,7 @@ export class ParityReport {
 
   /** The first thing that went wrong, and why; undefined where nothing did. */
   get firstDivergence(): Divergence | undefined {
-    const { first } = this.#parts;
+    const { first } = this;
     if (!first) return undefined;
     const { checkpoint, point, row, explanation } = first;
     const { cause, explained, detail, look } = explanation;
@@ -153,12 +141,12 @@ export class ParityReport {
    * `head`, `position` and `index`; `oracle_rms` is our distance to the 64-bit oracle, and `oracle_ratio` that as a ratio to the reference's.
    */
   table(): Table {
-    return parityTable(this.#parts.model, this.result);
+    return parityTable(this.#model, this.result);
   }
 
   /** The thirteen checkpoints as an Arrow table: `checkpoint`, `title`, `status` (pass, fail, skipped), its worst `point`, … */
   checkpointTable(): Table {
-    return checkpointTable(this.#parts.model, this.result);
+    return checkpointTable(this.#model, this.result);
   }
 
   /**
@@ -207,11 +195,10 @@ export class ParityReport {
   }
 
   async #read(row: ParityRow, verdict: Verdict, { signal }: PairOptions): Promise<TensorPair> {
-    const { reopen, cases, result } = this.#parts;
-    await using open = await reopen();
+    await using open = await this.#reopen();
     const { model, setup: { reference, judging: { oracle } } } = open;
-    const each = cases.find(({ name }) => name === row.case)!;
-    const forced = result.choices.find((choices) => choices.case === row.case)?.reference;
+    const each = this.cases.find(({ name }) => name === row.case)!;
+    const forced = this.result.choices.find((choices) => choices.case === row.case)?.reference;
     return await readPair(model, { reference, oracle }, {
       ...{ row, verdict, ids: each.ids, forced, signal },
     });
@@ -219,13 +206,13 @@ export class ParityReport {
 
   /** What is shown of it. */
   preview(): Preview {
-    const { result, first, model } = this.#parts;
+    const { result, first } = this;
     const { name, version, device, weights } = result.provenance;
     const columns = ["checkpoint", "title", "status", "worst point", "outcome"]
       .map((name) => ({ name, type: "", numeric: false }));
     const ratio = ratioLine(result);
     return {
-      title: `${model} with ${name} ${version}`,
+      title: `${this.#model} with ${name} ${version}`,
       meaning: result.passed ? "the same at all checkpoints" : "not the same",
       facts: [device, weights].filter(Boolean),
       columns,
@@ -237,7 +224,7 @@ export class ParityReport {
 
   /** The lines for people. */
   toString(): string {
-    return reportText(this.result, this.#parts.first);
+    return reportText(this.result, this.first);
   }
 
   /** What a notebook cell shows: the thirteen checkpoints, and the first divergence. */
@@ -305,7 +292,7 @@ export async function parity(
     }
     // Whoever looks at a tensor later does not do so under this call's signal.
     const reopen = () => open({ ...options, signal: undefined, onProgress: undefined });
-    return new ParityReport({ model: both.model.found.name, result, first, cases, reopen });
+    return new ParityReport(both.model.found.name, result, first, cases, reopen);
   });
 }
 

@@ -5,11 +5,11 @@ import type { GgufFile } from "../../engine/gguf/reader.ts";
 import type { Model } from "../../inspect/run/model.ts";
 import { openFound } from "../../inspect/run/loading.ts";
 import { longWork, type WorkOptions } from "../../inspect/work.ts";
-import { acquireLock, isFile, laminaHome } from "../../models/cache.ts";
+import { laminaHome } from "../../models/cache.ts";
 import { type Identity, identityOf } from "../../models/identity.ts";
 import { findModel, type FoundModel } from "../../models/mod.ts";
 import { guarded } from "../../models/part_file.ts";
-import { contentName, f32Copy, hasChanged } from "../files/f32_copy.ts";
+import { contentName, f32Copy, hasChanged, madeOnce } from "../files/f32_copy.ts";
 import { isItself } from "../files/mended_file.ts";
 import { LlamaCppClient } from "../references/llamacpp/client.ts";
 import { llamaCppLibrary } from "../references/llamacpp/library.ts";
@@ -98,16 +98,8 @@ export async function quantizeModel(
         throw new RangeError(`Cannot quantize ${path}: it is the model itself`);
       }
       await guarded(found.name, path, () => Deno.mkdir(dirname(path), { recursive: true }));
-      if (options.out !== undefined) {
-        await write({ found, file, identity }, type, path, options);
-      } else if (!await isFile(path)) {
-        using _lock = await guarded(
-          found.name,
-          path,
-          () => acquireLock(`${path}.lock`, { signal }),
-        );
-        if (!await isFile(path)) await write({ found, file, identity }, type, path, options);
-      }
+      const make = () => write({ found, file, identity }, type, path, options);
+      await (options.out !== undefined ? make() : madeOnce(found, path, signal, make));
       return path;
     } finally {
       file.close();

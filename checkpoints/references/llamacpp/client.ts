@@ -82,55 +82,50 @@ export class LlamaCppClient {
 
   /** Begins a sequence whose passes are handed over one by one. */
   follow(task: FollowTask, signal?: AbortSignal): Follower {
-    const { give, frames } = this.#converse(task, signal);
+    const { ask, close } = this.#converse(task, signal);
     return {
       async pass(ids) {
-        give({ kind: "next", ids });
         const passes = new Map<number, ReferencePass>();
-        for (let next = await frames.next(); !next.done; next = await frames.next()) {
-          if (next.value.header.kind === "tensor") addTensor(passes, next.value);
-          if (next.value.header.kind !== "passed") continue;
-          const [{ tensors }] = passes.values();
-          return { logits: tensors.get("logits")!.data as Float32Array, tensors };
-        }
-        throw new ReferenceFailure(LLAMA_CPP, "it gave no answer");
+        await ask({ kind: "next", ids }, "passed", (frame) => addTensor(passes, frame));
+        const [{ tensors }] = passes.values();
+        return { logits: tensors.get("logits")!.data as Float32Array, tensors };
       },
-      async [Symbol.asyncDispose]() {
-        await frames.return(undefined);
-      },
+      [Symbol.asyncDispose]: close,
     };
   }
 
   /** Loads a model to time it. */
   time(task: TimeTask, signal?: AbortSignal): LlamaCppTimer {
-    const { give, frames } = this.#converse(task, signal);
+    const { ask, close } = this.#converse(task, signal);
     return {
-      async measure(work) {
-        give({ kind: "work", ...work });
-        for (let next = await frames.next(); !next.done; next = await frames.next()) {
-          const { header } = next.value;
-          if (header.kind === "timed") return header as unknown as Timed;
-        }
-        throw new ReferenceFailure(LLAMA_CPP, "it gave no answer");
-      },
-      async [Symbol.asyncDispose]() {
-        await frames.return(undefined);
-      },
+      measure: async (work) => await ask({ kind: "work", ...work }, "timed") as unknown as Timed,
+      [Symbol.asyncDispose]: close,
     };
   }
 
-  /** Starts a process that is asked one thing after the other. */
-  #converse(task: FollowTask | TimeTask, signal?: AbortSignal): {
-    readonly give: (header: Readonly<Record<string, unknown>>) => void;
-    readonly frames: AsyncGenerator<Frame>;
-  } {
+  /** Starts a process that is asked one thing after the other: `ask` gives the header of the answer's last frame, of the kind `last`. */
+  #converse(task: FollowTask | TimeTask, signal?: AbortSignal) {
     let input!: ReadableStreamDefaultController<Uint8Array>;
     const stream = new ReadableStream<Uint8Array>({ start: (own) => void (input = own) });
     const give = (header: Readonly<Record<string, unknown>>) =>
       writeFrame((bytes) => (input.enqueue(bytes), bytes.length), header);
     const frames = this.#start(stream, signal);
     give({ kind: "request", ...task, library: this.#library });
-    return { give, frames };
+    return {
+      async ask(
+        header: Readonly<Record<string, unknown>>,
+        last: string,
+        onTensor?: (frame: Frame) => void,
+      ): Promise<Frame["header"]> {
+        give(header);
+        for (let next = await frames.next(); !next.done; next = await frames.next()) {
+          if (next.value.header.kind === "tensor") onTensor?.(next.value);
+          if (next.value.header.kind === last) return next.value.header;
+        }
+        throw new ReferenceFailure(LLAMA_CPP, "it gave no answer");
+      },
+      close: async () => void await frames.return(undefined),
+    };
   }
 
   /** Yields what the process answers, `inputs` being rows that it runs. */
