@@ -1,5 +1,6 @@
 /** What is checked besides tensors against tensors: token ids, the cache's rows, the selected logits, choices, probabilities. */
 import type { Engine } from "../../engine/backend.ts";
+import { logSumExp } from "../../inspect/run/surprisals.ts";
 import { compareTensors } from "./compare.ts";
 import { RELATIVE_TOLERANCE } from "./contract.ts";
 import type { ParityCase, ParityOptions } from "./comparison.ts";
@@ -61,7 +62,7 @@ export async function checkEnd(
   const logits = pass?.tensors.get("logits");
   const probs = pass?.tensors.get("probs");
   if (logits && probs) {
-    const worst = softmaxError(logits.data, probs.data, engine.config.vocabSize);
+    const worst = softmaxError(logits.data as Float32Array, probs.data, engine.config.vocabSize);
     add("11", worst <= PROBABILITY_TOLERANCE, `off by at most ${worst.toExponential(1)}`);
   }
   if (theirs.ids.length > 0) {
@@ -141,19 +142,16 @@ async function selectedRow(
 
 /** Largest difference of probabilities [T, V] to a 64-bit softmax of logits [T, V]; of a row's sum to 1 too. */
 function softmaxError(
-  logits: Float32Array | Float64Array,
+  logits: Float32Array,
   probs: Float32Array | Float64Array,
   width: number,
 ): number {
   let worst = 0;
   for (let row = 0; row < logits.length; row += width) {
-    let largest = -Infinity;
-    for (let i = row; i < row + width; i++) largest = Math.max(largest, logits[i]);
-    let sum = 0;
-    for (let i = row; i < row + width; i++) sum += Math.exp(logits[i] - largest);
+    const norm = logSumExp(logits.subarray(row, row + width));
     let total = 0;
     for (let i = row; i < row + width; i++) {
-      worst = Math.max(worst, Math.abs(Math.exp(logits[i] - largest) / sum - probs[i]));
+      worst = Math.max(worst, Math.abs(Math.exp(logits[i] - norm) - probs[i]));
       total += probs[i];
     }
     // 32-bit probabilities cannot sum up better than this.

@@ -22,7 +22,9 @@ import {
   summaryOf,
 } from "./ladder_runs.ts";
 import { typesThatDoNotRun } from "../files/mixed_file.ts";
-import { numbersOf, pieces } from "../files/diff/numbers.ts";
+import { numbersOf } from "../files/diff/numbers.ts";
+import { similarity } from "../files/diff/similarity.ts";
+import { sizeOf } from "../files/permute.ts";
 import { openModel } from "../files/model_argument.ts";
 import { ggufWeights } from "../files/weight_file.ts";
 
@@ -61,6 +63,9 @@ const ACTIVATIONS = {
   token: "utf8",
   error: "float64",
 } as const;
+
+/** No weight is judged here. */
+const ANYTHING = { tensor: Infinity, block: Infinity, scale: Infinity };
 
 /** The four tables of a ladder; they join on `type`. Shows its first one. */
 export class QuantizationLadder {
@@ -187,7 +192,7 @@ function typeRow(
   predictions: readonly Row<typeof PREDICTIONS>[],
 ): Row<typeof TYPES> {
   const tensors = [...file.tensors.values()];
-  const numbers = tensors.reduce((sum, { shape }) => sum + countOf(shape), 0);
+  const numbers = tensors.reduce((sum, { shape }) => sum + sizeOf(shape), 0);
   const wrong = typesThatDoNotRun(file);
   const runs = wrong.length === 0;
   const none = { kl: null, kl_max: null, same_top: null, loss: null, perplexity: null };
@@ -202,11 +207,7 @@ function typeRow(
   };
 }
 
-function countOf(shape: readonly number[]): number {
-  return shape.reduce((product, size) => product * size, 1);
-}
-
-/** Each tensor of a copy against the model's own, and all of them together; null where a type cannot be read. */
+/** Each tensor of a copy against the model's own, and all of them together; null where a type cannot be read or something is no number. */
 async function compareWeights(
   type: string,
   base: GgufFile,
@@ -219,23 +220,11 @@ async function compareWeights(
   for (const { name, type: storedAs, bytes, shape } of copy.tensors.values()) {
     const [a, b] = [originals, copies].map((weights) => weights.get(name))
       .map((weight) => weight && numbersOf(weight));
-    const numbers = countOf(shape);
-    const sums = { error: NaN, weight: NaN, largest: NaN };
-    if (a && b) {
-      Object.assign(sums, { error: 0, weight: 0, largest: 0 });
-      for (const [first, count] of pieces(a)) {
-        signal?.throwIfAborted();
-        const [x, y] = [await a.read(first, count), await b.read(first, count)];
-        for (let i = 0; i < count; i++) {
-          const error = y[i] - x[i];
-          sums.error += error * error;
-          sums.weight += x[i] * x[i];
-          sums.largest = Math.max(sums.largest, Math.abs(error));
-        }
-      }
-    }
-    all.error += sums.error;
-    all.weight += sums.weight;
+    const numbers = sizeOf(shape);
+    const alike = a && b && await similarity(a, b, ANYTHING, 1, signal);
+    const found = alike?.nonFinite ? undefined : alike;
+    all.error += found?.squares ?? NaN;
+    all.weight += found?.weight ?? NaN;
     rows.push({
       type,
       tensor: name,
@@ -244,8 +233,8 @@ async function compareWeights(
       stored_as: storedAs.name,
       numbers,
       bits_per_weight: 8 * bytes / numbers,
-      error: a && b ? relative(sums) : null,
-      largest_error: a && b ? sums.largest : null,
+      error: found ? Math.sqrt(found.nmse) : null,
+      largest_error: found?.largest ?? null,
     });
   }
   return { rows, error: Number.isNaN(all.error) ? null : relative(all) };

@@ -17,6 +17,12 @@ export interface BlockError extends NumberPlace {
 
 /** How alike two tensors are; a is what b should be. */
 export interface Similarity {
+  /** Σ(b − a)² */
+  readonly squares: number;
+  /** Σa² */
+  readonly weight: number;
+  /** Largest |b − a|. */
+  readonly largest: number;
   /** Σ(b − a)² / Σa² */
   readonly nmse: number;
   /** What a has to be multiplied with to come nearest to b. */
@@ -79,6 +85,7 @@ class Sums {
   #ab = 0;
   #bb = 0;
   #dd = 0;
+  #largest = 0;
   #goodAa = 0;
   #goodDd = 0;
   #blocks = 0;
@@ -104,7 +111,7 @@ class Sums {
   }
 
   #block(a: Float32Array, b: Float32Array, start: number, end: number, first: number): void {
-    let sumA = 0, sumB = 0, aa = 0, ab = 0, bb = 0, dd = 0;
+    let sumA = 0, sumB = 0, aa = 0, ab = 0, bb = 0, dd = 0, largest = this.#largest;
     for (let i = start; i < end; i++) {
       const x = a[i];
       const y = b[i];
@@ -115,6 +122,7 @@ class Sums {
       ab += x * y;
       bb += y * y;
       dd += difference * difference;
+      if (Math.abs(difference) > largest) largest = Math.abs(difference);
     }
     if (!(Number.isFinite(aa) && Number.isFinite(bb))) {
       this.#notFinite(a, b, start, end, first);
@@ -126,6 +134,7 @@ class Sums {
     this.#ab += ab;
     this.#bb += bb;
     this.#dd += dd;
+    this.#largest = largest;
     this.#blocks++;
     const count = end - start;
     const nmse = dd === 0 ? 0 : dd / Math.max(aa, count * SMALLEST_SQUARE);
@@ -151,17 +160,12 @@ class Sums {
   }
 
   result(): Similarity {
-    const [n, a, b, aa, ab, bb, dd] = [
-      Math.max(1, this.#count),
-      this.#a,
-      this.#b,
-      this.#aa,
-      this.#ab,
-      this.#bb,
-      this.#dd,
-    ];
-    const offset = (b - a) / n;
+    const [aa, ab, bb, dd, n] = [this.#aa, this.#ab, this.#bb, this.#dd, Math.max(1, this.#count)];
+    const offset = (this.#b - this.#a) / n;
     return {
+      squares: dd,
+      weight: aa,
+      largest: this.#largest,
       nmse: ratio(dd, aa),
       scale: aa === 0 ? 1 : ab / aa,
       scaledNmse: ratio(aa * bb - ab * ab, ab * ab),

@@ -6,7 +6,7 @@ import {
   type ReferencePass,
   type ReferenceRun,
 } from "../reference.ts";
-import { addTensor, type Frame, writeFrame } from "../processes/frames.ts";
+import { addToPass, type Frame, writeFrame } from "../processes/frames.ts";
 import type { LlamaCpp } from "./ffi.ts";
 import type { GraphModel } from "./points.ts";
 import { LLAMA_CPP, type LlamaCppLibrary } from "./library.ts";
@@ -86,7 +86,7 @@ export class LlamaCppClient {
     return {
       async pass(ids) {
         const passes = new Map<number, ReferencePass>();
-        await ask({ kind: "next", ids }, "passed", (frame) => addTensor(passes, frame));
+        await ask({ kind: "next", ids }, "passed", (frame) => addToPass(passes, frame));
         const [{ tensors }] = passes.values();
         return { logits: tensors.get("logits")!.data as Float32Array, tensors };
       },
@@ -217,18 +217,6 @@ export type Choices = Pick<ReferenceRun, "ids" | "margins">;
 export function choicesOf({ header }: Frame): Choices {
   const { ids, margins } = header as unknown as { ids: number[]; margins: (number | null)[] };
   return { ids, margins: margins.map((margin) => margin ?? NaN) };
-}
-
-/**
- * Puts what a frame says of a pass into it.
- *
- * @param passes by step; grows
- */
-export function addToPass(passes: Map<number, ReferencePass>, frame: Frame): void {
-  if (frame.header.kind === "tensor") addTensor(passes, frame);
-  if (frame.header.kind !== "pass") return;
-  const { step, start, ids } = frame.header as unknown as ReferencePass;
-  if (!passes.has(step)) passes.set(step, { step, start, ids, tensors: new Map() });
 }
 
 function framesOf(request: LlamaCppRequest, inputs: readonly ReferencePass[]): Uint8Array[] {

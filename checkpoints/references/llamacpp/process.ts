@@ -8,7 +8,7 @@ import {
   type ReferencePass,
   type ReferenceRequest,
 } from "../reference.ts";
-import { addTensor, type Frame, readFrames, writeFrame } from "../processes/frames.ts";
+import { addToPass, type Frame, readFrames, writeFrame } from "../processes/frames.ts";
 import {
   type LlamaContext,
   type LlamaCpp,
@@ -104,7 +104,7 @@ async function receive(frames: AsyncGenerator<Frame>): Promise<LlamaCppRequest> 
 
 async function receiveInputs(frames: AsyncGenerator<Frame>): Promise<Inputs> {
   const inputs = new Map<number, ReferencePass>();
-  for await (const frame of frames) addTensor(inputs, frame);
+  for await (const frame of frames) addToPass(inputs, frame);
   return inputs;
 }
 

@@ -19,7 +19,8 @@ import {
   type ReferenceRequest,
   type ReferenceRun,
 } from "../reference.ts";
-import { addToPass, type Choices, choicesOf, type Runner } from "./client.ts";
+import { addToPass } from "../processes/frames.ts";
+import { type Choices, choicesOf, type Runner } from "./client.ts";
 import { LLAMA_CPP } from "./library.ts";
 
 /** Bytes of tensors as F32. */

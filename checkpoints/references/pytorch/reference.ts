@@ -16,7 +16,7 @@ import {
   type ReferenceRun,
 } from "../reference.ts";
 import { AskedProcess } from "../processes/requests.ts";
-import { addTensor, type Frame } from "../processes/frames.ts";
+import { addToPass, type Frame } from "../processes/frames.ts";
 import {
   type PythonEnvironment,
   pythonEnvironment,
@@ -158,19 +158,13 @@ async function run(
     { run: { ids, generate, forced, steps, points } },
     (frame) => {
       const { kind, step } = frame.header;
-      if (kind === "pass" && steps.includes(Number(step))) addPass(passes, frame);
-      if (kind === "tensor") addTensor(passes, inFileOrder(frame, config));
+      if (kind === "tensor") addToPass(passes, inFileOrder(frame, config));
+      if (kind === "pass" && steps.includes(Number(step))) addToPass(passes, frame);
       if (kind === "done") return frame.header as unknown as Pick<ReferenceRun, "ids" | "margins">;
     },
     signal,
   );
   return { passes: [...passes.values()], ids: chosen, margins };
-}
-
-/** A pass that is wanted is there though it may show none of the points. */
-function addPass(passes: Map<number, ReferencePass>, { header }: Frame): void {
-  const { step, start, ids } = header as unknown as Omit<ReferencePass, "tensors">;
-  passes.set(step, { step, start, ids, tensors: new Map() });
 }
 
 /** Hugging Face's heads are in halves; those of a file may be in adjacent pairs. */
