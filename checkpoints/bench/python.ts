@@ -2,7 +2,7 @@
 import { fileURLToPath } from "node:url";
 import type { Config } from "../../engine/model/config.ts";
 import type { Peer, TaskKind } from "../../inspect/bench/peer.ts";
-import { AskedProcess } from "../references/processes/requests.ts";
+import { RequestProcess } from "../references/processes/requests.ts";
 import type { Frame } from "../references/processes/frames.ts";
 import type { PythonEnvironment } from "../references/processes/python_environment.ts";
 import type { PeerOptions } from "./peers.ts";
@@ -35,7 +35,7 @@ export async function pythonPeer(
   { signal }: Pick<PeerOptions, "signal">,
 ): Promise<Peer> {
   const start = environment.start([SCRIPT, module]);
-  const process = new AskedProcess(name, { ...start, env: OFFLINE, timeout: TIMEOUT_MS });
+  const process = new RequestProcess(name, { ...start, env: OFFLINE, timeout: TIMEOUT_MS });
   const ask = <T>(request: Record<string, unknown>, take: (frame: Frame) => T | undefined) =>
     process.ask(request, take, signal);
   try {

@@ -8,16 +8,17 @@ import {
 } from "../reference.ts";
 import { addToPass, type Frame, writeFrame } from "../processes/frames.ts";
 import type { LlamaCpp } from "./ffi.ts";
-import type { GraphModel } from "./points.ts";
 import { LLAMA_CPP, type LlamaCppLibrary } from "./library.ts";
 import type {
   FollowTask,
   LlamaCppRequest,
   LlamaCppTask,
   RunTask,
+  Settled,
   TimedWork,
   TimeTask,
 } from "./process.ts";
+import { RequestProcess } from "../processes/requests.ts";
 import { type FrameProcess, runFrames } from "../processes/process.ts";
 
 /** How the process is started. */
@@ -82,50 +83,37 @@ export class LlamaCppClient {
 
   /** Begins a sequence whose passes are handed over one by one. */
   follow(task: FollowTask, signal?: AbortSignal): Follower {
-    const { ask, close } = this.#converse(task, signal);
+    const process = this.#converse(task);
     return {
-      async pass(ids) {
+      pass: async (ids) => {
         const passes = new Map<number, ReferencePass>();
-        await ask({ kind: "next", ids }, "passed", (frame) => addToPass(passes, frame));
+        await process.ask({ kind: "next", ids }, (frame) => {
+          addToPass(passes, frame);
+          return frame.header.kind === "passed" || undefined;
+        }, signal);
         const [{ tensors }] = passes.values();
         return { logits: tensors.get("logits")!.data as Float32Array, tensors };
       },
-      [Symbol.asyncDispose]: close,
+      [Symbol.asyncDispose]: () => process.close(),
     };
   }
 
   /** Loads a model to time it. */
   time(task: TimeTask, signal?: AbortSignal): LlamaCppTimer {
-    const { ask, close } = this.#converse(task, signal);
+    const process = this.#converse(task);
+    const timed = ({ header }: Frame) => header.kind === "timed" ? header : undefined;
     return {
-      measure: async (work) => await ask({ kind: "work", ...work }, "timed") as unknown as Timed,
-      [Symbol.asyncDispose]: close,
+      measure: async (work) =>
+        await process.ask({ kind: "work", ...work }, timed, signal) as unknown as Timed,
+      [Symbol.asyncDispose]: () => process.close(),
     };
   }
 
-  /** Starts a process that is asked one thing after the other: `ask` gives the header of the answer's last frame, of the kind `last`. */
-  #converse(task: FollowTask | TimeTask, signal?: AbortSignal) {
-    let input!: ReadableStreamDefaultController<Uint8Array>;
-    const stream = new ReadableStream<Uint8Array>({ start: (own) => void (input = own) });
-    const give = (header: Readonly<Record<string, unknown>>) =>
-      writeFrame((bytes) => (input.enqueue(bytes), bytes.length), header);
-    const frames = this.#start(stream, signal);
-    give({ kind: "request", ...task, library: this.#library });
-    return {
-      async ask(
-        header: Readonly<Record<string, unknown>>,
-        last: string,
-        onTensor?: (frame: Frame) => void,
-      ): Promise<Frame["header"]> {
-        give(header);
-        for (let next = await frames.next(); !next.done; next = await frames.next()) {
-          if (next.value.header.kind === "tensor") onTensor?.(next.value);
-          if (next.value.header.kind === last) return next.value.header;
-        }
-        throw new ReferenceFailure(LLAMA_CPP, "it gave no answer");
-      },
-      close: async () => void await frames.return(undefined),
-    };
+  /** Starts a process that is asked one thing after the other. */
+  #converse(task: FollowTask | TimeTask): RequestProcess {
+    const process = new RequestProcess(LLAMA_CPP, this.#process(), writeFrame);
+    process.give({ kind: "request", ...task, library: this.#library });
+    return process;
   }
 
   /** Yields what the process answers, `inputs` being rows that it runs. */
@@ -135,21 +123,21 @@ export class LlamaCppClient {
     signal?: AbortSignal,
   ): AsyncGenerator<Frame> {
     const request: LlamaCppRequest = { ...task, library: this.#library };
-    yield* this.#start(framesOf(request, inputs), signal);
-  }
-
-  #start(input: FrameProcess["input"], signal?: AbortSignal): AsyncGenerator<Frame> {
-    return runFrames(LLAMA_CPP, {
-      command: Deno.execPath(),
-      args: [
-        ...["run", "--quiet", "--no-config", "--no-prompt", "--allow-ffi"],
-        new URL("process.ts", import.meta.url).href,
-      ],
-      env: this.#env,
-      input,
-      timeout: this.#timeout,
+    yield* runFrames(LLAMA_CPP, {
+      ...this.#process(),
+      input: framesOf(request, inputs),
       signal,
     });
+  }
+
+  #process(): FrameProcess {
+    const script = new URL("process.ts", import.meta.url).href;
+    return {
+      command: Deno.execPath(),
+      args: ["run", "--quiet", "--no-config", "--no-prompt", "--allow-ffi", script],
+      env: this.#env,
+      timeout: this.#timeout,
+    };
   }
 
   async #first(kind: string, task: LlamaCppTask, signal?: AbortSignal): Promise<Frame> {
@@ -185,13 +173,6 @@ export type Runner = (
  */
 function usualThreads(): number {
   return Math.max(1, navigator.hardwareConcurrency >> 1);
-}
-
-/** What the model and the machine settle of a task. */
-export interface Settled {
-  readonly gpu: boolean;
-  readonly threads: number;
-  readonly graph: GraphModel;
 }
 
 /** What settles tasks on a model of this config. */

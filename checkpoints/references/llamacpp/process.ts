@@ -40,14 +40,23 @@ export type LlamaCppTask =
     readonly threads: number;
   };
 
-/** Answered by `{ kind: "pass", step, start, ids }` for each wanted step, its tensors, and `{ kind: "choices", ids, margins }`. */
-export interface RunTask extends Omit<ReferenceRequest, "signal"> {
-  readonly task: "run";
+/** What runs a model. */
+interface ModelTask {
   /** Path of a GGUF file. */
   readonly model: string;
   readonly gpu: boolean;
+}
+
+/** What the model and the machine settle of a task. */
+export interface Settled {
+  readonly gpu: boolean;
   readonly threads: number;
   readonly graph: GraphModel;
+}
+
+/** Answered by `{ kind: "pass", step, start, ids }` for each wanted step, its tensors, and `{ kind: "choices", ids, margins }`. */
+export interface RunTask extends Omit<ReferenceRequest, "signal">, ModelTask, Settled {
+  readonly task: "run";
   /** Number of the file's first layer in the whole model. */
   readonly firstLayer: number;
   /** Point whose rows come as frames, one for each step, and are run in place of ids. */
@@ -60,24 +69,16 @@ export interface RunTask extends Omit<ReferenceRequest, "signal"> {
  * Passes come as frames `{ kind: "next", ids }` as long as the input is open; each is answered by its tensors, the last position's logits
  * among them as `logits`, and `{ kind: "passed" }`.
  */
-export interface FollowTask extends Omit<FollowRequest, "signal"> {
+export interface FollowTask extends Omit<FollowRequest, "signal">, ModelTask, Settled {
   readonly task: "follow";
-  /** Path of a GGUF file. */
-  readonly model: string;
-  readonly gpu: boolean;
-  readonly threads: number;
-  readonly graph: GraphModel;
 }
 
 /**
  * Work to be timed comes as frames `{ kind: "work", … }` ({@linkcode TimedWork}) as long as the input is open; each is answered by
  * `{ kind: "timed", prefillMs, decodeMs }`. The model is run as people run it.
  */
-export interface TimeTask {
+export interface TimeTask extends ModelTask {
   readonly task: "time";
-  /** Path of a GGUF file. */
-  readonly model: string;
-  readonly gpu: boolean;
 }
 
 /** A prompt, and tokens one by one. Which ids does not matter for the time that they take. */

@@ -15,7 +15,7 @@ import {
   type ReferenceRequest,
   type ReferenceRun,
 } from "../reference.ts";
-import { AskedProcess } from "../processes/requests.ts";
+import { RequestProcess } from "../processes/requests.ts";
 import { addToPass, type Frame } from "../processes/frames.ts";
 import {
   type PythonEnvironment,
@@ -113,7 +113,7 @@ export async function pyTorchReference(options: PyTorchOptions): Promise<Referen
   if ("gguf" in weights) checkReadable(config);
   else await checkFolder(weights.folder);
   const environment = options.environment ?? await pyTorchEnvironment({ onProgress, signal });
-  const process = new AskedProcess(NAME, {
+  const process = new RequestProcess(NAME, {
     ...environment.start([SCRIPT]),
     env: OFFLINE,
     timeout: options.timeout,
@@ -148,7 +148,7 @@ export async function pyTorchReference(options: PyTorchOptions): Promise<Referen
 }
 
 async function run(
-  process: AskedProcess,
+  process: RequestProcess,
   config: Config,
   request: ReferenceRequest,
 ): Promise<ReferenceRun> {

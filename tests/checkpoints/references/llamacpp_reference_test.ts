@@ -480,7 +480,7 @@ Deno.test({
           for (const { name: id } of Deno.readDirSync("/proc")) {
             const read = (file: string) => Deno.readTextFile(`/proc/${id}/${file}`).catch(() => "");
             const isOurs = (await read("stat")).split(" ")[3] === String(Deno.pid);
-            if (!isOurs || !(await read("cmdline")).includes("llamacpp_process")) continue;
+            if (!isOurs || !(await read("cmdline")).includes("llamacpp/process.ts")) continue;
             Deno.kill(Number(id), "SIGKILL");
           }
           assert.match(await line, /its process died of SIGKILL$/);
