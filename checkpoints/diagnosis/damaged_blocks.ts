@@ -2,6 +2,7 @@
 import { dequantize } from "../../engine/gguf/dequantize.ts";
 import type { GgufFile, TensorInfo } from "../../engine/gguf/reader.ts";
 import { asF32, type NewTensorData, wholeTensor } from "../files/altered_file.ts";
+import { sizeOf } from "../files/permute.ts";
 import type { Undo } from "./undo.ts";
 
 /** Numbers that are looked at together, in types of smaller blocks. */
@@ -104,7 +105,7 @@ function mended(file: GgufFile, { tensor, width, blocks }: Damage): NewTensorDat
 /** Blocks that are not finite, and in matrices those that are far out. */
 async function scan(file: GgufFile, tensor: TensorInfo, width: number): Promise<Block[]> {
   const [columns] = tensor.shape;
-  const rows = rowsOf(tensor);
+  const rows = sizeOf(tensor.shape.slice(1));
   const perRow = Math.ceil(columns / width);
   const sizes = new Float32Array(rows * perRow);
   const found: Block[] = [];
@@ -150,13 +151,9 @@ async function scan(file: GgufFile, tensor: TensorInfo, width: number): Promise<
   return found;
 }
 
-function rowsOf({ shape }: TensorInfo): number {
-  return shape.slice(1).reduce((product, size) => product * size, 1);
-}
-
 /** Norms and biases. */
-function isVector(tensor: TensorInfo): boolean {
-  return rowsOf(tensor) === 1;
+function isVector({ shape }: TensorInfo): boolean {
+  return sizeOf(shape.slice(1)) === 1;
 }
 
 /** Of the finite numbers. */

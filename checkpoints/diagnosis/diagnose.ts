@@ -6,7 +6,7 @@ import type { Engine } from "../../engine/backend.ts";
 import { type Config, readConfig } from "../../engine/model/config.ts";
 import type { GgufFile } from "../../engine/gguf/reader.ts";
 import { createTokenizer } from "../../text/mod.ts";
-import { type Alteration, alteredFile } from "../files/altered_file.ts";
+import { type Alteration, alteredFile, bytesOf } from "../files/altered_file.ts";
 import { damagedBlocks } from "./damaged_blocks.ts";
 import type { Cause } from "./causes.ts";
 import { type Gain, gainOf, mean, type Text, type TextLosses, textLosses } from "./text_losses.ts";
@@ -127,7 +127,7 @@ export async function diagnoseFile(
   const { config } = engine;
   onProgress?.(0, 1, "looking for damaged blocks of weights");
   const [damage, faults] = await allUndos(file, config, { everyLayer, signal });
-  const tryable = faults.filter(({ alteration }) => bytesOf(alteration) <= MOST_BYTES);
+  const tryable = faults.filter(({ alteration }) => memoryOf(alteration) <= MOST_BYTES);
 
   let done = 0;
   const attempt: Attempt = async ({ detail, alteration }, texts, isEnough) => {
@@ -250,14 +250,8 @@ async function judge(
   return { ...undo, loss: after[texts.indexOf(STORY)].mean, gain: gain.share, restores };
 }
 
-function bytesOf({ tensors }: Alteration): number {
-  let bytes = 0;
-  for (const tensor of tensors?.values() ?? []) {
-    if (!tensor) continue;
-    const numbers = tensor.shape.reduce((product, size) => product * size, 1);
-    bytes += numbers / tensor.type.blockSize * tensor.type.blockBytes;
-  }
-  return bytes;
+function memoryOf({ tensors }: Alteration): number {
+  return [...tensors?.values() ?? []].reduce((sum, each) => sum + (each ? bytesOf(each) : 0), 0);
 }
 
 /** Whether only the ids of a text change. */

@@ -8,6 +8,7 @@ import type {
 import { dequantize } from "../../engine/gguf/dequantize.ts";
 import type { GgmlType } from "../../engine/gguf/types.ts";
 import { F32 } from "./f32_copy.ts";
+import { sizeOf } from "./permute.ts";
 
 /** A tensor in place of another. */
 export interface NewTensorData {
@@ -44,9 +45,8 @@ export function alteredFile(file: GgufFile, { metadata, tensors }: Alteration): 
       continue;
     }
     const { type, shape } = data;
-    const count = shape.reduce((product, n) => product * n, 1);
-    const bytes = count / type.blockSize * type.blockBytes;
-    newTensors.set(name, { name, type, shape, bytes, offset: 0, source: NO_SOURCE });
+    const place = { bytes: bytesOf(data), offset: 0, source: NO_SOURCE };
+    newTensors.set(name, { name, type, shape, ...place });
   }
   return {
     ...file,
@@ -61,6 +61,11 @@ export function alteredFile(file: GgufFile, { metadata, tensors }: Alteration): 
     },
     close() {},
   };
+}
+
+/** Bytes that a tensor takes. */
+export function bytesOf({ type, shape }: NewTensorData): number {
+  return sizeOf(shape) / type.blockSize * type.blockBytes;
 }
 
 /** A tensor of a file, as it is or with its bytes changed. */

@@ -5,6 +5,7 @@ import { compareTensors } from "./compare.ts";
 import { RELATIVE_TOLERANCE } from "./contract.ts";
 import type { ParityCase, ParityOptions } from "./comparison.ts";
 import type { Provenance, ReferenceRun } from "../references/reference.ts";
+import { sizeOf } from "../files/permute.ts";
 
 /** A check that is no comparison of a tensor. */
 export interface ParityCheck {
@@ -31,7 +32,7 @@ export function checkWritten(name: string, { passes }: ReferenceRun): ParityChec
       if (!/\.cache_[kv]$/.test(point)) continue;
       const written = tensors.get(point.replace("cache_k", "k_rope").replace("cache_v", "v"));
       if (!written) continue;
-      const width = cache.shape.slice(1).reduce((product, n) => product * n, 1);
+      const width = sizeOf(cache.shape.slice(1));
       slots += written.shape[0];
       const at = written.data.findIndex((value, i) =>
         !Object.is(value, cache.data[start * width + i])

@@ -1,6 +1,7 @@
 /** One tensor against another: how far off, where, and whether that is too far. */
 import { checkpointOf, kindOf, layerOf, RELATIVE_TOLERANCE } from "./contract.ts";
 import type { ActivationType } from "../references/reference.ts";
+import { sizeOf } from "../files/permute.ts";
 
 /** A tensor on one side of a comparison, row-major. */
 export interface Side {
@@ -203,7 +204,7 @@ function rowPositions(
 ): (row: number) => number {
   const at = (i: number) => positions ? positions[i] : start + i;
   if (isAttention(point)) return (row) => at(row % shape[1]);
-  const perPosition = shape.slice(1, -1).reduce((product, n) => product * n, 1);
+  const perPosition = sizeOf(shape.slice(1, -1));
   const isCache = /^cache_/.test(kindOf(point));
   return (row) => {
     const position = Math.floor(row / perPosition);

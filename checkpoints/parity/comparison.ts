@@ -26,6 +26,7 @@ import type {
   ReferenceRun,
 } from "../references/reference.ts";
 import { ownRun, pointSize } from "./lamina.ts";
+import { sizeOf } from "../files/permute.ts";
 
 /** A prompt to compare with. */
 export interface ParityCase {
@@ -391,7 +392,7 @@ export function cacheBefore(pass: ReferencePass): Cache {
   const cache = new Map<string, Float32Array>();
   for (const [point, { shape, data }] of pass.tensors) {
     if (!/\.cache_[kv]$/.test(point)) continue;
-    const width = shape.slice(1).reduce((product, n) => product * n, 1);
+    const width = sizeOf(shape.slice(1));
     cache.set(point, Float32Array.from(data.subarray(0, pass.start * width)));
   }
   return cache;

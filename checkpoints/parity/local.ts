@@ -8,6 +8,7 @@ import { planValues, type Step } from "../../engine/plan/plan.ts";
 import { isAttention } from "./compare.ts";
 import { isCompared, layerOf } from "./contract.ts";
 import type { Provenance, ReferencePass, ReferenceTensor } from "../references/reference.ts";
+import { sizeOf } from "../files/permute.ts";
 
 /** Keys and values of the positions before a pass, by cache name: [positions, Hkv, d]. */
 export type Cache = ReadonlyMap<string, Float32Array>;
@@ -152,7 +153,7 @@ export function rowsOf(
     }
     return { shape: [heads, count, seen], data: part };
   }
-  const width = shape.slice(1).reduce((product, n) => product * n, 1);
+  const width = sizeOf(shape.slice(1));
   if (/\.cache_/.test(point)) {
     const slots = start + at + count;
     return { shape: [slots, ...shape.slice(1)], data: data.subarray(0, slots * width) };

@@ -18,6 +18,7 @@ import {
   type ReferenceTensor,
 } from "../references/reference.ts";
 import { joinPieces, ownRun } from "./lamina.ts";
+import { sizeOf } from "../files/permute.ts";
 
 /** `local` compares what our kernels make of the reference's own inputs, `cumulative` each side's own run. */
 export type Verdict = "local" | "cumulative";
@@ -258,7 +259,7 @@ function pairOf(model: Loaded, { row, verdict, name, ours, theirs, all, start }:
   const { head = 0 } = row[verdict]!.place;
   const headAxis = axes.findIndex((axis) => axis === "head" || axis === "kv_head");
   const [rowAxis, columnAxis] = axes.map((_, i) => i).filter((i) => i !== headAxis);
-  const strides = shape.map((_, i) => shape.slice(i + 1).reduce((product, n) => product * n, 1));
+  const strides = shape.map((_, i) => sizeOf(shape.slice(i + 1)));
   const from = headAxis < 0 ? 0 : head * strides[headAxis];
   const [height, width] = [shape[rowAxis], shape[columnAxis]];
   const isCache = axes[0] === "slot";

@@ -8,7 +8,7 @@ import { compareTensors, isAttention } from "../../parity/compare.ts";
 import { type Chain, chainOf } from "./chain.ts";
 import { nonFinite } from "./non_finite.ts";
 import { HIDDEN, type Operation, WeightReader } from "./operation.ts";
-import { trialsOf } from "./trials.ts";
+import { suspicionsOf } from "./suspicions.ts";
 import type { ReferencePass } from "../../references/reference.ts";
 
 /** What an explanation is made of. */
@@ -74,7 +74,7 @@ export async function explain(evidence: Evidence): Promise<Explanation> {
   const before = error(ours);
   let best: Explanation | undefined;
   let work = 0;
-  for (const { cause, detail, fitted, cost, make } of await trialsOf(chain)) {
+  for (const { cause, detail, fitted, cost, make } of await suspicionsOf(chain)) {
     work += cost;
     if (work > MOST_WORK || (best?.explained ?? 0) >= CERTAIN) break;
     const after = error(await make());

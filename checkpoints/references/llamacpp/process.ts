@@ -1,6 +1,6 @@
 /**
  * llama.cpp in a process of its own: takes one request as frames on standard input, answers with frames on standard output. Started
- * by llamacpp.ts.
+ * by client.ts.
  */
 import {
   type FollowRequest,

@@ -22,11 +22,12 @@ import {
 import { addToPass } from "../processes/frames.ts";
 import { type Choices, choicesOf, type Runner } from "./client.ts";
 import { LLAMA_CPP } from "./library.ts";
+import { sizeOf } from "../../files/permute.ts";
 
 /** Bytes of tensors as F32. */
 export function f32Bytes(tensors: Iterable<TensorInfo>): number {
   let bytes = 0;
-  for (const { shape } of tensors) bytes += 4 * shape.reduce((product, size) => product * size, 1);
+  for (const { shape } of tensors) bytes += 4 * sizeOf(shape);
   return bytes;
 }
 

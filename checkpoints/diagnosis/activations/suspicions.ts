@@ -35,7 +35,7 @@ async function variantsOf(operation: Operation): Promise<readonly Variant[]> {
 }
 
 /** A cause to try. */
-export interface Trial {
+export interface Suspicion {
   readonly cause: Cause;
   readonly detail: string;
   readonly fitted?: boolean;
@@ -48,12 +48,12 @@ export interface Trial {
  * All that can be tried on a chain: each fault in each operation, the last one first, and each in all operations that could have
  * it, for what is set once for a whole model. Over several blocks the latter come first: there are many places for the former.
  */
-export async function trialsOf(chain: Chain): Promise<Trial[]> {
+export async function suspicionsOf(chain: Chain): Promise<Suspicion[]> {
   const { operations } = chain;
   const point = operations.at(-1)!.name;
   const variants = await Promise.all(operations.map((operation) => variantsOf(operation)));
   const single = [...operations.entries()].toReversed().flatMap(([index, operation]) =>
-    variants[index].map((variant): Trial => ({
+    variants[index].map((variant): Suspicion => ({
       cause: variant.cause,
       detail: detailOf(variant, operation, point),
       fitted: variant.fitted,
@@ -72,7 +72,7 @@ export async function trialsOf(chain: Chain): Promise<Trial[]> {
     }
   }
   const joint = [...places].filter(([, indices]) => indices.length > 1).map(
-    ([key, indices]): Trial => {
+    ([key, indices]): Suspicion => {
       const { cause, what } = variants[indices[0]].find((each) => keyOf(each) === key)!;
       return {
         cause,
