@@ -15,31 +15,12 @@ import { LlamaCppClient } from "../references/llamacpp/client.ts";
 import { llamaCppLibrary } from "../references/llamacpp/library.ts";
 import { modelOnDisk } from "../references/mod.ts";
 
-/** Ways to quantize a file, from the largest files to the smallest. Those that need an importance matrix are left out. */
-export const QUANTIZATION_TYPES = [
-  "F32",
-  "F16",
-  "BF16",
-  "Q8_0",
-  "Q6_K",
-  "Q5_1",
-  "Q5_K_M",
-  "Q5_K_S",
-  "Q5_0",
-  "Q4_1",
-  "Q4_K_M",
-  "Q4_K_S",
-  "Q4_0",
-  "IQ4_NL",
-  "IQ4_XS",
-  "Q3_K_L",
-  "Q3_K_M",
-  "Q3_K_S",
-  "Q2_K",
-] as const;
-
-/** A way to quantize a whole file: `Q4_K_M` mixes types of tensors. */
-export type QuantizationType = typeof QUANTIZATION_TYPES[number];
+/** A way to quantize a whole file: `Q4_K_M` mixes types of tensors. Those that need an importance matrix are left out. */
+export type QuantizationType =
+  | ("F32" | "F16" | "BF16" | "Q8_0" | "Q6_K")
+  | ("Q5_1" | "Q5_K_M" | "Q5_K_S" | "Q5_0")
+  | ("Q4_1" | "Q4_K_M" | "Q4_K_S" | "Q4_0" | "IQ4_NL" | "IQ4_XS")
+  | ("Q3_K_L" | "Q3_K_M" | "Q3_K_S" | "Q2_K");
 
 /** llama.cpp's numbers of them (`enum llama_ftype`). */
 const FILE_TYPES: Readonly<Record<QuantizationType, number>> = {
@@ -48,6 +29,11 @@ const FILE_TYPES: Readonly<Record<QuantizationType, number>> = {
   ...{ Q4_1: 3, Q4_K_M: 15, Q4_K_S: 14, Q4_0: 2, IQ4_NL: 25, IQ4_XS: 30 },
   ...{ Q3_K_L: 13, Q3_K_M: 12, Q3_K_S: 11, Q2_K: 10 },
 };
+
+/** All of them, from the largest files to the smallest. */
+export const QUANTIZATION_TYPES: readonly QuantizationType[] = Object.keys(
+  FILE_TYPES,
+) as QuantizationType[];
 
 /** Where a quantized copy goes. */
 export interface QuantizeModelOptions extends WorkOptions {

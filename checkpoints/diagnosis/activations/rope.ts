@@ -2,7 +2,7 @@
 import type { Config } from "../../../engine/model/config.ts";
 import { ropeTable } from "../../../engine/model/rope_table.ts";
 import { CAUSES } from "../causes.ts";
-import { type Operation, rerun, type Variant } from "./operation.ts";
+import { compute, type Operation, rerun, type Variant } from "./operation.ts";
 
 /** Farthest that positions are off. */
 const MOST_OFFSET = 8;
@@ -76,17 +76,16 @@ export function ropeVariants(operation: Operation): Variant[] {
 }
 
 /** A product that RoPE turned though it should not have: v. */
-export function rotatedVariants(
-  output: Float32Array,
-  heads: number,
-  { config, pass, builder, factors }: Operation,
-): Variant[] {
-  return (["adjacent", "half"] as const).map((ropeStyle) => ({
+export function rotatedVariants(x: Float32Array, heads: number, operation: Operation): Variant[] {
+  const { headWidth, ropeWidth } = operation.config;
+  return [0, 1].map((half) => ({
     cause: "v-rotated",
-    what: `turned by its position, ${ropeStyle === "half" ? "in halves" : "in neighbours"}`,
+    what: `turned by its position, ${half ? "in halves" : "in neighbours"}`,
     make() {
-      const table = ropeTable(config, pass.start + pass.tokens, builder, factors);
-      return turn(output, table, heads, { ...config, ropeStyle }, pass.start);
+      const sizes = { heads, head_width: headWidth, rope_width: ropeWidth };
+      const step = { ...operation.step, kernel: "rope", constants: { ...sizes, half_style: half } };
+      const inputs = [x, tableOf(operation)];
+      return compute({ ...operation, step, inputs, weights: [] }, new Float32Array(x.length));
     },
   }));
 }
@@ -151,28 +150,6 @@ function shifted(operation: Operation, offset: number): Float32Array {
       const value = long[Math.abs(at) * ropeWidth + i];
       // Turning backwards is turning forwards with the sine's sign changed.
       out[position * ropeWidth + i] = at < 0 && i % 2 === 1 ? -value : value;
-    }
-  }
-  return out;
-}
-
-function turn(
-  x: Float32Array,
-  table: Float32Array,
-  heads: number,
-  { headWidth, ropeWidth, ropeStyle }: Config,
-  start: number,
-): Float32Array {
-  const out = x.slice();
-  const pairs = ropeWidth / 2;
-  for (let row = 0; row < x.length / headWidth; row++) {
-    const position = start + Math.floor(row / heads);
-    for (let i = 0; i < pairs; i++) {
-      const a = row * headWidth + (ropeStyle === "half" ? i : 2 * i);
-      const b = a + (ropeStyle === "half" ? pairs : 1);
-      const [cos, sin] = [table[(position * pairs + i) * 2], table[(position * pairs + i) * 2 + 1]];
-      out[a] = x[a] * cos - x[b] * sin;
-      out[b] = x[a] * sin + x[b] * cos;
     }
   }
   return out;

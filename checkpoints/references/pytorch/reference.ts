@@ -53,8 +53,21 @@ const NAME = "PyTorch";
 const SCRIPT = fileURLToPath(new URL("./pytorch.py", import.meta.url));
 const REQUIREMENTS = new URL("./requirements-pytorch.txt", import.meta.url);
 
+const CPU_BUILD =
+  "for the CPU build set PIP_EXTRA_INDEX_URL to PyTorch's index of CPU builds, which its page Get Started names";
+
+/**
+ * Of two builds of PyTorch one brings gigabytes along.
+ *
+ * @throws {PythonEnvironmentError} for that one
+ */
+export function checkCpuOnly(packages: readonly PythonPackage[]): void {
+  if (!packages.some(({ name }) => name.startsWith("nvidia-"))) return;
+  throw new PythonEnvironmentError(`pip would take PyTorch's CUDA build, gigabytes: ${CPU_BUILD}`);
+}
+
 /** Nothing is fetched: what is not on the disk is an error. */
-const OFFLINE = {
+export const OFFLINE = {
   HF_HUB_OFFLINE: "1",
   HF_HUB_DISABLE_TELEMETRY: "1",
   TRANSFORMERS_VERBOSITY: "error",
@@ -71,16 +84,11 @@ export async function pyTorchEnvironment(
   options: PyTorchEnvironmentOptions = {},
 ): Promise<PythonEnvironment> {
   const { onProgress = () => {}, signal, cpuOnly } = options;
-  const advice =
-    "for the CPU build set PIP_EXTRA_INDEX_URL to PyTorch's index of CPU builds, which " +
-    "its page Get Started names";
   function onInstall(packages: readonly PythonPackage[]): void {
     const cuda = packages.some(({ name }) => name.startsWith("nvidia-"));
-    if (cuda && cpuOnly) {
-      throw new PythonEnvironmentError(`pip would take PyTorch's CUDA build, gigabytes: ${advice}`);
-    }
+    if (cpuOnly) checkCpuOnly(packages);
     const size = cuda
-      ? `the CUDA build, about 3 GB to download and 7 GB on disk; ${advice}`
+      ? `the CUDA build, about 3 GB to download and 7 GB on disk; ${CPU_BUILD}`
       : "about 0.3 GB to download and 1.3 GB on disk";
     const torch = packages.find(({ name }) => name === "torch");
     onProgress(`installing PyTorch ${torch?.version} and transformers for Python: ${size}`);
