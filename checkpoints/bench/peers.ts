@@ -13,9 +13,7 @@ import { pythonPeer } from "./python.ts";
 
 /** What peers are measured with. */
 export interface PeerOptions {
-  /** The model's file. */
   readonly path: string;
-  /** The model's name. */
   readonly name: string;
   readonly config: Config;
   /** Told a line before something that takes long. */

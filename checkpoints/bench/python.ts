@@ -15,7 +15,6 @@ const TIMEOUT_MS = 30 * 60_000;
 export interface Library {
   /** As people ask for it. */
   readonly name: string;
-  /** The Python module. */
   readonly module: "transformers" | "transformer_lens";
   readonly kinds: readonly TaskKind[];
 }

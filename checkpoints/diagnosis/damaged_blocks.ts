@@ -19,11 +19,9 @@ const PIECE = 16 * 2 ** 20;
 interface Block {
   readonly row: number;
   readonly column: number;
-  /** Of its numbers. */
   readonly kind: "far out" | "infinite" | "none";
 }
 
-/** What is damaged in a tensor. */
 interface Damage {
   readonly tensor: TensorInfo;
   /** Columns of a block. */

@@ -12,7 +12,6 @@ import { failedVerdict, type FirstDivergence } from "../parity/report.ts";
 /** What is needed to look closer. */
 export interface Subject {
   readonly engine: Engine;
-  /** The file that it runs. */
   readonly file: GgufFile;
   /** The file that the other side runs, where it runs one of its own. */
   readonly other?: GgufFile;

@@ -157,7 +157,6 @@ function inMetadata(
   return { cause, detail, alteration: { metadata: new Map(entries) } };
 }
 
-/** Undos of what the file says of RoPE. */
 function ropeUndos(file: GgufFile, config: Config): Undo[] {
   const { architecture, ropeBase } = config;
   const own = scaleOf(config);
@@ -194,7 +193,6 @@ function epsilonUndos({ architecture, normEpsilon }: Config): Undo[] {
   );
 }
 
-/** Undos of the tokenizer's flags. */
 function tokenizerUndos(file: GgufFile): Undo[] {
   const undos: Undo[] = [];
   const below = "tokenizer.ggml";
@@ -226,7 +224,6 @@ function rowsInOrder(file: GgufFile, tensor: TensorInfo, order: ArrayLike<number
   return moved(file, tensor, tensor.bytes / order.length, (row) => order[row]);
 }
 
-/** Column `order[c]` in place c. */
 function columnsInOrder(
   file: GgufFile,
   tensor: TensorInfo,

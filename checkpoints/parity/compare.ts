@@ -25,7 +25,6 @@ export interface Difference {
   readonly passed: boolean;
   /** The largest share of what is allowed that an element takes; above 1 it fails. Infinity where only one side is a number. */
   readonly share: number;
-  /** That element. */
   readonly place: ElementPlace;
   readonly ours: number;
   readonly reference: number;

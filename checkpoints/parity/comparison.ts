@@ -34,7 +34,6 @@ export interface ParityCase {
   readonly name: string;
   /** Undefined where ids were given. */
   readonly text?: string;
-  /** What is run. */
   readonly ids: readonly number[];
   /** Our own ids of the text, where others are run. */
   readonly ownIds?: readonly number[];
@@ -54,7 +53,6 @@ export interface Summary {
   readonly rms: number;
   readonly min: number;
   readonly max: number;
-  /** The first numbers. */
   readonly samples: readonly number[];
 }
 
@@ -68,7 +66,6 @@ export interface ParityRow {
   /** Place in the order of computation. */
   readonly order: number;
   readonly shape: readonly number[];
-  /** Of our own tensor. */
   readonly summary: Summary;
   /** Of the worst chunk of the pass; undefined where the reference does not show the point. */
   readonly local?: Difference;
@@ -85,7 +82,6 @@ export interface CheckpointResult {
   readonly why?: string;
   /** The row that takes most of what is allowed it, by the verdict that counts; what is inherited from earlier steps left out. */
   readonly worst?: ParityRow;
-  /** That verdict. */
   readonly verdict?: Difference;
   readonly failedChecks: readonly ParityCheck[];
 }

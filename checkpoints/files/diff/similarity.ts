@@ -2,7 +2,6 @@
 import type { Band } from "./bands.ts";
 import { type Numbers, pieces } from "./numbers.ts";
 
-/** Where a number lies in a weight. */
 interface NumberPlace {
   readonly row: number;
   readonly column: number;
@@ -33,7 +32,6 @@ export interface Similarity {
   readonly offset: number;
   /** The NMSE after that. */
   readonly offsetNmse: number;
-  /** The worst block. */
   readonly worst: BlockError;
   readonly blocks: number;
   /** Blocks out of their band: how many, and the first. */

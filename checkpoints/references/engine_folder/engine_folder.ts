@@ -1,4 +1,4 @@
-/** A reference that is a folder: the tensors that somebody's own engine wrote. ENGINE_FOLDER.md says how such a folder looks. */
+/** A reference that is a folder: the tensors that somebody's own engine wrote. README.md says how such a folder looks. */
 import { basename, join, resolve } from "node:path";
 import type { Config } from "../../../engine/model/config.ts";
 import { forward } from "../../../engine/plan/forward.ts";
@@ -24,7 +24,6 @@ export interface FolderReference extends Reference {
   readonly generatedIds?: readonly number[];
 }
 
-/** A pass that is being filled. */
 interface Pass extends ReferencePass {
   readonly tensors: Map<string, ReferenceTensor>;
 }

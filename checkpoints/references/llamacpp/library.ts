@@ -30,7 +30,6 @@ export interface LibraryOptions {
   readonly vulkan?: boolean;
   /** A folder that holds the libraries already. */
   readonly folder?: string;
-  /** Called before they are fetched. */
   readonly onFetch?: (packageName: string) => void;
   readonly env?: Environment;
   readonly signal?: AbortSignal;

@@ -136,7 +136,6 @@ function progress(): void {
   send({ kind: "progress" });
 }
 
-/** The pass that is run. */
 interface CurrentPass {
   step: number;
   start: number;

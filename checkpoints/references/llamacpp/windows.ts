@@ -43,7 +43,6 @@ export function windowLayers(file: GgufFile, config: Config, budget: number): nu
 export interface WindowOptions extends F32CopyOptions {
   /** Of the model, for errors. */
   readonly name: string;
-  /** Layers of a window. */
   readonly layers: number;
   /** Where their files are written; one at a time is there. */
   readonly folder: string;
