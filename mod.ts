@@ -173,8 +173,8 @@ export {
   parity,
   ParityReport,
   type ParityRequest,
-} from "./checkpoints/parity/comparison_report.ts";
-export type { OpponentOptions } from "./checkpoints/parity/other_side.ts";
+} from "./checkpoints/comparisons/parity.ts";
+export type { ComparisonOptions } from "./checkpoints/comparisons/setup.ts";
 export {
   type PairAxis,
   type PairOptions,
@@ -187,7 +187,7 @@ export {
   threeWay,
   type ThreeWayOptions,
 } from "./checkpoints/references/reference_run.ts";
-export type { EngineOptions } from "./checkpoints/parity/other_side.ts";
+export type { EngineOptions } from "./checkpoints/references/mod.ts";
 export {
   pyTorchEnvironment,
   type PyTorchEnvironmentOptions,
@@ -230,7 +230,7 @@ export {
   compareGeneration,
   type CompareGenerationOptions,
   type PointError,
-} from "./checkpoints/parity/compared_generation.ts";
+} from "./checkpoints/comparisons/generation.ts";
 
 // In a notebook: figures that are drawn over, text as it comes, Stop
 export { Display, display } from "./inspect/jupyter/display.ts";

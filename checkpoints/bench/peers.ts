@@ -2,7 +2,7 @@
 import type { Config } from "../../engine/model/config.ts";
 import type { MissingPeer, Peer } from "../../inspect/bench/peer.ts";
 import { ReferenceFailure } from "../references/reference.ts";
-import { pyTorchEnvironment } from "../references/pytorch/reference.ts";
+import { checkCpuOnly, pyTorchEnvironment } from "../references/pytorch/reference.ts";
 import {
   pythonEnvironment,
   PythonEnvironmentError,
@@ -13,9 +13,7 @@ import { pythonPeer } from "./python.ts";
 
 /** What peers are measured with. */
 export interface PeerOptions {
-  /** The model's file. */
   readonly path: string;
-  /** The model's name. */
   readonly name: string;
   readonly config: Config;
   /** Told a line before something that takes long. */
@@ -82,12 +80,7 @@ async function transformerLensEnvironment({ onProgress, signal }: PeerOptions) {
     signal,
     onWait: () => onProgress("waiting for another process to install TransformerLens"),
     onInstall(packages: readonly PythonPackage[]) {
-      if (packages.some(({ name }) => name.startsWith("nvidia-"))) {
-        throw new PythonEnvironmentError(
-          "pip would take PyTorch's CUDA build, gigabytes: for the CPU build set " +
-            "PIP_EXTRA_INDEX_URL to PyTorch's index of CPU builds, which its page Get Started names",
-        );
-      }
+      checkCpuOnly(packages);
       onProgress("installing TransformerLens for Python: about 0.4 GB to download");
     },
   });

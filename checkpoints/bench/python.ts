@@ -2,7 +2,8 @@
 import { fileURLToPath } from "node:url";
 import type { Config } from "../../engine/model/config.ts";
 import type { Peer, TaskKind } from "../../inspect/bench/peer.ts";
-import { AskedProcess } from "../references/processes/requests.ts";
+import { OFFLINE } from "../references/pytorch/reference.ts";
+import { RequestProcess } from "../references/processes/requests.ts";
 import type { Frame } from "../references/processes/frames.ts";
 import type { PythonEnvironment } from "../references/processes/python_environment.ts";
 import type { PeerOptions } from "./peers.ts";
@@ -10,19 +11,10 @@ import type { PeerOptions } from "./peers.ts";
 const SCRIPT = fileURLToPath(new URL("./peer.py", import.meta.url));
 const TIMEOUT_MS = 30 * 60_000;
 
-/** Nothing is fetched, nothing is told anybody. */
-const OFFLINE = {
-  HF_HUB_OFFLINE: "1",
-  HF_HUB_DISABLE_TELEMETRY: "1",
-  TRANSFORMERS_VERBOSITY: "error",
-  WANDB_MODE: "disabled",
-};
-
 /** A library, and what it can be measured at. */
 export interface Library {
   /** As people ask for it. */
   readonly name: string;
-  /** The Python module. */
   readonly module: "transformers" | "transformer_lens";
   readonly kinds: readonly TaskKind[];
 }
@@ -35,7 +27,11 @@ export async function pythonPeer(
   { signal }: Pick<PeerOptions, "signal">,
 ): Promise<Peer> {
   const start = environment.start([SCRIPT, module]);
-  const process = new AskedProcess(name, { ...start, env: OFFLINE, timeout: TIMEOUT_MS });
+  const process = new RequestProcess(name, {
+    ...start,
+    env: { ...OFFLINE, WANDB_MODE: "disabled" },
+    timeout: TIMEOUT_MS,
+  });
   const ask = <T>(request: Record<string, unknown>, take: (frame: Frame) => T | undefined) =>
     process.ask(request, take, signal);
   try {

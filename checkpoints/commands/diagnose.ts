@@ -8,7 +8,7 @@ import { load } from "../../inspect/run/loading.ts";
 import { CAUSES } from "../diagnosis/causes.ts";
 import type { Diagnosis, Trial } from "../diagnosis/diagnose.ts";
 import { diagnose, diagnosisText } from "../diagnosis/report.ts";
-import { isItself } from "../diagnosis/mended_file.ts";
+import { isItself } from "../files/mended_file.ts";
 import { coloured } from "../parity/report.ts";
 import { jsonLine, printable } from "../../inspect/escape.ts";
 

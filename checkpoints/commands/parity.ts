@@ -26,8 +26,8 @@ import { load, type Loaded, type LoadModelOptions } from "../../inspect/run/load
 import { ModelError } from "../../models/mod.ts";
 import { determinism } from "../parity/determinism.ts";
 import { hasChanged } from "../files/f32_copy.ts";
-import { deviceOf } from "../files/named_model.ts";
-import { parity } from "../parity/comparison_report.ts";
+import { deviceOf } from "../files/model_argument.ts";
+import { parity } from "../comparisons/parity.ts";
 import {
   promptsOf,
   proofFolder,

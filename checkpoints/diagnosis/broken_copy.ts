@@ -1,9 +1,8 @@
 /** Copies of models with a known fault put in: to try a diagnosis on. */
 import type { Model } from "../../inspect/run/model.ts";
 import type { WorkOptions } from "../../inspect/work.ts";
-import { writeChecked } from "../files/f32_copy.ts";
-import { isItself, mendedContent } from "./mended_file.ts";
-import { openModel } from "../files/named_model.ts";
+import { isItself, writeAltered } from "../files/mended_file.ts";
+import { openModel } from "../files/model_argument.ts";
 import { layerUndos, undosOf } from "./undo.ts";
 
 /** Which fault is put in. */
@@ -46,7 +45,7 @@ export async function breakModel(
   path: string,
   options: BreakOptions,
 ): Promise<BrokenCopy> {
-  const { cause, layer, signal, onProgress } = options;
+  const { cause, layer } = options;
   using loaded = await openModel(model, options);
   const { file, found, engine: { config } } = loaded;
   if (await isItself(found, path)) {
@@ -64,9 +63,6 @@ export async function breakModel(
     const known = [...new Set(faults.map((each) => each.cause))].join(", ");
     throw new RangeError(`Cannot put in ${JSON.stringify(cause)}: one of ${known}`);
   }
-  await writeChecked(found.name, path, mendedContent(file, fault.alteration), {
-    signal,
-    onProgress: (done, total = done) => onProgress?.(done, total, `writing ${path}`),
-  });
+  await writeAltered(loaded, fault.alteration, path, options);
   return { path, cause, detail: fault.detail };
 }

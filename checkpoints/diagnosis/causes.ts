@@ -1,4 +1,9 @@
-/** The causes that a comparison or a diagnosis knows by name. */
+/**
+ * The causes that are known by name, and how each is undone: on the weights of a file (undo.ts), on a weight of two files
+ * (files/diff/finding.ts), and on what an operation made (activations/).
+ */
+import type { Config } from "../../engine/model/config.ts";
+import { toAdjacent, toHalf } from "../../inspect/points/points.ts";
 
 /** Names of causes; `unknown` when none explains the numbers. */
 export type Cause = keyof typeof CAUSES;
@@ -11,6 +16,31 @@ export interface CauseFacts {
   readonly signature: string;
   /** What to look at. */
   readonly look: string;
+  /**
+   * What undoes it: values to put in place of what is there, the likeliest first, or where right numbers stand among the wrong ones.
+   * What is undone in one way only is where that is done.
+   */
+  readonly undo?: unknown;
+}
+
+/** What explains a difference, and how well. */
+export interface Explanation {
+  readonly cause: Cause;
+  /** 1 − error after undoing it / error before; 0 for `unknown`. */
+  readonly explained: number;
+  /** Root mean square of the difference, as it is and with the cause undone. */
+  readonly before: number;
+  readonly after: number;
+  /** One line with the figures. */
+  readonly detail: string;
+  /** What to look at. */
+  readonly look: string;
+}
+
+/** That none of the causes explains a difference. */
+export function unexplained(detail: string, before = NaN): Explanation {
+  const { look } = CAUSES.unknown;
+  return { cause: "unknown", explained: 0, before, after: before, detail, look };
 }
 
 /** All causes. */
@@ -20,6 +50,7 @@ export const CAUSES = {
     signature: "q or k has the right numbers in each head, in another order",
     look:
       "the converter's permutation of Q and K (Hugging Face keeps halves, llama files adjacent pairs)",
+    undo: { adjacent: ropeOrder(toAdjacent) as RowOrder, half: ropeOrder(toHalf) as RowOrder },
   },
   "rope-pairing": {
     meaning: "RoPE turns the wrong pairs: halves instead of neighbours, or the reverse",
@@ -32,12 +63,14 @@ export const CAUSES = {
     signature:
       "q_rope is right for the first pair and position 0, and drifts with the pair and the position",
     look: "rope.freq_base (rope_theta)",
+    undo: [1e4, 5e5, 1e6, 1e5, 1.3e5, 2.5e5, 2e6, 5e6, 8e6, 1e7],
   },
   "rope-scaling": {
     meaning:
       "positions are scaled, or frequency factors applied, where they should not be, or the reverse",
     signature: "all pairs turn by the same wrong share of their angle, or by rope_freqs' shares",
     look: "rope.scaling.*, rope_freqs.weight",
+    undo: [2, 4, 8, 16, 32],
   },
   "position-offset": {
     meaning: "positions are off by a constant",
@@ -48,6 +81,7 @@ export const CAUSES = {
     meaning: "RMSNorm's epsilon is another one",
     signature: "the norm is off by one factor per row, the more the smaller the row",
     look: "attention.layer_norm_rms_epsilon (rms_norm_eps)",
+    undo: [1e-5, 1e-6, 1e-8, 1e-12, 1e-3, 1e-4, 1e-7, 0],
   },
   layernorm: {
     meaning: "the mean is subtracted: LayerNorm instead of RMSNorm",
@@ -58,11 +92,13 @@ export const CAUSES = {
     meaning: "norm weights are off by one (stored as w, applied as 1 + w, or the reverse)",
     signature: "the norm is that of weights one larger or smaller",
     look: "the converter's handling of norm weights (gemma style)",
+    undo: [1, -1],
   },
   "gate-up-swapped": {
     meaning: "gate and up of the FFN are exchanged",
     signature: "ffn_act is silu(up) · gate, or ffn_gate is what ffn_up should be",
     look: "the order in which a joint gate_up weight is split",
+    undo: exchangedName as typeof exchangedName,
   },
   activation: {
     meaning: "another activation than SiLU",
@@ -73,11 +109,13 @@ export const CAUSES = {
     meaning: "a weight is transposed",
     signature: "the product is that with the transposed matrix",
     look: "the shape and the order of this weight in the converter",
+    undo: transposedPlace as typeof transposedPlace,
   },
   "head-grouping": {
     meaning: "query heads read the wrong key/value heads, or heads are in the wrong order",
     signature: "each head's scores are right with another key/value head",
     look: "the map from query heads to key/value heads: h / (H / Hkv), not h mod Hkv",
+    undo: headOrders as typeof headOrders,
   },
   "bias-missing": {
     meaning: "a bias is left out",
@@ -130,3 +168,38 @@ export const CAUSES = {
     look: "the operation that makes this point, with the inputs in the proof bundle",
   },
 } as const satisfies Readonly<Record<string, CauseFacts>>;
+
+/** The order of rows of so many heads: in row r belongs the row `order[r]`. */
+export type RowOrder = (
+  heads: number,
+  config: Pick<Config, "headWidth" | "ropeWidth">,
+) => Int32Array;
+
+/** Rows of heads in one of RoPE's orders, that are in the other one. */
+function ropeOrder(reorder: typeof toHalf): RowOrder {
+  return (heads, { headWidth, ropeWidth }) =>
+    reorder(Int32Array.from({ length: heads * headWidth }, (_, row) => row), headWidth, ropeWidth);
+}
+
+/** The name of the weight that a gate or up is exchanged with; of other weights their own. */
+function exchangedName(name: string): string {
+  return name.replace(/\bffn_(gate|up)\b/, (_, own) => own === "gate" ? "ffn_up" : "ffn_gate");
+}
+
+/** Of a matrix [rows, columns] whose numbers were written column by column: where the number stands that belongs in this place. */
+function transposedPlace(rows: number, columns: number): (place: number) => number {
+  return (place) => (place % columns) * rows + Math.floor(place / columns);
+}
+
+/** Orders of query heads that other maps to key/value heads ask for: in place h belongs the head `order[h]`. */
+function headOrders(
+  { heads, kvHeads }: Pick<Config, "heads" | "kvHeads">,
+): Readonly<Record<string, number[]>> {
+  const group = heads / kvHeads;
+  const places = Array.from({ length: heads }, (_, h) => h);
+  return {
+    "by position in the group": places.map((h) => (h % kvHeads) * group + Math.floor(h / kvHeads)),
+    "by key/value head": places.map((h) => (h % group) * kvHeads + Math.floor(h / group)),
+    "backwards": places.toReversed(),
+  };
+}

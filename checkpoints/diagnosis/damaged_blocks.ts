@@ -2,8 +2,8 @@
 import { sizeOf } from "../../base/shape.ts";
 import { dequantize } from "../../engine/gguf/dequantize.ts";
 import type { GgufFile, TensorInfo } from "../../engine/gguf/reader.ts";
-import type { NewTensorData } from "../files/altered_file.ts";
-import { asF32, type Undo } from "./undo.ts";
+import { asF32, type NewTensorData, wholeTensor } from "../files/altered_file.ts";
+import type { Undo } from "./undo.ts";
 
 /** Numbers that are looked at together, in types of smaller blocks. */
 const RUN = 32;
@@ -19,11 +19,9 @@ const PIECE = 16 * 2 ** 20;
 interface Block {
   readonly row: number;
   readonly column: number;
-  /** Of its numbers. */
   readonly kind: "far out" | "infinite" | "none";
 }
 
-/** What is damaged in a tensor. */
 interface Damage {
   readonly tensor: TensorInfo;
   /** Columns of a block. */
@@ -83,34 +81,29 @@ function inWords(damages: readonly Damage[]): string {
 }
 
 function mended(file: GgufFile, { tensor, width, blocks }: Damage): NewTensorData {
-  const { type, shape } = tensor;
-  const [columns] = shape;
+  const { type, shape: [columns] } = tensor;
   if (isVector(tensor)) {
     return asF32(file, tensor, (data) => {
       const middle = median(data);
       return data.map((value) => Number.isFinite(value) ? value : middle);
     });
   }
-  return {
-    type,
-    shape,
-    // Blocks of zero bits are zeros in every type.
-    async bytes() {
-      const bytes = Uint8Array.from(await file.readTensor(tensor));
-      const perNumber = type.blockBytes / type.blockSize;
-      for (const { row, column } of blocks) {
-        const end = Math.min(column + width, columns);
-        bytes.fill(0, (row * columns + column) * perNumber, (row * columns + end) * perNumber);
-      }
-      return bytes;
-    },
-  };
+  // Blocks of zero bits are zeros in every type.
+  return wholeTensor(file, tensor, (stored) => {
+    const bytes = Uint8Array.from(stored);
+    const perNumber = type.blockBytes / type.blockSize;
+    for (const { row, column } of blocks) {
+      const end = Math.min(column + width, columns);
+      bytes.fill(0, (row * columns + column) * perNumber, (row * columns + end) * perNumber);
+    }
+    return bytes;
+  });
 }
 
 /** Blocks that are not finite, and in matrices those that are far out. */
 async function scan(file: GgufFile, tensor: TensorInfo, width: number): Promise<Block[]> {
   const [columns] = tensor.shape;
-  const rows = rowsOf(tensor);
+  const rows = sizeOf(tensor.shape.slice(1));
   const perRow = Math.ceil(columns / width);
   const sizes = new Float32Array(rows * perRow);
   const found: Block[] = [];
@@ -156,13 +149,9 @@ async function scan(file: GgufFile, tensor: TensorInfo, width: number): Promise<
   return found;
 }
 
-function rowsOf({ shape }: TensorInfo): number {
-  return sizeOf(shape.slice(1));
-}
-
 /** Norms and biases. */
-function isVector(tensor: TensorInfo): boolean {
-  return rowsOf(tensor) === 1;
+function isVector({ shape }: TensorInfo): boolean {
+  return sizeOf(shape.slice(1)) === 1;
 }
 
 /** Of the finite numbers. */

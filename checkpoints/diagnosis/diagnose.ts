@@ -128,7 +128,7 @@ export async function diagnoseFile(
   const { config } = engine;
   onProgress?.(0, 1, "looking for damaged blocks of weights");
   const [damage, faults] = await allUndos(file, config, { everyLayer, signal });
-  const tryable = faults.filter(({ alteration }) => bytesOf(alteration) <= MOST_BYTES);
+  const tryable = faults.filter(({ alteration }) => memoryOf(alteration) <= MOST_BYTES);
 
   let done = 0;
   const attempt: Attempt = async ({ detail, alteration }, texts, isEnough) => {
@@ -251,10 +251,11 @@ async function judge(
   return { ...undo, loss: after[texts.indexOf(STORY)].mean, gain: gain.share, restores };
 }
 
-function bytesOf({ tensors }: Alteration): number {
-  let bytes = 0;
-  for (const tensor of tensors?.values() ?? []) if (tensor) bytes += tensorBytes(tensor);
-  return bytes;
+function memoryOf({ tensors }: Alteration): number {
+  return [...tensors?.values() ?? []].reduce(
+    (sum, each) => sum + (each ? tensorBytes(each) : 0),
+    0,
+  );
 }
 
 /** Whether only the ids of a text change. */

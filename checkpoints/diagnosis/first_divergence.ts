@@ -1,12 +1,10 @@
 /** From a comparison that failed to the first point that went wrong, and its cause. */
-import { layerOf } from "../../base/layer_names.ts";
 import type { Engine } from "../../engine/backend.ts";
 import type { GgufFile, TensorInfo } from "../../engine/gguf/reader.ts";
-import { planValues } from "../../engine/plan/plan.ts";
 import { createTokenizer } from "../../text/mod.ts";
-import { CAUSES } from "./causes.ts";
-import { isCompared } from "../parity/contract.ts";
-import { explain, type Explanation } from "./activations/cause.ts";
+import { CAUSES, type Explanation, unexplained } from "./causes.ts";
+import { pointsAround } from "../parity/local.ts";
+import { explain } from "./activations/cause.ts";
 import type { ParityCase, ParityResult, ParityRow } from "../parity/comparison.ts";
 import type { Reference } from "../references/reference.ts";
 import { failedVerdict, type FirstDivergence } from "../parity/report.ts";
@@ -14,7 +12,6 @@ import { failedVerdict, type FirstDivergence } from "../parity/report.ts";
 /** What is needed to look closer. */
 export interface Subject {
   readonly engine: Engine;
-  /** The file that it runs. */
   readonly file: GgufFile;
   /** The file that the other side runs, where it runs one of its own. */
   readonly other?: GgufFile;
@@ -48,7 +45,7 @@ export async function firstDivergence(
   if (!check) return undefined;
   const { checkpoint, what } = check;
   const point = checkpoint === "11" ? "probs" : checkpoint === "9" ? "logits" : "token ids";
-  return { checkpoint, point, explanation: unknown(what) };
+  return { checkpoint, point, explanation: unexplained(what) };
 }
 
 /** The first point that fails, of the case that shows it earliest; of several that do so of the longest, which tells most. */
@@ -85,7 +82,7 @@ async function explainRow(
     signal,
   });
   const pass = passes[0];
-  if (!pass?.tensors.has(row.point)) return unknown(`${row.point} is not shown`);
+  if (!pass?.tensors.has(row.point)) return unexplained(`${row.point} is not shown`);
   const { config, plan } = engine;
   const { rope, activations = "f32" } = reference.provenance;
   const isRounded = ({ name, type }: TensorInfo) => other?.tensors.get(name)?.type !== type;
@@ -93,19 +90,6 @@ async function explainRow(
   const { position } = failedVerdict(row).place;
   const { point } = row;
   return await explain({ plan, config, file, other, pass, point, position, rope, rounds });
-}
-
-/** What a point was made of, and more: points of the same layer and the stream before it; at the ends all that is outside of blocks, and the last block. */
-export function pointsAround(engine: Engine, point: string): string[] {
-  const layer = layerOf(point);
-  const near = layer ?? (point === "token_embd" ? 0 : engine.config.layers - 1);
-  return [...planValues(engine.plan).keys()].filter((each) => {
-    if (!isCompared(each)) return false;
-    const other = layerOf(each);
-    if (layer === undefined && other === undefined) return true;
-    return other === near || each === `blk.${near - 1}.out` ||
-      (near === 0 && each === "token_embd");
-  });
 }
 
 /** How the ids of a text differ: a missing or doubled BOS, or a space that is or is not put in front. */
@@ -118,11 +102,9 @@ function explainIds(
   const same = (a: readonly number[], b: readonly number[]) =>
     a.length === b.length && a.every((id, i) => id === b[i]);
   const of = (cause: "bos-missing" | "space-prefix", detail: string): Explanation => ({
+    ...unexplained(detail),
     cause,
     explained: 1,
-    before: NaN,
-    after: NaN,
-    detail,
     look: CAUSES[cause].look,
   });
   if (same(ours.slice(1), theirs)) {
@@ -134,7 +116,7 @@ function explainIds(
   const found = spaced(text, file).find(({ ids }) => same(ids, theirs));
   return found
     ? of("space-prefix", found.what)
-    : unknown("the ids differ in more than a BOS or a space in front");
+    : unexplained("the ids differ in more than a BOS or a space in front");
 }
 
 /** The ids of a text with another space in front. */
@@ -153,9 +135,4 @@ function spaced(text: string, { metadata, name }: GgufFile) {
     { what: "there the text begins with one more space", ids: own.encode(` ${text}`) },
     { what: "there the text begins without its space", ids: own.encode(text.replace(/^ /, "")) },
   ];
-}
-
-function unknown(detail: string): Explanation {
-  const { look } = CAUSES.unknown;
-  return { cause: "unknown", explained: 0, before: NaN, after: NaN, detail, look };
 }

@@ -8,9 +8,8 @@ import { previewBundle } from "../../inspect/tables/html.ts";
 import { longWork, type WorkOptions } from "../../inspect/work.ts";
 import { CAUSES } from "./causes.ts";
 import { allUndos, diagnoseFile, type Diagnosis, type Trial } from "./diagnose.ts";
-import { writeChecked } from "../files/f32_copy.ts";
-import { isItself, mendedContent } from "./mended_file.ts";
-import { openModel } from "../files/named_model.ts";
+import { isItself, writeAltered } from "../files/mended_file.ts";
+import { openModel } from "../files/model_argument.ts";
 import { printable } from "../../inspect/escape.ts";
 
 /** How {@linkcode diagnose} looks. */
@@ -139,10 +138,7 @@ export class DiagnosisReport {
     const undos = await allUndos(file, config, { ...this.#request, signal: options.signal });
     const { alteration } = undos.flat()
       .find(({ cause, detail }) => cause === found.cause && detail === found.detail)!;
-    await writeChecked(this.model, path, mendedContent(file, alteration), {
-      signal: options.signal,
-      onProgress: (done, total = done) => options.onProgress?.(done, total, `writing ${path}`),
-    });
+    await writeAltered(loaded, alteration, path, options);
   }
 
   /** The lines for people. */
@@ -183,16 +179,11 @@ export async function diagnose(
   model: Model | string,
   options: DiagnoseRequest = {},
 ): Promise<DiagnosisReport> {
-  return await longWork("Diagnosing", options, (options) => diagnosed(model, options));
-}
-
-async function diagnosed(
-  model: Model | string,
-  options: DiagnoseRequest,
-): Promise<DiagnosisReport> {
-  using loaded = await openModel(model, options);
-  const diagnosis = await diagnoseFile(loaded.file, loaded.engine, options);
-  return new DiagnosisReport(model, options, diagnosis, loaded.found.name);
+  return await longWork("Diagnosing", options, async (options) => {
+    using loaded = await openModel(model, options);
+    const diagnosis = await diagnoseFile(loaded.file, loaded.engine, options);
+    return new DiagnosisReport(model, options, diagnosis, loaded.found.name);
+  });
 }
 
 /** What a report says besides what was found. */

@@ -1,11 +1,10 @@
 /** Faults of files, undone: each as an alteration that makes the file what it should be if that is what is wrong with it. */
 import type { Config } from "../../engine/model/config.ts";
-import { dequantize } from "../../engine/gguf/dequantize.ts";
 import type { GgufFile, MetadataValue, TensorInfo } from "../../engine/gguf/reader.ts";
-import { GGML_TYPES } from "../../engine/gguf/types.ts";
 import { createTokenizer } from "../../text/mod.ts";
-import type { Alteration, NewTensorData } from "../files/altered_file.ts";
-import type { Cause } from "./causes.ts";
+import { type Alteration, asF32, type NewTensorData, wholeTensor } from "../files/altered_file.ts";
+import { scaleOf } from "./activations/rope.ts";
+import { type Cause, CAUSES } from "./causes.ts";
 
 /** A fault that a file may have, undone. */
 export interface Undo {
@@ -19,13 +18,12 @@ export interface Undo {
   readonly control?: Alteration;
 }
 
-const F32 = GGML_TYPES.find(({ name }) => name === "F32")!;
-/** Base frequencies that models have. */
-const BASES = [1e4, 1e5, 5e5, 1e6];
-/** Epsilons that models have. */
-const EPSILONS = [1e-5, 1e-6];
-/** Factors of linear RoPE scaling. */
-const FACTORS = [2, 4, 8];
+/** Each value that is tried takes a run: those that are met in many models, which stand first. */
+const [BASES, EPSILONS, FACTORS] = [
+  CAUSES["rope-base"].undo.slice(0, 4),
+  CAUSES.epsilon.undo.slice(0, 2),
+  CAUSES["rope-scaling"].undo.slice(0, 3),
+];
 /** The matrices of a block. */
 const MATRICES = [
   "attn_q",
@@ -73,59 +71,49 @@ function blockUndos(file: GgufFile, config: Config, layers: readonly number[]): 
     }
     if (tensors.size > 0) undos.push({ cause, detail, alteration: { tensors } });
   };
+  const rows = (name: string, order: ArrayLike<number>) =>
+    ["weight", "bias"].map((part): [string, Change] => [
+      `${name}.${part}`,
+      (tensor) => rowsInOrder(file, tensor, order),
+    ]);
 
-  for (const to of ["adjacent", "half"] as const) {
+  for (const [to, order] of Object.entries(CAUSES["qk-permuted"].undo)) {
     const way = to === "half" ? "adjacent pairs to halves" : "halves to adjacent pairs";
-    const reorder = (name: "attn_q" | "attn_k") =>
-      ["weight", "bias"].map((part) => {
-        const order = ropeOrder(config, name === "attn_q" ? heads : kvHeads, to);
-        return [
-          `${name}.${part}`,
-          (tensor: TensorInfo) => rowsInOrder(file, tensor, order),
-        ] as const;
-      });
-    const [q, k] = [reorder("attn_q"), reorder("attn_k")];
+    const q = rows("attn_q", order(heads, config));
+    const k = rows("attn_k", order(kvHeads, config));
     every("qk-permuted", `rows of attn_q and attn_k from ${way}`, [...q, ...k]);
     every("qk-permuted", `rows of attn_q from ${way}`, q);
     every("qk-permuted", `rows of attn_k from ${way}`, k);
   }
 
-  const takes = (other: string): Change => ({ name }) =>
-    wholeTensor(file, file.tensors.get(name.replace(/[^.]+(?=\.weight$)/, other))!);
+  const exchange: Change = ({ name }) =>
+    wholeTensor(file, file.tensors.get(CAUSES["gate-up-swapped"].undo(name))!);
   every("gate-up-swapped", "ffn_gate and ffn_up exchanged", [
-    ["ffn_gate.weight", takes("ffn_up")],
-    ["ffn_up.weight", takes("ffn_gate")],
+    ["ffn_gate.weight", exchange],
+    ["ffn_up.weight", exchange],
   ]);
 
-  for (const by of [1, -1]) {
-    const detail = by > 0 ? "one added to" : "one taken from";
+  for (const by of CAUSES["norm-offset"].undo) {
     const shift: Change = (tensor) => shifted(file, tensor, by);
-    every("norm-offset", `${detail} the norm weights of blocks`, [
+    every("norm-offset", `${shiftText(by)} the norm weights of blocks`, [
       ["attn_norm.weight", shift],
       ["ffn_norm.weight", shift],
     ]);
   }
 
   const transpose: Change = (tensor) => transposed(file, tensor);
-  for (const name of MATRICES) {
-    every("transposed", `${name} transposed`, [[`${name}.weight`, transpose]]);
+  const matrices = MATRICES.map((name): [string, Change] => [`${name}.weight`, transpose]);
+  for (const [i, name] of MATRICES.entries()) {
+    every("transposed", `${name} transposed`, [matrices[i]]);
   }
-  every(
-    "transposed",
-    "all matrices of blocks transposed",
-    MATRICES.map((name) => [`${name}.weight`, transpose]),
-  );
+  every("transposed", "all matrices of blocks transposed", matrices);
 
   if (kvHeads > 1 && kvHeads < heads) {
     // Query heads that were laid out for h mod Hkv, put where h / (H / Hkv) looks for them.
-    const group = heads / kvHeads;
-    const order = Array.from(
-      { length: heads },
-      (_, h) => (h % group) * kvHeads + Math.floor(h / group),
-    ).flatMap((head) => Array.from({ length: headWidth }, (_, i) => head * headWidth + i));
+    const order = CAUSES["head-grouping"].undo(config)["by key/value head"]
+      .flatMap((head) => Array.from({ length: headWidth }, (_, i) => head * headWidth + i));
     every("head-grouping", "query heads from h mod Hkv to h / (H / Hkv)", [
-      ["attn_q.weight", (tensor) => rowsInOrder(file, tensor, order)],
-      ["attn_q.bias", (tensor) => rowsInOrder(file, tensor, order)],
+      ...rows("attn_q", order),
       ["attn_output.weight", (tensor) => columnsInOrder(file, tensor, order)],
     ]);
   }
@@ -138,10 +126,10 @@ function outerUndos(file: GgufFile): Undo[] {
   const tensors = (cause: Cause, detail: string, entries: [string, NewTensorData | undefined][]) =>
     undos.push({ cause, detail, alteration: { tensors: new Map(entries) } });
   const norms = [...file.tensors.values()].filter(({ name }) => name.endsWith("_norm.weight"));
-  for (const by of [1, -1]) {
+  for (const by of CAUSES["norm-offset"].undo) {
     tensors(
       "norm-offset",
-      by > 0 ? "one added to all norm weights" : "one taken from all norm weights",
+      `${shiftText(by)} all norm weights`,
       norms.map((tensor) => [tensor.name, shifted(file, tensor, by)]),
     );
   }
@@ -158,31 +146,34 @@ function outerUndos(file: GgufFile): Undo[] {
   return undos;
 }
 
-/** Undos of what the metadata says of RoPE. */
-function ropeUndos(file: GgufFile, { architecture, ropeBase, ropeScaling }: Config): Undo[] {
-  const undos: Undo[] = [];
-  for (const base of BASES) {
-    if (base === ropeBase) continue;
-    undos.push({
-      cause: "rope-base",
-      detail: `RoPE base ${base} instead of ${ropeBase}`,
-      alteration: { metadata: new Map([[`${architecture}.rope.freq_base`, base]]) },
-    });
-  }
-  const own = ropeScaling.type === "linear" ? ropeScaling.factor : 1;
-  for (const factor of own === 1 ? FACTORS : [1]) {
-    undos.push({
-      cause: "rope-scaling",
-      detail: `positions divided by ${factor} instead of ${own}`,
-      alteration: {
-        metadata: new Map<string, MetadataValue | undefined>([
-          [`${architecture}.rope.scaling.type`, factor === 1 ? "none" : "linear"],
-          [`${architecture}.rope.scaling.factor`, factor === 1 ? undefined : factor],
-          [`${architecture}.rope.scale_linear`, undefined],
-        ]),
-      },
-    });
-  }
+/** Keys with other values, those of the architecture below its name; `undefined` takes one away. */
+function inMetadata(
+  cause: Cause,
+  detail: string,
+  below: string,
+  values: Readonly<Record<string, MetadataValue | undefined>>,
+): Undo {
+  const entries = Object.entries(values).map(([key, value]) => [`${below}.${key}`, value] as const);
+  return { cause, detail, alteration: { metadata: new Map(entries) } };
+}
+
+function ropeUndos(file: GgufFile, config: Config): Undo[] {
+  const { architecture, ropeBase } = config;
+  const own = scaleOf(config);
+  const undos = [
+    ...BASES.filter((base) => base !== ropeBase).map((base) =>
+      inMetadata("rope-base", `RoPE base ${base} instead of ${ropeBase}`, architecture, {
+        "rope.freq_base": base,
+      })
+    ),
+    ...(own === 1 ? FACTORS : [1]).map((factor) =>
+      inMetadata("rope-scaling", `positions divided by ${factor} instead of ${own}`, architecture, {
+        "rope.scaling.type": factor === 1 ? "none" : "linear",
+        "rope.scaling.factor": factor === 1 ? undefined : factor,
+        "rope.scale_linear": undefined,
+      })
+    ),
+  ];
   if (file.tensors.has("rope_freqs.weight")) {
     undos.push({
       cause: "rope-scaling",
@@ -194,98 +185,49 @@ function ropeUndos(file: GgufFile, { architecture, ropeBase, ropeScaling }: Conf
 }
 
 function epsilonUndos({ architecture, normEpsilon }: Config): Undo[] {
-  return EPSILONS.filter((epsilon) => Math.abs(epsilon / normEpsilon - 1) > 1e-3)
-    .map((epsilon) => ({
-      cause: "epsilon",
-      detail: `epsilon ${epsilon} instead of ${Number(normEpsilon.toPrecision(3))}`,
-      alteration: {
-        metadata: new Map([[`${architecture}.attention.layer_norm_rms_epsilon`, epsilon]]),
-      },
-    }));
+  const own = Number(normEpsilon.toPrecision(3));
+  return EPSILONS.filter((epsilon) => Math.abs(epsilon / normEpsilon - 1) > 1e-3).map((epsilon) =>
+    inMetadata("epsilon", `epsilon ${epsilon} instead of ${own}`, architecture, {
+      "attention.layer_norm_rms_epsilon": epsilon,
+    })
+  );
 }
 
-/** Undos of the tokenizer's flags. */
 function tokenizerUndos(file: GgufFile): Undo[] {
   const undos: Undo[] = [];
-  const of = (key: string) => file.metadata.get(`tokenizer.ggml.${key}`);
-  const alteration = (...entries: [string, MetadataValue][]): Alteration => ({
-    metadata: new Map(entries.map(([key, value]) => [`tokenizer.ggml.${key}`, value])),
-  });
-  const bos = of("bos_token_id");
-  if (bos !== undefined) {
+  const below = "tokenizer.ggml";
+  const of = (key: string) => file.metadata.get(`${below}.${key}`);
+  if (of("bos_token_id") !== undefined) {
     const added = of("add_bos_token") ?? of("model") === "llama";
+    const what = added ? "no BOS in front" : "BOS in front";
+    const undo = inMetadata("bos-missing", what, below, { add_bos_token: !added });
     // Any token in front serves attention as a place to rest, and lowers the loss: only what BOS does better shows that it lacks.
     const newline = added
       ? undefined
       : createTokenizer(file.metadata).encode("\n", { bos: false, eos: false }).at(-1);
-    undos.push({
-      cause: "bos-missing",
-      detail: added ? "no BOS in front" : "BOS in front",
-      alteration: alteration(["add_bos_token", !added]),
-      control: newline === undefined
-        ? undefined
-        : alteration(["add_bos_token", true], ["bos_token_id", newline]),
-    });
+    const other = { add_bos_token: true, bos_token_id: newline };
+    const control = newline === undefined
+      ? undefined
+      : inMetadata("bos-missing", what, below, other).alteration;
+    undos.push({ ...undo, control });
   }
   if (of("model") === "llama") {
     const space = of("add_space_prefix") ?? true;
-    undos.push({
-      cause: "space-prefix",
-      detail: space ? "no space in front" : "a space in front",
-      alteration: alteration(["add_space_prefix", !space]),
-    });
+    const what = space ? "no space in front" : "a space in front";
+    undos.push(inMetadata("space-prefix", what, below, { add_space_prefix: !space }));
   }
   return undos;
 }
 
-/** Rows of heads in the other RoPE order: at place `to` stands row `order[to]`. */
-function ropeOrder(
-  { headWidth, ropeWidth }: Config,
-  heads: number,
-  to: "adjacent" | "half",
-): number[] {
-  const pairs = ropeWidth / 2;
-  return Array.from({ length: heads * headWidth }, (_, row) => {
-    const i = row % headWidth;
-    if (i >= ropeWidth) return row;
-    const from = to === "adjacent"
-      ? (i % 2 === 0 ? i / 2 : (i - 1) / 2 + pairs)
-      : i < pairs
-      ? 2 * i
-      : 2 * (i - pairs) + 1;
-    return row - i + from;
-  });
-}
-
-/** A tensor of a file as it is. */
-export function wholeTensor(file: GgufFile, tensor: TensorInfo): NewTensorData {
-  const { type, shape } = tensor;
-  return { type, shape, bytes: () => file.readTensor(tensor) };
-}
-
 /** Row `order[r]` in place r; blocks stay as they are. A bias is a column of rows. */
-function rowsInOrder(file: GgufFile, tensor: TensorInfo, order: readonly number[]): NewTensorData {
-  const { type, shape } = tensor;
-  return {
-    type,
-    shape,
-    async bytes() {
-      const bytes = await file.readTensor(tensor);
-      const rowBytes = bytes.length / order.length;
-      const out = new Uint8Array(bytes.length);
-      order.forEach((from, to) => {
-        out.set(bytes.subarray(from * rowBytes, (from + 1) * rowBytes), to * rowBytes);
-      });
-      return out;
-    },
-  };
+function rowsInOrder(file: GgufFile, tensor: TensorInfo, order: ArrayLike<number>): NewTensorData {
+  return moved(file, tensor, tensor.bytes / order.length, (row) => order[row]);
 }
 
-/** Column `order[c]` in place c. */
 function columnsInOrder(
   file: GgufFile,
   tensor: TensorInfo,
-  order: readonly number[],
+  order: ArrayLike<number>,
 ): NewTensorData {
   const columns = order.length;
   return rearranged(file, tensor, (i) => i - i % columns + order[i % columns]);
@@ -294,7 +236,7 @@ function columnsInOrder(
 /** The matrix whose numbers were written column by column. */
 function transposed(file: GgufFile, tensor: TensorInfo): NewTensorData {
   const [columns, rows] = tensor.shape;
-  return rearranged(file, tensor, (i) => (i % columns) * rows + Math.floor(i / columns));
+  return rearranged(file, tensor, CAUSES.transposed.undo(rows, columns));
 }
 
 /** At each place the number that stands at another one; in blocks they cannot move, and become F32. */
@@ -303,42 +245,32 @@ function rearranged(
   tensor: TensorInfo,
   from: (place: number) => number,
 ): NewTensorData {
-  const { type, shape } = tensor;
-  if (type.blockSize > 1) {
-    return asF32(file, tensor, (data) => data.map((_, place) => data[from(place)]));
-  }
-  return {
-    type,
-    shape,
-    async bytes() {
-      const bytes = await file.readTensor(tensor);
-      const width = type.blockBytes;
-      const out = new Uint8Array(bytes.length);
-      for (let at = 0; at < bytes.length; at += width) {
-        const source = from(at / width) * width;
-        for (let i = 0; i < width; i++) out[at + i] = bytes[source + i];
-      }
-      return out;
-    },
-  };
+  return tensor.type.blockSize > 1
+    ? asF32(file, tensor, (data) => data.map((_, place) => data[from(place)]))
+    : moved(file, tensor, tensor.type.blockBytes, from);
+}
+
+/** At each place the `width` bytes that stand at another one. */
+function moved(
+  file: GgufFile,
+  tensor: TensorInfo,
+  width: number,
+  from: (place: number) => number,
+): NewTensorData {
+  return wholeTensor(file, tensor, (bytes) => {
+    const out = new Uint8Array(bytes.length);
+    for (let at = 0; at < bytes.length; at += width) {
+      const source = from(at / width) * width;
+      for (let i = 0; i < width; i++) out[at + i] = bytes[source + i];
+    }
+    return out;
+  });
 }
 
 function shifted(file: GgufFile, tensor: TensorInfo, by: number): NewTensorData {
   return asF32(file, tensor, (data) => data.map((value) => value + by));
 }
 
-/** A tensor's numbers changed, as F32. */
-export function asF32(
-  file: GgufFile,
-  tensor: TensorInfo,
-  change: (data: Float32Array) => Float32Array,
-): NewTensorData {
-  return {
-    type: F32,
-    shape: tensor.shape,
-    async bytes() {
-      const changed = change(dequantize(tensor.type, await file.readTensor(tensor)));
-      return new Uint8Array(Float32Array.from(changed).buffer);
-    },
-  };
+function shiftText(by: number): string {
+  return by > 0 ? "one added to" : "one taken from";
 }

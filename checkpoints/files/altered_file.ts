@@ -6,7 +6,9 @@ import type {
   MetadataValue,
   TensorInfo,
 } from "../../engine/gguf/reader.ts";
+import { dequantize } from "../../engine/gguf/dequantize.ts";
 import type { GgmlType } from "../../engine/gguf/types.ts";
+import { F32 } from "./f32_copy.ts";
 
 /** A tensor in place of another. */
 export interface NewTensorData {
@@ -43,8 +45,8 @@ export function alteredFile(file: GgufFile, { metadata, tensors }: Alteration): 
       continue;
     }
     const { type, shape } = data;
-    const bytes = tensorBytes(data);
-    newTensors.set(name, { name, type, shape, bytes, offset: 0, source: NO_SOURCE });
+    const place = { bytes: tensorBytes(data), offset: 0, source: NO_SOURCE };
+    newTensors.set(name, { name, type, shape, ...place });
   }
   return {
     ...file,
@@ -59,6 +61,31 @@ export function alteredFile(file: GgufFile, { metadata, tensors }: Alteration): 
     },
     close() {},
   };
+}
+
+/** A tensor of a file, as it is or with its bytes changed. */
+export function wholeTensor(
+  file: GgufFile,
+  tensor: TensorInfo,
+  change?: (bytes: Uint8Array<ArrayBuffer>) => Uint8Array<ArrayBuffer>,
+): NewTensorData {
+  const { type, shape } = tensor;
+  const bytes = async () => {
+    const stored = await file.readTensor(tensor);
+    return change ? change(stored) : stored;
+  };
+  return { type, shape, bytes };
+}
+
+/** A tensor of a file with its numbers changed, as F32. */
+export function asF32(
+  file: GgufFile,
+  tensor: TensorInfo,
+  change: (data: Float32Array) => Float32Array,
+): NewTensorData {
+  const bytes = (stored: Uint8Array) =>
+    new Uint8Array(Float32Array.from(change(dequantize(tensor.type, stored))).buffer);
+  return { ...wholeTensor(file, tensor, bytes), type: F32 };
 }
 
 /** How a value is stored where the file has none of that name. */

@@ -3,7 +3,7 @@ import { statfs } from "node:fs/promises";
 import { dirname, join } from "node:path";
 import { dequantize, isDequantizable } from "../../engine/gguf/dequantize.ts";
 import { GgufError } from "../../engine/gguf/error.ts";
-import type { GgufFile, TensorInfo } from "../../engine/gguf/reader.ts";
+import type { GgufFile, MetadataValue, TensorInfo } from "../../engine/gguf/reader.ts";
 import { GGML_TYPES } from "../../engine/gguf/types.ts";
 import {
   ggufSize,
@@ -19,7 +19,8 @@ import { type Identity, identityOf } from "../../models/identity.ts";
 import type { Environment, FoundModel, ProgressListener } from "../../models/mod.ts";
 import { guarded } from "../../models/part_file.ts";
 
-const F32 = GGML_TYPES.find(({ name }) => name === "F32")!;
+/** 32-bit floats. */
+export const F32 = GGML_TYPES.find(({ name }) => name === "F32")!;
 
 /** Numbers that are dequantized at a time: 16 MiB of them. */
 const PIECE_NUMBERS = 2 ** 22;
@@ -54,23 +55,28 @@ export async function f32Copy(model: FoundModel, options: F32CopyOptions = {}): 
       await checkRoom(model.name, folder, needed, () => onSpace?.(needed, folder));
     }
     const path = await f32Path(model, file, identity, options);
-    if (await isFile(path)) return path;
-    using _lock = await guarded(
-      model.name,
-      path,
-      () => acquireLock(`${path}.lock`, { signal }),
-    );
-    if (!await isFile(path)) {
+    await madeOnce(model, path, signal, async () => {
       await writeChecked(model.name, path, f32Content(file), options);
-      if (!await identity.holds()) {
-        await Deno.remove(path);
-        throw hasChanged(model);
-      }
-    }
+      if (await identity.holds()) return;
+      await Deno.remove(path);
+      throw hasChanged(model);
+    });
     return path;
   } finally {
     file.close();
   }
+}
+
+/** Makes a file, unless it is there or another process makes it meanwhile. */
+export async function madeOnce(
+  { name }: FoundModel,
+  path: string,
+  signal: AbortSignal | undefined,
+  make: () => Promise<void>,
+): Promise<void> {
+  if (await isFile(path)) return;
+  using _lock = await guarded(name, path, () => acquireLock(`${path}.lock`, { signal }));
+  if (!await isFile(path)) await make();
 }
 
 /** Where 32-bit copies lie. */
@@ -126,10 +132,27 @@ export function hasChanged({ name }: Pick<FoundModel, "name">): ModelError {
   return new ModelError(name, "its file has changed since it was opened; open it again");
 }
 
+/** Metadata of a file that is whole, whatever parts it came in. */
+export function withoutSplit(
+  metadata: ReadonlyMap<string, MetadataValue>,
+): Map<string, MetadataValue> {
+  return new Map([...metadata].filter(([key]) => !key.startsWith("split.")));
+}
+
+/** A tensor's bytes, in pieces of so many. */
+export async function* piecesOf(
+  file: GgufFile,
+  tensor: TensorInfo,
+  size: number,
+): AsyncGenerator<Uint8Array<ArrayBuffer>> {
+  for (let at = 0; at < tensor.bytes; at += size) {
+    yield await file.readTensor(tensor, at, Math.min(size, tensor.bytes - at));
+  }
+}
+
 /** What the copy of a file holds. */
 export function f32Content(file: GgufFile): NewGguf {
-  const metadata = new Map(file.metadata);
-  for (const key of metadata.keys()) if (key.startsWith("split.")) metadata.delete(key);
+  const metadata = withoutSplit(file.metadata);
   if (metadata.has("general.file_type")) metadata.set("general.file_type", 0); // LLAMA_FTYPE_ALL_F32
   return {
     metadata,
@@ -153,10 +176,8 @@ export function f32Tensor(file: GgufFile, tensor: TensorInfo, name = tensor.name
     type: F32,
     shape,
     async *bytes() {
-      for (let at = 0; at < tensor.bytes; at += pieceBytes) {
-        const length = Math.min(pieceBytes, tensor.bytes - at);
-        const numbers = dequantize(type, await file.readTensor(tensor, at, length));
-        yield new Uint8Array(numbers.buffer);
+      for await (const bytes of piecesOf(file, tensor, pieceBytes)) {
+        yield new Uint8Array(dequantize(type, bytes).buffer);
       }
     },
   };
@@ -181,8 +202,8 @@ export function f32Rows(
     shape: [columns, rows.length],
     async *bytes() {
       for (const row of rows) {
-        const numbers = dequantize(type, await file.readTensor(tensor, row * rowBytes, rowBytes));
-        yield new Uint8Array(numbers.buffer);
+        const bytes = await file.readTensor(tensor, row * rowBytes, rowBytes);
+        yield new Uint8Array(dequantize(type, bytes).buffer);
       }
     },
   };

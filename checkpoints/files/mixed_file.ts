@@ -1,8 +1,7 @@
 /** Files that take some of their tensors from another file of the same model: one layer quantized, the rest not. */
 import type { GgufFile } from "../../engine/gguf/reader.ts";
 import { PACKINGS } from "../../kernels/weights/packings.ts";
-import { alteredFile, type NewTensorData } from "./altered_file.ts";
-import { wholeTensor } from "../diagnosis/undo.ts";
+import { alteredFile, type NewTensorData, wholeTensor } from "./altered_file.ts";
 
 /**
  * A file with some of its tensors taken from another one. Both stay open and are closed by their owners.

@@ -22,33 +22,22 @@ export type Shape = Pick<
 >;
 
 /** Shapes that have a name: those of published models. */
-export const SHAPES: Readonly<Record<string, Shape>> = {
-  "smollm2-135m": {
-    ...{ layers: 30, width: 576, ffnWidth: 1536, heads: 9, kvHeads: 3, headWidth: 64 },
-    ...{ vocabSize: 49152, contextLength: 8192, ropeBase: 100000, normEpsilon: 1e-5 },
-    tiedOutput: true,
-  },
-  "tinyllama-1.1b": {
-    ...{ layers: 22, width: 2048, ffnWidth: 5632, heads: 32, kvHeads: 4, headWidth: 64 },
-    ...{ vocabSize: 32000, contextLength: 2048, ropeBase: 10000, normEpsilon: 1e-5 },
-    tiedOutput: false,
-  },
-  "llama-2-7b": {
-    ...{ layers: 32, width: 4096, ffnWidth: 11008, heads: 32, kvHeads: 32, headWidth: 128 },
-    ...{ vocabSize: 32000, contextLength: 4096, ropeBase: 10000, normEpsilon: 1e-5 },
-    tiedOutput: false,
-  },
-  "llama-2-13b": {
-    ...{ layers: 40, width: 5120, ffnWidth: 13824, heads: 40, kvHeads: 40, headWidth: 128 },
-    ...{ vocabSize: 32000, contextLength: 4096, ropeBase: 10000, normEpsilon: 1e-5 },
-    tiedOutput: false,
-  },
-  "llama-3-8b": {
-    ...{ layers: 32, width: 4096, ffnWidth: 14336, heads: 32, kvHeads: 8, headWidth: 128 },
-    ...{ vocabSize: 128256, contextLength: 8192, ropeBase: 500000, normEpsilon: 1e-5 },
-    tiedOutput: false,
-  },
-};
+export const SHAPES: Readonly<Record<string, Shape>> = Object.fromEntries(
+  // layers, width, FFN, heads, key/value heads, a head, vocabulary, context, base of RoPE, whether the output is tied
+  ([
+    ["smollm2-135m", 30, 576, 1536, 9, 3, 64, 49152, 8192, 100000, true],
+    ["tinyllama-1.1b", 22, 2048, 5632, 32, 4, 64, 32000, 2048, 10000, false],
+    ["llama-2-7b", 32, 4096, 11008, 32, 32, 128, 32000, 4096, 10000, false],
+    ["llama-2-13b", 40, 5120, 13824, 40, 40, 128, 32000, 4096, 10000, false],
+    ["llama-3-8b", 32, 4096, 14336, 32, 8, 128, 128256, 8192, 500000, false],
+  ] as const).map((
+    [name, layers, width, ffnWidth, heads, kvHeads, headWidth, vocabSize, contextLength, ...rest],
+  ) => {
+    const [ropeBase, tiedOutput] = rest;
+    const sizes = { layers, width, ffnWidth, heads, kvHeads, headWidth, vocabSize, contextLength };
+    return [name, { ...sizes, ropeBase, normEpsilon: 1e-5, tiedOutput }];
+  }),
+);
 
 /** Types that matrices can have. */
 export const SYNTHETIC_TYPES = ["F32", "F16", "Q8_0", "Q4_0"] as const;

@@ -11,7 +11,7 @@ export interface Side {
 }
 
 /** Where an element of a point is. */
-export interface Place {
+export interface ElementPlace {
   readonly layer?: number;
   /** Of attention, of q and of head_out; of k, v and the cache the key/value head. */
   readonly head?: number;
@@ -26,8 +26,7 @@ export interface Difference {
   readonly passed: boolean;
   /** The largest share of what is allowed that an element takes; above 1 it fails. Infinity where only one side is a number. */
   readonly share: number;
-  /** That element. */
-  readonly place: Place;
+  readonly place: ElementPlace;
   readonly ours: number;
   readonly reference: number;
   /** |ours − reference| there, and how much is allowed there. */
@@ -221,7 +220,7 @@ export function placesOf(
     readonly positions?: readonly number[];
   },
   start: number,
-): (element: number) => Place {
+): (element: number) => ElementPlace {
   const positionOf = rowPositions(point, shape, start, positions);
   return (element) => placeOf(point, shape, element, positionOf);
 }
@@ -231,7 +230,7 @@ function placeOf(
   shape: readonly number[],
   element: number,
   positionOf: (row: number) => number,
-): Place {
+): ElementPlace {
   const width = Math.max(1, shape.at(-1)!);
   const row = Math.floor(element / width);
   const head = isAttention(point)
@@ -249,7 +248,7 @@ function placeOf(
 }
 
 /** A place in words. */
-export function placeText({ layer, head, position, index }: Place): string {
+export function placeText({ layer, head, position, index }: ElementPlace): string {
   return [
     layer === undefined ? "" : `layer ${layer}`,
     head === undefined ? "" : `head ${head}`,

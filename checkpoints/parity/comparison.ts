@@ -26,7 +26,7 @@ import type {
   ReferenceRequest,
   ReferenceRun,
 } from "../references/reference.ts";
-import { laminaReference, pointSize } from "../references/lamina.ts";
+import { ownRun, pointSize } from "./lamina.ts";
 
 /** A prompt to compare with. */
 export interface ParityCase {
@@ -34,7 +34,6 @@ export interface ParityCase {
   readonly name: string;
   /** Undefined where ids were given. */
   readonly text?: string;
-  /** What is run. */
   readonly ids: readonly number[];
   /** Our own ids of the text, where others are run. */
   readonly ownIds?: readonly number[];
@@ -54,7 +53,6 @@ export interface Summary {
   readonly rms: number;
   readonly min: number;
   readonly max: number;
-  /** The first numbers. */
   readonly samples: readonly number[];
 }
 
@@ -68,7 +66,6 @@ export interface ParityRow {
   /** Place in the order of computation. */
   readonly order: number;
   readonly shape: readonly number[];
-  /** Of our own tensor. */
   readonly summary: Summary;
   /** Of the worst chunk of the pass; undefined where the reference does not show the point. */
   readonly local?: Difference;
@@ -85,7 +82,6 @@ export interface CheckpointResult {
   readonly why?: string;
   /** The row that takes most of what is allowed it, by the verdict that counts; what is inherited from earlier steps left out. */
   readonly worst?: ParityRow;
-  /** That verdict. */
   readonly verdict?: Difference;
   readonly failedChecks: readonly ParityCheck[];
 }
@@ -152,9 +148,6 @@ export async function compareEngines(
   options: ParityOptions = {},
 ): Promise<ParityResult> {
   const { provenance } = reference;
-  const own = laminaReference(engine, {
-    provenance: { ...provenance, version: "", device: engine.backend, weights: "" },
-  });
   const rows: ParityRow[] = [];
   const checks: ParityCheck[] = [];
   const choices: CaseChoices[] = [];
@@ -166,14 +159,14 @@ export async function compareEngines(
     }
     let forced = each.forced ?? [];
     if (reference.needsForcedIds && forced.length < each.generate) {
-      forced = (await own.run({ ...each, steps: [], points: [] })).ids;
+      forced = (await ownRun(engine, { ...each, steps: [], points: [] }, provenance.rope)).ids;
     }
     for (const layers of windows(engine, each, options.layers)) {
       options.onProgress?.(done++, total, `${each.name}: layers ${layers[0]} to ${layers[1]}`);
       const request = requestFor(engine, each, layers, forced, options.signal);
       const theirs = await reference.run(request);
       const ids = theirs.ids.length > 0 ? theirs.ids : forced;
-      const ours = await own.run({ ...request, forced: ids });
+      const ours = await ownRun(engine, { ...request, forced: ids }, provenance.rope);
       const exact = each.oracle
         ? await options.oracle?.run({ ...oracleRequest(request), forced: ids })
         : undefined;

@@ -18,7 +18,6 @@ export interface Determinism {
   readonly runs: number;
   /** Of these, runs in processes of their own. */
   readonly processes: number;
-  /** The prompt. */
   readonly ids: readonly number[];
   /** Tokens that each run generated. */
   readonly tokens: number;
@@ -107,7 +106,6 @@ export interface ProcessCase extends DeterminismCase {
   readonly tune?: TuneMode;
 }
 
-/** The digest that a process of its own computes. */
 async function digestInProcess(each: ProcessCase): Promise<string> {
   const script = fileURLToPath(new URL("./determinism_process.ts", import.meta.url));
   const config = fileURLToPath(new URL("../../deno.json", import.meta.url));

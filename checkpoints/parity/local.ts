@@ -6,8 +6,9 @@
 import { layerOf } from "../../base/layer_names.ts";
 import { sizeOf } from "../../base/shape.ts";
 import type { Engine, HostTensor } from "../../engine/backend.ts";
-import type { Step } from "../../engine/plan/plan.ts";
+import { planValues, type Step } from "../../engine/plan/plan.ts";
 import { isAttention } from "./compare.ts";
+import { isCompared } from "./contract.ts";
 import type { Provenance, ReferencePass, ReferenceTensor } from "../references/reference.ts";
 
 /** Keys and values of the positions before a pass, by cache name: [positions, Hkv, d]. */
@@ -119,6 +120,19 @@ function inLayers(
   return point === "token_embd" ? first === 0 : last === engine.config.layers - 1;
 }
 
+/** What a point was made of, and more: points of the same layer and the stream before it; at the ends all that is outside of blocks, and the last block. */
+export function pointsAround(engine: Engine, point: string): string[] {
+  const layer = layerOf(point);
+  const near = layer ?? (point === "token_embd" ? 0 : engine.config.layers - 1);
+  return [...planValues(engine.plan).keys()].filter((each) => {
+    if (!isCompared(each)) return false;
+    const other = layerOf(each);
+    if (layer === undefined && other === undefined) return true;
+    return other === near || each === `blk.${near - 1}.out` ||
+      (near === 0 && each === "token_embd");
+  });
+}
+
 /** Rows `at` to `at + count` of a tensor of a whole pass: of attention queries and the keys up to theirs; of the cache the slots. */
 export function rowsOf(
   point: string,
@@ -131,7 +145,7 @@ export function rowsOf(
     const [heads, rows, keys] = shape;
     const seen = start + at + count;
     if (at === 0 && count === rows && keys === seen) return { shape, data };
-    const part = new Float32Array(heads * count * seen);
+    const part = data.slice(0, heads * count * seen);
     for (let head = 0; head < heads; head++) {
       for (let row = 0; row < count; row++) {
         const from = (head * rows + at + row) * keys;

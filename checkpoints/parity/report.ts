@@ -2,7 +2,7 @@
 import { formatTable } from "../../inspect/format.ts";
 import { escapeXml, printable } from "../../inspect/escape.ts";
 import { placeText } from "./compare.ts";
-import type { Explanation } from "../diagnosis/activations/cause.ts";
+import type { Explanation } from "../diagnosis/causes.ts";
 import type { CheckpointResult, ParityResult, ParityRow } from "./comparison.ts";
 
 /** The first point that went wrong, and why. */

@@ -9,17 +9,16 @@ import { previewBundle } from "../../inspect/tables/html.ts";
 import type { Loaded } from "../../inspect/run/loading.ts";
 import { type Axis, listPoints } from "../../inspect/points/points.ts";
 import { pieceOf } from "../../inspect/run/vocabulary.ts";
-import { isAttention } from "./compare.ts";
-import { pointsAround } from "../diagnosis/first_divergence.ts";
-import { localValues } from "./local.ts";
-import type { Opponent } from "./other_side.ts";
+import { type Difference, isAttention } from "./compare.ts";
+import { localValues, pointsAround } from "./local.ts";
 import { cacheBefore, type ParityRow } from "./comparison.ts";
 import {
+  type Reference,
   ReferenceFailure,
   type ReferencePass,
   type ReferenceTensor,
 } from "../references/reference.ts";
-import { joinPieces, laminaReference } from "../references/lamina.ts";
+import { joinPieces, ownRun } from "./lamina.ts";
 
 /** `local` compares what our kernels make of the reference's own inputs, `cumulative` each side's own run. */
 export type Verdict = "local" | "cumulative";
@@ -46,19 +45,6 @@ export interface PairAxis {
   readonly labels: readonly string[];
 }
 
-/** What a pair is made of. */
-export interface PairParts {
-  readonly model: string;
-  readonly referenceName: string;
-  readonly row: ParityRow;
-  readonly verdict: Verdict;
-  readonly head?: number;
-  readonly rows: PairAxis;
-  readonly columns: PairAxis;
-  readonly ours: Float32Array;
-  readonly reference: Float32Array;
-}
-
 const COLUMNS = {
   row: "int32",
   row_label: "utf8",
@@ -69,84 +55,55 @@ const COLUMNS = {
   difference: "float64",
 } as const;
 
+/** What a pair is made of. */
+type PairParts =
+  & Pick<TensorPair, "model" | "verdict" | "head" | "rows" | "columns" | "ours" | "reference">
+  & { readonly referenceName: string; readonly row: ParityRow };
+
 /** A tensor on both sides: matrices [rows, columns], row-major. Of a tensor with heads the head that is worst. */
 export class TensorPair {
-  readonly #parts: PairParts;
+  /** Whose it is. */
+  readonly model: string;
+  /** `blk.3.q` */
+  readonly point: string;
+  /** The checkpoint that it belongs to: `2`. */
+  readonly checkpoint: string;
+  /** 0 for the prompt, n for the pass of the n-th generated token. */
+  readonly step: number;
+  /** Which prompt: `prompt` or `long prompt`. */
+  readonly case: string;
+  /** What is compared: {@linkcode Verdict} says how. */
+  readonly verdict: Verdict;
+  /** Whether all of it is within its tolerance. */
+  readonly passed: boolean;
+  /** The head that is shown; undefined for a tensor without heads. */
+  readonly head: number | undefined;
+  /** What the rows are. */
+  readonly rows: PairAxis;
+  /** What the columns are. */
+  readonly columns: PairAxis;
+  /** Our numbers [rows, columns]. Keys that a query does not see are NaN on both sides. */
+  readonly ours: Float32Array;
+  /** The reference's numbers [rows, columns]. */
+  readonly reference: Float32Array;
+  /** Who the reference is; `oracle` where it does not show the point. */
+  readonly referenceName: string;
+  readonly #judged: Difference;
 
   /** Use {@linkcode ParityReport.worst} or {@linkcode ParityReport.pair}. */
   constructor(parts: PairParts) {
-    this.#parts = parts;
-  }
-
-  /** Whose it is. */
-  get model(): string {
-    return this.#parts.model;
-  }
-
-  /** `blk.3.q` */
-  get point(): string {
-    return this.#parts.row.point;
-  }
-
-  /** The checkpoint that it belongs to: `2`. */
-  get checkpoint(): string {
-    return this.#parts.row.checkpoint;
-  }
-
-  /** 0 for the prompt, n for the pass of the n-th generated token. */
-  get step(): number {
-    return this.#parts.row.step;
-  }
-
-  /** Which prompt: `prompt` or `long prompt`. */
-  get case(): string {
-    return this.#parts.row.case;
-  }
-
-  /** What is compared: {@linkcode Verdict} says how. */
-  get verdict(): Verdict {
-    return this.#parts.verdict;
-  }
-
-  /** Whether all of it is within its tolerance. */
-  get passed(): boolean {
-    return this.#difference.passed;
-  }
-
-  /** The head that is shown; undefined for a tensor without heads. */
-  get head(): number | undefined {
-    return this.#parts.head;
-  }
-
-  /** What the rows are. */
-  get rows(): PairAxis {
-    return this.#parts.rows;
-  }
-
-  /** What the columns are. */
-  get columns(): PairAxis {
-    return this.#parts.columns;
-  }
-
-  /** Our numbers [rows, columns]. Keys that a query does not see are NaN on both sides. */
-  get ours(): Float32Array {
-    return this.#parts.ours;
-  }
-
-  /** The reference's numbers [rows, columns]. */
-  get reference(): Float32Array {
-    return this.#parts.reference;
+    const { row, verdict } = parts;
+    this.#judged = row[verdict]!;
+    this.passed = this.#judged.passed;
+    ({ point: this.point, checkpoint: this.checkpoint, step: this.step, case: this.case } = row);
+    ({ model: this.model, referenceName: this.referenceName, head: this.head } = parts);
+    ({ rows: this.rows, columns: this.columns, verdict: this.verdict } = parts);
+    ({ ours: this.ours, reference: this.reference } = parts);
   }
 
   /** Ours less the reference's [rows, columns]. */
   get difference(): Float32Array {
-    const { ours, reference } = this.#parts;
-    return ours.map((value, i) => value - reference[i]);
-  }
-
-  /** Who the reference is; `oracle` where it does not show the point. */
-  get referenceName(): string {
-    return this.#parts.referenceName;
+    return this.ours.map((value, i) => value - this.reference[i]);
   }
 
   /** The number that takes most of what is allowed it: its row and column, both values, its error and its tolerance. */
@@ -158,7 +115,7 @@ export class TensorPair {
     readonly error: number;
     readonly tolerance: number;
   } {
-    const { place, ours, reference, error, allowed } = this.#difference;
+    const { place, ours, reference, error, allowed } = this.#judged;
     return {
       row: this.rows.places.indexOf(place.position),
       column: place.index,
@@ -166,14 +123,9 @@ export class TensorPair {
     };
   }
 
-  get #difference() {
-    const { row, verdict } = this.#parts;
-    return row[verdict]!;
-  }
-
   /** A row per number: its row and column with labels, `ours`, `reference` and `difference`. */
   table(): Table {
-    const { model, rows, columns, ours, reference } = this.#parts;
+    const { model, rows, columns, ours, reference } = this;
     const width = columns.places.length;
     const table = Array.from(ours, (value, i) => {
       const [row, column] = [Math.floor(i / width), i % width];
@@ -246,11 +198,10 @@ interface PairRequest {
  */
 export async function readPair(
   model: Loaded,
-  opponent: Opponent,
+  { reference, oracle }: { readonly reference: Reference; readonly oracle?: Reference },
   { row, verdict, ids, forced = [], signal }: PairRequest,
 ): Promise<TensorPair> {
   const { engine } = model;
-  const { reference, judging: { oracle } } = opponent;
   const { point, step } = row;
   const request = { ids, generate: step, forced, steps: [step], signal };
   const points = verdict === "local" ? pointsAround(engine, point) : [point];
@@ -266,7 +217,7 @@ export async function readPair(
   const { rope } = reference.provenance;
   const ours = verdict === "local" && shown
     ? await localTensor(engine, pass, point, rope)
-    : await ownTensor(engine, { ...request, points: [point] }, rope);
+    : (await ownRun(engine, { ...request, points: [point] }, rope)).passes[0].tensors.get(point)!;
   const all = [...ids, ...forced.slice(0, step)];
   const start = step === 0 ? 0 : ids.length + step - 1;
   return pairOf(model, { row, verdict, name, ours, theirs, all, start });
@@ -285,18 +236,6 @@ async function localTensor(
     if (each.point === point) pieces.push(each.ours);
   }
   return joinPieces(point, pieces, engine.config);
-}
-
-async function ownTensor(
-  engine: Engine,
-  request: Parameters<ReturnType<typeof laminaReference>["run"]>[0],
-  rope: "exact" | "ggml",
-): Promise<ReferenceTensor> {
-  const own = laminaReference(engine, {
-    provenance: { version: "", device: engine.backend, weights: "", rope },
-  });
-  const { passes } = await own.run(request);
-  return passes[0].tensors.get(request.points[0])!;
 }
 
 /** A tensor of both sides, and where its pass stands. */

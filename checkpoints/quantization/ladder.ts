@@ -23,8 +23,9 @@ import {
   summaryOf,
 } from "./ladder_runs.ts";
 import { typesThatDoNotRun } from "../files/mixed_file.ts";
-import { numbersOf, pieces } from "../files/diff/numbers.ts";
-import { openModel } from "../files/named_model.ts";
+import { numbersOf } from "../files/diff/numbers.ts";
+import { similarity } from "../files/diff/similarity.ts";
+import { openModel } from "../files/model_argument.ts";
 import { ggufWeights } from "../files/weight_file.ts";
 
 const TYPES = {
@@ -62,6 +63,9 @@ const ACTIVATIONS = {
   token: "utf8",
   error: "float64",
 } as const;
+
+/** No weight is judged here. */
+const ANYTHING = { tensor: Infinity, block: Infinity, scale: Infinity };
 
 /** The four tables of a ladder; they join on `type`. Shows its first one. */
 export class QuantizationLadder {
@@ -131,63 +135,53 @@ export async function quantizationLadder(
   text: Prompt,
   options: LadderOptions = {},
 ): Promise<QuantizationLadder> {
-  return await longWork(
-    "Comparing quantizations",
-    options,
-    (options) => ladder(model, text, options),
-  );
-}
-
-async function ladder(
-  model: Model | string,
-  text: Prompt,
-  options: LadderOptions,
-): Promise<QuantizationLadder> {
-  const { types = LADDER, signal, onProgress } = options;
-  using loaded = await openModel(model, options);
-  const ground = await groundOf(loaded, text, signal);
-  const rows = {
-    types: [] as Row<typeof TYPES>[],
-    weights: [] as Row<typeof WEIGHTS>[],
-    activations: [] as Row<typeof ACTIVATIONS>[],
-    predictions: [] as Row<typeof PREDICTIONS>[],
-  };
-  rows.types.push(typeRow("base", loaded.file, 0, predictionRows("base", ground, ground.base)));
-  for (const [i, type] of types.entries()) {
-    onProgress?.(2 * i, 2 * types.length, `quantizing to ${type}`);
-    using quantized = await openQuantized(model, type, signal);
-    const { file } = quantized;
-    const weights = await compareWeights(type, loaded.file, file, signal);
-    rows.weights.push(...weights.rows);
-    onProgress?.(2 * i + 1, 2 * types.length, `running ${type}`);
-    if (typesThatDoNotRun(file).length > 0) {
-      rows.types.push(typeRow(type, file, weights.error, []));
-      continue;
+  return await longWork("Comparing quantizations", options, async (options) => {
+    const { types = LADDER, signal, onProgress } = options;
+    using loaded = await openModel(model, options);
+    const ground = await groundOf(loaded, text, signal);
+    const rows = {
+      types: [] as Row<typeof TYPES>[],
+      weights: [] as Row<typeof WEIGHTS>[],
+      activations: [] as Row<typeof ACTIVATIONS>[],
+      predictions: [] as Row<typeof PREDICTIONS>[],
+    };
+    rows.types.push(typeRow("base", loaded.file, 0, predictionRows("base", ground, ground.base)));
+    for (const [i, type] of types.entries()) {
+      onProgress?.(2 * i, 2 * types.length, `quantizing to ${type}`);
+      using quantized = await openQuantized(model, type, signal);
+      const { file } = quantized;
+      const weights = await compareWeights(type, loaded.file, file, signal);
+      rows.weights.push(...weights.rows);
+      onProgress?.(2 * i + 1, 2 * types.length, `running ${type}`);
+      if (typesThatDoNotRun(file).length > 0) {
+        rows.types.push(typeRow(type, file, weights.error, []));
+        continue;
+      }
+      const outcome = await runMixed(ground, file, () => true);
+      const predictions = predictionRows(type, ground, outcome);
+      rows.types.push(typeRow(type, file, weights.error, predictions));
+      rows.activations.push(...activationRows(type, ground, outcome));
+      rows.predictions.push(...predictions);
     }
-    const outcome = await runMixed(ground, file, () => true);
-    const predictions = predictionRows(type, ground, outcome);
-    rows.types.push(typeRow(type, file, weights.error, predictions));
-    rows.activations.push(...activationRows(type, ground, outcome));
-    rows.predictions.push(...predictions);
-  }
-  const notes = { model: loaded.found.name, tokens: ground.ids.length };
-  return new QuantizationLadder({
-    types: analysisTable("quantization_ladder", TYPES, rows.types, {
-      meaning: "what each type costs, against the model as it is",
-      ...notes,
-    }),
-    weights: analysisTable("weight_errors", WEIGHTS, rows.weights, {
-      meaning: "RMS of what quantization changes in each tensor, relative to it",
-      ...notes,
-    }),
-    activations: analysisTable("activation_errors", ACTIVATIONS, rows.activations, {
-      meaning: "what quantization changes in the residual stream, relative to its length",
-      ...notes,
-    }),
-    predictions: analysisTable("predictions", PREDICTIONS, rows.predictions, {
-      meaning: "what quantization changes in the predictions after each position, in nats",
-      ...notes,
-    }),
+    const notes = { model: loaded.found.name, tokens: ground.ids.length };
+    return new QuantizationLadder({
+      types: analysisTable("quantization_ladder", TYPES, rows.types, {
+        meaning: "what each type costs, against the model as it is",
+        ...notes,
+      }),
+      weights: analysisTable("weight_errors", WEIGHTS, rows.weights, {
+        meaning: "RMS of what quantization changes in each tensor, relative to it",
+        ...notes,
+      }),
+      activations: analysisTable("activation_errors", ACTIVATIONS, rows.activations, {
+        meaning: "what quantization changes in the residual stream, relative to its length",
+        ...notes,
+      }),
+      predictions: analysisTable("predictions", PREDICTIONS, rows.predictions, {
+        meaning: "what quantization changes in the predictions after each position, in nats",
+        ...notes,
+      }),
+    });
   });
 }
 
@@ -213,7 +207,7 @@ function typeRow(
   };
 }
 
-/** Each tensor of a copy against the model's own, and all of them together; null where a type cannot be read. */
+/** Each tensor of a copy against the model's own, and all of them together; null where a type cannot be read or something is no number. */
 async function compareWeights(
   type: string,
   base: GgufFile,
@@ -227,22 +221,10 @@ async function compareWeights(
     const [a, b] = [originals, copies].map((weights) => weights.get(name))
       .map((weight) => weight && numbersOf(weight));
     const numbers = sizeOf(shape);
-    const sums = { error: NaN, weight: NaN, largest: NaN };
-    if (a && b) {
-      Object.assign(sums, { error: 0, weight: 0, largest: 0 });
-      for (const [first, count] of pieces(a)) {
-        signal?.throwIfAborted();
-        const [x, y] = [await a.read(first, count), await b.read(first, count)];
-        for (let i = 0; i < count; i++) {
-          const error = y[i] - x[i];
-          sums.error += error * error;
-          sums.weight += x[i] * x[i];
-          sums.largest = Math.max(sums.largest, Math.abs(error));
-        }
-      }
-    }
-    all.error += sums.error;
-    all.weight += sums.weight;
+    const alike = a && b && await similarity(a, b, ANYTHING, 1, signal);
+    const found = alike?.nonFinite ? undefined : alike;
+    all.error += found?.squares ?? NaN;
+    all.weight += found?.weight ?? NaN;
     rows.push({
       type,
       tensor: name,
@@ -251,8 +233,8 @@ async function compareWeights(
       stored_as: storedAs.name,
       numbers,
       bits_per_weight: 8 * bytes / numbers,
-      error: a && b ? relative(sums) : null,
-      largest_error: a && b ? sums.largest : null,
+      error: found ? Math.sqrt(found.nmse) : null,
+      largest_error: found?.largest ?? null,
     });
   }
   return { rows, error: Number.isNaN(all.error) ? null : relative(all) };

@@ -8,12 +8,12 @@ import type { Model } from "../../inspect/run/model.ts";
 import { checkPrompt, onePrompt, type Prompt } from "../../inspect/run/prompt.ts";
 import { pieceOf } from "../../inspect/run/vocabulary.ts";
 import type { WorkOptions } from "../../inspect/work.ts";
-import { greedy } from "../parity/greedy.ts";
+import { largest } from "../../inspect/analyses/numbers.ts";
 import { mixedFile } from "../files/mixed_file.ts";
-import { promptIdsOf } from "../files/named_model.ts";
-import { divergence, surprisalOf } from "./predictions.ts";
+import { promptIdsOf } from "../files/model_argument.ts";
+import { divergence, surprisalOf } from "../parity/predictions.ts";
 import { type QuantizationType, quantizeModel } from "./quantize.ts";
-import { laminaReference } from "../references/lamina.ts";
+import { ownRun } from "../parity/lamina.ts";
 
 /** From a file that loses nothing of `tiny` to the smallest. */
 export const LADDER: readonly QuantizationType[] = [
@@ -111,9 +111,8 @@ async function outcomeOf(
   const { layers, vocabSize } = engine.config;
   const streams = ["token_embd", ...Array.from({ length: layers }, (_, i) => `blk.${i}.out`)];
   const points = [...streams, "logits"];
-  const provenance = { version: "", device: engine.backend, weights: "", rope: "exact" } as const;
-  const { passes: [{ tensors }] } = await laminaReference(engine, { provenance })
-    .run({ ids, generate: 0, steps: [0], points, signal });
+  const request = { ids, generate: 0, steps: [0], points, signal };
+  const { passes: [{ tensors }] } = await ownRun(engine, request, "exact");
   const data = (point: string) => tensors.get(point)!.data as Float32Array;
   const logits = data("logits");
   return {
@@ -130,7 +129,7 @@ export function predictionRows(
 ): Row<typeof PREDICTIONS>[] {
   return ids.map((id, position) => {
     const [own, original] = [logits[position], base.logits[position]];
-    const [next, baseNext] = [greedy(own).id, greedy(original).id];
+    const [next, baseNext] = [largest(own, 1)[0], largest(original, 1)[0]];
     return {
       type,
       position,

@@ -16,7 +16,7 @@ import {
   summaryOf,
 } from "./ladder_runs.ts";
 import { typesThatDoNotRun } from "../files/mixed_file.ts";
-import { openModel } from "../files/named_model.ts";
+import { openModel } from "../files/model_argument.ts";
 
 /** How the layers of one quantized copy are mixed with the model's own. */
 export interface SensitivityOptions extends LadderOptions {
@@ -54,72 +54,62 @@ export async function layerSensitivity(
   text: Prompt,
   options: SensitivityOptions = {},
 ): Promise<Table> {
-  return await longWork(
-    "Exchanging layers",
-    options,
-    (options) => sensitivity(model, text, options),
-  );
-}
-
-async function sensitivity(
-  model: Model | string,
-  text: Prompt,
-  options: SensitivityOptions,
-): Promise<Table> {
-  const { types = LADDER, by = "layer", signal, onProgress } = options;
-  using loaded = await openModel(model, options);
-  const ground = await groundOf(loaded, text, signal);
-  const partOf = (tensor: string) =>
-    layerOf(tensor) === undefined
-      ? "outside"
-      : by === "layer"
-      ? `blk.${layerOf(tensor)}`
-      : kindOf(tensor).replace(/\.(weight|bias)$/, "");
-  const matrices = [...loaded.file.tensors.values()].filter(({ shape }) => shape.length > 1);
-  const parts = [...new Set(matrices.map(({ name }) => partOf(name)))];
-  const total = types.length * (1 + 2 * parts.length);
-  let done = 0;
-  const rows: Row<typeof SENSITIVITY>[] = [];
-  for (const type of types) {
-    using quantized = await openQuantized(model, type, signal);
-    const { file } = quantized;
-    const wrong = typesThatDoNotRun(file);
-    if (wrong.length > 0) {
-      const nothing = { part: null, layer: null, mode: null, share: null, loss: null };
-      rows.push({ type, ...nothing, kl: null, kl_all: null, note: doesNotRun(wrong) });
-      done += 1 + 2 * parts.length;
-      continue;
-    }
-    const measure = async (what: string, takes: (name: string) => boolean) => {
-      onProgress?.(done++, total, `${type}: ${what}`);
-      return summaryOf(predictionRows(type, ground, await runMixed(ground, file, takes)));
-    };
-    const all = await measure("everything", () => true);
-    for (const part of parts) {
-      const inPart = (name: string) => partOf(name) === part;
-      for (const mode of ["only", "restored"] as const) {
-        const found = await measure(
-          `${mode} ${part}`,
-          mode === "only" ? inPart : (name) => !inPart(name),
-        );
-        const share = found.kl / all.kl;
-        rows.push({
-          type,
-          part,
-          layer: layerOf(`${part}.`) ?? null,
-          mode,
-          kl: found.kl,
-          kl_all: all.kl,
-          share: all.kl > 0 ? (mode === "only" ? share : 1 - share) : null,
-          loss: found.loss,
-          note: null,
-        });
+  return await longWork("Exchanging layers", options, async (options) => {
+    const { types = LADDER, by = "layer", signal, onProgress } = options;
+    using loaded = await openModel(model, options);
+    const ground = await groundOf(loaded, text, signal);
+    const partOf = (tensor: string) =>
+      layerOf(tensor) === undefined
+        ? "outside"
+        : by === "layer"
+        ? `blk.${layerOf(tensor)}`
+        : kindOf(tensor).replace(/\.(weight|bias)$/, "");
+    const matrices = [...loaded.file.tensors.values()].filter(({ shape }) => shape.length > 1);
+    const parts = [...new Set(matrices.map(({ name }) => partOf(name)))];
+    const total = types.length * (1 + 2 * parts.length);
+    let done = 0;
+    const rows: Row<typeof SENSITIVITY>[] = [];
+    for (const type of types) {
+      using quantized = await openQuantized(model, type, signal);
+      const { file } = quantized;
+      const wrong = typesThatDoNotRun(file);
+      if (wrong.length > 0) {
+        const nothing = { part: null, layer: null, mode: null, share: null, loss: null };
+        rows.push({ type, ...nothing, kl: null, kl_all: null, note: doesNotRun(wrong) });
+        done += 1 + 2 * parts.length;
+        continue;
+      }
+      const measure = async (what: string, takes: (name: string) => boolean) => {
+        onProgress?.(done++, total, `${type}: ${what}`);
+        return summaryOf(predictionRows(type, ground, await runMixed(ground, file, takes)));
+      };
+      const all = await measure("everything", () => true);
+      for (const part of parts) {
+        const inPart = (name: string) => partOf(name) === part;
+        for (const mode of ["only", "restored"] as const) {
+          const found = await measure(
+            `${mode} ${part}`,
+            mode === "only" ? inPart : (name) => !inPart(name),
+          );
+          const share = found.kl / all.kl;
+          rows.push({
+            type,
+            part,
+            layer: layerOf(`${part}.`) ?? null,
+            mode,
+            kl: found.kl,
+            kl_all: all.kl,
+            share: all.kl > 0 ? (mode === "only" ? share : 1 - share) : null,
+            loss: found.loss,
+            note: null,
+          });
+        }
       }
     }
-  }
-  return analysisTable("layer_sensitivity", SENSITIVITY, rows, {
-    meaning: "divergence from the model's own predictions with one part quantized, or restored",
-    model: loaded.found.name,
-    tokens: ground.ids.length,
+    return analysisTable("layer_sensitivity", SENSITIVITY, rows, {
+      meaning: "divergence from the model's own predictions with one part quantized, or restored",
+      model: loaded.found.name,
+      tokens: ground.ids.length,
+    });
   });
 }

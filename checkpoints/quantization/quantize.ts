@@ -5,41 +5,22 @@ import type { GgufFile } from "../../engine/gguf/reader.ts";
 import type { Model } from "../../inspect/run/model.ts";
 import { openFound } from "../../inspect/run/loading.ts";
 import { longWork, type WorkOptions } from "../../inspect/work.ts";
-import { acquireLock, isFile, laminaHome } from "../../models/cache.ts";
+import { laminaHome } from "../../models/cache.ts";
 import { type Identity, identityOf } from "../../models/identity.ts";
 import { findModel, type FoundModel } from "../../models/mod.ts";
 import { guarded } from "../../models/part_file.ts";
-import { contentName, f32Copy, hasChanged } from "../files/f32_copy.ts";
-import { isItself } from "../diagnosis/mended_file.ts";
+import { contentName, f32Copy, hasChanged, madeOnce } from "../files/f32_copy.ts";
+import { isItself } from "../files/mended_file.ts";
 import { LlamaCppClient } from "../references/llamacpp/client.ts";
 import { llamaCppLibrary } from "../references/llamacpp/library.ts";
 import { modelOnDisk } from "../references/mod.ts";
 
-/** Ways to quantize a file, from the largest files to the smallest. Those that need an importance matrix are left out. */
-export const QUANTIZATION_TYPES = [
-  "F32",
-  "F16",
-  "BF16",
-  "Q8_0",
-  "Q6_K",
-  "Q5_1",
-  "Q5_K_M",
-  "Q5_K_S",
-  "Q5_0",
-  "Q4_1",
-  "Q4_K_M",
-  "Q4_K_S",
-  "Q4_0",
-  "IQ4_NL",
-  "IQ4_XS",
-  "Q3_K_L",
-  "Q3_K_M",
-  "Q3_K_S",
-  "Q2_K",
-] as const;
-
-/** A way to quantize a whole file: `Q4_K_M` mixes types of tensors. */
-export type QuantizationType = typeof QUANTIZATION_TYPES[number];
+/** A way to quantize a whole file: `Q4_K_M` mixes types of tensors. Those that need an importance matrix are left out. */
+export type QuantizationType =
+  | ("F32" | "F16" | "BF16" | "Q8_0" | "Q6_K")
+  | ("Q5_1" | "Q5_K_M" | "Q5_K_S" | "Q5_0")
+  | ("Q4_1" | "Q4_K_M" | "Q4_K_S" | "Q4_0" | "IQ4_NL" | "IQ4_XS")
+  | ("Q3_K_L" | "Q3_K_M" | "Q3_K_S" | "Q2_K");
 
 /** llama.cpp's numbers of them (`enum llama_ftype`). */
 const FILE_TYPES: Readonly<Record<QuantizationType, number>> = {
@@ -48,6 +29,11 @@ const FILE_TYPES: Readonly<Record<QuantizationType, number>> = {
   ...{ Q4_1: 3, Q4_K_M: 15, Q4_K_S: 14, Q4_0: 2, IQ4_NL: 25, IQ4_XS: 30 },
   ...{ Q3_K_L: 13, Q3_K_M: 12, Q3_K_S: 11, Q2_K: 10 },
 };
+
+/** All of them, from the largest files to the smallest. */
+export const QUANTIZATION_TYPES: readonly QuantizationType[] = Object.keys(
+  FILE_TYPES,
+) as QuantizationType[];
 
 /** Where a quantized copy goes. */
 export interface QuantizeModelOptions extends WorkOptions {
@@ -71,54 +57,40 @@ export async function quantizeModel(
   type: QuantizationType,
   options: QuantizeModelOptions = {},
 ): Promise<string> {
-  return await longWork("Quantizing", options, (options) => quantized(model, type, options));
-}
-
-async function quantized(
-  model: Model | string,
-  type: QuantizationType,
-  options: QuantizeModelOptions,
-): Promise<string> {
-  const { signal, onProgress } = options;
-  if (!Object.hasOwn(FILE_TYPES, type)) {
-    throw new RangeError(
-      `Cannot quantize to ${JSON.stringify(type)}; there are ${QUANTIZATION_TYPES.join(", ")}`,
-    );
-  }
-  const found = typeof model === "string"
-    ? await findModel(model, {
-      signal,
-      onProgress: (done, total = done) => onProgress?.(done, total, `pulling ${model}`),
-    })
-    : model.loaded.found;
-  const identity = typeof model === "string" ? await identityOf(found) : model.loaded.identity;
-  const file = await openFound(found);
-  try {
-    if (!await identity.holds()) throw hasChanged(found);
-    checkIsModel(file);
-    const path = options.out ?? join(
-      laminaHome(Deno.env.get),
-      "quantized",
-      `${await contentName(found, identity, signal)}-${type}.gguf`,
-    );
-    if (await isItself(found, path)) {
-      throw new RangeError(`Cannot quantize ${path}: it is the model itself`);
-    }
-    await guarded(found.name, path, () => Deno.mkdir(dirname(path), { recursive: true }));
-    if (options.out !== undefined) {
-      await write({ found, file, identity }, type, path, options);
-    } else if (!await isFile(path)) {
-      using _lock = await guarded(
-        found.name,
-        path,
-        () => acquireLock(`${path}.lock`, { signal }),
+  return await longWork("Quantizing", options, async (options) => {
+    const { signal, onProgress } = options;
+    if (!Object.hasOwn(FILE_TYPES, type)) {
+      throw new RangeError(
+        `Cannot quantize to ${JSON.stringify(type)}; there are ${QUANTIZATION_TYPES.join(", ")}`,
       );
-      if (!await isFile(path)) await write({ found, file, identity }, type, path, options);
     }
-    return path;
-  } finally {
-    file.close();
-  }
+    const found = typeof model === "string"
+      ? await findModel(model, {
+        signal,
+        onProgress: (done, total = done) => onProgress?.(done, total, `pulling ${model}`),
+      })
+      : model.loaded.found;
+    const identity = typeof model === "string" ? await identityOf(found) : model.loaded.identity;
+    const file = await openFound(found);
+    try {
+      if (!await identity.holds()) throw hasChanged(found);
+      checkIsModel(file);
+      const path = options.out ?? join(
+        laminaHome(Deno.env.get),
+        "quantized",
+        `${await contentName(found, identity, signal)}-${type}.gguf`,
+      );
+      if (await isItself(found, path)) {
+        throw new RangeError(`Cannot quantize ${path}: it is the model itself`);
+      }
+      await guarded(found.name, path, () => Deno.mkdir(dirname(path), { recursive: true }));
+      const make = () => write({ found, file, identity }, type, path, options);
+      await (options.out !== undefined ? make() : madeOnce(found, path, signal, make));
+      return path;
+    } finally {
+      file.close();
+    }
+  });
 }
 
 async function write(

@@ -22,12 +22,10 @@ export interface Extract {
   readonly run: ReferenceRun;
   readonly provenance: Provenance;
   readonly config: Config;
-  /** The points of its tensors. */
   readonly points: readonly Point[];
   readonly promptIds: readonly number[];
   /** Where the prompt was a text. */
   readonly prompt?: string;
-  /** Of the model's file. */
   readonly sha256?: string;
   /** A token as people read it. */
   readonly token: (id: number) => string;
@@ -86,7 +84,7 @@ export function* piecesOf(
 }
 
 /**
- * Writes a .npy file per point and step, and a manifest (ENGINE_FOLDER.md). What attention hides is −∞ in scores and 0 in
+ * Writes a .npy file per point and step, and a manifest (engine_folder/README.md). What attention hides is −∞ in scores and 0 in
  * probabilities.
  *
  * @throws {OutputError} when it cannot be written

@@ -4,6 +4,9 @@ import type { GgufFile } from "../../engine/gguf/reader.ts";
 import { partPaths } from "../../models/identity.ts";
 import type { FoundModel } from "../../models/mod.ts";
 import { formatBytes } from "../../inspect/format.ts";
+import type { Loaded } from "../../inspect/run/loading.ts";
+import type { WorkOptions } from "../../inspect/work.ts";
+import { hasChanged } from "../files/f32_copy.ts";
 import type { Provenance, Reference } from "./reference.ts";
 import { llamaCppReference } from "./llamacpp/reference.ts";
 import { oracleReference } from "./oracle.ts";
@@ -52,7 +55,7 @@ export async function openReference(
       `No reference ${JSON.stringify(spec)}; there are ${REFERENCES.join(", ")}`,
     );
   }
-  const { file, path, asIs = false, rope } = options;
+  const { file, model, path, asIs = false, rope, onProgress } = options;
   if (asIs && !spec.startsWith("llama.cpp")) {
     throw new RangeError(`Only llama.cpp runs a file as it is; ${spec} computes in F32 always`);
   }
@@ -63,27 +66,48 @@ export async function openReference(
       return await pyTorchReference({ ...options, weights: { gguf: path } });
     case "llama.cpp":
     case "llama.cpp:vulkan":
-      return await llamaCpp(spec.endsWith(":vulkan"), options);
+      return await llamaCppReference({
+        ...options,
+        vulkan: spec.endsWith(":vulkan"),
+        onProgress: undefined,
+        onFetch: (name) => onProgress?.(`fetching ${name} with npm`),
+        onSpace: (bytes, path) =>
+          onProgress?.(`writing a 32-bit copy of ${model.name}: ${formatBytes(bytes)}, ${path}`),
+      });
     default:
       return await pyTorchReference({ ...options, weights: { folder: spec.slice("hf:".length) } });
   }
 }
 
-/** llama.cpp, with a line before its library is fetched and before weights are copied. */
-async function llamaCpp(
-  vulkan: boolean,
-  { model, asIs, timeout, signal, onProgress }: OpenReferenceOptions,
+/** How another engine is opened. */
+export interface EngineOptions extends WorkOptions {
+  /** Runs llama.cpp on the file as people run it, instead of on an F32 copy of its weights: with its roundings. */
+  readonly asIs?: boolean;
+  /** Seconds that its process may be silent; default 300. */
+  readonly timeout?: number;
+}
+
+/**
+ * Opens a reference on a model that was found; it is closed with `open`.
+ *
+ * @throws {ModelError} when it is not the file any more that was loaded
+ * @throws {ReferenceFailure | RangeError} as {@linkcode openReference}
+ */
+export async function openEngine(
+  spec: string,
+  { found, file, identity }: Pick<Loaded, "found" | "file"> & Partial<Pick<Loaded, "identity">>,
+  { timeout, onProgress, ...options }: EngineOptions,
+  open: AsyncDisposableStack,
 ): Promise<Reference> {
-  return await llamaCppReference({
-    model,
-    asIs,
-    vulkan,
-    timeout,
-    signal,
-    onFetch: (name) => onProgress?.(`fetching ${name} with npm`),
-    onSpace: (bytes, path) =>
-      onProgress?.(`writing a 32-bit copy of ${model.name}: ${formatBytes(bytes)}, ${path}`),
+  if (identity && !await identity.holds()) throw hasChanged(found);
+  const { path } = open.use(await modelOnDisk(found));
+  const reference = await openReference(spec, {
+    ...{ file, model: found, path, asIs: options.asIs, signal: options.signal },
+    timeout: timeout === undefined ? undefined : timeout * 1000,
+    onProgress: (line) => onProgress?.(0, 1, line),
   });
+  open.defer(() => reference.close());
+  return reference;
 }
 
 /** A model as a file, as other engines want it: the first part of a split one; the embedded one is written to a temporary folder for as long as it is needed. */

@@ -1,17 +1,15 @@
 /** The 64-bit oracle as a reference. */
-import { kindOf } from "../../base/layer_names.ts";
 import type { GgufFile } from "../../engine/gguf/reader.ts";
-import { oracle, oracleGreedy, type OraclePoint } from "../../engine/oracle/oracle.ts";
-import { POINT_KINDS } from "../../inspect/points/kinds.ts";
+import { oracle, oracleGreedy } from "../../engine/oracle/oracle.ts";
 import deno from "../../deno.json" with { type: "json" };
-import { greedy } from "../parity/greedy.ts";
-import type {
-  Provenance,
-  Reference,
-  ReferencePass,
-  ReferenceRequest,
-  ReferenceRun,
-  ReferenceTensor,
+import { rowsOf } from "../parity/local.ts";
+import {
+  greedyChoice,
+  type Provenance,
+  type Reference,
+  type ReferencePass,
+  type ReferenceRequest,
+  type ReferenceRun,
 } from "./reference.ts";
 
 /**
@@ -58,13 +56,13 @@ async function run(
     points: (name) => wanted.includes(name),
   });
 
-  const choices = logits.slice(prompt.length - 1).map(greedy);
+  const choices = logits.slice(prompt.length - 1).map(greedyChoice);
   const passes = [...new Set(steps)].filter((step) => step <= generate).toSorted((a, b) => a - b)
     .map((step): ReferencePass => {
       const start = step === 0 ? 0 : prompt.length + step - 1;
       const end = prompt.length + step;
       const tensors = new Map(
-        [...points].map(([name, point]) => [name, rowsOf(name, point, start, end)]),
+        [...points].map(([name, point]) => [name, rowsOf(name, point, 0, start, end - start)]),
       );
       return { step, start, ids: ids.slice(start, end), tensors };
     });
@@ -73,32 +71,4 @@ async function run(
     ids: choices.map(({ id }) => id),
     margins: choices.map(({ margin }) => margin),
   };
-}
-
-/** What a pass over the positions from `start` to `end` would have made of a tensor over all of them. */
-function rowsOf(name: string, point: OraclePoint, start: number, end: number): ReferenceTensor {
-  const { axes } = POINT_KINDS[kindOf(name)];
-  const { shape, data } = point;
-  if (axes.includes("key")) return attentionRows(point, start, end);
-  const first = axes[0] === "slot" ? 0 : start;
-  const width = data.length / shape[0];
-  return {
-    shape: [end - first, ...shape.slice(1)],
-    data: data.subarray(first * width, end * width),
-  };
-}
-
-/** Of [H, T, T] the queries from `start` on, and the keys up to `end`. */
-function attentionRows({ shape, data }: OraclePoint, start: number, end: number): ReferenceTensor {
-  const [heads, positions] = shape;
-  if (end - start === positions) return { shape, data };
-  const rows = new Float64Array(heads * (end - start) * end);
-  let to = 0;
-  for (let head = 0; head < heads; head++) {
-    for (let query = start; query < end; query++, to += end) {
-      const from = (head * positions + query) * positions;
-      rows.set(data.subarray(from, from + end), to);
-    }
-  }
-  return { shape: [heads, end - start, end], data: rows };
 }

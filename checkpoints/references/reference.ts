@@ -1,4 +1,5 @@
 /** What a reference is: another engine, or a folder of its tensors, that yields named tensors of the passes over some ids. */
+import { largest } from "../../inspect/analyses/numbers.ts";
 
 /** Where a reference's numbers come from: what a proof bundle and a table's metadata say about them. */
 export interface Provenance {
@@ -64,6 +65,12 @@ export interface ReferenceRun {
   readonly ids: readonly number[];
   /** Best minus second-best logit of each choice. */
   readonly margins: readonly number[];
+}
+
+/** The greedy choice from logits [V], and by how much it leads: of equal ones the lowest id; NaN is never the largest. */
+export function greedyChoice(logits: ArrayLike<number>): { id: number; margin: number } {
+  const [id, second] = largest(logits, 2);
+  return { id, margin: logits[id] - logits[second] };
 }
 
 /** What a sequence needs that is run pass by pass. */

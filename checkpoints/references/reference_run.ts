@@ -16,10 +16,10 @@ import { type Identity, identityOf } from "../../models/identity.ts";
 import type { FoundModel } from "../../models/mod.ts";
 import { isAttention, placesOf } from "../parity/compare.ts";
 import { engineMeta, type Extract, piecesOf } from "./extract.ts";
-import { openModel, promptIdsOf } from "../files/named_model.ts";
-import { type EngineOptions, openEngine } from "../parity/other_side.ts";
+import { openModel, promptIdsOf } from "../files/model_argument.ts";
+import { type EngineOptions, openEngine } from "./mod.ts";
 import type { ReferencePass, ReferenceTensor } from "./reference.ts";
-import { laminaReference } from "./lamina.ts";
+import { ownRun } from "../parity/lamina.ts";
 import { oracleReference } from "./oracle.ts";
 
 /** Which reference runs, and what is kept of it. */
@@ -51,7 +51,6 @@ export async function extractReference(
   const points = wantedPoints(listPoints(config, forward(config)), capture);
   await using open = new AsyncDisposableStack();
   const reference = await openEngine(spec, source, options, open);
-  open.defer(() => reference.close());
   const { provenance } = reference;
   const run = await reference.run({
     ids: promptIds,
@@ -91,47 +90,41 @@ export async function referenceRun(
   prompt: Prompt,
   options: ReferenceRunOptions = {},
 ): Promise<Run> {
-  return await longWork("Running the reference", options, (options) => ran(model, prompt, options));
-}
-
-async function ran(
-  model: Model | string,
-  prompt: Prompt,
-  options: ReferenceRunOptions,
-): Promise<Run> {
-  const own = typeof model === "string"
-    ? await loadModel(model, { signal: options.signal })
-    : model;
-  try {
-    const extract = await extractReference(own.loaded, onePrompt(prompt), options);
-    const tables = await import("../../inspect/tables/mod.ts");
-    const { run, promptIds } = extract;
-    const generated = run.passes.length > 1 ? run.ids.slice(0, run.passes.length) : [];
-    const ids = [...promptIds, ...generated];
-    const promptLength = promptIds.length;
-    const pieces = [...piecesOf(extract)].map(({ piece }) => piece);
-    const surprisals = new Surprisals(ids);
-    for (const piece of pieces) if (piece.point === "logits") surprisals.take(piece, piece.start);
-    const points = own.pointList;
-    return new Run({
-      sequences: [{
-        ids,
-        promptLength,
-        lastLogits: surprisals.logitsAt(lastPosition({ ids, promptLength })),
-        surprisals: surprisals.values,
-      }],
-      pieces,
-      points,
-      resolve: (patterns) => resolvePoints(points, patterns),
-      token: extract.token,
-      tokenId: (text) => own.tokenId(text),
-      tables,
-      model: engineMeta(extract),
-      prompts: extract.prompt === undefined ? undefined : [extract.prompt],
-    });
-  } finally {
-    if (own !== model) own.dispose();
-  }
+  return await longWork("Running the reference", options, async (options) => {
+    const own = typeof model === "string"
+      ? await loadModel(model, { signal: options.signal })
+      : model;
+    try {
+      const extract = await extractReference(own.loaded, onePrompt(prompt), options);
+      const tables = await import("../../inspect/tables/mod.ts");
+      const { run, promptIds } = extract;
+      const generated = run.passes.length > 1 ? run.ids.slice(0, run.passes.length) : [];
+      const ids = [...promptIds, ...generated];
+      const promptLength = promptIds.length;
+      const pieces = [...piecesOf(extract)].map(({ piece }) => piece);
+      const surprisals = new Surprisals(ids);
+      for (const piece of pieces) if (piece.point === "logits") surprisals.take(piece, piece.start);
+      const points = own.pointList;
+      return new Run({
+        sequences: [{
+          ids,
+          promptLength,
+          lastLogits: surprisals.logitsAt(lastPosition({ ids, promptLength })),
+          surprisals: surprisals.values,
+        }],
+        pieces,
+        points,
+        resolve: (patterns) => resolvePoints(points, patterns),
+        token: extract.token,
+        tokenId: (text) => own.tokenId(text),
+        tables,
+        model: engineMeta(extract),
+        prompts: extract.prompt === undefined ? undefined : [extract.prompt],
+      });
+    } finally {
+      if (own !== model) own.dispose();
+    }
+  });
 }
 
 /** What {@linkcode threeWay} lists. */
@@ -160,57 +153,52 @@ export async function threeWay(
   prompt: Prompt,
   options: ThreeWayOptions,
 ): Promise<Table> {
-  return await longWork(
-    "Comparing three ways",
-    options,
-    (options) => compared(model, prompt, options),
-  );
-}
-
-async function compared(
-  model: Model | string,
-  prompt: Prompt,
-  options: ThreeWayOptions,
-): Promise<Table> {
-  const { reference: name = "llama.cpp", signal, onProgress } = options;
-  using loaded = await openModel(model, options);
-  const { engine, file } = loaded;
-  const ids = promptIdsOf(loaded, onePrompt(prompt));
-  const points = wantedPoints(listPoints(engine.config, engine.plan), options.points);
-  const request = { ids, generate: 0, steps: [0], points: points.map(({ name }) => name), signal };
-  await using open = new AsyncDisposableStack();
-  const reference = await openEngine(name, loaded, options, open);
-  open.defer(() => reference.close());
-  const { rope } = reference.provenance;
-  const provenance = { version: "", device: engine.backend, weights: "", rope };
-  const sides = [
-    laminaReference(engine, { provenance }),
-    reference,
-    oracleReference(file, { rope }),
-  ];
-  const passes: ReferencePass[] = [];
-  for (const [i, side] of sides.entries()) {
-    onProgress?.(i, sides.length, `running ${side.provenance.name}`);
-    passes.push((await side.run(request)).passes[0]);
-  }
-  const { rowsTable, int32, float64, utf8 } = await import("../../inspect/tables/mod.ts");
-  const rows = [...sideBySide(points, passes)];
-  const piece = pieceOf(loaded.file);
-  return rowsTable("three_way", {
-    layer: int32(rows.map(({ place }) => place.layer ?? null)),
-    point: utf8(rows.map(({ point }) => point)),
-    kind: utf8(rows.map(({ point }) => kindOf(point))),
-    head: int32(rows.map(({ place }) => place.head ?? null)),
-    position: int32(rows.map(({ place }) => place.position)),
-    token: utf8(rows.map(({ place }) => piece(ids[place.position]))),
-    index: int32(rows.map(({ place }) => place.index)),
-    ours: float64(rows.map(({ values }) => values[0])),
-    reference: float64(rows.map(({ values }) => values[1])),
-    oracle: float64(rows.map(({ values }) => values[2])),
-  }, {
-    meaning: `each number of ours, ${name}'s and the 64-bit oracle's`,
-    model: loaded.found.name,
-    reference: reference.provenance,
+  return await longWork("Comparing three ways", options, async (options) => {
+    const { reference: name = "llama.cpp", signal, onProgress } = options;
+    using loaded = await openModel(model, options);
+    const { engine, file } = loaded;
+    const ids = promptIdsOf(loaded, onePrompt(prompt));
+    const points = wantedPoints(listPoints(engine.config, engine.plan), options.points);
+    const request = {
+      ids,
+      generate: 0,
+      steps: [0],
+      points: points.map(({ name }) => name),
+      signal,
+    };
+    await using open = new AsyncDisposableStack();
+    const reference = await openEngine(name, loaded, options, open);
+    const { rope } = reference.provenance;
+    const passes: ReferencePass[] = [];
+    for (
+      const [who, run] of [
+        ["Lamina", () => ownRun(engine, request, rope)],
+        [reference.provenance.name, () => reference.run(request)],
+        ["oracle", () => oracleReference(file, { rope }).run(request)],
+      ] as const
+    ) {
+      onProgress?.(passes.length, 3, `running ${who}`);
+      passes.push((await run()).passes[0]);
+    }
+    const { rowsTable, int32, float64, utf8 } = await import("../../inspect/tables/mod.ts");
+    const rows = [...sideBySide(points, passes)];
+    const piece = pieceOf(loaded.file);
+    return rowsTable("three_way", {
+      layer: int32(rows.map(({ place }) => place.layer ?? null)),
+      point: utf8(rows.map(({ point }) => point)),
+      kind: utf8(rows.map(({ point }) => kindOf(point))),
+      head: int32(rows.map(({ place }) => place.head ?? null)),
+      position: int32(rows.map(({ place }) => place.position)),
+      token: utf8(rows.map(({ place }) => piece(ids[place.position]))),
+      index: int32(rows.map(({ place }) => place.index)),
+      ours: float64(rows.map(({ values }) => values[0])),
+      reference: float64(rows.map(({ values }) => values[1])),
+      oracle: float64(rows.map(({ values }) => values[2])),
+    }, {
+      meaning: `each number of ours, ${name}'s and the 64-bit oracle's`,
+      model: loaded.found.name,
+      reference: reference.provenance,
+    });
   });
 }
 

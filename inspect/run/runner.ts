@@ -1,5 +1,4 @@
 /** Running prompts with captures and edits: the passes behind `Model.run`. */
-import { sizeOf } from "../../base/shape.ts";
 import type { Engine, HostTensor, PassRequest, Session } from "../../engine/backend.ts";
 import { canBranch, runBranches } from "../../engine/plan/branches.ts";
 import { extract } from "../../engine/plan/compile.ts";

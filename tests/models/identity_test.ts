@@ -3,7 +3,7 @@ import assert from "node:assert/strict";
 import { createHash } from "node:crypto";
 import { breakModel } from "../../checkpoints/diagnosis/broken_copy.ts";
 import { f32Copy } from "../../checkpoints/files/f32_copy.ts";
-import { parity } from "../../checkpoints/parity/comparison_report.ts";
+import { parity } from "../../checkpoints/comparisons/parity.ts";
 import { quantizeModel } from "../../checkpoints/quantization/quantize.ts";
 import { openGguf } from "../../engine/gguf/reader.ts";
 import { bytesSource } from "../../engine/gguf/source.ts";

@@ -16,6 +16,19 @@ const MAY_IMPORT: Readonly<Record<string, readonly string[]>> = {
   notebooks: ["base", "kernels", "engine", "text", "models", "inspect", "checkpoints", "mod.ts"],
 };
 
+/** What the rooms of `checkpoints/` may import from each other. Two files are for all: the list of causes, and what a reference is. */
+const CHECKPOINTS: Readonly<Record<string, readonly string[]>> = {
+  files: [],
+  parity: ["files"],
+  references: ["files", "parity"],
+  diagnosis: ["files", "parity"],
+  quantization: ["files", "parity", "references"],
+  comparisons: ["files", "parity", "references", "diagnosis"],
+  bench: ["references"],
+  commands: ["files", "parity", "references", "diagnosis", "quantization", "comparisons", "bench"],
+};
+const FOR_ALL = ["checkpoints/diagnosis/causes.ts", "checkpoints/references/reference.ts"];
+
 const ROOT = new URL("../../", import.meta.url);
 
 interface Import {
@@ -121,6 +134,35 @@ Deno.test("only commands and notebooks know the notebook; all others are told of
   for (const { file, target } of [...imports.values()].flat()) {
     if (!target?.startsWith("inspect/jupyter/")) continue;
     assert.match(file, /^(inspect\/jupyter|(inspect|checkpoints)\/commands|notebooks)\//);
+  }
+});
+
+Deno.test("rooms of checkpoints/: parity and diagnosis know no reference by name, files nobody", () => {
+  const rooms = new Set<string>();
+  for (const { file, specifier, target } of imports.get("checkpoints")!) {
+    const [[, from], [folder, to]] = [file, target ?? ""].map((path) => path.split("/"));
+    rooms.add(from);
+    if (folder !== "checkpoints" || from === to || FOR_ALL.includes(target!)) continue;
+    assert.ok(CHECKPOINTS[from]?.includes(to), `${file} imports ${specifier}`);
+  }
+  assert.deepEqual([...rooms].sort(), Object.keys(CHECKPOINTS).sort());
+});
+
+Deno.test("what is for all rooms of checkpoints/ knows none of them", () => {
+  for (const { file, target } of imports.get("checkpoints")!) {
+    if (FOR_ALL.includes(file)) {
+      assert.ok(!target?.startsWith("checkpoints/"), `${file}: ${target}`);
+    }
+  }
+});
+
+Deno.test("figures know tables, runs and points; no engine, no kernel, no model's file", () => {
+  const own = imports.get("inspect")!.filter(({ file }) => file.startsWith("inspect/figures/"));
+  assert.ok(own.length > 100);
+  for (const { file, specifier, target } of own) {
+    const known = target === undefined ||
+      /^inspect\/(?!jupyter|bench|commands|explain_page)/.test(target);
+    assert.ok(known, `${file} imports ${specifier}`);
   }
 });
 

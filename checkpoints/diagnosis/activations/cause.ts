@@ -3,28 +3,13 @@ import type { Config } from "../../../engine/model/config.ts";
 import type { GgufFile } from "../../../engine/gguf/reader.ts";
 import type { Plan } from "../../../engine/plan/plan.ts";
 import type { RopeBuilder } from "../../../engine/model/rope_table.ts";
-import { type Cause, CAUSES } from "../causes.ts";
+import { CAUSES, type Explanation, unexplained } from "../causes.ts";
 import { compareTensors, isAttention } from "../../parity/compare.ts";
 import { type Chain, chainOf } from "./chain.ts";
 import { nonFinite } from "./non_finite.ts";
-import { type Operation, WeightReader } from "./operation.ts";
-import { trialsOf } from "./trials.ts";
-import { HIDDEN } from "./variant.ts";
+import { HIDDEN, type Operation, WeightReader } from "./operation.ts";
+import { suspicionsOf } from "./suspicions.ts";
 import type { ReferencePass } from "../../references/reference.ts";
-
-/** What explains a point, and how well. */
-export interface Explanation {
-  readonly cause: Cause;
-  /** 1 − error after undoing it / error before; 0 for `unknown`. */
-  readonly explained: number;
-  /** Root mean square of the difference, as it is and with the cause undone. */
-  readonly before: number;
-  readonly after: number;
-  /** One line with the figures. */
-  readonly detail: string;
-  /** What to look at. */
-  readonly look: string;
-}
 
 /** What an explanation is made of. */
 export interface Evidence {
@@ -64,7 +49,7 @@ export async function explain(evidence: Evidence): Promise<Explanation> {
     chain = await chainOf({ ...evidence, reader: new WeightReader(file), others, builder });
   } catch (error) {
     if (!(error instanceof RangeError)) throw error;
-    return unknown(NaN, error.message);
+    return unexplained(error.message);
   }
   const { shape, start } = chain;
   const ours = chain.operations.at(-1)!.output;
@@ -89,7 +74,7 @@ export async function explain(evidence: Evidence): Promise<Explanation> {
   const before = error(ours);
   let best: Explanation | undefined;
   let work = 0;
-  for (const { cause, detail, fitted, cost, make } of await trialsOf(chain)) {
+  for (const { cause, detail, fitted, cost, make } of await suspicionsOf(chain)) {
     work += cost;
     if (work > MOST_WORK || (best?.explained ?? 0) >= CERTAIN) break;
     const after = error(await make());
@@ -98,11 +83,14 @@ export async function explain(evidence: Evidence): Promise<Explanation> {
     if (explained < enough || explained <= (best?.explained ?? 0)) continue;
     best = { cause, explained, before, after, detail, look: CAUSES[cause].look };
   }
-  if (best?.cause === "unknown") return unknown(before, `no known cause, but ${best.detail}`);
+  if (best?.cause === "unknown") return unexplained(`no known cause, but ${best.detail}`, before);
   if (best) return best;
   const more = hint(chain.operations.at(-1)!, target, (values) => 1 - error(values) / before) ??
     (work > MOST_WORK ? "too much lies between what is shown to try them all" : undefined);
-  return unknown(before, `none of the known causes explains the numbers${more ? `; ${more}` : ""}`);
+  return unexplained(
+    `none of the known causes explains the numbers${more ? `; ${more}` : ""}`,
+    before,
+  );
 }
 
 /** What can be said of numbers that no cause explains. */
@@ -125,11 +113,6 @@ function hint(
   return explained(output.map((value) => value * factor)) > FITTED
     ? `${name} is ${Number(factor.toPrecision(4))} times what it should be`
     : undefined;
-}
-
-function unknown(before: number, detail: string): Explanation {
-  const { look } = CAUSES.unknown;
-  return { cause: "unknown", explained: 0, before, after: before, detail, look };
 }
 
 /** What the other side shows, with our own numbers where it may hold anything: at keys that a query does not see. */

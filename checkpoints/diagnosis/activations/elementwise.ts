@@ -1,6 +1,5 @@
 /** Suspected faults of sums and of the activation. */
-import { type Operation, rerun } from "./operation.ts";
-import type { Variant } from "./variant.ts";
+import { type Operation, rerun, type Variant } from "./operation.ts";
 
 /** The first input is the residual stream. */
 export function addVariants({ inputs: [stream, added] }: Operation): Variant[] {

@@ -1,6 +1,5 @@
 /** Suspected faults of the embedding. */
-import type { Operation } from "./operation.ts";
-import type { Variant } from "./variant.ts";
+import type { Operation, Variant } from "./operation.ts";
 
 /** Rows of tokens that may be damaged, as a share. */
 const FEW = 0.5;

@@ -1,23 +1,18 @@
 /** Suspected faults in the order of heads, and in the map from query heads to key/value heads. */
-import type { Config } from "../../../engine/model/config.ts";
-import { type Operation, rerun } from "./operation.ts";
-import type { Variant } from "./variant.ts";
+import { type Operation, rerun, type Variant } from "./operation.ts";
 
-/** Rows of [T, heads, width] with head `order[h]` in place `h`. */
-export function headOrder(
+/** [T, from, width] with head `order[h]` in place `h`; there may be more places than heads. */
+export function inOrder(
   x: Float32Array,
-  order: readonly number[],
+  order: ArrayLike<number>,
   width: number,
+  from = order.length,
 ): Float32Array {
-  const out = new Float32Array(x.length);
-  const heads = order.length;
-  for (let row = 0; row < x.length / (heads * width); row++) {
-    order.forEach((from, to) => {
-      const at = (row * heads + from) * width;
-      out.set(x.subarray(at, at + width), (row * heads + to) * width);
-    });
-  }
-  return out;
+  const row = order.length * width;
+  return Float32Array.from({ length: x.length / from * order.length }, (_, at) => {
+    const [t, place] = [Math.floor(at / row), at % row];
+    return x[(t * from + order[Math.floor(place / width)]) * width + place % width];
+  });
 }
 
 /** Heads [T, heads, d] in another order, measured: for each place the one that is most like what is there. */
@@ -38,7 +33,7 @@ export function headVariants(
   return [{
     cause: "head-grouping",
     what: `heads ${order.join(", ")} stand where 0 to ${heads - 1} belong`,
-    make: () => headOrder(output, order, headWidth),
+    make: () => inOrder(output, order, headWidth),
   }];
 }
 
@@ -60,17 +55,12 @@ function headError(
 
 /** q [T, H, d], keys [S, Hkv, d] → [H, T, S] */
 export function scoresVariants(operation: Operation): Variant[] {
-  const { inputs: [q, keys], config } = operation;
+  const { headWidth, attentionScale } = operation.config;
   return [
-    ...groupingVariants(
-      config,
-      keys,
-      (expanded, heads) =>
-        rerun(operation, { inputs: [q, expanded], constants: { kv_heads: heads } }),
-    ),
-    ...[1, 1 / config.headWidth].map((scale): Variant => ({
+    ...groupingVariants(operation),
+    ...[1, 1 / headWidth].map((scale): Variant => ({
       cause: "unknown",
-      what: `scores are times ${scale} instead of ${config.attentionScale}`,
+      what: `scores are times ${scale} instead of ${attentionScale}`,
       make: () => rerun(operation, { constants: { scale } }),
     })),
   ];
@@ -78,24 +68,12 @@ export function scoresVariants(operation: Operation): Variant[] {
 
 /** probs [H, T, S], values [S, Hkv, d] → [T, H, d] */
 export function mixVariants(operation: Operation): Variant[] {
-  const { inputs: [probs, values], config } = operation;
-  return [
-    ...groupingVariants(
-      config,
-      values,
-      (expanded, heads) =>
-        rerun(operation, { inputs: [probs, expanded], constants: { kv_heads: heads } }),
-    ),
-    ...headVariants(config.heads, operation),
-  ];
+  return [...groupingVariants(operation), ...headVariants(operation.config.heads, operation)];
 }
 
-/** Other maps from query heads to key/value heads: the cache is spread to one per query head first. */
-function groupingVariants(
-  { heads, kvHeads, headWidth }: Config,
-  cache: Float32Array,
-  make: (expanded: Float32Array, heads: number) => Float32Array,
-): Variant[] {
+/** Other maps from query heads to the key/value heads of the second input, which is spread to one per query head first. */
+function groupingVariants(operation: Operation): Variant[] {
+  const { inputs: [first, cache], config: { heads, kvHeads, headWidth } } = operation;
   if (kvHeads === 1) return [];
   const group = heads / kvHeads;
   const own = (h: number) => Math.floor(h / group);
@@ -107,21 +85,13 @@ function groupingVariants(
     maps.set(`shifted by ${shift}`, (h) => (own(h) + shift) % kvHeads);
   }
   const places = Array.from({ length: heads }, (_, h) => h);
-  const spread = (map: (head: number) => number) => {
-    const slots = cache.length / (kvHeads * headWidth);
-    const out = new Float32Array(slots * heads * headWidth);
-    for (let slot = 0; slot < slots; slot++) {
-      for (const head of places) {
-        const from = (slot * kvHeads + map(head)) * headWidth;
-        out.set(cache.subarray(from, from + headWidth), (slot * heads + head) * headWidth);
-      }
-    }
-    return out;
-  };
   return [...maps].filter(([, map]) => places.some((h) => map(h) !== own(h)))
     .map(([name, map]): Variant => ({
       cause: "head-grouping",
       what: `query head h reads key/value head ${name}`,
-      make: () => make(spread(map), heads),
+      make: () => {
+        const spread = inOrder(cache, places.map(map), headWidth, kvHeads);
+        return rerun(operation, { inputs: [first, spread], constants: { kv_heads: heads } });
+      },
     }));
 }

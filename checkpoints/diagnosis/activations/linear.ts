@@ -1,11 +1,10 @@
 /** Suspected faults of products with weight matrices, and of the biases behind them. */
 import { kindOf } from "../../../base/layer_names.ts";
-import { toAdjacent, toHalf } from "../../../inspect/points/points.ts";
-import { headOrder, headVariants } from "./heads.ts";
-import { type Operation, rerun, type Weight } from "./operation.ts";
+import { CAUSES } from "../causes.ts";
+import { headVariants, inOrder } from "./heads.ts";
+import { type Operation, rerun, type Variant, type Weight, withWeight } from "./operation.ts";
 import { rotatedVariants } from "./rope.ts";
 import { rowChange, wrongColumns } from "./sparse.ts";
-import type { Variant } from "./variant.ts";
 
 /** Rows of a weight that may be damaged: at most this share, and one in any case. */
 const FEW = 0.03;
@@ -46,37 +45,33 @@ export function biasVariants(operation: Operation): Variant[] {
 /** What can be wrong with q, k and v as heads. */
 function projectionVariants(kind: string, operation: Operation): Variant[] {
   if (!/^[qkv]$/.test(kind)) return [];
-  const { config: { heads, kvHeads, headWidth, ropeWidth }, output } = operation;
-  const variants = headVariants(kind === "q" ? heads : kvHeads, operation);
-  if (kind === "v") return [...variants, ...rotatedVariants(output, kvHeads, operation)];
-  const permuted = (what: string, order: typeof toHalf): Variant => ({
+  const { config, output } = operation;
+  const heads = kind === "q" ? config.heads : config.kvHeads;
+  const variants = headVariants(heads, operation);
+  if (kind === "v") return [...variants, ...rotatedVariants(output, heads, operation)];
+  const { adjacent, half } = CAUSES["qk-permuted"].undo;
+  const permuted = (what: string, order: typeof half): Variant => ({
     cause: "qk-permuted",
     what,
     where: operation.weights[0].name,
-    make: () => order(output, headWidth, ropeWidth),
+    make: () => inOrder(output, order(heads, config), 1),
   });
   return [
-    permuted("halves where pairs are adjacent here", toHalf),
-    permuted("adjacent pairs where halves are here", toAdjacent),
+    permuted("halves where pairs are adjacent here", half),
+    permuted("adjacent pairs where halves are here", adjacent),
     ...variants,
   ];
 }
 
 /** Heads that were joined in another order before the projection. */
 function joinedVariants(operation: Operation): Variant[] {
-  const { inputs: [x], config: { heads, kvHeads, headWidth } } = operation;
-  const group = heads / kvHeads;
-  const places = Array.from({ length: heads }, (_, h) => h);
-  const orders = {
-    "by position in the group": places.map((h) => (h % kvHeads) * group + Math.floor(h / kvHeads)),
-    "by key/value head": places.map((h) => (h % group) * kvHeads + Math.floor(h / group)),
-    "backwards": places.toReversed(),
-  };
-  return Object.entries(orders).filter(([, order]) => order.some((h, i) => h !== i)).map(
+  const { inputs: [x], config } = operation;
+  const orders = Object.entries(CAUSES["head-grouping"].undo(config));
+  return orders.filter(([, order]) => order.some((h, i) => h !== i)).map(
     ([name, order]) => ({
       cause: "head-grouping",
       what: `heads are joined ${name}`,
-      make: () => rerun(operation, { inputs: [headOrder(x, order, headWidth)] }),
+      make: () => rerun(operation, { inputs: [inOrder(x, order, config.headWidth)] }),
     }),
   );
 }
@@ -88,11 +83,10 @@ async function otherWeightVariants(kind: string, operation: Operation): Promise<
     found && found.rows === weight.rows && found.columns === weight.columns
       ? [{ cause, what, where: weight.name, make: () => rerun(operation, { weights: [found] }) }]
       : [];
-  if (kind === "ffn_gate" || kind === "ffn_up") {
-    const name = kind === "ffn_gate"
-      ? weight.name.replace("ffn_gate", "ffn_up")
-      : weight.name.replace("ffn_up", "ffn_gate");
-    return product("gate-up-swapped", "it stands where the other belongs", await reader.read(name));
+  const exchanged = CAUSES["gate-up-swapped"].undo(weight.name);
+  if (exchanged !== weight.name) {
+    const other = await reader.read(exchanged);
+    return product("gate-up-swapped", "it stands where the other belongs", other);
   }
   if (kind !== "logits") return [];
   const embedding = await reader.read("token_embd.weight");
@@ -109,36 +103,24 @@ async function otherWeightVariants(kind: string, operation: Operation): Promise<
 
 /** The matrix as the other of rows and columns has it: its numbers are column by column here, or there. */
 function transposedVariants(operation: Operation): Variant[] {
-  const { weights: [weight] } = operation;
-  const { name: where, rows, columns, data } = weight;
-  const variant = (
-    what: string,
-    move: (out: Float32Array, i: number, j: number) => void,
-  ): Variant => ({
+  const { weights: [{ name: where, rows, columns, data }] } = operation;
+  const variant = (what: string, from: (place: number) => number): Variant => ({
     cause: "transposed",
     what,
     where,
-    make() {
-      const other = new Float32Array(data.length);
-      for (let r = 0; r < rows; r++) {
-        for (let c = 0; c < columns; c++) move(other, r * columns + c, c * rows + r);
-      }
-      return rerun(operation, { weights: [{ ...weight, data: other }] });
-    },
+    make: () => withWeight(operation, data.map((_, place) => data[from(place)])),
   });
-  if (rows === columns) {
-    return [variant("rows and columns exchanged", (out, i, j) => out[i] = data[j])];
-  }
+  const place = CAUSES.transposed.undo;
+  if (rows === columns) return [variant("rows and columns exchanged", place(rows, columns))];
   return [
-    variant("column by column here", (out, i, j) => out[i] = data[j]),
-    variant("column by column there", (out, i, j) => out[j] = data[i]),
+    variant("column by column here", place(rows, columns)),
+    variant("column by column there", place(columns, rows)),
   ];
 }
 
 /** Rows that differ from the other file's weight, where that is in few of them. */
 async function damagedRows(operation: Operation): Promise<Variant[]> {
-  const { weights: [weight], others } = operation;
-  const { name, rows, columns, data } = weight;
+  const { weights: [{ name, rows, columns, data }], others } = operation;
   const other = await others?.read(name);
   if (!other || other.rows !== rows || other.columns !== columns) return [];
   // Rows that are stored in another type differ a little, each alike.
@@ -165,7 +147,7 @@ async function damagedRows(operation: Operation): Promise<Variant[]> {
     cause: "dequant-block",
     what: rowsText(wrong, first, last),
     where: name,
-    make: () => rerun(operation, { weights: [{ ...weight, data: mended }] }),
+    make: () => withWeight(operation, mended),
   }];
 }
 

@@ -1,8 +1,7 @@
 /** Infinities and NaN: where they come from. */
 import type { Chain } from "./chain.ts";
 import { squareSum } from "./norm.ts";
-import type { Operation, Weight } from "./operation.ts";
-import { HIDDEN, LARGEST_F16 } from "./variant.ts";
+import { HIDDEN, LARGEST_F16, type Operation, type Weight } from "./operation.ts";
 
 /** What makes numbers that are none. */
 export interface NonFinite {

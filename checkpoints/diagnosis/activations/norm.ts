@@ -1,10 +1,7 @@
 /** Suspected faults of RMSNorm. */
-import { type Operation, rerun } from "./operation.ts";
+import { CAUSES } from "../causes.ts";
+import { LARGEST_F16, type Operation, rerun, type Variant, withWeight } from "./operation.ts";
 import { wrongColumns } from "./sparse.ts";
-import { LARGEST_F16, type Variant } from "./variant.ts";
-
-/** Epsilons that models have. */
-const EPSILONS = [1e-5, 1e-6, 1e-8, 1e-12, 1e-3, 1e-4, 1e-7, 0];
 
 /** Numbers of a norm's weight that may be damaged: a block of most types. */
 const MOST_DAMAGED = 32;
@@ -12,7 +9,7 @@ const MOST_DAMAGED = 32;
 /** x [T, D] → [T, 1] */
 export function rmsVariants(operation: Operation): Variant[] {
   const { inputs: [x], step: { constants: { columns, epsilon: own } }, target } = operation;
-  const epsilons = new Set(EPSILONS);
+  const epsilons = new Set<number>(CAUSES.epsilon.undo);
   if (target) epsilons.add(Number(fitEpsilon(x, columns, target).toPrecision(3)));
   return [
     ...[...epsilons].filter((epsilon) => !isClose(epsilon, own)).map((epsilon): Variant => ({
@@ -53,21 +50,19 @@ export function normalizeVariants({ inputs: [x], step, config }: Operation): Var
 /** pre [T, D], weight [D] → [T, D] */
 export function scaleVariants(operation: Operation): Variant[] {
   const { weights: [weight], target } = operation;
-  const offset = (by: number): Variant => ({
+  const offsets = CAUSES["norm-offset"].undo.map((by): Variant => ({
     cause: "norm-offset",
     what: `the weight is one ${by > 0 ? "smaller" : "larger"} here than there`,
     where: weight.name,
-    make: () =>
-      rerun(operation, { weights: [{ ...weight, data: weight.data.map((w) => w + by) }] }),
-  });
+    make: () => withWeight(operation, weight.data.map((value) => value + by)),
+  }));
   const damaged = target && damagedScales(operation, target);
-  return [offset(1), offset(-1), ...damaged ? [damaged] : []];
+  return [...offsets, ...damaged ? [damaged] : []];
 }
 
 /** A few numbers of the weight that differ: each column is off by one factor at all positions. */
 function damagedScales(operation: Operation, target: Float32Array): Variant | undefined {
-  const { inputs: [x], weights: [weight], output } = operation;
-  const { columns, name, data } = weight;
+  const { inputs: [x], weights: [{ columns, name, data }], output } = operation;
   const wrong = wrongColumns(output, target, columns, MOST_DAMAGED);
   if (!wrong) return undefined;
   const mended = data.slice();
@@ -84,7 +79,7 @@ function damagedScales(operation: Operation, target: Float32Array): Variant | un
     what: `${wrong.length} numbers from ${wrong[0]} to ${wrong.at(-1)}`,
     where: name,
     fitted: true,
-    make: () => rerun(operation, { weights: [{ ...weight, data: mended }] }),
+    make: () => withWeight(operation, mended),
   };
 }
 

@@ -6,6 +6,7 @@ import type { Step } from "../../../engine/plan/plan.ts";
 import type { RopeBuilder } from "../../../engine/model/rope_table.ts";
 import type { Pass, RowReader } from "../../../kernels/kernel.ts";
 import { kernelOf } from "../../../kernels/mod.ts";
+import type { Cause } from "../causes.ts";
 
 /** A weight in memory: [rows, columns]; vectors are one row. */
 export interface Weight {
@@ -60,6 +61,24 @@ export interface Operation {
   readonly builder: RopeBuilder;
 }
 
+/** What a suspected fault would make of an operation. */
+export interface Variant {
+  /** `unknown` for a fault without a name, which can be told from those that have one. */
+  readonly cause: Cause;
+  /** The fault in figures: which base, which offset, which order. The same fault of several operations has the same words. */
+  readonly what: string;
+  /** The weight that is concerned. */
+  readonly where?: string;
+  /** Whether it has numbers of its own that were fitted to the data: then it has to explain more. */
+  readonly fitted?: boolean;
+  make(): Float32Array;
+}
+
+/** The largest number of a 16-bit float. */
+export const LARGEST_F16 = 65504;
+/** Scores of hidden keys are below this. */
+export const HIDDEN = -1e29;
+
 /** What a variant changes of an operation. */
 export interface Changes {
   readonly inputs?: readonly Float32Array[];
@@ -86,6 +105,11 @@ export function compute(
 /** What an operation makes with something changed: what variants are made of. */
 export function rerun(operation: Operation, changes: Changes): Float32Array {
   return compute(operation, new Float32Array(operation.output.length), changes);
+}
+
+/** What an operation makes with other numbers in its weight. */
+export function withWeight(operation: Operation, data: Float32Array): Float32Array {
+  return rerun(operation, { weights: [{ ...operation.weights[0], data }] });
 }
 
 function asReader({ rows, columns, data }: Weight): RowReader {

@@ -1,13 +1,9 @@
 /** Suspected faults of RoPE and of the cache behind it. */
 import type { Config } from "../../../engine/model/config.ts";
 import { ropeTable } from "../../../engine/model/rope_table.ts";
-import { type Operation, rerun } from "./operation.ts";
-import type { Variant } from "./variant.ts";
+import { CAUSES } from "../causes.ts";
+import { compute, type Operation, rerun, type Variant } from "./operation.ts";
 
-/** Base frequencies that models have. */
-const BASES = [1e4, 5e5, 1e6, 1e5, 1.3e5, 2.5e5, 2e6, 5e6, 8e6, 1e7];
-/** Factors by which positions are squeezed. */
-const FACTORS = [2, 4, 8, 16, 32];
 /** Farthest that positions are off. */
 const MOST_OFFSET = 8;
 
@@ -24,7 +20,7 @@ export function ropeVariants(operation: Operation): Variant[] {
     make: () => rerun(operation, { constants: { half_style: step.constants.half_style ? 0 : 1 } }),
   }];
 
-  const bases = new Set(BASES);
+  const bases = new Set<number>(CAUSES["rope-base"].undo);
   if (measured) bases.add(Number(measured.base.toPrecision(5)));
   for (const base of bases) {
     if (base === config.ropeBase || !(base > 1)) continue;
@@ -35,8 +31,9 @@ export function ropeVariants(operation: Operation): Variant[] {
     });
   }
 
-  const own = ownFactor(config);
-  const squeezes = new Set([...own === 1 ? [] : [1], ...FACTORS.flatMap((f) => [f, 1 / f])]);
+  const own = scaleOf(config);
+  const factorsTried = CAUSES["rope-scaling"].undo.flatMap((factor) => [factor, 1 / factor]);
+  const squeezes = new Set([...own === 1 ? [] : [1], ...factorsTried]);
   if (measured) squeezes.add(Number(measured.factor.toPrecision(4)));
   for (const factor of squeezes) {
     if (factor === own || !(factor > 0 && factor < Infinity)) continue;
@@ -79,17 +76,16 @@ export function ropeVariants(operation: Operation): Variant[] {
 }
 
 /** A product that RoPE turned though it should not have: v. */
-export function rotatedVariants(
-  output: Float32Array,
-  heads: number,
-  { config, pass, builder, factors }: Operation,
-): Variant[] {
-  return (["adjacent", "half"] as const).map((ropeStyle) => ({
+export function rotatedVariants(x: Float32Array, heads: number, operation: Operation): Variant[] {
+  const { headWidth, ropeWidth } = operation.config;
+  return [0, 1].map((half) => ({
     cause: "v-rotated",
-    what: `turned by its position, ${ropeStyle === "half" ? "in halves" : "in neighbours"}`,
+    what: `turned by its position, ${half ? "in halves" : "in neighbours"}`,
     make() {
-      const table = ropeTable(config, pass.start + pass.tokens, builder, factors);
-      return turn(output, table, heads, { ...config, ropeStyle }, pass.start);
+      const sizes = { heads, head_width: headWidth, rope_width: ropeWidth };
+      const step = { ...operation.step, kernel: "rope", constants: { ...sizes, half_style: half } };
+      const inputs = [x, tableOf(operation)];
+      return compute({ ...operation, step, inputs, weights: [] }, new Float32Array(x.length));
     },
   }));
 }
@@ -129,7 +125,8 @@ export function inverse(operation: Operation, turned: Float32Array): Float32Arra
   return rerun(operation, { inputs: [turned, back] });
 }
 
-function ownFactor({ ropeScaling }: Config): number {
+/** What a file has positions divided by. */
+export function scaleOf({ ropeScaling }: Config): number {
   return ropeScaling.type === "linear" ? ropeScaling.factor : 1;
 }
 
@@ -158,28 +155,6 @@ function shifted(operation: Operation, offset: number): Float32Array {
   return out;
 }
 
-function turn(
-  x: Float32Array,
-  table: Float32Array,
-  heads: number,
-  { headWidth, ropeWidth, ropeStyle }: Config,
-  start: number,
-): Float32Array {
-  const out = x.slice();
-  const pairs = ropeWidth / 2;
-  for (let row = 0; row < x.length / headWidth; row++) {
-    const position = start + Math.floor(row / heads);
-    for (let i = 0; i < pairs; i++) {
-      const a = row * headWidth + (ropeStyle === "half" ? i : 2 * i);
-      const b = a + (ropeStyle === "half" ? pairs : 1);
-      const [cos, sin] = [table[(position * pairs + i) * 2], table[(position * pairs + i) * 2 + 1]];
-      out[a] = x[a] * cos - x[b] * sin;
-      out[b] = x[a] * sin + x[b] * cos;
-    }
-  }
-  return out;
-}
-
 /** How the other side turns pairs. */
 interface Measured {
   /** The base that its angles follow, if that is all that differs. */
@@ -197,7 +172,7 @@ function measure(operation: Operation, target: Float32Array): Measured | undefin
   const { headWidth, ropeWidth, ropeStyle, ropeBase } = config;
   const heads = step.constants.heads;
   const pairs = ropeWidth / 2;
-  const own = ownFactor(config);
+  const own = scaleOf(config);
   const angles = Array.from({ length: pairs }, (_, pair) => {
     // The turn of each position, as a complex number summed over heads.
     const turns = Array.from({ length: pass.tokens }, (_, t): [number, number] => {

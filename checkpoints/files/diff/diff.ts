@@ -1,19 +1,18 @@
 /** Two files of weights against each other, without a forward pass: what is missing, what is wrong, and in which way. */
-import { type Band, commonBand } from "./bands.ts";
-import { type BlockError, compare } from "./compare.ts";
-import { beginsLike, explain, type Finding, isInBand, type Suspect } from "./cause.ts";
+import { commonBand } from "./bands.ts";
+import { type BlockError, similarity } from "./similarity.ts";
+import { beginsLike, type Finding, findingOf, isInBand, type Suspect } from "./finding.ts";
 import { diffMetadata, headLayout, type MetadataDifference } from "./metadata.ts";
 import { inOtherOrder, type Numbers, numbersOf } from "./numbers.ts";
 import { ggufName, isOtherSense, isRotary } from "../tensor_names.ts";
 import { apartAs, countOf, type Weight, type WeightFile } from "../weight_file.ts";
 
-export type { BlockError } from "./compare.ts";
-export type { DiffCause, Finding } from "./cause.ts";
+export type { BlockError } from "./similarity.ts";
+export type { DiffCause, Finding } from "./finding.ts";
 export type { MetadataDifference } from "./metadata.ts";
 
 /** How a file has a tensor. */
 export interface StoredAs {
-  /** Its name in the file. */
   readonly name: string;
   readonly type: string;
   /** Slowest axis first: [rows, columns]. */
@@ -57,7 +56,6 @@ export interface DiffOptions {
   readonly onProgress?: (done: number, total: number) => void;
 }
 
-/** A tensor that both files have. */
 interface Pair {
   readonly a: Weight;
   readonly b: Weight;
@@ -146,11 +144,9 @@ class Differ {
       if (!common || `${a.shape}` !== `${b.shape}`) continue;
       const numbers = this.#numbers(a, b);
       if (!numbers || !await beginsLike(numbers.a, numbers.b, common.band)) continue;
-      const found = await this.#similarity(
-        numbers,
-        common.band,
-        Math.max(a.blockSize, b.blockSize),
-      );
+      const blockSize = Math.max(a.blockSize, b.blockSize);
+      const { signal } = this.#options;
+      const found = await similarity(numbers.a, numbers.b, common.band, blockSize, signal);
       if (isInBand(found, common.band)) return b;
     }
   }
@@ -194,10 +190,6 @@ class Differ {
     return ordered && { a: numbersA, b: ordered };
   }
 
-  async #similarity({ a, b }: { a: Numbers; b: Numbers }, band: Band, blockSize: number) {
-    return await compare(a, b, band, blockSize, this.#options.signal);
-  }
-
   async #compare({ a, b, renamed }: Pair): Promise<TensorDiff> {
     const { name } = a;
     const result: TensorDiff = {
@@ -218,7 +210,8 @@ class Differ {
       this.#suspects.set(name, suspect);
       return result;
     }
-    const found = await this.#similarity(numbers, band, blockSize);
+    const { signal } = this.#options;
+    const found = await similarity(numbers.a, numbers.b, band, blockSize, signal);
     if (!isInBand(found, band)) this.#suspects.set(name, { ...suspect, found });
     const { nmse, worst } = found;
     return {
@@ -241,7 +234,7 @@ class Differ {
       b.rows === a.rows && b.columns === a.columns
     );
     const heads = isRotary(name) ? this.#heads : undefined;
-    const finding = await explain(suspect, others, heads, this.#options.signal);
+    const finding = await findingOf(suspect, others, heads, this.#options.signal);
     this.#results.set(name, { ...this.#results.get(name)!, finding });
   }
 

@@ -1,6 +1,6 @@
 /** Tensors as streams of numbers, seen in other orders. */
 import { sizeOf } from "../../../base/shape.ts";
-import { toAdjacent, toHalf } from "../../../inspect/points/points.ts";
+import { CAUSES } from "../../diagnosis/causes.ts";
 import type { Weight } from "../weight_file.ts";
 
 /** A matrix whose numbers are read a piece at a time; vectors have one row. */
@@ -45,8 +45,7 @@ export function inOtherOrder(
   const { width, rope } = heads;
   if (!(width > 0) || rows % width !== 0 || rope % 2 !== 0 || rope > width) return undefined;
   if (width * columns > MOST_TOGETHER) return undefined;
-  const indices = Int32Array.from({ length: width }, (_, row) => row);
-  const sources = (to === "half" ? toHalf : toAdjacent)(indices, width, rope);
+  const sources = CAUSES["qk-permuted"].undo[to](1, { headWidth: width, ropeWidth: rope });
   const head = width * columns;
   return {
     rows: numbers.rows,

@@ -15,7 +15,6 @@ export interface FolderPass extends Omit<PassPlace, "ids"> {
 
 /** A folder. Without a manifest it has of the manifest's facts only what its files say. */
 export interface FolderContents extends Partial<Omit<Manifest, "format" | "version" | "passes">> {
-  /** In order. */
   readonly passes: readonly FolderPass[];
 }
 

@@ -1,4 +1,4 @@
-/** A reference that is a folder: the tensors that somebody's own engine wrote. ENGINE_FOLDER.md says how such a folder looks. */
+/** A reference that is a folder: the tensors that somebody's own engine wrote. README.md says how such a folder looks. */
 import { basename, join, resolve } from "node:path";
 import type { Config } from "../../../engine/model/config.ts";
 import { forward } from "../../../engine/plan/forward.ts";
@@ -6,6 +6,7 @@ import { listPoints } from "../../../inspect/points/points.ts";
 import { type FolderContents, type FolderPass, readContents, type Reading } from "./contents.ts";
 import { type Entry, openTensorFile } from "./load.ts";
 import {
+  greedyChoice,
   type Provenance,
   type Reference,
   ReferenceFailure,
@@ -23,7 +24,6 @@ export interface FolderReference extends Reference {
   readonly generatedIds?: readonly number[];
 }
 
-/** A pass that is being filled. */
 interface Pass extends ReferencePass {
   readonly tensors: Map<string, ReferenceTensor>;
 }
@@ -136,7 +136,7 @@ function choices(
   const margins: number[] = [];
   for (let step = 0; step < count; step++) {
     const tensor = logits.get(step);
-    const best = tensor && bestOf(tensor);
+    const best = tensor && greedyChoice(tensor.data.subarray(-tensor.shape.at(-1)!));
     const id = told?.[step] ?? best?.id;
     if (id === undefined) break;
     ids.push(id);
@@ -144,17 +144,6 @@ function choices(
     margins.push(best?.id === id ? best.margin : NaN);
   }
   return { ids, margins };
-}
-
-/** The largest logit of the last row, and by how much it is. */
-function bestOf({ shape, data }: ReferenceTensor): { id: number; margin: number } {
-  const row = data.subarray(data.length - shape.at(-1)!);
-  let [id, best, second] = [0, -Infinity, -Infinity];
-  row.forEach((value, i) => {
-    if (value > best) [id, best, second] = [i, value, best];
-    else if (value > second) second = value;
-  });
-  return { id, margin: best - second };
 }
 
 /** What went wrong, without the path that some messages begin with. */

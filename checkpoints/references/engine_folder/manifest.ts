@@ -1,4 +1,4 @@
-/** `manifest.json`: what a folder of somebody's own engine's tensors says about itself. ENGINE_FOLDER.md describes it. */
+/** `manifest.json`: what a folder of somebody's own engine's tensors says about itself. README.md describes it. */
 import { isObject, parseForeignJson } from "../../../models/foreign_json.ts";
 import type { ActivationType, Provenance } from "../reference.ts";
 
@@ -20,7 +20,6 @@ export interface ManifestPass {
   readonly step: number;
   /** Absolute position of its first row. */
   readonly start: number;
-  /** The ids that it ran. */
   readonly ids: readonly number[];
   /** By point, or by another engine's name for it. */
   readonly tensors: Readonly<Record<string, ManifestTensor>>;
@@ -34,7 +33,6 @@ export interface Manifest {
   readonly model: string;
   /** The engine's name; that of the folder without it. */
   readonly engine?: string;
-  /** Its version. */
   readonly engine_version?: string;
   /** Where it ran: `CPU`. */
   readonly device?: string;

@@ -6,18 +6,19 @@ import {
   type ReferencePass,
   type ReferenceRun,
 } from "../reference.ts";
-import { addTensor, type Frame, writeFrame } from "../processes/frames.ts";
+import { addToPass, type Frame, writeFrame } from "../processes/frames.ts";
 import type { LlamaCpp } from "./ffi.ts";
-import type { GraphModel } from "./points.ts";
 import { LLAMA_CPP, type LlamaCppLibrary } from "./library.ts";
 import type {
   FollowTask,
   LlamaCppRequest,
   LlamaCppTask,
   RunTask,
+  Settled,
   TimedWork,
   TimeTask,
 } from "./process.ts";
+import { RequestProcess } from "../processes/requests.ts";
 import { type FrameProcess, runFrames } from "../processes/process.ts";
 
 /** How the process is started. */
@@ -82,55 +83,37 @@ export class LlamaCppClient {
 
   /** Begins a sequence whose passes are handed over one by one. */
   follow(task: FollowTask, signal?: AbortSignal): Follower {
-    const { give, frames } = this.#converse(task, signal);
+    const process = this.#converse(task);
     return {
-      async pass(ids) {
-        give({ kind: "next", ids });
+      pass: async (ids) => {
         const passes = new Map<number, ReferencePass>();
-        for (let next = await frames.next(); !next.done; next = await frames.next()) {
-          if (next.value.header.kind === "tensor") addTensor(passes, next.value);
-          if (next.value.header.kind !== "passed") continue;
-          const [{ tensors }] = passes.values();
-          return { logits: tensors.get("logits")!.data as Float32Array, tensors };
-        }
-        throw new ReferenceFailure(LLAMA_CPP, "it gave no answer");
+        await process.ask({ kind: "next", ids }, (frame) => {
+          addToPass(passes, frame);
+          return frame.header.kind === "passed" || undefined;
+        }, signal);
+        const [{ tensors }] = passes.values();
+        return { logits: tensors.get("logits")!.data as Float32Array, tensors };
       },
-      async [Symbol.asyncDispose]() {
-        await frames.return(undefined);
-      },
+      [Symbol.asyncDispose]: () => process.close(),
     };
   }
 
   /** Loads a model to time it. */
   time(task: TimeTask, signal?: AbortSignal): LlamaCppTimer {
-    const { give, frames } = this.#converse(task, signal);
+    const process = this.#converse(task);
+    const timed = ({ header }: Frame) => header.kind === "timed" ? header : undefined;
     return {
-      async measure(work) {
-        give({ kind: "work", ...work });
-        for (let next = await frames.next(); !next.done; next = await frames.next()) {
-          const { header } = next.value;
-          if (header.kind === "timed") return header as unknown as Timed;
-        }
-        throw new ReferenceFailure(LLAMA_CPP, "it gave no answer");
-      },
-      async [Symbol.asyncDispose]() {
-        await frames.return(undefined);
-      },
+      measure: async (work) =>
+        await process.ask({ kind: "work", ...work }, timed, signal) as unknown as Timed,
+      [Symbol.asyncDispose]: () => process.close(),
     };
   }
 
   /** Starts a process that is asked one thing after the other. */
-  #converse(task: FollowTask | TimeTask, signal?: AbortSignal): {
-    readonly give: (header: Readonly<Record<string, unknown>>) => void;
-    readonly frames: AsyncGenerator<Frame>;
-  } {
-    let input!: ReadableStreamDefaultController<Uint8Array>;
-    const stream = new ReadableStream<Uint8Array>({ start: (own) => void (input = own) });
-    const give = (header: Readonly<Record<string, unknown>>) =>
-      writeFrame((bytes) => (input.enqueue(bytes), bytes.length), header);
-    const frames = this.#start(stream, signal);
-    give({ kind: "request", ...task, library: this.#library });
-    return { give, frames };
+  #converse(task: FollowTask | TimeTask): RequestProcess {
+    const process = new RequestProcess(LLAMA_CPP, this.#process(), writeFrame);
+    process.give({ kind: "request", ...task, library: this.#library });
+    return process;
   }
 
   /** Yields what the process answers, `inputs` being rows that it runs. */
@@ -140,21 +123,21 @@ export class LlamaCppClient {
     signal?: AbortSignal,
   ): AsyncGenerator<Frame> {
     const request: LlamaCppRequest = { ...task, library: this.#library };
-    yield* this.#start(framesOf(request, inputs), signal);
-  }
-
-  #start(input: FrameProcess["input"], signal?: AbortSignal): AsyncGenerator<Frame> {
-    return runFrames(LLAMA_CPP, {
-      command: Deno.execPath(),
-      args: [
-        ...["run", "--quiet", "--no-config", "--no-prompt", "--allow-ffi"],
-        new URL("process.ts", import.meta.url).href,
-      ],
-      env: this.#env,
-      input,
-      timeout: this.#timeout,
+    yield* runFrames(LLAMA_CPP, {
+      ...this.#process(),
+      input: framesOf(request, inputs),
       signal,
     });
+  }
+
+  #process(): FrameProcess {
+    const script = new URL("process.ts", import.meta.url).href;
+    return {
+      command: Deno.execPath(),
+      args: ["run", "--quiet", "--no-config", "--no-prompt", "--allow-ffi", script],
+      env: this.#env,
+      timeout: this.#timeout,
+    };
   }
 
   async #first(kind: string, task: LlamaCppTask, signal?: AbortSignal): Promise<Frame> {
@@ -192,13 +175,6 @@ function usualThreads(): number {
   return Math.max(1, navigator.hardwareConcurrency >> 1);
 }
 
-/** What the model and the machine settle of a task. */
-export interface Settled {
-  readonly gpu: boolean;
-  readonly threads: number;
-  readonly graph: GraphModel;
-}
-
 /** What settles tasks on a model of this config. */
 export function settledBy(
   { heads, kvHeads, headWidth, attentionScale, biases }: Config,
@@ -222,18 +198,6 @@ export type Choices = Pick<ReferenceRun, "ids" | "margins">;
 export function choicesOf({ header }: Frame): Choices {
   const { ids, margins } = header as unknown as { ids: number[]; margins: (number | null)[] };
   return { ids, margins: margins.map((margin) => margin ?? NaN) };
-}
-
-/**
- * Puts what a frame says of a pass into it.
- *
- * @param passes by step; grows
- */
-export function addToPass(passes: Map<number, ReferencePass>, frame: Frame): void {
-  if (frame.header.kind === "tensor") addTensor(passes, frame);
-  if (frame.header.kind !== "pass") return;
-  const { step, start, ids } = frame.header as unknown as ReferencePass;
-  if (!passes.has(step)) passes.set(step, { step, start, ids, tensors: new Map() });
 }
 
 function framesOf(request: LlamaCppRequest, inputs: readonly ReferencePass[]): Uint8Array[] {

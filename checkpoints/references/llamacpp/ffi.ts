@@ -3,6 +3,7 @@
  * them is checked when the libraries are opened.
  */
 import { LLAMA_CPP_RELEASE, type LlamaCppLibrary } from "./library.ts";
+import type { GraphNode } from "./points.ts";
 
 /** A structure is passed by its size; what is in it is written at byte offsets. */
 const bytes = (count: number) =>
@@ -140,11 +141,7 @@ function matches(struct: Uint8Array, fields: readonly Field[]): boolean {
 }
 
 /** A tensor of the graph, while it is looked at. */
-export interface LlamaTensor {
-  readonly name: string;
-  readonly operation: string;
-  /** Name of its first input; empty without one. */
-  readonly input: string;
+export interface LlamaTensor extends GraphNode {
   /** In ggml's order, four of them. */
   readonly sizes: readonly number[];
   /** In bytes. */

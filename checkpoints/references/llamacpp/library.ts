@@ -1,6 +1,6 @@
 /** llama.cpp's prebuilt libraries: which there are, and how they come here. */
 import { basename, join } from "node:path";
-import { acquireLock, laminaHome } from "../../../models/cache.ts";
+import { acquireLock, laminaHome, statOf } from "../../../models/cache.ts";
 import { guarded } from "../../../models/part_file.ts";
 import type { Environment } from "../../../models/mod.ts";
 import { ReferenceFailure } from "../reference.ts";
@@ -30,7 +30,6 @@ export interface LibraryOptions {
   readonly vulkan?: boolean;
   /** A folder that holds the libraries already. */
   readonly folder?: string;
-  /** Called before they are fetched. */
   readonly onFetch?: (packageName: string) => void;
   readonly env?: Environment;
   readonly signal?: AbortSignal;
@@ -72,10 +71,10 @@ export async function llamaCppLibrary(options: LibraryOptions = {}): Promise<Lla
   }
   const origin = `${name} ${PACKAGE_VERSION}`;
   const folder = join(laminaHome(env), "llama.cpp", origin.replaceAll(/[^\w.-]+/g, "-").slice(1));
-  if (!await exists(folder)) {
+  if (!await statOf(folder)) {
     await guarded("llama.cpp's library", folder, async () => {
       using _lock = await acquireLock(`${folder}.lock`, { signal });
-      if (await exists(folder)) return;
+      if (await statOf(folder)) return;
       options.onFetch?.(origin);
       await fetchPackage(`${name}@${PACKAGE_VERSION}`, folder, signal);
     });
@@ -145,8 +144,4 @@ function findLibraries(folder: string, origin: string): LlamaCppLibrary {
     return join(folder, name);
   };
   return { folder, base: find("ggml-base"), ggml: find("ggml"), llama: find("llama"), origin };
-}
-
-async function exists(path: string): Promise<boolean> {
-  return await Deno.stat(path).then(() => true, () => false);
 }

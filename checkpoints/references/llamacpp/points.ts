@@ -8,7 +8,7 @@ export interface GraphNode {
   readonly name: string;
   /** ggml's name of the operation that makes it: `ROPE`. */
   readonly operation: string;
-  /** Name of its first input. */
+  /** Name of its first input; empty without one. */
   readonly input: string;
 }
 

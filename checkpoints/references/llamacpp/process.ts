@@ -1,11 +1,15 @@
 /**
  * llama.cpp in a process of its own: takes one request as frames on standard input, answers with frames on standard output. Started
- * by llamacpp.ts.
+ * by client.ts.
  */
 import { inLayer, layerOf } from "../../../base/layer_names.ts";
-import { greedy } from "../../parity/greedy.ts";
-import type { FollowRequest, ReferencePass, ReferenceRequest } from "../reference.ts";
-import { addTensor, type Frame, readFrames, writeFrame } from "../processes/frames.ts";
+import {
+  type FollowRequest,
+  greedyChoice,
+  type ReferencePass,
+  type ReferenceRequest,
+} from "../reference.ts";
+import { addToPass, type Frame, readFrames, writeFrame } from "../processes/frames.ts";
 import {
   type LlamaContext,
   type LlamaCpp,
@@ -37,14 +41,23 @@ export type LlamaCppTask =
     readonly threads: number;
   };
 
-/** Answered by `{ kind: "pass", step, start, ids }` for each wanted step, its tensors, and `{ kind: "choices", ids, margins }`. */
-export interface RunTask extends Omit<ReferenceRequest, "signal"> {
-  readonly task: "run";
+/** What runs a model. */
+interface ModelTask {
   /** Path of a GGUF file. */
   readonly model: string;
   readonly gpu: boolean;
+}
+
+/** What the model and the machine settle of a task. */
+export interface Settled {
+  readonly gpu: boolean;
   readonly threads: number;
   readonly graph: GraphModel;
+}
+
+/** Answered by `{ kind: "pass", step, start, ids }` for each wanted step, its tensors, and `{ kind: "choices", ids, margins }`. */
+export interface RunTask extends Omit<ReferenceRequest, "signal">, ModelTask, Settled {
+  readonly task: "run";
   /** Number of the file's first layer in the whole model. */
   readonly firstLayer: number;
   /** Point whose rows come as frames, one for each step, and are run in place of ids. */
@@ -57,24 +70,16 @@ export interface RunTask extends Omit<ReferenceRequest, "signal"> {
  * Passes come as frames `{ kind: "next", ids }` as long as the input is open; each is answered by its tensors, the last position's logits
  * among them as `logits`, and `{ kind: "passed" }`.
  */
-export interface FollowTask extends Omit<FollowRequest, "signal"> {
+export interface FollowTask extends Omit<FollowRequest, "signal">, ModelTask, Settled {
   readonly task: "follow";
-  /** Path of a GGUF file. */
-  readonly model: string;
-  readonly gpu: boolean;
-  readonly threads: number;
-  readonly graph: GraphModel;
 }
 
 /**
  * Work to be timed comes as frames `{ kind: "work", … }` ({@linkcode TimedWork}) as long as the input is open; each is answered by
  * `{ kind: "timed", prefillMs, decodeMs }`. The model is run as people run it.
  */
-export interface TimeTask {
+export interface TimeTask extends ModelTask {
   readonly task: "time";
-  /** Path of a GGUF file. */
-  readonly model: string;
-  readonly gpu: boolean;
 }
 
 /** A prompt, and tokens one by one. Which ids does not matter for the time that they take. */
@@ -101,7 +106,7 @@ async function receive(frames: AsyncGenerator<Frame>): Promise<LlamaCppRequest> 
 
 async function receiveInputs(frames: AsyncGenerator<Frame>): Promise<Inputs> {
   const inputs = new Map<number, ReferencePass>();
-  for await (const frame of frames) addTensor(inputs, frame);
+  for await (const frame of frames) addToPass(inputs, frame);
   return inputs;
 }
 
@@ -132,7 +137,6 @@ function progress(): void {
   send({ kind: "progress" });
 }
 
-/** The pass that is run. */
 interface CurrentPass {
   step: number;
   start: number;
@@ -182,7 +186,7 @@ function run(llama: LlamaCpp, request: RunTask, inputs: Inputs): void {
       ...outputPoint === undefined ? [] : [outputPoint],
     ]);
     const input = inputPoint === undefined ? next : rowsOf(inputs, step, inputPoint);
-    const { id, margin } = greedy(context.pass(input, next.length));
+    const { id, margin } = greedyChoice(context.pass(input, next.length));
     choices.ids.push(id);
     choices.margins.push(margin);
     current.start += next.length;

@@ -24,8 +24,8 @@ import {
   type ReferenceRequest,
   type ReferenceRun,
 } from "../reference.ts";
+import { addToPass } from "../processes/frames.ts";
 import {
-  addToPass,
   type Choices,
   choicesOf,
   LlamaCppClient,

@@ -20,7 +20,8 @@ import {
   type ReferenceRequest,
   type ReferenceRun,
 } from "../reference.ts";
-import { addToPass, type Choices, choicesOf, type Runner } from "./client.ts";
+import { addToPass } from "../processes/frames.ts";
+import { type Choices, choicesOf, type Runner } from "./client.ts";
 import { LLAMA_CPP } from "./library.ts";
 
 /** Bytes of tensors as F32. */
@@ -42,7 +43,6 @@ export function windowLayers(file: GgufFile, config: Config, budget: number): nu
 export interface WindowOptions extends F32CopyOptions {
   /** Of the model, for errors. */
   readonly name: string;
-  /** Layers of a window. */
   readonly layers: number;
   /** Where their files are written; one at a time is there. */
   readonly folder: string;

@@ -70,21 +70,17 @@ export async function* readFrames(
 }
 
 /**
- * Puts a `tensor` frame into its pass.
+ * Puts what a frame says of a pass into it: a `tensor`, or that it is wanted, though it may show none of the points (`pass`).
  *
  * @param passes by step; grows
  */
-export function addTensor(passes: Map<number, ReferencePass>, { header, body }: Frame): void {
-  const { step, start, ids, point, shape, positions } = header as unknown as {
-    step: number;
-    start: number;
-    ids: number[];
-    point: string;
-    shape: number[];
-    positions?: number[];
-  };
+export function addToPass(passes: Map<number, ReferencePass>, { header, body }: Frame): void {
+  if (header.kind !== "tensor" && header.kind !== "pass") return;
+  const { step, start, ids } = header as unknown as ReferencePass;
   const pass = passes.get(step) ?? { step, start, ids, tensors: new Map() };
   passes.set(step, pass);
+  if (header.kind !== "tensor") return;
+  const { point, shape, positions } = header as unknown as ReferenceTensor & { point: string };
   (pass.tensors as Map<string, ReferenceTensor>).set(point, { shape, data: body, positions });
 }
 

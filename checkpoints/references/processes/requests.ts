@@ -1,26 +1,40 @@
-/** A Python process that is asked one thing after the other. */
+/** A process that is asked one thing after the other. */
 import { ReferenceFailure } from "../reference.ts";
-import type { Frame } from "./frames.ts";
+import type { Frame, writeFrame } from "./frames.ts";
 import { type FrameProcess, runFrames } from "./process.ts";
 
-/**
- * A process that stays and answers one request, a line of JSON, after the other. When one of them fails, the process is gone and so
- * do all that follow.
- */
-export class AskedProcess {
+/** What a process is asked for. */
+type Request = Readonly<Record<string, unknown>>;
+
+/** A process that stays and answers one request after the other. When one of them fails, the process is gone and so do all that follow. */
+export class RequestProcess {
   readonly #name: string;
+  readonly #write: typeof writeFrame;
   readonly #over = new AbortController();
   readonly #frames: AsyncGenerator<Frame>;
   #requests!: ReadableStreamDefaultController<Uint8Array>;
   #last: Promise<unknown> = Promise.resolve();
 
-  /** @param name of the reference, for errors */
-  constructor(name: string, process: Omit<FrameProcess, "input" | "signal">) {
+  /**
+   * @param name of the reference, for errors
+   * @param write how requests are written; default a line of JSON each
+   */
+  constructor(
+    name: string,
+    process: Omit<FrameProcess, "input" | "signal">,
+    write: typeof writeFrame = writeLine,
+  ) {
     this.#name = name;
+    this.#write = write;
     const input = new ReadableStream<Uint8Array>({
       start: (requests) => void (this.#requests = requests),
     });
     this.#frames = runFrames(name, { ...process, input, signal: this.#over.signal });
+  }
+
+  /** Sends what asks for no answer. */
+  give(request: Request): void {
+    this.#write((bytes) => (this.#requests.enqueue(bytes), bytes.length), request);
   }
 
   /**
@@ -29,7 +43,7 @@ export class AskedProcess {
    * @param take gets each frame; what it makes of the last one is the answer
    */
   ask<T>(
-    request: Readonly<Record<string, unknown>>,
+    request: Request,
     take: (frame: Frame) => T | undefined,
     signal?: AbortSignal,
   ): Promise<T> {
@@ -39,7 +53,7 @@ export class AskedProcess {
   }
 
   async #ask<T>(
-    request: Readonly<Record<string, unknown>>,
+    request: Request,
     take: (frame: Frame) => T | undefined,
     signal?: AbortSignal,
   ): Promise<T> {
@@ -48,7 +62,7 @@ export class AskedProcess {
     const abort = () => this.#over.abort(signal!.reason);
     signal?.addEventListener("abort", abort);
     try {
-      this.#requests.enqueue(new TextEncoder().encode(`${JSON.stringify(request)}\n`));
+      this.give(request);
       while (true) {
         const frame = await this.#frames.next();
         if (frame.done) {
@@ -68,4 +82,8 @@ export class AskedProcess {
     await this.#last;
     await this.#frames.return(undefined);
   }
+}
+
+function writeLine(write: (bytes: Uint8Array) => number, request: Request): void {
+  write(new TextEncoder().encode(`${JSON.stringify(request)}\n`));
 }

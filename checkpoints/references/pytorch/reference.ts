@@ -15,8 +15,8 @@ import {
   type ReferenceRequest,
   type ReferenceRun,
 } from "../reference.ts";
-import { AskedProcess } from "../processes/requests.ts";
-import { addTensor, type Frame } from "../processes/frames.ts";
+import { RequestProcess } from "../processes/requests.ts";
+import { addToPass, type Frame } from "../processes/frames.ts";
 import {
   type PythonEnvironment,
   pythonEnvironment,
@@ -53,8 +53,21 @@ const NAME = "PyTorch";
 const SCRIPT = fileURLToPath(new URL("./pytorch.py", import.meta.url));
 const REQUIREMENTS = new URL("./requirements-pytorch.txt", import.meta.url);
 
+const CPU_BUILD =
+  "for the CPU build set PIP_EXTRA_INDEX_URL to PyTorch's index of CPU builds, which its page Get Started names";
+
+/**
+ * Of two builds of PyTorch one brings gigabytes along.
+ *
+ * @throws {PythonEnvironmentError} for that one
+ */
+export function checkCpuOnly(packages: readonly PythonPackage[]): void {
+  if (!packages.some(({ name }) => name.startsWith("nvidia-"))) return;
+  throw new PythonEnvironmentError(`pip would take PyTorch's CUDA build, gigabytes: ${CPU_BUILD}`);
+}
+
 /** Nothing is fetched: what is not on the disk is an error. */
-const OFFLINE = {
+export const OFFLINE = {
   HF_HUB_OFFLINE: "1",
   HF_HUB_DISABLE_TELEMETRY: "1",
   TRANSFORMERS_VERBOSITY: "error",
@@ -71,16 +84,11 @@ export async function pyTorchEnvironment(
   options: PyTorchEnvironmentOptions = {},
 ): Promise<PythonEnvironment> {
   const { onProgress = () => {}, signal, cpuOnly } = options;
-  const advice =
-    "for the CPU build set PIP_EXTRA_INDEX_URL to PyTorch's index of CPU builds, which " +
-    "its page Get Started names";
   function onInstall(packages: readonly PythonPackage[]): void {
     const cuda = packages.some(({ name }) => name.startsWith("nvidia-"));
-    if (cuda && cpuOnly) {
-      throw new PythonEnvironmentError(`pip would take PyTorch's CUDA build, gigabytes: ${advice}`);
-    }
+    if (cpuOnly) checkCpuOnly(packages);
     const size = cuda
-      ? `the CUDA build, about 3 GB to download and 7 GB on disk; ${advice}`
+      ? `the CUDA build, about 3 GB to download and 7 GB on disk; ${CPU_BUILD}`
       : "about 0.3 GB to download and 1.3 GB on disk";
     const torch = packages.find(({ name }) => name === "torch");
     onProgress(`installing PyTorch ${torch?.version} and transformers for Python: ${size}`);
@@ -113,7 +121,7 @@ export async function pyTorchReference(options: PyTorchOptions): Promise<Referen
   if ("gguf" in weights) checkReadable(config);
   else await checkFolder(weights.folder);
   const environment = options.environment ?? await pyTorchEnvironment({ onProgress, signal });
-  const process = new AskedProcess(NAME, {
+  const process = new RequestProcess(NAME, {
     ...environment.start([SCRIPT]),
     env: OFFLINE,
     timeout: options.timeout,
@@ -148,7 +156,7 @@ export async function pyTorchReference(options: PyTorchOptions): Promise<Referen
 }
 
 async function run(
-  process: AskedProcess,
+  process: RequestProcess,
   config: Config,
   request: ReferenceRequest,
 ): Promise<ReferenceRun> {
@@ -158,19 +166,13 @@ async function run(
     { run: { ids, generate, forced, steps, points } },
     (frame) => {
       const { kind, step } = frame.header;
-      if (kind === "pass" && steps.includes(Number(step))) addPass(passes, frame);
-      if (kind === "tensor") addTensor(passes, inFileOrder(frame, config));
+      if (kind === "tensor") addToPass(passes, inFileOrder(frame, config));
+      if (kind === "pass" && steps.includes(Number(step))) addToPass(passes, frame);
       if (kind === "done") return frame.header as unknown as Pick<ReferenceRun, "ids" | "margins">;
     },
     signal,
   );
   return { passes: [...passes.values()], ids: chosen, margins };
-}
-
-/** A pass that is wanted is there though it may show none of the points. */
-function addPass(passes: Map<number, ReferencePass>, { header }: Frame): void {
-  const { step, start, ids } = header as unknown as Omit<ReferencePass, "tensors">;
-  passes.set(step, { step, start, ids, tensors: new Map() });
 }
 
 /** Hugging Face's heads are in halves; those of a file may be in adjacent pairs. */

@@ -1,7 +1,7 @@
 /** Why a point went wrong, where an engine shows only some of its tensors: the steps between are suspected too. */
 import assert from "node:assert/strict";
-import type { Cause } from "../../../checkpoints/diagnosis/causes.ts";
-import { explain, type Explanation } from "../../../checkpoints/diagnosis/activations/cause.ts";
+import type { Cause, Explanation } from "../../../checkpoints/diagnosis/causes.ts";
+import { explain } from "../../../checkpoints/diagnosis/activations/cause.ts";
 import { readConfig } from "../../../engine/model/config.ts";
 import { forward } from "../../../engine/plan/forward.ts";
 import { openGgufFile } from "../../../engine/gguf/reader.ts";

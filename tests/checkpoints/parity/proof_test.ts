@@ -4,7 +4,7 @@ import { join } from "node:path";
 import type { Determinism } from "../../../checkpoints/parity/determinism.ts";
 import { writeNpyFolder } from "../../../checkpoints/references/extract.ts";
 import { type Difference, judgedByNmse } from "../../../checkpoints/parity/compare.ts";
-import { parity as compared } from "../../../checkpoints/parity/comparison_report.ts";
+import { parity as compared } from "../../../checkpoints/comparisons/parity.ts";
 import {
   promptsOf,
   proofFolder,

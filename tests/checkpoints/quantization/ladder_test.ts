@@ -9,7 +9,7 @@ import {
   type Table,
   tableColumns,
 } from "../../../mod.ts";
-import { divergence } from "../../../checkpoints/quantization/predictions.ts";
+import { divergence } from "../../../checkpoints/parity/predictions.ts";
 import { mixedFile } from "../../../checkpoints/files/mixed_file.ts";
 import { dequantize } from "../../../engine/gguf/dequantize.ts";
 import { openGgufFile } from "../../../engine/gguf/reader.ts";

@@ -1,13 +1,41 @@
-/** All that is tried on a chain. */
+/** All that is tried on a chain: what suspected faults would make of each operation, by what it computes. */
 import { layerOf } from "../../../base/layer_names.ts";
 import type { Cause } from "../causes.ts";
 import type { Chain } from "./chain.ts";
-import type { Operation } from "./operation.ts";
-import type { Variant } from "./variant.ts";
-import { variantsOf } from "./variants.ts";
+import { activationVariants, addVariants } from "./elementwise.ts";
+import { embedVariants } from "./embed.ts";
+import { mixVariants, scoresVariants } from "./heads.ts";
+import { biasVariants, linearVariants } from "./linear.ts";
+import { normalizeVariants, rmsVariants, scaleVariants } from "./norm.ts";
+import { ropeVariants, storeVariants } from "./rope.ts";
+import type { Operation, Variant } from "./operation.ts";
+
+/** Lists the variants of one operation. */
+type Suspect = (operation: Operation) => Promise<readonly Variant[]> | readonly Variant[];
+
+/** By operation. */
+const SUSPECTS: Readonly<Record<string, Suspect>> = {
+  embed: embedVariants,
+  rms: rmsVariants,
+  normalize: normalizeVariants,
+  scale_columns: scaleVariants,
+  linear: linearVariants,
+  add_bias: biasVariants,
+  rope: ropeVariants,
+  store: storeVariants,
+  scores: scoresVariants,
+  mix: mixVariants,
+  swiglu: activationVariants,
+  add: addVariants,
+};
+
+/** What the known causes would make of an operation. */
+async function variantsOf(operation: Operation): Promise<readonly Variant[]> {
+  return await SUSPECTS[operation.step.operation]?.(operation) ?? [];
+}
 
 /** A cause to try. */
-export interface Trial {
+export interface Suspicion {
   readonly cause: Cause;
   readonly detail: string;
   readonly fitted?: boolean;
@@ -20,12 +48,12 @@ export interface Trial {
  * All that can be tried on a chain: each fault in each operation, the last one first, and each in all operations that could have
  * it, for what is set once for a whole model. Over several blocks the latter come first: there are many places for the former.
  */
-export async function trialsOf(chain: Chain): Promise<Trial[]> {
+export async function suspicionsOf(chain: Chain): Promise<Suspicion[]> {
   const { operations } = chain;
   const point = operations.at(-1)!.name;
   const variants = await Promise.all(operations.map((operation) => variantsOf(operation)));
   const single = [...operations.entries()].toReversed().flatMap(([index, operation]) =>
-    variants[index].map((variant): Trial => ({
+    variants[index].map((variant): Suspicion => ({
       cause: variant.cause,
       detail: detailOf(variant, operation, point),
       fitted: variant.fitted,
@@ -44,7 +72,7 @@ export async function trialsOf(chain: Chain): Promise<Trial[]> {
     }
   }
   const joint = [...places].filter(([, indices]) => indices.length > 1).map(
-    ([key, indices]): Trial => {
+    ([key, indices]): Suspicion => {
       const { cause, what } = variants[indices[0]].find((each) => keyOf(each) === key)!;
       return {
         cause,

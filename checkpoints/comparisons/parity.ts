@@ -8,16 +8,16 @@ import { onePrompt, type Prompt } from "../../inspect/run/prompt.ts";
 import type { Preview } from "../../inspect/tables/preview.ts";
 import { longWork } from "../../inspect/work.ts";
 import { firstDivergence } from "../diagnosis/first_divergence.ts";
-import { openModel } from "../files/named_model.ts";
-import { openOpponent, type Opponent, type OpponentOptions } from "./other_side.ts";
+import { openModel } from "../files/model_argument.ts";
+import { type ComparisonOptions, type Setup, setUp } from "./setup.ts";
 import {
   compareEngines,
   type ParityCase,
   type ParityResult,
   type ParityRow,
   verdictOf,
-} from "./comparison.ts";
-import { checkpointTable, parityTable } from "./tables.ts";
+} from "../parity/comparison.ts";
+import { checkpointTable, parityTable } from "../parity/tables.ts";
 import type { Provenance } from "../references/reference.ts";
 import {
   checkpointRows,
@@ -26,14 +26,22 @@ import {
   type FirstDivergence,
   ratioLine,
   reportText,
-} from "./report.ts";
-import { type PairOptions, readPair, type TensorPair, type Verdict } from "./tensor_pair.ts";
+} from "../parity/report.ts";
+import {
+  type PairOptions,
+  readPair,
+  type TensorPair,
+  type Verdict,
+} from "../parity/tensor_pair.ts";
 
 /** How {@linkcode parity} compares. */
-export interface ParityRequest extends OpponentOptions {
+export interface ParityRequest extends ComparisonOptions {
   /** First and last layer to compare; all by default. */
   readonly layers?: readonly [first: number, last: number];
 }
+
+/** A model and what it is compared with. */
+type BothSides = { readonly model: Loaded; readonly setup: Setup } & AsyncDisposable;
 
 /** The first thing that went wrong, and why. */
 export interface Divergence {
@@ -57,57 +65,42 @@ export interface Divergence {
   readonly look: string;
 }
 
-/** What a report is made of. */
-export interface ReportParts {
-  readonly model: string;
-  readonly result: ParityResult;
-  readonly first?: FirstDivergence;
-  readonly cases: readonly ParityCase[];
-  /** Opens both sides again. */
-  readonly reopen: () => Promise<
-    { readonly model: Loaded; readonly opponent: Opponent } & AsyncDisposable
-  >;
-}
-
 /** What a comparison found: shows itself in a notebook and in a terminal. */
 export class ParityReport {
-  readonly #parts: ReportParts;
+  readonly #model: string;
+  readonly #reopen: () => Promise<BothSides>;
 
   /** Use {@linkcode parity}. */
-  constructor(parts: ReportParts) {
-    this.#parts = parts;
+  constructor(
+    model: string,
+    /**
+     * All of it, as proofs and commands want it.
+     *
+     * @internal
+     */
+    readonly result: ParityResult,
+    /**
+     * The first thing that went wrong, with the row that shows it.
+     *
+     * @internal
+     */
+    readonly first: FirstDivergence | undefined,
+    /**
+     * What was run.
+     *
+     * @internal
+     */
+    readonly cases: readonly ParityCase[],
+    /** Opens both sides again. */
+    reopen: () => Promise<BothSides>,
+  ) {
+    this.#model = model;
+    this.#reopen = reopen;
   }
 
   /** Whether no checkpoint failed. */
   get passed(): boolean {
     return this.result.passed;
-  }
-
-  /**
-   * All of it, as proofs and commands want it.
-   *
-   * @internal
-   */
-  get result(): ParityResult {
-    return this.#parts.result;
-  }
-
-  /**
-   * What was run.
-   *
-   * @internal
-   */
-  get cases(): readonly ParityCase[] {
-    return this.#parts.cases;
-  }
-
-  /**
-   * The first thing that went wrong, with the row that shows it.
-   *
-   * @internal
-   */
-  get first(): FirstDivergence | undefined {
-    return this.#parts.first;
   }
 
   /** What it was compared with: engine, version, device, weights. */
@@ -124,7 +117,7 @@ export class ParityReport {
 
   /** The first thing that went wrong, and why; undefined where nothing did. */
   get firstDivergence(): Divergence | undefined {
-    const { first } = this.#parts;
+    const { first } = this;
     if (!first) return undefined;
     const { checkpoint, point, row, explanation } = first;
     const { cause, explained, detail, look } = explanation;
@@ -148,12 +141,12 @@ export class ParityReport {
    * `head`, `position` and `index`; `oracle_rms` is our distance to the 64-bit oracle, and `oracle_ratio` that as a ratio to the reference's.
    */
   table(): Table {
-    return parityTable(this.#parts.model, this.result);
+    return parityTable(this.#model, this.result);
   }
 
   /** The thirteen checkpoints as an Arrow table: `checkpoint`, `title`, `status` (pass, fail, skipped), its worst `point`, … */
   checkpointTable(): Table {
-    return checkpointTable(this.#parts.model, this.result);
+    return checkpointTable(this.#model, this.result);
   }
 
   /**
@@ -202,23 +195,24 @@ export class ParityReport {
   }
 
   async #read(row: ParityRow, verdict: Verdict, { signal }: PairOptions): Promise<TensorPair> {
-    const { reopen, cases, result } = this.#parts;
-    await using open = await reopen();
-    const { model, opponent } = open;
-    const each = cases.find(({ name }) => name === row.case)!;
-    const forced = result.choices.find((choices) => choices.case === row.case)?.reference;
-    return await readPair(model, opponent, { row, verdict, ids: each.ids, forced, signal });
+    await using open = await this.#reopen();
+    const { model, setup: { reference, judging: { oracle } } } = open;
+    const each = this.cases.find(({ name }) => name === row.case)!;
+    const forced = this.result.choices.find((choices) => choices.case === row.case)?.reference;
+    return await readPair(model, { reference, oracle }, {
+      ...{ row, verdict, ids: each.ids, forced, signal },
+    });
   }
 
   /** What is shown of it. */
   preview(): Preview {
-    const { result, first, model } = this.#parts;
+    const { result, first } = this;
     const { name, version, device, weights } = result.provenance;
     const columns = ["checkpoint", "title", "status", "worst point", "outcome"]
       .map((name) => ({ name, type: "", numeric: false }));
     const ratio = ratioLine(result);
     return {
-      title: `${model} with ${name} ${version}`,
+      title: `${this.#model} with ${name} ${version}`,
       meaning: result.passed ? "the same at all checkpoints" : "not the same",
       facts: [device, weights].filter(Boolean),
       columns,
@@ -230,7 +224,7 @@ export class ParityReport {
 
   /** The lines for people. */
   toString(): string {
-    return reportText(this.result, this.#parts.first);
+    return reportText(this.result, this.first);
   }
 
   /** What a notebook cell shows: the thirteen checkpoints, and the first divergence. */
@@ -271,41 +265,35 @@ export async function parity(
   prompt?: Prompt,
   options: ParityRequest = {},
 ): Promise<ParityReport> {
-  return await longWork("Comparing", options, (options) => compared(model, prompt, options));
-}
-
-async function compared(
-  model: Model | string,
-  prompt: Prompt | undefined,
-  options: ParityRequest,
-): Promise<ParityReport> {
-  if (prompt !== undefined) onePrompt(prompt);
-  const open = async (following: OpponentOptions) => {
-    await using stack = new AsyncDisposableStack();
-    const loaded = stack.use(await openModel(model, following));
-    const opponent = stack.use(await openOpponent(loaded, prompt, following));
-    const moved = stack.move();
-    return { model: loaded, opponent, [Symbol.asyncDispose]: () => moved.disposeAsync() };
-  };
-  await using both = await open(options);
-  const { engine, file } = both.model;
-  const { reference, cases, judging, other } = both.opponent;
-  const { signal, onProgress } = options;
-  const layers = checkedLayers(options.layers, engine.config.layers);
-  const result = await compareEngines(engine, reference, cases, {
-    layers,
-    signal,
-    onProgress,
-    ...judging,
+  return await longWork("Comparing", options, async (options) => {
+    if (prompt !== undefined) onePrompt(prompt);
+    const open = async (following: ComparisonOptions) => {
+      await using stack = new AsyncDisposableStack();
+      const loaded = stack.use(await openModel(model, following));
+      const setup = stack.use(await setUp(loaded, prompt, following));
+      const moved = stack.move();
+      return { model: loaded, setup, [Symbol.asyncDispose]: () => moved.disposeAsync() };
+    };
+    await using both = await open(options);
+    const { engine, file } = both.model;
+    const { reference, cases, judging, other } = both.setup;
+    const { signal, onProgress } = options;
+    const layers = checkedLayers(options.layers, engine.config.layers);
+    const result = await compareEngines(engine, reference, cases, {
+      layers,
+      signal,
+      onProgress,
+      ...judging,
+    });
+    let first: FirstDivergence | undefined;
+    if (!result.passed) {
+      onProgress?.(1, 1, "looking for the cause");
+      first = await firstDivergence({ engine, file, other }, reference, cases, result, signal);
+    }
+    // Whoever looks at a tensor later does not do so under this call's signal.
+    const reopen = () => open({ ...options, signal: undefined, onProgress: undefined });
+    return new ParityReport(both.model.found.name, result, first, cases, reopen);
   });
-  let first: FirstDivergence | undefined;
-  if (!result.passed) {
-    onProgress?.(1, 1, "looking for the cause");
-    first = await firstDivergence({ engine, file, other }, reference, cases, result, signal);
-  }
-  // Whoever looks at a tensor later does not do so under this call's signal.
-  const reopen = () => open({ ...options, signal: undefined, onProgress: undefined });
-  return new ParityReport({ model: both.model.found.name, result, first, cases, reopen });
 }
 
 function checkedLayers(

@@ -1,22 +1,21 @@
-/** What a model is compared with: a reference on its own file, another file, or a folder of somebody's own engine's tensors. */
+/** What a comparison needs: another engine on the model's file, another file, or a folder of somebody's own engine's tensors. */
 import deno from "../../deno.json" with { type: "json" };
 import type { GgufFile } from "../../engine/gguf/reader.ts";
 import type { Loaded, LoadModelOptions } from "../../inspect/run/loading.ts";
 import type { Prompt } from "../../inspect/run/prompt.ts";
 import type { WorkOptions } from "../../inspect/work.ts";
-import { DEFAULT_PROMPT, parityCases } from "./cases.ts";
+import { DEFAULT_PROMPT, parityCases } from "../parity/cases.ts";
 import { folderReference } from "../references/engine_folder/engine_folder.ts";
-import { hasChanged } from "../files/f32_copy.ts";
 import { commonBand } from "../files/diff/bands.ts";
-import { deviceOf, openModel, tokenizeOf } from "../files/named_model.ts";
-import type { ParityCase, ParityOptions } from "./comparison.ts";
+import { deviceOf, openModel, tokenizeOf } from "../files/model_argument.ts";
+import type { ParityCase, ParityOptions } from "../parity/comparison.ts";
 import type { Reference } from "../references/reference.ts";
-import { laminaReference } from "../references/lamina.ts";
+import { laminaReference } from "../parity/lamina.ts";
 import { oracleReference } from "../references/oracle.ts";
-import { modelOnDisk, openReference } from "../references/mod.ts";
+import { openEngine } from "../references/mod.ts";
 
 /** What a model is compared with, and over which prompts. */
-export interface OpponentOptions extends WorkOptions, Pick<LoadModelOptions, "backend" | "tune"> {
+export interface ComparisonOptions extends WorkOptions, Pick<LoadModelOptions, "backend" | "tune"> {
   /**
    * Another engine: `llama.cpp`, `llama.cpp:vulkan`, `pytorch`, `hf:DIR` (a folder with the original's safetensors) or `oracle`.
    * Default `llama.cpp`, unless something else is named.
@@ -32,8 +31,8 @@ export interface OpponentOptions extends WorkOptions, Pick<LoadModelOptions, "ba
   readonly timeout?: number;
 }
 
-/** It is open until it is disposed of. */
-export interface Opponent extends AsyncDisposable {
+/** A comparison that can begin; its reference is open until it is disposed of. */
+export interface Setup extends AsyncDisposable {
   readonly reference: Reference;
   /** What is run on both sides. */
   readonly cases: readonly ParityCase[];
@@ -53,11 +52,11 @@ const OUTPUT_FACTOR = 4;
  * @throws {ReferenceFailure} when it cannot be opened
  * @throws {RangeError} for another name of a reference
  */
-export async function openOpponent(
+export async function setUp(
   model: Loaded,
   prompt: Prompt | undefined,
-  options: OpponentOptions,
-): Promise<Opponent> {
+  options: ComparisonOptions,
+): Promise<Setup> {
   const { engine: folder, against, reference: name = "llama.cpp" } = options;
   const cases = parityCases(
     prompt ?? DEFAULT_PROMPT,
@@ -65,7 +64,7 @@ export async function openOpponent(
     model.engine.config,
     options.generate,
   );
-  if (folder !== undefined) return await folderOpponent(model, folder, cases[0], prompt);
+  if (folder !== undefined) return await folderSetup(model, folder, cases[0], prompt);
   await using open = new AsyncDisposableStack();
   let other: Loaded | undefined;
   if (against !== undefined) other = open.use(await openModel(against, options));
@@ -80,7 +79,6 @@ export async function openOpponent(
       tokenize: tokenizeOf(other),
     })
     : await openEngine(name, other ?? model, options, open);
-  open.defer(() => reference.close());
   const rope = name.startsWith("llama.cpp") ? "ggml" : "exact";
   const oracle = other || name === "oracle" ? undefined : oracleReference(model.file, { rope });
   const opened = open.move();
@@ -93,44 +91,12 @@ export async function openOpponent(
   };
 }
 
-/** How another engine is opened. */
-export interface EngineOptions extends WorkOptions {
-  /** Runs llama.cpp on the file as people run it, instead of on an F32 copy of its weights: with its roundings. */
-  readonly asIs?: boolean;
-  /** Seconds that its process may be silent; default 300. */
-  readonly timeout?: number;
-}
-
-/**
- * Another engine on a model's file; the file is on the disk for as long as `open` is.
- *
- * @throws {ModelError} when it is not the file any more that was loaded
- */
-export async function openEngine(
-  name: string,
-  { found, file, identity }: Pick<Loaded, "found" | "file"> & Partial<Pick<Loaded, "identity">>,
-  { timeout, signal, onProgress, asIs }: EngineOptions,
-  open: AsyncDisposableStack,
-): Promise<Reference> {
-  if (identity && !await identity.holds()) throw hasChanged(found);
-  const { path } = open.use(await modelOnDisk(found));
-  return await openReference(name, {
-    file,
-    model: found,
-    path,
-    asIs,
-    timeout: timeout === undefined ? undefined : timeout * 1000,
-    signal,
-    onProgress: (line) => onProgress?.(0, 1, line),
-  });
-}
-
-async function folderOpponent(
+async function folderSetup(
   model: Loaded,
   dir: string,
   asked: ParityCase,
   prompt: Prompt | undefined,
-): Promise<Opponent> {
+): Promise<Setup> {
   const folder = await folderReference(dir, model.engine.config);
   const { promptIds, generatedIds = [] } = folder;
   // Its ids are judged where the text that they are of is known.

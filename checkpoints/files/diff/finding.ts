@@ -1,7 +1,7 @@
 /** Why a tensor is not what it should be: what is known to go wrong is undone, and what then fits is the cause. */
-import type { Cause } from "../../diagnosis/causes.ts";
+import { type Cause, CAUSES } from "../../diagnosis/causes.ts";
 import type { Band } from "./bands.ts";
-import { compare, type Similarity } from "./compare.ts";
+import { type Similarity, similarity } from "./similarity.ts";
 import { type HeadLayout, inOtherOrder, type Numbers } from "./numbers.ts";
 import { transposedNmse } from "./transposed.ts";
 
@@ -44,7 +44,7 @@ const OFFSET_TOLERANCE = 1e-4;
  * @param others suspects of the same shape, whose numbers it may have
  * @param heads of queries and keys, for tensors whose rows have an order
  */
-export async function explain(
+export async function findingOf(
   suspect: Suspect,
   others: readonly Suspect[],
   heads: HeadLayout | undefined,
@@ -70,14 +70,12 @@ async function exchanged(
   others: readonly Suspect[],
   signal?: AbortSignal,
 ): Promise<Finding | undefined> {
-  const { name, band, blockSize } = suspect;
-  const { a } = suspect;
+  const { name, a, band, blockSize } = suspect;
   for (const other of others) {
     if (other.name === name || !await beginsLike(a, other.b, band)) continue;
-    const found = await compare(a, other.b, band, blockSize, signal);
+    const found = await similarity(a, other.b, band, blockSize, signal);
     if (!isInBand(found, band)) continue;
-    const pair = [name, other.name].map((each) => each.replace(/\.ffn_(gate|up)\./, ".ffn_*."));
-    const swapped = pair[0] === pair[1];
+    const swapped = CAUSES["gate-up-swapped"].undo(name) === other.name;
     return {
       cause: swapped ? "gate-up-swapped" : "exchanged",
       detail: `its numbers are in B's ${other.name}`,
@@ -95,7 +93,7 @@ export async function beginsLike(a: Numbers, b: Numbers, band: Band): Promise<bo
     columns: count,
     together: 1,
   });
-  const { nmse } = await compare(part(a), part(b), band, 1);
+  const { nmse } = await similarity(part(a), part(b), band, 1);
   return nmse <= band.block;
 }
 
@@ -108,7 +106,7 @@ async function reordered(
   for (const order of ["half", "adjacent"] as const) {
     const undone = inOtherOrder(b, order, heads);
     if (!undone) continue;
-    const after = await compare(a, undone, band, blockSize, signal);
+    const after = await similarity(a, undone, band, blockSize, signal);
     if (!isInBand(after, band)) continue;
     const detail = "rows are in the other RoPE order";
     return { cause: "qk-permuted", detail, undone: after.nmse };
@@ -133,7 +131,10 @@ function otherShape(a: Numbers, b: Numbers): Finding {
 
 function byNumbers(found: Similarity, band: Band, isVector: boolean): Finding {
   const { offset, offsetNmse, scale, scaledNmse, bad, blocks, firstBad, restNmse } = found;
-  if (isVector && Math.abs(Math.abs(offset) - 1) < 0.01 && offsetNmse < OFFSET_TOLERANCE) {
+  if (
+    isVector && CAUSES["norm-offset"].undo.some((by) => Math.abs(offset - by) < 0.01) &&
+    offsetNmse < OFFSET_TOLERANCE
+  ) {
     const detail = offset > 0 ? "one larger than in A" : "one smaller than in A";
     return { cause: "norm-offset", detail, undone: offsetNmse };
   }

@@ -1,18 +1,17 @@
 /** Our own engine as one side of a comparison: what it makes on a device, by the kernels that people run. */
 import type { Engine, HostTensor, Session } from "../../engine/backend.ts";
 import type { Config } from "../../engine/model/config.ts";
-import { elementCount } from "../../engine/plan/plan.ts";
-import { planValues } from "../../engine/plan/plan.ts";
-import { isAttention } from "../parity/compare.ts";
-import { greedy } from "../parity/greedy.ts";
-import type {
-  Provenance,
-  Reference,
-  ReferencePass,
-  ReferenceRequest,
-  ReferenceRun,
-  ReferenceTensor,
-} from "./reference.ts";
+import { elementCount, planValues } from "../../engine/plan/plan.ts";
+import { isAttention } from "./compare.ts";
+import {
+  greedyChoice,
+  type Provenance,
+  type Reference,
+  type ReferencePass,
+  type ReferenceRequest,
+  type ReferenceRun,
+  type ReferenceTensor,
+} from "../references/reference.ts";
 
 /** What is said about our own engine. */
 export interface LaminaOptions {
@@ -25,27 +24,27 @@ export function laminaReference(engine: Engine, options: LaminaOptions): Referen
   const { provenance, tokenize } = options;
   return {
     provenance: { name: "Lamina", ...provenance },
-    run: (request) => runPasses(engine, request, provenance.rope),
+    run: (request) => ownRun(engine, request, provenance.rope),
     ...(tokenize ? { tokenize: (text) => Promise.resolve(tokenize(text)) } : {}),
     close: () => Promise.resolve(),
   };
 }
 
 /** Runs a prompt and what follows it, as {@linkcode Reference.run}. */
-async function runPasses(
+export async function ownRun(
   engine: Engine,
   request: ReferenceRequest,
   rope: Provenance["rope"],
 ): Promise<ReferenceRun> {
   const { ids, generate, forced = [], steps, signal } = request;
   const points = request.points.filter((point) => planValues(engine.plan).has(point));
-  const passes = { wanted: [...points, "logits"] };
-  const session = engine.session({ capacity: ids.length + generate, passes, ropeBuilder: rope });
-  const run: { passes: ReferencePass[]; ids: number[]; margins: number[] } = {
-    passes: [],
-    ids: [],
-    margins: [],
-  };
+  const session = engine.session({
+    capacity: ids.length + generate,
+    passes: { wanted: [...points, "logits"] },
+    ropeBuilder: rope,
+  });
+  const passes: ReferencePass[] = [];
+  const choices: ReturnType<typeof greedyChoice>[] = [];
   let next = ids;
   try {
     for (let step = 0; step <= generate; step++) {
@@ -53,16 +52,19 @@ async function runPasses(
       const start = session.position;
       const wanted = steps.includes(step);
       const { tensors, logits } = await runPass(engine, session, next, wanted ? points : []);
-      if (wanted) run.passes.push({ step, start, ids: next, tensors });
-      const choice = greedy(logits);
-      run.ids.push(choice.id);
-      run.margins.push(choice.margin);
+      if (wanted) passes.push({ step, start, ids: next, tensors });
+      const choice = greedyChoice(logits);
+      choices.push(choice);
       next = [forced[step] ?? choice.id];
     }
   } finally {
     session.dispose();
   }
-  return run;
+  return {
+    passes,
+    ids: choices.map(({ id }) => id),
+    margins: choices.map(({ margin }) => margin),
+  };
 }
 
 /** One pass, in as many pieces as the session needs, with all rows of the wanted points joined. */
@@ -80,14 +82,10 @@ export async function runPass(
       await session.pass({ ids: chunk, rows, wanted: [...new Set([...points, "logits"])] }),
     );
   }
-  const tensors = new Map(points.map((point) => [
-    point,
-    joinPieces(
-      point,
-      pieces.map((piece) => piece.get(point)!),
-      engine.config,
-    ),
-  ]));
+  const tensors = new Map(points.map((point) => {
+    const own = pieces.map((piece) => piece.get(point)!);
+    return [point, joinPieces(point, own, engine.config)];
+  }));
   const { data } = pieces.at(-1)!.get("logits")!;
   return { tensors, logits: data.slice(-engine.config.vocabSize) };
 }
@@ -129,6 +127,5 @@ export function joinPieces(
 /** Numbers of a point in a pass of T positions that ends with S cached ones, logits for all rows. */
 export function pointSize(engine: Engine, point: string, T: number, S: number): number {
   const value = planValues(engine.plan).get(point);
-  if (!value) return 0;
-  return elementCount(value.shape, { T, S, R: T });
+  return value ? elementCount(value.shape, { T, S, R: T }) : 0;
 }

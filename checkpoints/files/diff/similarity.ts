@@ -2,14 +2,13 @@
 import type { Band } from "./bands.ts";
 import { type Numbers, pieces } from "./numbers.ts";
 
-/** Where something lies in a tensor. */
-export interface Place {
+interface NumberPlace {
   readonly row: number;
   readonly column: number;
 }
 
 /** A block of numbers and how wrong it is. */
-export interface BlockError extends Place {
+export interface BlockError extends NumberPlace {
   /** How many numbers from there on. */
   readonly count: number;
   readonly nmse: number;
@@ -17,6 +16,12 @@ export interface BlockError extends Place {
 
 /** How alike two tensors are; a is what b should be. */
 export interface Similarity {
+  /** Σ(b − a)² */
+  readonly squares: number;
+  /** Σa² */
+  readonly weight: number;
+  /** Largest |b − a|. */
+  readonly largest: number;
   /** Σ(b − a)² / Σa² */
   readonly nmse: number;
   /** What a has to be multiplied with to come nearest to b. */
@@ -27,7 +32,6 @@ export interface Similarity {
   readonly offset: number;
   /** The NMSE after that. */
   readonly offsetNmse: number;
-  /** The worst block. */
   readonly worst: BlockError;
   readonly blocks: number;
   /** Blocks out of their band: how many, and the first. */
@@ -36,7 +40,7 @@ export interface Similarity {
   /** The NMSE of all other blocks. */
   readonly restNmse: number;
   /** The first number that is none, in either. */
-  readonly nonFinite?: Place & { readonly in: "a" | "b" };
+  readonly nonFinite?: NumberPlace & { readonly in: "a" | "b" };
 }
 
 /** Numbers in a block, where neither type has larger ones. */
@@ -54,7 +58,7 @@ const SMALLEST_SQUARE = 2 ** -28;
  * @param blockSize numbers in a block of the coarser type
  * @param signal aborts between pieces
  */
-export async function compare(
+export async function similarity(
   a: Numbers,
   b: Numbers,
   band: Band,
@@ -79,6 +83,7 @@ class Sums {
   #ab = 0;
   #bb = 0;
   #dd = 0;
+  #largest = 0;
   #goodAa = 0;
   #goodDd = 0;
   #blocks = 0;
@@ -104,7 +109,7 @@ class Sums {
   }
 
   #block(a: Float32Array, b: Float32Array, start: number, end: number, first: number): void {
-    let sumA = 0, sumB = 0, aa = 0, ab = 0, bb = 0, dd = 0;
+    let sumA = 0, sumB = 0, aa = 0, ab = 0, bb = 0, dd = 0, largest = this.#largest;
     for (let i = start; i < end; i++) {
       const x = a[i];
       const y = b[i];
@@ -115,6 +120,7 @@ class Sums {
       ab += x * y;
       bb += y * y;
       dd += difference * difference;
+      if (Math.abs(difference) > largest) largest = Math.abs(difference);
     }
     if (!(Number.isFinite(aa) && Number.isFinite(bb))) {
       this.#notFinite(a, b, start, end, first);
@@ -126,6 +132,7 @@ class Sums {
     this.#ab += ab;
     this.#bb += bb;
     this.#dd += dd;
+    this.#largest = largest;
     this.#blocks++;
     const count = end - start;
     const nmse = dd === 0 ? 0 : dd / Math.max(aa, count * SMALLEST_SQUARE);
@@ -146,22 +153,17 @@ class Sums {
     }
   }
 
-  #place(index: number): Place {
+  #place(index: number): NumberPlace {
     return { row: Math.floor(index / this.columns), column: index % this.columns };
   }
 
   result(): Similarity {
-    const [n, a, b, aa, ab, bb, dd] = [
-      Math.max(1, this.#count),
-      this.#a,
-      this.#b,
-      this.#aa,
-      this.#ab,
-      this.#bb,
-      this.#dd,
-    ];
-    const offset = (b - a) / n;
+    const [aa, ab, bb, dd, n] = [this.#aa, this.#ab, this.#bb, this.#dd, Math.max(1, this.#count)];
+    const offset = (this.#b - this.#a) / n;
     return {
+      squares: dd,
+      weight: aa,
+      largest: this.#largest,
       nmse: ratio(dd, aa),
       scale: aa === 0 ? 1 : ab / aa,
       scaledNmse: ratio(aa * bb - ab * ab, ab * ab),

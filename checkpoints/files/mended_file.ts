@@ -1,31 +1,35 @@
-/** Files with a fault undone. */
-import type { GgufFile, TensorInfo } from "../../engine/gguf/reader.ts";
-import type { NewGguf } from "../../engine/gguf/writer.ts";
+/** Files with a fault undone, or put in. */
 import { resolve } from "node:path";
+import type { Loaded } from "../../inspect/run/loading.ts";
+import type { WorkOptions } from "../../inspect/work.ts";
 import { statOf } from "../../models/cache.ts";
 import { partPaths } from "../../models/identity.ts";
 import type { FoundModel } from "../../models/mod.ts";
-import { type Alteration, alteredFile } from "../files/altered_file.ts";
+import { type Alteration, alteredFile } from "./altered_file.ts";
+import { piecesOf, withoutSplit, writeChecked } from "./f32_copy.ts";
 
-/** Bytes of a tensor that are read at a time. */
-const PIECE = 16 * 2 ** 20;
-
-/** What a file holds when some of it is replaced: one file, whatever parts it came in; other tensors keep their types and bytes. */
-export function mendedContent(file: GgufFile, alteration: Alteration): NewGguf {
+/**
+ * Writes what a file is when some of it is replaced: one file, whatever parts it came in; other tensors keep their types and bytes.
+ *
+ * @throws {ModelError} when it cannot be written
+ */
+export async function writeAltered(
+  { file, found: { name } }: Pick<Loaded, "file" | "found">,
+  alteration: Alteration,
+  path: string,
+  { signal, onProgress }: WorkOptions,
+): Promise<void> {
   const altered = alteredFile(file, alteration);
-  const metadata = new Map(altered.metadata);
-  for (const key of metadata.keys()) if (key.startsWith("split.")) metadata.delete(key);
+  const { metadataTypes } = altered;
+  const metadata = withoutSplit(altered.metadata);
   const tensors = [...altered.tensors.values()].map((tensor) => ({
     ...tensor,
-    bytes: () => pieces(altered, tensor),
+    bytes: () => piecesOf(altered, tensor, 16 * 2 ** 20),
   }));
-  return { metadata, metadataTypes: altered.metadataTypes, tensors };
-}
-
-async function* pieces(file: GgufFile, tensor: TensorInfo): AsyncGenerator<Uint8Array> {
-  for (let at = 0; at < tensor.bytes; at += PIECE) {
-    yield await file.readTensor(tensor, at, Math.min(PIECE, tensor.bytes - at));
-  }
+  await writeChecked(name, path, { metadata, metadataTypes, tensors }, {
+    signal,
+    onProgress: (done, total = done) => onProgress?.(done, total, `writing ${path}`),
+  });
 }
 
 /** Whether a path is that of a model's own file, or of a part of it, which is read while another one is written. */

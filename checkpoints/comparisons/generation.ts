@@ -14,18 +14,18 @@ import { listPoints, resolvePoints } from "../../inspect/points/points.ts";
 import type { Candidate } from "../../inspect/run/run.ts";
 import { hasVocabulary, pieceOf, tokenizerOf } from "../../inspect/run/vocabulary.ts";
 import { untilStop } from "../../inspect/work.ts";
-import { compareTensors, localAllowance } from "./compare.ts";
-import { isCompared } from "./contract.ts";
-import { openModel, promptIdsOf } from "../files/named_model.ts";
-import { type EngineOptions, openEngine } from "./other_side.ts";
-import { divergence, surprisalOf } from "../quantization/predictions.ts";
+import { compareTensors, localAllowance } from "../parity/compare.ts";
+import { isCompared } from "../parity/contract.ts";
+import { openModel, promptIdsOf } from "../files/model_argument.ts";
+import { type EngineOptions, openEngine } from "../references/mod.ts";
+import { divergence, surprisalOf } from "../parity/predictions.ts";
 import {
   type FollowedPass,
   type Follower,
   type Provenance,
   ReferenceFailure,
 } from "../references/reference.ts";
-import { runPass } from "../references/lamina.ts";
+import { runPass } from "../parity/lamina.ts";
 
 /** What is generated, and what is compared on the way. Sampling is greedy where no temperature is given. */
 export interface CompareGenerationOptions
@@ -177,7 +177,6 @@ export class ComparedGeneration implements AsyncIterable<ComparedToken> {
       await using open = new AsyncDisposableStack();
       const name = options.reference ?? "llama.cpp";
       const reference = await openEngine(name, loaded, options, open);
-      open.defer(() => reference.close());
       this.reference = reference.provenance;
       this.#name = loaded.found.name;
       const ids = promptIdsOf(loaded, this.#prompt);
