@@ -29,7 +29,7 @@ import { ORACLE_MODELS } from "../../support/oracle_models.ts";
 import { Random } from "../../support/random.ts";
 import { randomLlama, type RandomLlamaOptions } from "../../support/random_llama.ts";
 
-const library = await llamaCppLibrary();
+const library = (await llamaCppLibrary())?.folder;
 const live = { ignore: library === undefined };
 
 const KINDS = [
