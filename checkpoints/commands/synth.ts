@@ -38,7 +38,7 @@ const synth = defineCommand({
     context: count("positions"),
     "rope-base": number("base of RoPE, in place of the shape's", { above: 0 }),
     tied: flag("the embedding is the output matrix too"),
-    seed: number("of the weights", { integer: true, min: 0, max: 2 ** 53 - 1, default: 0 }),
+    seed: number("of the weights", { integer: true, min: 0, max: 2 ** 32 - 1, default: 0 }),
     json: flag("print one line of JSON, and nothing on the way"),
   },
   positionals: ["SHAPE"],

@@ -214,7 +214,7 @@ Deno.test("what is wrong with the file or the prompt is said before a device is 
     const command = ["--backend", "webgpu", "--model", path, ...args];
     assertOneLine(await generate(command, ["--allow-read", "--allow-env"], nowhere), 1, line);
   };
-  const spm = { vocabulary: "spm" } as const;
+  const spm = { vocabulary: "llama" } as const;
   const chat = { "tokenizer.chat_template": "{{" };
   try {
     await fails("none", {}, ["Hi"], /none\.gguf: tokenizer\.ggml\.model is "no_vocab"/);

@@ -8,7 +8,7 @@ import { randomLlama } from "../support/random_llama.ts";
 /** A model whose context is as long as any file can say; 2 layers, 256 bytes a position in each cache. */
 async function withLongModel(run: (path: string) => Promise<void>): Promise<void> {
   const path = await Deno.makeTempFile({ suffix: ".gguf" });
-  const shape = { layers: 2, width: 64, heads: 4, vocab: 300, vocabulary: "spm" } as const;
+  const shape = { layers: 2, width: 64, heads: 4, vocab: 300, vocabulary: "llama" } as const;
   await Deno.writeFile(path, randomLlama({ ...shape, contextLength: 2 ** 31 - 1 }));
   await run(path).finally(() => Deno.remove(path));
 }

@@ -26,7 +26,7 @@ Deno.test("all fields come from the file", async () => {
     headWidth: 16,
     ffnWidth: 96,
     vocab: 300,
-    vocabulary: "spm",
+    vocabulary: "llama",
     contextLength: 777,
     ropeBase: 500000,
     ropeWidth: 12,

@@ -12,7 +12,7 @@ import { webgpuEngine } from "../../engine/webgpu/engine.ts";
 import { loadWeights } from "../../engine/model/weights.ts";
 import { openDevice } from "../../inspect/run/loading.ts";
 import { FORMS } from "../../kernels/weights/forms.ts";
-import { Random } from "../support/random.ts";
+import { Random, type RandomType } from "../../checkpoints/files/random.ts";
 import { randomLlama, type RandomLlamaOptions } from "../support/random_llama.ts";
 
 /** Seen is 3e-6 at most (weights and activations near 1). */
@@ -105,7 +105,7 @@ for (const type of FORMS.keys()) {
       kvHeads: 2,
       ffnWidth: 256,
       vocab: 50,
-      type,
+      type: type as RandomType,
       seed: 3,
     });
     // Few positions: the products for many are compiled in the tests below, for some types.

@@ -19,7 +19,7 @@ import {
   type Value,
 } from "../../engine/plan/plan.ts";
 import { KERNELS } from "../../kernels/mod.ts";
-import { Random } from "../support/random.ts";
+import { Random } from "../../checkpoints/files/random.ts";
 import { randomLlama, type RandomLlamaOptions } from "../support/random_llama.ts";
 
 const [D, F, H, Hkv, d, V] = [48, 80, 6, 2, 8, 70];

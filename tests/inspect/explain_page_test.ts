@@ -50,7 +50,7 @@ async function withRandomModel(
   using folder = new Folder();
   const path = folder.write(
     "model.gguf",
-    randomLlama({ vocabulary: "spm", vocab: 300, ...options }),
+    randomLlama({ vocabulary: "llama", vocab: 300, ...options }),
   );
   using model = await loadModel(path, { backend: "cpu" });
   await use(model);

@@ -2,7 +2,7 @@
 import type { Cause } from "../../checkpoints/diagnosis/causes.ts";
 import type { FaultModel } from "./fault_models.ts";
 import type { Mistakes, Shape } from "./faulty_engine.ts";
-import type { Random } from "./random.ts";
+import type { Random } from "../../checkpoints/files/random.ts";
 
 /** Where a fault has to be found, and as what. */
 export interface Expected {

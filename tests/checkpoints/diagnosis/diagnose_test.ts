@@ -227,7 +227,7 @@ Deno.test("another epsilon changes no loss that could be told from noise: nothin
 
 Deno.test("a model that knows no language is not accused", async () => {
   const path = nextPath();
-  await Deno.writeFile(path, randomLlama({ vocab: 352, vocabulary: "spm", kvHeads: 2 }));
+  await Deno.writeFile(path, randomLlama({ vocab: 352, vocabulary: "llama", kvHeads: 2 }));
   const { found, foretells } = await diagnose(path);
   assert.equal(found, null);
   assert.equal(foretells, false);

@@ -33,7 +33,7 @@ import {
   type RunOptions,
 } from "../../support/faulty_engine.ts";
 import { BROKEN_FILES } from "../../support/file_faults.ts";
-import { Random } from "../../support/random.ts";
+import { Random } from "../../../checkpoints/files/random.ts";
 
 /** Draws layers and places. */
 const SEED = Number(Deno.env.get("LAMINA_FAULT_SEED") ?? 1);

@@ -334,7 +334,7 @@ Deno.test({
 
 Deno.test("tokenize prints lists of ids", async () => {
   using bench = new Bench();
-  const path = bench.write("spm.gguf", randomLlama({ layers: 1, vocabulary: "spm", vocab: 300 }));
+  const path = bench.write("spm.gguf", randomLlama({ layers: 1, vocabulary: "llama", vocab: 300 }));
   const ids = JSON.parse(await bench.good("tokenize", path, "Hi"));
   assert.ok(Array.isArray(ids) && ids.length > 0 && ids.every(Number.isInteger));
 

@@ -27,7 +27,7 @@ import { findModel } from "../../../models/mod.ts";
 import { Folder } from "../../support/folder.ts";
 import { writeGguf, type WriterValue } from "../../support/gguf_writer.ts";
 import { QUANTIZERS } from "../../support/quantize.ts";
-import { Random } from "../../support/random.ts";
+import { Random } from "../../../checkpoints/files/random.ts";
 import {
   type SafetensorsInput,
   withHeader,

@@ -16,8 +16,9 @@ const ROOT = new URL("../../../", import.meta.url);
 
 const SMALL: Shape = {
   ...SHAPES["llama-2-7b"],
-  ...{ layers: 3, width: 128, ffnWidth: 352, heads: 4, kvHeads: 2, headWidth: 32 },
-  ...{ vocabSize: 700, contextLength: 64 },
+  ...{ layers: 3, width: 512, ffnWidth: 768, heads: 4, kvHeads: 2, headWidth: 64 },
+  // So many that the output's rows come out of a pool.
+  ...{ vocabSize: 3000, contextLength: 64 },
 };
 
 async function inTempDir(use: (folder: string) => Promise<void>): Promise<void> {

@@ -21,7 +21,7 @@ import { Folder } from "../../support/folder.ts";
 import { needed } from "../../support/needed.ts";
 import { pyTorch, run as runProgram } from "../../support/python_venv.ts";
 import { randomLlama } from "../../support/random_llama.ts";
-import { Random } from "../../support/random.ts";
+import { Random } from "../../../checkpoints/files/random.ts";
 import { modelOf, type RandomModel, randomModel } from "../../support/random_model.ts";
 import type { Run } from "../../../inspect/run/run.ts";
 

@@ -26,7 +26,7 @@ import { findModel, type FoundModel } from "../../../models/mod.ts";
 import { createTokenizer } from "../../../text/mod.ts";
 import { llamaCppLibrary } from "../../support/llamacpp_library.ts";
 import { ORACLE_MODELS } from "../../support/oracle_models.ts";
-import { Random } from "../../support/random.ts";
+import { Random } from "../../../checkpoints/files/random.ts";
 import { randomLlama, type RandomLlamaOptions } from "../../support/random_llama.ts";
 
 const library = (await llamaCppLibrary())?.folder;

@@ -1,7 +1,7 @@
 import assert from "node:assert/strict";
 import { METADATA, open, refusal, SMALL, tensor, TENSORS } from "../../support/gguf_samples.ts";
 import { type TypedValue, writeGguf, type WriterTensor } from "../../support/gguf_writer.ts";
-import { Random } from "../../support/random.ts";
+import { Random } from "../../../checkpoints/files/random.ts";
 
 Deno.test("cut off anywhere, a file is refused in one line", async () => {
   const random = new Random(200);

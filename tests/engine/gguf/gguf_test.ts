@@ -4,7 +4,7 @@ import { type ByteSource, bytesSource, fileSource } from "../../../engine/gguf/s
 import { GGML_TYPES } from "../../../engine/gguf/types.ts";
 import { METADATA, open, refusal, TENSORS } from "../../support/gguf_samples.ts";
 import { writeGguf, type WriterOptions, writeSplitGguf } from "../../support/gguf_writer.ts";
-import { Random } from "../../support/random.ts";
+import { Random } from "../../../checkpoints/files/random.ts";
 
 const VARIANTS: Pick<WriterOptions, "version" | "littleEndian" | "alignment">[] = [];
 for (const version of [1, 2, 3]) {

@@ -21,7 +21,7 @@ import type { Heatmap, PackedNumbers, Scatter } from "../../../inspect/figures/d
 import { unpacked } from "../../../inspect/figures/drawing/numbers.ts";
 import { maxPool, pooledBy, pooling } from "../../../inspect/figures/drawing/pool.ts";
 import { tokenHtml } from "../../../inspect/figures/drawing/tokens.ts";
-import { Random } from "../../support/random.ts";
+import { Random } from "../../../checkpoints/files/random.ts";
 import { tableRows } from "../../support/table_rows.ts";
 
 const TEXT = 'Once upon a time there was a raven.\nThe raven said "a raven".';

@@ -18,7 +18,7 @@ import { analysisTable, type Row, type Schema } from "../../../inspect/analyses/
 import type { Bar, Heatmap, Scatter } from "../../../inspect/figures/drawing/figure.ts";
 import { logAxis } from "../../../inspect/figures/drawing/log_axis.ts";
 import { short, unpacked } from "../../../inspect/figures/drawing/numbers.ts";
-import { Random } from "../../support/random.ts";
+import { Random } from "../../../checkpoints/files/random.ts";
 import { tableRows } from "../../support/table_rows.ts";
 
 const PARITY = {

@@ -35,7 +35,7 @@ import { short, unpacked } from "../../../inspect/figures/drawing/numbers.ts";
 import { colourOf } from "../../../inspect/figures/text.ts";
 import { SEQUENTIAL } from "../../../inspect/figures/drawing/theme.ts";
 import { tokenHtml, tokenLabel } from "../../../inspect/figures/drawing/tokens.ts";
-import { Random } from "../../support/random.ts";
+import { Random } from "../../../checkpoints/files/random.ts";
 import { tableRows } from "../../support/table_rows.ts";
 
 const TEXT = 'Once upon a time there was a raven.\nThe raven said "a raven".';

@@ -76,7 +76,7 @@ for (const backend of ["webgpu", "cpu"] as const) {
     const write = (path: string) =>
       Deno.writeFile(
         path,
-        randomLlama({ layers: 2, seed: 3, contextLength: 8192, vocab: 300, vocabulary: "spm" }),
+        randomLlama({ layers: 2, seed: 3, contextLength: 8192, vocab: 300, vocabulary: "llama" }),
       );
     await withFile(write, async (path) => {
       const prompt = "\u{1f600}".repeat(2000); // a token per byte
