@@ -4,17 +4,15 @@ import type { Engine, HostTensor, PassRequest } from "../../engine/backend.ts";
 import { readConfig } from "../../engine/model/config.ts";
 import { cpuEngine } from "../../engine/cpu/engine.ts";
 import type { Edit } from "../../engine/plan/edits.ts";
-import { openGguf } from "../../engine/gguf/reader.ts";
-import { bytesSource } from "../../engine/gguf/source.ts";
 import { webgpuEngine } from "../../engine/webgpu/engine.ts";
 import { openDevice } from "../../inspect/run/loading.ts";
-import { randomLlama } from "../support/random_llama.ts";
+import { randomFile } from "../support/random_llama.ts";
 
 const IDS = [3, 1, 4, 1, 5, 9, 2, 6, 5, 3, 5];
 const POINTS = ["blk.0.head_out", "blk.0.out", "blk.1.attn_probs", "blk.1.out", "logits"];
 
 async function engines(): Promise<{ gpu: Engine; cpu: Engine }> {
-  const bytes = randomLlama({
+  const file = await randomFile({
     layers: 3,
     width: 64,
     ffnWidth: 96,
@@ -24,7 +22,6 @@ async function engines(): Promise<{ gpu: Engine; cpu: Engine }> {
     type: "Q8_0",
     seed: 11,
   });
-  const file = await openGguf(bytesSource("random", bytes));
   const config = readConfig(file);
   return {
     gpu: await webgpuEngine(file, config, await openDevice()),

@@ -3,8 +3,7 @@ import assert from "node:assert/strict";
 import type { Engine, HostTensor, PassRequest, Session } from "../../engine/backend.ts";
 import { type Config, readConfig } from "../../engine/model/config.ts";
 import { cpuEngine } from "../../engine/cpu/engine.ts";
-import { type GgufFile, openGguf } from "../../engine/gguf/reader.ts";
-import { bytesSource } from "../../engine/gguf/source.ts";
+import type { GgufFile } from "../../engine/gguf/reader.ts";
 import { oracle, oracleGreedy, type OracleResult } from "../../engine/oracle/oracle.ts";
 import { planValues } from "../../engine/plan/plan.ts";
 import { Device } from "../../engine/webgpu/device.ts";
@@ -12,8 +11,8 @@ import { webgpuEngine } from "../../engine/webgpu/engine.ts";
 import { loadWeights } from "../../engine/model/weights.ts";
 import { openDevice } from "../../inspect/run/loading.ts";
 import { FORMS } from "../../kernels/weights/forms.ts";
-import { Random, type RandomType } from "../../checkpoints/files/random.ts";
-import { randomLlama, type RandomLlamaOptions } from "../support/random_llama.ts";
+import { Random } from "../../checkpoints/files/random.ts";
+import { randomFile, type RandomLlamaOptions } from "../support/random_llama.ts";
 
 /** Seen is 3e-6 at most (weights and activations near 1). */
 const LOGITS = 3e-5;
@@ -28,7 +27,7 @@ interface Model {
 }
 
 async function open(options: RandomLlamaOptions, device?: Device): Promise<Model> {
-  const file = await openGguf(bytesSource("random", randomLlama(options)));
+  const file = await randomFile(options);
   const config = readConfig(file);
   return {
     file,
@@ -105,7 +104,7 @@ for (const type of FORMS.keys()) {
       kvHeads: 2,
       ffnWidth: 256,
       vocab: 50,
-      type: type as RandomType,
+      type,
       seed: 3,
     });
     // Few positions: the products for many are compiled in the tests below, for some types.

@@ -9,10 +9,10 @@ import { oracle, oracleGreedy } from "../../engine/oracle/oracle.ts";
 import { ropeTable, rotate } from "../../engine/oracle/rope.ts";
 import fixture from "../fixtures/oracle.json" with { type: "json" };
 import { ORACLE_MODELS, positionRows } from "../support/oracle_models.ts";
-import { randomLlama, type RandomLlamaOptions } from "../support/random_llama.ts";
+import { randomFile, randomLlama, type RandomLlamaOptions } from "../support/random_llama.ts";
 
 function openRandom(options: RandomLlamaOptions): Promise<GgufFile> {
-  return openGguf(bytesSource("random", randomLlama(options)));
+  return randomFile(options);
 }
 
 function floats(base64: string): Float32Array {

@@ -2,8 +2,6 @@
 import assert from "node:assert/strict";
 import { type Config, readConfig } from "../../engine/model/config.ts";
 import { forward } from "../../engine/plan/forward.ts";
-import { openGguf } from "../../engine/gguf/reader.ts";
-import { bytesSource } from "../../engine/gguf/source.ts";
 import { fuse } from "../../engine/plan/passes/fuse.ts";
 import { place } from "../../engine/plan/passes/place.ts";
 import { select } from "../../engine/plan/passes/select.ts";
@@ -20,21 +18,22 @@ import {
 } from "../../engine/plan/plan.ts";
 import { KERNELS } from "../../kernels/mod.ts";
 import { Random } from "../../checkpoints/files/random.ts";
-import { randomLlama, type RandomLlamaOptions } from "../support/random_llama.ts";
+import { randomFile, type RandomLlamaOptions } from "../support/random_llama.ts";
 
 const [D, F, H, Hkv, d, V] = [48, 80, 6, 2, 8, 70];
 
 async function configOf(options: RandomLlamaOptions = {}): Promise<Config> {
-  const bytes = randomLlama({
-    layers: 2,
-    width: D,
-    ffnWidth: F,
-    heads: H,
-    kvHeads: Hkv,
-    vocab: V,
-    ...options,
-  });
-  return readConfig(await openGguf(bytesSource("random", bytes)));
+  return readConfig(
+    await randomFile({
+      layers: 2,
+      width: D,
+      ffnWidth: F,
+      heads: H,
+      kvHeads: Hkv,
+      vocab: V,
+      ...options,
+    }),
+  );
 }
 
 const LAYER: readonly (readonly [name: string, kernel: string, shape: readonly Dim[]])[] = [

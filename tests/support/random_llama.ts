@@ -5,6 +5,8 @@ import {
   syntheticModel,
   type SyntheticOptions,
 } from "../../checkpoints/files/synthetic_model.ts";
+import { type GgufFile, openGguf } from "../../engine/gguf/reader.ts";
+import { bytesSource } from "../../engine/gguf/source.ts";
 import {
   writeGguf,
   type WriterOptions,
@@ -26,7 +28,7 @@ export interface RandomLlamaOptions {
   readonly vocab?: number;
   readonly contextLength?: number;
   /** A ggml type for all matrices, or one for each by name; vectors are F32. */
-  readonly type?: SyntheticOptions["type"];
+  readonly type?: string | ((tensor: string) => string);
   /** Whether the embedding serves as output matrix; false. */
   readonly tied?: boolean;
   /** Whether q, k, v and attention output have biases; false. */
@@ -56,7 +58,8 @@ function syntheticLlama(options: RandomLlamaOptions): SyntheticModel {
   const { vocab = 96, contextLength = 256, normEpsilon = 1e-5, tied = false } = options;
   const { ropeFactor, ropeFactors = false, biases: has = false, type = "F32", seed = 1 } = options;
   return syntheticModel({
-    ...{ name: `random llama, seed ${seed}`, type, seed, vocabulary: options.vocabulary },
+    ...{ name: `random llama, seed ${seed}`, seed, vocabulary: options.vocabulary },
+    type: type as SyntheticOptions["type"],
     shape: {
       ...{ layers, width, ffnWidth, heads, kvHeads, headWidth, contextLength, normEpsilon },
       ...{ vocabSize: vocab, tiedOutput: tied, ropeBase, ropeWidth, ropeFactors },
@@ -91,6 +94,11 @@ export function randomLlama(options: RandomLlamaOptions = {}): Uint8Array<ArrayB
   });
   const metadata = metadataOf(model, options.metadata);
   return writeGguf({ ...options.file, metadata, tensors: options.tensors?.(tensors) ?? tensors });
+}
+
+/** The file that {@linkcode randomLlama} makes, open. */
+export function randomFile(options?: RandomLlamaOptions): Promise<GgufFile> {
+  return openGguf(bytesSource("random", randomLlama(options)));
 }
 
 /**

@@ -1,6 +1,5 @@
 /** `task model diff`: broken copies of tiny, one fault each, and copies that are as good as their type lets them be. */
 import assert from "node:assert/strict";
-import { join } from "node:path";
 import {
   type DiffCause,
   diffModels,
@@ -33,6 +32,7 @@ import {
   withHeader,
   writeSafetensors,
 } from "../../support/safetensors_writer.ts";
+import { deno } from "../../support/command.ts";
 
 /** A tensor of tiny in 32 bits. */
 interface Tensor {
@@ -793,30 +793,21 @@ Deno.test("model diff: large tensors are read in pieces of a few MiB", async () 
   ]);
 });
 
-const COMMAND = join(import.meta.dirname!, "../../../checkpoints/commands/model.ts");
-
 /** Runs the command with what its permission set grants, less writing and the network. */
 async function diffCommand(...args: string[]) {
   const environment =
     "LAMINA_HOME,LOCALAPPDATA,HOME,USERPROFILE,XDG_CACHE_HOME,HF_HOME,HF_HUB_CACHE," +
     "HUGGINGFACE_HUB_CACHE,HF_TOKEN,HF_ENDPOINT";
-  const { code, stdout, stderr } = await new Deno.Command(Deno.execPath(), {
-    args: [
-      "run",
-      "-q",
-      "--no-prompt",
-      "--allow-read",
-      `--allow-env=${environment}`,
-      COMMAND,
-      "diff",
-      ...args,
-    ],
-    env: { NO_COLOR: "1" },
-  }).output();
-  const decoder = new TextDecoder();
+  const command = ["run", "-q", "--no-prompt", "--allow-read", `--allow-env=${environment}`];
+  const { code, out, err: said } = await deno([
+    ...command,
+    "checkpoints/commands/model.ts",
+    "diff",
+    ...args,
+  ]);
   // A slow machine is told how far it is.
-  const err = decoder.decode(stderr).replaceAll(/^comparing: .*\n/gm, "");
-  return { code, out: decoder.decode(stdout), err };
+  const err = said.replaceAll(/^comparing: .*\n/gm, "");
+  return { code, out, err };
 }
 
 Deno.test("task model diff: a table for people, one line for machines, exit codes", async () => {

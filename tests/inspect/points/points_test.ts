@@ -1,8 +1,6 @@
 import assert from "node:assert/strict";
 import { type Config, readConfig } from "../../../engine/model/config.ts";
 import { forward } from "../../../engine/plan/forward.ts";
-import { openGguf } from "../../../engine/gguf/reader.ts";
-import { bytesSource } from "../../../engine/gguf/source.ts";
 import { type Plan, planValues, resolveShape } from "../../../engine/plan/plan.ts";
 import {
   asAsked,
@@ -13,7 +11,7 @@ import {
   toHalf,
   UnknownPointError,
 } from "../../../inspect/points/points.ts";
-import { randomLlama, type RandomLlamaOptions } from "../../support/random_llama.ts";
+import { randomFile, type RandomLlamaOptions } from "../../support/random_llama.ts";
 
 const SIZES = {
   layers: 12,
@@ -28,7 +26,7 @@ const SIZES = {
 async function model(
   options: RandomLlamaOptions = {},
 ): Promise<{ config: Config; plan: Plan; points: Point[] }> {
-  const file = await openGguf(bytesSource("points", randomLlama({ ...SIZES, ...options })));
+  const file = await randomFile({ ...SIZES, ...options });
   const config = readConfig(file);
   const plan = forward(config);
   return { config, plan, points: listPoints(config, plan) };
