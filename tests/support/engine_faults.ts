@@ -35,7 +35,7 @@ export interface EngineFault extends Expected {
 }
 
 /** Where a fault shows, and as what. */
-function seen(checkpoint: string, point: string, cause: Cause): Expected {
+export function seen(checkpoint: string, point: string, cause: Cause): Expected {
   return { checkpoint, point, cause };
 }
 
