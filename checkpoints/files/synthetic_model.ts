@@ -3,7 +3,7 @@ import { type Biases, type Config, expectedTensors } from "../../engine/model/co
 import type { MetadataType, MetadataValue } from "../../engine/gguf/header.ts";
 import { GGML_TYPES, type GgmlType } from "../../engine/gguf/types.ts";
 import type { NewGguf, NewTensor } from "../../engine/gguf/writer.ts";
-import { Random, RANDOM_TYPES, randomBlocks, type RandomType } from "./random.ts";
+import { Random, randomBlocks, type RandomType } from "./random.ts";
 
 /** What shapes a model; see {@linkcode Config}. */
 export type Shape = Readonly<UsualShape & Partial<UnusualShape>>;
@@ -55,11 +55,6 @@ export const SHAPES: Readonly<Record<string, Shape>> = {
   },
 };
 
-/** Types that matrices can have. */
-export const SYNTHETIC_TYPES = RANDOM_TYPES;
-/** One of them. */
-export type SyntheticType = RandomType;
-
 /** What tokens there are: none (`no_vocab`: ids only), or as in Llama 2: bytes and made-up pieces. */
 export const VOCABULARIES = ["none", "llama"] as const;
 /** One of them. */
@@ -71,7 +66,7 @@ export interface SyntheticOptions {
   readonly name: string;
   readonly shape: Shape;
   /** Of all matrices, or of each by its name; vectors are F32. */
-  readonly type: SyntheticType | ((tensor: string) => SyntheticType);
+  readonly type: RandomType | ((tensor: string) => RandomType);
   readonly vocabulary?: Vocabulary;
   /** The same seed (unsigned, 32 bits) gives the same file. */
   readonly seed?: number;
@@ -84,7 +79,6 @@ export class ShapeError extends RangeError {
 
 /** A tensor with random numbers. */
 export interface SyntheticTensor extends NewTensor {
-  readonly typeName: SyntheticType;
   /** Its bytes. Tensors share a generator: who asks for each once, in order, gets what the seed promises. */
   readonly pieces: () => Iterable<Uint8Array>;
 }
@@ -107,12 +101,9 @@ export function syntheticModel(options: SyntheticOptions): SyntheticModel {
   const config = configOf(name, shape);
   const random = new Random(seed);
   const pools = new Map<string, Pool>();
-  function matrix(type: SyntheticType, columns: number, rows: number): Iterable<Uint8Array> {
-    if (columns * rows <= POOL_NUMBERS) {
-      return [
-        randomBlocks(type, columns * rows, 1 / Math.sqrt(columns), random),
-      ];
-    }
+  function matrix(type: RandomType, columns: number, rows: number): Iterable<Uint8Array> {
+    const count = columns * rows;
+    if (count <= POOL_NUMBERS) return [randomBlocks(type, count, 1 / Math.sqrt(columns), random)];
     const key = `${type} ${columns}`;
     const pool = pools.get(key) ?? new Pool(type, columns, random);
     pools.set(key, pool);
@@ -120,12 +111,12 @@ export function syntheticModel(options: SyntheticOptions): SyntheticModel {
   }
   const tensors = expectedTensors(config).map(({ name, shape }): SyntheticTensor => {
     const [columns, rows] = shape;
-    const typeName = rows === undefined ? "F32" : typeof type === "string" ? type : type(name);
-    checkRows(columns, typeOf(typeName));
+    const own = rows === undefined ? "F32" : typeof type === "string" ? type : type(name);
+    checkRows(columns, typeOf(own));
     const pieces = rows === undefined
       ? () => [vector(name, columns, random)]
-      : () => matrix(typeName, columns, rows);
-    return { name, shape, type: typeOf(typeName), typeName, pieces, bytes: () => later(pieces()) };
+      : () => matrix(own, columns, rows);
+    return { name, shape, type: typeOf(own), pieces, bytes: () => later(pieces()) };
   });
   const entries = metadataOf(config, type, vocabulary);
   return {
@@ -170,7 +161,7 @@ function configOf(name: string, shape: Shape): Config {
 }
 
 /** `llama_ftype` of files whose matrices are of a type, all or most. */
-const FILE_TYPES: Readonly<Record<SyntheticType, number>> = {
+const FILE_TYPES: Readonly<Record<RandomType, number>> = {
   ...{ F32: 0, F16: 1, BF16: 32, Q8_0: 7, Q4_0: 2, Q4_1: 3, Q5_0: 8, Q5_1: 9 },
   ...{ Q2_K: 10, Q3_K: 11, Q4_K: 14, Q5_K: 16, Q6_K: 18 },
 };
@@ -266,7 +257,7 @@ class Pool {
   readonly #rowBytes: number;
   #at = 0;
 
-  constructor(name: SyntheticType, columns: number, random: Random) {
+  constructor(name: RandomType, columns: number, random: Random) {
     const { blockSize, blockBytes } = typeOf(name);
     const rows = Math.max(1, Math.floor(POOL_NUMBERS / columns));
     this.#rowBytes = columns / blockSize * blockBytes;

@@ -85,12 +85,12 @@ function metadataOf(
 /** A synthetic model that is small, unless told otherwise, and as wrong as told. */
 export function randomLlama(options: RandomLlamaOptions = {}): Uint8Array<ArrayBuffer> {
   const model = syntheticLlama(options);
-  const tensors = model.tensors.map(({ name, typeName: type, shape, pieces }): WriterTensor => {
+  const tensors = model.tensors.map(({ name, type, shape, pieces }): WriterTensor => {
     const parts = [...pieces()];
     const data = new Uint8Array(parts.reduce((sum, { length }) => sum + length, 0));
     let at = 0;
     for (const part of parts) data.set(part, (at += part.length) - part.length);
-    return { name, type, shape, data };
+    return { name, type: type.name, shape, data };
   });
   const metadata = metadataOf(model, options.metadata);
   return writeGguf({ ...options.file, metadata, tensors: options.tensors?.(tensors) ?? tensors });
@@ -110,8 +110,8 @@ export function randomFile(options?: RandomLlamaOptions): Promise<GgufFile> {
 export async function writeEmptyLlama(path: string, options: RandomLlamaOptions): Promise<number> {
   const model = syntheticLlama(options);
   let offset = 0;
-  const tensors = model.tensors.map(({ name, typeName, type, shape }) => {
-    const tensor = { name, type: typeName, shape, data: new Uint8Array(), offset };
+  const tensors = model.tensors.map(({ name, type, shape }) => {
+    const tensor = { name, type: type.name, shape, data: new Uint8Array(), offset };
     const count = shape.reduce((product, size) => product * size, 1);
     offset += Math.ceil(count / type.blockSize * type.blockBytes / 32) * 32;
     return tensor;

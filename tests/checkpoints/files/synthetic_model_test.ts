@@ -1,10 +1,10 @@
 /** Synthetic models: whole files that load, run and generate. */
 import assert from "node:assert/strict";
+import { RANDOM_TYPES } from "../../../checkpoints/files/random.ts";
 import {
   type Shape,
   ShapeError,
   SHAPES,
-  SYNTHETIC_TYPES,
   syntheticModel,
 } from "../../../checkpoints/files/synthetic_model.ts";
 import { ggufSize, writeGguf } from "../../../engine/gguf/writer.ts";
@@ -20,7 +20,7 @@ const SMALL: Shape = {
   ...{ vocabSize: 3000, contextLength: 64 },
 };
 
-for (const type of SYNTHETIC_TYPES) {
+for (const type of RANDOM_TYPES) {
   Deno.test(`a synthetic model in ${type} loads, runs and generates`, async () => {
     using folder = new Folder();
     const path = folder.at("model.gguf");
