@@ -10,6 +10,7 @@ import { ropeTable, rotate } from "../../engine/oracle/rope.ts";
 import fixture from "../fixtures/oracle.json" with { type: "json" };
 import { ORACLE_MODELS, positionRows } from "../support/oracle_models.ts";
 import { randomFile, randomLlama, type RandomLlamaOptions } from "../support/random_llama.ts";
+import { BLOCK_POINTS, OUTER_POINTS, sized } from "../support/point_table.ts";
 
 function openRandom(options: RandomLlamaOptions): Promise<GgufFile> {
   return randomFile(options);
@@ -110,41 +111,12 @@ Deno.test("the points have the shapes of the design and belong together", async 
   const file = await openRandom(FAMILY);
   const { logits, points } = await oracle(file, IDS, { points: () => true, rows: "all" });
   const [T, S, D, F, H, Hkv, d, V] = [8, 8, 32, 48, 4, 2, 8, 40];
-  const shapes: Record<string, number[]> = {
-    token_embd: [T, D],
-    output_norm_rms: [T, 1],
-    output_norm_pre: [T, D],
-    output_norm: [T, D],
-    logits: [T, V],
-    probs: [T, V],
-  };
-  for (const layer of [0, 1]) {
-    Object.assign(shapes, {
-      [`blk.${layer}.attn_norm_rms`]: [T, 1],
-      [`blk.${layer}.attn_norm_pre`]: [T, D],
-      [`blk.${layer}.attn_norm`]: [T, D],
-      [`blk.${layer}.q`]: [T, H, d],
-      [`blk.${layer}.k`]: [T, Hkv, d],
-      [`blk.${layer}.v`]: [T, Hkv, d],
-      [`blk.${layer}.q_rope`]: [T, H, d],
-      [`blk.${layer}.k_rope`]: [T, Hkv, d],
-      [`blk.${layer}.cache_k`]: [S, Hkv, d],
-      [`blk.${layer}.cache_v`]: [S, Hkv, d],
-      [`blk.${layer}.attn_scores`]: [H, T, S],
-      [`blk.${layer}.attn_probs`]: [H, T, S],
-      [`blk.${layer}.head_out`]: [T, H, d],
-      [`blk.${layer}.attn_out`]: [T, D],
-      [`blk.${layer}.ffn_inp`]: [T, D],
-      [`blk.${layer}.ffn_norm_rms`]: [T, 1],
-      [`blk.${layer}.ffn_norm_pre`]: [T, D],
-      [`blk.${layer}.ffn_norm`]: [T, D],
-      [`blk.${layer}.ffn_gate`]: [T, F],
-      [`blk.${layer}.ffn_up`]: [T, F],
-      [`blk.${layer}.ffn_act`]: [T, F],
-      [`blk.${layer}.ffn_out`]: [T, D],
-      [`blk.${layer}.out`]: [T, D],
-    });
-  }
+  const sizes = { T, S, R: T, D, F, H, Hkv, d, V };
+  const rows = [0, 1].flatMap((layer) =>
+    BLOCK_POINTS.map(([kind, , , shape]) => [`blk.${layer}.${kind}`, sized(shape, sizes)] as const)
+  ).filter(([name]) => !name.endsWith("head_result")); // that only a plan makes
+  const ends = OUTER_POINTS.map(([name, , , shape]) => [name, sized(shape, sizes)] as const);
+  const shapes = Object.fromEntries([...rows, ...ends]);
   const found = Object.fromEntries([...points].map(([name, { shape }]) => [name, shape]));
   assert.deepEqual(found, shapes);
   for (const [name, { shape, data }] of points) {
