@@ -3,7 +3,7 @@ import assert from "node:assert/strict";
 import denoJson from "../../deno.json" with { type: "json" };
 import { deno, ROOT } from "../support/command.ts";
 
-const readme = await Deno.readTextFile(new URL("../README.md", ROOT));
+const readme = await Deno.readTextFile(new URL("README.md", ROOT));
 
 /** Commands after `$ ./denow run` in the README's blocks, each with the output that follows it. */
 const transcripts = [...readme.matchAll(/^```\n\$ \.\/denow (run .+)\n([\s\S]+?)^```$/gm)].map(
