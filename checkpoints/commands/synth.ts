@@ -7,11 +7,11 @@ import { defineCommand, runCommand } from "../../inspect/commands/run_command.ts
 import { ggufSize } from "../../engine/gguf/writer.ts";
 import { nearest } from "../../models/nearest.ts";
 import { writeChecked } from "../files/f32_copy.ts";
+import { RANDOM_TYPES } from "../files/random.ts";
 import {
   type Shape,
   ShapeError,
   SHAPES,
-  SYNTHETIC_TYPES,
   syntheticModel,
   VOCABULARIES,
 } from "../files/synthetic_model.ts";
@@ -26,7 +26,7 @@ const synth = defineCommand({
     `one of ${Object.keys(SHAPES).join(", ")}; options change it.`,
   options: {
     out: text("file to write", "FILE"),
-    type: choice("of all matrices", SYNTHETIC_TYPES, "Q4_0"),
+    type: choice("of all matrices", RANDOM_TYPES, "Q4_0"),
     vocabulary: choice("tokens: ids only, or made-up ones as in Llama 2", VOCABULARIES, "none"),
     layers: count("blocks"),
     width: count("width of the residual stream"),
@@ -38,7 +38,7 @@ const synth = defineCommand({
     context: count("positions"),
     "rope-base": number("base of RoPE, in place of the shape's", { above: 0 }),
     tied: flag("the embedding is the output matrix too"),
-    seed: number("of the weights", { integer: true, min: 0, max: 2 ** 53 - 1, default: 0 }),
+    seed: number("of the weights", { integer: true, min: 0, max: 2 ** 32 - 1, default: 0 }),
     json: flag("print one line of JSON, and nothing on the way"),
   },
   positionals: ["SHAPE"],

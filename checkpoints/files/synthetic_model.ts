@@ -1,12 +1,14 @@
 /** Model files of any shape with random weights: for measuring what a model of that shape costs where the real one is not at hand. */
-import { type Config, expectedTensors } from "../../engine/model/config.ts";
+import { type Biases, type Config, expectedTensors } from "../../engine/model/config.ts";
 import type { MetadataType, MetadataValue } from "../../engine/gguf/header.ts";
 import { GGML_TYPES, type GgmlType } from "../../engine/gguf/types.ts";
 import type { NewGguf, NewTensor } from "../../engine/gguf/writer.ts";
-import { uniform } from "../../kernels/sampling/random.ts";
+import { Random, randomBlocks, type RandomType } from "./random.ts";
 
 /** What shapes a model; see {@linkcode Config}. */
-export type Shape = Pick<
+export type Shape = Readonly<UsualShape & Partial<UnusualShape>>;
+
+type UsualShape = Pick<
   Config,
   | "layers"
   | "width"
@@ -20,6 +22,9 @@ export type Shape = Pick<
   | "normEpsilon"
   | "tiedOutput"
 >;
+
+/** RoPE of the whole head without scaling, no biases; where they are not named. */
+type UnusualShape = Pick<Config, "ropeWidth" | "ropeScaling" | "ropeFactors" | "biases">;
 
 /** Shapes that have a name: those of published models. */
 export const SHAPES: Readonly<Record<string, Shape>> = Object.fromEntries(
@@ -39,11 +44,6 @@ export const SHAPES: Readonly<Record<string, Shape>> = Object.fromEntries(
   }),
 );
 
-/** Types that matrices can have. */
-export const SYNTHETIC_TYPES = ["F32", "F16", "Q8_0", "Q4_0"] as const;
-/** One of them. */
-export type SyntheticType = typeof SYNTHETIC_TYPES[number];
-
 /** What tokens there are: none (`no_vocab`: ids only), or as in Llama 2: bytes and made-up pieces. */
 export const VOCABULARIES = ["none", "llama"] as const;
 /** One of them. */
@@ -54,10 +54,10 @@ export interface SyntheticOptions {
   /** `general.name`. */
   readonly name: string;
   readonly shape: Shape;
-  /** Of all matrices; vectors are F32. */
-  readonly type: SyntheticType;
+  /** Of all matrices, or of each by its name; vectors are F32. */
+  readonly type: RandomType | ((tensor: string) => RandomType);
   readonly vocabulary?: Vocabulary;
-  /** The same seed gives the same file. */
+  /** The same seed (unsigned, 32 bits) gives the same file. */
   readonly seed?: number;
 }
 
@@ -66,33 +66,48 @@ export class ShapeError extends RangeError {
   override readonly name = "ShapeError";
 }
 
+/** A tensor with random numbers. */
+export interface SyntheticTensor extends NewTensor {
+  /** Its bytes. Tensors share a generator: who asks for each once, in order, gets what the seed promises. */
+  readonly pieces: () => Iterable<Uint8Array>;
+}
+
+/** A model to write. */
+export interface SyntheticModel extends NewGguf {
+  readonly tensors: readonly SyntheticTensor[];
+}
+
 /**
- * A model of a shape. Weights are normal or, quantized, uniform, with a standard deviation of 1/√columns, so that values neither
- * vanish nor grow from layer to layer; norms' weights are 1. One piece of a tensor is in memory at a time.
+ * A model of a shape. Weights are normal or, quantized, random bits under random scales, with a standard deviation of about
+ * 1/√columns, so that values neither vanish nor grow from layer to layer, and every bit of a block matters. One piece of a tensor is
+ * in memory at a time.
  *
  * @throws {ShapeError} for a shape that cannot be, in words
  */
-export function syntheticModel(options: SyntheticOptions): NewGguf {
-  const { name, shape, type: typeName, vocabulary = "none", seed = 0 } = options;
-  const type = typeOf(typeName);
-  checkShape(shape, type, vocabulary);
+export function syntheticModel(options: SyntheticOptions): SyntheticModel {
+  const { name, shape, type, vocabulary = "none", seed = 0 } = options;
+  checkShape(shape, vocabulary);
   const config = configOf(name, shape);
-  let drawn = 0;
-  const random = () => uniform(seed, drawn++);
-  const pools = new Map<number, Pool>();
-  const pool = (columns: number) => {
-    if (!pools.has(columns)) pools.set(columns, new Pool(type, columns, random));
-    return pools.get(columns)!;
-  };
-  const tensors = expectedTensors(config).map(({ name, shape }): NewTensor => {
-    if (shape.length === 1) {
-      const ones = new Float32Array(shape[0]).fill(1);
-      const bytes = () => pieces([new Uint8Array(ones.buffer)]);
-      return { name, shape, type: typeOf("F32"), bytes };
-    }
-    return { name, shape, type, bytes: () => pieces(pool(shape[0]).take(shape[1])) };
+  const random = new Random(seed);
+  const pools = new Map<string, Pool>();
+  function matrix(type: RandomType, columns: number, rows: number): Iterable<Uint8Array> {
+    const count = columns * rows;
+    if (count <= POOL_NUMBERS) return [randomBlocks(type, count, 1 / Math.sqrt(columns), random)];
+    const key = `${type} ${columns}`;
+    const pool = pools.get(key) ?? new Pool(type, columns, random);
+    pools.set(key, pool);
+    return pool.take(rows);
+  }
+  const tensors = expectedTensors(config).map(({ name, shape }): SyntheticTensor => {
+    const [columns, rows] = shape;
+    const own = rows === undefined ? "F32" : typeof type === "string" ? type : type(name);
+    checkRows(columns, typeOf(own));
+    const pieces = rows === undefined
+      ? () => [vector(name, columns, random)]
+      : () => matrix(own, columns, rows);
+    return { name, shape, type: typeOf(own), pieces, bytes: () => later(pieces()) };
   });
-  const entries = metadataOf(config, typeName, vocabulary);
+  const entries = metadataOf(config, type, vocabulary);
   return {
     metadata: new Map(entries.map(([key, , value]) => [key, value])),
     metadataTypes: new Map(entries.map(([key, type]) => [key, type])),
@@ -100,48 +115,59 @@ export function syntheticModel(options: SyntheticOptions): NewGguf {
   };
 }
 
-function checkShape(shape: Shape, type: GgmlType, vocabulary: Vocabulary): void {
-  const { width, ffnWidth, heads, kvHeads, headWidth, vocabSize } = shape;
+function checkShape(shape: Shape, vocabulary: Vocabulary): void {
+  const { heads, kvHeads, headWidth, vocabSize } = shape;
   if (heads % kvHeads !== 0) {
     throw new ShapeError(`${kvHeads} key/value heads do not divide ${heads} heads`);
   }
   if (headWidth % 2 !== 0) throw new ShapeError(`heads of ${headWidth}: RoPE needs an even width`);
-  for (const columns of [width, ffnWidth, heads * headWidth]) {
-    if (columns % type.blockSize === 0) continue;
-    throw new ShapeError(
-      `rows of ${columns} numbers are no whole blocks of ${type.blockSize}, as ${type.name} has`,
-    );
-  }
   if (vocabulary === "llama" && vocabSize < SPECIAL + 256) {
     throw new ShapeError(`${vocabSize} tokens hold no 256 bytes and ${SPECIAL} special ones`);
   }
 }
 
+function checkRows(columns: number, type: GgmlType): void {
+  if (columns % type.blockSize === 0) return;
+  throw new ShapeError(
+    `rows of ${columns} numbers are no whole blocks of ${type.blockSize}, as ${type.name} has`,
+  );
+}
+
+/** That a model has no biases. */
+export const NO_BIASES: Biases = {
+  ...{ attn_q: false, attn_k: false, attn_v: false, attn_output: false },
+  ...{ ffn_gate: false, ffn_up: false, ffn_down: false },
+};
+
 function configOf(name: string, shape: Shape): Config {
-  const no = false;
   return {
-    ...shape,
     ...{ architecture: "llama", name, attentionScale: 1 / Math.sqrt(shape.headWidth) },
     ...{ ropeWidth: shape.headWidth, ropeStyle: "adjacent", ropeScaling: { type: "none" } },
     ropeFactors: false,
-    biases: {
-      ...{ attn_q: no, attn_k: no, attn_v: no, attn_output: no },
-      ...{ ffn_gate: no, ffn_up: no, ffn_down: no },
-    },
+    biases: NO_BIASES,
+    ...shape,
   };
 }
 
-/** `llama_ftype` of files whose matrices are all of a type. */
-const FILE_TYPES: Readonly<Record<SyntheticType, number>> = { F32: 0, F16: 1, Q8_0: 7, Q4_0: 2 };
+/** `llama_ftype` of files whose matrices are of a type, all or most. */
+const FILE_TYPES: Readonly<Record<RandomType, number>> = {
+  ...{ F32: 0, F16: 1, BF16: 32, Q8_0: 7, Q4_0: 2, Q4_1: 3, Q5_0: 8, Q5_1: 9 },
+  ...{ Q2_K: 10, Q3_K: 11, Q4_K: 14, Q5_K: 16, Q6_K: 18 },
+};
 
 type Entry = readonly [key: string, type: MetadataType, value: MetadataValue];
 
-function metadataOf(config: Config, type: SyntheticType, vocabulary: Vocabulary): Entry[] {
+function metadataOf(
+  config: Config,
+  type: SyntheticOptions["type"],
+  vocabulary: Vocabulary,
+): Entry[] {
+  const { ropeScaling } = config;
   return [
     ["general.architecture", "string", "llama"],
     ["general.name", "string", config.name],
     ["general.description", "string", "random weights: for measuring, it says nothing"],
-    ["general.file_type", "u32", FILE_TYPES[type]],
+    ...(typeof type === "string" ? [["general.file_type", "u32", FILE_TYPES[type]] as const] : []),
     ["general.quantization_version", "u32", 2],
     ["llama.context_length", "u32", config.contextLength],
     ["llama.embedding_length", "u32", config.width],
@@ -152,8 +178,12 @@ function metadataOf(config: Config, type: SyntheticType, vocabulary: Vocabulary)
     ["llama.attention.key_length", "u32", config.headWidth],
     ["llama.attention.value_length", "u32", config.headWidth],
     ["llama.attention.layer_norm_rms_epsilon", "f32", config.normEpsilon],
-    ["llama.rope.dimension_count", "u32", config.headWidth],
+    ["llama.rope.dimension_count", "u32", config.ropeWidth],
     ["llama.rope.freq_base", "f32", config.ropeBase],
+    ...(ropeScaling.type === "none" ? [] : [
+      ["llama.rope.scaling.type", "string", ropeScaling.type] as const,
+      ["llama.rope.scaling.factor", "f32", ropeScaling.factor] as const,
+    ]),
     ["llama.vocab_size", "u32", config.vocabSize],
     ...(vocabulary === "llama" ? llamaVocabulary(config.vocabSize) : [
       ["tokenizer.ggml.model", "string", "no_vocab"] as const,
@@ -187,11 +217,23 @@ function typeOf(name: string): GgmlType {
   return GGML_TYPES.find((type) => type.name === name)!;
 }
 
-async function* pieces(all: Iterable<Uint8Array>): AsyncGenerator<Uint8Array> {
-  yield* all;
+async function* later(pieces: Iterable<Uint8Array>): AsyncGenerator<Uint8Array> {
+  yield* pieces;
 }
 
-/** Numbers in a pool, about. */
+/** Norms' weights are near 1, divisors of frequencies near 4, biases near 0. */
+function vector(name: string, size: number, random: Random): Uint8Array {
+  const [mean, deviation] = name === "rope_freqs.weight"
+    ? [4, 0.5]
+    : name.endsWith(".bias")
+    ? [0, 0.3]
+    : [1, 0.2];
+  return new Uint8Array(
+    Float32Array.from({ length: size }, () => mean + random.normal(deviation)).buffer,
+  );
+}
+
+/** Numbers in a pool, about; a smaller matrix has numbers of its own. */
 const POOL_NUMBERS = 2 ** 20;
 
 /**
@@ -204,15 +246,11 @@ class Pool {
   readonly #rowBytes: number;
   #at = 0;
 
-  constructor(type: GgmlType, columns: number, random: Random) {
-    const perRow = columns / type.blockSize;
+  constructor(name: RandomType, columns: number, random: Random) {
+    const { blockSize, blockBytes } = typeOf(name);
     const rows = Math.max(1, Math.floor(POOL_NUMBERS / columns));
-    this.#rowBytes = perRow * type.blockBytes;
-    this.#bytes = BLOCKS[type.name as SyntheticType](
-      rows * perRow + 1,
-      1 / Math.sqrt(columns),
-      random,
-    );
+    this.#rowBytes = columns / blockSize * blockBytes;
+    this.#bytes = randomBlocks(name, rows * columns + blockSize, 1 / Math.sqrt(columns), random);
   }
 
   /** The bytes of the next `rows` rows. */
@@ -224,43 +262,4 @@ class Pool {
       this.#at = (this.#at + piece.length) % this.#bytes.length;
     }
   }
-}
-
-/** A number from [0, 1). */
-type Random = () => number;
-
-/** So many blocks of random numbers of a standard deviation. */
-type MakeBlocks = (count: number, deviation: number, random: Random) => Uint8Array;
-
-/** Blocks of a scale (f16) and integers from −`most` on, evenly spread, in `bytes` bytes. */
-function scaled(bytes: number, levels: number, signed: boolean): MakeBlocks {
-  return (count, deviation, random) => {
-    const blockBytes = 2 + bytes;
-    const out = new Uint8Array(count * blockBytes);
-    const view = new DataView(out.buffer);
-    // A uniform distribution over `levels` whole numbers has a standard deviation of levels/√12.
-    const scale = deviation * Math.sqrt(12) / levels;
-    for (let at = 0; at < out.length; at += blockBytes) {
-      // Blocks differ, as they do in real files.
-      view.setFloat16(at, scale * (0.75 + 0.5 * random()), true);
-      for (let i = 0; i < bytes; i++) {
-        out[at + 2 + i] = signed ? Math.floor(random() * 255) - 127 : random() * 256;
-      }
-    }
-    return out;
-  };
-}
-
-const BLOCKS: Readonly<Record<SyntheticType, MakeBlocks>> = {
-  F32: (count, deviation, random) =>
-    new Uint8Array(Float32Array.from({ length: count }, () => deviation * normal(random)).buffer),
-  F16: (count, deviation, random) =>
-    new Uint8Array(Float16Array.from({ length: count }, () => deviation * normal(random)).buffer),
-  Q8_0: scaled(32, 255, true),
-  Q4_0: scaled(16, 16, false),
-};
-
-/** Box and Muller (1958). */
-function normal(random: Random): number {
-  return Math.sqrt(-2 * Math.log(1 - random())) * Math.cos(2 * Math.PI * random());
 }

@@ -24,19 +24,16 @@ while piece := os.read(r, 1000):
     text += piece
 sys.stdout.buffer.write(b"%d\\n" % process.wait() + text[filled:])
 `;
+import { command } from "../support/command.ts";
 
 /** Runs a command under Python as above, or by itself; gives its exit code and what it printed on the stream. */
 async function run(stream: 1 | 2, args: string[], full: boolean): Promise<[number, string]> {
   const own = [Deno.execPath(), "run", "-q", ...args];
   const [program, ...rest] = full ? ["python3", "-c", PYTHON, `${stream}`, ...own] : own;
-  const { code, stdout, stderr } = await new Deno.Command(program, {
-    args: rest,
-    cwd: new URL("../../", import.meta.url),
-    env: { NO_COLOR: "1" },
-  }).output();
-  if (!full) return [code, new TextDecoder().decode(stream === 1 ? stdout : stderr)];
-  assert.equal(new TextDecoder().decode(stderr), "");
-  const [exit, ...lines] = new TextDecoder().decode(stdout).split("\n");
+  const { code, out, err } = await command(program, rest);
+  if (!full) return [code, stream === 1 ? out : err];
+  assert.equal(err, "");
+  const [exit, ...lines] = out.split("\n");
   return [Number(exit), lines.join("\n")];
 }
 

@@ -2,6 +2,7 @@
 import assert from "node:assert/strict";
 import { fileURLToPath } from "node:url";
 import { runInTerminal, terminals } from "../support/terminal.ts";
+import { Folder } from "../support/folder.ts";
 
 const GENERATE = fileURLToPath(new URL("../../generate.ts", import.meta.url));
 const TINY = fileURLToPath(new URL("../../models/tiny/tiny.gguf", import.meta.url));
@@ -19,9 +20,9 @@ async function generate(permissions: string[], args: string[], home: string): Pr
 }
 
 async function withHome(run: (home: string) => Promise<void>): Promise<void> {
-  const folder = await Deno.makeTempDir();
+  using folder = new Folder();
   // A folder that is not there yet: whoever may write makes it.
-  await run(`${folder}/lamina`).finally(() => Deno.remove(folder, { recursive: true }));
+  await run(folder.at("lamina"));
 }
 
 async function namesIn(folder: string): Promise<string[]> {

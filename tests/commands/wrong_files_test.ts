@@ -10,14 +10,14 @@ import { findModel, ModelError } from "../../models/mod.ts";
 import { Folder } from "../support/folder.ts";
 import { writeGguf } from "../support/gguf_writer.ts";
 import { writeSafetensors } from "../support/safetensors_writer.ts";
+import { deno, ROOT } from "../support/command.ts";
 
-const ROOT = new URL("../../", import.meta.url);
 const TINY = fileURLToPath(new URL("models/tiny/tiny.gguf", ROOT));
 const MODEL = "checkpoints/commands/model.ts";
 const PARITY = "checkpoints/commands/parity.ts";
 
 /** Runs a program of the repository; one that waits for ever is ended, and its exit code is none of ours. */
-async function run(
+function run(
   program: string,
   args: readonly string[],
   { env = {}, permissions = ["-A"] }: {
@@ -25,19 +25,8 @@ async function run(
     permissions?: readonly string[];
   } = {},
 ) {
-  const child = new Deno.Command(Deno.execPath(), {
-    args: ["run", "-q", "--no-prompt", ...permissions, program, ...args],
-    cwd: ROOT,
-    env: { NO_COLOR: "1", ...env },
-    stdin: "null",
-    stdout: "piped",
-    stderr: "piped",
-  }).spawn();
-  const limit = setTimeout(() => child.kill("SIGKILL"), 240_000);
-  const { code, stdout, stderr } = await child.output();
-  clearTimeout(limit);
-  const decode = (bytes: Uint8Array) => new TextDecoder().decode(bytes);
-  return { code, stdout: decode(stdout), stderr: decode(stderr) };
+  const signal = AbortSignal.timeout(240_000);
+  return deno(["run", "-q", "--no-prompt", ...permissions, program, ...args], { env, signal });
 }
 
 const OTHERS: readonly [Record<string, string>, RegExp][] = [
@@ -82,9 +71,9 @@ Deno.test("GGUF files of adapters, imatrices, projectors and control vectors say
       [MODEL, "diagnose", adapter],
     ]
   ) {
-    const { code, stdout, stderr } = await run(program, args);
-    assert.deepEqual([code, stdout], [1, ""], stderr);
-    assert.match(stderr, /^error: \S+lora\.gguf: this is a LoRA adapter[^\n]*\n$/);
+    const { code, out, err } = await run(program, args);
+    assert.deepEqual([code, out], [1, ""], err);
+    assert.match(err, /^error: \S+lora\.gguf: this is a LoRA adapter[^\n]*\n$/);
   }
   // Two of them may be compared, and any may be looked at.
   assert.equal((await run(MODEL, ["diff", adapter, adapter])).code, 0);
@@ -93,9 +82,9 @@ Deno.test("GGUF files of adapters, imatrices, projectors and control vectors say
   const tensor = { name, dtype: "F32" as const, shape: [1, 2], data: Float32Array.of(1, 2) };
   const path = folder.write("adapter_model.safetensors", writeSafetensors([tensor]));
   for (const each of [path, folder.path]) {
-    const { code, stderr } = await run(MODEL, ["diff", "tiny", each]);
+    const { code, err } = await run(MODEL, ["diff", "tiny", each]);
     assert.equal(code, 1);
-    assert.match(stderr, /^error: [^\n]*: this is a LoRA adapter, not a model[^\n]*\n$/);
+    assert.match(err, /^error: [^\n]*: this is a LoRA adapter, not a model[^\n]*\n$/);
   }
   assert.equal((await run(MODEL, ["diff", path, path])).code, 0);
 });
@@ -104,12 +93,8 @@ Deno.test("hf:DIR: a config that cannot be read is a failure that says so, befor
   using folder = new Folder();
   const file = await openGgufFile(TINY);
   try {
-    for (
-      const [config, message] of [["{]", /this is not JSON/], [
-        "[]",
-        /this is no JSON object/,
-      ]] as const
-    ) {
+    const wrong = [["{]", /this is not JSON/], ["[]", /this is no JSON object/]] as const;
+    for (const [config, message] of wrong) {
       folder.write("config.json", config);
       await assert.rejects(
         pyTorchReference({ file, weights: { folder: folder.path } }),
@@ -158,9 +143,9 @@ Deno.test({
       [MODEL, "diff", "tiny", "/dev/null"],
     ];
     for (const [program, ...args] of cases) {
-      const { code, stdout, stderr } = await run(program, args);
-      assert.deepEqual([code, stdout], [1, ""], args.join(" "));
-      assert.match(stderr, /^error: \S+: this is (?:a pipe or a device; give|no file)[^\n]*\n$/);
+      const { code, out, err } = await run(program, args);
+      assert.deepEqual([code, out], [1, ""], args.join(" "));
+      assert.match(err, /^error: \S+: this is (?:a pipe or a device; give|no file)[^\n]*\n$/);
     }
   },
 });
@@ -170,13 +155,13 @@ Deno.test("task parity: a LAMINA_HOME that cannot be written costs the reference
   const home = `${folder.write("file", "")}/home`;
   const junit = folder.at("junit.xml");
   const args = ["--json", "--determinism", "0", "--layers", "0", "--junit", junit];
-  const { code, stdout, stderr } = await run(
+  const { code, out, err } = await run(
     PARITY,
     [...args, "--reference", "oracle,llama.cpp,pytorch", "--prompt-ids", "1,2"],
     { env: { LAMINA_HOME: home, LAMINA_PROOF_DIR: folder.path } },
   );
-  assert.equal(code, 0, stderr);
-  const report = JSON.parse(stdout);
+  assert.equal(code, 0, err);
+  const report = JSON.parse(out);
   assert.deepEqual(report.references.map(({ name }: { name: string }) => name), ["oracle"]);
   assert.equal(report.failures.length, 2);
   for (const { message } of report.failures) {
@@ -197,31 +182,21 @@ Deno.test("task parity: a LAMINA_HOME that cannot be written costs the reference
       permissions: ["-A", `--deny-write=${folder.at("none")}`],
     },
   );
-  assert.equal(denied.code, 0, denied.stderr);
-  assert.match(JSON.parse(denied.stdout).failures[0].message, /^llama\.cpp: Requires write access/);
+  assert.equal(denied.code, 0, denied.err);
+  assert.match(JSON.parse(denied.out).failures[0].message, /^llama\.cpp: Requires write access/);
 });
 
 Deno.test("task parity: what was found is said though the proof cannot be written", async () => {
   using folder = new Folder();
   const file = folder.write("file", "");
-  const { code, stdout, stderr } = await run(
+  const { code, out, err } = await run(
     PARITY,
-    [
-      "--json",
-      "--determinism",
-      "0",
-      "--layers",
-      "0",
-      "--reference",
-      "oracle",
-      "--prompt-ids",
-      "1,2",
-    ],
+    ["--json", "--determinism=0", "--layers=0", "--reference=oracle", "--prompt-ids=1,2"],
     { env: { LAMINA_PROOF_DIR: `${file}/proof` } },
   );
   assert.equal(code, 1);
-  assert.match(stderr, /^error: [^\n]*file\/proof[^\n]*\n$/);
-  const report = JSON.parse(stdout);
+  assert.match(err, /^error: [^\n]*file\/proof[^\n]*\n$/);
+  const report = JSON.parse(out);
   assert.deepEqual([report.passed, report.proof], [true, null]);
 });
 
@@ -231,12 +206,12 @@ Deno.test("other commands with a LAMINA_HOME that cannot be written: they go on,
   const generated = await run("generate.ts", ["--model", TINY, "--max-tokens", "2", "Once upon"], {
     env,
   });
-  assert.equal(generated.code, 0, generated.stderr);
-  assert.doesNotMatch(generated.stderr, /error/);
+  assert.equal(generated.code, 0, generated.err);
+  assert.doesNotMatch(generated.err, /error/);
   const pulled = await run(MODEL, ["pull", "smollm2-135m"], { env });
   assert.equal(pulled.code, 1);
   assert.match(
-    pulled.stderr,
+    pulled.err,
     /^error: smollm2-135m: cannot write [^\n]*; set LAMINA_HOME[^\n]*\n$/,
   );
   const reference = await run(
@@ -245,5 +220,5 @@ Deno.test("other commands with a LAMINA_HOME that cannot be written: they go on,
     { env },
   );
   assert.equal(reference.code, 1);
-  assert.match(reference.stderr, /^error: [^\n]*cannot write [^\n]*; set LAMINA_HOME[^\n]*\n$/);
+  assert.match(reference.err, /^error: [^\n]*cannot write [^\n]*; set LAMINA_HOME[^\n]*\n$/);
 });

@@ -3,8 +3,6 @@ import assert from "node:assert/strict";
 import { join } from "node:path";
 import { readConfig } from "../../engine/model/config.ts";
 import { forward } from "../../engine/plan/forward.ts";
-import { openGguf } from "../../engine/gguf/reader.ts";
-import { bytesSource } from "../../engine/gguf/source.ts";
 import { AdapterError, ensureAdapterChecked } from "../../engine/webgpu/check/adapter_check.ts";
 import {
   type KernelVariant,
@@ -19,7 +17,9 @@ import { usedSteps } from "../../engine/webgpu/used_steps.ts";
 import { hostMemory, loadWeights } from "../../engine/model/weights.ts";
 import { PACKINGS } from "../../kernels/weights/packings.ts";
 import { KERNELS } from "../../kernels/mod.ts";
-import { randomLlama, type RandomLlamaOptions } from "../support/random_llama.ts";
+import { randomFile, type RandomLlamaOptions } from "../support/random_llama.ts";
+import { deno } from "../support/command.ts";
+import { Folder } from "../support/folder.ts";
 
 function variant(name: string, packing?: string): KernelVariant {
   return {
@@ -45,8 +45,8 @@ async function openCounted() {
 }
 
 async function withFolder(run: (folder: string) => Promise<void>): Promise<void> {
-  const folder = await Deno.makeTempDir();
-  await run(folder).finally(() => Deno.remove(folder, { recursive: true }));
+  using folder = new Folder();
+  await run(folder.path);
 }
 
 async function rejected(promise: Promise<void>): Promise<AdapterError> {
@@ -160,32 +160,21 @@ Deno.test("a file that cannot be read or written only means that the check is ma
 
 Deno.test("no permission is needed", async () => {
   const script = new URL("../support/adapter_process.ts", import.meta.url);
-  const { code, stdout, stderr } = await new Deno.Command(Deno.execPath(), {
-    args: ["run", "--quiet", "--no-prompt", script.href],
-    stdin: "null",
-  }).output();
-  const decoder = new TextDecoder();
-  assert.equal(decoder.decode(stderr), "");
-  assert.deepEqual([code, decoder.decode(stdout)], [0, "checked\n"]);
+  const { code, out, err } = await deno(["run", "--quiet", "--no-prompt", script.href]);
+  assert.equal(err, "");
+  assert.deepEqual([code, out], [0, "checked\n"]);
 });
 
 Deno.test("a model's variants are the kernels that its passes run, for the packings of its weights", async () => {
   const pairsOf = async (options: RandomLlamaOptions) => {
-    const file = await openGguf(bytesSource("random", randomLlama({ layers: 2, ...options })));
+    const file = await randomFile({ layers: 2, ...options });
     const config = readConfig(file);
     const weights = await loadWeights(file, config, hostMemory);
     return usedVariants(forward(config), weights).map(variantName).sort();
   };
   const others = [
-    "argmax",
-    "attention",
-    "attention_few",
-    "attention_split",
-    "attention_merge",
-    "rms_norm",
-    "rope_store",
-    "sample",
-    "take_rows",
+    ...["argmax", "attention", "attention_few", "attention_split", "attention_merge"],
+    ...["rms_norm", "rope_store", "sample", "take_rows"],
   ];
   const products = (...packings: string[]) =>
     packings.flatMap((packing) => [packing, packing.replace(" ", "_many ")]);
@@ -226,7 +215,7 @@ Deno.test("a model's variants are the kernels that its passes run, for the packi
 
 Deno.test("a device with 8 storage buffers a stage is checked for the kernels that it runs, and runs", async () => {
   const device = await Device.open(undefined, { maxStorageBuffersPerShaderStage: 8 });
-  const file = await openGguf(bytesSource("random", randomLlama({ layers: 2 })));
+  const file = await randomFile({ layers: 2 });
   const engine = await webgpuEngine(file, readConfig(file), device, { adapterCheck: {} });
   const session = engine.session({ capacity: 20 });
   await session.pass({ ids: [1, 2, 3], wanted: ["argmax"] });
@@ -246,7 +235,7 @@ Deno.test("pipelines that are made while weights stream in are those that genera
     made.push(descriptor.label!);
     return create(descriptor);
   };
-  const file = await openGguf(bytesSource("random", randomLlama({ layers: 2 })));
+  const file = await randomFile({ layers: 2 });
   const config = readConfig(file);
   const plan = forward(config);
   const { promise, resolve } = Promise.withResolvers<void>();

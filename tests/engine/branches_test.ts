@@ -5,22 +5,20 @@ import { runBranches } from "../../engine/plan/branches.ts";
 import { cpuEngine } from "../../engine/cpu/engine.ts";
 import type { Edit } from "../../engine/plan/edits.ts";
 import { readConfig } from "../../engine/model/config.ts";
-import { openGguf } from "../../engine/gguf/reader.ts";
-import { bytesSource } from "../../engine/gguf/source.ts";
 import { planValues } from "../../engine/plan/plan.ts";
 import { webgpuEngine } from "../../engine/webgpu/engine.ts";
 import { openDevice } from "../../inspect/run/loading.ts";
 import { batchesOf } from "../../inspect/run/runner.ts";
 import { add, loadModel, patch, type Run, zero } from "../../mod.ts";
-import { randomLlama, type RandomLlamaOptions } from "../support/random_llama.ts";
+import { randomFile, type RandomLlamaOptions } from "../support/random_llama.ts";
 
 async function openGpu(options: RandomLlamaOptions = {}) {
-  const file = await openGguf(bytesSource("random", randomLlama({ layers: 2, ...options })));
+  const file = await randomFile({ layers: 2, ...options });
   return await webgpuEngine(file, readConfig(file), await openDevice());
 }
 
 async function openCpu() {
-  const file = await openGguf(bytesSource("random", randomLlama({ layers: 2 })));
+  const file = await randomFile({ layers: 2 });
   return await cpuEngine(file, readConfig(file));
 }
 

@@ -4,13 +4,14 @@ import { CapacityError, checkCapacity } from "../../engine/model/capacity.ts";
 import { Device } from "../../engine/webgpu/device.ts";
 import { loadModel } from "../../inspect/run/model.ts";
 import { randomLlama } from "../support/random_llama.ts";
+import { deno } from "../support/command.ts";
+import { Folder } from "../support/folder.ts";
 
 /** A model whose context is as long as any file can say; 2 layers, 256 bytes a position in each cache. */
 async function withLongModel(run: (path: string) => Promise<void>): Promise<void> {
-  const path = await Deno.makeTempFile({ suffix: ".gguf" });
-  const shape = { layers: 2, width: 64, heads: 4, vocab: 300, vocabulary: "spm" } as const;
-  await Deno.writeFile(path, randomLlama({ ...shape, contextLength: 2 ** 31 - 1 }));
-  await run(path).finally(() => Deno.remove(path));
+  using folder = new Folder();
+  const shape = { layers: 2, width: 64, heads: 4, vocab: 300, vocabulary: "llama" } as const;
+  await run(folder.write("long.gguf", randomLlama({ ...shape, contextLength: 2 ** 31 - 1 })));
 }
 
 function assertRefused(work: () => void, positions: number): void {
@@ -71,14 +72,11 @@ Deno.test("on the CPU the machine's free memory is the limit", async () => {
 
 Deno.test("generate.ts says it in one line, and prints nothing", async () => {
   await withLongModel(async (path) => {
-    const generate = new URL("../../generate.ts", import.meta.url).pathname;
     for (const maxTokens of ["1e8", "2e9"]) {
-      const { code, stdout, stderr } = await new Deno.Command(Deno.execPath(), {
-        args: ["run", "-q", "-P", generate, "--model", path, "--max-tokens", maxTokens, "Hi"],
-      }).output();
-      const said = new TextDecoder().decode(stderr);
-      assert.match(said, /^error: Cannot keep \d+ positions: .*lower --max-tokens.*\n$/);
-      assert.deepEqual([code, stdout.length], [1, 0]);
+      const args = ["--model", path, "--max-tokens", maxTokens, "Hi"];
+      const { code, out, err } = await deno(["run", "-q", "-P", "generate.ts", ...args]);
+      assert.match(err, /^error: Cannot keep \d+ positions: .*lower --max-tokens.*\n$/);
+      assert.deepEqual([code, out], [1, ""]);
     }
   });
 });

@@ -18,51 +18,18 @@ async function configWithout(key: string, options: RandomLlamaOptions = {}): Pro
 }
 
 Deno.test("all fields come from the file", async () => {
-  const found = await config({
-    layers: 3,
-    width: 64,
-    heads: 8,
-    kvHeads: 2,
-    headWidth: 16,
-    ffnWidth: 96,
-    vocab: 300,
-    vocabulary: "spm",
-    contextLength: 777,
-    ropeBase: 500000,
-    ropeWidth: 12,
-    ropeFactor: 4,
-    ropeFactors: true,
-    normEpsilon: 1e-6,
-    biases: true,
-    seed: 9,
-  });
+  const sizes = { layers: 3, width: 64, heads: 8, kvHeads: 2, headWidth: 16, ffnWidth: 96 };
+  const same = { ...sizes, contextLength: 777, ropeBase: 500000, ropeWidth: 12, ropeFactors: true };
+  const made = { vocab: 300, vocabulary: "llama", ropeFactor: 4, normEpsilon: 1e-6 } as const;
+  const found = await config({ ...same, ...made, biases: true, seed: 9 });
   assert.deepEqual(found, {
-    architecture: "llama",
-    name: "random llama, seed 9",
-    contextLength: 777,
-    layers: 3,
-    width: 64,
-    ffnWidth: 96,
-    heads: 8,
-    kvHeads: 2,
-    headWidth: 16,
-    vocabSize: 300,
-    normEpsilon: Math.fround(1e-6),
-    attentionScale: 0.25,
-    ropeBase: 500000,
-    ropeWidth: 12,
-    ropeStyle: "adjacent",
+    ...same,
+    ...{ architecture: "llama", name: "random llama, seed 9", vocabSize: 300, tiedOutput: false },
+    ...{ normEpsilon: Math.fround(1e-6), attentionScale: 0.25, ropeStyle: "adjacent" },
     ropeScaling: { type: "linear", factor: 4 },
-    ropeFactors: true,
-    tiedOutput: false,
     biases: {
-      attn_q: true,
-      attn_k: true,
-      attn_v: true,
-      attn_output: true,
-      ffn_gate: false,
-      ffn_up: false,
-      ffn_down: false,
+      ...{ attn_q: true, attn_k: true, attn_v: true, attn_output: true },
+      ...{ ffn_gate: false, ffn_up: false, ffn_down: false },
     },
   });
   for (const part of [found, found.biases, found.ropeScaling]) assert.ok(Object.isFrozen(part));
@@ -105,14 +72,9 @@ Deno.test("RoPE scaling: none, linear, the old key, and zero for none", async ()
   const scaling = async (metadata: Record<string, WriterValue>) =>
     (await config({ metadata })).ropeScaling;
   const factor = { type: "f32", value: 2.5 } as const;
-  assert.deepEqual(await scaling({ "llama.rope.scaling.factor": factor }), {
-    type: "linear",
-    factor: 2.5,
-  });
-  assert.deepEqual(await scaling({ "llama.rope.scale_linear": factor }), {
-    type: "linear",
-    factor: 2.5,
-  });
+  for (const key of ["llama.rope.scaling.factor", "llama.rope.scale_linear"]) {
+    assert.deepEqual(await scaling({ [key]: factor }), { type: "linear", factor: 2.5 });
+  }
   assert.deepEqual(
     await scaling({ "llama.rope.scaling.type": "none", "llama.rope.scaling.factor": factor }),
     { type: "none" },
@@ -156,40 +118,63 @@ function metadata(key: string, value: WriterValue): RandomLlamaOptions {
 const real = (value: number) => ({ type: "f32", value } as const);
 const F32_OF = (count: number) => new Uint8Array(4 * count);
 
-const REFUSED: readonly [string, RandomLlamaOptions, RegExp, string?][] = [
+/** Metadata that no model can have, or none that runs here: each line is a key, its value, and what is said. */
+const REFUSED_METADATA: readonly [key: string, value: WriterValue, said: RegExp][] = [
+  ["general.architecture", "mamba", /architecture "mamba" is not supported yet; supported: llama$/],
+  ["general.architecture", "toString", /architecture "toString" is not supported/],
+  ["general.architecture", 7, /general.architecture is missing/],
+  ["llama.block_count", 1, /"blk.1.\w+.weight" is no part .* with 1 layers/],
+  ["llama.block_count", 3, /tensor blk.2.attn_norm.weight is missing/],
   [
-    "an unknown architecture",
-    metadata("general.architecture", "mamba"),
-    /architecture "mamba" is not supported yet; supported: llama$/,
+    "llama.block_count",
+    2 ** 32 - 1,
+    /llama.block_count is 4294967295, but the file has only 21 tensors/,
+  ],
+  ["llama.block_count", 0, /llama.block_count is 0 instead of a whole number/],
+  ["llama.embedding_length", "64", /embedding_length is "64" instead of a whole number/],
+  ["llama.embedding_length", real(64.5), /embedding_length is 64.5 instead of a whole number/],
+  ["llama.embedding_length", 2n ** 63n, /embedding_length is 9223372036854775808 instead/],
+  ["llama.context_length", { type: "i32", value: -1 }, /context_length is -1 instead/],
+  ["llama.attention.head_count_kv", 3, /head_count_kv is 3, which does not divide 4 heads/],
+  [
+    "llama.attention.head_count_kv",
+    Uint32Array.of(4, 2),
+    /head_count_kv is not the same in all layers: .*not supported yet/,
   ],
   [
-    "an inherited name for an architecture",
-    metadata("general.architecture", "toString"),
-    /architecture "toString" is not supported/,
+    "llama.attention.head_count_kv",
+    Uint32Array.of(4),
+    /head_count_kv is a list of 1 numbers for 2 layers/,
   ],
   [
-    "a number for an architecture",
-    metadata("general.architecture", 7),
-    /general.architecture is missing/,
+    "llama.attention.value_length",
+    32,
+    /value_length is 32 where keys have 16: .*not supported yet/,
   ],
-  [
-    "a missing tensor",
-    without("blk.1.ffn_up.weight"),
-    /tensor blk.1.ffn_up.weight is missing/,
-    "blk.1.ffn_up.weight",
-  ],
-  [
-    "a missing norm",
-    without("output_norm.weight"),
-    /tensor output_norm.weight is missing/,
-    "output_norm.weight",
-  ],
-  [
-    "a missing embedding",
-    without("token_embd.weight"),
-    /tensor token_embd.weight is missing/,
-    "token_embd.weight",
-  ],
+  ["llama.rope.dimension_count", 7, /dimension_count is 7; it must be even/],
+  ["llama.rope.dimension_count", 32, /dimension_count is 32; it must be even and at most/],
+  ["llama.attention.layer_norm_rms_epsilon", real(NaN), /rms_epsilon is NaN/],
+  ["llama.attention.layer_norm_rms_epsilon", real(-0.5), /rms_epsilon is -0.5/],
+  ["llama.rope.freq_base", real(Infinity), /freq_base is Infinity/],
+  ["llama.rope.freq_base", real(0), /freq_base is 0/],
+  ["llama.rope.scaling.type", "yarn", /rope.scaling.type is "yarn", which is not supported yet/],
+  ["llama.rope.scaling.factor", real(NaN), /scaling.factor is NaN/],
+  ["llama.rope.scaling.attn_factor", real(1.5), /attn_factor is 1.5: .*not supported yet/],
+  ["llama.expert_count", 8, /expert_count is 8: mixtures of experts are not supported yet/],
+  ["llama.attention.causal", false, /causal is false: only causal/],
+];
+
+for (const [key, value, said] of REFUSED_METADATA) {
+  const shown = typeof value === "object" && "value" in value ? value.value : value;
+  Deno.test(`refused: ${key} = ${shown}`, () => assertRefused(metadata(key, value), said));
+}
+
+for (const name of ["blk.1.ffn_up.weight", "output_norm.weight", "token_embd.weight"]) {
+  const said = new RegExp(`tensor ${name} is missing`);
+  Deno.test(`refused: no ${name}`, () => assertRefused(without(name), said, name));
+}
+
+const REFUSED_TENSORS: readonly [string, RandomLlamaOptions, said: RegExp, tensor: string][] = [
   [
     "a bias that one layer lacks",
     { biases: true, ...without("blk.1.attn_k.bias") },
@@ -236,113 +221,6 @@ const REFUSED: readonly [string, RandomLlamaOptions, RegExp, string?][] = [
     "blk.0.attn_q_norm.weight",
   ],
   [
-    "a layer more than the metadata says",
-    metadata("llama.block_count", 1),
-    /"blk.1.\w+.weight" is no part .* with 1 layers/,
-  ],
-  [
-    "a layer less than the metadata says",
-    metadata("llama.block_count", 3),
-    /tensor blk.2.attn_norm.weight is missing/,
-  ],
-  [
-    "2^32-1 layers",
-    metadata("llama.block_count", 2 ** 32 - 1),
-    /llama.block_count is 4294967295, but the file has only 21 tensors/,
-  ],
-  [
-    "no layers",
-    metadata("llama.block_count", 0),
-    /llama.block_count is 0 instead of a whole number/,
-  ],
-  [
-    "a width in words",
-    metadata("llama.embedding_length", "64"),
-    /embedding_length is "64" instead of a whole number/,
-  ],
-  [
-    "a fractional width",
-    metadata("llama.embedding_length", real(64.5)),
-    /embedding_length is 64.5 instead of a whole number/,
-  ],
-  [
-    "a width of 2^63",
-    metadata("llama.embedding_length", 2n ** 63n),
-    /embedding_length is 9223372036854775808 instead/,
-  ],
-  [
-    "a negative context",
-    metadata("llama.context_length", { type: "i32", value: -1 }),
-    /context_length is -1 instead/,
-  ],
-  [
-    "heads that the KV heads do not divide",
-    metadata("llama.attention.head_count_kv", 3),
-    /head_count_kv is 3, which does not divide 4 heads/,
-  ],
-  [
-    "KV heads that differ",
-    metadata("llama.attention.head_count_kv", Uint32Array.of(4, 2)),
-    /head_count_kv is not the same in all layers: .*not supported yet/,
-  ],
-  [
-    "KV heads for other layers",
-    metadata("llama.attention.head_count_kv", Uint32Array.of(4)),
-    /head_count_kv is a list of 1 numbers for 2 layers/,
-  ],
-  [
-    "values wider than keys",
-    metadata("llama.attention.value_length", 32),
-    /value_length is 32 where keys have 16: .*not supported yet/,
-  ],
-  [
-    "an odd RoPE width",
-    metadata("llama.rope.dimension_count", 7),
-    /dimension_count is 7; it must be even/,
-  ],
-  [
-    "RoPE wider than a head",
-    metadata("llama.rope.dimension_count", 32),
-    /dimension_count is 32; it must be even and at most/,
-  ],
-  [
-    "NaN for epsilon",
-    metadata("llama.attention.layer_norm_rms_epsilon", real(NaN)),
-    /rms_epsilon is NaN/,
-  ],
-  [
-    "a negative epsilon",
-    metadata("llama.attention.layer_norm_rms_epsilon", real(-0.5)),
-    /rms_epsilon is -0.5/,
-  ],
-  [
-    "an infinite RoPE base",
-    metadata("llama.rope.freq_base", real(Infinity)),
-    /freq_base is Infinity/,
-  ],
-  ["a RoPE base of zero", metadata("llama.rope.freq_base", real(0)), /freq_base is 0/],
-  [
-    "YaRN",
-    metadata("llama.rope.scaling.type", "yarn"),
-    /rope.scaling.type is "yarn", which is not supported yet/,
-  ],
-  ["a NaN RoPE factor", metadata("llama.rope.scaling.factor", real(NaN)), /scaling.factor is NaN/],
-  [
-    "a RoPE magnitude",
-    metadata("llama.rope.scaling.attn_factor", real(1.5)),
-    /attn_factor is 1.5: .*not supported yet/,
-  ],
-  [
-    "experts",
-    metadata("llama.expert_count", 8),
-    /expert_count is 8: mixtures of experts are not supported yet/,
-  ],
-  [
-    "attention to later positions",
-    metadata("llama.attention.causal", false),
-    /causal is false: only causal/,
-  ],
-  [
     "more tokens than embeddings",
     { ...metadata("tokenizer.ggml.tokens", ["a", "b"]) },
     /token_embd.weight is 64 x 96 where the metadata asks for 64 x 2/,
@@ -350,30 +228,28 @@ const REFUSED: readonly [string, RandomLlamaOptions, RegExp, string?][] = [
   ],
 ];
 
-for (const [what, options, expected, tensor] of REFUSED) {
-  Deno.test(`refused: ${what}`, async () => {
-    await assert.rejects(config(options), (error) => {
-      assert.ok(error instanceof GgufError);
-      assert.match(error.message, expected);
-      assert.ok(error.message.startsWith("test.gguf: ") && !error.message.includes("\n"));
-      assert.equal(error.file, "test.gguf");
-      if (tensor !== undefined) assert.equal(error.tensor, tensor);
-      return true;
-    });
+for (const [what, options, said, tensor] of REFUSED_TENSORS) {
+  Deno.test(`refused: ${what}`, () => assertRefused(options, said, tensor));
+}
+
+async function assertRefused(options: RandomLlamaOptions, said: RegExp, tensor?: string) {
+  await assert.rejects(config(options), (error) => {
+    assert.ok(error instanceof GgufError);
+    assert.match(error.message, said);
+    assert.ok(error.message.startsWith("test.gguf: ") && !error.message.includes("\n"));
+    assert.equal(error.file, "test.gguf");
+    if (tensor !== undefined) assert.equal(error.tensor, tensor);
+    return true;
   });
 }
 
-for (
-  const key of [
-    "llama.context_length",
-    "llama.embedding_length",
-    "llama.block_count",
-    "llama.feed_forward_length",
-    "llama.attention.head_count",
-    "llama.attention.layer_norm_rms_epsilon",
-    "general.architecture",
-  ]
-) {
+const NEEDED = [
+  ...["llama.context_length", "llama.embedding_length", "llama.block_count"],
+  ...["llama.feed_forward_length", "llama.attention.head_count"],
+  ...["llama.attention.layer_norm_rms_epsilon", "general.architecture"],
+];
+
+for (const key of NEEDED) {
   Deno.test(`refused: a file without ${key}`, async () => {
     await assert.rejects(configWithout(key), (error) => {
       assert.ok(error instanceof GgufError);

@@ -3,6 +3,7 @@ import assert from "node:assert/strict";
 import { dirname } from "node:path";
 import { Device } from "../../engine/webgpu/device.ts";
 import { interfaceName, vendorName, vulkanDrivers } from "../../engine/webgpu/driver.ts";
+import { Folder } from "../support/folder.ts";
 
 const LIBRARIES = `/usr/lib/${Deno.build.arch}-linux-gnu`;
 const MANIFESTS = "/usr/share/vulkan/icd.d";
@@ -12,17 +13,14 @@ async function withSystem(
   files: Readonly<Record<string, string>>,
   run: (root: string) => void,
 ): Promise<void> {
-  const root = await Deno.makeTempDir();
-  try {
-    for (const [path, text] of Object.entries(files)) {
-      await Deno.mkdir(dirname(root + path), { recursive: true });
-      if (text.startsWith("->")) await Deno.symlink(text.slice(2), root + path);
-      else await Deno.writeTextFile(root + path, text);
-    }
-    run(root);
-  } finally {
-    await Deno.remove(root, { recursive: true });
+  using folder = new Folder();
+  const root = folder.path;
+  for (const [path, text] of Object.entries(files)) {
+    await Deno.mkdir(dirname(root + path), { recursive: true });
+    if (text.startsWith("->")) await Deno.symlink(text.slice(2), root + path);
+    else await Deno.writeTextFile(root + path, text);
   }
+  run(root);
 }
 
 function manifest(library: string, version: string): string {

@@ -1,36 +1,17 @@
 /** Interventions, resumed passes and step runs: the same on both backends, and without a trace afterwards. */
 import assert from "node:assert/strict";
 import type { Engine, HostTensor, PassRequest } from "../../engine/backend.ts";
-import { readConfig } from "../../engine/model/config.ts";
-import { cpuEngine } from "../../engine/cpu/engine.ts";
 import type { Edit } from "../../engine/plan/edits.ts";
-import { openGguf } from "../../engine/gguf/reader.ts";
-import { bytesSource } from "../../engine/gguf/source.ts";
-import { webgpuEngine } from "../../engine/webgpu/engine.ts";
-import { openDevice } from "../../inspect/run/loading.ts";
-import { randomLlama } from "../support/random_llama.ts";
+import { bothEngines } from "../support/random_model.ts";
 
 const IDS = [3, 1, 4, 1, 5, 9, 2, 6, 5, 3, 5];
 const POINTS = ["blk.0.head_out", "blk.0.out", "blk.1.attn_probs", "blk.1.out", "logits"];
 
-async function engines(): Promise<{ gpu: Engine; cpu: Engine }> {
-  const bytes = randomLlama({
-    layers: 3,
-    width: 64,
-    ffnWidth: 96,
-    heads: 4,
-    kvHeads: 2,
-    vocab: 64,
-    type: "Q8_0",
-    seed: 11,
+const engines = () =>
+  bothEngines({
+    ...{ layers: 3, width: 64, ffnWidth: 96, heads: 4, kvHeads: 2, vocab: 64 },
+    ...{ type: "Q8_0", seed: 11 },
   });
-  const file = await openGguf(bytesSource("random", bytes));
-  const config = readConfig(file);
-  return {
-    gpu: await webgpuEngine(file, config, await openDevice()),
-    cpu: await cpuEngine(file, config),
-  };
-}
 
 async function run(
   engine: Engine,
@@ -59,35 +40,36 @@ function assertClose(a: Map<string, HostTensor>, b: Map<string, HostTensor>, lim
 const vector = Float32Array.from({ length: 64 }, (_, i) => Math.sin(i));
 const rows = Float32Array.from({ length: 3 * 64 }, (_, i) => Math.cos(i));
 
+/** An edit that scales, and then adds or replaces. */
+function linear(
+  point: string,
+  scale: number,
+  more: Omit<Extract<Edit, { kind: "linear" }>, "kind" | "point" | "scale"> = {},
+): Edit {
+  return { kind: "linear", point, scale, ...more };
+}
+
 const EDITS: Record<string, Edit[]> = {
-  "a head zeroed": [{ kind: "linear", point: "blk.0.head_out", where: { heads: [2] }, scale: 0 }],
+  "a head zeroed": [linear("blk.0.head_out", 0, { where: { heads: [2] } })],
   "features scaled at positions": [
-    {
-      kind: "linear",
-      point: "blk.1.out",
-      where: { features: [0, 5, 63], positions: [2, 10] },
-      scale: 3,
-    },
+    linear("blk.1.out", 3, { where: { features: [0, 5, 63], positions: [2, 10] } }),
   ],
-  "a vector added": [{ kind: "linear", point: "blk.0.out", scale: 1, vector }],
+  "a vector added": [linear("blk.0.out", 1, { vector })],
   "rows replaced": [
-    { kind: "linear", point: "blk.0.out", scale: 0, rows: { data: rows, firstPosition: 4 } },
+    linear("blk.0.out", 0, { rows: { data: rows, firstPosition: 4 } }),
   ],
   "attention to the first key off in one head": [
-    { kind: "linear", point: "blk.1.attn_probs", where: { heads: [1], features: [0] }, scale: 0 },
+    linear("blk.1.attn_probs", 0, { where: { heads: [1], features: [0] } }),
   ],
   "attention rows replaced in a head": [
-    {
-      kind: "linear",
-      point: "blk.1.attn_probs",
+    linear("blk.1.attn_probs", 0, {
       where: { heads: [1] },
-      scale: 0,
       rows: { data: rows.slice(0, 2 * 4 * 11).map(Math.abs), firstPosition: 9, keys: 11 },
-    },
+    }),
   ],
   "two on one point, in order": [
-    { kind: "linear", point: "blk.0.out", scale: 2 },
-    { kind: "linear", point: "blk.0.out", scale: 1, vector },
+    linear("blk.0.out", 2),
+    linear("blk.0.out", 1, { vector }),
   ],
   "a function": [
     {
@@ -97,14 +79,15 @@ const EDITS: Record<string, Edit[]> = {
     },
   ],
   "a function after a scale": [
-    { kind: "linear", point: "blk.0.out", scale: 0.5 },
+    linear("blk.0.out", 0.5),
     { kind: "function", point: "blk.0.out", apply: ({ data }) => void data.fill(1, 0, 64) },
   ],
-  "logits": [{ kind: "linear", point: "logits", where: { features: [7] }, scale: 0 }],
+  "logits": [linear("logits", 0, { where: { features: [7] } })],
 };
 
 Deno.test("edits: both backends agree, and differ from the plain run", async (t) => {
-  const { gpu, cpu } = await engines();
+  using both = await engines();
+  const { gpu, cpu } = both;
   const plain = await run(gpu);
   for (const [name, edits] of Object.entries(EDITS)) {
     await t.step(name, async () => {
@@ -116,29 +99,24 @@ Deno.test("edits: both backends agree, and differ from the plain run", async (t)
       );
     });
   }
-  gpu.dispose();
 });
 
 Deno.test("edits: what is asked for is what stands there, nothing else", async () => {
-  const { gpu } = await engines();
+  using both = await engines();
+  const { gpu } = both;
   const plain = (await run(gpu)).get("blk.0.head_out")!;
-  const edits: Edit[] = [{
-    kind: "linear",
-    point: "blk.0.head_out",
-    where: { heads: [2], positions: [0, 3] },
-    scale: 0,
-  }];
+  const edits: Edit[] = [linear("blk.0.head_out", 0, { where: { heads: [2], positions: [0, 3] } })];
   const edited = (await run(gpu, { edits })).get("blk.0.head_out")!;
   edited.data.forEach((value, i) => {
     const [position, head] = [Math.floor(i / 64), Math.floor(i / 16) % 4];
     const zeroed = head === 2 && (position === 0 || position === 3);
     assert.equal(value, zeroed ? 0 : plain.data[i]);
   });
-  gpu.dispose();
 });
 
 Deno.test("edits leave no trace: plain, edited, plain again; the first and the last are equal bit for bit", async () => {
-  const { gpu } = await engines();
+  using both = await engines();
+  const { gpu } = both;
   const session = gpu.session({ capacity: 32 });
   const pass = async (edits?: Edit[]) => {
     session.rewind(0);
@@ -149,13 +127,13 @@ Deno.test("edits leave no trace: plain, edited, plain again; the first and the l
   const last = await pass();
   for (const name of POINTS) assert.deepEqual(last.get(name)!.data, first.get(name)!.data);
   session.dispose();
-  gpu.dispose();
 });
 
 Deno.test("edits hold in decoding, at absolute positions", async () => {
-  const { gpu, cpu } = await engines();
+  using both = await engines();
+  const { gpu, cpu } = both;
   const edits: Edit[] = [
-    { kind: "linear", point: "blk.1.out", where: { positions: [11, 12] }, scale: 1, vector },
+    linear("blk.1.out", 1, { where: { positions: [11, 12] }, vector }),
   ];
   const results: Map<string, HostTensor>[][] = [];
   for (const engine of [gpu, cpu]) {
@@ -169,22 +147,22 @@ Deno.test("edits hold in decoding, at absolute positions", async () => {
     session.dispose();
   }
   results[0].forEach((tensors, i) => assertClose(tensors, results[1][i], 3e-5));
-  gpu.dispose();
 });
 
 Deno.test("a pass resumed from a residual gives what the whole pass gives", async () => {
-  const { gpu, cpu } = await engines();
+  using both = await engines();
+  const { gpu, cpu } = both;
   for (const engine of [gpu, cpu]) {
     const whole = await run(engine);
     const given = new Map([["blk.1.out", whole.get("blk.1.out")!.data]]);
     const resumed = await run(engine, { given, wanted: ["logits"] });
     assert.deepEqual(resumed.get("logits")!.data, whole.get("logits")!.data);
   }
-  gpu.dispose();
 });
 
 Deno.test("only the rows asked for come back", async () => {
-  const { gpu, cpu } = await engines();
+  using both = await engines();
+  const { gpu, cpu } = both;
   const wanted = ["blk.0.out", "blk.1.attn_probs", "blk.2.cache_k", "logits"];
   for (const engine of [gpu, cpu]) {
     const whole = await run(engine, { wanted });
@@ -206,11 +184,11 @@ Deno.test("only the rows asked for come back", async () => {
       );
     }
   }
-  gpu.dispose();
 });
 
 Deno.test("step runs: any step again, with a value changed on the way", async () => {
-  const { gpu, cpu } = await engines();
+  using both = await engines();
+  const { gpu, cpu } = both;
   for (const engine of [gpu, cpu]) {
     const session = engine.session({ capacity: 32 });
     const whole = await session.pass({ ids: IDS, wanted: ["logits", "blk.1.attn_out"] });
@@ -231,11 +209,11 @@ Deno.test("step runs: any step again, with a value changed on the way", async ()
     steps.dispose();
     session.dispose();
   }
-  gpu.dispose();
 });
 
 Deno.test("head_result: the heads' contributions sum to attn_out", async () => {
-  const { gpu, cpu } = await engines();
+  using both = await engines();
+  const { gpu, cpu } = both;
   const wanted = ["blk.1.head_result", "blk.1.attn_out"];
   const results = [await run(gpu, { wanted }), await run(cpu, { wanted })];
   assertClose(results[0], results[1], 1e-5);
@@ -248,47 +226,39 @@ Deno.test("head_result: the heads' contributions sum to attn_out", async () => {
       assert.ok(Math.abs(sum - out[token * width + i]) < 1e-5);
     }
   }
-  gpu.dispose();
 });
 
 Deno.test("edits that cannot be made say why in one line", async () => {
-  const { gpu, cpu } = await engines();
+  using both = await engines();
+  const { gpu, cpu } = both;
   const cases: [Edit, RegExp][] = [
     [
-      { kind: "linear", point: "blk.9.out", scale: 0 },
+      linear("blk.9.out", 0),
       /Cannot edit blk\.9\.out: the plan has no such point/,
     ],
-    [{ kind: "linear", point: "blk.0.cache_k", scale: 0 }, /k_rope and v/],
+    [linear("blk.0.cache_k", 0), /k_rope and v/],
     [
-      { kind: "linear", point: "blk.0.out", scale: 1, vector: new Float32Array(3) },
+      linear("blk.0.out", 1, { vector: new Float32Array(3) }),
       /3 numbers, a row has 64/,
     ],
     [
-      { kind: "linear", point: "blk.0.q", scale: 0, where: { heads: [4] } },
+      linear("blk.0.q", 0, { where: { heads: [4] } }),
       /no head 4; they go from 0 to 3/,
     ],
-    [{ kind: "linear", point: "blk.0.q", scale: 0, where: { features: [-1] } }, /no feature -1/],
+    [linear("blk.0.q", 0, { where: { features: [-1] } }), /no feature -1/],
     [
-      { kind: "linear", point: "blk.0.q", scale: 0, where: { positions: [32] } },
+      linear("blk.0.q", 0, { where: { positions: [32] } }),
       /no position 32; they go from 0 to 31/,
     ],
-    [{ kind: "linear", point: "blk.0.head_result", scale: 0 }, /nothing in the pass reads it/],
+    [linear("blk.0.head_result", 0), /nothing in the pass reads it/],
     [
-      {
-        kind: "linear",
-        point: "blk.0.out",
-        scale: 0,
-        rows: { data: rows.slice(1), firstPosition: 0 },
-      },
+      linear("blk.0.out", 0, { rows: { data: rows.slice(1), firstPosition: 0 } }),
       /not of 64 numbers/,
     ],
     [
-      {
-        kind: "linear",
-        point: "blk.0.attn_probs",
-        scale: 0,
+      linear("blk.0.attn_probs", 0, {
         rows: { data: rows.slice(0, 2 * 4 * 3), firstPosition: 2, keys: 3 },
-      },
+      }),
       /rows given have 3 keys, position 3 sees 4/,
     ],
     [
@@ -301,5 +271,4 @@ Deno.test("edits that cannot be made say why in one line", async () => {
       await assert.rejects(run(engine, { edits: [edit] }), message);
     }
   }
-  gpu.dispose();
 });

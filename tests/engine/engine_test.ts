@@ -1,47 +1,21 @@
 /** Whole passes: the GPU, the CPU with the kernels' twins, and the oracle agree. */
 import assert from "node:assert/strict";
-import type { Engine, HostTensor, PassRequest, Session } from "../../engine/backend.ts";
-import { type Config, readConfig } from "../../engine/model/config.ts";
-import { cpuEngine } from "../../engine/cpu/engine.ts";
-import { type GgufFile, openGguf } from "../../engine/gguf/reader.ts";
-import { bytesSource } from "../../engine/gguf/source.ts";
+import type { HostTensor, PassRequest, Session } from "../../engine/backend.ts";
+import type { Config } from "../../engine/model/config.ts";
 import { oracle, oracleGreedy, type OracleResult } from "../../engine/oracle/oracle.ts";
 import { planValues } from "../../engine/plan/plan.ts";
 import { Device } from "../../engine/webgpu/device.ts";
-import { webgpuEngine } from "../../engine/webgpu/engine.ts";
 import { loadWeights } from "../../engine/model/weights.ts";
 import { openDevice } from "../../inspect/run/loading.ts";
 import { PACKINGS } from "../../kernels/weights/packings.ts";
-import { Random } from "../support/random.ts";
-import { randomLlama, type RandomLlamaOptions } from "../support/random_llama.ts";
+import { Random } from "../../checkpoints/files/random.ts";
+import type { RandomLlamaOptions } from "../support/random_llama.ts";
+import { type BothEngines, bothEngines } from "../support/random_model.ts";
 
 /** Seen is 3e-6 at most (weights and activations near 1). */
 const LOGITS = 3e-5;
 /** Of the largest number of a point. Seen is 7e-7. */
 const POINTS = 1e-5;
-
-interface Model {
-  readonly file: GgufFile;
-  readonly config: Config;
-  readonly gpu: Engine;
-  readonly cpu: Engine;
-}
-
-async function open(options: RandomLlamaOptions, device?: Device): Promise<Model> {
-  const file = await openGguf(bytesSource("random", randomLlama(options)));
-  const config = readConfig(file);
-  return {
-    file,
-    config,
-    gpu: await webgpuEngine(file, config, device ?? await openDevice()),
-    cpu: await cpuEngine(file, config),
-  };
-}
-
-function dispose({ gpu, cpu }: Model): void {
-  gpu.dispose();
-  cpu.dispose();
-}
 
 function prompt({ vocabSize }: Config, length: number): number[] {
   const random = new Random(length);
@@ -78,7 +52,7 @@ async function generate(session: Session, ids: readonly number[], count: number)
   return { logits: first.get("logits")!, last: pass.get("logits")!, chosen };
 }
 
-async function assertAgree(model: Model, length: number, count: number): Promise<void> {
+async function assertAgree(model: BothEngines, length: number, count: number): Promise<void> {
   const ids = prompt(model.config, length);
   const { logits } = await oracle(model.file, ids, { rows: "all" });
   const greedy = await oracleGreedy(model.file, ids, count);
@@ -98,7 +72,7 @@ async function assertAgree(model: Model, length: number, count: number): Promise
 
 for (const type of PACKINGS.keys()) {
   Deno.test(`${type} weights: GPU, CPU and oracle agree`, async () => {
-    const model = await open({
+    using model = await bothEngines({
       layers: 1,
       width: 256,
       heads: 4,
@@ -110,12 +84,11 @@ for (const type of PACKINGS.keys()) {
     });
     // Few positions: the products for many are compiled in the tests below, for some types.
     await assertAgree(model, 4, 3);
-    dispose(model);
   });
 }
 
 Deno.test("types as people mix them: GPU, CPU and oracle agree", async () => {
-  const model = await open({
+  using model = await bothEngines({
     layers: 2,
     width: 256,
     heads: 4,
@@ -125,17 +98,15 @@ Deno.test("types as people mix them: GPU, CPU and oracle agree", async () => {
     type: (name) => /attn_v|ffn_down|^output/.test(name) ? "Q6_K" : "Q4_K",
   });
   await assertAgree(model, 5, 2);
-  dispose(model);
 });
 
 Deno.test("a vector that is stored as [n, 1] is a vector", async () => {
-  const model = await open({
+  using model = await bothEngines({
     ...{ layers: 1, width: 32, heads: 2, vocab: 40, biases: true, seed: 4 },
     tensors: (tensors) =>
       tensors.map(({ shape, ...rest }) => ({ ...rest, shape: shape[1] ? shape : [...shape, 1] })),
   });
   await assertAgree(model, 4, 3);
-  dispose(model);
 });
 
 const SMALL = { width: 64, heads: 4, ffnWidth: 96, vocab: 80, type: "F16", seed: 21 };
@@ -173,9 +144,8 @@ const FAMILY: Readonly<Record<string, RandomLlamaOptions>> = {
 
 for (const [name, options] of Object.entries(FAMILY)) {
   Deno.test(`GPU, CPU and oracle agree: ${name}`, async () => {
-    const model = await open(options);
+    using model = await bothEngines(options);
     await assertAgree(model, 13, 4);
-    dispose(model);
   });
 }
 
@@ -188,7 +158,7 @@ Deno.test("every point has the oracle's value on both backends", async () => {
       ropeFactors: true,
     }]
   ) {
-    const model = await open(options);
+    using model = await bothEngines(options);
     const ids = prompt(model.config, 7);
     const { points } = await oracle(model.file, ids, { rows: "all", points: () => true });
     assert.ok(points.size > 50);
@@ -212,12 +182,11 @@ Deno.test("every point has the oracle's value on both backends", async () => {
       }
       session.dispose();
     }
-    dispose(model);
   }
 });
 
 Deno.test("looking changes nothing: with any points wanted the logits have the same bits", async () => {
-  const model = await open({ ...SMALL, kvHeads: 2 });
+  using model = await bothEngines({ ...SMALL, kvHeads: 2 });
   const ids = prompt(model.config, 7);
   const logits = async (wanted: string[]) => {
     const session = model.gpu.session({ capacity: 7 });
@@ -237,11 +206,10 @@ Deno.test("looking changes nothing: with any points wanted the logits have the s
   }
   const withProbs = await logits(["blk.0.attn_probs", "blk.1.attn_scores"]);
   assert.ok(worst(withProbs, plain) < 1e-5);
-  dispose(model);
 });
 
 Deno.test("a prompt in several passes, a rewound one, and one id at a time give the same", async () => {
-  const model = await open({ ...SMALL, layers: 2, kvHeads: 2 });
+  using model = await bothEngines({ ...SMALL, layers: 2, kvHeads: 2 });
   const ids = prompt(model.config, 200);
   const { logits: [expected] } = await oracle(model.file, ids);
   for (const engine of [model.gpu, model.cpu]) {
@@ -270,11 +238,10 @@ Deno.test("a prompt in several passes, a rewound one, and one id at a time give 
     assert.deepEqual((await chunks(0, session.maxTokens)).data, whole.data, "the same bits");
     session.dispose();
   }
-  dispose(model);
 });
 
 Deno.test("passes that are started together run in order", async () => {
-  const model = await open(SMALL);
+  using model = await bothEngines(SMALL);
   const ids = prompt(model.config, 6);
   for (const engine of [model.gpu, model.cpu]) {
     const slow = engine.session({ capacity: 32 });
@@ -296,11 +263,10 @@ Deno.test("passes that are started together run in order", async () => {
     slow.dispose();
     quick.dispose();
   }
-  dispose(model);
 });
 
 Deno.test("a pass waits for one that stops at a function", async () => {
-  const model = await open(SMALL);
+  using model = await bothEngines(SMALL);
   const ids = prompt(model.config, 6);
   for (const engine of [model.gpu, model.cpu]) {
     const session = engine.session({ capacity: 16 });
@@ -313,11 +279,10 @@ Deno.test("a pass waits for one that stops at a function", async () => {
     assert.equal(session.position, 6);
     session.dispose();
   }
-  dispose(model);
 });
 
 Deno.test('"next" is the choice of the last row, whatever rows were asked for', async () => {
-  const model = await open(SMALL);
+  using model = await bothEngines(SMALL);
   const ids = prompt(model.config, 6);
   const greedy = await oracleGreedy(model.file, ids, 1);
   const { logits } = await oracle(model.file, [...ids, ...greedy.ids]);
@@ -329,11 +294,10 @@ Deno.test('"next" is the choice of the last row, whatever rows were asked for', 
     assertLogits(next.get("logits")!, logits, engine.backend);
     session.dispose();
   }
-  dispose(model);
 });
 
 Deno.test("sessions of one model do not disturb each other", async () => {
-  const model = await open(SMALL);
+  using model = await bothEngines(SMALL);
   const [a, b] = [prompt(model.config, 5), prompt(model.config, 9)];
   for (const engine of [model.gpu, model.cpu]) {
     const [one, other] = [engine.session({ capacity: 12 }), engine.session({ capacity: 24 })];
@@ -347,17 +311,15 @@ Deno.test("sessions of one model do not disturb each other", async () => {
     one.dispose();
     other.dispose();
   }
-  dispose(model);
 });
 
 Deno.test("loading and disposing five times leaves the device's memory where it was", async () => {
   const device = await openDevice();
   const round = async () => {
-    const model = await open({ ...SMALL, type: "F16" }, device);
+    using model = await bothEngines({ ...SMALL, type: "F16" }, device);
     const session = model.gpu.session({ capacity: 40 });
     await session.pass({ ids: prompt(model.config, 20) });
     session.dispose();
-    dispose(model);
     return device.allocated;
   };
   const after = await round(); // buffers of sessions stay in a pool
@@ -368,7 +330,7 @@ Deno.test("matrices split by rows give the same bits", async () => {
   const device = await Device.open();
   const options = { ...SMALL, layers: 2, kvHeads: 2, vocab: 301 };
   const logits = async () => {
-    const model = await open(options, device);
+    using model = await bothEngines(options, device);
     const session = model.gpu.session({ capacity: 24 });
     const ids = prompt(model.config, 12);
     const found = await session.pass({
@@ -377,22 +339,20 @@ Deno.test("matrices split by rows give the same bits", async () => {
     });
     const one = await session.pass({ ids: [300] });
     session.dispose();
-    dispose(model);
     return [...found.values(), ...one.values()].map(({ data }) => data);
   };
   const whole = await logits();
   Object.defineProperty(device, "limit", { value: 3000 });
-  const model = await open(options, device);
+  using model = await bothEngines(options, device);
   const weights = await loadWeights(model.file, model.config, device);
   assert.equal(weights.matrices.get("output.weight")!.parts.length, 14); // rows of 128 bytes
   assert.equal(weights.matrices.get("blk.0.attn_q.weight")!.parts.length, 3);
   weights.destroy();
-  dispose(model);
   assert.deepEqual(await logits(), whole);
 });
 
 Deno.test("what cannot be run is refused in one line, and changes nothing", async () => {
-  const model = await open(SMALL);
+  using model = await bothEngines(SMALL);
   const bad: readonly (readonly [PassRequest, RegExp])[] = [
     [{ ids: [] }, /no tokens/],
     [{ ids: [3, 80] }, /token id 80 \(number 2 of 2\): ids go from 0 to 79/],
@@ -427,5 +387,4 @@ Deno.test("what cannot be run is refused in one line, and changes nothing", asyn
     assertLogits(found.get("logits")!, logits, engine.backend);
     session.dispose();
   }
-  dispose(model);
 });

@@ -8,6 +8,7 @@ import { DisposedError, loadModel, type Model } from "../../inspect/run/model.ts
 import type { Point } from "../../inspect/points/points.ts";
 import { Collector } from "../../inspect/run/runner.ts";
 import { randomLlama } from "../support/random_llama.ts";
+import { Folder } from "../support/folder.ts";
 
 const PROMPT = "Once upon a time there was a little girl";
 const BACKENDS = ["webgpu", "cpu"] as const;
@@ -19,9 +20,9 @@ async function ids(generation: ReturnType<Model["generate"]>): Promise<number[]>
 
 /** What two models of this file share, it shares with no other test. */
 async function withModelFile(run: (path: string) => Promise<void>): Promise<void> {
-  const path = await Deno.makeTempFile({ suffix: ".gguf" });
-  await Deno.writeFile(path, randomLlama({ layers: 2, seed: 5, type: "Q4_0", vocab: 300 }));
-  await run(path).finally(() => Deno.remove(path));
+  using folder = new Folder();
+  const model = randomLlama({ layers: 2, seed: 5, type: "Q4_0", vocab: 300 });
+  await run(folder.write("model.gguf", model));
 }
 
 /** Waits for something that other work brings about. */

@@ -2,8 +2,6 @@
 import assert from "node:assert/strict";
 import { type Config, readConfig } from "../../engine/model/config.ts";
 import { forward } from "../../engine/plan/forward.ts";
-import { openGguf } from "../../engine/gguf/reader.ts";
-import { bytesSource } from "../../engine/gguf/source.ts";
 import { fuse } from "../../engine/plan/passes/fuse.ts";
 import { place } from "../../engine/plan/passes/place.ts";
 import { select } from "../../engine/plan/passes/select.ts";
@@ -20,62 +18,39 @@ import {
 } from "../../engine/plan/plan.ts";
 import { computationName, type Dtype } from "../../kernels/kernel.ts";
 import { kernelOf } from "../../kernels/mod.ts";
-import { Random } from "../support/random.ts";
-import { randomLlama, type RandomLlamaOptions } from "../support/random_llama.ts";
+import { Random } from "../../checkpoints/files/random.ts";
+import { randomFile, type RandomLlamaOptions } from "../support/random_llama.ts";
+import { BLOCK_POINTS, OUTER_POINTS, type PointRow, sized } from "../support/point_table.ts";
 
 const [D, F, H, Hkv, d, V] = [48, 80, 6, 2, 8, 70];
 
 async function configOf(options: RandomLlamaOptions = {}): Promise<Config> {
-  const bytes = randomLlama({
-    layers: 2,
-    width: D,
-    ffnWidth: F,
-    heads: H,
-    kvHeads: Hkv,
-    vocab: V,
-    ...options,
-  });
-  return readConfig(await openGguf(bytesSource("random", bytes)));
+  return readConfig(
+    await randomFile({
+      layers: 2,
+      width: D,
+      ffnWidth: F,
+      heads: H,
+      kvHeads: Hkv,
+      vocab: V,
+      ...options,
+    }),
+  );
 }
-
-const LAYER: readonly (readonly [name: string, kernel: string, shape: readonly Dim[]])[] = [
-  ["attn_norm_rms", "rms", ["T", 1]],
-  ["attn_norm_pre", "normalize", ["T", D]],
-  ["attn_norm", "scale_columns", ["T", D]],
-  ["q", "linear", ["T", H, d]],
-  ["k", "linear", ["T", Hkv, d]],
-  ["v", "linear", ["T", Hkv, d]],
-  ["q_rope", "rope", ["T", H, d]],
-  ["k_rope", "rope", ["T", Hkv, d]],
-  ["cache_k", "store", ["S", Hkv, d]],
-  ["cache_v", "store", ["S", Hkv, d]],
-  ["attn_scores", "scores", [H, "T", "S"]],
-  ["attn_probs", "softmax", [H, "T", "S"]],
-  ["head_out", "mix", ["T", H, d]],
-  ["head_result", "head_result", ["T", H, D]],
-  ["attn_out", "linear", ["T", D]],
-  ["ffn_inp", "add", ["T", D]],
-  ["ffn_norm_rms", "rms", ["T", 1]],
-  ["ffn_norm_pre", "normalize", ["T", D]],
-  ["ffn_norm", "scale_columns", ["T", D]],
-  ["ffn_gate", "linear", ["T", F]],
-  ["ffn_up", "linear", ["T", F]],
-  ["ffn_act", "swiglu", ["T", F]],
-  ["ffn_out", "linear", ["T", D]],
-  ["out", "add", ["T", D]],
-];
 
 Deno.test("forward() names the design's points, in model order, with their shapes", async () => {
   const plan = forward(await configOf());
+  const dims: Record<string, Dim> = { T: "T", S: "S", R: "R", D, F, H, Hkv, d, V };
+  const row = (
+    [kind, kernel, , sizes]: PointRow,
+    at = "",
+  ) => [at + kind, kernel, sized(sizes, dims)];
+  const [embedding, ...ends] = OUTER_POINTS.map((each) => row(each));
   const expected = [
-    ["token_embd", "embed", ["T", D]],
-    ...[0, 1].flatMap((layer) => LAYER.map(([name, ...rest]) => [`blk.${layer}.${name}`, ...rest])),
+    embedding,
+    ...[0, 1].flatMap((layer) => BLOCK_POINTS.map((each) => row(each, `blk.${layer}.`))),
     ["last_rows", "take_rows", ["R", D]],
-    ["output_norm_rms", "rms", ["R", 1]],
-    ["output_norm_pre", "normalize", ["R", D]],
-    ["output_norm", "scale_columns", ["R", D]],
-    ["logits", "linear", ["R", V]],
-    ["probs", "softmax", ["R", V]],
+    ...ends,
     ["argmax", "argmax", ["R"]],
     ["sample", "sample", [1]],
   ];

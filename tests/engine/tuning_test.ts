@@ -16,18 +16,18 @@ import { loadWeights } from "../../engine/model/weights.ts";
 import { loadModel } from "../../inspect/run/model.ts";
 import { PACKINGS } from "../../kernels/weights/packings.ts";
 import { KERNELS } from "../../kernels/mod.ts";
-import { randomLlama } from "../support/random_llama.ts";
+import { randomFile, randomLlama } from "../support/random_llama.ts";
+import { Folder } from "../support/folder.ts";
 
 const device = await Device.open();
 
 async function withFile(run: (path: string) => Promise<void>): Promise<void> {
-  const folder = await Deno.makeTempDir();
-  await run(join(folder, "home", "tuning.json"))
-    .finally(() => Deno.remove(folder, { recursive: true }));
+  using folder = new Folder();
+  await run(folder.at("home/tuning.json"));
 }
 
 async function smallModel() {
-  const file = await openGguf(bytesSource("random", randomLlama({ layers: 2 })));
+  const file = await randomFile({ layers: 2 });
   const config = readConfig(file);
   return { file, config, plan: forward(config), weights: await loadWeights(file, config, device) };
 }

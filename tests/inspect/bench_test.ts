@@ -1,6 +1,5 @@
 /** `task bench`: how it counts, what it shows, and that it runs; never how fast. */
 import assert from "node:assert/strict";
-import { join } from "node:path";
 import denoJson from "../../deno.json" with { type: "json" };
 import { openPeers } from "../../checkpoints/bench/peers.ts";
 import { layerProducts } from "../../inspect/bench/device_share.ts";
@@ -21,8 +20,8 @@ import { readArrow } from "../../inspect/tables/files.ts";
 import { findModel } from "../../models/mod.ts";
 import { modelOnDisk } from "../../checkpoints/references/mod.ts";
 import { tableRows } from "../support/table_rows.ts";
-
-const ROOT = new URL("../../", import.meta.url);
+import { deno } from "../support/command.ts";
+import { Folder } from "../support/folder.ts";
 
 Deno.test("rounds alternate, and the first one does not count", async () => {
   const order: string[] = [];
@@ -234,81 +233,67 @@ Deno.test("llama.cpp and PyTorch are measured in processes of their own", async 
 });
 
 async function bench(args: readonly string[], env: Record<string, string> = {}) {
-  const { code, stdout, stderr } = await new Deno.Command(Deno.execPath(), {
-    args: ["run", "-q", "--no-prompt", "-P=bench", "checkpoints/commands/bench.ts", ...args],
-    cwd: ROOT,
-    env: { ...env, NO_COLOR: "1" },
-    stdin: "null",
-  }).output();
-  const text = (bytes: Uint8Array) => new TextDecoder().decode(bytes).trimEnd();
-  return { code, out: text(stdout), err: text(stderr) };
+  const command = ["run", "-q", "--no-prompt", "-P=bench", "checkpoints/commands/bench.ts"];
+  return await deno([...command, ...args], { env });
 }
 
 Deno.test("task bench gives its figures as JSON, as tables, as a picture and as a trace", async () => {
   assert.match(denoJson.tasks.bench.command, /-P=bench checkpoints\/commands\/bench\.ts$/);
-  const folder = await Deno.makeTempDir({ prefix: "lamina-bench-" });
-  try {
-    const trace = join(folder, "trace.json");
-    const args = ["--quick", "--json", "--profile", "--out", folder, "--trace", trace];
-    const { code, out, err } = await bench(args);
-    assert.equal(err, "");
-    assert.equal(code, 0);
-    assert.equal(out.split("\n").length, 1);
-    const report: BenchReport & { profiles: unknown[] } = JSON.parse(out);
-    assert.deepEqual(report.rows.map(({ what }) => what), [
-      "weights read while decoding, of the streaming read",
-      "prefill, 32 tokens, of plain f32 products of its shapes",
-      "its products alone, of the same",
-      "prompt of 128, residual streams + attention maps captured",
-      "prompt of 128, everything captured",
-      "decoding 32, residual streams + attention maps captured",
-      "decoding 32, everything captured",
-      "prefill, 32 tokens",
-      "decode after 16 tokens",
-      "load, again",
-      "first token after 16 tokens, kernels not compiled yet",
-      "most resident memory: loaded, a prompt of 16, 8 tokens",
-      "weights on the device",
-      "all buffers on the device",
-      "streaming read",
-      "f32 matrix products",
-      "empty dispatch",
-      "read-back",
-    ]);
-    for (const { what, median, low, high } of report.rows) {
-      assert.ok(median > 0 && low <= median && median <= high, what);
-    }
-    // 11 residual streams of 256 numbers and 40 maps, at 128 positions.
-    const prompt = report.rows.find(({ what }) => what.startsWith("prompt of 128"))!;
-    assert.equal(prompt.bytes, 4 * (11 * 128 * 256 + 40 * 128 * 128));
-    assert.equal(report.profiles.length, 2);
-    assert.ok(!Number.isNaN(Date.parse(report.time)));
-
-    const rows = tableRows(await readArrow(join(folder, "bench.arrow")));
-    assert.deepEqual(rows.map(({ median }) => median), report.rows.map(({ median }) => median));
-    const steps = tableRows(await readArrow(join(folder, "profile.arrow")));
-    assert.ok(steps.some(({ name }) => name === "blk.4.out"));
-    assert.ok((await Deno.readFile(join(folder, "bench.png"))).length > 1000);
-    assert.ok(JSON.parse(await Deno.readTextFile(trace)).traceEvents.length > steps.length);
-    const { layout } = JSON.parse(await Deno.readTextFile(join(folder, "bench.plotly.json")));
-    assert.match(layout.title.text, /tiny/);
-  } finally {
-    await Deno.remove(folder, { recursive: true });
+  using folder = new Folder();
+  const trace = folder.at("trace.json");
+  const args = ["--quick", "--json", "--profile", "--out", folder.path, "--trace", trace];
+  const { code, out, err } = await bench(args);
+  assert.equal(err, "");
+  assert.equal(code, 0);
+  assert.equal(out.trimEnd().split("\n").length, 1);
+  const report: BenchReport & { profiles: unknown[] } = JSON.parse(out);
+  assert.deepEqual(report.rows.map(({ what }) => what), [
+    "weights read while decoding, of the streaming read",
+    "prefill, 32 tokens, of plain f32 products of its shapes",
+    "its products alone, of the same",
+    "prompt of 128, residual streams + attention maps captured",
+    "prompt of 128, everything captured",
+    "decoding 32, residual streams + attention maps captured",
+    "decoding 32, everything captured",
+    "prefill, 32 tokens",
+    "decode after 16 tokens",
+    "load, again",
+    "first token after 16 tokens, kernels not compiled yet",
+    "most resident memory: loaded, a prompt of 16, 8 tokens",
+    "weights on the device",
+    "all buffers on the device",
+    "streaming read",
+    "f32 matrix products",
+    "empty dispatch",
+    "read-back",
+  ]);
+  for (const { what, median, low, high } of report.rows) {
+    assert.ok(median > 0 && low <= median && median <= high, what);
   }
+  // 11 residual streams of 256 numbers and 40 maps, at 128 positions.
+  const prompt = report.rows.find(({ what }) => what.startsWith("prompt of 128"))!;
+  assert.equal(prompt.bytes, 4 * (11 * 128 * 256 + 40 * 128 * 128));
+  assert.equal(report.profiles.length, 2);
+  assert.ok(!Number.isNaN(Date.parse(report.time)));
+
+  const rows = tableRows(await readArrow(folder.at("bench.arrow")));
+  assert.deepEqual(rows.map(({ median }) => median), report.rows.map(({ median }) => median));
+  const steps = tableRows(await readArrow(folder.at("profile.arrow")));
+  assert.ok(steps.some(({ name }) => name === "blk.4.out"));
+  assert.ok((await Deno.readFile(folder.at("bench.png"))).length > 1000);
+  assert.ok(JSON.parse(await Deno.readTextFile(trace)).traceEvents.length > steps.length);
+  const { layout } = JSON.parse(await Deno.readTextFile(folder.at("bench.plotly.json")));
+  assert.match(layout.title.text, /tiny/);
 });
 
 Deno.test("a peer that cannot be had is a line that says why; a wrong one is wrong usage", async () => {
-  const home = await Deno.makeTempDir({ prefix: "lamina-bench-" });
-  try {
-    const args = ["--quick", "--captures", "none", "--markdown", "--peers", "llama.cpp,pytorch"];
-    const { code, out } = await bench(args, { PATH: "/nowhere", LAMINA_HOME: home });
-    assert.equal(code, 0);
-    assert.match(out, /^llama\.cpp: not measured: .*npm: no such program; install Node\.js$/m);
-    assert.match(out, /^pytorch: not measured: .*there is no Python here/m);
-    assert.match(out, /^\| streaming read \| /m);
-  } finally {
-    await Deno.remove(home, { recursive: true });
-  }
+  using home = new Folder();
+  const args = ["--quick", "--captures", "none", "--markdown", "--peers", "llama.cpp,pytorch"];
+  const { code, out } = await bench(args, { PATH: "/nowhere", LAMINA_HOME: home.path });
+  assert.equal(code, 0);
+  assert.match(out, /^llama\.cpp: not measured: .*npm: no such program; install Node\.js$/m);
+  assert.match(out, /^pytorch: not measured: .*there is no Python here/m);
+  assert.match(out, /^\| streaming read \| /m);
   const wrong = await bench(["--peers", "vllm"]);
   assert.equal(wrong.code, 2);
   assert.match(wrong.err, /--peers must be one of llama\.cpp, .*transformerlens, none/);

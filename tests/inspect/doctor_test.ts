@@ -8,24 +8,14 @@ import { type Findings, pasteBlock, reportText } from "../../inspect/commands/do
 import { PACKINGS } from "../../kernels/weights/packings.ts";
 import { KERNELS } from "../../kernels/mod.ts";
 import denoJson from "../../deno.json" with { type: "json" };
-
-const ROOT = new URL("../../", import.meta.url);
+import { deno } from "../support/command.ts";
 
 /** Runs the command with the permissions of its task. */
-async function doctor(args: string[], env: Record<string, string> = {}) {
+function doctor(args: string[], env: Record<string, string> = {}) {
   assert.match(denoJson.tasks.doctor.command, /-P=doctor inspect\/commands\/doctor\.ts$/);
-  const output = await new Deno.Command(Deno.execPath(), {
-    args: ["run", "-q", "--no-prompt", "-P=doctor", "inspect/commands/doctor.ts", ...args],
-    cwd: ROOT,
+  return deno(["run", "-q", "--no-prompt", "-P=doctor", "inspect/commands/doctor.ts", ...args], {
     env,
-    stdin: "null",
-  }).output();
-  const decoder = new TextDecoder();
-  return {
-    code: output.code,
-    out: decoder.decode(output.stdout),
-    err: decoder.decode(output.stderr),
-  };
+  });
 }
 
 let findings: Findings;

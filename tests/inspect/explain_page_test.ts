@@ -13,9 +13,9 @@ import { stepName } from "../../engine/plan/plan.ts";
 import { launchBrowser } from "../support/browser.ts";
 import { Folder } from "../support/folder.ts";
 import { randomLlama, type RandomLlamaOptions } from "../support/random_llama.ts";
+import { deno, ROOT } from "../support/command.ts";
 
 const PROMPT = "Once upon a time, Lily had a red";
-const ROOT = new URL("../../", import.meta.url);
 
 const tiny = await loadModel("tiny");
 const { html, content } = await explainPage(tiny, PROMPT);
@@ -50,7 +50,7 @@ async function withRandomModel(
   using folder = new Folder();
   const path = folder.write(
     "model.gguf",
-    randomLlama({ vocabulary: "spm", vocab: 300, ...options }),
+    randomLlama({ vocabulary: "llama", vocab: 300, ...options }),
   );
   using model = await loadModel(path, { backend: "cpu" });
   await use(model);
@@ -212,20 +212,14 @@ Deno.test("explain: a prompt with markup stays text", async () => {
 });
 
 function explain(...args: string[]) {
-  return new Deno.Command(Deno.execPath(), {
-    args: ["run", "-q", "-P=explain", "inspect/commands/explain.ts", ...args],
-    cwd: ROOT,
-  }).output().then(({ code, stdout, stderr }) => {
-    const text = (bytes: Uint8Array) => new TextDecoder().decode(bytes);
-    return { code, stdout: text(stdout), stderr: text(stderr) };
-  });
+  return deno(["run", "-q", "-P=explain", "inspect/commands/explain.ts", ...args]);
 }
 
 Deno.test("explain: the command writes the page and says how large it is", async () => {
   using folder = new Folder();
   const out = folder.at("page.html");
-  const { code, stdout, stderr } = await explain("--json", "--out", out, "Once upon");
-  assert.deepEqual([code, stderr], [0, ""]);
+  const { code, out: stdout, err } = await explain("--json", "--out", out, "Once upon");
+  assert.deepEqual([code, err], [0, ""]);
   const { bytes, ids, positions } = JSON.parse(stdout);
   assert.equal(bytes, Deno.statSync(out).size);
   assert.deepEqual([ids, positions], [[1, 447, 463], [0, 1, 2]]);
@@ -245,7 +239,7 @@ for (
   ] as const
 ) {
   Deno.test(`explain: ${what} is one line on stderr, and leaves no file`, async () => {
-    const { code, stderr } = await explain(...args);
+    const { code, err: stderr } = await explain(...args);
     assert.equal(code, expected[0]);
     assert.match(stderr, expected[1]);
     assert.equal(stderr.trim().split("\n").length, 1);

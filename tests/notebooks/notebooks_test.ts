@@ -15,6 +15,7 @@ import {
 import { codeHtml, markdownHtml } from "../../notebooks/commands/page/markdown.ts";
 import { notebookPage } from "../../notebooks/commands/page/mod.ts";
 import { Folder } from "../support/folder.ts";
+import { deno } from "../support/command.ts";
 
 const FIXTURES = fileURLToPath(new URL("../fixtures/notebooks/", import.meta.url));
 /** What a forge still shows. */
@@ -29,12 +30,8 @@ async function readNotebook(path: string): Promise<Notebook> {
 
 /** Runs `./denow task notebooks` with what it is permitted. */
 async function notebooks(...args: string[]) {
-  const { code, stdout, stderr } = await new Deno.Command(Deno.execPath(), {
-    args: ["run", "-q", "-P=notebooks", "notebooks/commands/notebooks.ts", ...args],
-    cwd: ROOT,
-    stdin: "null",
-  }).output();
-  const [said, errors] = [stdout, stderr].map((bytes) => new TextDecoder().decode(bytes));
+  const command = ["run", "-q", "-P=notebooks", "notebooks/commands/notebooks.ts"];
+  const { code, out: said, err: errors } = await deno([...command, ...args], { cwd: ROOT });
   return { code, said, errors };
 }
 

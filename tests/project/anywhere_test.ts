@@ -4,18 +4,7 @@ import { fileURLToPath } from "node:url";
 import denoJson from "../../deno.json" with { type: "json" };
 import { tiny } from "../../models/embedded.ts";
 import { Folder } from "../support/folder.ts";
-
-const ROOT = new URL("../../", import.meta.url);
-
-async function deno(cwd: string | URL, ...args: string[]) {
-  const { code, stdout, stderr } = await new Deno.Command(Deno.execPath(), {
-    args,
-    cwd,
-    env: { NO_COLOR: "1" },
-  }).output();
-  const [out, errors] = [stdout, stderr].map((bytes) => new TextDecoder().decode(bytes));
-  return { code, out, errors };
-}
+import { deno, ROOT } from "../support/command.ts";
 
 /** A script that generates, makes a table and looks at it. */
 function script(specifier: string): string {
@@ -30,9 +19,9 @@ Deno.test("a script in another folder imports mod.ts by its path, and needs no p
   using folder = new Folder();
   const path = folder.write("a.ts", script(new URL("mod.ts", ROOT).href));
 
-  const { code, out, errors } = await deno(folder.path, "run", "-q", "--no-prompt", path);
+  const { code, out, err } = await deno(["run", "-q", "--no-prompt", path], { cwd: folder.path });
 
-  assert.equal(code, 0, errors);
+  assert.equal(code, 0, err);
   assert.equal(out, "3\n");
 });
 
@@ -48,15 +37,15 @@ Deno.test("a project in another folder has Lamina as a package, through links", 
   );
   const path = folder.write("a.ts", script(name));
 
-  const { code, out, errors } = await deno(folder.path, "run", "-q", "--no-prompt", path);
+  const { code, out, err } = await deno(["run", "-q", "--no-prompt", path], { cwd: folder.path });
 
-  assert.equal(code, 0, errors);
+  assert.equal(code, 0, err);
   assert.equal(out, "3\n");
 });
 
 Deno.test("the package could be published: deno publish --dry-run", async () => {
-  const { code, errors } = await deno(ROOT, "publish", "--dry-run", "--allow-dirty", "-q");
-  assert.equal(code, 0, errors);
+  const { code, err } = await deno(["publish", "--dry-run", "--allow-dirty", "-q"]);
+  assert.equal(code, 0, err);
 });
 
 Deno.test("the embedded model is tiny.gguf, byte for byte", async () => {

@@ -1,9 +1,8 @@
 /** ./denow with a stand-in for Deno; tests/install/ has the installation itself. */
 import assert from "node:assert/strict";
-import { join } from "node:path";
 import { openDevice } from "../../inspect/run/loading.ts";
-
-const ROOT = new URL("../../", import.meta.url);
+import { command, ROOT } from "../support/command.ts";
+import { Folder } from "../support/folder.ts";
 
 /** Runs ./denow in a folder of its own, with a Deno that prints its arguments, one per line. */
 async function denow(...args: string[]): Promise<string[]> {
@@ -16,26 +15,19 @@ async function runDenow(
   script: string,
   env: Record<string, string> = {},
 ): Promise<string[]> {
-  const folder = await Deno.makeTempDir();
-  try {
-    for (const name of ["denow", ".deno-version"]) {
-      await Deno.copyFile(new URL(name, ROOT), join(folder, name));
-    }
-    const version = (await Deno.readTextFile(join(folder, ".deno-version"))).trim();
-    const deno = join(folder, ".deno", version, "deno");
-    await Deno.mkdir(join(folder, ".deno", version), { recursive: true });
-    await Deno.writeTextFile(deno, `#!/bin/sh\n${script}\n`);
-    await Deno.chmod(deno, 0o755);
-    const { stdout, stderr } = await new Deno.Command(join(folder, "denow"), {
-      args,
-      // Where the driver's manifest is named, nothing is looked for or installed.
-      env: { VK_DRIVER_FILES: "/nonexistent.json", LAMINA_NO_INSTALL: "1", ...env },
-    }).output();
-    assert.equal(new TextDecoder().decode(stderr), "");
-    return new TextDecoder().decode(stdout).split("\n").slice(0, -1);
-  } finally {
-    await Deno.remove(folder, { recursive: true });
+  using folder = new Folder();
+  for (const name of ["denow", ".deno-version"]) {
+    await Deno.copyFile(new URL(name, ROOT), folder.at(name));
   }
+  const version = (await Deno.readTextFile(folder.at(".deno-version"))).trim();
+  await Deno.mkdir(folder.at(`.deno/${version}`), { recursive: true });
+  const deno = folder.write(`.deno/${version}/deno`, `#!/bin/sh\n${script}\n`);
+  await Deno.chmod(deno, 0o755);
+  // Where the driver's manifest is named, nothing is looked for or installed.
+  const own = { VK_DRIVER_FILES: "/nonexistent.json", LAMINA_NO_INSTALL: "1", ...env };
+  const { out, err } = await command(folder.at("denow"), args, { env: own });
+  assert.equal(err, "");
+  return out.split("\n").slice(0, -1);
 }
 
 const ignore = Deno.build.os === "windows";
@@ -95,10 +87,7 @@ Deno.test({
 });
 
 Deno.test("an error of a command is the only line on stderr", async () => {
-  const run = async (...args: string[]) => {
-    const { stderr } = await new Deno.Command(Deno.execPath(), { args, cwd: ROOT }).output();
-    return new TextDecoder().decode(stderr);
-  };
+  const run = async (...args: string[]) => (await command(Deno.execPath(), args)).err;
   const missing = /^error: [^\n]*none\.gguf: no such file[^\n]*\n$/;
   assert.match(await run("-q", "run", "-P", "generate.ts", "--model", "none.gguf", "x"), missing);
   assert.match(await run("-q", "task", "model", "info", "none.gguf"), missing);

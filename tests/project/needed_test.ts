@@ -2,6 +2,7 @@
 import assert from "node:assert/strict";
 import { filesBelow } from "../support/files.ts";
 import { Folder } from "../support/folder.ts";
+import { deno } from "../support/command.ts";
 
 for (
   const [ci, code, closing] of [
@@ -17,12 +18,10 @@ for (
        const engine = await needed("engine", () => Promise.reject(new Error("ECONNREFUSED")));
        Deno.test({ name: "uses it", ignore: engine === undefined, fn() {} });`,
     );
-    const result = await new Deno.Command(Deno.execPath(), {
-      args: ["test", "-A", "--no-config", path],
-      env: { CI: ci, NO_COLOR: "1" },
-    }).output();
-    const out = new TextDecoder().decode(result.stdout);
-    assert.equal(result.code, code, out);
+    const { code: found, out } = await deno(["test", "-A", "--no-config", path], {
+      env: { CI: ci },
+    });
+    assert.equal(found, code, out);
     assert.match(out, closing);
     assert.match(out, /tests are skipped, there is no engine: ECONNREFUSED/);
     if (ci) assert.match(out, /error: Error: no engine, so tests were skipped: ECONNREFUSED/);

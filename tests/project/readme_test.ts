@@ -1,8 +1,8 @@
 /** What the README shows is what happens. */
 import assert from "node:assert/strict";
 import denoJson from "../../deno.json" with { type: "json" };
+import { deno, ROOT } from "../support/command.ts";
 
-const ROOT = new URL("../../", import.meta.url);
 const readme = await Deno.readTextFile(new URL("README.md", ROOT));
 
 /** Commands after `$ ./denow run` in the README's blocks, each with the output that follows it. */
@@ -21,14 +21,10 @@ Deno.test("README: both transcripts are there", () => {
 
 for (const { command, output } of transcripts) {
   Deno.test(`README: ./denow ${command}`, async () => {
-    const child = await new Deno.Command(Deno.execPath(), {
-      args: words(command),
-      cwd: ROOT,
-      stderr: "inherit",
-    }).output();
-    assert.equal(child.code, 0);
+    const { code, out } = await deno(words(command));
+    assert.equal(code, 0);
     const oneLine = (text: string) => text.replaceAll(/\s+/g, " ").trim();
-    assert.equal(oneLine(new TextDecoder().decode(child.stdout)), oneLine(output));
+    assert.equal(oneLine(out), oneLine(output));
   });
 }
 
@@ -46,11 +42,7 @@ Deno.test("README: its links and pictures are files of the repository", async ()
 });
 
 Deno.test("README: every option of generate.ts that it names exists", async () => {
-  const { stdout } = await new Deno.Command(Deno.execPath(), {
-    args: ["run", "-q", "generate.ts", "--help"],
-    cwd: ROOT,
-  }).output();
-  const help = new TextDecoder().decode(stdout);
+  const { out: help } = await deno(["run", "-q", "generate.ts", "--help"]);
   const named = readme.match(/`--help` lists the options: `([^`]+)`/)![1].split(/\s+/);
 
   for (const option of named) assert.match(help, new RegExp(`  ${option}\\b`));

@@ -2,27 +2,16 @@
 import assert from "node:assert/strict";
 import { filesBelow } from "../support/files.ts";
 import { testFiles, testResult } from "../run.ts";
+import { deno } from "../support/command.ts";
 
 Deno.test("a run counts as its last closing line says, and as a failure where it says nothing", () => {
   const closing = (line: string) => `test ... ok (1ms)\n\n${line}\n\n`;
-  const cases: [
-    output: string,
-    success: boolean,
-    passed: number,
-    failed: number,
-    skipped: number,
-  ][] = [
+  const cases: [string, success: boolean, passed: number, failed: number, skipped: number][] = [
     [closing("ok | 3 passed | 0 failed (5ms)"), true, 3, 0, 0],
     [closing("ok | 12 passed (30 steps) | 0 failed | 2 ignored (1m5s)"), true, 12, 0, 2],
     [closing("FAILED | 1 passed (2 steps) | 1 failed (1 step) | 1 ignored (8ms)"), false, 1, 1, 1],
     [closing("ok | 0 passed | 0 failed | 4 ignored (1ms)"), true, 0, 0, 4],
-    [
-      closing("ok | 1 passed | 0 failed (1ms)") + closing("ok | 7 passed | 0 failed (1ms)"),
-      true,
-      7,
-      0,
-      0,
-    ],
+    [[1, 7].map((n) => closing(`ok | ${n} passed | 0 failed (1ms)`)).join(""), true, 7, 0, 0],
     // It died, or a file had no test, or could not be loaded.
     ["error: Module not found", false, 0, 1, 0],
     [closing("ok | 0 passed | 0 failed (0ms)"), true, 0, 1, 0],
@@ -54,13 +43,7 @@ Deno.test("every file of tests is quick or slow, and no quick one needs a networ
 });
 
 Deno.test("an option that is not known is refused", async () => {
-  const { code, stderr } = await new Deno.Command(Deno.execPath(), {
-    args: ["run", "-q", "-A", "tests/run.ts", "--", "--fast"],
-    cwd: new URL("../../", import.meta.url),
-  }).output();
+  const { code, err } = await deno(["run", "-q", "-A", "tests/run.ts", "--", "--fast"]);
   assert.equal(code, 2);
-  assert.equal(
-    new TextDecoder().decode(stderr),
-    "error: --fast: --quick is all that can be said\n",
-  );
+  assert.equal(err, "error: --fast: --quick is all that can be said\n");
 });

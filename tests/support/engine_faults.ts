@@ -2,7 +2,7 @@
 import type { Cause } from "../../checkpoints/diagnosis/causes.ts";
 import type { FaultModel } from "./fault_models.ts";
 import type { Mistakes, Shape } from "./faulty_engine.ts";
-import type { Random } from "./random.ts";
+import type { Random } from "../../checkpoints/files/random.ts";
 
 /** Where a fault has to be found, and as what. */
 export interface Expected {
@@ -32,6 +32,11 @@ export interface EngineFault extends Expected {
   /** Whether it is outside of blocks. */
   readonly outside?: boolean;
   readonly make: (bench: Bench) => Mistakes;
+}
+
+/** Where a fault shows, and as what. */
+export function seen(checkpoint: string, point: string, cause: Cause): Expected {
+  return { checkpoint, point, cause };
 }
 
 /** An outcome changed. */
@@ -94,79 +99,57 @@ const silu = (x: number) => x / (1 + Math.exp(-x));
 export const KNOWN_FAULTS: Readonly<Record<string, EngineFault>> = {
   "rows of Q in the other RoPE order": {
     make: ({ shape }) => halves("attn_q.weight", shape),
-    checkpoint: "2",
-    point: "q",
-    cause: "qk-permuted",
+    ...seen("2", "q", "qk-permuted"),
   },
   "rows of K in the other RoPE order": {
     make: ({ shape }) => halves("attn_k.weight", shape),
-    checkpoint: "2",
-    point: "k",
-    cause: "qk-permuted",
+    ...seen("2", "k", "qk-permuted"),
   },
   "RoPE turns halves": {
     make: () => ({ rope: () => ({ pairs: "half" }) }),
-    checkpoint: "1B",
-    point: "q_rope",
-    cause: "rope-pairing",
+    ...seen("1B", "q_rope", "rope-pairing"),
   },
   "RoPE's base is a usual one": {
     make: () => ({ rope: () => ({ base: 5e5 }) }),
-    checkpoint: "1B",
-    point: "q_rope",
-    cause: "rope-base",
+    ...seen("1B", "q_rope", "rope-base"),
     detail: /^500000 instead of 10000$/,
   },
   "RoPE's base is an unusual one": {
     make: () => ({ rope: () => ({ base: 23456 }) }),
-    checkpoint: "1B",
-    point: "q_rope",
-    cause: "rope-base",
+    ...seen("1B", "q_rope", "rope-base"),
     detail: /^234\d\d(\.\d+)? instead of 10000$/,
   },
   "positions divided by 4": {
     make: () => ({ rope: () => ({ factor: 4 }) }),
-    checkpoint: "1B",
-    point: "q_rope",
-    cause: "rope-scaling",
+    ...seen("1B", "q_rope", "rope-scaling"),
     detail: /^positions divided by 4 instead of 1$/,
   },
   "positions divided by 2.5": {
     make: () => ({ rope: () => ({ factor: 2.5 }) }),
-    checkpoint: "1B",
-    point: "q_rope",
-    cause: "rope-scaling",
+    ...seen("1B", "q_rope", "rope-scaling"),
     detail: /^positions divided by 2\.(5|49\d|50\d) instead of 1$/,
   },
   "frequency factors ignored": {
     on: ["random"],
     make: () => ({ rope: () => ({ divisors: undefined }) }),
-    checkpoint: "1B",
-    point: "q_rope",
-    cause: "rope-scaling",
+    ...seen("1B", "q_rope", "rope-scaling"),
     detail: /rope_freqs/,
   },
   "positions begin at 1": {
     make: () => ({ rope: () => ({ offset: 1 }) }),
-    checkpoint: "1B",
-    point: "q_rope",
-    cause: "position-offset",
+    ...seen("1B", "q_rope", "position-offset"),
     detail: /off by 1$/,
   },
   "positions lag behind while decoding": {
     make: () => ({ rope: (start) => ({ offset: start > 0 ? -1 : 0 }) }),
-    checkpoint: "1B",
-    point: "q_rope",
-    cause: "position-offset",
+    ...seen("1B", "q_rope", "position-offset"),
     detail: /off by -1$/,
     step: 1,
   },
   "positions begin anew while decoding": {
     on: ["random"],
     make: () => ({ rope: (start) => ({ offset: -start }) }),
-    checkpoint: "1B",
-    point: "q_rope",
-    cause: "position-offset",
+    ...seen("1B", "q_rope", "position-offset"),
     step: 1,
   },
   "K goes one slot too far": {
@@ -178,64 +161,45 @@ export const KNOWN_FAULTS: Readonly<Record<string, EngineFault>> = {
         moved.copyWithin(width, 0, cache.length - width);
         return moved;
       }),
-    checkpoint: "3",
-    point: "cache_k",
-    cause: "position-offset",
+    ...seen("3", "cache_k", "position-offset"),
     detail: /slots are off by 1$/,
   },
   "a larger epsilon": {
     make: () => ({ epsilon: 3e-2 }),
-    checkpoint: "1",
-    point: "attn_norm",
-    cause: "epsilon",
+    ...seen("1", "attn_norm", "epsilon"),
     detail: /0\.03 instead of 0\.00001/,
   },
   "a larger epsilon at the end": {
-    on: ["random"],
-    outside: true,
+    ...{ on: ["random"], outside: true },
     make: () => ({ epsilon: 1e-3 * 40 }),
-    checkpoint: "1",
-    point: "output_norm",
-    cause: "epsilon",
+    ...seen("1", "output_norm", "epsilon"),
   },
   "LayerNorm": {
     make: () => ({ centred: true }),
-    checkpoint: "1",
-    point: "attn_norm",
-    cause: "layernorm",
+    ...seen("1", "attn_norm", "layernorm"),
   },
   "norm weights as 1 + w": {
     make: () => weight("ffn_norm.weight", (data) => data.map((w) => 1 + w)),
-    checkpoint: "1",
-    point: "ffn_norm",
-    cause: "norm-offset",
+    ...seen("1", "ffn_norm", "norm-offset"),
   },
   "up goes through the activation": {
     on: ["random"],
     make: () => ({ activation: (gate, up) => silu(up) * gate }),
-    checkpoint: "6",
-    point: "ffn_act",
-    cause: "gate-up-swapped",
+    ...seen("6", "ffn_act", "gate-up-swapped"),
   },
   "gate's and up's weights exchanged": {
     make: () => instead({ "ffn_gate.weight": "ffn_up.weight", "ffn_up.weight": "ffn_gate.weight" }),
-    checkpoint: "6",
-    point: "ffn_gate",
-    cause: "gate-up-swapped",
+    ...seen("6", "ffn_gate", "gate-up-swapped"),
   },
   "GELU": {
     make: () => ({ activation: (gate, up) => gelu(gate) * up }),
-    checkpoint: "6",
-    point: "ffn_act",
-    cause: "activation",
+    ...seen("6", "ffn_act", "activation"),
     detail: /^GELU \(tanh\)/,
   },
   "ReLU": {
     on: ["random"],
     make: () => ({ activation: (gate, up) => Math.max(0, gate) * up }),
-    checkpoint: "6",
-    point: "ffn_act",
-    cause: "activation",
+    ...seen("6", "ffn_act", "activation"),
     detail: /^ReLU /,
   },
   "attention output transposed": {
@@ -245,15 +209,11 @@ export const KNOWN_FAULTS: Readonly<Record<string, EngineFault>> = {
         (data, rows, columns) =>
           data.map((_, i) => data[(i % columns) * rows + Math.floor(i / columns)]),
       ),
-    checkpoint: "5",
-    point: "attn_out",
-    cause: "transposed",
+    ...seen("5", "attn_out", "transposed"),
   },
   "query head h reads key/value head h mod Hkv": {
     make: ({ shape }) => ({ keyHead: (head) => head % shape.kvHeads, ...masked(shape) }),
-    checkpoint: "4",
-    point: "attn_scores",
-    cause: "head-grouping",
+    ...seen("4", "attn_scores", "head-grouping"),
     detail: /h mod Hkv/,
   },
   "heads joined backwards": {
@@ -264,104 +224,76 @@ export const KNOWN_FAULTS: Readonly<Record<string, EngineFault>> = {
           const head = Math.floor(at / headWidth);
           return x[i - at + (heads - 1 - head) * headWidth + at % headWidth];
         })),
-    checkpoint: "5",
-    point: "head_out",
-    cause: "head-grouping",
+    ...seen("5", "head_out", "head-grouping"),
   },
   "no bias on Q": {
     on: ["random"],
     make: () => instead({ "attn_q.bias": undefined }),
-    checkpoint: "2",
-    point: "q",
-    cause: "bias-missing",
+    ...seen("2", "q", "bias-missing"),
     detail: /attn_q\.bias/,
   },
   "no bias after attention": {
     on: ["random"],
     make: () => instead({ "attn_output.bias": undefined }),
-    checkpoint: "5",
-    point: "attn_out",
-    cause: "bias-missing",
+    ...seen("5", "attn_out", "bias-missing"),
     detail: /attn_output\.bias/,
   },
   "V is turned": {
     make: () => ({ turnsValues: "shown" }),
-    checkpoint: "2",
-    point: "v",
-    cause: "v-rotated",
+    ...seen("2", "v", "v-rotated"),
   },
   "V is turned on its way into the cache": {
     on: ["random"],
     make: () => ({ turnsValues: "stored" }),
-    checkpoint: "3",
-    point: "cache_v",
-    cause: "v-rotated",
+    ...seen("3", "cache_v", "v-rotated"),
   },
   "no residual after attention": {
     on: ["random"],
     make: () => ({ residual: { ffn_inp: 0 } }),
-    checkpoint: "7",
-    point: "ffn_inp",
-    cause: "residual-missing",
+    ...seen("7", "ffn_inp", "residual-missing"),
     detail: /not added/,
   },
   "the stream twice after the FFN": {
     make: () => ({ residual: { out: 2 } }),
-    checkpoint: "7",
-    point: "out",
-    cause: "residual-missing",
+    ...seen("7", "out", "residual-missing"),
     detail: /twice/,
   },
   "the embedding as output matrix": {
     outside: true,
     make: () => instead({ "output.weight": "token_embd.weight" }),
-    checkpoint: "8",
-    point: "logits",
-    cause: "output-tied",
+    ...seen("8", "logits", "output-tied"),
   },
   "the FFN's products in f16": {
     on: ["large"],
     make: () => made("ffn_act", (x) => Float32Array.from(new Float16Array(x))),
-    checkpoint: "6",
-    point: "ffn_act",
-    cause: "f16-overflow",
+    ...seen("6", "ffn_act", "f16-overflow"),
   },
   "the FFN's products clamped to f16": {
     on: ["large"],
     make: () => made("ffn_act", (x) => x.map((v) => Math.max(-65504, Math.min(65504, v)))),
-    checkpoint: "6",
-    point: "ffn_act",
-    cause: "f16-overflow",
+    ...seen("6", "ffn_act", "f16-overflow"),
   },
   "a norm's squares summed in f16": {
     on: ["large"],
     make: () => ({ squares: Math.f16round }),
-    checkpoint: "1",
-    point: "attn_norm",
-    cause: "f16-overflow",
+    ...seen("1", "attn_norm", "f16-overflow"),
     detail: /squares/,
   },
   "a block of ffn_down dequantized wrongly": {
     make: ({ draw }) => damaged("ffn_down.weight", draw),
-    checkpoint: "6",
-    point: "ffn_out",
-    cause: "dequant-block",
+    ...seen("6", "ffn_out", "dequant-block"),
     detail: /ffn_down\.weight: row \d+, columns \d+ to \d+/,
   },
   "a block of attn_v dequantized wrongly": {
     on: ["random"],
     make: ({ draw }) => damaged("attn_v.weight", draw),
-    checkpoint: "2",
-    point: "v",
-    cause: "dequant-block",
+    ...seen("2", "v", "dequant-block"),
     detail: /attn_v\.weight: row \d+, columns \d+ to \d+/,
   },
   "a block of the output matrix dequantized wrongly": {
     outside: true,
     make: ({ draw }) => damaged("output.weight", draw),
-    checkpoint: "8",
-    point: "logits",
-    cause: "dequant-block",
+    ...seen("8", "logits", "dequant-block"),
     detail: /output\.weight: row \d+, columns \d+ to \d+/,
   },
   "not a number in a weight": {
@@ -369,9 +301,7 @@ export const KNOWN_FAULTS: Readonly<Record<string, EngineFault>> = {
       const place = draw.uniform(0, 1);
       return weight("attn_k.weight", (data) => data.with(Math.floor(place * data.length), NaN));
     },
-    checkpoint: "2",
-    point: "k",
-    cause: "nan",
+    ...seen("2", "k", "nan"),
   },
   "not a number in the probabilities of a head": {
     on: ["random"],
@@ -379,9 +309,7 @@ export const KNOWN_FAULTS: Readonly<Record<string, EngineFault>> = {
       const head = draw.integer(0, heads);
       return made("attn_probs", (x) => x.with(head * x.length / heads, NaN));
     },
-    checkpoint: "4",
-    point: "attn_probs",
-    cause: "nan",
+    ...seen("4", "attn_probs", "nan"),
   },
 };
 
@@ -390,13 +318,11 @@ export const UNKNOWN_FAULTS: Readonly<Record<string, EngineFault>> = Object.from
   Object.entries<Omit<EngineFault, "cause">>({
     "another attention scale": {
       make: ({ shape }) => ({ scale: 1 / Math.sqrt(shape.headWidth), ...masked(shape) }),
-      checkpoint: "4",
-      point: "attn_scores",
+      ...{ checkpoint: "4", point: "attn_scores" },
     },
     "a mask that sees one key too many": {
       make: () => ({ future: 1 }),
-      checkpoint: "4",
-      point: "attn_probs",
+      ...{ checkpoint: "4", point: "attn_probs" },
     },
     "a head that is left out": {
       on: ["random"],
@@ -407,59 +333,49 @@ export const UNKNOWN_FAULTS: Readonly<Record<string, EngineFault>> = Object.from
           (x) => x.map((v, i) => Math.floor(i / headWidth) % heads === head ? 0 : v),
         );
       },
-      checkpoint: "5",
-      point: "head_out",
+      ...{ checkpoint: "5", point: "head_out" },
     },
     "half of the FFN's output": {
       make: () => made("ffn_out", (x) => x.map((v) => v / 2)),
-      checkpoint: "6",
-      point: "ffn_out",
+      ...{ checkpoint: "6", point: "ffn_out" },
     },
     "noise after attention": {
       make: ({ draw }) => made("attn_out", (x) => x.map((v) => v + draw.normal(0.05))),
-      checkpoint: "5",
-      point: "attn_out",
+      ...{ checkpoint: "5", point: "attn_out" },
     },
     "noise in one number of q": {
       on: ["random"],
       make: ({ draw, shape: { heads, headWidth } }) =>
         made("q", (x) => x.map((v, i) => i % (heads * headWidth) === 5 ? v + draw.normal(0.3) : v)),
-      checkpoint: "2",
-      point: "q",
+      ...{ checkpoint: "2", point: "q" },
     },
     "no RoPE": {
       on: ["random"],
       make: () => ({ rope: () => ({ factor: Infinity }) }),
-      checkpoint: "1B",
-      point: "q_rope",
+      ...{ checkpoint: "1B", point: "q_rope" },
     },
     "V made with K's weight": {
       on: ["random"],
       make: () => instead({ "attn_v.weight": "attn_k.weight" }),
-      checkpoint: "2",
-      point: "v",
+      ...{ checkpoint: "2", point: "v" },
     },
     "the stream clipped": {
       make: () => made("out", (x) => x.map((v) => Math.max(-0.5, Math.min(0.5, v)))),
-      checkpoint: "7",
-      point: "out",
+      ...{ checkpoint: "7", point: "out" },
     },
     "logits capped softly": {
       outside: true,
       make: () => made("logits", (x) => x.map((v) => 3 * Math.tanh(v / 3))),
-      checkpoint: "8",
-      point: "logits",
+      ...{ checkpoint: "8", point: "logits" },
     },
     "the largest logits clipped": {
-      on: ["random"],
-      outside: true,
+      ...{ on: ["random"], outside: true },
       make: () =>
         made("logits", (x) => {
           const limit = x.toSorted()[Math.floor(0.999 * x.length)];
           return x.map((v) => Math.min(limit, v));
         }),
-      checkpoint: "8",
-      point: "logits",
+      ...{ checkpoint: "8", point: "logits" },
     },
   }).map(([name, fault]) => [name, { ...fault, cause: "unknown" }]),
 );

@@ -73,7 +73,7 @@ const RANDOM = {
   ffnWidth: 192,
   ropeWidth: 12,
   vocab: 352,
-  vocabulary: "spm",
+  vocabulary: "llama",
   biases: true,
   ropeFactors: true,
   type: (name: string) => /attn_q|attn_output/.test(name) ? "F32" : "Q8_0",

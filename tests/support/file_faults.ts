@@ -1,5 +1,5 @@
 /** What a converter, a quantizer or a download can do to a file, and what a report has to say of it. */
-import type { Bench, Expected } from "./engine_faults.ts";
+import { type Bench, type Expected, seen } from "./engine_faults.ts";
 import {
   all,
   blockChanged,
@@ -40,54 +40,38 @@ export const BROKEN_FILES: Readonly<Record<string, BrokenFile>> = {
   "rows of Q as Hugging Face has them": {
     make: ({ layer, shape }) =>
       inHalves(`blk.${layer}.attn_q.weight`, shape.headWidth, shape.rope.width),
-    checkpoint: "2",
-    point: "q",
-    cause: "qk-permuted",
+    ...seen("2", "q", "qk-permuted"),
   },
   "rows of K as Hugging Face has them": {
     make: ({ layer, shape }) =>
       inHalves(`blk.${layer}.attn_k.weight`, shape.headWidth, shape.rope.width),
-    checkpoint: "2",
-    point: "k",
-    cause: "qk-permuted",
+    ...seen("2", "k", "qk-permuted"),
   },
   "gate and up exchanged": {
     make: ({ layer }) => exchanged(`blk.${layer}.ffn_gate.weight`, `blk.${layer}.ffn_up.weight`),
-    checkpoint: "6",
-    point: "ffn_gate",
-    cause: "gate-up-swapped",
+    ...seen("6", "ffn_gate", "gate-up-swapped"),
   },
   "a square matrix transposed": {
     make: ({ layer }) => transposed(`blk.${layer}.attn_q.weight`),
-    checkpoint: "2",
-    point: "q",
-    cause: "transposed",
+    ...seen("2", "q", "transposed"),
   },
   "an oblong matrix transposed": {
     make: ({ layer }) => transposed(`blk.${layer}.ffn_down.weight`),
-    checkpoint: "6",
-    point: "ffn_out",
-    cause: "transposed",
+    ...seen("6", "ffn_out", "transposed"),
   },
   "norm weights one smaller": {
     make: ({ layer }) => mapped(`blk.${layer}.attn_norm.weight`, (w) => w.map((x) => x - 1)),
-    checkpoint: "1",
-    point: "attn_norm",
-    cause: "norm-offset",
+    ...seen("1", "attn_norm", "norm-offset"),
   },
   "norm weights one larger": {
     on: ["random"],
     make: ({ layer }) => mapped(`blk.${layer}.ffn_norm.weight`, (w) => w.map((x) => x + 1)),
-    checkpoint: "1",
-    point: "ffn_norm",
-    cause: "norm-offset",
+    ...seen("1", "ffn_norm", "norm-offset"),
   },
   "another RoPE base": {
     where: "first",
     make: () => metadata("llama.rope.freq_base", 1e6),
-    checkpoint: "1B",
-    point: "q_rope",
-    cause: "rope-base",
+    ...seen("1B", "q_rope", "rope-base"),
     detail: /^10000 instead of 1000000$/,
   },
   "positions squeezed": {
@@ -97,25 +81,19 @@ export const BROKEN_FILES: Readonly<Record<string, BrokenFile>> = {
         metadata("llama.rope.scaling.type", "linear"),
         metadata("llama.rope.scaling.factor", 4),
       ),
-    checkpoint: "1B",
-    point: "q_rope",
-    cause: "rope-scaling",
+    ...seen("1B", "q_rope", "rope-scaling"),
     detail: /^positions divided by 1 instead of 4$/,
   },
   "frequency factors lost": {
     on: ["random"],
     where: "first",
     make: () => without("rope_freqs.weight"),
-    checkpoint: "1B",
-    point: "q_rope",
-    cause: "rope-scaling",
+    ...seen("1B", "q_rope", "rope-scaling"),
   },
   "another epsilon": {
     where: "first",
     make: () => metadata("llama.attention.layer_norm_rms_epsilon", 1e-3),
-    checkpoint: "1",
-    point: "attn_norm_rms",
-    cause: "epsilon",
+    ...seen("1", "attn_norm_rms", "epsilon"),
     detail: /^0\.00001 instead of 0\.001$/,
   },
   "heads of K and V in another order": {
@@ -125,9 +103,7 @@ export const BROKEN_FILES: Readonly<Record<string, BrokenFile>> = {
           heads(`blk.${layer}.${name}.weight`, headWidth, (head) => kvHeads - 1 - head)
         ),
       ),
-    checkpoint: "2",
-    point: "k",
-    cause: "head-grouping",
+    ...seen("2", "k", "head-grouping"),
   },
   "query heads laid out for h mod Hkv": {
     make: ({ layer, shape: { heads: count, kvHeads, headWidth } }) =>
@@ -136,59 +112,43 @@ export const BROKEN_FILES: Readonly<Record<string, BrokenFile>> = {
         headWidth,
         (head) => (head % kvHeads) * (count / kvHeads) + Math.floor(head / kvHeads),
       ),
-    checkpoint: "2",
-    point: "q",
-    cause: "head-grouping",
+    ...seen("2", "q", "head-grouping"),
   },
   "the output matrix lost": {
     where: "outside",
     make: () => without("output.weight"),
-    checkpoint: "8",
-    point: "logits",
-    cause: "output-tied",
+    ...seen("8", "logits", "output-tied"),
   },
   "the embedding copied to the output matrix": {
     where: "outside",
     make: () => copied("token_embd.weight", "output.weight"),
-    checkpoint: "8",
-    point: "logits",
-    cause: "output-tied",
+    ...seen("8", "logits", "output-tied"),
   },
   "biases lost": {
     on: ["random"],
     where: "first",
     make: ({ shape: { layers } }) =>
       without(...Array.from({ length: layers }, (_, layer) => `blk.${layer}.attn_v.bias`)),
-    checkpoint: "2",
-    point: "v",
-    cause: "bias-missing",
+    ...seen("2", "v", "bias-missing"),
   },
   "a bias of zeros": {
     on: ["random"],
     make: ({ layer }) => mapped(`blk.${layer}.attn_k.bias`, (b) => b.map(() => 0)),
-    checkpoint: "2",
-    point: "k",
-    cause: "bias-missing",
+    ...seen("2", "k", "bias-missing"),
   },
   "no BOS": {
     where: "outside",
     make: () => metadata("tokenizer.ggml.add_bos_token", false),
-    checkpoint: "0",
-    point: "token ids",
-    cause: "bos-missing",
+    ...seen("0", "token ids", "bos-missing"),
   },
   "no space in front": {
     where: "outside",
     make: () => metadata("tokenizer.ggml.add_space_prefix", false),
-    checkpoint: "0",
-    point: "token ids",
-    cause: "space-prefix",
+    ...seen("0", "token ids", "space-prefix"),
   },
   "a damaged block": {
     make: (bench) => damaged(`blk.${bench.layer}.ffn_up.weight`, bench, bench.shape.ffnWidth),
-    checkpoint: "6",
-    point: "ffn_up",
-    cause: "dequant-block",
+    ...seen("6", "ffn_up", "dequant-block"),
     detail: /ffn_up\.weight: row \d+, columns \d+ to \d+/,
   },
   "a damaged row of the embedding": {
@@ -200,17 +160,13 @@ export const BROKEN_FILES: Readonly<Record<string, BrokenFile>> = {
         bench.model.ids[7] * bench.shape.width / 32,
         (bytes) => bytes.subarray(4, 20).fill(0x11),
       ),
-    checkpoint: "0",
-    point: "token_embd",
-    cause: "dequant-block",
+    ...seen("0", "token_embd", "dequant-block"),
     detail: /token_embd\.weight: row \d+, columns \d+ to \d+/,
   },
   "a norm weight with a damaged run": {
     make: ({ layer }) =>
       blockChanged(`blk.${layer}.ffn_norm.weight`, 1, (bytes) => bytes.fill(0x3e)),
-    checkpoint: "1",
-    point: "ffn_norm",
-    cause: "dequant-block",
+    ...seen("1", "ffn_norm", "dequant-block"),
     detail: /ffn_norm\.weight: \d+ numbers from 3\d to 6\d/,
   },
   "a block that is not a number": {
@@ -218,23 +174,17 @@ export const BROKEN_FILES: Readonly<Record<string, BrokenFile>> = {
       blockChanged(`blk.${layer}.ffn_gate.weight`, draw.integer(0, 100), (bytes) => {
         [bytes[0], bytes[1]] = [0x00, 0x7e];
       }),
-    checkpoint: "6",
-    point: "ffn_gate",
-    cause: "nan",
+    ...seen("6", "ffn_gate", "nan"),
     detail: /ffn_gate\.weight, row \d+, column \d+/,
   },
   "a weight of half the size": {
     make: ({ layer }) => mapped(`blk.${layer}.attn_output.weight`, (w) => w.map((x) => x / 2)),
-    checkpoint: "5",
-    point: "attn_out",
-    cause: "unknown",
+    ...seen("5", "attn_out", "unknown"),
   },
   "another layer's weight": {
     on: ["random"],
     make: ({ layer, shape: { layers } }) =>
       copied(`blk.${(layer + 1) % layers}.ffn_down.weight`, `blk.${layer}.ffn_down.weight`),
-    checkpoint: "6",
-    point: "ffn_out",
-    cause: "unknown",
+    ...seen("6", "ffn_out", "unknown"),
   },
 };

@@ -2,8 +2,7 @@ import assert from "node:assert/strict";
 import { GgufError, type GgufFile, openGguf } from "../../engine/gguf/reader.ts";
 import { bytesSource } from "../../engine/gguf/source.ts";
 import type { TypedValue, WriterOptions, WriterTensor } from "./gguf_writer.ts";
-import { Random } from "./random.ts";
-import { randomBlocks } from "./random_llama.ts";
+import { Random, randomBlocks, type RandomType } from "../../checkpoints/files/random.ts";
 
 /** Opens a file in memory under the name test.gguf. */
 export function open(bytes: Uint8Array): Promise<GgufFile> {
@@ -11,7 +10,7 @@ export function open(bytes: Uint8Array): Promise<GgufFile> {
 }
 
 /** A tensor with random numbers. */
-export function tensor(name: string, type: string, shape: readonly number[]): WriterTensor {
+export function tensor(name: string, type: RandomType, shape: readonly number[]): WriterTensor {
   const count = shape.reduce((a, b) => a * b, 1);
   return { name, type, shape, data: randomBlocks(type, count, 1, new Random(count)) };
 }

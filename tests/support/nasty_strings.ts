@@ -1,4 +1,4 @@
-import { Random } from "./random.ts";
+import { Random } from "../../checkpoints/files/random.ts";
 
 /** Kinds of text that tokenizers get wrong; a string is a few of them in a row. */
 const ATOMS: readonly (readonly string[])[] = [

@@ -1,4 +1,4 @@
-import { Random } from "./random.ts";
+import { Random } from "../../checkpoints/files/random.ts";
 import type { RandomLlamaOptions } from "./random_llama.ts";
 
 /** A model, a prompt and what of llama.cpp's pass over it is kept in fixtures/oracle.json. */
@@ -51,4 +51,23 @@ export const ORACLE_MODELS: readonly OracleModel[] = [
 function prompt(length: number): number[] {
   const random = new Random(length);
   return Array.from({ length }, () => random.integer(0, BASE.vocab));
+}
+
+/** The rows of some positions of [T, ...], or of [H, T, S] as [position, H, S]. */
+export function positionRows(
+  { shape, data }: {
+    readonly shape: readonly number[];
+    readonly data: Float32Array | Float64Array;
+  },
+  name: string,
+  positions: readonly number[],
+): number[] {
+  const [heads, T] = name.endsWith("attn_probs") ? shape : [1, shape[0]];
+  const width = data.length / (heads * T);
+  return positions.flatMap((t) =>
+    Array.from(
+      { length: heads },
+      (_, h) => [...data.subarray((h * T + t) * width, (h * T + t + 1) * width)],
+    ).flat()
+  );
 }

@@ -13,7 +13,7 @@ import {
   TOKEN_FONT,
 } from "../../inspect/figures/drawing/theme.ts";
 import { tokenHtml } from "../../inspect/figures/drawing/tokens.ts";
-import { Random } from "./random.ts";
+import { Random } from "../../checkpoints/files/random.ts";
 
 const random = new Random(11);
 const list = <T>(length: number, make: (i: number) => T): T[] =>

@@ -1,5 +1,5 @@
 import type { Engine } from "../../engine/backend.ts";
-import { readConfig } from "../../engine/model/config.ts";
+import { type Config, readConfig } from "../../engine/model/config.ts";
 import { cpuEngine } from "../../engine/cpu/engine.ts";
 import { dequantize } from "../../engine/gguf/dequantize.ts";
 import { type GgufFile, openGguf } from "../../engine/gguf/reader.ts";
@@ -9,7 +9,7 @@ import { webgpuEngine } from "../../engine/webgpu/engine.ts";
 import { openDevice } from "../../inspect/run/loading.ts";
 import { Model } from "../../inspect/run/model.ts";
 import { identityOf } from "../../models/identity.ts";
-import { randomLlama, type RandomLlamaOptions } from "./random_llama.ts";
+import { randomFile, randomLlama, type RandomLlamaOptions } from "./random_llama.ts";
 
 /** A model with random weights on a backend, and its file for computations beside it. */
 export interface RandomModel extends Disposable {
@@ -61,6 +61,32 @@ export async function modelOf(
     [Symbol.dispose]() {
       model.dispose();
       file.close();
+    },
+  };
+}
+
+/** One file on both backends. */
+export interface BothEngines extends Disposable {
+  readonly file: GgufFile;
+  readonly config: Config;
+  readonly gpu: Engine;
+  readonly cpu: Engine;
+}
+
+/** A random model on a device, usually the one that all share, and on the CPU. */
+export async function bothEngines(
+  options: RandomLlamaOptions,
+  device?: Device,
+): Promise<BothEngines> {
+  const file = await randomFile(options);
+  const config = readConfig(file);
+  const gpu = await webgpuEngine(file, config, device ?? await openDevice());
+  const cpu = await cpuEngine(file, config);
+  return {
+    ...{ file, config, gpu, cpu },
+    [Symbol.dispose]() {
+      gpu.dispose();
+      cpu.dispose();
     },
   };
 }

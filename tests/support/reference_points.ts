@@ -1,8 +1,10 @@
 /** All points of a pass as llama.cpp computed them, in our names, shapes and order. */
+import { settledBy } from "../../checkpoints/references/llamacpp/client.ts";
+import { asPoint, type GraphNode, pointOf } from "../../checkpoints/references/llamacpp/points.ts";
 import type { HostTensor } from "../../engine/backend.ts";
 import type { Config } from "../../engine/model/config.ts";
 import { MASKED } from "../../kernels/attention/attention.ts";
-import type { Graph, GraphTensor } from "./llamacpp.ts";
+import type { Graph } from "./llamacpp_library.ts";
 
 /** A pass over T positions from `start` on. */
 export interface PassPlace {
@@ -10,21 +12,29 @@ export interface PassPlace {
   readonly tokens: number;
 }
 
-/** Tensors of llama.cpp's graph that {@linkcode referencePoints} reads. */
-export function isReferenceTensor(name: string): boolean {
-  return SHOWN.test(name);
+/** Whether a node of llama.cpp's graph is a point. */
+export function isPoint(config: Config): (node: GraphNode) => boolean {
+  const { graph } = settledBy(config, false);
+  return (node) => pointOf(node, graph) !== undefined;
 }
 
-const SHOWN = new RegExp(
-  "^(embd|norm|result_norm|result_output|cache_[kv]_l\\d+ \\(view\\)|" +
-    "(norm|attn_norm|[QKV]cur|kq|kq_soft_max|kqv_out|attn_out|ffn_inp|ffn_norm|ffn_gate|ffn_up|ffn_swiglu|ffn_out|l_out)-\\d+)$",
-);
+/** The points that llama.cpp shows, `cached` being the positions so far. */
+export function shownPoints(config: Config, graph: Graph, cached: number): Map<string, HostTensor> {
+  const model = settledBy(config, false).graph;
+  const points = new Map<string, HostTensor>();
+  for (const node of [...graph.values()].flat()) {
+    const point = pointOf(node, model);
+    // Of several nodes that are one point the last has the whole of it.
+    if (point !== undefined) points.set(point, asPoint(point, node, cached, model) as HostTensor);
+  }
+  return points;
+}
 
 /**
  * The points of a pass, by name. What llama.cpp does not show (root mean squares, heads' own results, probabilities, the
  * greedy choice) is computed in 64 bits from what it shows. Keys that a query does not see have score −1e30 and probability 0.
  *
- * @param graph of a pass in which every {@linkcode isReferenceTensor} was wanted, logits for every row
+ * @param graph of a pass in which every {@linkcode isPoint} was wanted, logits for every row
  * @param weight a weight of the model that llama.cpp ran
  */
 export async function referencePoints(
@@ -33,68 +43,35 @@ export async function referencePoints(
   { start, tokens: T }: PassPlace,
   weight: (name: string) => Promise<Float32Array>,
 ): Promise<Map<string, HostTensor>> {
-  const { layers, width: D, ffnWidth: F, heads: H, kvHeads: Hkv, headWidth: d } = config;
-  const { vocabSize: V, normEpsilon, attentionScale } = config;
-  const S = start + T;
-  const points = new Map<string, HostTensor>();
-
-  /** Of several tensors of one name: which one, negative from the end. */
-  function shown(name: string, which = -1): GraphTensor {
-    const tensor = graph.get(name)?.at(which);
+  const { layers, width: D, heads: H, headWidth: d, vocabSize: V, normEpsilon } = config;
+  const points = shownPoints(config, graph, start + T);
+  const shown = (name: string) => {
+    const tensor = points.get(name);
     if (!tensor) throw new Error(`llama.cpp shows no ${name}`);
     return tensor;
-  }
-  function keep(name: string, shape: number[], data: Float32Array<ArrayBuffer>): void {
-    const size = shape.reduce((product, dim) => product * dim, 1);
-    if (data.length !== size) throw new Error(`${name}: ${data.length} numbers, not ${shape}`);
-    points.set(name, { shape, data });
-  }
-  function norm(name: string, x: GraphTensor, pre: GraphTensor, out: GraphTensor): void {
-    keep(`${name}_rms`, [T, 1], rootMeanSquares(x.data, D, normEpsilon));
-    keep(`${name}_pre`, [T, D], pre.data);
-    keep(name, [T, D], out.data);
-  }
+  };
+  const squares = (norm: string, of: string) =>
+    points.set(`${norm}_rms`, {
+      shape: [T, 1],
+      data: rootMeanSquares(shown(of).data, D, normEpsilon),
+    });
 
-  let x = shown("embd");
-  keep("token_embd", [T, D], x.data);
   for (let layer = 0; layer < layers; layer++) {
     const at = `blk.${layer}`;
-    const of = (name: string, which?: number) => shown(`${name}-${layer}`, which);
-    norm(`${at}.attn_norm`, x, of("norm", 0), of("attn_norm"));
-    keep(`${at}.q`, [T, H, d], of("Qcur", -2).data);
-    keep(`${at}.k`, [T, Hkv, d], of("Kcur", -2).data);
-    keep(`${at}.v`, [T, Hkv, d], of("Vcur").data);
-    keep(`${at}.q_rope`, [T, H, d], of("Qcur").data);
-    keep(`${at}.k_rope`, [T, Hkv, d], of("Kcur").data);
-    const [keys, values] = ["k", "v"].map((name) => shown(`cache_${name}_l${layer} (view)`));
-    keep(`${at}.cache_k`, [S, Hkv, d], keys.data.slice(0, S * Hkv * d));
-    keep(`${at}.cache_v`, [S, Hkv, d], slotsFirst(values, S));
-    const visible = { start, tokens: T };
-    keep(
-      `${at}.attn_scores`,
-      [H, T, S],
-      visibleKeys(of("kq"), visible, MASKED, (value) => value * attentionScale),
-    );
-    keep(`${at}.attn_probs`, [H, T, S], visibleKeys(of("kq_soft_max"), visible, 0));
-    const heads = of("kqv_out").data;
-    keep(`${at}.head_out`, [T, H, d], heads);
+    squares(`${at}.attn_norm`, layer === 0 ? "token_embd" : `blk.${layer - 1}.out`);
+    squares(`${at}.ffn_norm`, `${at}.ffn_inp`);
+    for (const [kind, hidden] of [["attn_scores", MASKED], ["attn_probs", 0]] as const) {
+      points.set(`${at}.${kind}`, withHidden(shown(`${at}.${kind}`), start, hidden));
+    }
     const output = await weight(`${at}.attn_output.weight`);
-    keep(`${at}.head_result`, [T, H, D], headResults(heads, output, H, d));
-    keep(`${at}.attn_out`, [T, D], of("attn_out").data);
-    keep(`${at}.ffn_inp`, [T, D], of("ffn_inp").data);
-    norm(`${at}.ffn_norm`, of("ffn_inp"), of("norm", 1), of("ffn_norm"));
-    keep(`${at}.ffn_gate`, [T, F], of("ffn_gate").data);
-    keep(`${at}.ffn_up`, [T, F], of("ffn_up").data);
-    keep(`${at}.ffn_act`, [T, F], of("ffn_swiglu").data);
-    keep(`${at}.ffn_out`, [T, D], of("ffn_out").data);
-    keep(`${at}.out`, [T, D], (x = of("l_out")).data);
+    const results = headResults(shown(`${at}.head_out`).data, output, H, d);
+    points.set(`${at}.head_result`, { shape: [T, H, D], data: results });
   }
-  keep("last_rows", [T, D], x.data);
-  norm("output_norm", x, shown("norm"), shown("result_norm"));
-  const logits = shown("result_output").data;
-  keep("logits", [T, V], logits);
-  keep("probs", [T, V], softmaxRows(logits, V));
-  keep("argmax", [T], argmaxRows(logits, V));
+  points.set("last_rows", shown(`blk.${layers - 1}.out`));
+  squares("output_norm", `blk.${layers - 1}.out`);
+  const logits = shown("logits").data;
+  points.set("probs", { shape: [T, V], data: softmaxRows(logits, V) });
+  points.set("argmax", { shape: [T], data: argmaxRows(logits, V) });
   return points;
 }
 
@@ -147,28 +124,13 @@ function headResults(heads: Float32Array, output: Float32Array, H: number, d: nu
   return result;
 }
 
-/** The transposed value cache [d, Hkv, slots] as [S, Hkv, d]. */
-function slotsFirst({ shape, data }: GraphTensor, S: number): Float32Array<ArrayBuffer> {
-  const [slots, Hkv, d] = [shape.at(-1)!, shape.at(-2)!, shape.at(-3) ?? 1];
-  return Float32Array.from(
-    { length: S * Hkv * d },
-    (_, i) => data[(i % d * Hkv + Math.floor(i / d) % Hkv) * slots + Math.floor(i / (d * Hkv))],
-  );
-}
-
-/** [H, T, slots] without the slots that are not used; what a query does not see is `hidden`. */
-function visibleKeys(
-  { shape, data }: GraphTensor,
-  { start, tokens: T }: PassPlace,
-  hidden: number,
-  convert: (value: number) => number = (value) => value,
-): Float32Array<ArrayBuffer> {
-  const slots = shape.at(-1)!;
-  const S = start + T;
-  return Float32Array.from({ length: data.length / slots * S }, (_, i) => {
-    const [row, key] = [Math.floor(i / S), i % S];
-    return isVisible(row % T, key, start) ? convert(data[row * slots + key]) : hidden;
-  });
+/** Attention's numbers, in which what a query does not see is `hidden`. */
+function withHidden({ shape, data }: HostTensor, start: number, hidden: number): HostTensor {
+  const [, T, S] = shape;
+  return {
+    shape,
+    data: data.map((value, i) => isVisible(Math.floor(i / S) % T, i % S, start) ? value : hidden),
+  };
 }
 
 /** Whether the query in row `row` of a pass from `start` on sees a key. */

@@ -2,7 +2,7 @@ import { fileURLToPath } from "node:url";
 import { gunzipSync } from "node:zlib";
 import { openGgufFile } from "../../engine/gguf/reader.ts";
 import type { Metadata } from "../../text/mod.ts";
-import { Random } from "./random.ts";
+import { Random } from "../../checkpoints/files/random.ts";
 
 const FOLDER = new URL("../fixtures/vocab/", import.meta.url);
 

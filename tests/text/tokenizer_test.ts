@@ -9,7 +9,7 @@ import {
   TokenizerError,
 } from "../../text/mod.ts";
 import { asExpressionsSee } from "../../text/tokenizer/unicode.ts";
-import { Random } from "../support/random.ts";
+import { Random } from "../../checkpoints/files/random.ts";
 import { readPreTokenizerIds, readTokenizerIds } from "../support/tokenizer_fixtures.ts";
 import { llamaSpm, pairVocabulary, smolLm2 } from "../support/vocabularies.ts";
 

@@ -48,6 +48,9 @@ const LLAMA_SYMBOLS = {
   llama_init_from_model: { parameters: ["pointer", CONTEXT_PARAMS], result: "pointer" },
   llama_model_get_vocab: { parameters: ["pointer"], result: "pointer" },
   llama_vocab_n_tokens: { parameters: ["pointer"], result: "i32" },
+  llama_vocab_get_add_bos: { parameters: ["pointer"], result: "bool" },
+  llama_vocab_get_add_eos: { parameters: ["pointer"], result: "bool" },
+  llama_vocab_is_eog: { parameters: ["pointer", "i32"], result: "bool" },
   llama_tokenize: {
     parameters: ["pointer", "buffer", "i32", "buffer", "i32", "bool", "bool"],
     result: "i32",
@@ -201,9 +204,22 @@ export interface LoadOptions {
 
 /** A model, loaded by {@linkcode openLlamaCpp}. */
 export interface LlamaModel {
-  /** Ids of a text: special tokens are parsed, BOS and EOS as the file says. */
-  tokenize(text: string): number[];
+  readonly vocabulary: LlamaVocabulary;
+  /** Only of a model that is more than its vocabulary. */
   context(options: ContextOptions): LlamaContext;
+}
+
+/** What a model's ids mean. */
+export interface LlamaVocabulary {
+  /** V */
+  readonly size: number;
+  /** Whether a text begins with BOS and ends with EOS. */
+  readonly addBos: boolean;
+  readonly addEos: boolean;
+  /** Whether nothing comes after an id. */
+  endsGeneration(id: number): boolean;
+  /** Ids of a text: special tokens are parsed, BOS and EOS as the file says; or, `plain`, neither. */
+  tokenize(text: string, options?: { readonly plain?: boolean }): number[];
 }
 
 /** An open llama.cpp. Nothing closes it: it lives as long as its process. */
@@ -301,21 +317,29 @@ export function openLlamaCpp(files: LlamaCppLibrary): LlamaCpp {
       if (model === null) throw failed(`it cannot load ${path}`);
       const vocabulary = llama.llama_model_get_vocab(model);
 
+      const vocabSize = llama.llama_vocab_n_tokens(vocabulary);
+
       return {
-        tokenize(text) {
-          const given = new TextEncoder().encode(text);
-          const ids = new Int32Array(given.length + 16);
-          const count = llama.llama_tokenize(
-            vocabulary,
-            given.length === 0 ? new Uint8Array(1) : given,
-            given.length,
-            ids,
-            ids.length,
-            true,
-            true,
-          );
-          if (count < 0) throw failed("it cannot tokenize the text");
-          return [...ids.subarray(0, count)];
+        vocabulary: {
+          size: vocabSize,
+          addBos: llama.llama_vocab_get_add_bos(vocabulary),
+          addEos: llama.llama_vocab_get_add_eos(vocabulary),
+          endsGeneration: (id) => llama.llama_vocab_is_eog(vocabulary, id),
+          tokenize(text, { plain = false } = {}) {
+            const given = new TextEncoder().encode(text);
+            const ids = new Int32Array(given.length + 16);
+            const count = llama.llama_tokenize(
+              vocabulary,
+              given.length === 0 ? new Uint8Array(1) : given,
+              given.length,
+              ids,
+              ids.length,
+              !plain,
+              !plain,
+            );
+            if (count < 0) throw failed("it cannot tokenize the text");
+            return [...ids.subarray(0, count)];
+          },
         },
 
         context({ threads, longestPass, positions, observer, asUsual = false }) {
@@ -343,7 +367,6 @@ export function openLlamaCpp(files: LlamaCppLibrary): LlamaCpp {
           }
           const context = llama.llama_init_from_model(model, params);
           if (context === null) throw failed("it cannot make a context");
-          const vocabSize = llama.llama_vocab_n_tokens(vocabulary);
           let start = 0;
           let batch: Batch; // out here, so that no collector takes what llama.cpp reads
           return {

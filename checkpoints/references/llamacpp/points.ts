@@ -135,7 +135,7 @@ export function asPoint(
 }
 
 /** Some axes of a tensor, outermost first, each from its start on. */
-function gather(
+export function gather(
   { strides, data }: GraphTensor,
   axes: readonly number[],
   shape: readonly number[],

@@ -122,7 +122,7 @@ async function answer(request: LlamaCppRequest, frames: AsyncGenerator<Frame>): 
       return send({ kind: "library", release: llama.release, devices: llama.devices });
     case "tokenize": {
       const model = llama.load(request.model, { gpu: false, vocabularyOnly: true });
-      return send({ kind: "ids", ids: model.tokenize(request.text) });
+      return send({ kind: "ids", ids: model.vocabulary.tokenize(request.text) });
     }
     case "quantize": {
       const onProgress = (done: number, total: number) => send({ kind: "progress", done, total });

@@ -20,6 +20,7 @@ import {
   transposed,
 } from "../../support/broken_files.ts";
 import { randomLlama } from "../../support/random_llama.ts";
+import { deno } from "../../support/command.ts";
 
 const ROOT = new URL("../../../", import.meta.url);
 const TINY = fileURLToPath(new URL("models/tiny/tiny.gguf", ROOT));
@@ -49,15 +50,8 @@ async function broken(fault: FileFault, from = TINY): Promise<string> {
 }
 
 /** Runs a script with the permissions of its task. */
-async function run(script: string, permissions: string, args: readonly string[]) {
-  const { code, stdout, stderr } = await new Deno.Command(Deno.execPath(), {
-    args: ["run", "-q", "--no-prompt", permissions, script, ...args],
-    cwd: ROOT,
-    env: { NO_COLOR: "1" },
-    stdin: "null",
-  }).output();
-  const decoder = new TextDecoder();
-  return { code, out: decoder.decode(stdout), err: decoder.decode(stderr) };
+function run(script: string, permissions: string, args: readonly string[]) {
+  return deno(["run", "-q", "--no-prompt", permissions, script, ...args]);
 }
 
 const SCRIPT = "checkpoints/commands/model.ts";
@@ -227,7 +221,7 @@ Deno.test("another epsilon changes no loss that could be told from noise: nothin
 
 Deno.test("a model that knows no language is not accused", async () => {
   const path = nextPath();
-  await Deno.writeFile(path, randomLlama({ vocab: 352, vocabulary: "spm", kvHeads: 2 }));
+  await Deno.writeFile(path, randomLlama({ vocab: 352, vocabulary: "llama", kvHeads: 2 }));
   const { found, foretells } = await diagnose(path);
   assert.equal(found, null);
   assert.equal(foretells, false);

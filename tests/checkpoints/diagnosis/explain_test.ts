@@ -9,7 +9,7 @@ import { type EngineFault, KNOWN_FAULTS, UNKNOWN_FAULTS } from "../../support/en
 import { type FaultModel, faultModels } from "../../support/fault_models.ts";
 import type { EngineRun, Mistakes, RunOptions } from "../../support/faulty_engine.ts";
 import { Folder } from "../../support/folder.ts";
-import { Random } from "../../support/random.ts";
+import { Random } from "../../../checkpoints/files/random.ts";
 
 const folder = new Folder();
 globalThis.addEventListener("unload", () => folder[Symbol.dispose]());

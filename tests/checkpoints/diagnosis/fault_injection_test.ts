@@ -33,7 +33,8 @@ import {
   type RunOptions,
 } from "../../support/faulty_engine.ts";
 import { BROKEN_FILES } from "../../support/file_faults.ts";
-import { Random } from "../../support/random.ts";
+import { Random } from "../../../checkpoints/files/random.ts";
+import { deno } from "../../support/command.ts";
 
 /** Draws layers and places. */
 const SEED = Number(Deno.env.get("LAMINA_FAULT_SEED") ?? 1);
@@ -77,13 +78,9 @@ interface Judged {
 
 /** Runs the command. */
 async function parity(model: string, ...args: string[]): Promise<Judged> {
-  const command = new Deno.Command(Deno.execPath(), {
-    args: ["task", "-q", "parity", "--model", model, "--json", "--determinism", "0", ...args],
-    cwd: new URL("../../..", import.meta.url).pathname,
-    env: { LAMINA_PROOF_DIR: join(folder, "proofs"), NO_COLOR: "1" },
-  });
-  const { code, stdout, stderr } = await command.output();
-  const [out, errors] = [stdout, stderr].map((bytes) => new TextDecoder().decode(bytes));
+  const command = ["task", "-q", "parity", "--model", model, "--json", "--determinism", "0"];
+  const env = { LAMINA_PROOF_DIR: join(folder, "proofs") };
+  const { code, out, err: errors } = await deno([...command, ...args], { env });
   assert.ok(out.startsWith("{"), `exit code ${code}: ${errors}${out}`);
   const report: Report = JSON.parse(out);
   assert.deepEqual(report.failures, [], errors);

@@ -1,7 +1,6 @@
 /** 32-bit copies: exact, made once, whole or not at all. */
 import assert from "node:assert/strict";
 import { Buffer } from "node:buffer";
-import { join } from "node:path";
 import { f32Copy } from "../../../checkpoints/files/f32_copy.ts";
 import { dequantize } from "../../../engine/gguf/dequantize.ts";
 import { GgufError, openGguf, openGgufFile } from "../../../engine/gguf/reader.ts";
@@ -10,34 +9,28 @@ import { ModelError } from "../../../models/mod.ts";
 import { writeGguf, writeSplitGguf } from "../../support/gguf_writer.ts";
 import { METADATA, TENSORS } from "../../support/gguf_samples.ts";
 import { randomLlama } from "../../support/random_llama.ts";
+import { Folder } from "../../support/folder.ts";
 
 /** A folder of one's own, with a cache in it. */
-class Bench implements AsyncDisposable {
-  readonly folder = Deno.makeTempDirSync({ prefix: "lamina-f32-" });
+class Bench extends Folder {
   readonly told: [bytes: number, path: string][] = [];
   readonly options = {
-    env: (name: string) => name === "LAMINA_HOME" ? join(this.folder, "home") : undefined,
+    env: (name: string) => name === "LAMINA_HOME" ? this.at("home") : undefined,
     onSpace: (bytes: number, path: string) => void this.told.push([bytes, path]),
   };
 
   file(name: string, bytes: Uint8Array): { name: string; path: string } {
-    const path = join(this.folder, name);
-    Deno.writeFileSync(path, bytes);
-    return { name: name.replace(".gguf", ""), path };
+    return { name: name.replace(".gguf", ""), path: this.write(name, bytes) };
   }
 
   copies(): string[] {
-    return [...Deno.readDirSync(join(this.folder, "home", "f32"))].map(({ name }) => name)
+    return [...Deno.readDirSync(this.at("home/f32"))].map(({ name }) => name)
       .filter((name) => !name.endsWith(".lock"));
-  }
-
-  async [Symbol.asyncDispose]() {
-    await Deno.remove(this.folder, { recursive: true });
   }
 }
 
 Deno.test("every tensor is there as F32 with ggml's numbers, and all metadata", async () => {
-  await using bench = new Bench();
+  using bench = new Bench();
   const metadata = { ...METADATA, "general.file_type": 15 };
   const bytes = writeGguf({ metadata, tensors: TENSORS, littleEndian: false });
   const path = await f32Copy({ name: "a/b c", bytes }, bench.options);
@@ -58,7 +51,7 @@ Deno.test("every tensor is there as F32 with ggml's numbers, and all metadata", 
 });
 
 Deno.test("a large tensor goes in pieces", async () => {
-  await using bench = new Bench();
+  using bench = new Bench();
   const type = (name: string) => name.startsWith("token_embd") ? "Q4_K" : "F16";
   const bytes = randomLlama({ layers: 1, width: 256, vocab: 33000, type, tied: true });
   const path = await f32Copy({ name: "large", bytes }, bench.options);
@@ -71,7 +64,7 @@ Deno.test("a large tensor goes in pieces", async () => {
 });
 
 Deno.test("the same content is copied once, by many callers at once too", async () => {
-  await using bench = new Bench();
+  using bench = new Bench();
   const bytes = randomLlama({ type: "F16" });
   const model = bench.file("one.gguf", bytes);
   const paths = await Promise.all([1, 2, 3].map(() => f32Copy(model, bench.options)));
@@ -87,7 +80,7 @@ Deno.test("the same content is copied once, by many callers at once too", async 
 });
 
 Deno.test("the content names a copy, whatever a record beside the file says", async () => {
-  await using bench = new Bench();
+  using bench = new Bench();
   const [first, second] = ["first.gguf", "second.gguf"].map((name) => {
     const model = bench.file(name, randomLlama({ type: "F16" }));
     Deno.writeTextFileSync(`${model.path}.sha256`, `${"ab".repeat(32)}  ${name}\n`);
@@ -101,7 +94,7 @@ Deno.test("the content names a copy, whatever a record beside the file says", as
 });
 
 Deno.test("a file that changes while it is copied leaves no copy", async () => {
-  await using bench = new Bench();
+  using bench = new Bench();
   const model = bench.file("some.gguf", randomLlama({ type: "F16" }));
   const onProgress = () => Deno.utimeSync(model.path, 1, 1);
   await assert.rejects(f32Copy(model, { ...bench.options, onProgress }), {
@@ -112,7 +105,7 @@ Deno.test("a file that changes while it is copied leaves no copy", async () => {
 });
 
 Deno.test("a file that is all F32 is its own copy; a split or old one isn't", async () => {
-  await using bench = new Bench();
+  using bench = new Bench();
   const own = bench.file("own.gguf", randomLlama({ type: "F32" }));
   assert.equal(await f32Copy(own, bench.options), own.path);
   assert.deepEqual(bench.told, []);
@@ -130,7 +123,7 @@ Deno.test("a file that is all F32 is its own copy; a split or old one isn't", as
 });
 
 Deno.test("a type that cannot be dequantized is named", async () => {
-  await using bench = new Bench();
+  using bench = new Bench();
   const tensors = [{ name: "w", type: "IQ2_S", shape: [256], data: new Uint8Array(82) }];
   await assert.rejects(f32Copy({ name: "iq", bytes: writeGguf({ tensors }) }, bench.options), {
     name: GgufError.name,
@@ -142,7 +135,7 @@ Deno.test("a disk without room is said in one line, and nothing is left on it", 
   const model = { name: "some", bytes: randomLlama({ type: "F16" }) };
   const write = Deno.FsFile.prototype.write;
   await t.step("while writing", async () => {
-    await using bench = new Bench();
+    using bench = new Bench();
     let writes = 0;
     Deno.FsFile.prototype.write = async function (bytes) {
       if (writes++ < 9) return await write.call(this, bytes);
@@ -165,7 +158,7 @@ Deno.test("a disk without room is said in one line, and nothing is left on it", 
     name: "beforehand",
     ignore: Deno.build.os !== "linux", // elsewhere such a file would not be sparse
     async fn() {
-      await using bench = new Bench();
+      using bench = new Bench();
       const rows = 2 ** 31; // 4 TiB as Q8_0 are 15 TiB as F32
       const bytes = writeGguf({
         metadata: METADATA,
@@ -184,7 +177,7 @@ Deno.test("a disk without room is said in one line, and nothing is left on it", 
 });
 
 Deno.test("an interrupted copy leaves nothing", async () => {
-  await using bench = new Bench();
+  using bench = new Bench();
   const abort = new AbortController();
   await assert.rejects(
     f32Copy({ name: "some", bytes: randomLlama({ type: "F16" }) }, {

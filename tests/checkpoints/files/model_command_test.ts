@@ -4,6 +4,7 @@ import { GGML_TYPES } from "../../../engine/gguf/types.ts";
 import { sha256Of, startHub } from "../../support/hub_server.ts";
 import { writeGguf, type WriterTensor, writeSplitGguf } from "../../support/gguf_writer.ts";
 import { randomLlama } from "../../support/random_llama.ts";
+import { Folder } from "../../support/folder.ts";
 
 const COMMAND = new URL("../../../checkpoints/commands/model.ts", import.meta.url);
 
@@ -16,11 +17,10 @@ const READING = [
 const PULLING = [...READING, "--allow-write", "--allow-net"];
 
 /** A folder with a cache in it, and the command run beside it. */
-class Bench implements Disposable {
-  readonly folder = Deno.makeTempDirSync();
+class Bench extends Folder {
   readonly variables: Record<string, string> = {
-    LAMINA_HOME: join(this.folder, "lamina"),
-    HF_HOME: join(this.folder, "huggingface"),
+    LAMINA_HOME: this.at("lamina"),
+    HF_HOME: this.at("huggingface"),
     HF_TOKEN: "",
     NO_COLOR: "1",
   };
@@ -28,7 +28,7 @@ class Bench implements Disposable {
   spawn(args: string[], permissions: string[]): Deno.ChildProcess {
     return new Deno.Command(Deno.execPath(), {
       args: ["run", "--no-prompt", "--quiet", ...permissions, COMMAND.href, ...args],
-      cwd: this.folder,
+      cwd: this.path,
       env: this.variables,
       stdin: "null",
       stdout: "piped",
@@ -55,17 +55,6 @@ class Bench implements Disposable {
     assert.match(result.err, /^error: [^\n]+\n$/);
     assert.equal(result.code, code);
     assert.equal(result.out, "");
-  }
-
-  write(name: string, content: Uint8Array | string): string {
-    const path = join(this.folder, name);
-    if (typeof content === "string") Deno.writeTextFileSync(path, content);
-    else Deno.writeFileSync(path, content);
-    return path;
-  }
-
-  [Symbol.dispose]() {
-    Deno.removeSync(this.folder, { recursive: true });
   }
 }
 
@@ -192,7 +181,7 @@ Deno.test("info takes the embedded model by name, vocabulary-only and split file
     [tensor("second")],
   ]);
   parts.forEach((bytes, i) => bench.write(`s-0000${i + 1}-of-00002.gguf`, bytes));
-  const out = await bench.good("info", join(bench.folder, "s-00001-of-00002.gguf"));
+  const out = await bench.good("info", bench.at("s-00001-of-00002.gguf"));
   assert.match(out, /\n {2}first +F32 +2 +8 +\d+ +1\n {2}second +F32 +2 +8 +\d+ +2\n/);
 });
 
@@ -204,7 +193,7 @@ Deno.test("files that cannot be read are one line and exit code 1", async () => 
   const cut = bench.write("cut.gguf", whole.subarray(0, whole.length / 2));
   await bench.bad(1, /cut\.gguf: /, "info", cut);
   await bench.bad(1, /none\.gguf: no such file; check the path/, "info", "none.gguf");
-  await bench.bad(1, /: this is a folder; give the path of a GGUF/, "info", bench.folder);
+  await bench.bad(1, /: this is a folder; give the path of a GGUF/, "info", bench.path);
   await bench.bad(2, /FILE\|NAME is empty; usage: .*model info/, "info", "");
   await bench.bad(
     1,
@@ -334,7 +323,7 @@ Deno.test({
 
 Deno.test("tokenize prints lists of ids", async () => {
   using bench = new Bench();
-  const path = bench.write("spm.gguf", randomLlama({ layers: 1, vocabulary: "spm", vocab: 300 }));
+  const path = bench.write("spm.gguf", randomLlama({ layers: 1, vocabulary: "llama", vocab: 300 }));
   const ids = JSON.parse(await bench.good("tokenize", path, "Hi"));
   assert.ok(Array.isArray(ids) && ids.length > 0 && ids.every(Number.isInteger));
 

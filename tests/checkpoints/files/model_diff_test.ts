@@ -1,146 +1,31 @@
 /** `task model diff`: broken copies of tiny, one fault each, and copies that are as good as their type lets them be. */
 import assert from "node:assert/strict";
-import { join } from "node:path";
-import {
-  type DiffCause,
-  diffModels,
-  type ModelDiff,
-  type TensorDiff,
-} from "../../../checkpoints/files/diff/diff.ts";
-import { parseManifest } from "../../../checkpoints/references/engine_folder/manifest.ts";
+import { diffModels, type TensorDiff } from "../../../checkpoints/files/diff/diff.ts";
 import { bandOf } from "../../../checkpoints/files/diff/bands.ts";
 import { permuted } from "../../../checkpoints/files/permute.ts";
-import { openSafetensors, SafetensorsError } from "../../../checkpoints/files/safetensors.ts";
-import { ggufName } from "../../../checkpoints/files/tensor_names.ts";
-import {
-  ggufWeights,
-  openSafetensorsWeights,
-  type WeightFile,
-} from "../../../checkpoints/files/weight_file.ts";
-import { diffText } from "../../../checkpoints/commands/model_diff.ts";
-import { parseForeignJson } from "../../../models/foreign_json.ts";
-import { dequantize } from "../../../engine/gguf/dequantize.ts";
-import { GgufError, type MetadataValue, openGguf } from "../../../engine/gguf/reader.ts";
-import { bytesSource } from "../../../engine/gguf/source.ts";
-import { toHalf } from "../../../inspect/points/points.ts";
-import { findModel } from "../../../models/mod.ts";
+import type { WeightFile } from "../../../checkpoints/files/weight_file.ts";
+import type { MetadataValue } from "../../../engine/gguf/reader.ts";
 import { Folder } from "../../support/folder.ts";
-import { writeGguf, type WriterValue } from "../../support/gguf_writer.ts";
-import { QUANTIZERS } from "../../support/quantize.ts";
-import { Random } from "../../support/random.ts";
+import { Random } from "../../../checkpoints/files/random.ts";
+import { writeSafetensors } from "../../support/safetensors_writer.ts";
+import { deno } from "../../support/command.ts";
 import {
-  type SafetensorsInput,
-  withHeader,
-  writeSafetensors,
-} from "../../support/safetensors_writer.ts";
-
-/** A tensor of tiny in 32 bits. */
-interface Tensor {
-  name: string;
-  type: string;
-  /** Slowest axis first. */
-  shape: readonly number[];
-  data: Float32Array;
-}
-
-const tiny = (await findModel("tiny")).bytes!;
-const original = await openGguf(bytesSource("tiny", tiny));
-const HEAD = 32;
-
-async function tensorsOfTiny(): Promise<Tensor[]> {
-  const tensors: Tensor[] = [];
-  for (const tensor of original.tensors.values()) {
-    const data = dequantize(tensor.type, await original.readTensor(tensor));
-    tensors.push({
-      name: tensor.name,
-      type: tensor.type.name,
-      shape: tensor.shape.toReversed(),
-      data,
-    });
-  }
-  return tensors;
-}
-
-const TENSORS = await tensorsOfTiny();
-
-/** What a test does to a copy. */
-interface Change {
-  tensors?(tensors: Map<string, Tensor>): void;
-  metadata?: Readonly<Record<string, WriterValue>>;
-  /** Of the matrices. */
-  type?: string;
-  /** The bytes of a tensor, once they are written. */
-  bytes?(name: string, bytes: Uint8Array): void;
-}
-
-/** A copy of tiny in GGUF. */
-function copy({ tensors, metadata, type, bytes }: Change = {}): Uint8Array<ArrayBuffer> {
-  const all = new Map(
-    TENSORS.map((tensor) => [tensor.name, { ...tensor, data: tensor.data.slice() }]),
-  );
-  tensors?.(all);
-  return writeGguf({
-    metadata: {
-      ...Object.fromEntries(original.metadata) as Record<string, WriterValue>,
-      ...metadata,
-    },
-    tensors: [...all.values()].map(({ name, type: own, shape, data }) => {
-      const stored = type !== undefined && shape.length > 1 ? type : own;
-      const written = QUANTIZERS[stored](data);
-      bytes?.(name, written);
-      return { name, type: stored, shape: shape.toReversed(), data: written };
-    }),
-  });
-}
-
-async function opened(bytes: Uint8Array): Promise<WeightFile> {
-  return ggufWeights(await openGguf(bytesSource("copy", bytes)));
-}
-
-async function diffWithTiny(change: Change): Promise<ModelDiff> {
-  return await diffModels(await opened(tiny), await opened(copy(change)));
-}
-
-function findings({ tensors }: ModelDiff): TensorDiff[] {
-  return tensors.filter(({ finding }) => finding);
-}
-
-/** The fault, and nothing else, must be found. */
-async function assertFound(
-  change: Change,
-  expected: Readonly<Record<string, DiffCause>>,
-  detail: RegExp,
-): Promise<TensorDiff> {
-  const diff = await diffWithTiny(change);
-  const found = findings(diff);
-  assert.deepEqual(
-    Object.fromEntries(found.map(({ name, finding }) => [name, finding!.cause])),
-    expected,
-  );
-  assert.match(found[0].finding!.detail, detail);
-  assert.equal(diff.passed, false);
-  assert.deepEqual(diff.metadata, []);
-  return found[0];
-}
-
-function edit(name: string, change: (tensor: Tensor) => void): Change {
-  return { tensors: (all) => change(all.get(name)!) };
-}
-
-function swap(all: Map<string, Tensor>, a: string, b: string): void {
-  const [x, y] = [all.get(a)!, all.get(b)!];
-  [x.data, y.data] = [y.data, x.data];
-}
-
-/** Rows of each head in halves, as Hugging Face has them. */
-function rowsInHalves({ shape: [rows, columns], data }: Tensor): Float32Array {
-  const order = toHalf(Int32Array.from({ length: rows }, (_, row) => row), HEAD);
-  const moved = new Float32Array(data.length);
-  order.forEach((from, to) =>
-    moved.set(data.subarray(from * columns, (from + 1) * columns), to * columns)
-  );
-  return moved;
-}
+  asHuggingFace,
+  assertFound,
+  type Change,
+  CONFIG,
+  copy,
+  diffWithTiny,
+  edit,
+  findings,
+  opened,
+  original,
+  rowsInHalves,
+  swap,
+  type Tensor,
+  TENSORS,
+  tiny,
+} from "../../support/diff_samples.ts";
 
 Deno.test("model diff: the same file twice has nothing to show", async () => {
   const diff = await diffModels(await opened(tiny), await opened(copy()));
@@ -370,395 +255,6 @@ Deno.test("model diff: metadata that matters, defaults, and notes", async () => 
   );
 });
 
-/** Hugging Face's names for tiny's tensors. */
-const HUGGING_FACE = new Map(
-  [
-    ...["model.embed_tokens", "model.norm", "lm_head"],
-    ...Array.from({ length: 5 }, (_, layer) =>
-      [
-        ...[
-          "input_layernorm",
-          "post_attention_layernorm",
-          "mlp.gate_proj",
-          "mlp.up_proj",
-          "mlp.down_proj",
-        ],
-        ...["q", "k", "v", "o"].map((name) => `self_attn.${name}_proj`),
-      ].map((name) => `model.layers.${layer}.${name}`)).flat(),
-  ].map((module) => [ggufName(`${module}.weight`)!, `${module}.weight`]),
-);
-
-/** Tiny as Hugging Face would have it; Q and K in halves. */
-function asHuggingFace(dtype: SafetensorsInput["dtype"], halves = true): SafetensorsInput[] {
-  return TENSORS.map((tensor) => ({
-    name: HUGGING_FACE.get(tensor.name)!,
-    dtype,
-    shape: tensor.shape,
-    data: halves && /attn_[qk]/.test(tensor.name) ? rowsInHalves(tensor) : tensor.data,
-  }));
-}
-
-const CONFIG = {
-  model_type: "llama",
-  num_hidden_layers: 5,
-  hidden_size: 256,
-  intermediate_size: 512,
-  num_attention_heads: 8,
-  num_key_value_heads: 4,
-  rms_norm_eps: 1e-5,
-  rope_theta: 10000.0,
-  max_position_embeddings: 1024,
-  bos_token_id: 1,
-  eos_token_id: 2,
-  rope_scaling: null,
-};
-
-Deno.test("model diff: safetensors of Hugging Face, one file or several, against GGUF", async () => {
-  using folder = new Folder();
-  folder.write("config.json", JSON.stringify(CONFIG));
-  for (const dtype of ["F32", "F16", "BF16"] as const) {
-    folder.write("model.safetensors", writeSafetensors(asHuggingFace(dtype)));
-    const b = await openSafetensorsWeights(folder.path);
-    const diff = await diffModels(await opened(tiny), b);
-    b.close();
-    assert.deepEqual(findings(diff), [], dtype);
-    assert.deepEqual(diff.metadata, []);
-    assert.equal(diff.tensors.length, TENSORS.length);
-    assert.ok(diff.passed && diff.tensors.every(({ nmse }) => nmse! <= 1e-5));
-  }
-  // A converter that forgets to permute Q and K, seen from the original.
-  const a = await openSafetensorsWeights(folder.at("model.safetensors"));
-  const wrong = copy(edit("blk.0.attn_q.weight", (q) => void (q.data = rowsInHalves(q))));
-  const found = findings(await diffModels(a, await opened(wrong)));
-  a.close();
-  assert.deepEqual(found.map(({ name, finding }) => [name, finding!.cause]), [
-    ["blk.0.attn_q.weight", "qk-permuted"],
-  ]);
-  Deno.removeSync(folder.at("model.safetensors"));
-
-  const all = asHuggingFace("F32", false);
-  const files = ["model-00001-of-00002.safetensors", "model-00002-of-00002.safetensors"];
-  folder.write(files[0], writeSafetensors(all.slice(0, 20)));
-  folder.write(files[1], writeSafetensors(all.slice(20)));
-  const weight_map = Object.fromEntries(all.map(({ name }, i) => [name, files[i < 20 ? 0 : 1]]));
-  folder.write("model.safetensors.index.json", JSON.stringify({ weight_map }));
-  folder.write("config.json", JSON.stringify({ ...CONFIG, rope_theta: 5e5 }));
-  const sharded = await openSafetensorsWeights(folder.path);
-  const diff = await diffModels(await opened(tiny), sharded);
-  sharded.close();
-  assert.equal(findings(diff).length, 10);
-  assert.ok(findings(diff).every(({ finding }) => finding!.cause === "qk-permuted"));
-  assert.deepEqual(diff.metadata.map(({ key, a, b }) => [key, a, b]), [
-    ["llama.rope.freq_base", "10000", "500000"],
-  ]);
-  // Without a config nobody knows where heads end, unless the other file does.
-  Deno.removeSync(folder.at("config.json"));
-  const bare = await openSafetensorsWeights(folder.at("model.safetensors.index.json"));
-  const alone = await diffModels(bare, bare);
-  assert.ok(alone.passed && alone.tensors.every(({ skipped }) => skipped === undefined));
-  bare.close();
-});
-
-/** A folder's weights against tiny's, and what `task model diff` says about them. */
-async function diffFolder(folder: Folder): Promise<{ diff: ModelDiff; text: string }> {
-  const b = await openSafetensorsWeights(folder.path);
-  const diff = await diffModels(await opened(tiny), b);
-  b.close();
-  return { diff, text: diffText(diff) };
-}
-
-Deno.test("model diff: a config with a byte order mark, in UTF-16, or with Python's numbers is read", async () => {
-  using folder = new Folder();
-  folder.write("model.safetensors", writeSafetensors(asHuggingFace("F32")));
-  const utf16 = (text: string) =>
-    new Uint8Array(Uint16Array.from(text, (character) => character.charCodeAt(0)).buffer);
-  const other = { ...CONFIG, rope_theta: 5e5 };
-  const config = JSON.stringify(other).replace(
-    "{",
-    '{"limits":[0.0,Infinity],"NaN":-Infinity,"x":NaN,',
-  );
-  for (
-    const written of [
-      "\ufeff" + JSON.stringify(other),
-      utf16("\ufeff" + JSON.stringify(other)),
-      config,
-      "\ufeff" + config,
-    ]
-  ) {
-    folder.write("config.json", written);
-    const { diff } = await diffFolder(folder);
-    assert.deepEqual(diff.metadata.map(({ key, b }) => [key, b]), [
-      ["llama.rope.freq_base", "500000"],
-    ]);
-    assert.equal(diff.passed, false);
-  }
-  folder.write("config.json", JSON.stringify(CONFIG).replace("10000", "Infinity"));
-  const infinite = (await diffFolder(folder)).diff;
-  assert.deepEqual(infinite.metadata.map(({ key, b }) => [key, b]), [
-    ["llama.rope.freq_base", "Infinity"],
-  ]);
-  folder.write("config.json", JSON.stringify(CONFIG));
-  folder.write("tokenizer_config.json", "\ufeff" + JSON.stringify({ add_bos_token: false }));
-  const { diff } = await diffFolder(folder);
-  assert.deepEqual(diff.metadata.map(({ key, b }) => [key, b]), [
-    ["tokenizer.ggml.add_bos_token", "false"],
-  ]);
-});
-
-Deno.test("model diff: a config that cannot be read is an error, none at all a difference", async () => {
-  using folder = new Folder();
-  folder.write("model.safetensors", writeSafetensors(asHuggingFace("F32")));
-  for (const wrong of ["", "{", "<html>", "[1]", "null"]) {
-    for (const name of ["config.json", "tokenizer_config.json"]) {
-      folder.write("config.json", JSON.stringify(CONFIG));
-      folder.write(name, wrong);
-      await assert.rejects(openSafetensorsWeights(folder.path), (error: Error) => {
-        assert.match(
-          error.message,
-          new RegExp(`/${name}: this is (not JSON|no JSON object)[^\\n]*$`),
-        );
-        return true;
-      });
-      Deno.removeSync(folder.at(name));
-    }
-  }
-  Deno.removeSync(folder.at("config.json"));
-  Deno.mkdirSync(folder.at("config.json"));
-  await assert.rejects(openSafetensorsWeights(folder.path), /config\.json: this is no file/);
-  Deno.removeSync(folder.at("config.json"));
-
-  const { diff, text } = await diffFolder(folder);
-  assert.deepEqual(findings(diff), []);
-  assert.equal(diff.passed, false);
-  assert.match(text, /\nconfig\.json +- +missing: metadata not compared\n/);
-  assert.doesNotMatch(text, /alike/);
-  const bare = await openSafetensorsWeights(folder.path);
-  const both = await diffModels(bare, bare);
-  bare.close();
-  assert.ok(both.passed);
-  assert.match(diffText(both), /48 tensors in band, metadata not compared$/);
-});
-
-Deno.test("model diff: the language model of one that sees, under any of its names", async () => {
-  using folder = new Folder();
-  const { model_type: _, rope_scaling: __, ...text } = CONFIG;
-  const vision = {
-    name: "model.vision_tower.encoder.layers.0.self_attn.q_proj.weight",
-    dtype: "F32" as const,
-    shape: [2],
-    data: Float32Array.of(1, 2),
-  };
-  for (
-    const [inside, head] of [
-      ["language_model.model.", "language_model.lm_head"],
-      ["model.language_model.", "lm_head"],
-      ["model.text_model.", "lm_head"],
-      ["", "lm_head"],
-    ]
-  ) {
-    const tensors = asHuggingFace("F32").map((tensor) => ({
-      ...tensor,
-      name: tensor.name.replace(/^model\./, inside).replace(/^lm_head/, head),
-    }));
-    folder.write("model.safetensors", writeSafetensors([...tensors, vision]));
-    for (const key of ["text_config", "llm_config"]) {
-      const config = {
-        model_type: "sees",
-        hidden_size: 7,
-        [key]: { ...text, model_type: "llama" },
-      };
-      folder.write("config.json", JSON.stringify(config));
-      const { diff, text: words } = await diffFolder(folder);
-      assert.deepEqual([findings(diff), diff.metadata], [[], []], inside);
-      assert.ok(diff.passed);
-      assert.match(
-        words,
-        /not compared: 1 tensor, model\.vision_tower\S+ the first: no part of the/,
-      );
-    }
-    // The fault of a conversion is still seen.
-    const b = await openSafetensorsWeights(folder.path);
-    const wrong = await opened(
-      copy(edit("blk.2.attn_k.weight", (k) => void (k.data = rowsInHalves(k)))),
-    );
-    const found = findings(await diffModels(b, wrong));
-    b.close();
-    assert.deepEqual(found.map(({ name, finding }) => [name, finding!.cause]), [
-      ["blk.2.attn_k.weight", "qk-permuted"],
-    ]);
-  }
-  // What stands in no text_config means transformers' default.
-  folder.write(
-    "config.json",
-    JSON.stringify({ text_config: { model_type: "llama", ...{ hidden_size: 256 } } }),
-  );
-  const { diff } = await diffFolder(folder);
-  assert.ok(diff.metadata.some(({ key, b }) => key === "llama.block_count" && b === "32"));
-});
-
-Deno.test("model diff: qkv_proj and gate_up_proj hold the weights of several", async () => {
-  using folder = new Folder();
-  folder.write("config.json", JSON.stringify(CONFIG));
-  const all = new Map(asHuggingFace("F32").map((tensor) => [tensor.name, tensor]));
-  for (let layer = 0; layer < 5; layer++) {
-    const fuse = (module: string, fused: string, names: readonly string[]) => {
-      const path = (name: string) => `model.layers.${layer}.${module}.${name}_proj.weight`;
-      const parts = names.map((name) => all.get(path(name))!);
-      names.forEach((name) => all.delete(path(name)));
-      const data = Float32Array.from(parts.flatMap(({ data }) => [...data]));
-      const shape = [data.length / 256, 256];
-      all.set(path(fused), { name: path(fused), dtype: "F32", shape, data });
-    };
-    fuse("self_attn", "qkv", ["q", "k", "v"]);
-    fuse("mlp", "gate_up", ["gate", "up"]);
-  }
-  folder.write("model.safetensors", writeSafetensors([...all.values()]));
-  const { diff } = await diffFolder(folder);
-  assert.deepEqual([findings(diff), diff.metadata], [[], []]);
-  assert.ok(diff.passed);
-  assert.deepEqual(diff.tensors.map(({ name }) => name), TENSORS.map(({ name }) => name));
-  assert.equal(
-    diff.tensors.find(({ name }) => name === "blk.3.attn_k.weight")!.b!.name,
-    "model.layers.3.self_attn.qkv_proj.weight",
-  );
-  const a = await openSafetensorsWeights(folder.path);
-  const wrong = copy({
-    tensors: (all) => {
-      swap(all, "blk.2.ffn_gate.weight", "blk.2.ffn_up.weight");
-      all.get("blk.0.attn_q.weight")!.data = rowsInHalves(all.get("blk.0.attn_q.weight")!);
-    },
-    type: "Q8_0",
-  });
-  const found = findings(await diffModels(a, await opened(wrong)));
-  a.close();
-  assert.deepEqual(
-    Object.fromEntries(found.map(({ name, finding }) => [name, finding!.cause])),
-    {
-      "blk.0.attn_q.weight": "qk-permuted",
-      "blk.2.ffn_gate.weight": "gate-up-swapped",
-      "blk.2.ffn_up.weight": "gate-up-swapped",
-    },
-  );
-});
-
-Deno.test("foreign JSON: indexes, headers and manifests may begin with a byte order mark, too", async () => {
-  using folder = new Folder();
-  const [tensor] = asHuggingFace("F32").filter(({ name }) => name === "model.norm.weight");
-  folder.write("x.safetensors", writeSafetensors([tensor]));
-  const map = { weight_map: { [tensor.name]: "x.safetensors" } };
-  const index = folder.write("x.index.json", "\ufeff" + JSON.stringify({ size: NaN, ...map }));
-  const file = await openSafetensors(index);
-  assert.deepEqual([...file.tensors.keys()], [tensor.name]);
-  file.close();
-  folder.write("bad.index.json", "{]");
-  await assert.rejects(
-    openSafetensors(folder.at("bad.index.json")),
-    /bad\.index\.json: this is not/,
-  );
-  const header = '\ufeff{"__metadata__":{"limit":Infinity}}';
-  const marked = await openSafetensors(folder.write("y.safetensors", withHeader(header, [])));
-  assert.equal(marked.tensors.size, 0);
-  marked.close();
-  const manifest = {
-    format: "lamina-engine-tensors",
-    version: 1,
-    model: "tiny",
-    prompt_ids: [1],
-    passes: [],
-  };
-  assert.equal(parseManifest("\ufeff" + JSON.stringify(manifest)).model, "tiny");
-  const notes = JSON.stringify(manifest).replace("{", '{"loss":NaN,');
-  assert.equal(parseManifest(new TextEncoder().encode(notes)).model, "tiny");
-});
-
-Deno.test("foreign JSON: words in strings stay, and so do errors", () => {
-  assert.deepEqual(
-    parseForeignJson('{"a NaN":"Infinity \\"NaN\\"","b":[NaN,-Infinity,Infinity]}'),
-    {
-      "a NaN": 'Infinity "NaN"',
-      b: [NaN, -Infinity, Infinity],
-    },
-  );
-  for (const wrong of ["", "{", "xNaN", "[Infinityx]", "[--Infinity]"]) {
-    assert.throws(() => parseForeignJson(wrong), SyntaxError, wrong);
-  }
-});
-
-Deno.test("model diff: types that cannot be read are told, not judged", async () => {
-  using folder = new Folder();
-  const header = { odd: { dtype: "I64", shape: [2], data_offsets: [0, 16] } };
-  const path = folder.write(
-    "x.safetensors",
-    withHeader(JSON.stringify(header), [new Uint8Array(16)]),
-  );
-  const file = await openSafetensorsWeights(path);
-  const { tensors, passed } = await diffModels(file, file);
-  file.close();
-  assert.equal(tensors[0].skipped, "I64 cannot be read yet");
-  assert.ok(passed);
-});
-
-Deno.test("safetensors: numbers as they were written, and files that are wrong in one line", async () => {
-  using folder = new Folder();
-  const data = Float32Array.of(1, -2.5, 0.15625, 3);
-  const path = folder.write(
-    "x.safetensors",
-    writeSafetensors([
-      { name: "a", dtype: "BF16", shape: [4], data },
-      { name: "b", dtype: "F32", shape: [2, 2], data },
-      { name: "c", dtype: "F16", shape: [], data: data.slice(1, 2) },
-    ]),
-  );
-  const file = await openSafetensors(path);
-  for (const name of ["a", "b"]) {
-    assert.deepEqual(await file.tensors.get(name)!.read!(1, 3), data.slice(1));
-  }
-  assert.deepEqual(await file.tensors.get("c")!.read!(0, 1), Float32Array.of(-2.5));
-  file.close();
-
-  const bytes = Deno.readFileSync(path);
-  const entry = (more: Record<string, unknown>) =>
-    JSON.stringify({ t: { dtype: "F32", shape: [2], data_offsets: [0, 8], ...more } });
-  const eight = [new Uint8Array(8)];
-  const cases: [Uint8Array, RegExp][] = [
-    [new Uint8Array(3), /too short for a safetensors file/],
-    [bytes.subarray(0, 20), /no safetensors file, or a truncated one: a header of \d+ bytes/],
-    [withHeader("{}", [], 2n ** 63n), /a header of 9223372036854776000 bytes/],
-    [withHeader("{]", []), /its header is not JSON/],
-    [withHeader("[1]", []), /its header is no JSON object/],
-    [
-      bytes.subarray(0, bytes.length - 1),
-      /tensor "c" ends at byte \d+ but the file has \d+; it is truncated/,
-    ],
-    [withHeader(entry({ shape: [3] }), eight), /tensor "t", F32 \[3\], takes 8 bytes/],
-    [withHeader(entry({ shape: [2 ** 40, 2 ** 40] }), eight), /takes 8 bytes/],
-    [withHeader(entry({ shape: [-2] }), eight), /tensor "t" has no dtype, shape or data_offsets/],
-    [withHeader(entry({ data_offsets: [8, 0] }), eight), /data_offsets \[8,0\]/],
-    [withHeader(entry({ data_offsets: [0, 1e15] }), eight), /ends at byte 10000000000000\d\d/],
-    [withHeader('{"t":null}', eight), /tensor "t" has no dtype/],
-  ];
-  for (const [wrong, message] of cases) {
-    folder.write("wrong.safetensors", wrong);
-    const error = await openSafetensors(folder.at("wrong.safetensors")).catch((error) => error);
-    assert.ok(error instanceof SafetensorsError, `${error}`);
-    assert.match(error.message, message);
-    assert.match(error.message, /wrong\.safetensors: [^\n]+$/);
-  }
-  const index = (map: unknown) => folder.write("i.index.json", JSON.stringify({ weight_map: map }));
-  for (
-    const [map, message] of [
-      [{ a: "../x.safetensors" }, /"a" is in "\.\.\/x\.safetensors"/],
-      [{ z: "x.safetensors" }, /x\.safetensors has no tensor "z"/],
-      [{ a: "none.safetensors" }, /none\.safetensors: no such file/],
-      [[], /an index without weight_map/],
-    ] as const
-  ) {
-    const error = await openSafetensors(index(map)).catch((error) => error);
-    assert.ok(error instanceof SafetensorsError || error instanceof GgufError, `${error}`);
-    assert.match(error.message, message);
-  }
-});
-
 Deno.test("model diff: large tensors are read in pieces of a few MiB", async () => {
   const [rows, columns] = [8192, 256];
   let largest = 0;
@@ -793,30 +289,21 @@ Deno.test("model diff: large tensors are read in pieces of a few MiB", async () 
   ]);
 });
 
-const COMMAND = join(import.meta.dirname!, "../../../checkpoints/commands/model.ts");
-
 /** Runs the command with what its permission set grants, less writing and the network. */
 async function diffCommand(...args: string[]) {
   const environment =
     "LAMINA_HOME,LOCALAPPDATA,HOME,USERPROFILE,XDG_CACHE_HOME,HF_HOME,HF_HUB_CACHE," +
     "HUGGINGFACE_HUB_CACHE,HF_TOKEN,HF_ENDPOINT";
-  const { code, stdout, stderr } = await new Deno.Command(Deno.execPath(), {
-    args: [
-      "run",
-      "-q",
-      "--no-prompt",
-      "--allow-read",
-      `--allow-env=${environment}`,
-      COMMAND,
-      "diff",
-      ...args,
-    ],
-    env: { NO_COLOR: "1" },
-  }).output();
-  const decoder = new TextDecoder();
+  const command = ["run", "-q", "--no-prompt", "--allow-read", `--allow-env=${environment}`];
+  const { code, out, err: said } = await deno([
+    ...command,
+    "checkpoints/commands/model.ts",
+    "diff",
+    ...args,
+  ]);
   // A slow machine is told how far it is.
-  const err = decoder.decode(stderr).replaceAll(/^comparing: .*\n/gm, "");
-  return { code, out: decoder.decode(stdout), err };
+  const err = said.replaceAll(/^comparing: .*\n/gm, "");
+  return { code, out, err };
 }
 
 Deno.test("task model diff: a table for people, one line for machines, exit codes", async () => {

@@ -23,9 +23,9 @@ import { Folder } from "../../support/folder.ts";
 import type { WriterValue } from "../../support/gguf_writer.ts";
 import { llamaCppLibrary } from "../../support/llamacpp_library.ts";
 import { randomLlama } from "../../support/random_llama.ts";
+import { deno } from "../../support/command.ts";
 
 const ignore = await llamaCppLibrary() === undefined;
-const ROOT = new URL("../../../", import.meta.url);
 
 /** A text of many tokens. */
 const STORY = Array.from({ length: 9 }, (_, i) => `Part ${i + 1}. ${LONG_PROMPT}`).join(" ");
@@ -153,15 +153,8 @@ function assertRatio({ ratio, provenance }: ParityResult): void {
   assert.ok(p95 <= 6, `95th percentile ${p95}`);
 }
 
-async function task(args: readonly string[], env: Record<string, string> = {}) {
-  const child = await new Deno.Command(Deno.execPath(), {
-    args: ["task", "-q", "parity", ...args],
-    cwd: ROOT,
-    env: { NO_COLOR: "1", ...env },
-    stdin: "null",
-  }).output();
-  const decode = (bytes: Uint8Array) => new TextDecoder().decode(bytes);
-  return { code: child.code, stdout: decode(child.stdout), stderr: decode(child.stderr) };
+function task(args: readonly string[], env: Record<string, string> = {}) {
+  return deno(["task", "-q", "parity", ...args], { env });
 }
 
 Deno.test({
@@ -170,13 +163,13 @@ Deno.test({
   async fn() {
     using folder = new Folder();
     const junit = folder.at("junit.xml");
-    const { code, stdout, stderr } = await task(
+    const { code, out, err } = await task(
       ["--json", "--determinism", "4", "--junit", junit, "--layers", "1-2", "Once upon a time"],
       { LAMINA_PROOF_DIR: folder.path, LAMINA_RUN_ID: "run-1" },
     );
-    assert.equal(code, 0, stderr);
-    assert.equal(stdout.trim().split("\n").length, 1);
-    const report = JSON.parse(stdout);
+    assert.equal(code, 0, err);
+    assert.equal(out.trim().split("\n").length, 1);
+    const report = JSON.parse(out);
     assert.equal(report.passed, true);
     assert.equal(report.first, null);
     assert.deepEqual(
@@ -206,12 +199,12 @@ Deno.test({
 
 Deno.test("task parity: a reference that is not there is one line, and the others go on", async () => {
   using folder = new Folder();
-  const { code, stdout, stderr } = await task(
+  const { code, out, err } = await task(
     ["--json", "--determinism", "0", "--reference", "hf:/nowhere,oracle", "--layers", "0", "Hello"],
     { LAMINA_PROOF_DIR: folder.path },
   );
-  assert.equal(code, 0, stderr);
-  const report = JSON.parse(stdout);
+  assert.equal(code, 0, err);
+  const report = JSON.parse(out);
   assert.equal(report.failures.length, 1);
   assert.match(report.failures[0].message, /^PyTorch: /);
   assert.equal(report.references[0].name, "oracle");
@@ -225,9 +218,9 @@ Deno.test("task parity: wrong usage is one line and exit code 2", async () => {
       [["--prompt-ids", "1,2", "Hello"], /give either a PROMPT or --prompt-ids/],
     ] as const
   ) {
-    const { code, stdout, stderr } = await task(args);
-    assert.equal(code, 2, stderr);
-    assert.equal(stdout, "");
-    assert.match(stderr.trim().split("\n").at(-1)!, message);
+    const { code, out, err } = await task(args);
+    assert.equal(code, 2, err);
+    assert.equal(out, "");
+    assert.match(err.trim().split("\n").at(-1)!, message);
   }
 });

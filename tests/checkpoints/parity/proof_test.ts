@@ -17,19 +17,14 @@ import { extractReference } from "../../../checkpoints/references/reference_run.
 import { openFound } from "../../../inspect/run/loading.ts";
 import { findModel } from "../../../models/mod.ts";
 import { Folder } from "../../support/folder.ts";
+import { deno } from "../../support/command.ts";
 
-const ROOT = new URL("../../../", import.meta.url);
 const PROMPT = "Once upon a time";
 
 async function parity(args: readonly string[], env: Record<string, string>) {
-  const { code, stdout, stderr } = await new Deno.Command(Deno.execPath(), {
-    args: ["task", "-q", "parity", "--json", "--backend", "cpu", ...args],
-    cwd: ROOT,
-    env: { NO_COLOR: "1", ...env },
-    stdin: "null",
-  }).output();
-  const decode = (bytes: Uint8Array) => new TextDecoder().decode(bytes);
-  return { code, stdout: decode(stdout), error: decode(stderr).trim().split("\n").at(-1)! };
+  const all = ["task", "-q", "parity", "--json", "--backend", "cpu", ...args];
+  const { code, out, err } = await deno(all, { env });
+  return { code, stdout: out, error: err.trim().split("\n").at(-1)! };
 }
 
 /** A folder of tensors as somebody's own engine writes it: the oracle's, of a prompt and one step. */
@@ -182,12 +177,8 @@ Deno.test("task proof verify prints no control characters of a bundle's names", 
   using proofs = new Folder();
   proofs.write("manifest.json", "{}");
   proofs.write("\x1b[31mred", "x");
-  const { code, stderr } = await new Deno.Command(Deno.execPath(), {
-    args: ["task", "-q", "proof", "verify", proofs.path],
-    cwd: ROOT,
-  }).output();
+  const { code, err: text } = await deno(["task", "-q", "proof", "verify", proofs.path]);
   assert.equal(code, 1);
-  const text = new TextDecoder().decode(stderr);
   assert.match(text, /red is not in the manifest/);
   assert.ok(!text.includes("\x1b"), JSON.stringify(text));
 });

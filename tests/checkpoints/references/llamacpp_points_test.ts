@@ -27,11 +27,10 @@ import { webgpuEngine } from "../../../engine/webgpu/engine.ts";
 import { openDevice } from "../../../inspect/run/loading.ts";
 import { findModel } from "../../../models/mod.ts";
 import { createTokenizer } from "../../../text/mod.ts";
-import { LlamaCpp } from "../../support/llamacpp.ts";
-import { llamaCppLibrary } from "../../support/llamacpp_library.ts";
+import { llamaCppLibrary, observedModel } from "../../support/llamacpp_library.ts";
 import { fusedValues, unfusedValues } from "../../support/local_values.ts";
 import {
-  isReferenceTensor,
+  isPoint,
   type PassPlace,
   referencePoints,
   softmaxRows,
@@ -58,7 +57,7 @@ for (const name of ["tiny", "smollm2-135m"]) {
       const config = readConfig(file);
       const prompt = createTokenizer(file.metadata).encode(PROMPT);
       const capacity = prompt.length + LAST_STEP;
-      using llama = new LlamaCpp(library!, await f32Copy(found), capacity);
+      const llama = observedModel(library!, await f32Copy(found), capacity);
       const engine = await webgpuEngine(file, config, await openDevice());
       const session = engine.session({ capacity, ropeBuilder: "ggml" });
       const all: number[] = [];
@@ -67,7 +66,7 @@ for (const name of ["tiny", "smollm2-135m"]) {
       async function compare(title: string, ids: readonly number[]): Promise<number> {
         const place = { start: session.position, tokens: ids.length };
         all.push(...ids);
-        const graph = llama.pass(ids, isReferenceTensor);
+        const graph = llama.pass(ids, isPoint(config));
         const reference = await referencePoints(config, graph, place, (each) => weight(file, each));
         await t.step(`${title}: local verdict`, async () => {
           const pass = { session, ids, reference };
@@ -100,7 +99,7 @@ for (const name of ["tiny", "smollm2-135m"]) {
           continue;
         }
         all.push(id);
-        const graph = llama.pass([id], (each) => each === "result_output");
+        const graph = llama.pass([id], ({ name }) => name === "result_output");
         const ours = await session.pass({ ids: [id], wanted: ["argmax"] });
         id = chosen(ours.get("argmax")!.data[0], graph.get("result_output")![0].data, config);
       }

@@ -10,6 +10,8 @@ import {
 import { isFile } from "../../../models/cache.ts";
 import { needed } from "../../support/needed.ts";
 import { run } from "../../support/python_venv.ts";
+import { Folder } from "../../support/folder.ts";
+import { deno } from "../../support/command.ts";
 
 const python = await needed(
   "python3 with venv",
@@ -17,27 +19,20 @@ const python = await needed(
 );
 
 /** A folder with requirements and an empty cache in it. */
-class Bench implements AsyncDisposable {
-  readonly folder = Deno.makeTempDirSync();
-
+class Bench extends Folder {
   async environment(
     requirements: string,
     options: PythonEnvironmentOptions = {},
   ): Promise<PythonEnvironment> {
-    const list = join(this.folder, "requirements.txt");
-    await Deno.writeTextFile(list, requirements);
-    const env = (name: string) => name === "LAMINA_HOME" ? this.folder : undefined;
+    const list = this.write("requirements.txt", requirements);
+    const env = (name: string) => name === "LAMINA_HOME" ? this.path : undefined;
     return await pythonEnvironment(pathToFileURL(list), { ...options, env });
   }
 
   /** What is in the folder of environments. */
   get made(): string[] {
-    return [...Deno.readDirSync(join(this.folder, "python"))]
+    return [...Deno.readDirSync(this.at("python"))]
       .filter(({ isDirectory }) => isDirectory).map(({ name }) => name);
-  }
-
-  async [Symbol.asyncDispose]() {
-    await Deno.remove(this.folder, { recursive: true });
   }
 }
 
@@ -45,7 +40,7 @@ Deno.test({
   name: "an environment is made once, by whoever comes first, and its Python is its own",
   ignore: python === undefined,
   async fn() {
-    await using bench = new Bench();
+    using bench = new Bench();
     const [first, second] = await Promise.all([
       bench.environment("# nothing"),
       bench.environment("# nothing"),
@@ -75,8 +70,8 @@ Deno.test({
   name: "an environment in a folder of one's own is made anew when its packages change",
   ignore: python === undefined,
   async fn() {
-    await using bench = new Bench();
-    const folder = join(bench.folder, "venv");
+    using bench = new Bench();
+    const folder = bench.at("venv");
     let made = 0;
     const options = { folder, onMake: () => void made++ };
     await bench.environment("# nothing", options);
@@ -92,7 +87,7 @@ Deno.test({
   name: "an environment that cannot be made is one line, and leaves nothing",
   ignore: python === undefined,
   async fn() {
-    await using bench = new Bench();
+    using bench = new Bench();
     await assert.rejects(bench.environment("--no-index\nno-such-package==1.0"), {
       name: "PythonEnvironmentError",
       message: /^Python's environment cannot be made: [^\n]*no-such-package==1\.0[^\n]*$/,
@@ -113,9 +108,9 @@ Deno.test({
 
 /** What a process prints that has only these programs. */
 async function without(programs: Readonly<Record<string, string>>): Promise<string> {
-  await using bench = new Bench();
+  using bench = new Bench();
   for (const [name, script] of Object.entries(programs)) {
-    await Deno.writeTextFile(join(bench.folder, name), `#!/bin/sh\n${script}\n`, { mode: 0o755 });
+    await Deno.writeTextFile(bench.at(name), `#!/bin/sh\n${script}\n`, { mode: 0o755 });
   }
   const url = (path: string) => JSON.stringify(new URL(path, import.meta.url).href);
   const code = `import { pythonEnvironment } from ${
@@ -123,12 +118,8 @@ async function without(programs: Readonly<Record<string, string>>): Promise<stri
   };
     await pythonEnvironment(new URL(${url("../../../notebooks/requirements.txt")}))
       .catch((error) => console.log(error.name, error.message));`;
-  const { stdout } = await new Deno.Command(Deno.execPath(), {
-    args: ["eval", "--no-lock", code],
-    env: { PATH: bench.folder, LAMINA_HOME: join(bench.folder, "lamina") },
-    stderr: "inherit",
-  }).output();
-  return new TextDecoder().decode(stdout).trim();
+  const env = { PATH: bench.path, LAMINA_HOME: bench.at("lamina") };
+  return (await deno(["eval", "--no-lock", code], { env })).out.trim();
 }
 
 Deno.test({

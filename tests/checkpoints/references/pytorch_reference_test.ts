@@ -21,6 +21,7 @@ import golden from "../../fixtures/smollm2-135m.json" with { type: "json" };
 import { needed } from "../../support/needed.ts";
 import { pyTorch, run as runProgram } from "../../support/python_venv.ts";
 import { randomLlama, type RandomLlamaOptions } from "../../support/random_llama.ts";
+import { Folder } from "../../support/folder.ts";
 
 const environment = await pyTorch();
 
@@ -133,39 +134,35 @@ withPyTorch("PyTorch on SmolLM2: every layer; llama.cpp's greedy ids", async (en
 });
 
 withPyTorch("the original's safetensors, with biases and a tokenizer", async (environment) => {
-  const folder = await Deno.makeTempDir();
-  const path = join(folder, "saved.gguf");
-  const original = join(folder, "original");
-  try {
-    const script = fileURLToPath(new URL("../../support/save_hf_llama.py", import.meta.url));
-    await runProgram(environment.python, [script, original, path]);
-    const weights = { folder: original };
-    await use({ weights, environment }, path, async (reference, file) => {
-      assert.equal(reference.provenance.weights, `${original} in F32`);
-      const ids = Array.from({ length: 20 }, (_, i) => (i * 31 + 5) % 96);
-      await assertOracle(reference, file, { ids, generate: 3, steps: [0, 3] });
-      assert.deepEqual(await reference.tokenize!("once upon a midnight"), [1, 2, 3, 0]);
-    });
-    await assert.rejects(
-      use({ weights, environment }, TINY, () => Promise.resolve()),
-      {
-        name: "ReferenceFailure",
-        message: "PyTorch: its model is another one: layers is 2, in the file 5",
-      },
-    );
-    // What transformers does not know it leaves out: then it is no reference.
-    await assert.rejects(use({ weights: { gguf: path }, environment }, path, nothing), {
-      message: "PyTorch: transformers cannot read this file whole, it leaves out " +
-        "blk.0.attn_k.bias, blk.0.attn_output.bias, blk.0.attn_q.bias and 5 more",
-    });
-    await Deno.remove(join(original, "model.safetensors"));
-    await assert.rejects(
-      use({ weights, environment }, path, nothing),
-      /^ReferenceFailure: PyTorch: [^\n]*model\.safetensors/,
-    );
-  } finally {
-    await Deno.remove(folder, { recursive: true });
-  }
+  using folder = new Folder();
+  const path = folder.at("saved.gguf");
+  const original = folder.at("original");
+  const script = fileURLToPath(new URL("../../support/save_hf_llama.py", import.meta.url));
+  await runProgram(environment.python, [script, original, path]);
+  const weights = { folder: original };
+  await use({ weights, environment }, path, async (reference, file) => {
+    assert.equal(reference.provenance.weights, `${original} in F32`);
+    const ids = Array.from({ length: 20 }, (_, i) => (i * 31 + 5) % 96);
+    await assertOracle(reference, file, { ids, generate: 3, steps: [0, 3] });
+    assert.deepEqual(await reference.tokenize!("once upon a midnight"), [1, 2, 3, 0]);
+  });
+  await assert.rejects(
+    use({ weights, environment }, TINY, () => Promise.resolve()),
+    {
+      name: "ReferenceFailure",
+      message: "PyTorch: its model is another one: layers is 2, in the file 5",
+    },
+  );
+  // What transformers does not know it leaves out: then it is no reference.
+  await assert.rejects(use({ weights: { gguf: path }, environment }, path, nothing), {
+    message: "PyTorch: transformers cannot read this file whole, it leaves out " +
+      "blk.0.attn_k.bias, blk.0.attn_output.bias, blk.0.attn_q.bias and 5 more",
+  });
+  await Deno.remove(join(original, "model.safetensors"));
+  await assert.rejects(
+    use({ weights, environment }, path, nothing),
+    /^ReferenceFailure: PyTorch: [^\n]*model\.safetensors/,
+  );
 });
 
 const nothing = () => Promise.resolve();
@@ -174,14 +171,8 @@ async function withRandom(
   options: RandomLlamaOptions,
   fn: (path: string) => Promise<void>,
 ): Promise<void> {
-  const folder = await Deno.makeTempDir();
-  const path = join(folder, "random.gguf");
-  try {
-    await Deno.writeFile(path, randomLlama(options));
-    await fn(path);
-  } finally {
-    await Deno.remove(folder, { recursive: true });
-  }
+  using folder = new Folder();
+  await fn(folder.write("random.gguf", randomLlama(options)));
 }
 
 withPyTorch(

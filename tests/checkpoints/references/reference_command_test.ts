@@ -20,33 +20,28 @@ import { findModel } from "../../../models/mod.ts";
 import { pyTorch } from "../../support/python_venv.ts";
 import { randomLlama } from "../../support/random_llama.ts";
 import { tableRows } from "../../support/table_rows.ts";
+import { deno } from "../../support/command.ts";
+import { Folder } from "../../support/folder.ts";
 
 const environment = await pyTorch();
 
 /** A folder, and the command run with its task's permissions. */
-class Bench implements AsyncDisposable {
-  readonly folder = Deno.makeTempDirSync();
-  readonly out = join(this.folder, "out");
+class Bench extends Folder {
+  readonly out = this.at("out");
 
-  async run(...args: string[]): Promise<{ code: number; out: string; err: string }> {
+  run(...args: string[]) {
     assert.match(
       denoJson.tasks.reference.command,
       /-P=reference checkpoints\/commands\/reference\.ts$/,
     );
-    const { code, stdout, stderr } = await new Deno.Command(Deno.execPath(), {
-      args: [
-        "run",
-        "-q",
-        "--no-prompt",
-        "-P=reference",
-        "checkpoints/commands/reference.ts",
-        ...args,
-      ],
-      cwd: new URL("../../../", import.meta.url),
-      env: { NO_COLOR: "1" },
-    }).output();
-    const decoder = new TextDecoder();
-    return { code, out: decoder.decode(stdout), err: decoder.decode(stderr) };
+    const command = [
+      "run",
+      "-q",
+      "--no-prompt",
+      "-P=reference",
+      "checkpoints/commands/reference.ts",
+    ];
+    return deno([...command, ...args]);
   }
 
   async good(...args: string[]) {
@@ -71,10 +66,6 @@ class Bench implements AsyncDisposable {
       );
     return below("").sort();
   }
-
-  async [Symbol.asyncDispose]() {
-    await Deno.remove(this.folder, { recursive: true });
-  }
 }
 
 async function tiny() {
@@ -82,7 +73,7 @@ async function tiny() {
 }
 
 Deno.test("Arrow: the tables of a capture, which also say whose numbers they are", async () => {
-  await using bench = new Bench();
+  using bench = new Bench();
   const { out } = await bench.good(
     ...["--reference", "oracle", "--generate", "2", "--points", "blk.1.{q,attn_probs,cache_k}"],
     "Once upon",
@@ -119,7 +110,7 @@ Deno.test("Arrow: the tables of a capture, which also say whose numbers they are
 });
 
 Deno.test("npy: a file per point and step, and the manifest of an engine's folder", async () => {
-  await using bench = new Bench();
+  using bench = new Bench();
   const { out, err } = await bench.good(
     ...["--reference", "oracle", "--generate", "1", "--format", "npy", "--json"],
     ...["--points", "blk.0.{k_rope,attn_scores},logits", "--prompt-ids", "1,447,463"],
@@ -177,7 +168,7 @@ Deno.test({
   name: "PyTorch's tensors",
   ignore: environment === undefined,
   async fn() {
-    await using bench = new Bench();
+    using bench = new Bench();
     const args = ["--reference", "pytorch", "--points", "blk.4.attn_norm*", "Once upon a time"];
     const { err } = await bench.good(...args);
     assert.equal(
@@ -194,9 +185,8 @@ Deno.test({
 });
 
 Deno.test("a file without a vocabulary runs on ids", async () => {
-  await using bench = new Bench();
-  const path = join(bench.folder, "random.gguf");
-  await Deno.writeFile(path, randomLlama());
+  using bench = new Bench();
+  const path = bench.write("random.gguf", randomLlama());
   const base = ["--model", path, "--reference", "oracle", "--points", "logits"];
   await bench.good(...base, "--prompt-ids", "1,2,3");
   const rows = tableRows(await readArrow(join(bench.out, "logits.arrow")));
@@ -205,7 +195,7 @@ Deno.test("a file without a vocabulary runs on ids", async () => {
 });
 
 Deno.test("wrong usage and failures are one line", async () => {
-  await using bench = new Bench();
+  using bench = new Bench();
   const { out } = bench;
   await bench.bad(2, /give either a PROMPT or --prompt-ids/, "--out", out);
   await bench.bad(2, /--out is missing/, "Hello");

@@ -1,7 +1,13 @@
 import assert from "node:assert/strict";
 import { METADATA, open, refusal, SMALL, tensor, TENSORS } from "../../support/gguf_samples.ts";
-import { type TypedValue, writeGguf, type WriterTensor } from "../../support/gguf_writer.ts";
-import { Random } from "../../support/random.ts";
+import {
+  type TypedValue,
+  writeGguf,
+  type WriterOptions,
+  type WriterTensor,
+  type WriterValue,
+} from "../../support/gguf_writer.ts";
+import { Random } from "../../../checkpoints/files/random.ts";
 
 Deno.test("cut off anywhere, a file is refused in one line", async () => {
   const random = new Random(200);
@@ -72,6 +78,13 @@ function deeplyNested(depth: number): TypedValue {
   return value;
 }
 
+const small = writeGguf(SMALL);
+const withMetadata = (metadata: WriterOptions["metadata"]) => () => writeGguf({ metadata });
+const withAlignment = (alignment: WriterValue) => withMetadata({ "general.alignment": alignment });
+/** A file with one value, an array that claims to be 2^62 long. */
+const withLongArray = (key: WriterValue) => () =>
+  with64(writeGguf({ metadata: { key } }), 43, 2n ** 62n);
+
 const REFUSED: readonly [string, () => Uint8Array, RegExp, string?][] = [
   ["an empty file", () => new Uint8Array(0), /empty/],
   ["text", () => new TextEncoder().encode("<html>404</html>"), /not a GGUF file/],
@@ -86,17 +99,9 @@ const REFUSED: readonly [string, () => Uint8Array, RegExp, string?][] = [
     () => writeGguf({ version: 1, metadataCount: 2 ** 32 - 1 }),
     /4294967295 metadata/,
   ],
-  [
-    "a key longer than the file",
-    () => with64(writeGguf(SMALL), KEY_LENGTH_AT, 2n ** 40n),
-    /a string claims 1099511627776 bytes/,
-  ],
-  [
-    "a string longer than the file",
-    () => with64(writeGguf(SMALL), VALUE_LENGTH_AT, 500n),
-    /a string claims 500 bytes/,
-  ],
-  ["an empty key", () => writeGguf({ metadata: { "": 1 } }), /key is empty/],
+  ["a long key", () => with64(small, KEY_LENGTH_AT, 2n ** 40n), /claims 1099511627776 bytes/],
+  ["a long string", () => with64(small, VALUE_LENGTH_AT, 500n), /a string claims 500 bytes/],
+  ["an empty key", withMetadata({ "": 1 }), /key is empty/],
   [
     "a key twice",
     () => writeGguf({ metadata: { key: 1 }, moreMetadata: [["key", 2]] }),
@@ -107,34 +112,14 @@ const REFUSED: readonly [string, () => Uint8Array, RegExp, string?][] = [
     bytes[35] = 13;
     return bytes;
   }, /"key" has the unknown metadata type 13/],
-  [
-    "2^62 numbers in an array",
-    () => with64(writeGguf({ metadata: { key: Int32Array.of(1) } }), 43, 2n ** 62n),
-    /elements in "key"/,
-  ],
-  [
-    "2^62 strings in an array",
-    () => with64(writeGguf({ metadata: { key: ["a"] } }), 43, 2n ** 62n),
-    /strings in "key"/,
-  ],
-  [
-    "2^62 arrays in an array",
-    () => with64(writeGguf({ metadata: { key: deeplyNested(2) } }), 43, 2n ** 62n),
-    /arrays in "key"/,
-  ],
-  [
-    "arrays 1000 deep",
-    () => writeGguf({ metadata: { key: deeplyNested(1000) } }),
-    /nested more than 32 deep/,
-  ],
-  ["alignment 0", () => writeGguf({ metadata: { "general.alignment": 0 } }), /alignment is 0/],
-  ["alignment 7", () => writeGguf({ metadata: { "general.alignment": 7 } }), /alignment is 7/],
-  ["alignment in words", () => writeGguf({ metadata: { "general.alignment": "32" } }), /alignment/],
-  [
-    "alignment 2^62",
-    () => writeGguf({ metadata: { "general.alignment": 2n ** 62n } }),
-    /alignment/,
-  ],
+  ["2^62 numbers in an array", withLongArray(Int32Array.of(1)), /elements in "key"/],
+  ["2^62 strings in an array", withLongArray(["a"]), /strings in "key"/],
+  ["2^62 arrays in an array", withLongArray(deeplyNested(2)), /arrays in "key"/],
+  ["arrays 1000 deep", withMetadata({ key: deeplyNested(1000) }), /nested more than 32 deep/],
+  ["alignment 0", withAlignment(0), /alignment is 0/],
+  ["alignment 7", withAlignment(7), /alignment is 7/],
+  ["alignment in words", withAlignment("32"), /alignment/],
+  ["alignment 2^62", withAlignment(2n ** 62n), /alignment/],
   ["five dimensions", () => smallWith({ shape: [1, 1, 1, 1, 1] }), /"b" has 5 dimensions/, "b"],
   [
     "a product of 2^64",

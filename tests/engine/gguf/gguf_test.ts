@@ -4,7 +4,8 @@ import { type ByteSource, bytesSource, fileSource } from "../../../engine/gguf/s
 import { GGML_TYPES } from "../../../engine/gguf/types.ts";
 import { METADATA, open, refusal, TENSORS } from "../../support/gguf_samples.ts";
 import { writeGguf, type WriterOptions, writeSplitGguf } from "../../support/gguf_writer.ts";
-import { Random } from "../../support/random.ts";
+import { Random } from "../../../checkpoints/files/random.ts";
+import { Folder } from "../../support/folder.ts";
 
 const VARIANTS: Pick<WriterOptions, "version" | "littleEndian" | "alignment">[] = [];
 for (const version of [1, 2, 3]) {
@@ -208,63 +209,51 @@ Deno.test("split files are one file", async () => {
 });
 
 Deno.test("a split file on disk opens from any part, and names a part that is missing", async () => {
-  const folder = await Deno.makeTempDir();
-  try {
-    const path = (part: number) => `${folder}/m-0000${part}-of-00003.gguf`;
-    const shares = [TENSORS.slice(0, 2), TENSORS.slice(2, 3), TENSORS.slice(3)];
-    const parts = writeSplitGguf({ metadata: METADATA }, shares);
-    for (const [i, part] of parts.entries()) await Deno.writeFile(path(i + 1), part);
-    for (const part of [1, 3]) {
-      const file = await openGgufFile(path(part));
-      assert.equal(file.name, path(1));
-      const reads = TENSORS.map(({ name }) => file.readTensor(file.tensors.get(name)!));
-      assert.deepEqual(await Promise.all(reads), TENSORS.map(({ data }) => data));
-      file.close();
-    }
-    await Deno.writeFile(`${folder}/renamed.gguf`, parts[0]);
-    const renamed = await refusal(() => openGgufFile(`${folder}/renamed.gguf`));
-    assert.match(renamed.message, /one of 3 parts; its name must end in -0000N-of-00003.gguf/);
-    await Deno.remove(path(2));
-    const missing = await refusal(() => openGgufFile(path(1)));
-    assert.equal(missing.file, path(2));
-    assert.match(missing.message, /part of the split file is missing/);
-  } finally {
-    await Deno.remove(folder, { recursive: true });
+  using folder = new Folder();
+  const path = (part: number) => folder.at(`m-0000${part}-of-00003.gguf`);
+  const shares = [TENSORS.slice(0, 2), TENSORS.slice(2, 3), TENSORS.slice(3)];
+  const parts = writeSplitGguf({ metadata: METADATA }, shares);
+  for (const [i, part] of parts.entries()) await Deno.writeFile(path(i + 1), part);
+  for (const part of [1, 3]) {
+    const file = await openGgufFile(path(part));
+    assert.equal(file.name, path(1));
+    const reads = TENSORS.map(({ name }) => file.readTensor(file.tensors.get(name)!));
+    assert.deepEqual(await Promise.all(reads), TENSORS.map(({ data }) => data));
+    file.close();
   }
+  const other = folder.write("renamed.gguf", parts[0]);
+  const renamed = await refusal(() => openGgufFile(other));
+  assert.match(renamed.message, /one of 3 parts; its name must end in -0000N-of-00003.gguf/);
+  await Deno.remove(path(2));
+  const missing = await refusal(() => openGgufFile(path(1)));
+  assert.equal(missing.file, path(2));
+  assert.match(missing.message, /part of the split file is missing/);
 });
 
 Deno.test("a file on disk is read by position, many reads at once", async () => {
-  const path = await Deno.makeTempFile();
-  try {
-    const bytes = new Random(5).bytes(100_000);
-    await Deno.writeFile(path, bytes);
-    const source = await fileSource(path);
-    const offsets = Array.from({ length: 50 }, (_, i) => 1999 * i);
-    const reads = await Promise.all(offsets.map((offset) => source.read(offset, 1999)));
-    for (const [i, read] of reads.entries()) {
-      assert.deepEqual(read, bytes.slice(offsets[i], offsets[i] + 1999));
-    }
-    await refusal(() => source.read(99_999, 2));
-    await refusal(() => source.read(-1, 2));
-    await Deno.truncate(path, 50_000);
-    assert.match((await refusal(() => source.read(49_990, 20))).message, /became shorter/);
-    assert.deepEqual(await source.read(10, 5), bytes.slice(10, 15));
-    source.close();
-    source.close();
-  } finally {
-    await Deno.remove(path);
+  using folder = new Folder();
+  const bytes = new Random(5).bytes(100_000);
+  const path = folder.write("some", bytes);
+  const source = await fileSource(path);
+  const offsets = Array.from({ length: 50 }, (_, i) => 1999 * i);
+  const reads = await Promise.all(offsets.map((offset) => source.read(offset, 1999)));
+  for (const [i, read] of reads.entries()) {
+    assert.deepEqual(read, bytes.slice(offsets[i], offsets[i] + 1999));
   }
+  await refusal(() => source.read(99_999, 2));
+  await refusal(() => source.read(-1, 2));
+  await Deno.truncate(path, 50_000);
+  assert.match((await refusal(() => source.read(49_990, 20))).message, /became shorter/);
+  assert.deepEqual(await source.read(10, 5), bytes.slice(10, 15));
+  source.close();
+  source.close();
 });
 
 Deno.test("no such file, and a folder, are said so", async () => {
-  const folder = await Deno.makeTempDir();
-  try {
-    assert.match(
-      (await refusal(() => openGgufFile(`${folder}/none.gguf`))).message,
-      /no such file/,
-    );
-    assert.match((await refusal(() => openGgufFile(folder))).message, /a folder/);
-  } finally {
-    await Deno.remove(folder);
-  }
+  using folder = new Folder();
+  assert.match(
+    (await refusal(() => openGgufFile(folder.at("none.gguf")))).message,
+    /no such file/,
+  );
+  assert.match((await refusal(() => openGgufFile(folder.path))).message, /a folder/);
 });

@@ -5,6 +5,7 @@ import { type GgufFile, openGgufFile } from "../../../engine/gguf/reader.ts";
 import { ggufSize, type NewGguf, writeGguf } from "../../../engine/gguf/writer.ts";
 import { METADATA, open, TENSORS } from "../../support/gguf_samples.ts";
 import { writeGguf as writeInMemory, type WriterOptions } from "../../support/gguf_writer.ts";
+import { Folder } from "../../support/folder.ts";
 
 /** All of a file, its tensors in pieces of a few bytes. */
 function contentOf(file: GgufFile, pieceBytes = 100): NewGguf {
@@ -23,12 +24,8 @@ function contentOf(file: GgufFile, pieceBytes = 100): NewGguf {
 }
 
 async function inFolder(use: (path: string) => Promise<void>): Promise<void> {
-  const folder = await Deno.makeTempDir({ prefix: "lamina-writer-" });
-  try {
-    await use(join(folder, "copy.gguf"));
-  } finally {
-    await Deno.remove(folder, { recursive: true });
-  }
+  using folder = new Folder();
+  await use(folder.at("copy.gguf"));
 }
 
 const left = (path: string) => [...Deno.readDirSync(join(path, ".."))].map(({ name }) => name);

@@ -252,7 +252,7 @@ const UNIFORM: RandomLlamaOptions = {
   ...MODEL,
   biases: false,
   vocab: 300,
-  vocabulary: "spm",
+  vocabulary: "llama",
   tensors(tensors) {
     for (const { name, data } of tensors) if (name.includes("attn_q.")) data.fill(0);
     return tensors;
@@ -283,7 +283,7 @@ Deno.test("attention statistics and induction scores of uniform attention, in cl
 });
 
 Deno.test("induction scores against the oracle's diagonal", async () => {
-  using random = await randomModel({ ...MODEL, vocab: 300, vocabulary: "spm" });
+  using random = await randomModel({ ...MODEL, vocab: 300, vocabulary: "llama" });
   const { model, file } = random;
   const [length, seed] = [6, 5];
   const ids = repeatedRandomTokens(model, { length, seed });
@@ -304,7 +304,7 @@ Deno.test("induction scores against the oracle's diagonal", async () => {
 });
 
 Deno.test("repeated random tokens: BOS, different ordinary ones, twice; another seed, others", async () => {
-  using random = await randomModel({ ...MODEL, vocab: 300, vocabulary: "spm" });
+  using random = await randomModel({ ...MODEL, vocab: 300, vocabulary: "llama" });
   const { model } = random;
   const ids = repeatedRandomTokens(model, { length: 20, seed: 1 });
   assert.equal(ids[0], 1);

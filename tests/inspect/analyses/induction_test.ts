@@ -11,7 +11,7 @@ import { zero } from "../../../inspect/run/interventions.ts";
 import type { Model } from "../../../inspect/run/model.ts";
 import { tableColumns } from "../../../inspect/tables/mod.ts";
 import { findModel } from "../../../models/mod.ts";
-import { Random } from "../../support/random.ts";
+import { Random } from "../../../checkpoints/files/random.ts";
 import { modelOf } from "../../support/random_model.ts";
 
 /** The larger model gets one short sequence. */

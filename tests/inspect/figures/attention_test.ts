@@ -21,8 +21,9 @@ import type { Heatmap, PackedNumbers, Scatter } from "../../../inspect/figures/d
 import { unpacked } from "../../../inspect/figures/drawing/numbers.ts";
 import { maxPool, pooledBy, pooling } from "../../../inspect/figures/drawing/pool.ts";
 import { tokenHtml } from "../../../inspect/figures/drawing/tokens.ts";
-import { Random } from "../../support/random.ts";
+import { Random } from "../../../checkpoints/files/random.ts";
 import { tableRows } from "../../support/table_rows.ts";
+import { Folder } from "../../support/folder.ts";
 
 const TEXT = 'Once upon a time there was a raven.\nThe raven said "a raven".';
 const LAYERS = 5;
@@ -55,13 +56,9 @@ function expected(of: Run, point: string, head: number): number[][] {
 }
 
 async function throughFile(table: Table): Promise<Table> {
-  const folder = await Deno.makeTempDir();
-  try {
-    await writeTable(`${folder}/table.arrow`, table);
-    return await readArrow(`${folder}/table.arrow`);
-  } finally {
-    await Deno.remove(folder, { recursive: true });
-  }
+  using folder = new Folder();
+  await writeTable(folder.at("table.arrow"), table);
+  return await readArrow(folder.at("table.arrow"));
 }
 
 Deno.test("a head's map is its tensor; what a query does not see is empty", () => {

@@ -29,14 +29,13 @@ import {
   weightSpectrum,
 } from "../../../mod.ts";
 import { analysisTable } from "../../../inspect/analyses/analysis_table.ts";
-import { cellMap } from "../../../inspect/figures/drawing/cell_map.ts";
-import type { Bar, Heatmap, Scatter } from "../../../inspect/figures/drawing/figure.ts";
-import { short, unpacked } from "../../../inspect/figures/drawing/numbers.ts";
+import type { Bar, Scatter } from "../../../inspect/figures/drawing/figure.ts";
+import { short } from "../../../inspect/figures/drawing/numbers.ts";
 import { colourOf } from "../../../inspect/figures/coloured_text.ts";
 import { SEQUENTIAL } from "../../../inspect/figures/drawing/theme.ts";
 import { tokenHtml, tokenLabel } from "../../../inspect/figures/drawing/tokens.ts";
-import { Random } from "../../support/random.ts";
 import { tableRows } from "../../support/table_rows.ts";
+import { cells, grid, heatmap } from "../../support/figure_cells.ts";
 
 const TEXT = 'Once upon a time there was a raven.\nThe raven said "a raven".';
 const LAYERS = 5;
@@ -48,24 +47,6 @@ const run = await model.run(TEXT, {
   capture: ["token_embd", "blk.*.out", "blk.*.ffn_inp", "blk.*.ffn_act", "logits"],
 });
 const N = run.ids.length;
-
-const heatmap = ({ data: [map] }: Figure) => map as Heatmap;
-/** A heatmap's numbers [rows][columns]; null where it is empty. */
-function cells(figure: Figure): (number | null)[][] {
-  const { z } = heatmap(figure);
-  if (!("bdata" in z)) return z.map((row) => [...row]);
-  const [rows, columns] = z.shape!.split(", ").map(Number);
-  const values = Array.from(unpacked(z));
-  return Array.from({ length: rows }, (_, i) => values.slice(i * columns, (i + 1) * columns));
-}
-
-/** A matrix of a table's numbers, as figures write them. */
-function grid(rows: number, columns: number, value: (row: number, column: number) => number) {
-  return Array.from(
-    { length: rows },
-    (_, row) => Array.from({ length: columns }, (_, column) => short(value(row, column))),
-  );
-}
 
 const hovers = run.tokens().map((token, i) => `"${tokenHtml(token, 24)}" (${i})`);
 const layerNames = ["emb.", "0", "1", "2", "3", "4"];
@@ -416,94 +397,6 @@ Deno.test("named numbers are bars from the top down", () => {
   });
   assert.deepEqual([(bar as Bar).y, (bar as Bar).x], [["b", "&lt;a&gt;"], [-2, 1]]);
   assert.throws(() => bars([], { title: "t", unit: "u" }), RangeError);
-});
-
-Deno.test("long maps are pooled with a note: the strongest number of neighbours, with its own hover", () => {
-  const places = Array.from({ length: 2000 }, (_, i) => `${i}`);
-  const values = [places.map((_, i) => i === 7 ? -9 : i % 5), places.map(() => NaN)];
-  const map = {
-    title: { text: "t" },
-    rows: { title: "layer", labels: ["0", "1"] },
-    columns: { title: "position", labels: places },
-    values,
-    more: values.map((row) => row.map((_, i) => `of ${i}`)),
-    legend: "x",
-  };
-  const signed = cellMap({ ...map, signed: true });
-  const [first, second] = cells(signed);
-  const size = Math.ceil(2000 / first.length);
-  assert.ok(first.length <= 300 && first.length > 100);
-  assert.equal(first[Math.floor(7 / size)], -9);
-  assert.equal((heatmap(signed).customdata as string[][])[0][Math.floor(7 / size)], "of 7");
-  assert.ok(second.every((value) => value === null));
-  assert.match(signed.caption, /pooled/);
-  assert.equal(signed.layout.xaxis!.ticktext![1], `${size} … ${2 * size - 1}`);
-  assert.ok(signed.layout.width < 1200);
-  assert.ok(
-    cells(cellMap(map))[0].every((value) => value === 4),
-    "of unsigned numbers the largest",
-  );
-});
-
-const LENS = {
-  sequence: "int32",
-  layer: "int32",
-  position: "int32",
-  token: "utf8",
-  rank: "int32",
-  predicted_id: "int32",
-  predicted: "utf8",
-  value: "float64",
-} as const;
-
-/** Layers × 2,000 positions with columns of several tables. */
-function longRows(layers: number) {
-  const random = new Random(6);
-  return Array.from({ length: layers * 2000 }, (_, i) => ({
-    layer: Math.floor(i / 2000),
-    position: i % 2000,
-    token: ` ${i % 2000}`,
-    value: random.uniform(0, 1),
-    ...{ sequence: 0, head: null, rank: 0, predicted_id: i % 97, predicted: `p${i % 97}` },
-    ...{ clean_token: ` ${i % 2000}`, point: `blk.${Math.floor(i / 2000)}.out` },
-  }));
-}
-
-Deno.test("maps of 2,000 tokens stay small: cells are pooled, with their hovers, and the figure says so", () => {
-  const rows = longRows(6);
-  const schema = { ...LENS, head: "int32", clean_token: "utf8", point: "utf8" } as const;
-  const table = analysisTable("long", schema, rows, { meaning: "a long text" });
-  const maps = {
-    lens: logitLensMap(table),
-    norms: residualNormMap(table),
-    patching: patchingMap(table),
-  };
-  for (const [name, figure] of Object.entries(maps)) {
-    const { text, customdata } = heatmap(figure);
-    const z = cells(figure);
-    assert.deepEqual([z.length, z[0].length, text], [6, 286, undefined], name);
-    assert.match(figure.caption, /pooled: a cell is the .* of 1 × 7/, name);
-    assert.ok(JSON.stringify(figure).length < 400_000, name);
-    assert.ok(figure.layout.width < 1100, name);
-    assert.equal(figure.layout.xaxis!.ticktext![2], '"·14" (14) … "·20" (20)');
-    for (const [layer, cell] of [[0, 0], [3, 100], [5, 285]]) {
-      const from = 2000 * layer + 7 * cell;
-      const own = rows.slice(from, Math.min(from + 7, 2000 * (layer + 1)));
-      const best = own.reduce((a, b) => b.value > a.value ? b : a);
-      const wanted = name === "norms" ? Math.log10(best.value) : best.value;
-      assert.equal(z[layer][cell], short(wanted), name);
-      if (name === "lens") {
-        assert.ok((customdata as string[][])[layer][cell].startsWith(`${best.predicted} `));
-      }
-    }
-  }
-  assert.match(maps.lens.caption, /words are in the hover/);
-  // All is there of a text that fits.
-  const some = analysisTable("short", schema, rows.filter(({ position }) => position < 300), {
-    meaning: "a text that fits",
-  });
-  assert.doesNotMatch(patchingMap(some).caption, /pooled/);
-  assert.equal(cells(patchingMap(some))[0].length, 300);
 });
 
 Deno.test("a missing column, an empty table: one line that names it", () => {

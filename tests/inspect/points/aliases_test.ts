@@ -5,18 +5,13 @@
 import assert from "node:assert/strict";
 import { createHash } from "node:crypto";
 import type { Engine } from "../../../engine/backend.ts";
-import { readConfig } from "../../../engine/model/config.ts";
-import { cpuEngine } from "../../../engine/cpu/engine.ts";
-import { openGguf } from "../../../engine/gguf/reader.ts";
-import { bytesSource } from "../../../engine/gguf/source.ts";
-import { webgpuEngine } from "../../../engine/webgpu/engine.ts";
-import { openDevice } from "../../../inspect/run/loading.ts";
 import { asAsked, listPoints, resolvePoints } from "../../../inspect/points/points.ts";
 import huggingFace from "../../fixtures/aliases_huggingface.json" with { type: "json" };
 import llamaCpp from "../../fixtures/aliases_llamacpp.json" with { type: "json" };
 import transformerLens from "../../fixtures/aliases_transformerlens.json" with { type: "json" };
 import { ALIAS_IDS, ALIAS_MODEL } from "../../support/alias_model.ts";
 import { randomLlama } from "../../support/random_llama.ts";
+import { modelOf } from "../../support/random_model.ts";
 
 const FIXTURES = [llamaCpp, huggingFace, transformerLens];
 const T = ALIAS_IDS.length;
@@ -56,17 +51,8 @@ async function withEngine(
   backend: "webgpu" | "cpu",
   use: (engine: Engine) => Promise<void>,
 ): Promise<void> {
-  const file = await openGguf(bytesSource("aliases", bytes));
-  const config = readConfig(file);
-  const engine = backend === "cpu"
-    ? await cpuEngine(file, config)
-    : await webgpuEngine(file, config, await openDevice());
-  try {
-    await use(engine);
-  } finally {
-    engine.dispose();
-    file.close();
-  }
+  using aliases = await modelOf(bytes, backend);
+  await use(aliases.model.engine);
 }
 
 Deno.test("the references ran the model that the tests make", () => {

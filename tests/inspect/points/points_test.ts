@@ -1,8 +1,6 @@
 import assert from "node:assert/strict";
 import { type Config, readConfig } from "../../../engine/model/config.ts";
 import { forward } from "../../../engine/plan/forward.ts";
-import { openGguf } from "../../../engine/gguf/reader.ts";
-import { bytesSource } from "../../../engine/gguf/source.ts";
 import { type Plan, planValues, resolveShape } from "../../../engine/plan/plan.ts";
 import {
   asAsked,
@@ -13,7 +11,8 @@ import {
   toHalf,
   UnknownPointError,
 } from "../../../inspect/points/points.ts";
-import { randomLlama, type RandomLlamaOptions } from "../../support/random_llama.ts";
+import { randomFile, type RandomLlamaOptions } from "../../support/random_llama.ts";
+import { BLOCK_POINTS, OUTER_POINTS, type PointRow, sized } from "../../support/point_table.ts";
 
 const SIZES = {
   layers: 12,
@@ -28,59 +27,29 @@ const SIZES = {
 async function model(
   options: RandomLlamaOptions = {},
 ): Promise<{ config: Config; plan: Plan; points: Point[] }> {
-  const file = await openGguf(bytesSource("points", randomLlama({ ...SIZES, ...options })));
+  const file = await randomFile({ ...SIZES, ...options });
   const config = readConfig(file);
   const plan = forward(config);
   return { config, plan, points: listPoints(config, plan) };
 }
 
-/** The table "Names of points", for T 5, S 7, R 2 and the sizes above: kind, shape, axes. */
-const BLOCK: readonly [string, number[], string][] = [
-  ["attn_norm_rms", [5, 1], "position feature"],
-  ["attn_norm_pre", [5, 32], "position feature"],
-  ["attn_norm", [5, 32], "position feature"],
-  ["q", [5, 4, 8], "position head feature"],
-  ["k", [5, 2, 8], "position kv_head feature"],
-  ["v", [5, 2, 8], "position kv_head feature"],
-  ["q_rope", [5, 4, 8], "position head feature"],
-  ["k_rope", [5, 2, 8], "position kv_head feature"],
-  ["cache_k", [7, 2, 8], "slot kv_head feature"],
-  ["cache_v", [7, 2, 8], "slot kv_head feature"],
-  ["attn_scores", [4, 5, 7], "head query key"],
-  ["attn_probs", [4, 5, 7], "head query key"],
-  ["head_out", [5, 4, 8], "position head feature"],
-  ["head_result", [5, 4, 32], "position head feature"],
-  ["attn_out", [5, 32], "position feature"],
-  ["ffn_inp", [5, 32], "position feature"],
-  ["ffn_norm_rms", [5, 1], "position feature"],
-  ["ffn_norm_pre", [5, 32], "position feature"],
-  ["ffn_norm", [5, 32], "position feature"],
-  ["ffn_gate", [5, 48], "position feature"],
-  ["ffn_up", [5, 48], "position feature"],
-  ["ffn_act", [5, 48], "position feature"],
-  ["ffn_out", [5, 32], "position feature"],
-  ["out", [5, 32], "position feature"],
-];
+const LENGTHS = { T: 5, S: 7, R: 2 };
 
-const ENDS: readonly [string, number[], string][] = [
-  ["token_embd", [5, 32], "position feature"],
-  ["output_norm_rms", [2, 1], "position feature"],
-  ["output_norm_pre", [2, 32], "position feature"],
-  ["output_norm", [2, 32], "position feature"],
-  ["logits", [2, 64], "position feature"],
-  ["probs", [2, 64], "position feature"],
-];
+/** What the table says of a point, in these sizes: its shape and its axes. */
+function row([, , axes, sizes]: PointRow): [number[], string] {
+  return [sized(sizes, { ...LENGTHS, D: 32, F: 48, H: 4, Hkv: 2, d: 8, V: 64 }), axes];
+}
 
 Deno.test("every row of the table, in every layer, with its shape", async () => {
   const { points } = await model();
-  const expected = new Map(ENDS.map(([name, ...rest]) => [name, rest]));
+  const expected = new Map(OUTER_POINTS.map((each) => [each[0], row(each)]));
   for (let layer = 0; layer < SIZES.layers; layer++) {
-    for (const [kind, ...rest] of BLOCK) expected.set(`blk.${layer}.${kind}`, rest);
+    for (const each of BLOCK_POINTS) expected.set(`blk.${layer}.${each[0]}`, row(each));
   }
   assert.deepEqual(new Set(points.map(({ name }) => name)), new Set(expected.keys()));
   assert.equal(points.length, expected.size);
   for (const point of points) {
-    const shape = resolveShape(point.shape, { T: 5, S: 7, R: 2 });
+    const shape = resolveShape(point.shape, LENGTHS);
     assert.deepEqual([shape, point.axes.join(" ")], expected.get(point.name), point.name);
     assert.equal(
       point.name,
@@ -139,10 +108,15 @@ Deno.test("patterns select canonical names", async () => {
     "output_norm_pre",
     "output_norm",
   ]);
-  const block = BLOCK.map(([kind]) => `blk.3.${kind}`).filter((name) => !name.endsWith("_result"));
+  const block = BLOCK_POINTS.map(([kind]) => `blk.3.${kind}`).filter((name) =>
+    !name.endsWith("_result")
+  );
   assert.deepEqual(found(points, "blk.3.*"), block);
-  assert.equal(found(points, "blk.*").length, SIZES.layers * (BLOCK.length - 1));
-  assert.equal(found(points, "*").length, SIZES.layers * (BLOCK.length - 1) + ENDS.length);
+  assert.equal(found(points, "blk.*").length, SIZES.layers * (BLOCK_POINTS.length - 1));
+  assert.equal(
+    found(points, "*").length,
+    SIZES.layers * (BLOCK_POINTS.length - 1) + OUTER_POINTS.length,
+  );
 });
 
 Deno.test("head_result comes only when it is named", async () => {

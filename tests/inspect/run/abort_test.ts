@@ -2,6 +2,7 @@
 import assert from "node:assert/strict";
 import { loadModel } from "../../../inspect/run/model.ts";
 import { randomLlama, writeEmptyLlama } from "../../support/random_llama.ts";
+import { Folder } from "../../support/folder.ts";
 
 const GENERATE = new URL("../../../generate.ts", import.meta.url).pathname;
 
@@ -12,9 +13,10 @@ async function withFile(
   write: (path: string) => Promise<unknown>,
   run: (path: string) => Promise<void>,
 ): Promise<void> {
-  const path = await Deno.makeTempFile({ suffix: ".gguf" });
+  using folder = new Folder();
+  const path = folder.at("model.gguf");
   await write(path);
-  await run(path).finally(() => Deno.remove(path));
+  await run(path);
 }
 
 const small = (path: string) =>
@@ -76,7 +78,7 @@ for (const backend of ["webgpu", "cpu"] as const) {
     const write = (path: string) =>
       Deno.writeFile(
         path,
-        randomLlama({ layers: 2, seed: 3, contextLength: 8192, vocab: 300, vocabulary: "spm" }),
+        randomLlama({ layers: 2, seed: 3, contextLength: 8192, vocab: 300, vocabulary: "llama" }),
       );
     await withFile(write, async (path) => {
       const prompt = "\u{1f600}".repeat(2000); // a token per byte

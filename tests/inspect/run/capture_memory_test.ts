@@ -8,17 +8,15 @@ import { tableVectors } from "../../../inspect/tables/mod.ts";
 import { readArrow } from "../../../inspect/tables/files.ts";
 import { concatenated } from "../../../inspect/tables/output.ts";
 import { CAPTURED, PROMPT, promptOf, type Standing } from "../../support/capture_samples.ts";
+import { command, deno } from "../../support/command.ts";
+import { Folder } from "../../support/folder.ts";
 
 const PROCESS = fileURLToPath(new URL("../../support/capture_process.ts", import.meta.url));
 const MIB = 2 ** 20;
 
 async function inFolder(use: (folder: string) => Promise<void>): Promise<void> {
-  const folder = await Deno.makeTempDir({ prefix: "lamina-captures-" });
-  try {
-    await use(folder);
-  } finally {
-    await Deno.remove(folder, { recursive: true });
-  }
+  using folder = new Folder();
+  await use(folder.path);
 }
 
 type Line = Standing & { readonly error?: string };
@@ -29,11 +27,9 @@ function linesOf(output: Uint8Array): Line[] {
 
 /** Runs a task in a process that collects before it measures. */
 async function captureProcess(...args: (string | number)[]): Promise<Line[]> {
-  const { code, stdout } = await new Deno.Command(Deno.execPath(), {
-    args: ["run", "-q", "-A", "--v8-flags=--expose-gc", PROCESS, ...args.map(String)],
-    stderr: "inherit",
-  }).output();
-  assert.equal(code, 0);
+  const all = ["run", "-q", "-A", "--v8-flags=--expose-gc", PROCESS, ...args.map(String)];
+  const { code, stdout, err } = await deno(all);
+  assert.equal(code, 0, err);
   return linesOf(stdout);
 }
 
@@ -107,17 +103,9 @@ async function assertStreams(folder: string, run: Run, check: (rows: number) => 
  * of a batch. On the CPU, since software GPUs keep their memory in files.
  */
 async function withFullDisk(blocks: number, ...task: (string | number)[]): Promise<Line[]> {
-  const { stdout } = await new Deno.Command("sh", {
-    args: [
-      "-c",
-      `trap "" XFSZ; ulimit -f ${blocks}; exec "$0" run -q -A --no-code-cache "$@"`,
-      Deno.execPath(),
-      PROCESS,
-      "cpu",
-      ...task.map(String),
-    ],
-    stderr: "inherit",
-  }).output();
+  const script = `trap "" XFSZ; ulimit -f ${blocks}; exec "$0" run -q -A --no-code-cache "$@"`;
+  const args = [Deno.execPath(), PROCESS, "cpu", ...task.map(String)];
+  const { stdout } = await command("sh", ["-c", script, ...args]);
   return linesOf(stdout);
 }
 

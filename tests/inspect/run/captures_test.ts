@@ -15,6 +15,7 @@ import type { Table } from "../../../inspect/tables/mod.ts";
 import { ArrowSink } from "../../../inspect/tables/sink.ts";
 import { randomModel } from "../../support/random_model.ts";
 import { tableRows } from "../../support/table_rows.ts";
+import { Folder } from "../../support/folder.ts";
 
 const MODEL = {
   layers: 3,
@@ -388,19 +389,15 @@ Deno.test("a sink begins when everything has been found right", async () => {
 
 Deno.test("a sink that another generation writes to is left alone", async () => {
   using random = await randomModel(MODEL);
-  const folder = await Deno.makeTempDir();
-  try {
-    const sink = new ArrowSink(folder);
-    const options = { maxTokens: 4, ignoreEos: true, capture: ["blk.0.out"], sink };
-    for await (const _ of random.model.generate(IDS, options)) {
-      await assert.rejects(async () => {
-        for await (const _ of random.model.generate(IDS, options));
-      }, /make a new sink/);
-    }
-    assert.deepEqual(sink.files.map(({ rows }) => rows), [IDS.length + 3]);
-  } finally {
-    await Deno.remove(folder, { recursive: true });
+  using folder = new Folder();
+  const sink = new ArrowSink(folder.path);
+  const options = { maxTokens: 4, ignoreEos: true, capture: ["blk.0.out"], sink };
+  for await (const _ of random.model.generate(IDS, options)) {
+    await assert.rejects(async () => {
+      for await (const _ of random.model.generate(IDS, options));
+    }, /make a new sink/);
   }
+  assert.deepEqual(sink.files.map(({ rows }) => rows), [IDS.length + 3]);
 });
 
 Deno.test("a large capture is announced on stderr unless somebody listens", async () => {

@@ -3,11 +3,13 @@ import assert from "node:assert/strict";
 import { openDevice } from "../../../inspect/run/loading.ts";
 import { loadModel } from "../../../inspect/run/model.ts";
 import { randomLlama, writeEmptyLlama } from "../../support/random_llama.ts";
+import { deno } from "../../support/command.ts";
+import { Folder } from "../../support/folder.ts";
 
 async function withModelFile(run: (path: string) => Promise<void>): Promise<void> {
-  const path = await Deno.makeTempFile({ suffix: ".gguf" });
-  await Deno.writeFile(path, randomLlama({ layers: 2, seed: 5, type: "Q4_0", vocab: 300 }));
-  await run(path).finally(() => Deno.remove(path));
+  using folder = new Folder();
+  const model = randomLlama({ layers: 2, seed: 5, type: "Q4_0", vocab: 300 });
+  await run(folder.write("model.gguf", model));
 }
 
 Deno.test("the same file loaded five times takes the device memory of one", async () => {
@@ -76,23 +78,25 @@ Deno.test({
     (linux ? "" : " (only Linux says how much a process has had)"),
   ignore: !linux,
   async fn() {
-    const path = await Deno.makeTempFile({ suffix: ".gguf" });
-    const shape = { layers: 18, width: 2048, ffnWidth: 5632, heads: 16, vocab: 32000, type: "F16" };
-    try {
-      await writeEmptyLlama(path, shape);
-      const script = new URL("../../support/load_process.ts", import.meta.url).pathname;
-      const { success, stdout, stderr } = await new Deno.Command(Deno.execPath(), {
-        args: ["run", "-q", "-A", "--no-check", script, path, "webgpu"],
-      }).output();
-      const text = new TextDecoder();
-      assert.ok(success, text.decode(stderr));
-      const { weights, peak } = JSON.parse(text.decode(stdout));
-      assert.ok(weights > 2e9, `${weights} bytes of weights`);
-      const beside = (peak - weights) / 2 ** 20;
-      assert.ok(beside < 512, `${beside} MiB beside the device copy`);
-    } finally {
-      await Deno.remove(path);
-    }
+    using folder = new Folder();
+    const path = folder.at("large.gguf");
+    const large = { layers: 18, width: 2048, ffnWidth: 5632, heads: 16, vocab: 32000 };
+    await writeEmptyLlama(path, { ...large, type: "F16" });
+    const script = new URL("../../support/load_process.ts", import.meta.url).pathname;
+    const { code, out, err } = await deno([
+      "run",
+      "-q",
+      "-A",
+      "--no-check",
+      script,
+      path,
+      "webgpu",
+    ]);
+    assert.equal(code, 0, err);
+    const { weights, peak } = JSON.parse(out);
+    assert.ok(weights > 2e9, `${weights} bytes of weights`);
+    const beside = (peak - weights) / 2 ** 20;
+    assert.ok(beside < 512, `${beside} MiB beside the device copy`);
   },
 });
 
@@ -119,24 +123,19 @@ Deno.test("matrices above the binding limit are split by rows, with the same res
 });
 
 Deno.test("without a device generate.ts says so and goes on with the CPU; --backend webgpu is an error", async () => {
-  const generate = new URL("../../../generate.ts", import.meta.url).pathname;
   // The loader finds no driver: as on a machine that has none.
   const env = {
     VK_DRIVER_FILES: "/nonexistent.json",
     VK_ICD_FILENAMES: "/nonexistent.json",
     DENO_WEBGPU_BACKEND: "vulkan",
   };
-  const run = (...args: string[]) =>
-    new Deno.Command(Deno.execPath(), {
-      args: ["run", "--quiet", "--no-prompt", generate, "--max-tokens", "4", ...args, "Once"],
-      env,
-    }).output();
-  const text = (bytes: Uint8Array) => new TextDecoder().decode(bytes);
+  const command = ["run", "--quiet", "--no-prompt", "generate.ts", "--max-tokens", "4"];
+  const run = (...args: string[]) => deno([...command, ...args, "Once"], { env });
   const auto = await run();
-  assert.equal(auto.code, 0, text(auto.stderr));
-  assert.match(text(auto.stderr), /no WebGPU device: running on the CPU/);
-  assert.match(text(auto.stdout), /^Once.+/);
+  assert.equal(auto.code, 0, auto.err);
+  assert.match(auto.err, /no WebGPU device: running on the CPU/);
+  assert.match(auto.out, /^Once.+/);
   const forced = await run("--backend", "webgpu");
   assert.equal(forced.code, 1);
-  assert.match(text(forced.stderr), /^error: no WebGPU device: install a Vulkan driver.*\n$/);
+  assert.match(forced.err, /^error: no WebGPU device: install a Vulkan driver.*\n$/);
 });

@@ -19,6 +19,7 @@ import { writeTable } from "../../../inspect/tables/files.ts";
 import { ArrowSink } from "../../../inspect/tables/sink.ts";
 import { notebookPython, run } from "../../support/python_venv.ts";
 import { META, piece, POINTS, TOKEN } from "../../support/table_samples.ts";
+import { Folder } from "../../support/folder.ts";
 
 const venv = await notebookPython();
 
@@ -49,15 +50,9 @@ function inPython(
     name,
     ignore: venv === undefined,
     async fn() {
-      const folder = await Deno.makeTempDir();
-      try {
-        await fn(
-          folder,
-          async () => JSON.parse(await run(venv!.python, [SCRIPT, folder])),
-        );
-      } finally {
-        await Deno.remove(folder, { recursive: true });
-      }
+      using folder = new Folder();
+      const { path } = folder;
+      await fn(path, async () => JSON.parse(await run(venv!.python, [SCRIPT, path])));
     },
   });
 }

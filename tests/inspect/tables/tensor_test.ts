@@ -1,6 +1,6 @@
 import assert from "node:assert/strict";
 import { TensorError, TensorView } from "../../../inspect/tensor/tensor.ts";
-import { Random } from "../../support/random.ts";
+import { Random } from "../../../checkpoints/files/random.ts";
 
 /** Numbers 0, 1, 2, …, so that every place tells where it lies. */
 function counting(shape: number[], axes: string[]): TensorView {
