@@ -25,17 +25,11 @@ import { Lifetime } from "../lifetime.ts";
 import { branch, branchInputs } from "../plan/passes/branch.ts";
 import { fuse } from "../plan/passes/fuse.ts";
 import { passTokens } from "../plan/pass_size.ts";
-import {
-  type Lengths,
-  onLastRows,
-  type Plan,
-  planValues,
-  type Step,
-  type Value,
-} from "../plan/plan.ts";
+import { type Lengths, type Plan, planValues, type Step, type Value } from "../plan/plan.ts";
 import { numbersOf, SAMPLING_DEFAULTS, type SamplingOptions } from "../sampling.ts";
 import { Executable } from "./executable.ts";
 import { GpuTimer } from "./gpu_timer.ts";
+import { portions } from "./portions.ts";
 import { stepCost } from "./profile.ts";
 import { MAX_TOKENS, NO_EDITS, type SessionModel, type Workspace } from "./workspace.ts";
 
@@ -457,30 +451,6 @@ function copiedTensor(
   const bytes = mapped.slice(from, to);
   const data = dtype === "i32" ? Float32Array.from(new Int32Array(bytes)) : new Float32Array(bytes);
   return { shape, data, positions };
-}
-
-/**
- * Multiplications in one submission of a prompt's pass, about. Software drivers compute on the thread that submits: for as long as a
- * portion takes (a fraction of a second at some 10⁹ a second) nobody hears Ctrl-C.
- */
-const PORTION = 2e9;
-
-/** The steps of a pass in runs that are submitted one after the other; decoding is submitted whole. */
-function* portions(
-  plan: Plan,
-  { pass, tail }: PassNumbers,
-): Generator<{ from: number; to: number; last: boolean }> {
-  let from = 0;
-  let work = 0;
-  for (const [i, step] of plan.entries()) {
-    const { rows = 0, columns = 0 } = step.constants;
-    work += rows * columns * (onLastRows(step) ? tail : pass).tokens;
-    const last = i + 1 === plan.length;
-    if (!last && (work < PORTION || pass.tokens === 1)) continue;
-    yield { from, to: i + 1, last };
-    from = i + 1;
-    work = 0;
-  }
 }
 
 function encodeSteps(

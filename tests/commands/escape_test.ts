@@ -21,7 +21,7 @@ import {
 import { rowsTable, utf8 } from "../../inspect/tables/mod.ts";
 import { markdownHtml } from "../../notebooks/commands/page/markdown.ts";
 import { Folder } from "../support/folder.ts";
-import { writeGguf } from "../support/gguf_writer.ts";
+import { writeGguf } from "../support/models/gguf_writer.ts";
 import { runInTerminal, terminals } from "../support/terminal.ts";
 
 /** A name that wants to be a line of the report, a heading, a script, a colour, and text that runs backwards. */

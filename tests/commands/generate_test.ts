@@ -3,8 +3,8 @@ import assert from "node:assert/strict";
 import { openDevice } from "../../inspect/run/loading.ts";
 import { acquireLock, cachedPath } from "../../models/cache.ts";
 import { KNOWN_MODELS } from "../../models/mod.ts";
-import type { WriterTensor } from "../support/gguf_writer.ts";
-import { randomLlama, type RandomLlamaOptions } from "../support/random_llama.ts";
+import type { WriterTensor } from "../support/models/gguf_writer.ts";
+import { randomLlama, type RandomLlamaOptions } from "../support/models/random_llama.ts";
 import { deno, type Finished } from "../support/command.ts";
 import { Folder } from "../support/folder.ts";
 

@@ -8,8 +8,8 @@ import { GgufError, openGguf, openGgufFile } from "../../engine/gguf/reader.ts";
 import { bytesSource } from "../../engine/gguf/source.ts";
 import { findModel, ModelError } from "../../models/mod.ts";
 import { Folder } from "../support/folder.ts";
-import { writeGguf } from "../support/gguf_writer.ts";
-import { writeSafetensors } from "../support/safetensors_writer.ts";
+import { writeGguf } from "../support/models/gguf_writer.ts";
+import { writeSafetensors } from "../support/models/safetensors_writer.ts";
 import { deno, ROOT } from "../support/command.ts";
 
 const TINY = fileURLToPath(new URL("models/tiny/tiny.gguf", ROOT));

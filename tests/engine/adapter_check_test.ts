@@ -17,7 +17,7 @@ import { usedSteps } from "../../engine/webgpu/used_steps.ts";
 import { hostMemory, loadWeights } from "../../engine/model/weights.ts";
 import { PACKINGS } from "../../kernels/weights/packings.ts";
 import { KERNELS } from "../../kernels/mod.ts";
-import { randomFile, type RandomLlamaOptions } from "../support/random_llama.ts";
+import { randomFile, type RandomLlamaOptions } from "../support/models/random_llama.ts";
 import { deno } from "../support/command.ts";
 import { Folder } from "../support/folder.ts";
 
@@ -159,7 +159,7 @@ Deno.test("a file that cannot be read or written only means that the check is ma
 });
 
 Deno.test("no permission is needed", async () => {
-  const script = new URL("../support/adapter_process.ts", import.meta.url);
+  const script = new URL("../support/processes/adapter_process.ts", import.meta.url);
   const { code, out, err } = await deno(["run", "--quiet", "--no-prompt", script.href]);
   assert.equal(err, "");
   assert.deepEqual([code, out], [0, "checked\n"]);

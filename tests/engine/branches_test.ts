@@ -10,7 +10,7 @@ import { webgpuEngine } from "../../engine/webgpu/engine.ts";
 import { openDevice } from "../../inspect/run/loading.ts";
 import { batchesOf } from "../../inspect/run/runner.ts";
 import { add, loadModel, patch, type Run, zero } from "../../mod.ts";
-import { randomFile, type RandomLlamaOptions } from "../support/random_llama.ts";
+import { randomFile, type RandomLlamaOptions } from "../support/models/random_llama.ts";
 
 async function openGpu(options: RandomLlamaOptions = {}) {
   const file = await randomFile({ layers: 2, ...options });

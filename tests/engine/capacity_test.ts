@@ -3,7 +3,7 @@ import assert from "node:assert/strict";
 import { CapacityError, checkCapacity } from "../../engine/model/capacity.ts";
 import { Device } from "../../engine/webgpu/device.ts";
 import { loadModel } from "../../inspect/run/model.ts";
-import { randomLlama } from "../support/random_llama.ts";
+import { randomLlama } from "../support/models/random_llama.ts";
 import { deno } from "../support/command.ts";
 import { Folder } from "../support/folder.ts";
 

@@ -2,8 +2,8 @@ import assert from "node:assert/strict";
 import { type Config, expectedTensors, readConfig } from "../../engine/model/config.ts";
 import { GgufError, openGguf } from "../../engine/gguf/reader.ts";
 import { bytesSource } from "../../engine/gguf/source.ts";
-import type { WriterTensor, WriterValue } from "../support/gguf_writer.ts";
-import { randomLlama, type RandomLlamaOptions } from "../support/random_llama.ts";
+import type { WriterTensor, WriterValue } from "../support/models/gguf_writer.ts";
+import { randomLlama, type RandomLlamaOptions } from "../support/models/random_llama.ts";
 
 async function config(options: RandomLlamaOptions = {}): Promise<Config> {
   return readConfig(await openGguf(bytesSource("test.gguf", randomLlama(options))));

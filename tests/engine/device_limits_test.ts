@@ -6,7 +6,7 @@ import { EditError, type LinearEdit } from "../../engine/plan/edits.ts";
 import { type PassKind, passTokens } from "../../engine/plan/pass_size.ts";
 import { Device } from "../../engine/webgpu/device.ts";
 import { type Run, scale } from "../../mod.ts";
-import { randomModel } from "../support/random_model.ts";
+import { randomModel } from "../support/models/random_model.ts";
 
 const MIB = 2 ** 20;
 

@@ -2,7 +2,7 @@
 import assert from "node:assert/strict";
 import type { Engine, HostTensor, PassRequest } from "../../engine/backend.ts";
 import type { Edit } from "../../engine/plan/edits.ts";
-import { bothEngines } from "../support/random_model.ts";
+import { bothEngines } from "../support/models/random_model.ts";
 
 const IDS = [3, 1, 4, 1, 5, 9, 2, 6, 5, 3, 5];
 const POINTS = ["blk.0.head_out", "blk.0.out", "blk.1.attn_probs", "blk.1.out", "logits"];

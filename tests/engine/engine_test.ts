@@ -9,8 +9,8 @@ import { loadWeights } from "../../engine/model/weights.ts";
 import { openDevice } from "../../inspect/run/loading.ts";
 import { PACKINGS } from "../../kernels/weights/packings.ts";
 import { Random } from "../../checkpoints/files/random.ts";
-import type { RandomLlamaOptions } from "../support/random_llama.ts";
-import { type BothEngines, bothEngines } from "../support/random_model.ts";
+import type { RandomLlamaOptions } from "../support/models/random_llama.ts";
+import { type BothEngines, bothEngines } from "../support/models/random_model.ts";
 
 /** Seen is 3e-6 at most (weights and activations near 1). */
 const LOGITS = 3e-5;

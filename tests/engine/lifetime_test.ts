@@ -7,7 +7,7 @@ import { openDevice } from "../../inspect/run/loading.ts";
 import { DisposedError, loadModel, type Model } from "../../inspect/run/model.ts";
 import type { Point } from "../../inspect/points/points.ts";
 import { Collector } from "../../inspect/run/runner.ts";
-import { randomLlama } from "../support/random_llama.ts";
+import { randomLlama } from "../support/models/random_llama.ts";
 import { Folder } from "../support/folder.ts";
 
 const PROMPT = "Once upon a time there was a little girl";

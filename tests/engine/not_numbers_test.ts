@@ -13,7 +13,7 @@ import { openDevice } from "../../inspect/run/loading.ts";
 import { tableColumns, tableVectors } from "../../inspect/tables/mod.ts";
 import { partsOf } from "../../kernels/attention/attention.ts";
 import { KERNELS } from "../../kernels/mod.ts";
-import { randomModel } from "../support/random_model.ts";
+import { randomModel } from "../support/models/random_model.ts";
 
 const LEAST_FLOAT = -3.4028234663852886e38;
 /** Scores that are masks: our own, −∞, and what other engines write. */

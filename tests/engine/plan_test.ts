@@ -19,8 +19,8 @@ import {
 import { computationName, type Dtype } from "../../kernels/kernel.ts";
 import { kernelOf } from "../../kernels/mod.ts";
 import { Random } from "../../checkpoints/files/random.ts";
-import { randomFile, type RandomLlamaOptions } from "../support/random_llama.ts";
-import { BLOCK_POINTS, OUTER_POINTS, type PointRow, sized } from "../support/point_table.ts";
+import { randomFile, type RandomLlamaOptions } from "../support/models/random_llama.ts";
+import { BLOCK_POINTS, OUTER_POINTS, type PointRow, sized } from "../support/tables/point_table.ts";
 
 const [D, F, H, Hkv, d, V] = [48, 80, 6, 2, 8, 70];
 

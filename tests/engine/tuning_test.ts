@@ -16,7 +16,7 @@ import { loadWeights } from "../../engine/model/weights.ts";
 import { loadModel } from "../../inspect/run/model.ts";
 import { PACKINGS } from "../../kernels/weights/packings.ts";
 import { KERNELS } from "../../kernels/mod.ts";
-import { randomFile, randomLlama } from "../support/random_llama.ts";
+import { randomFile, randomLlama } from "../support/models/random_llama.ts";
 import { Folder } from "../support/folder.ts";
 
 const device = await Device.open();

@@ -19,7 +19,7 @@ import { benchRatios } from "../../inspect/figures/bench.ts";
 import { readArrow } from "../../inspect/tables/files.ts";
 import { findModel } from "../../models/mod.ts";
 import { modelOnDisk } from "../../checkpoints/references/mod.ts";
-import { tableRows } from "../support/table_rows.ts";
+import { tableRows } from "../support/tables/table_rows.ts";
 import { deno } from "../support/command.ts";
 import { Folder } from "../support/folder.ts";
 

@@ -12,7 +12,7 @@ import { loadModel, type Model } from "../../mod.ts";
 import { stepName } from "../../engine/plan/plan.ts";
 import { launchBrowser } from "../support/browser.ts";
 import { Folder } from "../support/folder.ts";
-import { randomLlama, type RandomLlamaOptions } from "../support/random_llama.ts";
+import { randomLlama, type RandomLlamaOptions } from "../support/models/random_llama.ts";
 import { deno, ROOT } from "../support/command.ts";
 
 const PROMPT = "Once upon a time, Lily had a red";

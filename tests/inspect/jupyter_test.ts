@@ -1,6 +1,6 @@
 /** Life in a notebook, in a real kernel: outputs, errors, Stop, progress, live figures, memory. */
 import assert from "node:assert/strict";
-import { writeEmptyLlama } from "../support/random_llama.ts";
+import { writeEmptyLlama } from "../support/models/random_llama.ts";
 import { Kernel, type Output, type Ran } from "../support/jupyter.ts";
 
 const kernel = await Kernel.start();

@@ -8,7 +8,7 @@ import { PACKINGS } from "../../kernels/weights/packings.ts";
 import { KERNELS } from "../../kernels/mod.ts";
 import { EMPTY_WGSL, productKernels, readKernels } from "../../kernels/probes/probes.ts";
 import { needed } from "../support/needed.ts";
-import type { TintAnswer } from "../support/tint_process.ts";
+import type { TintAnswer } from "../support/processes/tint_process.ts";
 
 /** The settings of GPUs and of software drivers; of other knobs than `broadcast` no source depends. */
 const SETTINGS = {
@@ -45,7 +45,7 @@ const WRONG: [label: string, code: string][] = [
 
 /** What the process printed. */
 async function underTint(shaders: [string, string][]): Promise<TintAnswer> {
-  const { href } = new URL("../support/tint_process.ts", import.meta.url);
+  const { href } = new URL("../support/processes/tint_process.ts", import.meta.url);
   const child = new Deno.Command(Deno.execPath(), {
     args: ["run", "-q", "-A", href],
     stdin: "piped",

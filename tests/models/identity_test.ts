@@ -12,8 +12,8 @@ import { loadModel, type Model } from "../../inspect/run/model.ts";
 import { identityOf } from "../../models/identity.ts";
 import { verifyModel } from "../../models/mod.ts";
 import { Folder } from "../support/folder.ts";
-import { type WriterTensor, type WriterValue, writeSplitGguf } from "../support/gguf_writer.ts";
-import { randomLlama } from "../support/random_llama.ts";
+import { type WriterTensor, type WriterValue, writeSplitGguf } from "../support/models/gguf_writer.ts";
+import { randomLlama } from "../support/models/random_llama.ts";
 
 const CPU = { backend: "cpu" } as const;
 

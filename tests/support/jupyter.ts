@@ -42,7 +42,7 @@ export class Kernel implements AsyncDisposable {
 
   /** Starts Deno's kernel in `notebooks/`. */
   static async start(): Promise<Kernel> {
-    const script = new URL("jupyter_kernel.py", import.meta.url).pathname;
+    const script = new URL("processes/jupyter_kernel.py", import.meta.url).pathname;
     const { python, env } = await jupyter();
     const { command, args } = python.start([script]);
     const kernel = new Kernel(

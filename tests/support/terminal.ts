@@ -1,6 +1,6 @@
 /** Programs run as people run them: with a terminal for stdin, stdout and stderr. */
 import { needed } from "./needed.ts";
-import { run } from "./python_venv.ts";
+import { run } from "./engines/python_venv.ts";
 
 /** Runs a command in a pseudo-terminal, shows its output, and ends it where it waits for an answer. */
 const PYTHON = `

@@ -3,7 +3,7 @@ import assert from "node:assert/strict";
 import { ChatTemplateError, createTokenizer, type Metadata, renderChat } from "../../text/mod.ts";
 import fixture from "../fixtures/chat_templates.json" with { type: "json" };
 import golden from "../fixtures/smollm2-135m.json" with { type: "json" };
-import { llamaSpm, smolLm2 } from "../support/vocabularies.ts";
+import { llamaSpm, smolLm2 } from "../support/text/vocabularies.ts";
 
 const { conversation } = fixture;
 

@@ -10,7 +10,7 @@ import { formatTime } from "../../text/jinja/text.ts";
 import { type ChatMessage, ChatTemplateError, renderChat } from "../../text/mod.ts";
 import snippets from "../fixtures/jinja_snippets.json" with { type: "json" };
 import fixture from "../fixtures/jinja_templates.json" with { type: "json" };
-import { llamaCppTemplates } from "../support/llamacpp_source.ts";
+import { llamaCppTemplates } from "../support/engines/llamacpp_source.ts";
 
 /** The clock of the fixtures. */
 const strftime_now = (format: string) => formatTime(new Date(2026, 0, 2, 3, 4, 5), format);

@@ -3,8 +3,8 @@ import assert from "node:assert/strict";
 import { writeGguf } from "../../engine/gguf/writer.ts";
 import { createTokenizer } from "../../text/mod.ts";
 import { Folder } from "../support/folder.ts";
-import { open } from "../support/gguf_samples.ts";
-import { writeGguf as writeInMemory } from "../support/gguf_writer.ts";
+import { open } from "../support/models/gguf_samples.ts";
+import { writeGguf as writeInMemory } from "../support/models/gguf_writer.ts";
 
 /** Bytes that make no character, or none by themselves; U+FFFD itself, and neighbours that are whole. */
 const TOKENS: readonly (readonly number[])[] = [

@@ -10,8 +10,8 @@ import {
 } from "../../text/mod.ts";
 import { asExpressionsSee } from "../../text/tokenizer/unicode.ts";
 import { Random } from "../../checkpoints/files/random.ts";
-import { readPreTokenizerIds, readTokenizerIds } from "../support/tokenizer_fixtures.ts";
-import { llamaSpm, pairVocabulary, smolLm2 } from "../support/vocabularies.ts";
+import { readPreTokenizerIds, readTokenizerIds } from "../support/text/tokenizer_fixtures.ts";
+import { llamaSpm, pairVocabulary, smolLm2 } from "../support/text/vocabularies.ts";
 
 const NORMAL = 1, UNKNOWN = 2, CONTROL = 3, USER_DEFINED = 4, UNUSED = 5, BYTE = 6;
 

@@ -5,9 +5,9 @@
 import assert from "node:assert/strict";
 import { join } from "node:path";
 import { createTokenizer } from "../../text/mod.ts";
-import { LLAMA_CPP_VOCABULARIES, llamaCppVocabularies } from "../support/llamacpp_source.ts";
-import { readTokenizerIds } from "../support/tokenizer_fixtures.ts";
-import { ggufMetadata } from "../support/vocabularies.ts";
+import { LLAMA_CPP_VOCABULARIES, llamaCppVocabularies } from "../support/engines/llamacpp_source.ts";
+import { readTokenizerIds } from "../support/text/tokenizer_fixtures.ts";
+import { ggufMetadata } from "../support/text/vocabularies.ts";
 
 const SEPARATOR = "\n__ggml_vocab_test__\n";
 

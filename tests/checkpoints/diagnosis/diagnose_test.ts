@@ -18,8 +18,8 @@ import {
   metadata,
   reordered,
   transposed,
-} from "../../support/broken_files.ts";
-import { randomLlama } from "../../support/random_llama.ts";
+} from "../../support/models/broken_files.ts";
+import { randomLlama } from "../../support/models/random_llama.ts";
 import { deno } from "../../support/command.ts";
 
 const ROOT = new URL("../../../", import.meta.url);

@@ -17,22 +17,22 @@ import {
   type FileFault,
   inHalves,
   metadata,
-} from "../../support/broken_files.ts";
+} from "../../support/models/broken_files.ts";
 import {
   type Bench,
   type Expected,
   KNOWN_FAULTS,
   UNKNOWN_FAULTS,
-} from "../../support/engine_faults.ts";
-import { type FaultModel, faultModels, GENERATED } from "../../support/fault_models.ts";
+} from "../../support/engines/engine_faults.ts";
+import { type FaultModel, faultModels, GENERATED } from "../../support/models/fault_models.ts";
 import {
   dump,
   type DumpOptions,
   type EngineRun,
   ForeignEngine,
   type RunOptions,
-} from "../../support/faulty_engine.ts";
-import { BROKEN_FILES } from "../../support/file_faults.ts";
+} from "../../support/engines/faulty_engine.ts";
+import { BROKEN_FILES } from "../../support/models/file_faults.ts";
 import { Random } from "../../../checkpoints/files/random.ts";
 import { deno } from "../../support/command.ts";
 

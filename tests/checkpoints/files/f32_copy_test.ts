@@ -6,9 +6,9 @@ import { dequantize } from "../../../engine/gguf/dequantize.ts";
 import { GgufError, openGguf, openGgufFile } from "../../../engine/gguf/reader.ts";
 import { bytesSource } from "../../../engine/gguf/source.ts";
 import { ModelError } from "../../../models/mod.ts";
-import { writeGguf, writeSplitGguf } from "../../support/gguf_writer.ts";
-import { METADATA, TENSORS } from "../../support/gguf_samples.ts";
-import { randomLlama } from "../../support/random_llama.ts";
+import { writeGguf, writeSplitGguf } from "../../support/models/gguf_writer.ts";
+import { METADATA, TENSORS } from "../../support/models/gguf_samples.ts";
+import { randomLlama } from "../../support/models/random_llama.ts";
 import { Folder } from "../../support/folder.ts";
 
 /** A folder of one's own, with a cache in it. */

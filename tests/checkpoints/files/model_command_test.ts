@@ -1,9 +1,9 @@
 import assert from "node:assert/strict";
 import { join } from "node:path";
 import { GGML_TYPES } from "../../../engine/gguf/types.ts";
-import { sha256Of, startHub } from "../../support/hub_server.ts";
-import { writeGguf, type WriterTensor, writeSplitGguf } from "../../support/gguf_writer.ts";
-import { randomLlama } from "../../support/random_llama.ts";
+import { sha256Of, startHub } from "../../support/engines/hub_server.ts";
+import { writeGguf, type WriterTensor, writeSplitGguf } from "../../support/models/gguf_writer.ts";
+import { randomLlama } from "../../support/models/random_llama.ts";
 import { Folder } from "../../support/folder.ts";
 
 const COMMAND = new URL("../../../checkpoints/commands/model.ts", import.meta.url);

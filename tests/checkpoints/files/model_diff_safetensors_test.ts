@@ -4,7 +4,7 @@ import { diffModels, type ModelDiff } from "../../../checkpoints/files/diff/diff
 import { openSafetensorsWeights } from "../../../checkpoints/files/weight_file.ts";
 import { diffText } from "../../../checkpoints/commands/model_diff.ts";
 import { Folder } from "../../support/folder.ts";
-import { withHeader, writeSafetensors } from "../../support/safetensors_writer.ts";
+import { withHeader, writeSafetensors } from "../../support/models/safetensors_writer.ts";
 import {
   asHuggingFace,
   CONFIG,
@@ -16,7 +16,7 @@ import {
   swap,
   TENSORS,
   tiny,
-} from "../../support/diff_samples.ts";
+} from "../../support/models/diff_samples.ts";
 
 Deno.test("model diff: safetensors of Hugging Face, one file or several, against GGUF", async () => {
   using folder = new Folder();

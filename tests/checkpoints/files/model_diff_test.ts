@@ -7,7 +7,7 @@ import type { WeightFile } from "../../../checkpoints/files/weight_file.ts";
 import type { MetadataValue } from "../../../engine/gguf/reader.ts";
 import { Folder } from "../../support/folder.ts";
 import { Random } from "../../../checkpoints/files/random.ts";
-import { writeSafetensors } from "../../support/safetensors_writer.ts";
+import { writeSafetensors } from "../../support/models/safetensors_writer.ts";
 import { deno } from "../../support/command.ts";
 import {
   asHuggingFace,
@@ -25,7 +25,7 @@ import {
   type Tensor,
   TENSORS,
   tiny,
-} from "../../support/diff_samples.ts";
+} from "../../support/models/diff_samples.ts";
 
 Deno.test("model diff: the same file twice has nothing to show", async () => {
   const diff = await diffModels(await opened(tiny), await opened(copy()));

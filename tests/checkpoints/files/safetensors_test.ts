@@ -5,8 +5,8 @@ import { openSafetensors, SafetensorsError } from "../../../checkpoints/files/sa
 import { parseForeignJson } from "../../../models/foreign_json.ts";
 import { GgufError } from "../../../engine/gguf/reader.ts";
 import { Folder } from "../../support/folder.ts";
-import { withHeader, writeSafetensors } from "../../support/safetensors_writer.ts";
-import { asHuggingFace } from "../../support/diff_samples.ts";
+import { withHeader, writeSafetensors } from "../../support/models/safetensors_writer.ts";
+import { asHuggingFace } from "../../support/models/diff_samples.ts";
 
 Deno.test("foreign JSON: indexes, headers and manifests may begin with a byte order mark, too", async () => {
   using folder = new Folder();

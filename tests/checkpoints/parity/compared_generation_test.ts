@@ -7,7 +7,7 @@ import {
   referenceRun,
   tableColumns,
 } from "../../../mod.ts";
-import { llamaCppLibrary } from "../../support/llamacpp_library.ts";
+import { llamaCppLibrary } from "../../support/engines/llamacpp_library.ts";
 
 const ignore = await llamaCppLibrary() === undefined;
 const PROMPT = "Once upon a time there was a little dog";

@@ -2,8 +2,8 @@
 import assert from "node:assert/strict";
 import { largestError } from "../../../checkpoints/parity/compare.ts";
 import { planValues } from "../../../engine/plan/plan.ts";
-import { fusedValues, unfusedValues } from "../../support/local_values.ts";
-import { randomModel } from "../../support/random_model.ts";
+import { fusedValues, unfusedValues } from "../../support/engines/local_values.ts";
+import { randomModel } from "../../support/models/random_model.ts";
 
 Deno.test("a fault in the reference is blamed on that step and on those that read it", async () => {
   for (const backend of ["webgpu", "cpu"] as const) {

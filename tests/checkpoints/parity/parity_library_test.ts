@@ -14,7 +14,7 @@ import { writeNpyFolder } from "../../../checkpoints/references/extract.ts";
 import { findModel } from "../../../models/mod.ts";
 import { openFound } from "../../../inspect/run/loading.ts";
 import { Folder } from "../../support/folder.ts";
-import { llamaCppLibrary } from "../../support/llamacpp_library.ts";
+import { llamaCppLibrary } from "../../support/engines/llamacpp_library.ts";
 
 const ignore = await llamaCppLibrary() === undefined;
 const PROMPT = "Once upon a time there was a little dog.";

@@ -20,9 +20,9 @@ import { load } from "../../../inspect/run/loading.ts";
 import { findModel } from "../../../models/mod.ts";
 import { createTokenizer } from "../../../text/mod.ts";
 import { Folder } from "../../support/folder.ts";
-import type { WriterValue } from "../../support/gguf_writer.ts";
-import { llamaCppLibrary } from "../../support/llamacpp_library.ts";
-import { randomLlama } from "../../support/random_llama.ts";
+import type { WriterValue } from "../../support/models/gguf_writer.ts";
+import { llamaCppLibrary } from "../../support/engines/llamacpp_library.ts";
+import { randomLlama } from "../../support/models/random_llama.ts";
 import { deno } from "../../support/command.ts";
 
 const ignore = await llamaCppLibrary() === undefined;

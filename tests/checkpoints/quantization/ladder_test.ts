@@ -14,7 +14,7 @@ import { mixedFile } from "../../../checkpoints/files/mixed_file.ts";
 import { dequantize } from "../../../engine/gguf/dequantize.ts";
 import { openGgufFile } from "../../../engine/gguf/reader.ts";
 import { Folder } from "../../support/folder.ts";
-import { llamaCppLibrary } from "../../support/llamacpp_library.ts";
+import { llamaCppLibrary } from "../../support/engines/llamacpp_library.ts";
 
 const ignore = await llamaCppLibrary() === undefined;
 const TEXT =

@@ -6,8 +6,8 @@ import { findModel } from "../../../models/mod.ts";
 import { toHalf } from "../../../inspect/points/points.ts";
 import { Folder } from "../../support/folder.ts";
 import { needed } from "../../support/needed.ts";
-import { pyTorch, run as runProgram } from "../../support/python_venv.ts";
-import { modelOf } from "../../support/random_model.ts";
+import { pyTorch, run as runProgram } from "../../support/engines/python_venv.ts";
+import { modelOf } from "../../support/models/random_model.ts";
 import {
   config,
   D,
@@ -18,7 +18,7 @@ import {
   V,
   visible,
   WIDTH,
-} from "../../support/engine_folder_samples.ts";
+} from "../../support/engines/engine_folder_samples.ts";
 
 const output = (program: string, ...args: string[]) => runProgram(program, args);
 

@@ -18,7 +18,7 @@ import {
   run,
   T,
   WIDTH,
-} from "../../support/engine_folder_samples.ts";
+} from "../../support/engines/engine_folder_samples.ts";
 
 Deno.test("engine folder: folders and manifests that are wrong are one line", async () => {
   using folder = new Folder();

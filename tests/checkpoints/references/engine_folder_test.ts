@@ -9,10 +9,10 @@ import { pointTable } from "../../../inspect/tables/mod.ts";
 import { writeTable } from "../../../inspect/tables/files.ts";
 import huggingFace from "../../fixtures/aliases_huggingface.json" with { type: "json" };
 import llamaCpp from "../../fixtures/aliases_llamacpp.json" with { type: "json" };
-import { ALIAS_IDS, ALIAS_MODEL } from "../../support/alias_model.ts";
+import { ALIAS_IDS, ALIAS_MODEL } from "../../support/models/alias_model.ts";
 import { Folder } from "../../support/folder.ts";
-import { randomLlama } from "../../support/random_llama.ts";
-import { modelOf } from "../../support/random_model.ts";
+import { randomLlama } from "../../support/models/random_llama.ts";
+import { modelOf } from "../../support/models/random_model.ts";
 import {
   assertHolds,
   bin,
@@ -34,7 +34,7 @@ import {
   V,
   visible,
   WIDTH,
-} from "../../support/engine_folder_samples.ts";
+} from "../../support/engines/engine_folder_samples.ts";
 
 Deno.test("engine folder: what task capture writes comes back, prompt and steps, all points", async () => {
   using folder = new Folder();

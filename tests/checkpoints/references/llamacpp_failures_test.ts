@@ -9,14 +9,14 @@ import {
   llamaCppPackage,
 } from "../../../checkpoints/references/llamacpp/library.ts";
 import { findModel } from "../../../models/mod.ts";
-import { randomLlama } from "../../support/random_llama.ts";
+import { randomLlama } from "../../support/models/random_llama.ts";
 import {
   failure,
   library,
   live,
   randomModel,
   withReference,
-} from "../../support/llamacpp_reference.ts";
+} from "../../support/engines/llamacpp_reference.ts";
 import { Folder } from "../../support/folder.ts";
 
 Deno.test({

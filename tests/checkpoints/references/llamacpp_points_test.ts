@@ -27,14 +27,14 @@ import { webgpuEngine } from "../../../engine/webgpu/engine.ts";
 import { openDevice } from "../../../inspect/run/loading.ts";
 import { findModel } from "../../../models/mod.ts";
 import { createTokenizer } from "../../../text/mod.ts";
-import { llamaCppLibrary, observedModel } from "../../support/llamacpp_library.ts";
-import { fusedValues, unfusedValues } from "../../support/local_values.ts";
+import { llamaCppLibrary, observedModel } from "../../support/engines/llamacpp_library.ts";
+import { fusedValues, unfusedValues } from "../../support/engines/local_values.ts";
 import {
   isPoint,
   type PassPlace,
   referencePoints,
   softmaxRows,
-} from "../../support/reference_points.ts";
+} from "../../support/engines/reference_points.ts";
 
 const PROMPT =
   "Once upon a time there was a little girl who had a red ball. One day she went to the big park " +

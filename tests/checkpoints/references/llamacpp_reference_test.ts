@@ -8,7 +8,7 @@ import type { GgufFile } from "../../../engine/gguf/reader.ts";
 import { oracle, oracleGreedy } from "../../../engine/oracle/oracle.ts";
 import { findModel } from "../../../models/mod.ts";
 import { createTokenizer } from "../../../text/mod.ts";
-import { ORACLE_MODELS } from "../../support/oracle_models.ts";
+import { ORACLE_MODELS } from "../../support/models/oracle_models.ts";
 import { Random } from "../../../checkpoints/files/random.ts";
 import {
   failure,
@@ -18,7 +18,7 @@ import {
   randomModel,
   shownPoints,
   withReference,
-} from "../../support/llamacpp_reference.ts";
+} from "../../support/engines/llamacpp_reference.ts";
 
 /** Compares every tensor of every pass with the oracle's pass over all positions up to there. */
 async function assertExact(file: GgufFile, run: ReferenceRun, all: number[]): Promise<void> {

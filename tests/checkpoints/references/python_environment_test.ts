@@ -9,7 +9,7 @@ import {
 } from "../../../checkpoints/references/processes/python_environment.ts";
 import { isFile } from "../../../models/cache.ts";
 import { needed } from "../../support/needed.ts";
-import { run } from "../../support/python_venv.ts";
+import { run } from "../../support/engines/python_venv.ts";
 import { Folder } from "../../support/folder.ts";
 import { deno } from "../../support/command.ts";
 

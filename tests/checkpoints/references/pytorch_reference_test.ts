@@ -19,8 +19,8 @@ import { listPoints } from "../../../inspect/points/points.ts";
 import { findModel } from "../../../models/mod.ts";
 import golden from "../../fixtures/smollm2-135m.json" with { type: "json" };
 import { needed } from "../../support/needed.ts";
-import { pyTorch, run as runProgram } from "../../support/python_venv.ts";
-import { randomLlama, type RandomLlamaOptions } from "../../support/random_llama.ts";
+import { pyTorch, run as runProgram } from "../../support/engines/python_venv.ts";
+import { randomLlama, type RandomLlamaOptions } from "../../support/models/random_llama.ts";
 import { Folder } from "../../support/folder.ts";
 
 const environment = await pyTorch();
@@ -137,7 +137,7 @@ withPyTorch("the original's safetensors, with biases and a tokenizer", async (en
   using folder = new Folder();
   const path = folder.at("saved.gguf");
   const original = folder.at("original");
-  const script = fileURLToPath(new URL("../../support/save_hf_llama.py", import.meta.url));
+  const script = fileURLToPath(new URL("../../support/processes/save_hf_llama.py", import.meta.url));
   await runProgram(environment.python, [script, original, path]);
   const weights = { folder: original };
   await use({ weights, environment }, path, async (reference, file) => {

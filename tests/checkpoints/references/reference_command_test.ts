@@ -17,9 +17,9 @@ import { oracle, oracleGreedy } from "../../../engine/oracle/oracle.ts";
 import { loadModel } from "../../../inspect/run/model.ts";
 import { readArrow } from "../../../inspect/tables/files.ts";
 import { findModel } from "../../../models/mod.ts";
-import { pyTorch } from "../../support/python_venv.ts";
-import { randomLlama } from "../../support/random_llama.ts";
-import { tableRows } from "../../support/table_rows.ts";
+import { pyTorch } from "../../support/engines/python_venv.ts";
+import { randomLlama } from "../../support/models/random_llama.ts";
+import { tableRows } from "../../support/tables/table_rows.ts";
 import { deno } from "../../support/command.ts";
 import { Folder } from "../../support/folder.ts";
 

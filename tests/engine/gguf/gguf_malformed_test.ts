@@ -1,12 +1,12 @@
 import assert from "node:assert/strict";
-import { METADATA, open, refusal, SMALL, tensor, TENSORS } from "../../support/gguf_samples.ts";
+import { METADATA, open, refusal, SMALL, tensor, TENSORS } from "../../support/models/gguf_samples.ts";
 import {
   type TypedValue,
   writeGguf,
   type WriterOptions,
   type WriterTensor,
   type WriterValue,
-} from "../../support/gguf_writer.ts";
+} from "../../support/models/gguf_writer.ts";
 import { Random } from "../../../checkpoints/files/random.ts";
 
 Deno.test("cut off anywhere, a file is refused in one line", async () => {

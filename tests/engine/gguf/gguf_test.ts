@@ -2,8 +2,8 @@ import assert from "node:assert/strict";
 import { openGguf, openGgufFile } from "../../../engine/gguf/reader.ts";
 import { type ByteSource, bytesSource, fileSource } from "../../../engine/gguf/source.ts";
 import { GGML_TYPES } from "../../../engine/gguf/types.ts";
-import { METADATA, open, refusal, TENSORS } from "../../support/gguf_samples.ts";
-import { writeGguf, type WriterOptions, writeSplitGguf } from "../../support/gguf_writer.ts";
+import { METADATA, open, refusal, TENSORS } from "../../support/models/gguf_samples.ts";
+import { writeGguf, type WriterOptions, writeSplitGguf } from "../../support/models/gguf_writer.ts";
 import { Random } from "../../../checkpoints/files/random.ts";
 import { Folder } from "../../support/folder.ts";
 

@@ -11,9 +11,9 @@ import { patchingSweep } from "../../../inspect/analyses/patching_sweep.ts";
 import { residualNorms } from "../../../inspect/analyses/residual_norms.ts";
 import { surprisal } from "../../../inspect/analyses/surprisal.ts";
 import { NotCapturedError } from "../../../inspect/run/run.ts";
-import type { RandomLlamaOptions } from "../../support/random_llama.ts";
-import { randomModel } from "../../support/random_model.ts";
-import { tableRows } from "../../support/table_rows.ts";
+import type { RandomLlamaOptions } from "../../support/models/random_llama.ts";
+import { randomModel } from "../../support/models/random_model.ts";
+import { tableRows } from "../../support/tables/table_rows.ts";
 
 const D = 32;
 const V = 64;

@@ -12,7 +12,7 @@ import type { Model } from "../../../inspect/run/model.ts";
 import { tableColumns } from "../../../inspect/tables/mod.ts";
 import { findModel } from "../../../models/mod.ts";
 import { Random } from "../../../checkpoints/files/random.ts";
-import { modelOf } from "../../support/random_model.ts";
+import { modelOf } from "../../support/models/random_model.ts";
 
 /** The larger model gets one short sequence. */
 const MODELS: Readonly<Record<string, InductionOptions>> = {

@@ -9,8 +9,8 @@ import {
 import { openDevice } from "../../../inspect/run/loading.ts";
 import { type EditList, patch } from "../../../inspect/run/interventions.ts";
 import type { Run } from "../../../inspect/run/run.ts";
-import { randomModel } from "../../support/random_model.ts";
-import { tableRows } from "../../support/table_rows.ts";
+import { randomModel } from "../../support/models/random_model.ts";
+import { tableRows } from "../../support/tables/table_rows.ts";
 
 const MODEL = {
   layers: 3,

@@ -22,7 +22,7 @@ import { unpacked } from "../../../inspect/figures/drawing/numbers.ts";
 import { maxPool, pooledBy, pooling } from "../../../inspect/figures/drawing/pool.ts";
 import { tokenHtml } from "../../../inspect/figures/drawing/tokens.ts";
 import { Random } from "../../../checkpoints/files/random.ts";
-import { tableRows } from "../../support/table_rows.ts";
+import { tableRows } from "../../support/tables/table_rows.ts";
 import { Folder } from "../../support/folder.ts";
 
 const TEXT = 'Once upon a time there was a raven.\nThe raven said "a raven".';

@@ -19,8 +19,8 @@ import type { Heatmap } from "../../../inspect/figures/drawing/figure.ts";
 import { logAxis } from "../../../inspect/figures/drawing/log_axis.ts";
 import { short, unpacked } from "../../../inspect/figures/drawing/numbers.ts";
 import { Random } from "../../../checkpoints/files/random.ts";
-import { tableRows } from "../../support/table_rows.ts";
-import { named, scatters, tableOf } from "../../support/figure_tables.ts";
+import { tableRows } from "../../support/tables/table_rows.ts";
+import { named, scatters, tableOf } from "../../support/tables/figure_tables.ts";
 
 const PARITY = {
   case: "utf8",

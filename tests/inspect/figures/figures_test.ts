@@ -34,8 +34,8 @@ import { short } from "../../../inspect/figures/drawing/numbers.ts";
 import { colourOf } from "../../../inspect/figures/coloured_text.ts";
 import { SEQUENTIAL } from "../../../inspect/figures/drawing/theme.ts";
 import { tokenHtml, tokenLabel } from "../../../inspect/figures/drawing/tokens.ts";
-import { tableRows } from "../../support/table_rows.ts";
-import { cells, grid, heatmap } from "../../support/figure_cells.ts";
+import { tableRows } from "../../support/tables/table_rows.ts";
+import { cells, grid, heatmap } from "../../support/tables/figure_cells.ts";
 
 const TEXT = 'Once upon a time there was a raven.\nThe raven said "a raven".';
 const LAYERS = 5;

@@ -5,7 +5,7 @@ import { analysisTable } from "../../../inspect/analyses/analysis_table.ts";
 import { cellMap } from "../../../inspect/figures/drawing/cell_map.ts";
 import { short } from "../../../inspect/figures/drawing/numbers.ts";
 import { Random } from "../../../checkpoints/files/random.ts";
-import { cells, heatmap } from "../../support/figure_cells.ts";
+import { cells, heatmap } from "../../support/tables/figure_cells.ts";
 
 Deno.test("long maps are pooled with a note: the strongest number of neighbours, with its own hover", () => {
   const places = Array.from({ length: 2000 }, (_, i) => `${i}`);

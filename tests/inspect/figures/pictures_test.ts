@@ -10,7 +10,7 @@ import { Figure } from "../../../mod.ts";
 import type { Axis, Layout, Trace } from "../../../inspect/figures/drawing/figure.ts";
 import { Fonts } from "../../../inspect/figures/picture/fonts.ts";
 import { indexed } from "../../../inspect/figures/picture/palette.ts";
-import { figures } from "../../support/picture_figures.ts";
+import { figures } from "../../support/tables/picture_figures.ts";
 
 /** A picture, decoded. */
 class Pixels {
@@ -248,7 +248,7 @@ Deno.test("letters of other scripts are loaded for figures that have them", asyn
 
 Deno.test("a figure needs to read its fonts and nothing else, and no other figure before it", async () => {
   const { success, stdout, stderr } = await new Deno.Command(Deno.execPath(), {
-    args: ["run", "-q", "--no-prompt", "--allow-read", "tests/support/picture_process.ts"],
+    args: ["run", "-q", "--no-prompt", "--allow-read", "tests/support/processes/picture_process.ts"],
     env: { LANG: "de_DE.UTF-8", TZ: "Asia/Tokyo" },
   }).output();
   assert.ok(success, new TextDecoder().decode(stderr));

@@ -10,7 +10,7 @@ import {
 import type { Row } from "../../../inspect/analyses/analysis_table.ts";
 import type { Bar, Heatmap } from "../../../inspect/figures/drawing/figure.ts";
 import { short } from "../../../inspect/figures/drawing/numbers.ts";
-import { named, scatters, tableOf } from "../../support/figure_tables.ts";
+import { named, scatters, tableOf } from "../../support/tables/figure_tables.ts";
 
 const TYPES = {
   type: "utf8",

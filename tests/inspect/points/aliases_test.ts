@@ -9,9 +9,9 @@ import { asAsked, listPoints, resolvePoints } from "../../../inspect/points/poin
 import huggingFace from "../../fixtures/aliases_huggingface.json" with { type: "json" };
 import llamaCpp from "../../fixtures/aliases_llamacpp.json" with { type: "json" };
 import transformerLens from "../../fixtures/aliases_transformerlens.json" with { type: "json" };
-import { ALIAS_IDS, ALIAS_MODEL } from "../../support/alias_model.ts";
-import { randomLlama } from "../../support/random_llama.ts";
-import { modelOf } from "../../support/random_model.ts";
+import { ALIAS_IDS, ALIAS_MODEL } from "../../support/models/alias_model.ts";
+import { randomLlama } from "../../support/models/random_llama.ts";
+import { modelOf } from "../../support/models/random_model.ts";
 
 const FIXTURES = [llamaCpp, huggingFace, transformerLens];
 const T = ALIAS_IDS.length;

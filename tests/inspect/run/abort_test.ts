@@ -1,7 +1,7 @@
 /** Ctrl-C and aborts while a prompt runs: they are heard at once, not when it has ended. */
 import assert from "node:assert/strict";
 import { loadModel } from "../../../inspect/run/model.ts";
-import { randomLlama, writeEmptyLlama } from "../../support/random_llama.ts";
+import { randomLlama, writeEmptyLlama } from "../../support/models/random_llama.ts";
 import { Folder } from "../../support/folder.ts";
 
 const GENERATE = new URL("../../../generate.ts", import.meta.url).pathname;

@@ -7,11 +7,11 @@ import type { Run } from "../../../inspect/run/run.ts";
 import { tableVectors } from "../../../inspect/tables/mod.ts";
 import { readArrow } from "../../../inspect/tables/files.ts";
 import { concatenated } from "../../../inspect/tables/output.ts";
-import { CAPTURED, PROMPT, promptOf, type Standing } from "../../support/capture_samples.ts";
+import { CAPTURED, PROMPT, promptOf, type Standing } from "../../support/tables/capture_samples.ts";
 import { command, deno } from "../../support/command.ts";
 import { Folder } from "../../support/folder.ts";
 
-const PROCESS = fileURLToPath(new URL("../../support/capture_process.ts", import.meta.url));
+const PROCESS = fileURLToPath(new URL("../../support/processes/capture_process.ts", import.meta.url));
 const MIB = 2 ** 20;
 
 async function inFolder(use: (folder: string) => Promise<void>): Promise<void> {

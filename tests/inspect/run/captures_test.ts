@@ -13,8 +13,8 @@ import { NotCapturedError, SeveralPointsError } from "../../../inspect/run/run.t
 import type { RunOptions } from "../../../inspect/run/runner.ts";
 import type { Table } from "../../../inspect/tables/mod.ts";
 import { ArrowSink } from "../../../inspect/tables/sink.ts";
-import { randomModel } from "../../support/random_model.ts";
-import { tableRows } from "../../support/table_rows.ts";
+import { randomModel } from "../../support/models/random_model.ts";
+import { tableRows } from "../../support/tables/table_rows.ts";
 import { Folder } from "../../support/folder.ts";
 
 const MODEL = {

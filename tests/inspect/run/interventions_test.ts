@@ -13,7 +13,7 @@ import {
 } from "../../../inspect/run/interventions.ts";
 import type { Run } from "../../../inspect/run/run.ts";
 import type { TensorView } from "../../../inspect/tensor/tensor.ts";
-import { randomModel } from "../../support/random_model.ts";
+import { randomModel } from "../../support/models/random_model.ts";
 
 const MODEL = { layers: 2, width: 32, heads: 4, kvHeads: 2, ffnWidth: 48, vocab: 64, seed: 5 };
 const IDS = [5, 17, 42, 8, 63, 29];

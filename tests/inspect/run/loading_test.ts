@@ -2,7 +2,7 @@
 import assert from "node:assert/strict";
 import { openDevice } from "../../../inspect/run/loading.ts";
 import { loadModel } from "../../../inspect/run/model.ts";
-import { randomLlama, writeEmptyLlama } from "../../support/random_llama.ts";
+import { randomLlama, writeEmptyLlama } from "../../support/models/random_llama.ts";
 import { deno } from "../../support/command.ts";
 import { Folder } from "../../support/folder.ts";
 
@@ -82,7 +82,7 @@ Deno.test({
     const path = folder.at("large.gguf");
     const large = { layers: 18, width: 2048, ffnWidth: 5632, heads: 16, vocab: 32000 };
     await writeEmptyLlama(path, { ...large, type: "F16" });
-    const script = new URL("../../support/load_process.ts", import.meta.url).pathname;
+    const script = new URL("../../support/processes/load_process.ts", import.meta.url).pathname;
     const { code, out, err } = await deno([
       "run",
       "-q",

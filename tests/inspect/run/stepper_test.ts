@@ -4,7 +4,7 @@ import { loadModel, type Model } from "../../../inspect/run/model.ts";
 import { zero } from "../../../inspect/run/interventions.ts";
 import { firstNaN, normAbove, type StepInfo } from "../../../inspect/run/stepper.ts";
 import { TensorView } from "../../../inspect/tensor/tensor.ts";
-import { randomModel } from "../../support/random_model.ts";
+import { randomModel } from "../../support/models/random_model.ts";
 
 const PROMPT = "Once upon a time";
 const SMALL = { layers: 2, width: 32, heads: 4, kvHeads: 2, ffnWidth: 48, vocab: 64, seed: 5 };

@@ -19,7 +19,7 @@ import type { SinkSource } from "../../../inspect/run/capture.ts";
 import { ArrowSink, type SinkOptions } from "../../../inspect/tables/sink.ts";
 import { ArrowFileError, streamLayout } from "../../../inspect/tables/stream_layout.ts";
 import { Folder } from "../../support/folder.ts";
-import { META, piece, POINTS, TOKEN } from "../../support/table_samples.ts";
+import { META, piece, POINTS, TOKEN } from "../../support/tables/table_samples.ts";
 
 const { out, q, probs } = POINTS;
 const SOURCE = { meta: () => META, token: TOKEN };
@@ -315,7 +315,7 @@ Deno.test("sink: a thousand batches take no memory", async () => {
   assert.ok(growth < 60, `grew by ${growth} MiB: ${resident.map(Math.round)}, ${after}`);
 });
 
-const PROCESS = fileURLToPath(new URL("../../support/arrow_stream_process.ts", import.meta.url));
+const PROCESS = fileURLToPath(new URL("../../support/processes/arrow_stream_process.ts", import.meta.url));
 
 Deno.test("sink: killed at any moment, the stream is readable up to the last whole batch", async () => {
   for (let attempt = 0; attempt < 4; attempt++) {

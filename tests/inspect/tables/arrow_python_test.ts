@@ -17,14 +17,14 @@ import {
 } from "../../../inspect/tables/mod.ts";
 import { writeTable } from "../../../inspect/tables/files.ts";
 import { ArrowSink } from "../../../inspect/tables/sink.ts";
-import { notebookPython, run } from "../../support/python_venv.ts";
-import { META, piece, POINTS, TOKEN } from "../../support/table_samples.ts";
+import { notebookPython, run } from "../../support/engines/python_venv.ts";
+import { META, piece, POINTS, TOKEN } from "../../support/tables/table_samples.ts";
 import { Folder } from "../../support/folder.ts";
 
 const venv = await notebookPython();
 
 const { out, rms, q, cache, probs } = POINTS;
-const SCRIPT = fileURLToPath(new URL("../../support/read_tables.py", import.meta.url));
+const SCRIPT = fileURLToPath(new URL("../../support/processes/read_tables.py", import.meta.url));
 
 /** What read_tables.py tells of a file. */
 interface Seen {

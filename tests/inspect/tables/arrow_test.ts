@@ -22,7 +22,7 @@ import {
   utf8,
   vectors,
 } from "../../../inspect/tables/mod.ts";
-import { META, piece, POINTS, TOKEN } from "../../support/table_samples.ts";
+import { META, piece, POINTS, TOKEN } from "../../support/tables/table_samples.ts";
 
 /** Would reach the terminal. */
 const ESCAPE = String.fromCharCode(27);

@@ -1,0 +1,190 @@
+/** What a converter, a quantizer or a download can do to a file, and what a report has to say of it. */
+import { type Bench, type Expected, seen } from "../engines/engine_faults.ts";
+import {
+  all,
+  blockChanged,
+  copied,
+  exchanged,
+  type FileFault,
+  inHalves,
+  mapped,
+  metadata,
+  reordered,
+  transposed,
+  without,
+} from "./broken_files.ts";
+
+/** A fault of a file. */
+export interface BrokenFile extends Expected {
+  /** By the names of {@linkcode faultModels}; without it the embedded and the random one. */
+  readonly on?: readonly ("tiny" | "random")[];
+  /** Where it shows first: in the drawn block, in the first one since it is in all, or outside of blocks. */
+  readonly where?: "first" | "outside";
+  readonly make: (bench: Bench) => FileFault;
+}
+
+/** Heads of a tensor in another order. */
+function heads(name: string, width: number, order: (head: number) => number): FileFault {
+  return reordered(name, (row) => order(Math.floor(row / width)) * width + row % width);
+}
+
+/** One block or run of numbers with its signs and order turned round. */
+function damaged(name: string, { draw }: Bench, rows: number): FileFault {
+  // As many blocks as rows, at least.
+  return blockChanged(name, draw.integer(0, rows), (bytes) => {
+    for (let i = 4; i < bytes.length; i++) bytes[i] ^= i % 2 === 1 ? 0xa5 : 0x3f;
+  });
+}
+
+export const BROKEN_FILES: Readonly<Record<string, BrokenFile>> = {
+  "rows of Q as Hugging Face has them": {
+    make: ({ layer, shape }) =>
+      inHalves(`blk.${layer}.attn_q.weight`, shape.headWidth, shape.rope.width),
+    ...seen("2", "q", "qk-permuted"),
+  },
+  "rows of K as Hugging Face has them": {
+    make: ({ layer, shape }) =>
+      inHalves(`blk.${layer}.attn_k.weight`, shape.headWidth, shape.rope.width),
+    ...seen("2", "k", "qk-permuted"),
+  },
+  "gate and up exchanged": {
+    make: ({ layer }) => exchanged(`blk.${layer}.ffn_gate.weight`, `blk.${layer}.ffn_up.weight`),
+    ...seen("6", "ffn_gate", "gate-up-swapped"),
+  },
+  "a square matrix transposed": {
+    make: ({ layer }) => transposed(`blk.${layer}.attn_q.weight`),
+    ...seen("2", "q", "transposed"),
+  },
+  "an oblong matrix transposed": {
+    make: ({ layer }) => transposed(`blk.${layer}.ffn_down.weight`),
+    ...seen("6", "ffn_out", "transposed"),
+  },
+  "norm weights one smaller": {
+    make: ({ layer }) => mapped(`blk.${layer}.attn_norm.weight`, (w) => w.map((x) => x - 1)),
+    ...seen("1", "attn_norm", "norm-offset"),
+  },
+  "norm weights one larger": {
+    on: ["random"],
+    make: ({ layer }) => mapped(`blk.${layer}.ffn_norm.weight`, (w) => w.map((x) => x + 1)),
+    ...seen("1", "ffn_norm", "norm-offset"),
+  },
+  "another RoPE base": {
+    where: "first",
+    make: () => metadata("llama.rope.freq_base", 1e6),
+    ...seen("1B", "q_rope", "rope-base"),
+    detail: /^10000 instead of 1000000$/,
+  },
+  "positions squeezed": {
+    where: "first",
+    make: () =>
+      all(
+        metadata("llama.rope.scaling.type", "linear"),
+        metadata("llama.rope.scaling.factor", 4),
+      ),
+    ...seen("1B", "q_rope", "rope-scaling"),
+    detail: /^positions divided by 1 instead of 4$/,
+  },
+  "frequency factors lost": {
+    on: ["random"],
+    where: "first",
+    make: () => without("rope_freqs.weight"),
+    ...seen("1B", "q_rope", "rope-scaling"),
+  },
+  "another epsilon": {
+    where: "first",
+    make: () => metadata("llama.attention.layer_norm_rms_epsilon", 1e-3),
+    ...seen("1", "attn_norm_rms", "epsilon"),
+    detail: /^0\.00001 instead of 0\.001$/,
+  },
+  "heads of K and V in another order": {
+    make: ({ layer, shape: { kvHeads, headWidth } }) =>
+      all(
+        ...["attn_k", "attn_v"].map((name) =>
+          heads(`blk.${layer}.${name}.weight`, headWidth, (head) => kvHeads - 1 - head)
+        ),
+      ),
+    ...seen("2", "k", "head-grouping"),
+  },
+  "query heads laid out for h mod Hkv": {
+    make: ({ layer, shape: { heads: count, kvHeads, headWidth } }) =>
+      heads(
+        `blk.${layer}.attn_q.weight`,
+        headWidth,
+        (head) => (head % kvHeads) * (count / kvHeads) + Math.floor(head / kvHeads),
+      ),
+    ...seen("2", "q", "head-grouping"),
+  },
+  "the output matrix lost": {
+    where: "outside",
+    make: () => without("output.weight"),
+    ...seen("8", "logits", "output-tied"),
+  },
+  "the embedding copied to the output matrix": {
+    where: "outside",
+    make: () => copied("token_embd.weight", "output.weight"),
+    ...seen("8", "logits", "output-tied"),
+  },
+  "biases lost": {
+    on: ["random"],
+    where: "first",
+    make: ({ shape: { layers } }) =>
+      without(...Array.from({ length: layers }, (_, layer) => `blk.${layer}.attn_v.bias`)),
+    ...seen("2", "v", "bias-missing"),
+  },
+  "a bias of zeros": {
+    on: ["random"],
+    make: ({ layer }) => mapped(`blk.${layer}.attn_k.bias`, (b) => b.map(() => 0)),
+    ...seen("2", "k", "bias-missing"),
+  },
+  "no BOS": {
+    where: "outside",
+    make: () => metadata("tokenizer.ggml.add_bos_token", false),
+    ...seen("0", "token ids", "bos-missing"),
+  },
+  "no space in front": {
+    where: "outside",
+    make: () => metadata("tokenizer.ggml.add_space_prefix", false),
+    ...seen("0", "token ids", "space-prefix"),
+  },
+  "a damaged block": {
+    make: (bench) => damaged(`blk.${bench.layer}.ffn_up.weight`, bench, bench.shape.ffnWidth),
+    ...seen("6", "ffn_up", "dequant-block"),
+    detail: /ffn_up\.weight: row \d+, columns \d+ to \d+/,
+  },
+  "a damaged row of the embedding": {
+    where: "outside",
+    make: (bench) =>
+      blockChanged(
+        "token_embd.weight",
+        // The first block of the row of a token in the prompt.
+        bench.model.ids[7] * bench.shape.width / 32,
+        (bytes) => bytes.subarray(4, 20).fill(0x11),
+      ),
+    ...seen("0", "token_embd", "dequant-block"),
+    detail: /token_embd\.weight: row \d+, columns \d+ to \d+/,
+  },
+  "a norm weight with a damaged run": {
+    make: ({ layer }) =>
+      blockChanged(`blk.${layer}.ffn_norm.weight`, 1, (bytes) => bytes.fill(0x3e)),
+    ...seen("1", "ffn_norm", "dequant-block"),
+    detail: /ffn_norm\.weight: \d+ numbers from 3\d to 6\d/,
+  },
+  "a block that is not a number": {
+    make: ({ layer, draw }) =>
+      blockChanged(`blk.${layer}.ffn_gate.weight`, draw.integer(0, 100), (bytes) => {
+        [bytes[0], bytes[1]] = [0x00, 0x7e];
+      }),
+    ...seen("6", "ffn_gate", "nan"),
+    detail: /ffn_gate\.weight, row \d+, column \d+/,
+  },
+  "a weight of half the size": {
+    make: ({ layer }) => mapped(`blk.${layer}.attn_output.weight`, (w) => w.map((x) => x / 2)),
+    ...seen("5", "attn_out", "unknown"),
+  },
+  "another layer's weight": {
+    on: ["random"],
+    make: ({ layer, shape: { layers } }) =>
+      copied(`blk.${(layer + 1) % layers}.ffn_down.weight`, `blk.${layer}.ffn_down.weight`),
+    ...seen("6", "ffn_out", "unknown"),
+  },
+};
