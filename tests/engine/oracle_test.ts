@@ -9,7 +9,11 @@ import { oracle, oracleGreedy } from "../../engine/oracle/oracle.ts";
 import { ropeTable, rotate } from "../../engine/oracle/rope.ts";
 import fixture from "../fixtures/oracle.json" with { type: "json" };
 import { ORACLE_MODELS, positionRows } from "../support/models/oracle_models.ts";
-import { randomFile, randomLlama, type RandomLlamaOptions } from "../support/models/random_llama.ts";
+import {
+  randomFile,
+  randomLlama,
+  type RandomLlamaOptions,
+} from "../support/models/random_llama.ts";
 import { BLOCK_POINTS, OUTER_POINTS, sized } from "../support/tables/point_table.ts";
 
 function openRandom(options: RandomLlamaOptions): Promise<GgufFile> {

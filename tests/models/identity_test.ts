@@ -12,7 +12,11 @@ import { loadModel, type Model } from "../../inspect/run/model.ts";
 import { identityOf } from "../../models/identity.ts";
 import { verifyModel } from "../../models/mod.ts";
 import { Folder } from "../support/folder.ts";
-import { type WriterTensor, type WriterValue, writeSplitGguf } from "../support/models/gguf_writer.ts";
+import {
+  type WriterTensor,
+  type WriterValue,
+  writeSplitGguf,
+} from "../support/models/gguf_writer.ts";
 import { randomLlama } from "../support/models/random_llama.ts";
 
 const CPU = { backend: "cpu" } as const;

@@ -5,7 +5,10 @@
 import assert from "node:assert/strict";
 import { join } from "node:path";
 import { createTokenizer } from "../../text/mod.ts";
-import { LLAMA_CPP_VOCABULARIES, llamaCppVocabularies } from "../support/engines/llamacpp_source.ts";
+import {
+  LLAMA_CPP_VOCABULARIES,
+  llamaCppVocabularies,
+} from "../support/engines/llamacpp_source.ts";
 import { readTokenizerIds } from "../support/text/tokenizer_fixtures.ts";
 import { ggufMetadata } from "../support/text/vocabularies.ts";
 

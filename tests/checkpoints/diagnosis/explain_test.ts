@@ -5,7 +5,11 @@ import { explain } from "../../../checkpoints/diagnosis/activations/cause.ts";
 import { readConfig } from "../../../engine/model/config.ts";
 import { forward } from "../../../engine/plan/forward.ts";
 import { openGgufFile } from "../../../engine/gguf/reader.ts";
-import { type EngineFault, KNOWN_FAULTS, UNKNOWN_FAULTS } from "../../support/engines/engine_faults.ts";
+import {
+  type EngineFault,
+  KNOWN_FAULTS,
+  UNKNOWN_FAULTS,
+} from "../../support/engines/engine_faults.ts";
 import { type FaultModel, faultModels } from "../../support/models/fault_models.ts";
 import type { EngineRun, Mistakes, RunOptions } from "../../support/engines/faulty_engine.ts";
 import { Folder } from "../../support/folder.ts";

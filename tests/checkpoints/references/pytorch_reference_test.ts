@@ -137,7 +137,9 @@ withPyTorch("the original's safetensors, with biases and a tokenizer", async (en
   using folder = new Folder();
   const path = folder.at("saved.gguf");
   const original = folder.at("original");
-  const script = fileURLToPath(new URL("../../support/processes/save_hf_llama.py", import.meta.url));
+  const script = fileURLToPath(
+    new URL("../../support/processes/save_hf_llama.py", import.meta.url),
+  );
   await runProgram(environment.python, [script, original, path]);
   const weights = { folder: original };
   await use({ weights, environment }, path, async (reference, file) => {

@@ -1,5 +1,12 @@
 import assert from "node:assert/strict";
-import { METADATA, open, refusal, SMALL, tensor, TENSORS } from "../../support/models/gguf_samples.ts";
+import {
+  METADATA,
+  open,
+  refusal,
+  SMALL,
+  tensor,
+  TENSORS,
+} from "../../support/models/gguf_samples.ts";
 import {
   type TypedValue,
   writeGguf,

@@ -4,7 +4,10 @@ import { join } from "node:path";
 import { type GgufFile, openGgufFile } from "../../../engine/gguf/reader.ts";
 import { ggufSize, type NewGguf, writeGguf } from "../../../engine/gguf/writer.ts";
 import { METADATA, open, TENSORS } from "../../support/models/gguf_samples.ts";
-import { writeGguf as writeInMemory, type WriterOptions } from "../../support/models/gguf_writer.ts";
+import {
+  writeGguf as writeInMemory,
+  type WriterOptions,
+} from "../../support/models/gguf_writer.ts";
 import { Folder } from "../../support/folder.ts";
 
 /** All of a file, its tensors in pieces of a few bytes. */

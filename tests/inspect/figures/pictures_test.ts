@@ -248,7 +248,13 @@ Deno.test("letters of other scripts are loaded for figures that have them", asyn
 
 Deno.test("a figure needs to read its fonts and nothing else, and no other figure before it", async () => {
   const { success, stdout, stderr } = await new Deno.Command(Deno.execPath(), {
-    args: ["run", "-q", "--no-prompt", "--allow-read", "tests/support/processes/picture_process.ts"],
+    args: [
+      "run",
+      "-q",
+      "--no-prompt",
+      "--allow-read",
+      "tests/support/processes/picture_process.ts",
+    ],
     env: { LANG: "de_DE.UTF-8", TZ: "Asia/Tokyo" },
   }).output();
   assert.ok(success, new TextDecoder().decode(stderr));

@@ -12,7 +12,12 @@ import {
   UnknownPointError,
 } from "../../../inspect/points/points.ts";
 import { randomFile, type RandomLlamaOptions } from "../../support/models/random_llama.ts";
-import { BLOCK_POINTS, OUTER_POINTS, type PointRow, sized } from "../../support/tables/point_table.ts";
+import {
+  BLOCK_POINTS,
+  OUTER_POINTS,
+  type PointRow,
+  sized,
+} from "../../support/tables/point_table.ts";
 
 const SIZES = {
   layers: 12,

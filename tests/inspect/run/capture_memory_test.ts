@@ -11,7 +11,9 @@ import { CAPTURED, PROMPT, promptOf, type Standing } from "../../support/tables/
 import { command, deno } from "../../support/command.ts";
 import { Folder } from "../../support/folder.ts";
 
-const PROCESS = fileURLToPath(new URL("../../support/processes/capture_process.ts", import.meta.url));
+const PROCESS = fileURLToPath(
+  new URL("../../support/processes/capture_process.ts", import.meta.url),
+);
 const MIB = 2 ** 20;
 
 async function inFolder(use: (folder: string) => Promise<void>): Promise<void> {

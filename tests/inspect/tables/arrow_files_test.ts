@@ -315,7 +315,9 @@ Deno.test("sink: a thousand batches take no memory", async () => {
   assert.ok(growth < 60, `grew by ${growth} MiB: ${resident.map(Math.round)}, ${after}`);
 });
 
-const PROCESS = fileURLToPath(new URL("../../support/processes/arrow_stream_process.ts", import.meta.url));
+const PROCESS = fileURLToPath(
+  new URL("../../support/processes/arrow_stream_process.ts", import.meta.url),
+);
 
 Deno.test("sink: killed at any moment, the stream is readable up to the last whole batch", async () => {
   for (let attempt = 0; attempt < 4; attempt++) {

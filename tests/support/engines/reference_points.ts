@@ -1,6 +1,10 @@
 /** All points of a pass as llama.cpp computed them, in our names, shapes and order. */
 import { settledBy } from "../../../checkpoints/references/llamacpp/client.ts";
-import { asPoint, type GraphNode, pointOf } from "../../../checkpoints/references/llamacpp/points.ts";
+import {
+  asPoint,
+  type GraphNode,
+  pointOf,
+} from "../../../checkpoints/references/llamacpp/points.ts";
 import type { HostTensor } from "../../../engine/backend.ts";
 import type { Config } from "../../../engine/model/config.ts";
 import { MASKED } from "../../../kernels/attention/attention.ts";
