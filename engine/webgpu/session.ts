@@ -25,7 +25,14 @@ import { Lifetime } from "../lifetime.ts";
 import { branch, branchInputs } from "../plan/passes/branch.ts";
 import { fuse } from "../plan/passes/fuse.ts";
 import { passTokens } from "../plan/pass_size.ts";
-import { type Lengths, type Plan, planValues, type Step, type Value } from "../plan/plan.ts";
+import {
+  type Lengths,
+  onLastRows,
+  type Plan,
+  planValues,
+  type Step,
+  type Value,
+} from "../plan/plan.ts";
 import { numbersOf, SAMPLING_DEFAULTS, type SamplingOptions } from "../sampling.ts";
 import { Executable } from "./executable.ts";
 import { GpuTimer } from "./gpu_timer.ts";
