@@ -238,14 +238,9 @@ export { live, type Watched } from "./inspect/jupyter/live.ts";
 export { Stopped, type WorkOptions } from "./inspect/work.ts";
 
 // The engine below: passes on ids and buffers
-export type {
-  Engine,
-  HostTensor,
-  PassRequest,
-  Session,
-  SessionOptions,
-  StepRun,
-} from "./engine/backend.ts";
+export type { Engine, Session, SessionOptions, StepRun } from "./engine/backend.ts";
+export type { PassRequest } from "./engine/pass_request.ts";
+export type { HostTensor } from "./engine/host_tensor.ts";
 export {
   type Branch,
   type BranchesRequest,

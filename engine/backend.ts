@@ -1,4 +1,6 @@
 /** What the two backends have in common: a model on a device, and sessions that run passes. */
+import type { PassRequest } from "./pass_request.ts";
+import type { HostTensor } from "./host_tensor.ts";
 import { kindOf, layerOf } from "../base/layer_names.ts";
 import { checkCapacity, type Room } from "./model/capacity.ts";
 import type { Config } from "./model/config.ts";
@@ -10,48 +12,6 @@ import type { BranchSize } from "./plan/passes/branch.ts";
 import type { Lengths, Plan } from "./plan/plan.ts";
 import type { RopeBuilder } from "./model/rope_table.ts";
 import type { SamplingOptions } from "./sampling.ts";
-
-/** A dense tensor in host memory, row-major. */
-export interface HostTensor {
-  /** The size along each axis. */
-  readonly shape: readonly number[];
-  /** The numbers. On the CPU they may be the pass's own. */
-  readonly data: Float32Array<ArrayBuffer>;
-  /** Absolute positions of its rows, where only some were asked for. */
-  readonly positions?: readonly number[];
-}
-
-/** What one pass computes. */
-export interface PassRequest {
-  /**
-   * Token ids of this pass; or `"next"`: the one id that the previous pass chose for its last row, taken without a read-back. That
-   * pass must have been asked for `sample` (which counts where both are) or `argmax`. Where that is −1, since its logits are not all
-   * numbers, this pass's results are good for nothing.
-   */
-  readonly ids: readonly number[] | "next";
-  /** R: how many of the last rows get logits. Default 1. */
-  readonly rows?: number;
-  /**
-   * Points to bring back. Default `["logits"]`. Beside those that have names for people: `argmax`, the likeliest id of each of the
-   * R rows, and `sample`, the one id that follows the last row by `sampling`; −1 where the logits are not all numbers.
-   */
-  readonly wanted?: readonly string[];
-  /** How `sample` is chosen: these options, the logits and the ids of the sequence decide, nothing else. Default: greedy. */
-  readonly sampling?: SamplingOptions;
-  /** Absolute positions whose rows come back; all of the pass's where left out. */
-  readonly positions?: readonly number[];
-  /** Points of which all rows come back in spite of `positions`. */
-  readonly whole?: readonly string[];
-  /** Interventions, one after the other. The same list again is prepared only once. */
-  readonly edits?: readonly Edit[];
-  /**
-   * Several sequences in this pass, each with so many of the ids: each goes on from some of the session's first positions and sees
-   * nothing of the others, and the session stays where it is. Rows of logits are then the last ones of each. See branches.ts.
-   */
-  readonly branches?: readonly BranchSize[];
-  /** Values that are handed in instead of being computed: the pass resumes from them. They are dense, for all of its positions. */
-  readonly given?: ReadonlyMap<string, Float32Array>;
-}
 
 /** What a step of a pass costs on the device. Fused steps are one. */
 export interface StepCost {

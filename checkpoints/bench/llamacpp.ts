@@ -7,7 +7,7 @@ import {
   type LlamaCppLibrary,
   llamaCppLibrary,
 } from "../references/llamacpp/library.ts";
-import type { PeerOptions } from "./peers.ts";
+import type { PeerOptions } from "./peer_options.ts";
 
 /** Tokens that are decoded to be timed. */
 const DECODED = 16;

@@ -1,4 +1,5 @@
 /** The peers by the names that people type. */
+import type { PeerOptions } from "./peer_options.ts";
 import type { Config } from "../../engine/model/config.ts";
 import type { MissingPeer, Peer } from "../../inspect/bench/peer.ts";
 import { ReferenceFailure } from "../references/reference.ts";
@@ -10,16 +11,6 @@ import {
 } from "../references/processes/python_environment.ts";
 import { llamaCppPeer } from "./llamacpp.ts";
 import { pythonPeer } from "./python.ts";
-
-/** What peers are measured with. */
-export interface PeerOptions {
-  readonly path: string;
-  readonly name: string;
-  readonly config: Config;
-  /** Told a line before something that takes long. */
-  readonly onProgress: (line: string) => void;
-  readonly signal?: AbortSignal;
-}
 
 const OPEN: Readonly<Record<string, (options: PeerOptions) => Promise<Peer>>> = {
   "llama.cpp": (options) => llamaCppPeer(false, options),

@@ -6,7 +6,7 @@ import { OFFLINE } from "../references/pytorch/reference.ts";
 import { RequestProcess } from "../references/processes/requests.ts";
 import type { Frame } from "../references/processes/frames.ts";
 import type { PythonEnvironment } from "../references/processes/python_environment.ts";
-import type { PeerOptions } from "./peers.ts";
+import type { PeerOptions } from "./peer_options.ts";
 
 const SCRIPT = fileURLToPath(new URL("./peer.py", import.meta.url));
 const TIMEOUT_MS = 30 * 60_000;

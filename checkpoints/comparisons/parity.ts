@@ -12,11 +12,11 @@ import { openModel } from "../files/model_argument.ts";
 import { type ComparisonOptions, type Setup, setUp } from "./setup.ts";
 import {
   compareEngines,
-  type ParityCase,
   type ParityResult,
   type ParityRow,
   verdictOf,
 } from "../parity/comparison.ts";
+import type { ParityCase } from "../parity/cases.ts";
 import { checkpointTable, parityTable } from "../parity/tables.ts";
 import type { Provenance } from "../references/reference.ts";
 import {

@@ -5,7 +5,8 @@ import { createTokenizer } from "../../text/mod.ts";
 import { CAUSES, type Explanation, unexplained } from "./causes.ts";
 import { pointsAround } from "../parity/local.ts";
 import { explain } from "./activations/cause.ts";
-import type { ParityCase, ParityResult, ParityRow } from "../parity/comparison.ts";
+import type { ParityResult, ParityRow } from "../parity/comparison.ts";
+import type { ParityCase } from "../parity/cases.ts";
 import type { Reference } from "../references/reference.ts";
 import { failedVerdict, type FirstDivergence } from "../parity/report.ts";
 

@@ -1,5 +1,5 @@
-/** The prompts that a comparison runs. */
-import type { ParityCase } from "./comparison.ts";
+/** What a comparison runs, and how it is judged. */
+import type { Reference } from "../references/reference.ts";
 
 /** The prompt of record. */
 export const DEFAULT_PROMPT = "Hello";
@@ -45,4 +45,45 @@ export function parityCases(
 /** Ids without a meaning, the same every time. */
 function madeUp(count: number, vocabSize: number): number[] {
   return Array.from({ length: count }, (_, i) => (7919 * (i + 1)) % vocabSize);
+}
+
+/** A prompt to compare with. */
+export interface ParityCase {
+  /** `prompt` or `long prompt`. */
+  readonly name: string;
+  /** Undefined where ids were given. */
+  readonly text?: string;
+  readonly ids: readonly number[];
+  /** Our own ids of the text, where others are run. */
+  readonly ownIds?: readonly number[];
+  /** Tokens to generate after it. */
+  readonly generate: number;
+  /** Ids that both sides run instead of the reference's choices. */
+  readonly forced?: readonly number[];
+  /** Passes that are compared: 0 the prompt, n the n-th generated token; by default those of {@linkcode DECODING_STEPS}. */
+  readonly steps?: readonly number[];
+  /** Whether the 64-bit oracle runs it too. */
+  readonly oracle: boolean;
+}
+
+/** How a comparison is made. */
+export interface ParityOptions {
+  /** Layers to compare; all by default. */
+  readonly layers?: readonly [first: number, last: number];
+  /** The 64-bit oracle, on the same file and with the same builder of RoPE's angles. */
+  readonly oracle?: Reference;
+  /**
+   * For a comparison with other weights than ours: the NMSE that is usual for a step over some weights, because they are of another
+   * type than the reference's; undefined where they are of the same. What adds up over steps, and which ids come of it, is then
+   * reported and not judged.
+   */
+  readonly usualError?: (weights: readonly string[]) => number | undefined;
+  /**
+   * For an engine of whose rounding nothing is known: each step is judged from its own inputs where it shows them, and what has
+   * added up is not. Where it does not (decoding without its caches) that may be four times what it was in the prompt.
+   */
+  readonly localOnly?: boolean;
+  readonly signal?: AbortSignal;
+  /** Windows of layers that are done, of all of all prompts; and what comes next. */
+  readonly onProgress?: (done: number, total: number, what: string) => void;
 }

@@ -4,7 +4,8 @@ import { sizeOf } from "../../base/shape.ts";
 import type { Engine } from "../../engine/backend.ts";
 import { compareTensors } from "./compare.ts";
 import { RELATIVE_TOLERANCE } from "./contract.ts";
-import type { ParityCase, ParityOptions } from "./comparison.ts";
+import type { ParityOptions } from "./cases.ts";
+import type { ParityCase } from "./cases.ts";
 import type { Provenance, ReferenceRun } from "../references/reference.ts";
 
 /** A check that is no comparison of a tensor. */

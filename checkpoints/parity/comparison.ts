@@ -1,4 +1,6 @@
 /** The thirteen checkpoints of a model against a reference: both verdicts, in prompts and while decoding. */
+import type { ParityOptions } from "./cases.ts";
+import type { ParityCase } from "./cases.ts";
 import { layerOf } from "../../base/layer_names.ts";
 import { sizeOf } from "../../base/shape.ts";
 import type { Engine } from "../../engine/backend.ts";
@@ -27,25 +29,6 @@ import type {
   ReferenceRun,
 } from "../references/reference.ts";
 import { ownRun, pointSize } from "./lamina.ts";
-
-/** A prompt to compare with. */
-export interface ParityCase {
-  /** `prompt` or `long prompt`. */
-  readonly name: string;
-  /** Undefined where ids were given. */
-  readonly text?: string;
-  readonly ids: readonly number[];
-  /** Our own ids of the text, where others are run. */
-  readonly ownIds?: readonly number[];
-  /** Tokens to generate after it. */
-  readonly generate: number;
-  /** Ids that both sides run instead of the reference's choices. */
-  readonly forced?: readonly number[];
-  /** Passes that are compared: 0 the prompt, n the n-th generated token; by default those of {@linkcode DECODING_STEPS}. */
-  readonly steps?: readonly number[];
-  /** Whether the 64-bit oracle runs it too. */
-  readonly oracle: boolean;
-}
 
 /** A tensor in a few numbers; hidden keys left out. */
 export interface Summary {
@@ -107,28 +90,6 @@ export interface CaseChoices {
   readonly ours: readonly number[];
   readonly reference: readonly number[];
   readonly margins: readonly number[];
-}
-
-/** How a comparison is made. */
-export interface ParityOptions {
-  /** Layers to compare; all by default. */
-  readonly layers?: readonly [first: number, last: number];
-  /** The 64-bit oracle, on the same file and with the same builder of RoPE's angles. */
-  readonly oracle?: Reference;
-  /**
-   * For a comparison with other weights than ours: the NMSE that is usual for a step over some weights, because they are of another
-   * type than the reference's; undefined where they are of the same. What adds up over steps, and which ids come of it, is then
-   * reported and not judged.
-   */
-  readonly usualError?: (weights: readonly string[]) => number | undefined;
-  /**
-   * For an engine of whose rounding nothing is known: each step is judged from its own inputs where it shows them, and what has
-   * added up is not. Where it does not (decoding without its caches) that may be four times what it was in the prompt.
-   */
-  readonly localOnly?: boolean;
-  readonly signal?: AbortSignal;
-  /** Windows of layers that are done, of all of all prompts; and what comes next. */
-  readonly onProgress?: (done: number, total: number, what: string) => void;
 }
 
 /** Generated tokens that the oracle runs too. */

@@ -1,5 +1,6 @@
 /** Our own engine as one side of a comparison: what it makes on a device, by the kernels that people run. */
-import type { Engine, HostTensor, Session } from "../../engine/backend.ts";
+import type { Engine, Session } from "../../engine/backend.ts";
+import type { HostTensor } from "../../engine/host_tensor.ts";
 import type { Config } from "../../engine/model/config.ts";
 import { elementCount, planValues } from "../../engine/plan/plan.ts";
 import { isAttention } from "./compare.ts";

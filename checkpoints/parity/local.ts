@@ -5,7 +5,8 @@
  */
 import { layerOf } from "../../base/layer_names.ts";
 import { sizeOf } from "../../base/shape.ts";
-import type { Engine, HostTensor } from "../../engine/backend.ts";
+import type { Engine } from "../../engine/backend.ts";
+import type { HostTensor } from "../../engine/host_tensor.ts";
 import { planValues, type Step } from "../../engine/plan/plan.ts";
 import { isAttention } from "./compare.ts";
 import { isCompared } from "./contract.ts";

@@ -24,7 +24,8 @@ import { bytesSha256 } from "../../models/identity.ts";
 import { placeText, shareOf } from "./compare.ts";
 import { CHECKPOINTS } from "./contract.ts";
 import type { Determinism } from "./determinism.ts";
-import type { ParityCase, ParityResult, ParityRow } from "./comparison.ts";
+import type { ParityResult, ParityRow } from "./comparison.ts";
+import type { ParityCase } from "./cases.ts";
 import { type FirstDivergence, reportText } from "./report.ts";
 
 /** What a bundle says about itself. */

@@ -6,13 +6,13 @@ import {
   checkRestore,
   type Engine,
   engineOf,
-  type HostTensor,
-  type PassRequest,
   type Session,
   type SessionOptions,
   type StepRun,
   withinSession,
 } from "../backend.ts";
+import type { PassRequest } from "../pass_request.ts";
+import type { HostTensor } from "../host_tensor.ts";
 import { freeMemory } from "../model/capacity.ts";
 import { branch, branchInputs } from "../plan/passes/branch.ts";
 import {

@@ -1,6 +1,8 @@
 /** Several sequences in one pass: whole prompts of any lengths, or continuations of one. */
 import { sizeOf } from "../../base/shape.ts";
-import type { HostTensor, PassRequest, Session } from "../backend.ts";
+import type { Session } from "../backend.ts";
+import type { PassRequest } from "../pass_request.ts";
+import type { HostTensor } from "../host_tensor.ts";
 import { extract, pickRows } from "./compile.ts";
 import type { Edit, LinearEdit } from "./edits.ts";
 import {

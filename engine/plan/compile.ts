@@ -1,6 +1,7 @@
 /** From a request to the steps that serve it, and to the rows of its results. */
 import { sizeOf } from "../../base/shape.ts";
-import type { HostTensor, PassRequest } from "../backend.ts";
+import type { PassRequest } from "../pass_request.ts";
+import type { HostTensor } from "../host_tensor.ts";
 import { EditError, type FunctionEdit } from "./edits.ts";
 import { applyEdits } from "./passes/edit.ts";
 import { select } from "./passes/select.ts";

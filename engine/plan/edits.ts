@@ -1,5 +1,5 @@
 /** Interventions: values of the forward pass that are changed before the steps after them read them. */
-import type { HostTensor } from "../backend.ts";
+import type { HostTensor } from "../host_tensor.ts";
 
 /** Which numbers of a value an edit touches; everything, where a list is left out. */
 export interface Selection {

@@ -1,5 +1,5 @@
 /** How many positions one pass takes, so that each of its values fits in a buffer. */
-import type { PassRequest } from "../backend.ts";
+import type { PassRequest } from "../pass_request.ts";
 import { CAPACITY_STEP, CapacityError, mebibytes, type Room } from "../model/capacity.ts";
 import { EditError } from "./edits.ts";
 import { fuse } from "./passes/fuse.ts";

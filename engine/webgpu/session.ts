@@ -5,13 +5,13 @@ import { samplingWords } from "../../kernels/sampling/sampling.ts";
 import {
   checkRequest,
   checkRestore,
-  type HostTensor,
-  type PassRequest,
   type Session,
   type StepCost,
   type StepRun,
   withinSession,
 } from "../backend.ts";
+import type { PassRequest } from "../pass_request.ts";
+import type { HostTensor } from "../host_tensor.ts";
 import {
   checkLength,
   compile,

@@ -1,6 +1,5 @@
 /** Weights on their way from the host to buffers on the device. */
 import type { Writer } from "../model/weights.ts";
-import type { Device } from "./device.ts";
 
 /** Bytes of a staging buffer. */
 const STAGING_BYTES = 16 * 2 ** 20;
@@ -21,18 +20,27 @@ interface Filling {
   used: number;
 }
 
+/** What an upload needs of its device. */
+interface Receiver {
+  readonly gpu: GPUDevice;
+  check(): void;
+  fail(reason: string): Error;
+  createStaging(size: number): Staging;
+  destroy(buffer: GPUBuffer): void;
+}
+
 /**
  * Copies through a few staging buffers that are used again and again. `queue.writeBuffer` makes one for each call, and where those
  * come from the same memory as the weights, as in software drivers, the holes that they leave are a third of it.
  */
 export class Upload implements Writer<GPUBuffer> {
-  readonly #device: Device;
+  readonly #device: Receiver;
   #staging = 0;
   /** Those that were submitted, mapped again when they are copied. */
   readonly #submitted: Promise<Staging>[] = [];
   #filling: Filling | undefined;
 
-  constructor(device: Device) {
+  constructor(device: Receiver) {
     this.#device = device;
   }
 

@@ -5,6 +5,7 @@
  */
 export * from "./attention/mod.ts";
 export * from "./drawing/figure.ts";
+export type { PackedNumbers } from "./drawing/numbers.ts";
 export { tensorMap, type TensorMapOptions } from "./tensor_map.ts";
 export { attributionBars, attributionMap } from "./attribution.ts";
 export { generationComparison, generationErrors } from "./comparison/generation.ts";

@@ -1,7 +1,6 @@
 /** What a run keeps of its passes: pieces, one per point, sequence and pass; and where they go. */
 import type { Point } from "../points/points.ts";
 import type { TableMeta } from "../tables/meta.ts";
-import type { TokenOf } from "../tables/point_rows.ts";
 
 /** One captured tensor of one pass, row-major, as the pass made it. */
 export interface Piece {
@@ -67,3 +66,9 @@ export async function throughSink<T>(
   await sink.finish?.();
   return result;
 }
+
+/** What stands at an absolute position of a sequence; undefined where it is not known. */
+export type TokenOf = (
+  sequence: number,
+  position: number,
+) => { readonly id: number; readonly text: string } | undefined;

@@ -1,5 +1,7 @@
 /** The passes behind a generation: a prompt, then one position after the other. */
-import type { HostTensor, PassRequest, Session } from "../../engine/backend.ts";
+import type { Session } from "../../engine/backend.ts";
+import type { PassRequest } from "../../engine/pass_request.ts";
+import type { HostTensor } from "../../engine/host_tensor.ts";
 import type { Edit } from "../../engine/plan/edits.ts";
 import { choiceOf, LogitsError, type SamplingOptions } from "../../engine/sampling.ts";
 import { type Collector, quietly, runInPasses, type Tensors } from "./runner.ts";

@@ -1,5 +1,7 @@
 /** Running prompts with captures and edits: the passes behind `Model.run`. */
-import type { Engine, HostTensor, PassRequest, Session } from "../../engine/backend.ts";
+import type { Engine, Session } from "../../engine/backend.ts";
+import type { PassRequest } from "../../engine/pass_request.ts";
+import type { HostTensor } from "../../engine/host_tensor.ts";
 import { canBranch, runBranches } from "../../engine/plan/branches.ts";
 import { extract } from "../../engine/plan/compile.ts";
 import type { PassKind } from "../../engine/plan/pass_size.ts";

@@ -1,6 +1,7 @@
 /** Walking through a forward pass: stop at any step, look, change a value, go on, go back. */
 import { computationName } from "../../kernels/kernel.ts";
-import type { Engine, PassRequest, Session, StepRun } from "../../engine/backend.ts";
+import type { Engine, Session, StepRun } from "../../engine/backend.ts";
+import type { PassRequest } from "../../engine/pass_request.ts";
 import { compile } from "../../engine/plan/compile.ts";
 import { EditError } from "../../engine/plan/edits.ts";
 import type { PassKind } from "../../engine/plan/pass_size.ts";

@@ -1,6 +1,6 @@
 /** What the logits of a sequence say of its tokens. */
 import { logSumExp } from "../softmax.ts";
-import type { HostTensor } from "../../engine/backend.ts";
+import type { HostTensor } from "../../engine/host_tensor.ts";
 import { rowPositions } from "./capture.ts";
 
 /** The surprisals of a sequence, which may still grow, as the logits of its passes come by. */

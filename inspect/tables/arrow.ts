@@ -2,6 +2,7 @@
  * Apache Arrow: the only file that knows the package `apache-arrow`. From plain columns to tables and back, and the bytes of the
  * IPC formats. tables.ts is what to import; loading it takes about 0.2 s.
  */
+import type { ColumnValues } from "./column.ts";
 import { restoreTextDecoder } from "./package_mends.ts"; // before the package
 import {
   AsyncByteQueue,
@@ -47,19 +48,6 @@ import { type Preview, previewOf, previewText } from "./preview.ts";
 export type { RecordBatch, Schema } from "npm:apache-arrow@21.2.0";
 
 restoreTextDecoder();
-
-/** A single value of a table; null where it is missing. */
-export type TableValue = boolean | number | bigint | string | null;
-
-/** The values of a column: a typed array where none is missing; lists of floats as views of the table's own buffers. */
-export type ColumnValues =
-  | Int32Array
-  | Float32Array
-  | Float64Array
-  | BigInt64Array
-  | readonly TableValue[]
-  | readonly Float32Array[]
-  | readonly (readonly TableValue[])[];
 
 /**
  * An Arrow table which shows itself: in Jupyter as an HTML preview, in a terminal as text. Everything that takes a table of

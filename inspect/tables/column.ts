@@ -126,3 +126,16 @@ export function lists(
   rows.forEach((row, i) => offsets[i + 1] = offsets[i] + row.length);
   return { type: { list: type }, values: rows.flatMap((row) => Array.from(row)), offsets };
 }
+
+/** The values of a column: a typed array where none is missing; lists of floats as views of the table's own buffers. */
+export type ColumnValues =
+  | Int32Array
+  | Float32Array
+  | Float64Array
+  | BigInt64Array
+  | readonly TableValue[]
+  | readonly Float32Array[]
+  | readonly (readonly TableValue[])[];
+
+/** A single value of a table; null where it is missing. */
+export type TableValue = boolean | number | bigint | string | null;

@@ -1,5 +1,5 @@
 /** CSV (RFC 4180): a line per row; vectors and lists are one cell each, in JSON's brackets. */
-import type { ColumnValues } from "./arrow.ts";
+import type { ColumnValues } from "./column.ts";
 
 const LINE = "\r\n";
 

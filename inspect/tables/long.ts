@@ -1,5 +1,5 @@
 /** The long form of a table of vectors: one row per number. */
-import type { ColumnValues } from "./arrow.ts";
+import type { ColumnValues } from "./column.ts";
 import { type Column, ColumnError, type Columns, float32, int32, utf8 } from "./column.ts";
 import { metadataList } from "./meta.ts";
 

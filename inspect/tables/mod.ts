@@ -7,14 +7,18 @@ import type { Piece } from "../run/capture.ts";
 import type { Point } from "../points/points.ts";
 import { type Columns, int32, rowsOf, vectors } from "./column.ts";
 import { pointMetadata, runMetadata, type TableMeta } from "./meta.ts";
-import { pieceColumns, PieceError, type TokenOf } from "./point_rows.ts";
+import { pieceColumns, PieceError } from "./point_rows.ts";
+import type { TokenOf } from "../run/capture.ts";
 import { checkStack } from "./stack.ts";
 
-export { type ColumnValues, Table, tableColumns, type TableValue, tableVectors } from "./arrow.ts";
+export { Table, tableColumns, tableVectors } from "./arrow.ts";
+export type { TableValue } from "./column.ts";
+export type { ColumnValues } from "./column.ts";
 export * from "./column.ts";
 export { type LongOptions, LongTableError, type RowFilter } from "./long.ts";
 export type { TableMeta } from "./meta.ts";
-export { PieceError, type TokenOf } from "./point_rows.ts";
+export { PieceError } from "./point_rows.ts";
+export type { TokenOf } from "../run/capture.ts";
 export { stackedAs } from "./stack.ts";
 
 /**

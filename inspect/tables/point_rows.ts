@@ -1,15 +1,10 @@
 /** From captured pieces to rows: index columns first, then the vector. */
+import type { TokenOf } from "../run/capture.ts";
 import { sizeOf } from "../../base/shape.ts";
 import { type Piece, rowPositions } from "../run/capture.ts";
 import type { Axis, Point } from "../points/points.ts";
 import { visibleKeys } from "../points/visible_keys.ts";
 import { type Column, type Columns, int32, utf8, vectors } from "./column.ts";
-
-/** What stands at an absolute position of a sequence; undefined where it is not known. */
-export type TokenOf = (
-  sequence: number,
-  position: number,
-) => { readonly id: number; readonly text: string } | undefined;
 
 /** A captured piece that cannot be what it says. */
 export class PieceError extends RangeError {

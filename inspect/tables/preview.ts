@@ -1,5 +1,5 @@
 /** What is shown of a table: its name, facts, statistics and first rows. */
-import type { ColumnValues } from "./arrow.ts";
+import type { ColumnValues } from "./column.ts";
 import { metadataList } from "./meta.ts";
 import { printable } from "../escape.ts";
 import { formatTable } from "../format.ts";

@@ -1,6 +1,7 @@
 /** Several sequences in one pass: each as if it ran alone, and none sees another. */
 import assert from "node:assert/strict";
-import type { HostTensor, Session } from "../../engine/backend.ts";
+import type { Session } from "../../engine/backend.ts";
+import type { HostTensor } from "../../engine/host_tensor.ts";
 import { runBranches } from "../../engine/plan/branches.ts";
 import { cpuEngine } from "../../engine/cpu/engine.ts";
 import type { Edit } from "../../engine/plan/edits.ts";

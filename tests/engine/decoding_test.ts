@@ -1,6 +1,8 @@
 /** Decoding without waiting: ids chosen on the device while the next steps run are those chosen one by one, here. */
 import assert from "node:assert/strict";
-import type { HostTensor, PassRequest, Session } from "../../engine/backend.ts";
+import type { Session } from "../../engine/backend.ts";
+import type { PassRequest } from "../../engine/pass_request.ts";
+import type { HostTensor } from "../../engine/host_tensor.ts";
 import { nextId, SAMPLING_DEFAULTS, type SamplingOptions } from "../../engine/sampling.ts";
 import { chosenIds } from "../../inspect/run/decoding.ts";
 import { openDevice } from "../../inspect/run/loading.ts";

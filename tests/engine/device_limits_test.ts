@@ -1,6 +1,7 @@
 /** Devices with the limits that WebGPU guarantees: what does not fit in one binding is made in smaller passes, or refused beforehand. */
 import assert from "node:assert/strict";
-import type { Engine, PassRequest, Session } from "../../engine/backend.ts";
+import type { Engine, Session } from "../../engine/backend.ts";
+import type { PassRequest } from "../../engine/pass_request.ts";
 import { CapacityError } from "../../engine/model/capacity.ts";
 import { EditError, type LinearEdit } from "../../engine/plan/edits.ts";
 import { type PassKind, passTokens } from "../../engine/plan/pass_size.ts";

@@ -1,6 +1,8 @@
 /** Interventions, resumed passes and step runs: the same on both backends, and without a trace afterwards. */
 import assert from "node:assert/strict";
-import type { Engine, HostTensor, PassRequest } from "../../engine/backend.ts";
+import type { Engine } from "../../engine/backend.ts";
+import type { PassRequest } from "../../engine/pass_request.ts";
+import type { HostTensor } from "../../engine/host_tensor.ts";
 import type { Edit } from "../../engine/plan/edits.ts";
 import { bothEngines } from "../support/models/random_model.ts";
 

@@ -1,6 +1,8 @@
 /** Whole passes: the GPU, the CPU with the kernels' twins, and the oracle agree. */
 import assert from "node:assert/strict";
-import type { HostTensor, PassRequest, Session } from "../../engine/backend.ts";
+import type { Session } from "../../engine/backend.ts";
+import type { PassRequest } from "../../engine/pass_request.ts";
+import type { HostTensor } from "../../engine/host_tensor.ts";
 import type { Config } from "../../engine/model/config.ts";
 import { oracle, oracleGreedy, type OracleResult } from "../../engine/oracle/oracle.ts";
 import { planValues } from "../../engine/plan/plan.ts";

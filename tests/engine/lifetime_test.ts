@@ -1,6 +1,8 @@
 /** Who holds what, and until when: runs that are left early, models that are disposed of under them, memory that comes back. */
 import assert from "node:assert/strict";
-import type { HostTensor, PassRequest, Session } from "../../engine/backend.ts";
+import type { Session } from "../../engine/backend.ts";
+import type { PassRequest } from "../../engine/pass_request.ts";
+import type { HostTensor } from "../../engine/host_tensor.ts";
 import type { Edit } from "../../engine/plan/edits.ts";
 import { chosenIds } from "../../inspect/run/decoding.ts";
 import { openDevice } from "../../inspect/run/loading.ts";

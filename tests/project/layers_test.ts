@@ -38,6 +38,8 @@ interface Import {
   readonly specifier: string;
   /** The imported file from the repository's root; undefined for packages and `node:`. */
   readonly target?: string;
+  /** Whether it is an `import()`. */
+  readonly dynamic: boolean;
 }
 
 async function* sources(folder: string): AsyncGenerator<string> {
@@ -58,7 +60,12 @@ function importsIn(file: string, text: string): Import[] {
     const specifier = from ?? bare ?? dynamic ?? "";
     const relative = specifier.startsWith(".");
     const target = relative ? new URL(specifier, new URL(file, ROOT)).href : undefined;
-    return { file, specifier, target: target?.slice(ROOT.href.length) };
+    return {
+      file,
+      specifier,
+      target: target?.slice(ROOT.href.length),
+      dynamic: from === undefined && bare === undefined,
+    };
   });
 }
 
@@ -164,6 +171,21 @@ Deno.test("figures know tables, runs and points; no engine, no kernel, no model'
       /^(base\/|inspect\/(?!jupyter|bench|commands|explain_page))/.test(target);
     assert.ok(known, `${file} imports ${specifier}`);
   }
+});
+
+Deno.test("imports go in no circle, those of types neither", () => {
+  const all = [...imports.values()].flat();
+  // What import() loads is loaded when it is needed, and may look back.
+  const into = Map.groupBy(all.filter(({ dynamic }) => !dynamic), ({ file }) => file);
+  const done = new Set<string>();
+  const visit = (file: string, way: readonly string[]) => {
+    assert.ok(!way.includes(file), [...way.slice(way.indexOf(file)), file].join(" → "));
+    if (done.has(file)) return;
+    for (const { target } of into.get(file) ?? []) if (target) visit(target, [...way, file]);
+    done.add(file);
+  };
+  for (const file of into.keys()) visit(file, []);
+  assert.ok(done.size > 350, `${done.size}`);
 });
 
 Deno.test("the oracle imports neither plan nor kernels, not even through others", () => {

@@ -1,9 +1,15 @@
 /** How a figure shows itself in Jupyter: the one file that knows MIME types of figures. */
 import { encodeBase64 } from "./numbers.ts";
-import type { Figure } from "./figure.ts";
 
 /** The MIME type that JupyterLab (with Plotly's extension), VS Code and our own exports draw. */
 export const PLOTLY_MIME = "application/vnd.plotly.v1+json";
+
+/** What is shown: a figure. */
+interface Shown {
+  readonly caption: string;
+  toJSON(): object;
+  png(): Promise<Uint8Array>;
+}
 
 /** Settings for the browser's side: no logo, sharp pictures from the camera button. */
 export const PLOTLY_CONFIG = {
@@ -19,7 +25,7 @@ export const PLOTLY_CONFIG = {
  * @param options.picture false leaves it out of a figure that will be drawn over at once
  */
 export async function displayBundle(
-  figure: Figure,
+  figure: Shown,
   { picture = true }: { readonly picture?: boolean } = {},
 ): Promise<Record<string, unknown>> {
   return {

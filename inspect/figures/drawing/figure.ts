@@ -1,4 +1,5 @@
 /** Figures: plain Plotly `data` and `layout`, which show themselves in Jupyter. */
+import type { PackedNumbers } from "./numbers.ts";
 import type * as Plotly from "npm:@types/plotly.js@3.0.14";
 import { displayBundle } from "./display.ts";
 
@@ -14,16 +15,6 @@ export type Numbers = readonly (number | null)[] | PackedNumbers;
 
 /** A matrix [rows, columns], the same two ways. */
 export type Matrix = readonly (readonly (number | null)[])[] | PackedNumbers;
-
-/** Plotly's typed arrays: little-endian bytes in base64. */
-export interface PackedNumbers {
-  /** Type of a number. */
-  readonly dtype: "f4" | "u1";
-  /** The bytes. */
-  readonly bdata: string;
-  /** `"rows, columns"` of a matrix. */
-  readonly shape?: string;
-}
 
 /** Places of a colour scale from 0 to 1, and their colours (`#rrggbb`). */
 export type Colorscale = readonly (readonly [place: number, color: string])[];

@@ -1,5 +1,4 @@
 /** Numbers on their way into a figure: short as text, packed where they are many. */
-import type { PackedNumbers } from "./figure.ts";
 
 /**
  * A number with 4 significant digits, which is more than a picture or a hover shows and a quarter of the text. NaN and infinities,
@@ -37,4 +36,14 @@ export function unpacked({ dtype, bdata }: PackedNumbers): Float32Array | Uint8A
 /** Bytes in base64. */
 export function encodeBase64(bytes: Uint8Array): string {
   return bytes.toBase64();
+}
+
+/** Plotly's typed arrays: little-endian bytes in base64. */
+export interface PackedNumbers {
+  /** Type of a number. */
+  readonly dtype: "f4" | "u1";
+  /** The bytes. */
+  readonly bdata: string;
+  /** `"rows, columns"` of a matrix. */
+  readonly shape?: string;
 }

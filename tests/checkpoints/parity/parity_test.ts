@@ -6,11 +6,8 @@ import assert from "node:assert/strict";
 import { join } from "node:path";
 import { LONG_PROMPT } from "../../../checkpoints/parity/cases.ts";
 import { CHECKPOINTS } from "../../../checkpoints/parity/contract.ts";
-import {
-  compareEngines,
-  type ParityCase,
-  type ParityResult,
-} from "../../../checkpoints/parity/comparison.ts";
+import { compareEngines, type ParityResult } from "../../../checkpoints/parity/comparison.ts";
+import type { ParityCase } from "../../../checkpoints/parity/cases.ts";
 import { verifyProof } from "../../../checkpoints/parity/proof.ts";
 import { reportText } from "../../../checkpoints/parity/report.ts";
 import { openGgufFile } from "../../../engine/gguf/reader.ts";

@@ -17,7 +17,7 @@ import {
 import { checkpointOf, DECODING_STEPS } from "../../../checkpoints/parity/contract.ts";
 import { f32Copy } from "../../../checkpoints/files/f32_copy.ts";
 import { rowsOf } from "../../../checkpoints/parity/local.ts";
-import type { HostTensor } from "../../../engine/backend.ts";
+import type { HostTensor } from "../../../engine/host_tensor.ts";
 import { type Config, readConfig } from "../../../engine/model/config.ts";
 import { dequantize } from "../../../engine/gguf/dequantize.ts";
 import { type GgufFile, openGguf, openGgufFile } from "../../../engine/gguf/reader.ts";

@@ -17,7 +17,8 @@ import {
   UnknownPointError,
   writeTable,
 } from "../../../mod.ts";
-import type { Heatmap, PackedNumbers, Scatter } from "../../../inspect/figures/drawing/figure.ts";
+import type { Heatmap, Scatter } from "../../../inspect/figures/drawing/figure.ts";
+import type { PackedNumbers } from "../../../inspect/figures/drawing/numbers.ts";
 import { unpacked } from "../../../inspect/figures/drawing/numbers.ts";
 import { maxPool, pooledBy, pooling } from "../../../inspect/figures/drawing/pool.ts";
 import { tokenHtml } from "../../../inspect/figures/drawing/tokens.ts";

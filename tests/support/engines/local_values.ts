@@ -1,5 +1,6 @@
 /** Each step of a pass by our own kernels, from the reference's inputs instead of from our own earlier results. */
-import type { HostTensor, Session } from "../../../engine/backend.ts";
+import type { Session } from "../../../engine/backend.ts";
+import type { HostTensor } from "../../../engine/host_tensor.ts";
 import { planValues } from "../../../engine/plan/plan.ts";
 import { kindOf } from "../../../base/layer_names.ts";
 

@@ -5,7 +5,7 @@ import {
   type GraphNode,
   pointOf,
 } from "../../../checkpoints/references/llamacpp/points.ts";
-import type { HostTensor } from "../../../engine/backend.ts";
+import type { HostTensor } from "../../../engine/host_tensor.ts";
 import type { Config } from "../../../engine/model/config.ts";
 import { MASKED } from "../../../kernels/attention/attention.ts";
 import type { Graph } from "./llamacpp_library.ts";
