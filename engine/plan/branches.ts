@@ -57,7 +57,7 @@ export async function runBranches(
   { branches, wanted = ["logits"], whole }: BranchesRequest,
 ): Promise<Map<string, HostTensor>[]> {
   const start = session.position;
-  const places: Place[] = [];
+  const places: BranchRows[] = [];
   let [first, firstRow] = [0, 0];
   for (const { ids, rows = 1, from = start } of branches) {
     const lengths = { T: ids.length, S: from + ids.length, R: rows };
@@ -88,7 +88,7 @@ export async function runBranches(
 }
 
 /** Where a branch's rows lie. */
-interface Place {
+interface BranchRows {
   /** Positions that it goes on from. */
   readonly from: number;
   /** Its first row, of all and of those with logits. */
@@ -101,7 +101,7 @@ interface Place {
 }
 
 /** An edit of one branch, as one of the whole pass: positions are slots there. */
-function moved(edit: LinearEdit, { from, slot, lengths }: Place): LinearEdit {
+function moved(edit: LinearEdit, { from, slot, lengths }: BranchRows): LinearEdit {
   const own = Array.from({ length: lengths.T }, (_, i) => from + i);
   const positions = (edit.where?.positions ?? own)
     .filter((position) => position >= from && position < from + lengths.T)
@@ -117,7 +117,7 @@ function moved(edit: LinearEdit, { from, slot, lengths }: Place): LinearEdit {
 /** What the branches are given, as values of the whole pass. */
 function givenOf(
   branches: readonly Branch[],
-  places: readonly Place[],
+  places: readonly BranchRows[],
   values: ReadonlyMap<string, Value>,
   lengths: Lengths,
 ): Map<string, Float32Array> | undefined {
@@ -150,7 +150,7 @@ function givenOf(
 }
 
 /** A branch's part of a tensor of the whole pass. */
-function partOf(value: Value, tensor: HostTensor, place: Place): HostTensor {
+function partOf(value: Value, tensor: HostTensor, place: BranchRows): HostTensor {
   const shape = resolveShape(value.shape, place.lengths);
   const data = new Float32Array(elementCount(value.shape, place.lengths));
   let at = 0;
@@ -165,7 +165,7 @@ function partOf(value: Value, tensor: HostTensor, place: Place): HostTensor {
 function* runsOf(
   value: Value,
   shape: readonly number[],
-  { from, first, firstRow, slot, lengths }: Place,
+  { from, first, firstRow, slot, lengths }: BranchRows,
 ): Generator<readonly [begin: number, count: number]> {
   const parts = value.shape.map((dim): (readonly [number, number])[] => {
     switch (dim) {

@@ -334,7 +334,7 @@ export class Stepper implements Disposable {
   }
 
   /** The step that makes a point, by its name or alias. */
-  #find(name: string): Place {
+  #find(name: string): FoundStep {
     const { plan } = this.#run;
     const indexOf = (wanted: string) => plan.findIndex((step) => stepName(step) === wanted);
     const exact = indexOf(name);
@@ -359,7 +359,7 @@ export class Stepper implements Disposable {
   }
 
   /** The same of a step that has run. */
-  #findBehind(doing: string, name: string): Place {
+  #findBehind(doing: string, name: string): FoundStep {
     const place = this.#find(name);
     if (place.index < this.#next) return place;
     throw new StepperError(`Cannot ${doing} ${name}: its step has not run; until() goes there`);
@@ -390,7 +390,7 @@ export class Stepper implements Disposable {
   }
 
   /** A value as its name, or the alias that was asked for, has it. */
-  async #look({ index, resolved }: Place): Promise<TensorView> {
+  async #look({ index, resolved }: FoundStep): Promise<TensorView> {
     const view = await this.#read(index);
     if (!resolved) return view;
     const { data, shape, axes, labels } = view;
@@ -437,7 +437,7 @@ export class Stepper implements Disposable {
 }
 
 /** A step of the plan and, where an alias or a pattern led there, what it resolved to. */
-interface Place {
+interface FoundStep {
   readonly index: number;
   readonly resolved?: ResolvedPoint;
 }

@@ -172,7 +172,7 @@ export function axis(own: Axis = {}): Axis & Record<string, unknown> {
 }
 
 /** Whose numbers a figure shows; what is not known or not one thing is left out. */
-export interface Place {
+export interface FigureSubject {
   readonly model?: string;
   /** Of several sequences, which. */
   readonly sequence?: number;
@@ -188,7 +188,7 @@ export interface Place {
  */
 export function titled(
   what: string,
-  place: Place = {},
+  place: FigureSubject = {},
   notes: readonly (string | undefined)[] = [],
 ): NonNullable<Layout["title"]> {
   const { model, sequence, layer, head, at } = place;
