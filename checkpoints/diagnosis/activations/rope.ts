@@ -1,6 +1,7 @@
 /** Suspected faults of RoPE and of the cache behind it. */
 import type { Config } from "../../../engine/model/config.ts";
 import { ropeTable } from "../../../engine/model/rope_table.ts";
+import type { Step } from "../../../engine/plan/plan.ts";
 import { CAUSES } from "../causes.ts";
 import { compute, type Operation, rerun, type Variant } from "./operation.ts";
 
@@ -83,7 +84,9 @@ export function rotatedVariants(x: Float32Array, heads: number, operation: Opera
     what: `turned by its position, ${half ? "in halves" : "in neighbours"}`,
     make() {
       const sizes = { heads, head_width: headWidth, rope_width: ropeWidth };
-      const step = { ...operation.step, kernel: "rope", constants: { ...sizes, half_style: half } };
+      const { inputs: read, outputs } = operation.step;
+      const constants = { ...sizes, half_style: half };
+      const step: Step = { operation: "rope", inputs: read, weights: [], outputs, constants };
       const inputs = [x, tableOf(operation)];
       return compute({ ...operation, step, inputs, weights: [] }, new Float32Array(x.length));
     },
