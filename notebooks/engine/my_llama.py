@@ -8,7 +8,8 @@ import argparse, pathlib, sys
 
 import gguf, torch
 
-sys.path.append(str(pathlib.Path(__file__).resolve().parents[2] / "checkpoints" / "dumpers"))
+ROOT = pathlib.Path(__file__).resolve().parents[2]
+sys.path.append(str(ROOT / "checkpoints/references/engine_folder/dumpers"))
 from dump import Dump
 
 parser = argparse.ArgumentParser()
