@@ -7,45 +7,50 @@
 import { filesBelow } from "./support/files.ts";
 
 /**
- * What takes a network (models, engines, packages: pulled once, then cached), a browser, Jupyter, or long. These run one
- * after the other. A new test file is quick unless it stands here.
+ * What takes a network (models, engines, packages: pulled once, then cached), or long; the longest first. A new test file is quick
+ * unless it stands here or below.
  */
-const SLOW: ReadonlySet<string> = new Set([
-  "checkpoints/diagnosis/diagnose",
-  "checkpoints/diagnosis/explain",
-  "checkpoints/diagnosis/fault_injection",
-  "checkpoints/parity/compared_generation",
+const SLOW: readonly string[] = [
   "checkpoints/parity/parity",
+  "checkpoints/diagnosis/fault_injection",
+  "checkpoints/diagnosis/diagnose",
+  "checkpoints/references/pytorch_reference",
+  "checkpoints/references/python_environment",
+  "kernels/kernels",
+  "checkpoints/diagnosis/explain",
+  "checkpoints/parity/compared_generation",
   "checkpoints/parity/parity_library",
   "checkpoints/quantization/ladder",
   "checkpoints/references/dumpers",
   "checkpoints/references/llamacpp_failures",
   "checkpoints/references/llamacpp_points",
   "checkpoints/references/llamacpp_reference",
-  "checkpoints/references/python_environment",
-  "checkpoints/references/pytorch_reference",
   "checkpoints/references/reference_command",
-  "engine/decoding",
-  "engine/lifetime",
   "engine/smollm2",
   "inspect/analyses/induction",
-  "inspect/bench",
   "inspect/explain_page",
   "inspect/figures/pictures",
-  "inspect/jupyter",
-  "inspect/run/capture_memory",
   "inspect/run/generation_captures",
-  "inspect/run/loading",
   "inspect/tables/arrow_python",
-  "kernels/kernels",
   "kernels/tint",
-  "notebooks/browser",
-  "notebooks/notebooks",
   "project/docs",
   "project/readme",
   "text/jinja",
   "text/tokenizer_vocabularies",
-]);
+];
+
+/** What looks at time or memory, or starts a browser: one after the other, with nothing beside it. */
+const ALONE: readonly string[] = [
+  "notebooks/browser",
+  "notebooks/notebooks",
+  "engine/decoding",
+  "engine/lifetime",
+  "inspect/bench",
+  "inspect/jupyter",
+  "inspect/run/capture_memory",
+  "inspect/run/loading",
+  "inspect/tables/arrow_files",
+];
 
 const ROOT = new URL("../", import.meta.url);
 
@@ -115,19 +120,20 @@ function resultText({ passed, failed, skipped }: Result): string {
 }
 
 /** The files of tests, as jobs. */
-export async function testFiles(): Promise<{ quick: Job[]; slow: Job[] }> {
+export async function testFiles(): Promise<{ quick: Job[]; slow: Job[]; alone: Job[] }> {
   const files = await Array.fromAsync(filesBelow(new URL("tests/", ROOT)));
   const names = files.flatMap((file) => /^(.+)_test\.ts$/.exec(file)?.[1] ?? []).sort();
   const job = (name: string): Job => ({
     name,
     args: ["test", "-A", "--no-check", `tests/${name}_test.ts`], // types are checked once
   });
-  for (const name of SLOW) {
+  for (const name of [...SLOW, ...ALONE]) {
     if (!names.includes(name)) throw new Error(`tests/run.ts names ${name}, which is no test`);
   }
   return {
-    quick: names.filter((name) => !SLOW.has(name)).map(job),
-    slow: names.filter((name) => SLOW.has(name)).map(job),
+    quick: names.filter((name) => ![...SLOW, ...ALONE].includes(name)).map(job),
+    slow: SLOW.map(job),
+    alone: ALONE.map(job),
   };
 }
 
@@ -139,9 +145,12 @@ async function main(): Promise<number> {
     return 2;
   }
   const start = performance.now();
-  const { quick, slow } = await testFiles();
-  const results = [await runAll([...CHECKS, ...quick], navigator.hardwareConcurrency)];
-  if (args.length === 0) results.push(await runAll([...slow, BENCH], 1));
+  const { quick, slow, alone } = await testFiles();
+  const cores = navigator.hardwareConcurrency;
+  const results = [await runAll([...CHECKS, ...quick], cores)];
+  if (args.length === 0) {
+    results.push(await runAll(slow, cores), await runAll([...alone, BENCH], 1));
+  }
   const sum = (key: keyof Result) => results.reduce((total, result) => total + result[key], 0);
   console.log(`all: ${Math.round((performance.now() - start) / 1000)} s`);
   console.log(

@@ -24,12 +24,12 @@ Deno.test("a run counts as its last closing line says, and as a failure where it
 });
 
 Deno.test("every file of tests is quick or slow, and no quick one needs a network", async () => {
-  const { quick, slow } = await testFiles();
+  const { quick, slow, alone } = await testFiles();
   const tests = new URL("../", import.meta.url);
   const files = (await Array.fromAsync(filesBelow(tests))).filter((file) =>
     file.endsWith("_test.ts")
   );
-  assert.equal(quick.length + slow.length, files.length);
+  assert.equal(quick.length + slow.length + alone.length, files.length);
   const needs =
     /\b(llamaCppLibrary|llamaCppVocabularies|llamaCppTemplates|pyTorch|notebookPython|Kernel\.start|launchBrowser|Lab\.start)\(|\b(findModel|loadModel)\("smollm2/;
   const uses = async (name: string) =>
@@ -38,7 +38,7 @@ Deno.test("every file of tests is quick or slow, and no quick one needs a networ
     // models_test.ts has models of its own making under a known name; this file and needed_test.ts name what they look for.
     if (!["models/models", "project/run"].includes(name)) assert.ok(!await uses(name), name);
   }
-  const slowUses = await Promise.all(slow.map(({ name }) => uses(name)));
+  const slowUses = await Promise.all([...slow, ...alone].map(({ name }) => uses(name)));
   assert.ok(slowUses.filter((each) => each).length > 12, "what needs one is found");
 });
 
