@@ -4,14 +4,12 @@ import type { HostTensor } from "./host_tensor.ts";
 import { kindOf, layerOf } from "../base/layer_names.ts";
 import { checkCapacity, type Room } from "./model/capacity.ts";
 import type { Config } from "./model/config.ts";
-import type { Edit } from "./plan/edits.ts";
 import type { GgufFile } from "./gguf/reader.ts";
 import { Lifetime } from "./lifetime.ts";
 import { type PassKind, passTokens } from "./plan/pass_size.ts";
 import type { BranchSize } from "./plan/passes/branch.ts";
 import type { Lengths, Plan } from "./plan/plan.ts";
 import type { RopeBuilder } from "./model/rope_table.ts";
-import type { SamplingOptions } from "./sampling.ts";
 
 /** What a step of a pass costs on the device. Fused steps are one. */
 export interface StepCost {

@@ -1,6 +1,5 @@
 /** The peers by the names that people type. */
 import type { PeerOptions } from "./peer_options.ts";
-import type { Config } from "../../engine/model/config.ts";
 import type { MissingPeer, Peer } from "../../inspect/bench/peer.ts";
 import { ReferenceFailure } from "../references/reference.ts";
 import { checkCpuOnly, pyTorchEnvironment } from "../references/pytorch/reference.ts";
