@@ -31,6 +31,7 @@ import { parity } from "../comparisons/parity.ts";
 import {
   promptsOf,
   proofFolder,
+  type ProofHeader,
   type ProofModel,
   type ProofResult,
   runId,
@@ -165,31 +166,26 @@ const command = defineCommand({
         reportError(error, false);
       }
     };
-    const proof = writeProof(
-      bundle,
-      {
-        format: "lamina-proof",
-        version: 1,
-        type: "parity",
-        run,
-        time: time.toISOString(),
-        command: ["./denow", "task", "parity", ...Deno.args],
-        lamina: deno.version,
-        deno: Deno.version.deno,
-        system: `${Deno.build.os} ${Deno.build.arch}`,
-        model: contents[0],
-        against: contents.at(1),
-        device: deviceOf(model),
-        references: results.map(({ result }) => result.provenance),
-        failures: failed,
-        prompts: promptsOf(results),
-        seeds: [],
-        passed,
-      },
-      results,
-      repeated,
-    );
-    await writing(bundle, proof);
+    const header: ProofHeader = {
+      format: "lamina-proof",
+      version: 1,
+      type: "parity",
+      run,
+      time: time.toISOString(),
+      command: ["./denow", "task", "parity", ...Deno.args],
+      lamina: deno.version,
+      deno: Deno.version.deno,
+      system: `${Deno.build.os} ${Deno.build.arch}`,
+      model: contents[0],
+      against: contents.at(1),
+      device: deviceOf(model),
+      references: results.map(({ result }) => result.provenance),
+      failures: failed,
+      prompts: promptsOf(results),
+      seeds: [],
+      passed,
+    };
+    await writing(bundle, writeProof(bundle, header, results, repeated));
     if (options.junit !== undefined) {
       const text = junit(options.model, results, failures);
       await writing(options.junit, Deno.writeTextFile(options.junit, text));

@@ -1,20 +1,9 @@
 /** The front door reads like a manual: what mod.ts exports is explained, and its examples run. */
 import assert from "node:assert/strict";
-
-const ROOT = new URL("../../", import.meta.url);
-
-async function deno(...args: string[]) {
-  const { code, stdout, stderr } = await new Deno.Command(Deno.execPath(), {
-    args,
-    cwd: ROOT,
-    env: { NO_COLOR: "1" },
-  }).output();
-  const [out, errors] = [stdout, stderr].map((bytes) => new TextDecoder().decode(bytes));
-  return { code, out, errors };
-}
+import { deno } from "../support/command.ts";
 
 Deno.test("every export of mod.ts, its members and the types that they mention are documented", async () => {
-  const { errors } = await deno("doc", "--lint", "mod.ts");
+  const { err: errors } = await deno(["doc", "--lint", "mod.ts"]);
   const found = [...errors.matchAll(/^error\[[\w-]+\]: (.*)$/gm)].map(([, what]) => what);
   // Types of Plotly's package are documented there; figures say which part of them they have.
   const plotly =
@@ -28,7 +17,7 @@ Deno.test("every export of mod.ts, its members and the types that they mention a
 });
 
 Deno.test("what its docstrings throw and link to can be imported from mod.ts", async () => {
-  const { out } = await deno("doc", "mod.ts");
+  const { out } = await deno(["doc", "mod.ts"]);
   const exported = new Set(
     [...out.matchAll(/^(?:abstract |async )*(?:function|class|interface|type|const) (\w+)/gm)]
       .map(([, name]) => name),
@@ -52,7 +41,7 @@ Deno.test("the examples in docstrings run", async () => {
     "inspect/tables/mod.ts",
     "inspect/tensor/tensor.ts",
   ];
-  const { code, out, errors } = await deno("test", "-q", "-A", "--doc", ...files);
+  const { code, out, err: errors } = await deno(["test", "-q", "-A", "--doc", ...files]);
   assert.equal(code, 0, `${out}${errors}`);
   for (const file of files) assert.match(out, new RegExp(`\\b${file}#\\d+-\\d+`));
 });

@@ -1,9 +1,9 @@
 /** Every folder's README and docs/: what they link to and name is there, and their examples are of this Lamina. */
 import assert from "node:assert/strict";
 import { dirname, join, normalize } from "node:path";
+import { deno, ROOT } from "../support/command.ts";
 import { filesBelow } from "../support/files.ts";
 
-const ROOT = new URL("../../", import.meta.url);
 const OURS = [
   "docs",
   "kernels",
@@ -67,10 +67,6 @@ Deno.test("the examples in README and docs/ have the right types", async () => {
     /^(README|docs\/)/.test(file) && text.includes("```ts\n")
   ).map(({ file }) => file);
   assert.ok(examples.includes("README.md"), `${examples}`);
-  const { code, stderr } = await new Deno.Command(Deno.execPath(), {
-    args: ["check", "-q", "--doc-only", ...examples],
-    cwd: ROOT,
-    env: { NO_COLOR: "1" },
-  }).output();
-  assert.equal(code, 0, new TextDecoder().decode(stderr));
+  const { code, err } = await deno(["check", "-q", "--doc-only", ...examples]);
+  assert.equal(code, 0, err);
 });
