@@ -162,6 +162,71 @@ export const CAUSES = {
     signature: "the first NaN is made here, from finite inputs",
     look: "the weight that is named; its scales",
   },
+  mask: {
+    meaning: "attention sees keys that it should not, or misses some that it should see",
+    signature:
+      "probabilities are zero, or scores at a floor, at keys that should be visible, or the reverse",
+    look: "the attention mask: causal, its offset while decoding, its window, its padding",
+  },
+  "cache-slot": {
+    meaning: "a slot of the KV cache does not hold what its position wrote",
+    signature: "a slot changes after it was written, or holds another position's numbers",
+    look: "where decoding writes its keys and values, and what moves them afterwards",
+  },
+  "left-out": {
+    meaning: "an operation is left out",
+    signature: "its outcome is its input",
+    look: "whether the operation that is named runs at all, and whose outcome is handed on",
+  },
+  scaled: {
+    meaning: "a factor is missing, or there once too often",
+    signature: "all numbers are the right ones times one factor",
+    look:
+      "where the factor that is named belongs: √D, 1/√d, a power of two, a multiplier of the config",
+  },
+  "soft-cap": {
+    meaning:
+      "numbers go through a soft cap, cap · tanh(x / cap), that is not the model's, or lack theirs",
+    signature: "small numbers are right, and large ones approach a bound",
+    look: "attn_logit_softcapping and final_logit_softcapping of the config",
+  },
+  rounded: {
+    meaning: "numbers are rounded to fewer bits than is said",
+    signature: "every number is one that fewer bits hold",
+    look: "the type of activations; a folder's manifest says it as activations: bf16, f16 or q8",
+  },
+  "other-tensor": {
+    meaning: "a tensor holds the numbers of another one",
+    signature: "the product is that with another weight of the file",
+    look: "names in the converter or the loader: which tensor of the file goes where",
+  },
+  reordered: {
+    meaning: "rows or columns of a weight are in another order",
+    signature: "the right numbers, rotated, shifted, exchanged or reversed",
+    look: "what joins, splits or reshapes this weight in the converter or the loader",
+  },
+  zeros: {
+    meaning: "a part of a tensor is zero",
+    signature: "whole rows, columns or all numbers are zero or padding",
+    look: "what was not copied: the end of a buffer, padded rows, a shard that is missing",
+  },
+  "block-layout": {
+    meaning: "the blocks of a quantized weight are read wrongly",
+    signature: "the product is that with another reading of the same bytes",
+    look:
+      "the dequantization of this type: signs, order of nibbles, interleaving, scales and minima",
+  },
+  tokenizer: {
+    meaning:
+      "the tokenizer's tables differ: merges, scores, types of tokens, pre-tokenizer, special ids",
+    signature: "texts that need the entry that differs have other ids",
+    look: "the tokenizer.ggml keys that are named, and what wrote them",
+  },
+  absent: {
+    meaning: "something is not there: layers, tensors or points",
+    signature: "one side ends before the other",
+    look: "what is named as missing; what comes after it was not judged",
+  },
   unknown: {
     meaning: "none of the known causes explains the numbers",
     signature: "",
