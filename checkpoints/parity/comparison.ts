@@ -5,13 +5,7 @@ import { layerOf } from "../../base/layer_names.ts";
 import { sizeOf } from "../../base/shape.ts";
 import type { Engine } from "../../engine/backend.ts";
 import { planValues } from "../../engine/plan/plan.ts";
-import {
-  compareTensors,
-  type Difference,
-  judgedByNmse,
-  largestError,
-  localAllowance,
-} from "./compare.ts";
+import { compareTensors, type Difference, largestError, localAllowance } from "./compare.ts";
 import {
   type Checkpoint,
   checkpointOf,
@@ -28,6 +22,7 @@ import type {
   ReferenceRequest,
   ReferenceRun,
 } from "../references/reference.ts";
+import { type Judge, judgeOf } from "./judge.ts";
 import { ownRun, pointSize } from "./lamina.ts";
 
 /** A tensor in a few numbers; hidden keys left out. */
@@ -248,6 +243,7 @@ async function comparePasses(
   { usualError, localOnly = false, signal }: ParityOptions,
 ): Promise<ParityRow[]> {
   const inPrompt = new Map<string, number>();
+  const judge = judgeOf({ activations }, { usualError });
   const order = new Map([...planValues(engine.plan).keys()].map((point, i) => [point, i]));
   const rows: ParityRow[] = [];
   for (const pass of ours.passes) {
@@ -255,7 +251,7 @@ async function comparePasses(
     const reference = theirs.passes.find(({ step }) => step === pass.step);
     const oracle = exact?.passes.find(({ step }) => step === pass.step);
     const local = reference
-      ? await localDifferences(engine, reference, rope, layers, activations, usualError)
+      ? await localDifferences(engine, reference, rope, layers, judge)
       : new Map<string, Difference>();
     for (const [point, tensor] of pass.tensors) {
       // What stands in front of the window was compared in the one before.
@@ -321,23 +317,13 @@ async function localDifferences(
   pass: ReferencePass,
   rope: Provenance["rope"],
   layers: readonly [number, number],
-  activations: Provenance["activations"],
-  usualError: ParityOptions["usualError"],
+  judge: Judge,
 ): Promise<Map<string, Difference>> {
   const found = new Map<string, Difference>();
   const cache = cacheBefore(pass);
-  for await (
-    const { point, ours, reference, start, step } of localValues(engine, pass, cache, rope, layers)
-  ) {
-    const difference = compareTensors(
-      point,
-      ours,
-      reference,
-      localAllowance(point, activations),
-      start,
-    );
-    const usual = usualError?.(step.weights);
-    const judged = usual === undefined ? difference : judgedByNmse(difference, usual);
+  for await (const value of localValues(engine, pass, cache, rope, layers)) {
+    const { point } = value;
+    const judged = await judge(value, pass);
     const before = found.get(point);
     if (!before || judged.share > before.share) found.set(point, judged);
   }
