@@ -12,6 +12,8 @@ import { filesBelow } from "./support/files.ts";
  */
 const SLOW: readonly string[] = [
   "checkpoints/parity/parity",
+  "checkpoints/diagnosis/engine_faults",
+  "checkpoints/diagnosis/file_faults",
   "checkpoints/diagnosis/fault_injection",
   "checkpoints/diagnosis/diagnose",
   "checkpoints/references/pytorch_reference",
