@@ -63,5 +63,7 @@ Deno.test("faults of files are found where they are, and their causes are never 
     });
   }
   await board.show();
-  if (!Deno.env.has("LAMINA_FAULT_ONLY")) await t.step("enough of them", () => board.assertGood());
+  if (Deno.env.has("LAMINA_FAULT_ONLY")) return;
+  await t.step("the first tensor is right in nearly all", () => board.assertPlaced());
+  await t.step("the cause is named in most", () => board.assertNamed());
 });

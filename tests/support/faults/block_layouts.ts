@@ -1,4 +1,5 @@
 /** Blocks of quantized weights read wrongly: bytes that the right reading takes for what a wrong reading makes of the right ones. */
+import type { Cause } from "../../../checkpoints/diagnosis/causes.ts";
 
 /** A change of one block, in place. */
 type BlockChange = (block: Uint8Array, view: DataView) => void;
@@ -8,6 +9,8 @@ export interface WrongReading {
   /** The type of the weight. */
   readonly type: keyof typeof BYTES;
   readonly change: (bytes: Uint8Array<ArrayBuffer>) => Uint8Array<ArrayBuffer>;
+  /** Other names that are as true. */
+  readonly also?: readonly Cause[];
 }
 
 /** Bytes of a block. */
@@ -26,6 +29,11 @@ function each(type: WrongReading["type"], change: BlockChange): WrongReading {
       return out;
     },
   };
+}
+
+/** Each block by itself, in a way that has another name too. */
+function also(name: Cause, type: WrongReading["type"], change: BlockChange): WrongReading {
+  return { ...each(type, change), also: [name] };
 }
 
 /** A part of each block taken from the next one; the last one keeps its own. */
@@ -104,7 +112,7 @@ export const WRONG_READINGS: Readonly<Record<string, WrongReading>> = {
   "the sign of Q4_0's scale lost": each("Q4_0", (block) => void (block[1] &= 0x7f)),
   "Q4_0's scale of the next block": neighbours("Q4_0", 0, 2),
   "Q4_0's numbers of the next block": neighbours("Q4_0", 2, 16),
-  "Q4_0's numbers mirrored": each("Q4_0", (block) => {
+  "Q4_0's numbers mirrored": also("scaled", "Q4_0", (block) => {
     // -8 has no mirror image.
     for (let i = 2; i < 18; i++) {
       const mirrored = (nibble: number) => Math.min(15, 16 - nibble);
@@ -112,7 +120,7 @@ export const WRONG_READINGS: Readonly<Record<string, WrongReading>> = {
     }
   }),
   "Q8_0's scale of the next block": neighbours("Q8_0", 0, 2),
-  "Q8_0's scale in the other byte order": each("Q8_0", (block) => exchange(block, 0, 1, 1)),
+  "Q8_0's scale in the other byte order": also("nan", "Q8_0", (block) => exchange(block, 0, 1, 1)),
   "Q8_0's numbers in the other order of pairs": each("Q8_0", (block) => {
     for (let i = 2; i < 34; i += 2) exchange(block, i, i + 1, 1);
   }),

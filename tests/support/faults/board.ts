@@ -102,17 +102,23 @@ export class Board {
     }));
   }
 
-  /** Fails where too few first tensors are right, or too few causes named. */
-  assertGood(): void {
+  /** Fails where too few first tensors are right. */
+  assertPlaced(): void {
+    this.#assertMost(PLACED, "the first tensor is right", ({ placed }) => placed);
+  }
+
+  /** Fails where too few causes are named. */
+  assertNamed(): void {
+    this.#assertMost(NAMED, "the cause is named", ({ naming }) => naming === "right");
+  }
+
+  #assertMost(least: number, what: string, is: (fault: Outcome) => boolean): void {
     const faults = this.#faults();
-    const placed = faults.filter(({ placed }) => placed).length / faults.length;
-    const named = faults.filter(({ naming }) => naming === "right").length / faults.length;
-    const list = (why: string, some: Outcome[]) =>
-      some.map(({ kind, fault, naming }) => `\n${why}: ${kind}: ${fault}: ${naming}`).join("");
-    const misplaced = list("elsewhere", faults.filter(({ placed }) => !placed));
-    const unnamed = list("not named", faults.filter(({ naming }) => naming !== "right"));
-    assert.ok(placed >= PLACED, `the first tensor is right in ${share(placed)}${misplaced}`);
-    assert.ok(named >= NAMED, `the cause is named in ${share(named)}${unnamed}`);
+    const others = faults.filter((fault) => !is(fault));
+    const reached = 1 - others.length / faults.length;
+    const list = others.map(({ kind, fault, naming }) => `\n${kind}: ${fault}: ${naming}`);
+    const percent = (100 * reached).toFixed(1);
+    assert.ok(reached >= least, `${what} in ${percent} %, not in${list.join("")}`);
   }
 
   /** A table in Markdown: a row per kind. */
@@ -143,7 +149,3 @@ export class Board {
 
 /** Whether what is found is printed. */
 export const SHOWS = Deno.env.has("LAMINA_FAULT_SHOW");
-
-function share(of: number): string {
-  return `${(100 * of).toFixed(1)} %`;
-}

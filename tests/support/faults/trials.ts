@@ -11,6 +11,9 @@ const ONLY = Deno.env.get("LAMINA_FAULT_ONLY") ?? "";
 /** Whether each fault is tried on all models that it can be on. */
 const ON_ALL = Deno.env.has("LAMINA_FAULT_ALL");
 
+/** The models that faults are on that name none. */
+const BOTH = ["tiny", "random"] as const;
+
 /** The models, made when they are asked for first. */
 export class Models implements AsyncDisposable {
   readonly #folder = Deno.makeTempDirSync();
@@ -47,16 +50,21 @@ export interface Trial<Fault> {
   readonly on: ModelName;
 }
 
-/** The faults that are tried: each on the models that it names, those that name none on one of two that is drawn. */
+/**
+ * The faults that are tried: each on the models that it names, those that name none on one of two that is drawn.
+ *
+ * @param models those that all are tried on that can be, and no others
+ */
 export function trialsOf<Fault extends { on?: readonly ModelName[]; known?: true }>(
   kinds: Readonly<Record<string, Faults<Fault>>>,
+  models?: readonly ModelName[],
 ): Trial<Fault>[] {
   return Object.entries(kinds).flatMap(([kind, faults]) =>
     Object.entries(faults).filter(([name]) => `${kind}: ${name}`.includes(ONLY)).flatMap(
       ([name, fault]) => {
-        const both = ["tiny", "random"] as const;
-        const drawn = fault.known || ON_ALL ? both : [both[drawOf(name).integer(0, 2)]];
-        return (fault.on ?? drawn).map((on) => ({ kind, name, fault, on }));
+        const drawn = fault.known || ON_ALL || models ? BOTH : [BOTH[drawOf(name).integer(0, 2)]];
+        return (fault.on ?? drawn).filter((on) => models?.includes(on) ?? true)
+          .map((on) => ({ kind, name, fault, on }));
       },
     )
   );

@@ -1,4 +1,5 @@
 /** Quantized weights that are read wrongly. */
+import type { Cause } from "../../../../checkpoints/diagnosis/causes.ts";
 import { type EngineFault, type Faults, seen } from "../fault.ts";
 import { TYPED_WEIGHTS, WRONG_READINGS } from "../block_layouts.ts";
 import { misread, weight } from "./mistakes.ts";
@@ -7,9 +8,9 @@ import type { Mistakes } from "../../engines/faulty_engine.ts";
 const ON = { on: ["mixed"] } as const;
 
 /** Where the weight of a type shows. */
-function seenIn(type: keyof typeof TYPED_WEIGHTS) {
+function seenIn(type: keyof typeof TYPED_WEIGHTS, also: readonly Cause[] = []) {
   const [, checkpoint, point] = TYPED_WEIGHTS[type];
-  return { ...ON, ...seen(checkpoint, point, "block-layout") };
+  return { ...ON, ...seen(checkpoint, point, "block-layout", ...also) };
 }
 
 /** A number added to each, by its block: what an offset that is left out adds. */
@@ -38,9 +39,9 @@ function offset(
 
 export const BLOCKS: Faults<EngineFault> = {
   ...Object.fromEntries(
-    Object.entries(WRONG_READINGS).map(([name, { type, change }]) => [
+    Object.entries(WRONG_READINGS).map(([name, { type, change, also = [] }]) => [
       name,
-      { make: () => misread(`${TYPED_WEIGHTS[type][0]}.weight`, change), ...seenIn(type) },
+      { make: () => misread(`${TYPED_WEIGHTS[type][0]}.weight`, change), ...seenIn(type, also) },
     ]),
   ),
   "Q4_0's offset of 8 left out": {

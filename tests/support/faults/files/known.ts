@@ -125,7 +125,7 @@ export const KNOWN_FILES: Faults<BrokenFile> = {
   "a bias of zeros": {
     on: ["random"],
     make: ({ layer }) => mapped(`blk.${layer}.attn_k.bias`, (b) => b.map(() => 0)),
-    ...seen("2", "k", "bias-missing"),
+    ...seen("2", "k", "bias-missing", "zeros"),
   },
   "no BOS": {
     where: "outside",

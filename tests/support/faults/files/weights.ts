@@ -277,13 +277,13 @@ export const FILE_NUMBERS: Faults<BrokenFile> = {
 };
 
 export const FILE_BLOCKS: Faults<BrokenFile> = Object.fromEntries(
-  Object.entries(WRONG_READINGS).map(([name, { type, change }]) => {
+  Object.entries(WRONG_READINGS).map(([name, { type, change, also = [] }]) => {
     const [tensor, checkpoint, point] = TYPED_WEIGHTS[type];
     return [name, {
       on: ["mixed"],
       make: (bench) =>
         bytesChanged(own(bench, tensor), (bytes) => bytes.set(change(bytes.slice()))),
-      ...seen(checkpoint, point, "block-layout"),
+      ...seen(checkpoint, point, "block-layout", ...also),
     }];
   }),
 );
