@@ -288,7 +288,8 @@ export async function parity(
     let first: FirstDivergence | undefined;
     if (!result.passed) {
       onProgress?.(1, 1, "looking for the cause");
-      first = await firstDivergence({ engine, file, other }, reference, cases, result, signal);
+      const subject = { engine, file, other, judging };
+      first = await firstDivergence(subject, reference, cases, result, signal);
     }
     // Whoever looks at a tensor later does not do so under this call's signal.
     const reopen = () => open({ ...options, signal: undefined, onProgress: undefined });

@@ -8,6 +8,7 @@ import { explain } from "./activations/cause.ts";
 import type { ParityResult, ParityRow } from "../parity/comparison.ts";
 import type { ParityCase } from "../parity/cases.ts";
 import type { Reference } from "../references/reference.ts";
+import { judgeOf } from "../parity/judge.ts";
 import { failedVerdict, type FirstDivergence } from "../parity/report.ts";
 
 /** What is needed to look closer. */
@@ -16,6 +17,8 @@ export interface Subject {
   readonly file: GgufFile;
   /** The file that the other side runs, where it runs one of its own. */
   readonly other?: GgufFile;
+  /** By what the comparison judged. */
+  readonly judging: Parameters<typeof judgeOf>[1];
 }
 
 /**
@@ -65,7 +68,7 @@ function firstRow(
 }
 
 async function explainRow(
-  { engine, file, other }: Subject,
+  { engine, file, other, judging }: Subject,
   reference: Reference,
   cases: readonly ParityCase[],
   row: ParityRow,
@@ -90,7 +93,8 @@ async function explainRow(
   const rounds = activations !== "f32" || (!!other && [...file.tensors.values()].some(isRounded));
   const { position } = failedVerdict(row).place;
   const { point } = row;
-  return await explain({ plan, config, file, other, pass, point, position, rope, rounds });
+  const judge = judgeOf(reference.provenance, judging);
+  return await explain({ plan, config, file, other, pass, point, position, rope, judge, rounds });
 }
 
 /** How the ids of a text differ: a missing or doubled BOS, or a space that is or is not put in front. */

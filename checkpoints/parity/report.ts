@@ -1,7 +1,7 @@
 /** A comparison as people and machines read it. */
 import { formatTable } from "../../inspect/format.ts";
 import { escapeXml, printable } from "../../inspect/escape.ts";
-import { placeText } from "./compare.ts";
+import { leftText, placeText } from "./compare.ts";
 import type { Explanation } from "../diagnosis/causes.ts";
 import type { CheckpointResult, ParityResult, ParityRow } from "./comparison.ts";
 
@@ -38,6 +38,7 @@ export function reportJson(result: ParityResult, first?: FirstDivergence) {
         cause: first.explanation.cause,
         explained: Number(first.explanation.explained.toPrecision(4)),
         detail: first.explanation.detail,
+        ...(first.explanation.leaves ? { leaves: first.explanation.leaves } : {}),
         ...(first.row ? { step: first.row.step, place: failedVerdict(first.row).place } : {}),
       }
       : null,
@@ -94,11 +95,7 @@ function outcome({ checkpoint, verdict, failedChecks }: CheckpointResult, result
     const own = result.checks.filter((check) => check.checkpoint === checkpoint.id);
     return [...new Set(own.map(({ what }) => what))].join("; ");
   }
-  if (verdict.error === 0) return "exactly";
-  if (verdict.usualNmse !== undefined) {
-    return `NMSE ${verdict.nmse.toExponential(1)}, usual ${verdict.usualNmse.toExponential(1)}`;
-  }
-  return `${verdict.error.toExponential(1)} of ${verdict.allowed.toExponential(1)} allowed`;
+  return verdict.error === 0 ? "exactly" : leftText(verdict);
 }
 
 /** The verdict by which a row failed: the local one, unless only the cumulative one did. */
@@ -111,7 +108,7 @@ export function failedVerdict({ local, cumulative }: ParityRow) {
 export function divergenceLines(
   { checkpoint, point, row, explanation }: FirstDivergence,
 ): string[] {
-  const { cause, explained, before, after, detail, look } = explanation;
+  const { cause, explained, before, after, leaves, detail, look } = explanation;
   const lines = [`first divergence: ${point} (checkpoint ${checkpoint})`];
   if (row) {
     const { place, ours, reference, allowed } = failedVerdict(row);
@@ -126,7 +123,7 @@ export function divergenceLines(
     ? ""
     : ` It explains ${(100 * explained).toFixed(2)} % (RMS ${before.toExponential(1)} → ${
       after.toExponential(1)
-    }).`;
+    })${leaves ? `, and leaves ${leaves}` : ""}.`;
   lines.push(`cause: ${cause}: ${detail}.${how}`, `look at: ${look}`);
   return lines;
 }
