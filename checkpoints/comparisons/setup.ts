@@ -38,7 +38,7 @@ export interface Setup extends AsyncDisposable {
   /** What is run on both sides. */
   readonly cases: readonly ParityCase[];
   /** How the comparison is judged. */
-  readonly judging: Pick<ParityOptions, "oracle" | "usualError" | "localOnly">;
+  readonly judging: Pick<ParityOptions, "oracle" | "usualError" | "file" | "localOnly">;
   /** The file that the other side runs, where it runs one of its own. */
   readonly other?: GgufFile;
 }
@@ -86,7 +86,7 @@ export async function setUp(
   return {
     reference,
     cases,
-    judging: { oracle, usualError: other && usualErrorOf(model, other) },
+    judging: { oracle, usualError: other && usualErrorOf(model, other), file: model.file },
     other: other?.file,
     [Symbol.asyncDispose]: () => opened.disposeAsync(),
   };
@@ -119,7 +119,7 @@ async function folderSetup(
   return {
     reference,
     cases: [only],
-    judging: { localOnly: true },
+    judging: { localOnly: true, file: model.file },
     [Symbol.asyncDispose]: () => folder.close(),
   };
 }

@@ -1,4 +1,5 @@
 /** What a comparison runs, and how it is judged. */
+import type { GgufFile } from "../../engine/gguf/reader.ts";
 import type { Reference } from "../references/reference.ts";
 
 /** The prompt of record. */
@@ -78,9 +79,11 @@ export interface ParityOptions {
    * reported and not judged.
    */
   readonly usualError?: (weights: readonly string[]) => number | undefined;
+  /** Our weights: what rounding may make of a point follows from them. Needed with a reference whose activations are rounded. */
+  readonly file?: GgufFile;
   /**
-   * For an engine of whose rounding nothing is known: each step is judged from its own inputs where it shows them, and what has
-   * added up is not. Where it does not (decoding without its caches) that may be four times what it was in the prompt.
+   * For an engine of whose rounding nothing is known, and always for one that rounds to fewer than 32 bits: each step is judged from
+   * its own inputs where it shows them, and what has added up is reported and not judged. Where it does not (decoding without its caches) that may be four times what it was in the prompt.
    */
   readonly localOnly?: boolean;
   readonly signal?: AbortSignal;

@@ -22,6 +22,7 @@ import type {
   ReferenceRequest,
   ReferenceRun,
 } from "../references/reference.ts";
+import { isRounded } from "./rounding.ts";
 import { type Judge, judgeOf } from "./judge.ts";
 import { ownRun, pointSize } from "./lamina.ts";
 
@@ -240,10 +241,11 @@ async function comparePasses(
   layers: readonly [number, number],
   { theirs, ours, exact }: Runs,
   { rope, activations }: Provenance,
-  { usualError, localOnly = false, signal }: ParityOptions,
+  { usualError, file, localOnly = isRounded(activations), signal }: ParityOptions,
 ): Promise<ParityRow[]> {
   const inPrompt = new Map<string, number>();
-  const judge = judgeOf({ activations }, { usualError });
+  const { plan, config } = engine;
+  const judge = judgeOf({ activations }, { usualError, file }, { plan, config, rope });
   const order = new Map([...planValues(engine.plan).keys()].map((point, i) => [point, i]));
   const rows: ParityRow[] = [];
   for (const pass of ours.passes) {
@@ -261,7 +263,7 @@ async function comparePasses(
       const theirTensor = reference?.tensors.get(point);
       const exactTensor = oracle?.tensors.get(point);
       const { start } = pass;
-      const base = localAllowance(point, activations);
+      const base = localAllowance(point, theirTensor ? activations : "f32");
       const atLeast = usualError || (localOnly && local.has(point))
         ? Infinity
         : exactTensor && theirTensor
