@@ -1,7 +1,9 @@
 /** What the KV cache must hold: in every slot what the pass of its position wrote, from then on. */
 import { sizeOf } from "../../base/shape.ts";
 import type { ReferencePass, ReferenceTensor } from "../references/reference.ts";
-import type { Cache } from "./local.ts";
+
+/** Keys and values of the positions before a pass, by cache name: [positions, Hkv, d]. */
+export type Cache = ReadonlyMap<string, Float32Array>;
 
 /** Whether a point is a cache. */
 export function isCache(point: string): boolean {
