@@ -16,7 +16,7 @@ import {
   type ParityRow,
   verdictOf,
 } from "../parity/comparison.ts";
-import type { ParityCase } from "../parity/cases.ts";
+import { comparedSteps, type ParityCase } from "../parity/cases.ts";
 import { checkpointTable, parityTable } from "../parity/tables.ts";
 import type { Provenance } from "../references/reference.ts";
 import {
@@ -200,7 +200,7 @@ export class ParityReport {
     const each = this.cases.find(({ name }) => name === row.case)!;
     const forced = this.result.choices.find((choices) => choices.case === row.case)?.reference;
     return await readPair(model, { reference, oracle }, {
-      ...{ row, verdict, ids: each.ids, forced, signal },
+      ...{ row, verdict, ids: each.ids, forced, steps: comparedSteps(each), signal },
     });
   }
 

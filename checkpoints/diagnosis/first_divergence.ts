@@ -3,10 +3,11 @@ import type { Engine } from "../../engine/backend.ts";
 import type { GgufFile, TensorInfo } from "../../engine/gguf/reader.ts";
 import { createTokenizer } from "../../text/mod.ts";
 import { CAUSES, type Explanation, unexplained } from "./causes.ts";
+import { cacheBefore } from "../parity/cache.ts";
 import { pointsAround } from "../parity/local.ts";
 import { explain } from "./activations/cause.ts";
 import type { ParityResult, ParityRow } from "../parity/comparison.ts";
-import type { ParityCase } from "../parity/cases.ts";
+import { comparedSteps, type ParityCase } from "../parity/cases.ts";
 import type { Reference } from "../references/reference.ts";
 import { judgeOf } from "../parity/judge.ts";
 import { failedVerdict, type FirstDivergence } from "../parity/report.ts";
@@ -75,18 +76,21 @@ async function explainRow(
   result: ParityResult,
   signal?: AbortSignal,
 ): Promise<Explanation> {
-  const { ids } = cases.find(({ name }) => name === row.case)!;
+  const each = cases.find(({ name }) => name === row.case)!;
+  const { ids } = each;
   const forced = result.choices.find((each) => each.case === row.case)?.reference;
   const { passes } = await reference.run({
     ids,
     generate: row.step,
     forced,
-    steps: [row.step],
+    // Passes before it tell what the cache held.
+    steps: comparedSteps(each).filter((step) => step <= row.step),
     points: pointsAround(engine, row.point),
     signal,
   });
-  const pass = passes[0];
-  if (!pass?.tensors.has(row.point)) return unexplained(`${row.point} is not shown`);
+  const shown = passes.find(({ step }) => step === row.step);
+  if (!shown?.tensors.has(row.point)) return unexplained(`${row.point} is not shown`);
+  const pass = { ...shown, before: cacheBefore(shown, passes) };
   const { config, plan } = engine;
   const { rope, activations = "f32" } = reference.provenance;
   const isRounded = ({ name, type }: TensorInfo) => other?.tensors.get(name)?.type !== type;

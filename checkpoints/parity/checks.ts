@@ -2,11 +2,11 @@
 import { logSumExp } from "../../inspect/softmax.ts";
 import { sizeOf } from "../../base/shape.ts";
 import type { Engine } from "../../engine/backend.ts";
+import { changedSlot, isCache, writtenInto } from "./cache.ts";
 import { compareTensors, largestError } from "./compare.ts";
 import { RELATIVE_TOLERANCE } from "./contract.ts";
 import { isRounded } from "./rounding.ts";
-import type { ParityOptions } from "./cases.ts";
-import type { ParityCase } from "./cases.ts";
+import type { ParityCase, ParityOptions } from "./cases.ts";
 import type { Provenance, ReferenceRun } from "../references/reference.ts";
 
 /** A check that is no comparison of a tensor. */
@@ -25,14 +25,20 @@ const TIE = 1e-3;
 /** Largest difference of our probabilities to a 64-bit softmax of our logits. */
 const PROBABILITY_TOLERANCE = 1e-6;
 
-/** Checkpoint 3: every slot holds bit for bit what its pass wrote, in our own passes. */
+/** Checkpoint 3: every slot holds bit for bit what its pass wrote, and in later passes too, in our own passes. */
 export function checkWritten(name: string, { passes }: ReferenceRun): ParityCheck[] {
   const wrong: string[] = [];
   let slots = 0;
-  for (const { step, start, tensors } of passes) {
+  for (const pass of passes) {
+    const { step, start, tensors } = pass;
+    const changed = changedSlot(pass, passes);
+    if (changed) {
+      const { point, slot, since } = changed;
+      wrong.push(`${point}, slot ${slot}, step ${step}: it changed since step ${since}`);
+    }
     for (const [point, cache] of tensors) {
-      if (!/\.cache_[kv]$/.test(point)) continue;
-      const written = tensors.get(point.replace("cache_k", "k_rope").replace("cache_v", "v"));
+      if (!isCache(point)) continue;
+      const written = tensors.get(writtenInto(point));
       if (!written) continue;
       const width = sizeOf(cache.shape.slice(1));
       slots += written.shape[0];

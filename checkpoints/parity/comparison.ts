@@ -1,20 +1,13 @@
 /** The thirteen checkpoints of a model against a reference: both verdicts, in prompts and while decoding. */
-import type { ParityOptions } from "./cases.ts";
-import type { ParityCase } from "./cases.ts";
+import { comparedSteps, type ParityCase, type ParityOptions } from "./cases.ts";
 import { layerOf } from "../../base/layer_names.ts";
-import { sizeOf } from "../../base/shape.ts";
 import type { Engine } from "../../engine/backend.ts";
 import { planValues } from "../../engine/plan/plan.ts";
 import { compareTensors, type Difference, largestError, localAllowance } from "./compare.ts";
-import {
-  type Checkpoint,
-  checkpointOf,
-  CHECKPOINTS,
-  DECODING_STEPS,
-  isCompared,
-} from "./contract.ts";
+import { cacheBefore } from "./cache.ts";
+import { type Checkpoint, checkpointOf, CHECKPOINTS, isCompared } from "./contract.ts";
 import { checkEnd, checkWritten, compareIds, type ParityCheck } from "./checks.ts";
-import { type Cache, localValues } from "./local.ts";
+import { localValues } from "./local.ts";
 import type {
   Provenance,
   Reference,
@@ -205,7 +198,7 @@ function windows(
 
 function requestFor(
   engine: Engine,
-  { ids, generate, steps = [0, ...DECODING_STEPS] }: ParityCase,
+  each: ParityCase,
   [first, last]: readonly [number, number],
   forced: readonly number[],
   signal?: AbortSignal,
@@ -218,8 +211,8 @@ function requestFor(
     }
     return point === "token_embd" ? first === 0 : last === engine.config.layers - 1;
   });
-  const compared = steps.filter((step) => step <= generate);
-  return { ids, generate, forced, steps: compared, points, signal };
+  const { ids, generate } = each;
+  return { ids, generate, forced, steps: comparedSteps(each), points, signal };
 }
 
 /** The oracle keeps no cache and pays for every token, so that it goes along for the first steps only. */
@@ -253,7 +246,7 @@ async function comparePasses(
     const reference = theirs.passes.find(({ step }) => step === pass.step);
     const oracle = exact?.passes.find(({ step }) => step === pass.step);
     const local = reference
-      ? await localDifferences(engine, reference, rope, layers, judge)
+      ? await localDifferences(engine, theirs.passes, reference, rope, layers, judge)
       : new Map<string, Difference>();
     for (const [point, tensor] of pass.tensors) {
       // What stands in front of the window was compared in the one before.
@@ -316,13 +309,14 @@ function summarize(data: Float32Array | Float64Array): Summary {
 /** The local verdict of every point that a reference's pass shows; of the worst chunk, where a pass is several. */
 async function localDifferences(
   engine: Engine,
+  passes: readonly ReferencePass[],
   pass: ReferencePass,
   rope: Provenance["rope"],
   layers: readonly [number, number],
   judge: Judge,
 ): Promise<Map<string, Difference>> {
   const found = new Map<string, Difference>();
-  const cache = cacheBefore(pass);
+  const cache = cacheBefore(pass, passes);
   for await (const value of localValues(engine, pass, cache, rope, layers)) {
     const { point } = value;
     const judged = await judge(value, pass);
@@ -330,17 +324,6 @@ async function localDifferences(
     if (!before || judged.share > before.share) found.set(point, judged);
   }
   return found;
-}
-
-/** The cache before a pass, out of what the reference shows after it. */
-export function cacheBefore(pass: ReferencePass): Cache {
-  const cache = new Map<string, Float32Array>();
-  for (const [point, { shape, data }] of pass.tensors) {
-    if (!/\.cache_[kv]$/.test(point)) continue;
-    const width = sizeOf(shape.slice(1));
-    cache.set(point, Float32Array.from(data.subarray(0, pass.start * width)));
-  }
-  return cache;
 }
 
 /** A checkpoint's status from its rows and checks. */

@@ -40,6 +40,8 @@ export interface ReferencePass {
   readonly ids: readonly number[];
   /** By canonical point. What the reference does not show is not there. */
   readonly tensors: ReadonlyMap<string, ReferenceTensor>;
+  /** Keys and values of the positions before it, as the passes before it left them, by cache: [start, Hkv, d]. Whoever compares adds them. */
+  readonly before?: ReadonlyMap<string, Float32Array>;
 }
 
 /** What a reference shall run. */

@@ -58,8 +58,16 @@ export interface Mistakes {
   readonly keyHead?: (head: number) => number;
   /** Times the scale of attention. */
   readonly scale?: number;
+  /** What becomes of a scaled score. */
+  readonly score?: (score: number) => number;
   /** Keys after its own that a query sees. */
   readonly future?: number;
+  /** Whether a query sees a key, where that is not up to its own. */
+  readonly sees?: (query: number, key: number, head: number, start: number) => boolean;
+  /** What the scores that are shown hold at keys that a query does not see. */
+  readonly floor?: number;
+  /** Scores of zero without a value that each row of the softmax has besides. */
+  readonly sink?: number;
   readonly activation?: (gate: number, up: number) => number;
   /** How often the stream goes into the sum after attention, and after the FFN. */
   readonly residual?: { readonly ffn_inp?: number; readonly out?: number };
@@ -225,6 +233,8 @@ export class ForeignEngine {
       const group = H / Hkv;
       const keyHead = wrong.keyHead ?? ((head: number) => Math.floor(head / group));
       const scale = (wrong.scale ?? 1) / Math.sqrt(d);
+      const { future = 0 } = wrong;
+      const sees = wrong.sees ?? ((query: number, key: number) => key <= query + future);
       const scores = new Float32Array(H * T * S);
       for (let h = 0; h < H; h++) {
         for (let t = 0; t < T; t++) {
@@ -232,18 +242,21 @@ export class ForeignEngine {
             const [at, key] = [(t * H + h) * d, (s * Hkv + keyHead(h)) * d];
             let sum = 0;
             for (let i = 0; i < d; i++) sum += qRope[at + i] * keys[key + i];
-            scores[(h * T + t) * S + s] = sum * scale;
+            const score = wrong.score ? wrong.score(sum * scale) : sum * scale;
+            const isHidden = wrong.floor !== undefined && !sees(start + t, s, h, start);
+            scores[(h * T + t) * S + s] = isHidden ? wrong.floor! : score;
           }
         }
       }
       const shownScores = show("attn_scores", ATTENTION, [H, T, S], scores);
-      const future = wrong.future ?? 0;
-      const probs = show(
-        "attn_probs",
-        ATTENTION,
-        [H, T, S],
-        softmax(shownScores, T, S, start, future),
+      const probabilities = softmax(
+        shownScores,
+        T,
+        S,
+        (h, t, s) => sees(start + t, s, h, start),
+        wrong.sink,
       );
+      const probs = show("attn_probs", ATTENTION, [H, T, S], probabilities);
       const mix = new Float32Array(T * H * d);
       for (let t = 0; t < T; t++) {
         for (let h = 0; h < H; h++) {
@@ -362,15 +375,22 @@ function turned(x: Float32Array, d: number, T: number, start: number, rope: Rope
 }
 
 /** scores [H, T, S] → probabilities over the keys that each query sees; 0 elsewhere. */
-function softmax(scores: Float32Array, T: number, S: number, start: number, future: number) {
+function softmax(
+  scores: Float32Array,
+  T: number,
+  S: number,
+  sees: (h: number, t: number, s: number) => boolean,
+  sink = 0,
+) {
   const out = new Float32Array(scores.length);
   for (let row = 0; row < scores.length / S; row++) {
-    const count = Math.min(S, start + row % T + 1 + future);
-    const seen = scores.subarray(row * S, row * S + count);
-    const largest = seen.reduce((a, b) => Math.max(a, b), -Infinity);
-    let sum = 0;
-    for (const score of seen) sum += Math.exp(score - largest);
-    for (let s = 0; s < count; s++) out[row * S + s] = Math.exp(seen[s] - largest) / sum;
+    const [h, t] = [Math.floor(row / T), row % T];
+    const seen: number[] = [];
+    for (let s = 0; s < S; s++) if (sees(h, t, s)) seen.push(s);
+    const largest = seen.reduce((a, s) => Math.max(a, scores[row * S + s]), -Infinity);
+    let sum = sink * Math.exp(-largest);
+    for (const s of seen) sum += Math.exp(scores[row * S + s] - largest);
+    for (const s of seen) out[row * S + s] = Math.exp(scores[row * S + s] - largest) / sum;
   }
   return out;
 }
