@@ -131,10 +131,10 @@ const command = defineCommand({
       );
     }
 
-    const { ids } = results[0].cases[0];
+    const ids = results.find(({ cases }) => cases.length > 0)?.cases[0].ids;
     const { contextLength } = model.engine.config;
     const runs = options.determinism ?? RUNS;
-    const repeated = runs === 0 ? undefined : await determinism(model.engine, {
+    const repeated = runs === 0 || !ids ? undefined : await determinism(model.engine, {
       ids,
       generate: Math.max(0, Math.min(REPEATED_TOKENS, contextLength - ids.length - 1)),
     }, {

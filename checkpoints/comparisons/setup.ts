@@ -100,24 +100,21 @@ async function folderSetup(
 ): Promise<Setup> {
   const folder = await folderReference(dir, model.engine.config);
   const { promptIds, generatedIds = [] } = folder;
-  // Its ids are judged where the text that they are of is known.
-  const reference: Reference = typeof prompt !== "string" || !promptIds
-    ? folder
-    : { ...folder, tokenize: () => Promise.resolve(promptIds) };
   const generate = generatedIds.length;
   const only: ParityCase = {
     ...asked,
     // The folder's own ids are of a text that nobody has told.
     text: prompt === undefined && promptIds ? undefined : asked.text,
     ids: promptIds ?? asked.ids,
-    ownIds: asked.ids,
+    // Its ids are judged where the text that they are of is known.
+    ownIds: typeof prompt === "string" && promptIds ? asked.ids : undefined,
     generate,
     forced: generatedIds,
     steps: Array.from({ length: generate + 1 }, (_, step) => step),
     oracle: false,
   };
   return {
-    reference,
+    reference: folder,
     cases: [only],
     judging: { localOnly: true, file: model.file },
     [Symbol.asyncDispose]: () => folder.close(),

@@ -2,12 +2,13 @@
 import type { Engine } from "../../engine/backend.ts";
 import type { GgufFile, TensorInfo } from "../../engine/gguf/reader.ts";
 import { createTokenizer } from "../../text/mod.ts";
-import { CAUSES, type Explanation, unexplained } from "./causes.ts";
+import { type Cause, CAUSES, type Explanation, unexplained } from "./causes.ts";
 import { cacheBefore } from "../parity/cache.ts";
 import { pointsAround } from "../parity/local.ts";
 import { explain } from "./activations/cause.ts";
 import type { ParityResult, ParityRow } from "../parity/comparison.ts";
 import { comparedSteps, type ParityCase } from "../parity/cases.ts";
+import type { ParityCheck } from "../parity/checks.ts";
 import type { Reference } from "../references/reference.ts";
 import { judgeOf } from "../parity/judge.ts";
 import { failedVerdict, type FirstDivergence } from "../parity/report.ts";
@@ -33,24 +34,57 @@ export async function firstDivergence(
   result: ParityResult,
   signal?: AbortSignal,
 ): Promise<FirstDivergence | undefined> {
-  // The longest text says most.
-  const ids = result.checks.filter(({ checkpoint, passed }) => checkpoint === "0" && !passed)
-    .sort((a, b) => b.ours!.length - a.ours!.length)[0];
-  if (ids) {
-    const text = cases.find(({ name }) => name === ids.case)!.text!;
-    const explanation = explainIds(ids.theirs!, ids.ours!, text, subject.file);
-    return { checkpoint: "0", point: "token ids", explanation };
-  }
+  const early = firstCheck(subject.file, cases, result);
+  if (early) return early;
   const row = firstRow(result, cases);
   if (row) {
-    const explanation = await explainRow(subject, reference, cases, row, result, signal);
+    const explained = await explainRow(subject, reference, cases, row, result, signal);
+    const explanation = { ...explained, look: pointed(explained, result) };
     return { checkpoint: row.checkpoint, point: row.point, row, explanation };
   }
   const check = result.checks.find(({ passed }) => !passed);
   if (!check) return undefined;
-  const { checkpoint, what } = check;
-  const point = checkpoint === "11" ? "probs" : checkpoint === "9" ? "logits" : "token ids";
-  return { checkpoint, point, explanation: unexplained(what) };
+  const { checkpoint, what, cause, subject: part } = check;
+  const point = part ??
+    (checkpoint === "11" ? "probs" : checkpoint === "9" ? "logits" : "token ids");
+  return { checkpoint, point, explanation: cause ? said(cause, what) : unexplained(what) };
+}
+
+/** What parts before the first number: structure, template, tokenizers, then the ids of a prompt. */
+function firstCheck(
+  file: GgufFile,
+  cases: readonly ParityCase[],
+  { checks }: ParityResult,
+): FirstDivergence | undefined {
+  const failed = checks.filter(({ checkpoint, passed }) => checkpoint === "0" && !passed);
+  const point = "token ids";
+  const known = failed.find(({ cause }) => cause !== undefined);
+  if (known) {
+    const explanation = said(known.cause!, known.what);
+    return { checkpoint: "0", point: known.subject ?? point, explanation };
+  }
+  // The longest text says most.
+  const [ids] = failed.filter(({ ours }) => ours).sort((a, b) => b.ours!.length - a.ours!.length);
+  if (!ids) return undefined;
+  const text = cases.find(({ name }) => name === ids.case)!.text!;
+  return { checkpoint: "0", point, explanation: explainIds(ids, text, file) };
+}
+
+/** A cause that a check tells by itself. */
+function said(cause: Cause, detail: string): Explanation {
+  return { ...unexplained(detail), cause, explained: 1, look: CAUSES[cause].look };
+}
+
+/** What to look at, with what the files say of it. */
+function pointed({ look }: Explanation, { notes, absent }: ParityResult): string {
+  const lines = [...notes, ...absent].filter((line) => {
+    const names = line.match(/[\w.]+\.[\w.]+/g) ?? [];
+    return names.some((name) => {
+      const key = name.replace(/^(llama|blk\.\d+)\./, "");
+      return look.includes(key) || look.includes(key.replace(/\.\w+$/, ".*"));
+    });
+  });
+  return [look, ...lines].join("; ");
 }
 
 /** The first point that fails, of the case that shows it earliest; of several that do so of the longest, which tells most. */
@@ -101,31 +135,21 @@ async function explainRow(
   return await explain({ plan, config, file, other, pass, point, position, rope, judge, rounds });
 }
 
-/** How the ids of a text differ: a missing or doubled BOS, or a space that is or is not put in front. */
+/** How the ids of a text differ: a missing or doubled BOS, a space that is or is not put in front, or where else. */
 function explainIds(
-  theirs: readonly number[],
-  ours: readonly number[],
+  { ours = [], theirs = [], what }: ParityCheck,
   text: string,
   file: GgufFile,
 ): Explanation {
-  const same = (a: readonly number[], b: readonly number[]) =>
-    a.length === b.length && a.every((id, i) => id === b[i]);
-  const of = (cause: "bos-missing" | "space-prefix", detail: string): Explanation => ({
-    ...unexplained(detail),
-    cause,
-    explained: 1,
-    look: CAUSES[cause].look,
-  });
+  const same = (a: readonly number[], b: readonly number[]) => `${a}` === `${b}`;
   if (same(ours.slice(1), theirs)) {
-    return of("bos-missing", `here ${ours[0]} stands in front, there it does not`);
+    return said("bos-missing", `here ${ours[0]} stands in front, there it does not`);
   }
   if (same(theirs.slice(1), ours)) {
-    return of("bos-missing", `there ${theirs[0]} stands in front, here it does not`);
+    return said("bos-missing", `there ${theirs[0]} stands in front, here it does not`);
   }
   const found = spaced(text, file).find(({ ids }) => same(ids, theirs));
-  return found
-    ? of("space-prefix", found.what)
-    : unexplained("the ids differ in more than a BOS or a space in front");
+  return found ? said("space-prefix", found.what) : unexplained(what);
 }
 
 /** The ids of a text with another space in front. */

@@ -56,7 +56,7 @@ export interface ParityCase {
   /** Undefined where ids were given. */
   readonly text?: string;
   readonly ids: readonly number[];
-  /** Our own ids of the text, where others are run. */
+  /** Our own ids of the text, where the reference's are run. */
   readonly ownIds?: readonly number[];
   /** Tokens to generate after it. */
   readonly generate: number;

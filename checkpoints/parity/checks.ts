@@ -5,17 +5,27 @@ import type { Engine } from "../../engine/backend.ts";
 import { changedSlot, isCache, writtenInto } from "./cache.ts";
 import { compareTensors, largestError } from "./compare.ts";
 import { RELATIVE_TOLERANCE } from "./contract.ts";
-import { isRounded } from "./rounding.ts";
 import type { ParityCase, ParityOptions } from "./cases.ts";
-import type { Provenance, ReferenceRun } from "../references/reference.ts";
+import type { Cause } from "../diagnosis/causes.ts";
+import { idsPart } from "./ids.ts";
+import { isRounded } from "./rounding.ts";
+import type { Provenance, ReferenceRequest, ReferenceRun } from "../references/reference.ts";
+
+/** A case's name where a check is of no prompt. */
+export const NO_CASE = "";
 
 /** A check that is no comparison of a tensor. */
 export interface ParityCheck {
   readonly checkpoint: string;
+  /** {@linkcode NO_CASE} for one of no prompt. */
   readonly case: string;
   readonly passed: boolean;
   /** One line. */
   readonly what: string;
+  /** Where it tells by itself what is wrong. */
+  readonly cause?: Cause;
+  /** What parts, in place of a point: `tensors`, `chat template`, `token ids`. */
+  readonly subject?: string;
   /** Of a comparison of token ids. */
   readonly ours?: readonly number[];
   readonly theirs?: readonly number[];
@@ -194,24 +204,35 @@ function softmaxError(
   return worst;
 }
 
-/** Token ids of a text, ours against the reference's. */
-export function compareIds(
+/** Checkpoint 12: a reference that ran fewer passes, or chose fewer ids, than it was asked for has not shown that it agrees. */
+export function checkComplete(
   { name }: ParityCase,
+  { steps, generate }: Pick<ReferenceRequest, "steps" | "generate">,
+  { passes, ids }: ReferenceRun,
+): ParityCheck[] {
+  const lost = steps.filter((step) => !passes.some((pass) => pass.step === step));
+  const what = lost.length > 0
+    ? `the reference did not run step ${lost.join(", ")}`
+    : ids.length <= generate
+    ? `the reference chose ${ids.length} of ${generate + 1} ids`
+    : undefined;
+  if (what === undefined) return [];
+  const found = { passed: false, what, cause: "absent", subject: "the reference" } as const;
+  return [{ checkpoint: "12", case: name, ...found }];
+}
+
+/**
+ * Token ids of a text, ours against the reference's.
+ *
+ * @param piece a token's text
+ */
+export function compareIds(
+  { name }: Pick<ParityCase, "name">,
   ours: readonly number[],
   theirs: readonly number[],
+  piece?: (id: number) => string,
 ): ParityCheck {
-  const at = Array.from({ length: Math.max(ours.length, theirs.length) })
-    .findIndex((_, i) => ours[i] !== theirs[i]);
-  return {
-    checkpoint: "0",
-    case: name,
-    passed: at < 0,
-    ours,
-    theirs,
-    what: at < 0
-      ? `${ours.length} ids equal`
-      : `id ${at} is ${ours[at]} instead of ${theirs[at]} ([${ours.slice(0, 6)}] and [${
-        theirs.slice(0, 6)
-      }])`,
-  };
+  const passed = `${ours}` === `${theirs}`;
+  const what = passed ? `${ours.length} ids equal` : idsPart({ ours, theirs }, piece);
+  return { checkpoint: "0", case: name, passed, ours, theirs, what };
 }

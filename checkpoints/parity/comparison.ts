@@ -6,7 +6,7 @@ import { planValues } from "../../engine/plan/plan.ts";
 import { compareTensors, type Difference, largestError, localAllowance } from "./compare.ts";
 import { cacheBefore } from "./cache.ts";
 import { type Checkpoint, checkpointOf, CHECKPOINTS, isCompared } from "./contract.ts";
-import { checkEnd, checkWritten, compareIds, type ParityCheck } from "./checks.ts";
+import { checkComplete, checkEnd, checkWritten, type ParityCheck } from "./checks.ts";
 import { localValues } from "./local.ts";
 import type {
   Provenance,
@@ -17,6 +17,7 @@ import type {
 } from "../references/reference.ts";
 import { isRounded } from "./rounding.ts";
 import { type Judge, judgeOf } from "./judge.ts";
+import type { Beginning } from "./structure.ts";
 import { ownRun, pointSize } from "./lamina.ts";
 
 /** A tensor in a few numbers; hidden keys left out. */
@@ -65,6 +66,9 @@ export interface ParityResult {
   readonly checkpoints: readonly CheckpointResult[];
   readonly rows: readonly ParityRow[];
   readonly checks: readonly ParityCheck[];
+  /** What is not there, and what else is to be known in front of the numbers: a line each. */
+  readonly absent: readonly string[];
+  readonly notes: readonly string[];
   /** The first point, in the order of computation, that leaves its tolerance. */
   readonly first?: ParityRow;
   /** What the reference chose and what we chose, step by step. */
@@ -89,6 +93,7 @@ const WINDOW_BYTES = 640 * 2 ** 20;
 /**
  * Compares an engine with a reference over some prompts, layer by layer so that memory stays bounded.
  *
+ * @param before what is known already; where the models end differently, what comes after the blocks is not compared
  * @throws {ReferenceFailure} when the reference fails
  */
 export async function compareEngines(
@@ -96,24 +101,26 @@ export async function compareEngines(
   reference: Reference,
   cases: readonly ParityCase[],
   options: ParityOptions = {},
+  before?: Beginning,
 ): Promise<ParityResult> {
   const { provenance } = reference;
+  const endsAlike = before === undefined || before.comparable === "all";
   const rows: ParityRow[] = [];
-  const checks: ParityCheck[] = [];
+  const checks: ParityCheck[] = [...before?.checks ?? []];
   const choices: CaseChoices[] = [];
   const total = cases.reduce((sum, each) => sum + windows(engine, each, options.layers).length, 0);
   let done = 0;
   for (const each of cases) {
-    if (each.text !== undefined && reference.tokenize) {
-      checks.push(compareIds(each, each.ownIds ?? each.ids, await reference.tokenize(each.text)));
-    }
     let forced = each.forced ?? [];
     if (reference.needsForcedIds && forced.length < each.generate) {
       forced = (await ownRun(engine, { ...each, steps: [], points: [] }, provenance.rope)).ids;
     }
     for (const layers of windows(engine, each, options.layers)) {
       options.onProgress?.(done++, total, `${each.name}: layers ${layers[0]} to ${layers[1]}`);
-      const request = requestFor(engine, each, layers, forced, options.signal);
+      const all = requestFor(engine, each, layers, forced, options.signal);
+      const isKept = (point: string) =>
+        endsAlike || layerOf(point) !== undefined || point === "token_embd";
+      const request = { ...all, points: all.points.filter(isKept) };
       const theirs = await reference.run(request);
       const ids = theirs.ids.length > 0 ? theirs.ids : forced;
       const ours = await ownRun(engine, { ...request, forced: ids }, provenance.rope);
@@ -125,7 +132,8 @@ export async function compareEngines(
       );
       checks.push(...checkWritten(each.name, ours));
       const isLast = layers[1] === engine.config.layers - 1;
-      if (isLast) {
+      if (isLast && endsAlike) {
+        if (!options.localOnly) checks.push(...checkComplete(each, request, theirs));
         checks.push(...await checkEnd(engine, each, theirs, ours, provenance, options));
         choices.push({
           case: each.name,
@@ -147,6 +155,8 @@ export async function compareEngines(
     checkpoints: results,
     rows,
     checks,
+    absent: before?.absent ?? [],
+    notes: before?.notes ?? [],
     first: firstFailure(rows),
     choices,
     ratio: errorRatio(rows),

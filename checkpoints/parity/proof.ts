@@ -5,7 +5,7 @@
  * - `header.json`: time, command, versions, model and its SHA-256, device, references, prompts with their ids;
  * - `checkpoints.md`: the table for people, and how to repeat it;
  * - `rows.arrow`: a row per reference, case, pass and point: shape, statistics, samples, differences by both verdicts;
- * - `checks.arrow`: what is no tensor: ids, choices, the selected row;
+ * - `checks.arrow`: what is no tensor: what is absent (without a verdict), ids, choices, the selected row;
  * - `determinism.json`: runs that were repeated bit for bit;
  * - `manifest.json`: SHA-256 and size of each of these.
  */
@@ -21,6 +21,7 @@ import {
 } from "../../inspect/tables/mod.ts";
 import { readArrow, writeTable } from "../../inspect/tables/files.ts";
 import { bytesSha256 } from "../../models/identity.ts";
+import { NO_CASE, type ParityCheck } from "./checks.ts";
 import { placeText, shareOf } from "./compare.ts";
 import { CHECKPOINTS } from "./contract.ts";
 import type { Determinism } from "./determinism.ts";
@@ -216,6 +217,7 @@ export async function verifyProof(folder: string): Promise<string[]> {
   if (header.passed && failed) problems.push("it says that all passed, and not all did");
   const named = new Set<unknown>(header.prompts.map(({ name }) => name));
   const ran = new Set<unknown>([...rows.case, ...checks.case]);
+  ran.delete(NO_CASE);
   for (const name of named.difference(ran)) problems.push(`the prompt ${name} did not run`);
   for (const name of ran.difference(named)) problems.push(`what ran as ${name} is not named`);
   return problems;
@@ -355,14 +357,21 @@ function rowTable(results: readonly ProofResult[]): Table {
 }
 
 function checkTable(results: readonly ProofResult[]): Table {
+  type Line = Omit<ParityCheck, "passed"> & { readonly passed: boolean | null };
+  // What is absent is no verdict by itself.
+  const absence = (what: string): Line => ({
+    ...{ checkpoint: "0", case: NO_CASE, passed: null, what, cause: "absent" },
+  });
   const rows = results.flatMap(({ result }) =>
-    result.checks.map((check) => ({ reference: result.provenance.name, check }))
+    [...result.absent.map(absence), ...result.checks]
+      .map((check) => ({ reference: result.provenance.name, check }))
   );
   return rowsTable("checks", {
     reference: utf8(rows.map(({ reference }) => reference)),
     checkpoint: utf8(rows.map(({ check }) => check.checkpoint)),
     case: utf8(rows.map(({ check }) => check.case)),
-    passed: int32(rows.map(({ check }) => check.passed ? 1 : 0)),
+    passed: int32(rows.map(({ check }) => check.passed === null ? null : Number(check.passed))),
+    cause: utf8(rows.map(({ check }) => check.cause ?? null)),
     what: utf8(rows.map(({ check }) => check.what)),
   });
 }

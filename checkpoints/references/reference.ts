@@ -117,8 +117,10 @@ export interface Reference {
   run(request: ReferenceRequest): Promise<ReferenceRun>;
   /** Begins a sequence whose ids are not known yet; undefined where it cannot. */
   follow?(request: FollowRequest): Follower;
-  /** Its own ids of a text, BOS as the file says; undefined where it has no tokenizer. */
-  tokenize?(text: string): Promise<readonly number[]>;
+  /** Its own ids of some texts, BOS as the file says; undefined where it has no tokenizer. */
+  tokenize?(texts: readonly string[]): Promise<readonly (readonly number[])[]>;
+  /** Whether its tokenizer is made of another file than the model's: a `tokenizer.json`, whose rules GGUF's are only nearly. */
+  readonly isOtherTokenizer?: boolean;
   close(): Promise<void>;
 }
 

@@ -6,7 +6,7 @@ Takes requests as lines of JSON on its standard input, and answers each with fra
                                                     first; one frame `ready` with versions and sizes
   {"run": {"ids": [], "generate": n, "forced": [], "steps": [], "points": []}}
                                                     a frame `pass` before the frames `tensor` of each, `done` with ids and margins
-  {"tokenize": "text"}                              one frame `ids`
+  {"tokenize": ["text"]}                            one frame `ids`, a list for each
 
 A request that cannot be answered gives one frame `failure` with a line that says why. Heads are in Hugging Face's row order (halves);
 who started this puts them into the file's.
@@ -215,7 +215,7 @@ def answer(reference, request):
     elif "run" in request:
         reference.run(**request["run"])
     elif "tokenize" in request:
-        send("ids", {"ids": reference.tokenizer.encode(request["tokenize"])})
+        send("ids", {"ids": [reference.tokenizer.encode(text) for text in request["tokenize"]]})
     return reference
 
 

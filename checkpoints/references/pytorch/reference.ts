@@ -155,8 +155,9 @@ export async function pyTorchReference(options: PyTorchOptions): Promise<Referen
         activations: type,
       },
       run: (request) => run(process, config, request),
+      isOtherTokenizer: true,
       ...ready.tokenizer && {
-        tokenize: (text: string) => process.ask({ tokenize: text }, idsOf),
+        tokenize: (texts: readonly string[]) => process.ask({ tokenize: texts }, idsOf),
       },
       close: () => process.close(),
     };
@@ -233,8 +234,8 @@ function readyOf({ header }: Frame): Ready | undefined {
   return header.kind === "ready" ? header as unknown as Ready : undefined;
 }
 
-function idsOf({ header }: Frame): readonly number[] | undefined {
-  return header.kind === "ids" ? header.ids as number[] : undefined;
+function idsOf({ header }: Frame): readonly number[][] | undefined {
+  return header.kind === "ids" ? header.ids as number[][] : undefined;
 }
 
 /** Of another model the numbers would be compared in vain. */
