@@ -5,6 +5,12 @@ import { createTokenizer } from "../../text/mod.ts";
 import { CAUSES, type Explanation, unexplained } from "./causes.ts";
 import { pointsAround } from "../parity/local.ts";
 import { explain } from "./activations/cause.ts";
+import type { Chain } from "./activations/chain.ts";
+import { operationEvidence } from "./divergence_evidence.ts";
+import { pieceOf } from "../../inspect/run/vocabulary.ts";
+import type { ParityCheck } from "../parity/checks.ts";
+import type { IdsEvidence } from "../parity/divergence/evidence.ts";
+import { localTensor } from "../parity/tensor_pair.ts";
 import type { ParityResult, ParityRow } from "../parity/comparison.ts";
 import type { ParityCase } from "../parity/cases.ts";
 import type { Reference } from "../references/reference.ts";
@@ -35,18 +41,39 @@ export async function firstDivergence(
   if (ids) {
     const text = cases.find(({ name }) => name === ids.case)!.text!;
     const explanation = explainIds(ids.theirs!, ids.ours!, text, subject.file);
-    return { checkpoint: "0", point: "token ids", explanation };
+    const evidence = idsEvidence(subject.file, result, { ...ids, text });
+    return { checkpoint: "0", point: "token ids", explanation, evidence };
   }
   const row = firstRow(result, cases);
   if (row) {
-    const explanation = await explainRow(subject, reference, cases, row, result, signal);
-    return { checkpoint: row.checkpoint, point: row.point, row, explanation };
+    const explained = await explainRow(subject, reference, cases, row, result, signal);
+    return { checkpoint: row.checkpoint, point: row.point, row, ...explained };
   }
   const check = result.checks.find(({ passed }) => !passed);
   if (!check) return undefined;
   const { checkpoint, what } = check;
   const point = checkpoint === "11" ? "probs" : checkpoint === "9" ? "logits" : "token ids";
-  return { checkpoint, point, explanation: unexplained(what) };
+  const choices = result.choices.find((each) => each.case === check.case);
+  const evidence = point === "token ids" && choices
+    ? idsEvidence(subject.file, result, { ...check, ...choices, theirs: choices.reference })
+    : undefined;
+  return { checkpoint, point, explanation: unexplained(what), evidence };
+}
+
+/** Both sides' ids with their texts. */
+function idsEvidence(
+  file: GgufFile,
+  { provenance }: ParityResult,
+  { checkpoint, case: name, text, ours = [], theirs = [] }: ParityCheck & {
+    readonly text?: string;
+  },
+): IdsEvidence {
+  const piece = pieceOf(file);
+  const tokens = (ids: readonly number[]) => ids.map((id) => ({ id, text: piece(id) }));
+  return {
+    ...{ kind: "ids", point: "token ids", checkpoint, referenceName: provenance.name },
+    ...{ case: name, text, ours: tokens(ours), reference: tokens(theirs) },
+  };
 }
 
 /** The first point that fails, of the case that shows it earliest; of several that do so of the longest, which tells most. */
@@ -71,7 +98,7 @@ async function explainRow(
   row: ParityRow,
   result: ParityResult,
   signal?: AbortSignal,
-): Promise<Explanation> {
+): Promise<Pick<FirstDivergence, "explanation" | "evidence">> {
   const { ids } = cases.find(({ name }) => name === row.case)!;
   const forced = result.choices.find((each) => each.case === row.case)?.reference;
   const { passes } = await reference.run({
@@ -83,14 +110,26 @@ async function explainRow(
     signal,
   });
   const pass = passes[0];
-  if (!pass?.tensors.has(row.point)) return unexplained(`${row.point} is not shown`);
+  if (!pass?.tensors.has(row.point)) {
+    return { explanation: unexplained(`${row.point} is not shown`) };
+  }
   const { config, plan } = engine;
-  const { rope, activations = "f32" } = reference.provenance;
+  const { provenance } = reference;
+  const { rope, activations = "f32" } = provenance;
   const isRounded = ({ name, type }: TensorInfo) => other?.tensors.get(name)?.type !== type;
   const rounds = activations !== "f32" || (!!other && [...file.tensors.values()].some(isRounded));
   const { position } = failedVerdict(row).place;
   const { point } = row;
-  return await explain({ plan, config, file, other, pass, point, position, rope, rounds });
+  let chain = undefined as Chain | undefined;
+  const onChain = (made: Chain) => chain = made;
+  const explanation = await explain({
+    ...{ plan, config, file, other, pass, point, position, rope, rounds, onChain },
+  });
+  if (!chain) return { explanation };
+  const ours = row.local && await localTensor(engine, pass, point, rope);
+  const piece = pieceOf(file);
+  const scene = { chain, config, file, other, provenance, row, pass, ours, piece };
+  return { explanation, evidence: await operationEvidence(scene) };
 }
 
 /** How the ids of a text differ: a missing or doubled BOS, or a space that is or is not put in front. */
