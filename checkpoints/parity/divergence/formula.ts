@@ -21,7 +21,12 @@ export interface Formula {
   readonly terms?: Terms;
   /** The outcome, not rounded; undefined where something that it needs was left out, which `text` says. */
   readonly value?: number;
+  /** Magnitudes that are summed up on the way to it: what a rounding error is measured by. */
+  readonly size: number;
 }
+
+/** What an operation's formula says; its size is that of the outcome unless something larger goes into it. */
+type Said = Omit<Formula, "size"> & { readonly size?: number };
 
 /** The terms of a sum. */
 export interface Terms {
@@ -62,13 +67,14 @@ export function formulaAt(
   const element = elementAt(output, pass.start, place);
   if (element === undefined) return undefined;
   const { position, head = 0 } = place;
-  return FORMULAS[operation]?.({
+  const said = FORMULAS[operation]?.({
     ...settings,
     ...{ output, pass, place, element, head, token: position - pass.start },
   });
+  return said && { size: Math.abs(said.value ?? 0), ...said };
 }
 
-const FORMULAS: Readonly<Record<string, (at: At) => Formula>> = {
+const FORMULAS: Readonly<Record<string, (at: At) => Said>> = {
   embed({ inputs: [ids], weights: [weight], token, place: { index } }) {
     const id = ids.data[token];
     const row = rowOf(weight, id);
@@ -118,6 +124,7 @@ const FORMULAS: Readonly<Record<string, (at: At) => Formula>> = {
     return ofWeight(weight.name, row, products?.sum, {
       text: `Σ x[i] · w[i], x of ${x.name}, w of ${weight.name}[${row}], ${columns} terms`,
       terms: products?.terms,
+      size: products?.size,
     });
   },
 
@@ -158,6 +165,7 @@ const FORMULAS: Readonly<Record<string, (at: At) => Formula>> = {
         ["sin", sin],
       ],
       value: isFirst ? a * cos - b * sin : a * sin + b * cos,
+      size: Math.hypot(a, b),
     };
   },
 
@@ -194,6 +202,7 @@ const FORMULAS: Readonly<Record<string, (at: At) => Formula>> = {
       facts: [["Σ q·k", products.sum], ["scale", scale]],
       terms: products.terms,
       value: products.sum * scale,
+      size: products.size * Math.abs(scale),
     };
   },
 
@@ -234,6 +243,7 @@ const FORMULAS: Readonly<Record<string, (at: At) => Formula>> = {
       facts: [],
       terms: products.terms,
       value: products.sum,
+      size: products.size,
     };
   },
 
@@ -242,6 +252,7 @@ const FORMULAS: Readonly<Record<string, (at: At) => Formula>> = {
       text: `a + b, a of ${a.name}, b of ${b.name}`,
       facts: [["a", a.data[element]], ["b", b.data[element]]],
       value: a.data[element] + b.data[element],
+      size: Math.abs(a.data[element]) + Math.abs(b.data[element]),
     };
   },
 
@@ -269,8 +280,8 @@ function ofWeight(
   name: string,
   row: number,
   value: number | undefined,
-  { text, ...rest }: { readonly text: string } & Partial<Formula>,
-): Formula {
+  { text, ...rest }: { readonly text: string } & Partial<Said>,
+): Said {
   if (value !== undefined) return { text, facts: [], value, ...rest };
   return { text: `${text}; row ${row} of ${name} is not in the bundle: give --model`, facts: [] };
 }
@@ -284,13 +295,14 @@ function termsOf(columns: readonly string[], count: number, row: (i: number) => 
   const rows = Array.from({ length: count }, (_, i) => row(i));
   const term = (each: readonly number[]) => each.at(-1)!;
   const sum = rows.reduce((total, each) => total + term(each), 0);
+  const size = rows.reduce((total, each) => total + Math.abs(term(each)), 0);
   // What is no number is seen first.
-  const size = (each: readonly number[]) =>
+  const weight = (each: readonly number[]) =>
     Number.isNaN(term(each)) ? Infinity : Math.abs(term(each));
-  const sorted = rows.toSorted((a, b) => size(b) > size(a) ? 1 : size(b) < size(a) ? -1 : 0);
+  const sorted = rows.toSorted((a, b) => Math.sign(weight(b) - weight(a)) || 0);
   const others = sorted.slice(LISTED).reduce((total, each) => total + term(each), 0);
   const terms: Terms = { columns, rows: sorted.slice(0, LISTED), count, others };
-  return { sum, terms };
+  return { sum, size, terms };
 }
 
 /** The angle of a pair by its formula (Su et al. 2021), with what the file changes of it. */

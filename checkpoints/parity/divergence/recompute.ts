@@ -9,6 +9,7 @@ import {
   weightRowAt,
 } from "./evidence.ts";
 import { type Formula, formulaAt } from "./formula.ts";
+import { impliedBy } from "./implied.ts";
 
 /** Whose number is what 64-bit floats make of the same inputs; `each` where each side is right with the file that it runs. */
 export type Right = "ours" | "reference" | "both" | "neither" | "each" | "unknown";
@@ -31,6 +32,8 @@ export interface Recomputed {
   readonly says: string;
   /** Operations before it whose outcome the reference does not show, as far as they make this very number. */
   readonly before: readonly { readonly point: string; readonly formula: Formula }[];
+  /** What the reference's number says of how it was made, one line each; nothing where it is right. */
+  readonly implied: readonly string[];
   /** How the two files differ in what this number is made of, one line each. */
   readonly files: readonly string[];
 }
@@ -58,7 +61,8 @@ export function recompute(
   const at = elementAt(ours, pass.start, place)!;
   const numbers = { ours: ours.data[at], reference: reference.data[at] };
   const allowed = allowedAt(evidence, place);
-  const right = judged(formula.value, other?.value, numbers, allowed);
+  const right = judged(formula, other, numbers, allowed);
+  const isWrong = right === "ours" || right === "neither";
   return {
     point,
     place,
@@ -69,6 +73,7 @@ export function recompute(
     right,
     says: VERDICTS[right](referenceName),
     before: hiddenBefore(operations, pass, place),
+    implied: isWrong ? impliedBy(last, reference, pass, place, formula) : [],
     files: last.other ? differencesOf(last, pass, place) : [],
   };
 }
@@ -83,19 +88,25 @@ const VERDICTS: Readonly<Record<Right, (name: string) => string>> = {
   unknown: () => "it cannot be told: something that it is made of was left out",
 };
 
+/** Share of what is summed up that 32-bit sums may be off by: some units in the last place. */
+const SUM_ROUNDING = 2 ** -20;
+
 /** Who is right, by the 64-bit value of our file and of the other one. */
 function judged(
-  exact: number | undefined,
-  other: number | undefined,
+  exact: Formula,
+  other: Formula | undefined,
   { ours, reference }: { readonly ours: number; readonly reference: number },
   allowed: number,
 ): Right {
-  if (exact === undefined) return "unknown";
-  const isRight = (value: number, expected: number) =>
-    Object.is(value, expected) || Math.abs(value - expected) <= allowed;
-  const [a, b] = [isRight(ours, exact), isRight(reference, exact)];
+  if (exact.value === undefined) return "unknown";
+  const isNear = (value: number, expected = NaN, within = allowed) =>
+    Object.is(value, expected) || Math.abs(value - expected) <= within;
+  // Of large terms, which the other side need not have, 32 bits leave more over.
+  const isOwn = (value: number, { value: expected, size }: Formula) =>
+    isNear(value, expected, Math.max(allowed, SUM_ROUNDING * size));
+  const [a, b] = [isOwn(ours, exact), isNear(reference, exact.value)];
   if (a && b) return "both";
-  if (a && other !== undefined && isRight(reference, other)) return "each";
+  if (a && other && isOwn(reference, other)) return "each";
   return a ? "ours" : b ? "reference" : "neither";
 }
 

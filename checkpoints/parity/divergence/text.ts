@@ -8,7 +8,8 @@ import type { Recomputed } from "./recompute.ts";
 
 /** One place of an operation: its formula with its numbers, both sides', and whose is right. */
 export function recomputedText(evidence: OperationEvidence, found: Recomputed): string {
-  const { point, place, formula, other, ours, reference, allowed, says, before, files } = found;
+  const { point, place, formula, other, ours, reference, allowed, says, before, files, implied } =
+    found;
   const { referenceName, step, tokens, pass, leftOut } = evidence;
   const when = step === 0 ? evidence.case : `${evidence.case}, generated token ${step}`;
   const token = tokens.at(place.position - pass.start);
@@ -39,6 +40,7 @@ export function recomputedText(evidence: OperationEvidence, found: Recomputed): 
     ["allowed", "", allowed.toExponential(1)],
   ];
   lines.push("", formatTable(rows, "lrl"));
+  lines.push(...implied.map((line) => `by ${referenceName}'s number ${line}`));
   if (files.length > 0) lines.push("", ...files);
   if (leftOut.length > 0) lines.push("", ...leftOut.map((line) => `left out: ${line}`));
   lines.push("", says);
