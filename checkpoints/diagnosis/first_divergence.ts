@@ -6,6 +6,11 @@ import { type Cause, CAUSES, type Explanation, unexplained } from "./causes.ts";
 import { cacheBefore } from "../parity/cache.ts";
 import { pointsAround } from "../parity/local.ts";
 import { explain } from "./activations/cause.ts";
+import type { Chain } from "./activations/chain.ts";
+import { operationEvidence } from "./divergence_evidence.ts";
+import { pieceOf } from "../../inspect/run/vocabulary.ts";
+import type { IdsEvidence } from "../parity/divergence/evidence.ts";
+import { localTensor } from "../parity/tensor_pair.ts";
 import type { ParityResult, ParityRow } from "../parity/comparison.ts";
 import { comparedSteps, type ParityCase } from "../parity/cases.ts";
 import type { ParityCheck } from "../parity/checks.ts";
@@ -39,24 +44,31 @@ export async function firstDivergence(
   const row = firstRow(result, cases);
   if (row) {
     const explained = await explainRow(subject, reference, cases, row, result, signal);
-    const explanation = { ...explained, look: pointed(explained, result) };
-    return { checkpoint: row.checkpoint, point: row.point, row, explanation };
+    const { explanation } = explained;
+    const look = pointed(explanation, result);
+    const { checkpoint, point } = row;
+    return { checkpoint, point, row, ...explained, explanation: { ...explanation, look } };
   }
   const check = result.checks.find(({ passed }) => !passed);
   if (!check) return undefined;
   const { checkpoint, what, cause, subject: part } = check;
   const point = part ??
     (checkpoint === "11" ? "probs" : checkpoint === "9" ? "logits" : "token ids");
-  return { checkpoint, point, explanation: cause ? said(cause, what) : unexplained(what) };
+  const choices = result.choices.find((each) => each.case === check.case);
+  const evidence = point === "token ids" && choices
+    ? idsEvidence(subject.file, result, { ...check, ...choices, theirs: choices.reference })
+    : undefined;
+  const explanation = cause ? said(cause, what) : unexplained(what);
+  return { checkpoint, point, explanation, evidence };
 }
 
 /** What parts before the first number: structure, template, tokenizers, then the ids of a prompt. */
 function firstCheck(
   file: GgufFile,
   cases: readonly ParityCase[],
-  { checks }: ParityResult,
+  result: ParityResult,
 ): FirstDivergence | undefined {
-  const failed = checks.filter(({ checkpoint, passed }) => checkpoint === "0" && !passed);
+  const failed = result.checks.filter(({ checkpoint, passed }) => checkpoint === "0" && !passed);
   const point = "token ids";
   const known = failed.find(({ cause }) => cause !== undefined);
   if (known) {
@@ -67,7 +79,13 @@ function firstCheck(
   const [ids] = failed.filter(({ ours }) => ours).sort((a, b) => b.ours!.length - a.ours!.length);
   if (!ids) return undefined;
   const text = cases.find(({ name }) => name === ids.case)!.text!;
-  return { checkpoint: "0", point, explanation: explainIds(ids, text, file) };
+  const explanation = explainIds(ids, text, file);
+  return {
+    checkpoint: "0",
+    point,
+    explanation,
+    evidence: idsEvidence(file, result, { ...ids, text }),
+  };
 }
 
 /** A cause that a check tells by itself. */
@@ -85,6 +103,22 @@ function pointed({ look }: Explanation, { notes, absent }: ParityResult): string
     });
   });
   return [look, ...lines].join("; ");
+}
+
+/** Both sides' ids with their texts. */
+function idsEvidence(
+  file: GgufFile,
+  { provenance }: ParityResult,
+  { checkpoint, case: name, text, ours = [], theirs = [] }: ParityCheck & {
+    readonly text?: string;
+  },
+): IdsEvidence {
+  const piece = pieceOf(file);
+  const tokens = (ids: readonly number[]) => ids.map((id) => ({ id, text: piece(id) }));
+  return {
+    ...{ kind: "ids", point: "token ids", checkpoint, referenceName: provenance.name },
+    ...{ case: name, text, ours: tokens(ours), reference: tokens(theirs) },
+  };
 }
 
 /** The first point that fails, of the case that shows it earliest; of several that do so of the longest, which tells most. */
@@ -109,7 +143,7 @@ async function explainRow(
   row: ParityRow,
   result: ParityResult,
   signal?: AbortSignal,
-): Promise<Explanation> {
+): Promise<Pick<FirstDivergence, "explanation" | "evidence">> {
   const each = cases.find(({ name }) => name === row.case)!;
   const { ids } = each;
   const forced = result.choices.find((each) => each.case === row.case)?.reference;
@@ -123,16 +157,28 @@ async function explainRow(
     signal,
   });
   const shown = passes.find(({ step }) => step === row.step);
-  if (!shown?.tensors.has(row.point)) return unexplained(`${row.point} is not shown`);
+  if (!shown?.tensors.has(row.point)) {
+    return { explanation: unexplained(`${row.point} is not shown`) };
+  }
   const pass = { ...shown, before: cacheBefore(shown, passes) };
   const { config, plan } = engine;
-  const { rope, activations = "f32" } = reference.provenance;
+  const { provenance } = reference;
+  const { rope, activations = "f32" } = provenance;
   const isRounded = ({ name, type }: TensorInfo) => other?.tensors.get(name)?.type !== type;
   const rounds = activations !== "f32" || (!!other && [...file.tensors.values()].some(isRounded));
   const { position } = failedVerdict(row).place;
   const { point } = row;
-  const judge = judgeOf(reference.provenance, judging);
-  return await explain({ plan, config, file, other, pass, point, position, rope, judge, rounds });
+  const judge = judgeOf(provenance, { file, ...judging }, { plan, config, rope });
+  let chain = undefined as Chain | undefined;
+  const onChain = (made: Chain) => chain = made;
+  const explanation = await explain({
+    ...{ plan, config, file, other, pass, point, position, rope, judge, rounds, onChain },
+  });
+  if (!chain) return { explanation };
+  const ours = row.local && await localTensor(engine, passes, shown, point, rope);
+  const piece = pieceOf(file);
+  const scene = { chain, config, file, other, provenance, row, pass, ours, piece };
+  return { explanation, evidence: await operationEvidence(scene) };
 }
 
 /** How the ids of a text differ: a missing or doubled BOS, a space that is or is not put in front, or where else. */

@@ -5,6 +5,7 @@ import { leftText, placeText } from "./compare.ts";
 import { NO_CASE } from "./checks.ts";
 import type { Explanation } from "../diagnosis/causes.ts";
 import type { CheckpointResult, ParityResult, ParityRow } from "./comparison.ts";
+import type { DivergenceEvidence } from "./divergence/evidence.ts";
 
 /** The first point that went wrong, and why. */
 export interface FirstDivergence {
@@ -14,6 +15,8 @@ export interface FirstDivergence {
   /** The compared point; undefined where no tensor was compared. */
   readonly row?: ParityRow;
   readonly explanation: Explanation;
+  /** What it can be followed with; undefined where the tensors that are needed are not shown. */
+  readonly evidence?: DivergenceEvidence;
 }
 
 /** What `--json` prints of a comparison. */
@@ -50,8 +53,16 @@ export function reportJson(result: ParityResult, first?: FirstDivergence) {
   };
 }
 
-/** The lines for people. */
-export function reportText(result: ParityResult, first?: FirstDivergence): string {
+/**
+ * The lines for people.
+ *
+ * @param recompute the command that looks closer at what went wrong first, where a bundle holds it
+ */
+export function reportText(
+  result: ParityResult,
+  first?: FirstDivergence,
+  recompute?: string,
+): string {
   const { name, version, device, weights } = result.provenance;
   // A folder of tensors need not say where they were made.
   const facts = [device, weights].filter((fact) => fact !== "").join("; ");
@@ -61,6 +72,7 @@ export function reportText(result: ParityResult, first?: FirstDivergence): strin
   const ratio = ratioLine(result);
   if (ratio) lines.push("", printable(ratio));
   if (first) lines.push("", ...divergenceLines(first).map(printable));
+  if (first?.evidence && recompute) lines.push(printable(`recompute: ${recompute}`));
   return lines.join("\n");
 }
 

@@ -228,8 +228,8 @@ export async function readPair(
   return pairOf(model, { row, verdict, name, ours, theirs, all, start });
 }
 
-/** What our kernels make of a pass's own inputs. */
-async function localTensor(
+/** What our kernels make of a pass's own inputs, at one point that it shows. */
+export async function localTensor(
   engine: Engine,
   passes: readonly ReferencePass[],
   pass: ReferencePass,

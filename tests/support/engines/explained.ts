@@ -37,8 +37,9 @@ export async function explained(
   try {
     const config = readConfig(file);
     const pass = { ...passes[step], before: cacheBefore(passes[step], passes) };
-    const evidence = { plan: forward(config), config, file, pass, point, position };
-    const judge = judgeOf({ activations }, {});
+    const plan = forward(config);
+    const evidence = { plan, config, file, pass, point, position };
+    const judge = judgeOf({ activations }, { file }, { plan, config, rope: "exact" });
     const rounds = activations !== "f32";
     return { ...await explain({ ...evidence, rope: "exact", judge, rounds }), point };
   } finally {
