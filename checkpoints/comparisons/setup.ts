@@ -38,7 +38,7 @@ export interface Setup extends AsyncDisposable {
   /** What is run on both sides. */
   readonly cases: readonly ParityCase[];
   /** How the comparison is judged. */
-  readonly judging: Pick<ParityOptions, "oracle" | "usualError" | "localOnly">;
+  readonly judging: Pick<ParityOptions, "oracle" | "usualError" | "file" | "localOnly">;
   /** The file that the other side runs, where it runs one of its own. */
   readonly other?: GgufFile;
 }
@@ -86,7 +86,7 @@ export async function setUp(
   return {
     reference,
     cases,
-    judging: { oracle, usualError: other && usualErrorOf(model, other) },
+    judging: { oracle, usualError: other && usualErrorOf(model, other), file: model.file },
     other: other?.file,
     [Symbol.asyncDispose]: () => opened.disposeAsync(),
   };
@@ -100,26 +100,23 @@ async function folderSetup(
 ): Promise<Setup> {
   const folder = await folderReference(dir, model.engine.config);
   const { promptIds, generatedIds = [] } = folder;
-  // Its ids are judged where the text that they are of is known.
-  const reference: Reference = typeof prompt !== "string" || !promptIds
-    ? folder
-    : { ...folder, tokenize: () => Promise.resolve(promptIds) };
   const generate = generatedIds.length;
   const only: ParityCase = {
     ...asked,
     // The folder's own ids are of a text that nobody has told.
     text: prompt === undefined && promptIds ? undefined : asked.text,
     ids: promptIds ?? asked.ids,
-    ownIds: asked.ids,
+    // Its ids are judged where the text that they are of is known.
+    ownIds: typeof prompt === "string" && promptIds ? asked.ids : undefined,
     generate,
     forced: generatedIds,
     steps: Array.from({ length: generate + 1 }, (_, step) => step),
     oracle: false,
   };
   return {
-    reference,
+    reference: folder,
     cases: [only],
-    judging: { localOnly: true },
+    judging: { localOnly: true, file: model.file },
     [Symbol.asyncDispose]: () => folder.close(),
   };
 }

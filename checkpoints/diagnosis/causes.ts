@@ -31,6 +31,8 @@ export interface Explanation {
   /** Root mean square of the difference, as it is and with the cause undone. */
   readonly before: number;
   readonly after: number;
+  /** What is left of the worst number's difference with the cause undone, of what is allowed; undefined where that was not computed. */
+  readonly leaves?: string;
   /** One line with the figures. */
   readonly detail: string;
   /** What to look at. */

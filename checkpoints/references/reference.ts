@@ -40,6 +40,8 @@ export interface ReferencePass {
   readonly ids: readonly number[];
   /** By canonical point. What the reference does not show is not there. */
   readonly tensors: ReadonlyMap<string, ReferenceTensor>;
+  /** Keys and values of the positions before it, as the passes before it left them, by cache: [start, Hkv, d]. Whoever compares adds them. */
+  readonly before?: ReadonlyMap<string, Float32Array>;
 }
 
 /** What a reference shall run. */
@@ -115,8 +117,10 @@ export interface Reference {
   run(request: ReferenceRequest): Promise<ReferenceRun>;
   /** Begins a sequence whose ids are not known yet; undefined where it cannot. */
   follow?(request: FollowRequest): Follower;
-  /** Its own ids of a text, BOS as the file says; undefined where it has no tokenizer. */
-  tokenize?(text: string): Promise<readonly number[]>;
+  /** Its own ids of some texts, BOS as the file says; undefined where it has no tokenizer. */
+  tokenize?(texts: readonly string[]): Promise<readonly (readonly number[])[]>;
+  /** Whether its tokenizer is made of another file than the model's: a `tokenizer.json`, whose rules GGUF's are only nearly. */
+  readonly isOtherTokenizer?: boolean;
   close(): Promise<void>;
 }
 

@@ -51,6 +51,8 @@ const RESULT: ParityResult = {
   })),
   rows: [],
   checks: [],
+  absent: [],
+  notes: [],
   choices: [],
   ratio: { median: 1, p95: 2, points: 3 },
 };

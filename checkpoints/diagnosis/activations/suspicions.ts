@@ -7,7 +7,8 @@ import { embedVariants } from "./embed.ts";
 import { mixVariants, scoresVariants } from "./heads.ts";
 import { biasVariants, linearVariants } from "./linear.ts";
 import { normalizeVariants, rmsVariants, scaleVariants } from "./norm.ts";
-import { ropeVariants, storeVariants } from "./rope.ts";
+import { ropeVariants } from "./rope.ts";
+import { storeVariants } from "./slots.ts";
 import type { Operation, Variant } from "./operation.ts";
 
 /** Lists the variants of one operation. */

@@ -1,15 +1,12 @@
 /** Why a point went wrong, where an engine shows only some of its tensors: the steps between are suspected too. */
 import assert from "node:assert/strict";
-import type { Cause, Explanation } from "../../../checkpoints/diagnosis/causes.ts";
-import { explain } from "../../../checkpoints/diagnosis/activations/cause.ts";
-import { readConfig } from "../../../engine/model/config.ts";
-import { forward } from "../../../engine/plan/forward.ts";
-import { openGgufFile } from "../../../engine/gguf/reader.ts";
+import type { Cause } from "../../../checkpoints/diagnosis/causes.ts";
 import { ENGINE_FAULTS } from "../../support/faults/engine_faults.ts";
 import { KNOWN_FAULTS } from "../../support/faults/engines/known.ts";
 import type { EngineFault } from "../../support/faults/fault.ts";
 import { type FaultModel, faultModels } from "../../support/models/fault_models.ts";
-import type { EngineRun, Mistakes, RunOptions } from "../../support/engines/faulty_engine.ts";
+import { explained } from "../../support/engines/explained.ts";
+import type { Mistakes, RunOptions } from "../../support/engines/faulty_engine.ts";
 import { Folder } from "../../support/folder.ts";
 import { Random } from "../../../checkpoints/files/random.ts";
 
@@ -24,32 +21,6 @@ const SHOWN: Readonly<Record<string, RegExp>> = {
   "the stream": /\.(ffn_inp|out)$/,
   "products": /\.(q|k|v|attn_out|ffn_gate|ffn_up|ffn_out|out)$/,
 };
-
-/** Explains the first point that is shown from one on. */
-async function explained(
-  model: FaultModel,
-  run: EngineRun,
-  from: string,
-  { shown, step = 0, position }: {
-    readonly shown: RegExp;
-    readonly step?: number;
-    readonly position?: number;
-  },
-): Promise<Explanation & { readonly point: string }> {
-  const pass = run.passes[step];
-  const names = [...pass.tensors.keys()];
-  const point = names.slice(names.indexOf(from)).find((name) => shown.test(name))!;
-  const tensors = new Map([...pass.tensors].filter(([name]) => shown.test(name)));
-  const file = await openGgufFile(model.path);
-  try {
-    const config = readConfig(file);
-    const plan = forward(config);
-    const evidence = { plan, config, file, pass: { ...pass, tensors }, point, position };
-    return { ...await explain({ ...evidence, rope: "exact" }), point };
-  } finally {
-    file.close();
-  }
-}
 
 function runWith(model: FaultModel, fault: EngineFault, where: RunOptions["where"] = LAYER) {
   const { shape } = model.engine;

@@ -105,8 +105,16 @@ export interface Mistakes {
   readonly keyHead?: (head: number) => number;
   /** Times the scale of attention. */
   readonly scale?: number;
-  /** Which keys a query sees. */
+  /** What becomes of a scaled score. */
+  readonly score?: (score: number) => number;
+  /** Keys after its own that a query sees. */
+  readonly future?: number;
+  /** Which keys a query sees, where those are not all up to its own. */
   readonly sees?: (place: Place) => boolean;
+  /** What the scores that are shown hold at keys that a query does not see. */
+  readonly floor?: number;
+  /** Scores of zero without a value that each row of the softmax has besides. */
+  readonly sink?: number;
   readonly activation?: (gate: number, up: number) => number;
   /** How often the stream goes into the sum after attention, and after the FFN. */
   readonly residual?: { readonly ffn_inp?: number; readonly out?: number };
@@ -273,6 +281,8 @@ export class ForeignEngine {
       const group = H / Hkv;
       const keyHead = wrong.keyHead ?? ((head: number) => Math.floor(head / group));
       const scale = (wrong.scale ?? 1) / Math.sqrt(d);
+      const { future = 0 } = wrong;
+      const sees = wrong.sees ?? (({ query, key }: Place) => key <= query + future);
       const scores = new Float32Array(H * T * S);
       for (let h = 0; h < H; h++) {
         for (let t = 0; t < T; t++) {
@@ -280,13 +290,15 @@ export class ForeignEngine {
             const [at, key] = [(t * H + h) * d, (s * Hkv + keyHead(h)) * d];
             let sum = 0;
             for (let i = 0; i < d; i++) sum += qRope[at + i] * keys[key + i];
-            scores[(h * T + t) * S + s] = sum * scale;
+            const score = wrong.score ? wrong.score(sum * scale) : sum * scale;
+            const place = { head: h, query: start + t, key: s, start };
+            const isHidden = wrong.floor !== undefined && !sees(place);
+            scores[(h * T + t) * S + s] = isHidden ? wrong.floor! : score;
           }
         }
       }
       const shownScores = show("attn_scores", ATTENTION, [H, T, S], scores);
-      const sees = wrong.sees ?? (({ query, key }: Place) => key <= query);
-      const softened = softmax(shownScores, T, S, start, sees);
+      const softened = softmax(shownScores, T, S, start, sees, wrong.sink);
       const probs = show("attn_probs", ATTENTION, [H, T, S], softened);
       const mix = new Float32Array(T * H * d);
       for (let t = 0; t < T; t++) {
@@ -423,6 +435,7 @@ function softmax(
   S: number,
   start: number,
   sees: (place: Place) => boolean,
+  sink = 0,
 ) {
   const out = new Float32Array(scores.length);
   for (let row = 0; row < scores.length / S; row++) {
@@ -430,7 +443,7 @@ function softmax(
     const seen = Array.from({ length: S }, (_, key) => key)
       .filter((key) => sees({ ...place, key }));
     const largest = seen.reduce((max, key) => Math.max(max, scores[row * S + key]), -Infinity);
-    let sum = 0;
+    let sum = sink * Math.exp(-largest);
     for (const key of seen) sum += Math.exp(scores[row * S + key] - largest);
     for (const key of seen) out[row * S + key] = Math.exp(scores[row * S + key] - largest) / sum;
   }

@@ -92,7 +92,7 @@ export const KNOWN_FAULTS: Faults<EngineFault> = {
         moved.copyWithin(width, 0, cache.length - width);
         return moved;
       }),
-    ...seen("3", "cache_k", "position-offset"),
+    ...seen("3", "cache_k", "cache-slot"),
     detail: /slots are off by 1$/,
   },
   "a larger epsilon": {
