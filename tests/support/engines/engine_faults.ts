@@ -311,6 +311,35 @@ export const KNOWN_FAULTS: Readonly<Record<string, EngineFault>> = {
     },
     ...seen("4", "attn_probs", "nan"),
   },
+  "a head that is left out": {
+    on: ["random"],
+    make: ({ shape: { heads, headWidth }, draw }) => {
+      const head = draw.integer(0, heads);
+      return made(
+        "head_out",
+        (x) => x.map((v, i) => Math.floor(i / headWidth) % heads === head ? 0 : v),
+      );
+    },
+    ...seen("5", "head_out", "zeros"),
+    detail: /^features \d+ to \d+ are zero there$/,
+  },
+  "half of the FFN's output": {
+    make: () => made("ffn_out", (x) => x.map((v) => v / 2)),
+    ...seen("6", "ffn_out", "scaled"),
+    detail: /0\.5 \(1\/2\) times/,
+  },
+  "V made with K's weight": {
+    on: ["random"],
+    make: () => instead({ "attn_v.weight": "attn_k.weight" }),
+    ...seen("2", "v", "other-tensor"),
+    detail: /attn_v\.weight: it holds the numbers of blk\.\d\.attn_k\.weight$/,
+  },
+  "logits capped softly": {
+    outside: true,
+    make: () => made("logits", (x) => x.map((v) => 3 * Math.tanh(v / 3))),
+    ...seen("8", "logits", "soft-cap"),
+    detail: /a soft cap of 3$/,
+  },
 };
 
 /** Faults that no cause stands for. */
@@ -323,21 +352,6 @@ export const UNKNOWN_FAULTS: Readonly<Record<string, EngineFault>> = Object.from
     "a mask that sees one key too many": {
       make: () => ({ future: 1 }),
       ...{ checkpoint: "4", point: "attn_probs" },
-    },
-    "a head that is left out": {
-      on: ["random"],
-      make: ({ shape: { heads, headWidth }, draw }) => {
-        const head = draw.integer(0, heads);
-        return made(
-          "head_out",
-          (x) => x.map((v, i) => Math.floor(i / headWidth) % heads === head ? 0 : v),
-        );
-      },
-      ...{ checkpoint: "5", point: "head_out" },
-    },
-    "half of the FFN's output": {
-      make: () => made("ffn_out", (x) => x.map((v) => v / 2)),
-      ...{ checkpoint: "6", point: "ffn_out" },
     },
     "noise after attention": {
       make: ({ draw }) => made("attn_out", (x) => x.map((v) => v + draw.normal(0.05))),
@@ -354,19 +368,9 @@ export const UNKNOWN_FAULTS: Readonly<Record<string, EngineFault>> = Object.from
       make: () => ({ rope: () => ({ factor: Infinity }) }),
       ...{ checkpoint: "1B", point: "q_rope" },
     },
-    "V made with K's weight": {
-      on: ["random"],
-      make: () => instead({ "attn_v.weight": "attn_k.weight" }),
-      ...{ checkpoint: "2", point: "v" },
-    },
     "the stream clipped": {
       make: () => made("out", (x) => x.map((v) => Math.max(-0.5, Math.min(0.5, v)))),
       ...{ checkpoint: "7", point: "out" },
-    },
-    "logits capped softly": {
-      outside: true,
-      make: () => made("logits", (x) => x.map((v) => 3 * Math.tanh(v / 3))),
-      ...{ checkpoint: "8", point: "logits" },
     },
     "the largest logits clipped": {
       ...{ on: ["random"], outside: true },
