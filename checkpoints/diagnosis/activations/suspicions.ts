@@ -2,6 +2,7 @@
 import { layerOf } from "../../../base/layer_names.ts";
 import type { Cause } from "../causes.ts";
 import type { Chain } from "./chain.ts";
+import { boundVariants, factorVariants, leftOutVariants, zeroVariants } from "./any_operation.ts";
 import { activationVariants, addVariants } from "./elementwise.ts";
 import { embedVariants } from "./embed.ts";
 import { mixVariants, scoresVariants } from "./heads.ts";
@@ -30,9 +31,14 @@ const SUSPECTS: Readonly<Record<string, Suspect>> = {
   add: addVariants,
 };
 
+/** Operations whose outcome has masks or slots of its own: other numbers than those that are made. */
+const APART: ReadonlySet<string> = new Set(["scores", "softmax", "store", "embed"]);
+
 /** What the known causes would make of an operation. */
 async function variantsOf(operation: Operation): Promise<readonly Variant[]> {
-  return await SUSPECTS[operation.step.operation]?.(operation) ?? [];
+  const own = await SUSPECTS[operation.step.operation]?.(operation) ?? [];
+  if (APART.has(operation.step.operation)) return own;
+  return [...own, ...[zeroVariants, factorVariants, boundVariants].flatMap((of) => of(operation))];
 }
 
 /** A cause to try. */
@@ -53,6 +59,8 @@ export async function suspicionsOf(chain: Chain): Promise<Suspicion[]> {
   const { operations } = chain;
   const point = operations.at(-1)!.name;
   const variants = await Promise.all(operations.map((operation) => variantsOf(operation)));
+  const last = variants.length - 1;
+  variants[last] = [...variants[last], ...leftOutVariants(operations)];
   const single = [...operations.entries()].toReversed().flatMap(([index, operation]) =>
     variants[index].map((variant): Suspicion => ({
       cause: variant.cause,
