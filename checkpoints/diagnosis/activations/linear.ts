@@ -1,6 +1,7 @@
 /** Suspected faults of products with weight matrices, and of the biases behind them. */
 import { kindOf } from "../../../base/layer_names.ts";
 import { CAUSES } from "../causes.ts";
+import { misreadProducts } from "./blocks.ts";
 import { headVariants, inOrder } from "./heads.ts";
 import { type Operation, rerun, type Variant, type Weight, withWeight } from "./operation.ts";
 import { rotatedVariants } from "./rope.ts";
@@ -23,6 +24,7 @@ export async function linearVariants(operation: Operation): Promise<Variant[]> {
     ...kind === "attn_out" ? joinedVariants(operation) : [],
     ...await otherWeightVariants(kind, operation),
     ...transposedVariants(operation),
+    ...await misreadProducts(operation),
     ...await damagedRows(operation),
     ...target ? [...constantVariants(operation, target), ...damagedOutputs(operation, target)] : [],
   ];
