@@ -1,6 +1,7 @@
 /** All that is tried on a chain: what suspected faults would make of each operation, by what it computes. */
 import { layerOf } from "../../../base/layer_names.ts";
 import type { Cause } from "../causes.ts";
+import { misreadRows } from "./blocks.ts";
 import type { Chain } from "./chain.ts";
 import { boundVariants, factorVariants, leftOutVariants, zeroVariants } from "./any_operation.ts";
 import { activationVariants, addVariants } from "./elementwise.ts";
@@ -17,7 +18,7 @@ type Suspect = (operation: Operation) => Promise<readonly Variant[]> | readonly 
 
 /** By operation. */
 const SUSPECTS: Readonly<Record<string, Suspect>> = {
-  embed: embedVariants,
+  embed: async (operation) => [...embedVariants(operation), ...await misreadRows(operation)],
   rms: rmsVariants,
   normalize: normalizeVariants,
   scale_columns: scaleVariants,
