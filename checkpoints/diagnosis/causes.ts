@@ -176,9 +176,9 @@ export const CAUSES = {
     look: "where decoding writes its keys and values, and what moves them afterwards",
   },
   "left-out": {
-    meaning: "an operation is left out",
-    signature: "its outcome is its input",
-    look: "whether the operation that is named runs at all, and whose outcome is handed on",
+    meaning: "an operation is left out, or done twice",
+    signature: "its outcome is its input, or that of its outcome",
+    look: "how often the operation that is named runs, and whose outcome is handed on",
   },
   scaled: {
     meaning: "a factor is missing, or there once too often",
@@ -203,7 +203,8 @@ export const CAUSES = {
     look: "names in the converter or the loader: which tensor of the file goes where",
   },
   reordered: {
-    meaning: "rows or columns of a weight are in another order",
+    meaning:
+      "rows or columns of a weight are in another order, or the features that they make or read",
     signature: "the right numbers, rotated, shifted, exchanged or reversed",
     look: "what joins, splits or reshapes this weight in the converter or the loader",
   },

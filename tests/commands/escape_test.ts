@@ -146,6 +146,8 @@ Deno.test("tables, previews, progress and other reports for a terminal only show
     loss: 1,
     foretells: true,
     alternatives: [],
+    tied: [],
+    improved: [],
     trials: [],
     undecidable: [],
     untried: [],

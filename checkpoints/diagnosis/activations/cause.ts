@@ -8,7 +8,7 @@ import { compareTensors, type Difference, isAttention, leftText } from "../../pa
 import type { Judge } from "../../parity/judge.ts";
 import { type Chain, chainOf } from "./chain.ts";
 import { nonFinite } from "./non_finite.ts";
-import { HIDDEN, type Operation, WeightReader } from "./operation.ts";
+import { WeightReader } from "./operation.ts";
 import { suspicionsOf } from "./suspicions.ts";
 import type { ReferencePass } from "../../references/reference.ts";
 
@@ -119,8 +119,7 @@ export async function explain(evidence: Evidence): Promise<Explanation> {
     ...nearest ? [nearText(nearest)] : [],
     ...work > MOST_WORK ? ["too much lies between what is shown to try them all"] : [],
   ];
-  const more = hint(last, target, (values) => 1 - error(values) / before);
-  return unexplained([...known, ...more ? [more] : []].join("; "), before);
+  return unexplained(known.join("; "), before);
 }
 
 /** What is known of a cause that leaves more than is allowed. */
@@ -128,28 +127,6 @@ function nearText({ cause, detail, explained, leaves }: Explanation): string {
   const share = (100 * explained).toFixed(explained > CERTAIN ? 3 : 1);
   const name = cause === "unknown" ? "" : `${cause} `;
   return `${name}(${detail}) would explain ${share} %, but leaves ${leaves}`;
-}
-
-/** What can be said of numbers that no cause explains. */
-function hint(
-  { inputs, output, name, step }: Operation,
-  target: Float32Array,
-  explained: (values: Float32Array) => number,
-): string | undefined {
-  const same = step.inputs.find((_, i) =>
-    inputs[i].length === target.length && explained(inputs[i]) > FITTED
-  );
-  if (same) return `they are those of ${same.name}: nothing was done`;
-  let [above, below] = [0, 0];
-  output.forEach((value, i) => {
-    if (value < HIDDEN) return;
-    above += value * target[i];
-    below += value * value;
-  });
-  const factor = above / below;
-  return explained(output.map((value) => value * factor)) > FITTED
-    ? `${name} is ${Number(factor.toPrecision(4))} times what it should be`
-    : undefined;
 }
 
 /** What the other side shows, with our own numbers where it may hold anything: at keys that a query does not see. */

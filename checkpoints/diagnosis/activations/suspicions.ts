@@ -1,7 +1,9 @@
 /** All that is tried on a chain: what suspected faults would make of each operation, by what it computes. */
 import { layerOf } from "../../../base/layer_names.ts";
 import type { Cause } from "../causes.ts";
+import { misreadRows } from "./blocks.ts";
 import type { Chain } from "./chain.ts";
+import { boundVariants, factorVariants, leftOutVariants, zeroVariants } from "./any_operation.ts";
 import { activationVariants, addVariants } from "./elementwise.ts";
 import { embedVariants } from "./embed.ts";
 import { mixVariants, scoresVariants } from "./heads.ts";
@@ -16,7 +18,7 @@ type Suspect = (operation: Operation) => Promise<readonly Variant[]> | readonly 
 
 /** By operation. */
 const SUSPECTS: Readonly<Record<string, Suspect>> = {
-  embed: embedVariants,
+  embed: async (operation) => [...embedVariants(operation), ...await misreadRows(operation)],
   rms: rmsVariants,
   normalize: normalizeVariants,
   scale_columns: scaleVariants,
@@ -30,9 +32,14 @@ const SUSPECTS: Readonly<Record<string, Suspect>> = {
   add: addVariants,
 };
 
+/** Operations whose outcome has masks or slots of its own: other numbers than those that are made. */
+const APART: ReadonlySet<string> = new Set(["scores", "softmax", "store", "embed"]);
+
 /** What the known causes would make of an operation. */
 async function variantsOf(operation: Operation): Promise<readonly Variant[]> {
-  return await SUSPECTS[operation.step.operation]?.(operation) ?? [];
+  const own = await SUSPECTS[operation.step.operation]?.(operation) ?? [];
+  if (APART.has(operation.step.operation)) return own;
+  return [...own, ...[zeroVariants, factorVariants, boundVariants].flatMap((of) => of(operation))];
 }
 
 /** A cause to try. */
@@ -53,6 +60,8 @@ export async function suspicionsOf(chain: Chain): Promise<Suspicion[]> {
   const { operations } = chain;
   const point = operations.at(-1)!.name;
   const variants = await Promise.all(operations.map((operation) => variantsOf(operation)));
+  const last = variants.length - 1;
+  variants[last] = [...variants[last], ...leftOutVariants(operations)];
   const single = [...operations.entries()].toReversed().flatMap(([index, operation]) =>
     variants[index].map((variant): Suspicion => ({
       cause: variant.cause,

@@ -106,8 +106,8 @@ Deno.test("what no cause explains is told as far as it can be", async () => {
     return (await explained(random, runWith(random, fault), from, { shown })).detail;
   };
   assert.match(
-    await detail("factors", "half of the FFN's output"),
-    /ffn_out is 0\.5 times what it should be$/,
+    await detail("caps and clamps", "the stream clipped"),
+    /numbers are cut at -0\.5 and 0\.5 there$/,
   );
   assert.match(await detail("RoPE", "no RoPE"), /nothing turns$/);
   assert.match(
