@@ -79,7 +79,7 @@ export async function checkEnd(
   }
   if (theirs.ids.length > 0) {
     const judge = (count: number): [boolean, string] => {
-      const [agree, what] = choicesAgree(ours.ids.slice(0, count), theirs.ids, theirs.margins);
+      const [agree, what] = choicesAgree(ours.ids.slice(0, count), theirs, ours.margins);
       // Other weights make other choices.
       return [agree || usualError !== undefined, what];
     };
@@ -89,24 +89,25 @@ export async function checkEnd(
   return checks;
 }
 
-/** Whether the greedy choices are the same; a difference within a tie's margin is one, and said. */
+/**
+ * Whether the greedy choices are the same; a difference within a tie's margin is one, and said. Of a log of ids nobody knows by how much
+ * its choice leads, but by how much ours does.
+ */
 function choicesAgree(
   ours: readonly number[],
-  theirs: readonly number[],
-  margins: readonly number[],
+  { ids: theirs, margins }: ReferenceRun,
+  ourMargins: readonly number[],
 ): [passed: boolean, what: string] {
   const ties: number[] = [];
   for (const [step, id] of ours.entries()) {
     if (id === theirs[step]) continue;
-    const margin = margins[step] ?? Infinity;
+    const isTold = !Number.isNaN(margins[step]);
+    const margin = (isTold ? margins : ourMargins)[step] ?? Infinity;
     if (margin < TIE) ties.push(step);
     else {
-      return [
-        false,
-        `choice ${step + 1} is ${id} instead of ${theirs[step]}, which leads by ${
-          margin.toPrecision(3)
-        }`,
-      ];
+      const lead = isTold ? ", which leads by" : ": here it leads by";
+      const what = `choice ${step + 1} is ${id} instead of ${theirs[step]}${lead}`;
+      return [false, `${what} ${margin.toPrecision(3)}`];
     }
   }
   const said = ties.length > 0 ? `, ties at ${ties.map((step) => step + 1).join(", ")}` : "";
