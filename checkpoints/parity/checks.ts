@@ -100,6 +100,23 @@ export async function checkEnd(
 
 /**
 /**
+ * How close two logits must be for rounding to exchange them: twice as far as the logits of the passes that are shown lie apart. Each
+ * operation before them is judged by itself, so that a fault does not hide behind what it does to them. Undefined where none are shown.
+ */
+function roundedTie(ours: ReferenceRun, theirs: ReferenceRun): number | undefined {
+  let tie: number | undefined;
+  for (const { step, start, tensors } of theirs.passes) {
+    const [own, logits] = [
+      ours.passes.find((pass) => pass.step === step)?.tensors.get("logits"),
+      tensors.get("logits"),
+    ];
+    if (!own || !logits) continue;
+    tie = Math.max(tie ?? TIE, 2 * largestError("logits", own, logits, start));
+  }
+  return tie;
+}
+
+/**
  * Whether the greedy choices are the same; a difference within a tie's margin is one, and said. Of a log of ids nobody knows by how much
  * its choice leads, but by how much ours does.
  */
