@@ -8,6 +8,12 @@ import { AWKWARD_TEXTS } from "../parity/awkward_texts.ts";
 import { compareIds, NO_CASE, type ParityCheck } from "../parity/checks.ts";
 import { idsPart } from "../parity/ids.ts";
 import { type Beginning, compareStructure } from "../parity/structure.ts";
+import {
+  compareTemplated,
+  compareTemplates,
+  CONVERSATION,
+  type Conversation,
+} from "../parity/templates.ts";
 import { compareTokenizers } from "../parity/tokenizers.ts";
 import type { ParityCase } from "../parity/cases.ts";
 import type { Reference } from "../references/reference.ts";
@@ -21,17 +27,37 @@ import type { Setup } from "./setup.ts";
  */
 export async function compareBeginnings(
   { file }: Pick<Loaded, "file">,
-  { reference, cases, other }: Setup,
+  { reference, cases, other, absent = [], templated }: Setup,
 ): Promise<Beginning> {
   const structure = other && compareStructure(sideOf(file), sideOf(other));
   const vocabularies = other ? compareVocabularies(file, other, cases) : {};
+  const template = other
+    ? await compareTemplates(file, other)
+    : await compareTemplated(file, await conversationOf(reference, templated));
   const ids = await compareTexts(file, reference, cases);
   return {
-    checks: [...structure?.checks ?? [], ...vocabularies.checks ?? [], ...ids.checks],
-    absent: [...structure?.absent ?? [], ...vocabularies.absent ?? []],
-    notes: [...structure?.notes ?? [], ...ids.notes],
+    checks: [
+      ...structure?.checks ?? [],
+      ...template.checks,
+      ...vocabularies.checks ?? [],
+      ...ids.checks,
+    ],
+    absent: [...structure?.absent ?? [], ...absent, ...vocabularies.absent ?? []],
+    notes: [...structure?.notes ?? [], ...template.notes, ...ids.notes],
     comparable: structure?.comparable ?? "all",
   };
+}
+
+/** A conversation with the text that the reference's own template made of it; undefined where it shows none. */
+async function conversationOf(
+  reference: Reference,
+  templated: Setup["templated"],
+): Promise<Conversation | undefined> {
+  if (templated) {
+    return { messages: [{ role: "user", content: templated.prompt }], text: templated.text };
+  }
+  const text = await reference.renderChat?.(CONVERSATION);
+  return text === undefined ? undefined : { messages: CONVERSATION, text };
 }
 
 function sideOf(file: GgufFile) {

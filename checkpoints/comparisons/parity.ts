@@ -19,8 +19,9 @@ import {
   verdictOf,
 } from "../parity/comparison.ts";
 import { comparedSteps, type ParityCase } from "../parity/cases.ts";
+import { NO_CASE } from "../parity/checks.ts";
 import { checkpointTable, parityTable } from "../parity/tables.ts";
-import type { Provenance } from "../references/reference.ts";
+import { OtherModelFailure, type Provenance } from "../references/reference.ts";
 import {
   beginningLines,
   checkpointRows,
@@ -298,12 +299,11 @@ export async function parity(
     const layers = checkedLayers(options.layers, engine.config.layers);
     const before = await compareBeginnings(both.model, both.setup);
     const run = runnable(cases, before);
-    const result = await compareEngines(engine, reference, run, {
-      layers,
-      signal,
-      onProgress,
-      ...judging,
-    }, before);
+    const how = { layers, signal, onProgress, ...judging };
+    const result = await compareEngines(engine, reference, run, how, before).catch((error) => {
+      if (!(error instanceof OtherModelFailure)) throw error;
+      return compareEngines(engine, reference, [], how, withoutNumbers(before, error));
+    });
     let first: FirstDivergence | undefined;
     if (!result.passed) {
       onProgress?.(1, 1, "looking for the cause");
@@ -312,11 +312,21 @@ export async function parity(
     }
     // Whoever looks at a tensor later does not do so under this call's signal.
     const reopen = () => open({ ...options, signal: undefined, onProgress: undefined });
-    const named = cases.filter(({ name }) =>
-      run.length > 0 || result.checks.some((check) => check.case === name)
-    );
+    const ran = new Set([...result.rows, ...result.checks].map((each) => each.case));
+    const named = cases.filter(({ name }) => ran.has(name));
     return new ParityReport(both.model.found.name, result, first, named, reopen);
   });
+}
+
+/** What is known where the reference's tensors turn out to be of another model. */
+function withoutNumbers(before: Beginning, { message }: Error): Beginning {
+  const check = { checkpoint: "0", case: NO_CASE, passed: false, what: message } as const;
+  return {
+    ...before,
+    checks: [...before.checks, { ...check, cause: "absent", subject: "tensors" }],
+    absent: [...before.absent, message],
+    comparable: "none",
+  };
 }
 
 /** The cases as far as both sides can run them: a model that ends otherwise chooses other ids. */

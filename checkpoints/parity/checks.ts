@@ -99,6 +99,7 @@ export async function checkEnd(
 }
 
 /**
+/**
  * How close two logits must be for rounding to exchange them: twice as far as the logits of the passes that are shown lie apart. Each
  * operation before them is judged by itself, so that a fault does not hide behind what it does to them. Undefined where none are shown.
  */
@@ -115,7 +116,10 @@ function roundedTie(ours: ReferenceRun, theirs: ReferenceRun): number | undefine
   return tie;
 }
 
-/** Whether the greedy choices are the same; a difference within a tie's margin is one, and said. */
+/**
+ * Whether the greedy choices are the same; a difference within a tie's margin is one, and said. Of a log of ids nobody knows by how much
+ * its choice leads, but by how much ours does.
+ */
 function choicesAgree(
   ours: ReferenceRun,
   theirs: ReferenceRun,
@@ -126,15 +130,13 @@ function choicesAgree(
   const ids = ours.ids.slice(0, count);
   for (const [step, id] of ids.entries()) {
     if (id === theirs.ids[step]) continue;
-    const margin = theirs.margins[step] ?? Infinity;
+    const isTold = !Number.isNaN(theirs.margins[step]);
+    const margin = (isTold ? theirs : ours).margins[step] ?? Infinity;
     if (margin < tie) ties.push(step);
     else {
-      return [
-        false,
-        `choice ${step + 1} is ${id} instead of ${theirs.ids[step]}, which leads by ${
-          margin.toPrecision(3)
-        }`,
-      ];
+      const lead = isTold ? ", which leads by" : ": here it leads by";
+      const what = `choice ${step + 1} is ${id} instead of ${theirs.ids[step]}${lead}`;
+      return [false, `${what} ${margin.toPrecision(3)}`];
     }
   }
   const within = tie > TIE ? ` (rounding moves logits by up to ${(tie / 2).toPrecision(2)})` : "";

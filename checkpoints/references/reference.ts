@@ -1,4 +1,5 @@
 /** What a reference is: another engine, or a folder of its tensors, that yields named tensors of the passes over some ids. */
+import type { ChatMessage } from "../../text/mod.ts";
 import { largest } from "../../inspect/analyses/numbers.ts";
 
 /** Where a reference's numbers come from: what a proof bundle and a table's metadata say about them. */
@@ -119,6 +120,8 @@ export interface Reference {
   follow?(request: FollowRequest): Follower;
   /** Its own ids of some texts, BOS as the file says; undefined where it has no tokenizer. */
   tokenize?(texts: readonly string[]): Promise<readonly (readonly number[])[]>;
+  /** What its chat template makes of a conversation; undefined where it has none, or it fails. */
+  renderChat?(messages: readonly ChatMessage[]): Promise<string | undefined>;
   /** Whether its tokenizer is made of another file than the model's: a `tokenizer.json`, whose rules GGUF's are only nearly. */
   readonly isOtherTokenizer?: boolean;
   close(): Promise<void>;
@@ -141,3 +144,6 @@ export class ReferenceFailure extends Error {
     super(`${reference}: ${problem}`);
   }
 }
+
+/** A reference whose tensors are those of another model: what it shows does not fit, and the line says where. */
+export class OtherModelFailure extends ReferenceFailure {}

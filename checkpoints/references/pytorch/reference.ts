@@ -6,6 +6,7 @@ import { type Config, readConfig } from "../../../engine/model/config.ts";
 import type { GgufFile } from "../../../engine/gguf/reader.ts";
 import { toAdjacent } from "../../../inspect/points/points.ts";
 import { POINT_KINDS } from "../../../inspect/points/kinds.ts";
+import type { ChatMessage } from "../../../text/mod.ts";
 import { ModelError } from "../../../models/error.ts";
 import { readForeignJson } from "../../../models/foreign_json.ts";
 import {
@@ -158,6 +159,8 @@ export async function pyTorchReference(options: PyTorchOptions): Promise<Referen
       isOtherTokenizer: true,
       ...ready.tokenizer && {
         tokenize: (texts: readonly string[]) => process.ask({ tokenize: texts }, idsOf),
+        renderChat: async (messages: readonly ChatMessage[]) =>
+          (await process.ask({ chat: messages }, textOf)).text ?? undefined,
       },
       close: () => process.close(),
     };
@@ -236,6 +239,10 @@ function readyOf({ header }: Frame): Ready | undefined {
 
 function idsOf({ header }: Frame): readonly number[][] | undefined {
   return header.kind === "ids" ? header.ids as number[][] : undefined;
+}
+
+function textOf({ header }: Frame): { readonly text: string | null } | undefined {
+  return header.kind === "text" ? header as unknown as { text: string | null } : undefined;
 }
 
 /** Of another model the numbers would be compared in vain. */

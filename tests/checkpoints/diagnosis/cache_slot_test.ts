@@ -15,7 +15,7 @@ const T = random.ids.length;
 /** A change of a cache [slots, WIDTH], in the prompt or in the pass of the token after it. */
 function stored(step: 0 | 1, change: (cache: Float32Array) => void, point = "cache_k"): Mistakes {
   return {
-    made(each, numbers, start) {
+    made(each, numbers, { start }) {
       if (each !== point || start !== (step === 0 ? 0 : T)) return numbers;
       const changed = numbers.slice();
       change(changed);

@@ -297,6 +297,7 @@ Deno.test("the embedding: factors, rows of other tokens, another table, zeros", 
       const embedding = mistakes.weight!(
         "token_embd.weight",
         tiny.engine.weights.get("token_embd.weight")!,
+        undefined,
       )!;
       const other = typeof embedding === "string" ? tiny.engine.weights.get(embedding)! : embedding;
       const columns = other.columns;

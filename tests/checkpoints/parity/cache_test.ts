@@ -61,7 +61,7 @@ function decoding(
   change: (cache: Float32Array, start: number) => void,
 ): Mistakes {
   return {
-    made(each, numbers, start) {
+    made(each, numbers, { start }) {
       if (each !== point || start === 0) return numbers;
       const changed = numbers.slice();
       change(changed, start);
