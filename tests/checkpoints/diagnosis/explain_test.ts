@@ -6,7 +6,8 @@ import { KNOWN_FAULTS } from "../../support/faults/engines/known.ts";
 import type { EngineFault } from "../../support/faults/fault.ts";
 import { type FaultModel, faultModels } from "../../support/models/fault_models.ts";
 import { explained } from "../../support/engines/explained.ts";
-import type { Mistakes, RunOptions } from "../../support/engines/faulty_engine.ts";
+import type { Mistakes } from "../../support/engines/engine_mistakes.ts";
+import type { RunOptions } from "../../support/engines/faulty_engine.ts";
 import { Folder } from "../../support/folder.ts";
 import { Random } from "../../../checkpoints/files/random.ts";
 

@@ -2,7 +2,7 @@
 import type { EngineFault, Faults } from "../fault.ts";
 import { seen } from "../fault.ts";
 import { geluTanh, instead, made, masked, silu, weight } from "./mistakes.ts";
-import type { Mistakes, Shape } from "../../engines/faulty_engine.ts";
+import type { Mistakes, Shape } from "../../engines/engine_mistakes.ts";
 import type { Random } from "../../../../checkpoints/files/random.ts";
 
 /** Rows of heads in halves where the file has adjacent pairs. */
