@@ -91,6 +91,19 @@ export class Board {
     this.#outcomes.push(outcome);
   }
 
+  /** What is found of a fault; where that fails the fault is missed. */
+  async orMissed<T>(
+    where: Pick<Outcome, "kind" | "fault" | "model">,
+    found: Promise<T>,
+  ): Promise<T> {
+    try {
+      return await found;
+    } catch (error) {
+      this.add({ ...where, placed: false, naming: "missed" });
+      throw error;
+    }
+  }
+
   /** Each fault once, as it was on its worst model. */
   #faults(): Outcome[] {
     const groups = Map.groupBy(this.#outcomes, ({ kind, fault }) => `${kind}: ${fault}`);
