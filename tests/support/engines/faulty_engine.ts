@@ -6,6 +6,7 @@ import { join } from "node:path";
 import { writeNpy } from "../../../checkpoints/files/npy.ts";
 import { dequantize } from "../../../engine/gguf/dequantize.ts";
 import { type GgufFile, openGgufFile } from "../../../engine/gguf/reader.ts";
+import type { ActivationType } from "../../../checkpoints/references/reference.ts";
 
 /** A weight as an engine holds it: [rows, columns]; vectors are one row. */
 export interface Weight {
@@ -74,6 +75,8 @@ export interface RunOptions {
   readonly where?: number | "blocks" | "outside";
   /** Rounds every number that an operation makes. */
   readonly round?: (number: number) => number;
+  /** Rounds what a product with a matrix reads. */
+  readonly roundInput?: (x: Float32Array) => Float32Array;
 }
 
 /** A tensor that the engine made. */
@@ -149,7 +152,7 @@ export class ForeignEngine {
     ids: readonly number[],
     start: number,
     cache: Map<string, Float32Array>,
-    { mistakes = RIGHT, where, round }: RunOptions,
+    { mistakes = RIGHT, where, round, roundInput = (x) => x }: RunOptions,
   ): Map<string, EngineTensor> {
     const { layers, width: D, heads: H, kvHeads: Hkv, headWidth: d, ffnWidth: F } = this.shape;
     const T = ids.length;
@@ -182,7 +185,7 @@ export class ForeignEngine {
         return show(name, ROWS, [T, D], normalized(x, scale, this.shape.epsilon, wrong));
       };
       const linear = (name: string, x: Float32Array) => {
-        return product(x, weight(`${name}.weight`)!, weight(`${name}.bias`)?.data);
+        return product(roundInput(x), weight(`${name}.weight`)!, weight(`${name}.bias`)?.data);
       };
       return { wrong, weight, show, norm, linear };
     };
@@ -386,7 +389,7 @@ export interface DumpOptions {
   /** The row order that heads are written in, and the one that the manifest says. */
   readonly rope?: "adjacent" | "half";
   readonly saidRope?: "adjacent" | "half";
-  readonly activations?: "f32" | "f16";
+  readonly activations?: ActivationType;
 }
 
 /** Writes a run as a folder that `task parity --engine` reads; the files' names tell nothing. */
