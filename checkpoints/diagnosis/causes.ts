@@ -31,6 +31,8 @@ export interface Explanation {
   /** Root mean square of the difference, as it is and with the cause undone. */
   readonly before: number;
   readonly after: number;
+  /** What is left of the worst number's difference with the cause undone, of what is allowed; undefined where that was not computed. */
+  readonly leaves?: string;
   /** One line with the figures. */
   readonly detail: string;
   /** What to look at. */
@@ -174,9 +176,9 @@ export const CAUSES = {
     look: "where decoding writes its keys and values, and what moves them afterwards",
   },
   "left-out": {
-    meaning: "an operation is left out",
-    signature: "its outcome is its input",
-    look: "whether the operation that is named runs at all, and whose outcome is handed on",
+    meaning: "an operation is left out, or done twice",
+    signature: "its outcome is its input, or that of its outcome",
+    look: "how often the operation that is named runs, and whose outcome is handed on",
   },
   scaled: {
     meaning: "a factor is missing, or there once too often",
@@ -201,7 +203,8 @@ export const CAUSES = {
     look: "names in the converter or the loader: which tensor of the file goes where",
   },
   reordered: {
-    meaning: "rows or columns of a weight are in another order",
+    meaning:
+      "rows or columns of a weight are in another order, or the features that they make or read",
     signature: "the right numbers, rotated, shifted, exchanged or reversed",
     look: "what joins, splits or reshapes this weight in the converter or the loader",
   },

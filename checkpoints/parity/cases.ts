@@ -1,6 +1,7 @@
 /** What a comparison runs, and how it is judged. */
 import type { GgufFile } from "../../engine/gguf/reader.ts";
 import type { Reference } from "../references/reference.ts";
+import { DECODING_STEPS } from "./contract.ts";
 
 /** The prompt of record. */
 export const DEFAULT_PROMPT = "Hello";
@@ -55,7 +56,7 @@ export interface ParityCase {
   /** Undefined where ids were given. */
   readonly text?: string;
   readonly ids: readonly number[];
-  /** Our own ids of the text, where others are run. */
+  /** Our own ids of the text, where the reference's are run. */
   readonly ownIds?: readonly number[];
   /** Tokens to generate after it. */
   readonly generate: number;
@@ -65,6 +66,11 @@ export interface ParityCase {
   readonly steps?: readonly number[];
   /** Whether the 64-bit oracle runs it too. */
   readonly oracle: boolean;
+}
+
+/** The passes of a case that are compared: 0 the prompt, n the n-th generated token. */
+export function comparedSteps({ generate, steps = [0, ...DECODING_STEPS] }: ParityCase): number[] {
+  return steps.filter((step) => step <= generate);
 }
 
 /** How a comparison is made. */

@@ -60,6 +60,13 @@ export function judgedByNmse(difference: Difference, usualNmse: number): Differe
   return { ...difference, usualNmse, share, passed: share <= 1 };
 }
 
+/** A difference in absolute terms: `3.0e-3 of 1.0e-5 allowed`. */
+export function leftText({ error, allowed, nmse, usualNmse }: Difference): string {
+  return usualNmse === undefined
+    ? `${error.toExponential(1)} of ${allowed.toExponential(1)} allowed`
+    : `NMSE ${nmse.toExponential(1)}, usual ${usualNmse.toExponential(1)}`;
+}
+
 /** How much may differ. */
 export interface Allowance {
   /** Absolute. */

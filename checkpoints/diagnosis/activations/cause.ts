@@ -4,10 +4,11 @@ import type { GgufFile } from "../../../engine/gguf/reader.ts";
 import type { Plan } from "../../../engine/plan/plan.ts";
 import type { RopeBuilder } from "../../../engine/model/rope_table.ts";
 import { CAUSES, type Explanation, unexplained } from "../causes.ts";
-import { compareTensors, isAttention } from "../../parity/compare.ts";
+import { compareTensors, type Difference, isAttention, leftText } from "../../parity/compare.ts";
+import type { Judge } from "../../parity/judge.ts";
 import { type Chain, chainOf } from "./chain.ts";
 import { nonFinite } from "./non_finite.ts";
-import { HIDDEN, type Operation, WeightReader } from "./operation.ts";
+import { WeightReader } from "./operation.ts";
 import { suspicionsOf } from "./suspicions.ts";
 import type { ReferencePass } from "../../references/reference.ts";
 
@@ -25,11 +26,15 @@ export interface Evidence {
   /** An absolute position at which it is wrong; the last one without it. */
   readonly position?: number;
   readonly rope: RopeBuilder;
+  /** The judge that failed the point: what a cause leaves must pass it. */
+  readonly judge: Judge;
   /** Whether the other side rounds: its activations to less than 32 bits, or its weights to another type. */
   readonly rounds?: boolean;
+  /** Is given the chain of operations that is looked at, where one can be computed. */
+  readonly onChain?: (chain: Chain) => void;
 }
 
-/** From this share on a cause explains a difference. */
+/** From this share on a cause explains a difference: less would be a small part of what is wrong, that brings it just below what is allowed. */
 const EXPLAINED = 0.97;
 /** The same where the other side rounds its numbers: to 16 or 8 bits, or other weights. */
 const EXPLAINED_ROUNDED = 0.9;
@@ -37,82 +42,91 @@ const EXPLAINED_ROUNDED = 0.9;
 const FITTED = 0.99;
 /** A share that leaves no doubt. */
 const CERTAIN = 0.999;
+/** A cause that explains as much and leaves too much is told, and not named. */
+const MOSTLY = 0.9;
 /** Multiplications that may be spent on one point. */
 const MOST_WORK = 1e10;
 
-/** Tries the known causes on a point that went wrong. */
+/**
+ * Tries the known causes on a point that went wrong. One is named when it explains nearly all of the difference, and what it leaves
+ * passes the judge that failed the point: on the rows that the chain has, computed in 64-bit floats.
+ */
 export async function explain(evidence: Evidence): Promise<Explanation> {
-  const { file, other, rope: builder, rounds = false } = evidence;
+  const { file, other, pass, point, rope: builder, rounds = false } = evidence;
   let chain: Chain;
   try {
     const others = other && new WeightReader(other);
     chain = await chainOf({ ...evidence, reader: new WeightReader(file), others, builder });
+    evidence.onChain?.(chain);
   } catch (error) {
     if (!(error instanceof RangeError)) throw error;
     return unexplained(error.message);
   }
-  const { shape, start } = chain;
-  const ours = chain.operations.at(-1)!.output;
-  const target = withoutHidden(evidence.point, chain, ours);
-  const strange = nonFinite(chain, ours, target);
+  const { operations, shape, start } = chain;
+  const last = operations.at(-1)!;
+  const target = withoutHidden(point, chain, last.output);
+  const strange = nonFinite(chain, last.output, target);
   if (strange) {
     const { look } = CAUSES[strange.cause];
     return { ...strange, explained: 1, before: Infinity, after: 0, look };
   }
 
+  const reference = { shape, data: target };
+  const judged = async (values: Float32Array): Promise<Difference> => {
+    const ours = { shape, data: Float32Array.from(values) };
+    return await evidence.judge({ point, ours, reference, start, step: last.step }, pass);
+  };
   const error = (values: Float32Array) => {
-    const [a, b] = [{ shape, data: values }, { shape, data: target }];
+    const allowance = { tolerance: 1, relative: 0 };
     const { maxError, rms } = compareTensors(
-      evidence.point,
-      a,
-      b,
-      { tolerance: 1, relative: 0 },
+      point,
+      { shape, data: values },
+      reference,
+      allowance,
       start,
     );
     return maxError < Infinity ? rms : Infinity;
   };
-  const before = error(ours);
+  const before = error(last.output);
+  if ((await judged(last.output)).passed) {
+    return unexplained(
+      "computed in 64 bits of what the other side shows, it is within what is allowed: the operation is right there, and what is " +
+        "wrong is our kernel, or the rows that were not looked at",
+      before,
+    );
+  }
   let best: Explanation | undefined;
+  let nearest: Explanation | undefined;
   let work = 0;
   for (const { cause, detail, fitted, cost, make } of await suspicionsOf(chain)) {
     work += cost;
     if (work > MOST_WORK || (best?.explained ?? 0) >= CERTAIN) break;
-    const after = error(await make());
-    const explained = before > 0 ? 1 - after / before : 0;
+    const values = await make();
+    const after = error(values);
+    const explained = 1 - after / before;
+    if (explained < MOSTLY || explained <= (best?.explained ?? 0)) continue;
+    const difference = await judged(values);
+    const leaves = leftText(difference);
+    const found = { cause, explained, before, after, detail, leaves, look: CAUSES[cause].look };
     const enough = fitted ? FITTED : rounds ? EXPLAINED_ROUNDED : EXPLAINED;
-    if (explained < enough || explained <= (best?.explained ?? 0)) continue;
-    best = { cause, explained, before, after, detail, look: CAUSES[cause].look };
+    if (difference.passed && explained >= enough) best = found;
+    else if (explained > (nearest?.explained ?? 0)) nearest = found;
   }
   if (best?.cause === "unknown") return unexplained(`no known cause, but ${best.detail}`, before);
   if (best) return best;
-  const more = hint(chain.operations.at(-1)!, target, (values) => 1 - error(values) / before) ??
-    (work > MOST_WORK ? "too much lies between what is shown to try them all" : undefined);
-  return unexplained(
-    `none of the known causes explains the numbers${more ? `; ${more}` : ""}`,
-    before,
-  );
+  const known = [
+    "none of the known causes explains the numbers",
+    ...nearest ? [nearText(nearest)] : [],
+    ...work > MOST_WORK ? ["too much lies between what is shown to try them all"] : [],
+  ];
+  return unexplained(known.join("; "), before);
 }
 
-/** What can be said of numbers that no cause explains. */
-function hint(
-  { inputs, output, name, step }: Operation,
-  target: Float32Array,
-  explained: (values: Float32Array) => number,
-): string | undefined {
-  const same = step.inputs.find((_, i) =>
-    inputs[i].length === target.length && explained(inputs[i]) > FITTED
-  );
-  if (same) return `they are those of ${same.name}: nothing was done`;
-  let [above, below] = [0, 0];
-  output.forEach((value, i) => {
-    if (value < HIDDEN) return;
-    above += value * target[i];
-    below += value * value;
-  });
-  const factor = above / below;
-  return explained(output.map((value) => value * factor)) > FITTED
-    ? `${name} is ${Number(factor.toPrecision(4))} times what it should be`
-    : undefined;
+/** What is known of a cause that leaves more than is allowed. */
+function nearText({ cause, detail, explained, leaves }: Explanation): string {
+  const share = (100 * explained).toFixed(explained > CERTAIN ? 3 : 1);
+  const name = cause === "unknown" ? "" : `${cause} `;
+  return `${name}(${detail}) would explain ${share} %, but leaves ${leaves}`;
 }
 
 /** What the other side shows, with our own numbers where it may hold anything: at keys that a query does not see. */

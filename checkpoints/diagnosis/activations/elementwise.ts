@@ -1,8 +1,10 @@
 /** Suspected faults of sums and of the activation. */
+import { factorText, namedFactor } from "../patterns/factors.ts";
 import { type Operation, rerun, type Variant } from "./operation.ts";
 
 /** The first input is the residual stream. */
-export function addVariants({ inputs: [stream, added] }: Operation): Variant[] {
+export function addVariants(operation: Operation): Variant[] {
+  const { inputs: [stream, added] } = operation;
   const of = (what: string, sum: (a: number, b: number) => number): Variant => ({
     cause: "residual-missing",
     what,
@@ -13,7 +15,49 @@ export function addVariants({ inputs: [stream, added] }: Operation): Variant[] {
     of("the residual stream is added twice", (a, b) => 2 * a + b),
     of("only the residual stream is there", (a) => a),
     of("the branch is added twice", (a, b) => a + 2 * b),
+    ...multiplierVariants(operation),
   ];
+}
+
+/** How near a multiplier must be to one that has a name, or to 1. */
+const NAMED = 1e-4;
+/** What two multipliers may leave, of the whole, where they are worth trying. */
+const LEAVES = 0.01;
+
+/** The stream and what is added to it, each with a factor: what brings them nearest to the sum of the other side. */
+function multiplierVariants(
+  { inputs: [stream, added], target, config, step }: Operation,
+): Variant[] {
+  if (!target) return [];
+  let [aa, ab, bb, ac, bc, cc] = [0, 0, 0, 0, 0, 0];
+  target.forEach((c, i) => {
+    const [a, b] = [stream[i], added[i]];
+    aa += a * a;
+    ab += a * b;
+    bb += b * b;
+    ac += a * c;
+    bc += b * c;
+    cc += c * c;
+  });
+  const size = aa * bb - ab * ab;
+  if (!(size > 1e-6 * aa * bb)) return [];
+  const factors = [(ac * bb - bc * ab) / size, (bc * aa - ac * ab) / size].map((factor) =>
+    Math.abs(factor - 1) < NAMED ? 1 : factor
+  );
+  const named = factors.map((factor) => namedFactor(factor, config, NAMED));
+  const [f, g] = factors.map((factor, i) => named[i]?.value ?? factor);
+  const left = target.reduce((sum, c, i) => sum + (c - f * stream[i] - g * added[i]) ** 2, 0);
+  if (!(left <= LEAVES * cc) || (f === 1 && g === 1)) return [];
+  const words = factors.flatMap((factor, i) =>
+    factor === 1 ? [] : [`${step.inputs[i].name} times ${factorText(factor, config, NAMED)}`]
+  );
+  return [{
+    // Two factors of their own are hardly one fault.
+    cause: words.length === 1 ? "scaled" : "unknown",
+    what: `${words.join(" and ")} ${words.length === 1 ? "is" : "are"} added there`,
+    fitted: true,
+    make: () => stream.map((a, i) => f * a + g * added[i]),
+  }];
 }
 
 const silu = (x: number) => x / (1 + Math.exp(-x));

@@ -1,10 +1,17 @@
 /** Suspected faults of products with weight matrices, and of the biases behind them. */
 import { kindOf } from "../../../base/layer_names.ts";
 import { CAUSES } from "../causes.ts";
+import { softCapVariants } from "./any_operation.ts";
+import { misreadProducts } from "./blocks.ts";
+import { columnVariants } from "./columns.ts";
 import { headVariants, inOrder } from "./heads.ts";
 import { type Operation, rerun, type Variant, type Weight, withWeight } from "./operation.ts";
+import { otherTensorVariants } from "./other_tensor.ts";
 import { rotatedVariants } from "./rope.ts";
-import { rowChange, wrongColumns } from "./sparse.ts";
+import { rowVariants } from "./rows.ts";
+import { fitsBlock, rowChange, wrongColumns } from "./sparse.ts";
+import { biasVectorVariants } from "./vectors.ts";
+import { runsText } from "../patterns/runs.ts";
 
 /** Rows of a weight that may be damaged: at most this share, and one in any case. */
 const FEW = 0.03;
@@ -23,13 +30,23 @@ export async function linearVariants(operation: Operation): Promise<Variant[]> {
     ...kind === "attn_out" ? joinedVariants(operation) : [],
     ...await otherWeightVariants(kind, operation),
     ...transposedVariants(operation),
+    ...target ? rowVariants(operation, target) : [],
+    ...await misreadProducts(operation),
     ...await damagedRows(operation),
-    ...target ? [...constantVariants(operation, target), ...damagedOutputs(operation, target)] : [],
+    ...target
+      ? [
+        ...damagedOutputs(operation, target),
+        ...constantVariants(operation, target),
+        ...columnVariants(operation, target),
+      ]
+      : [],
+    ...kind === "logits" ? softCapVariants(operation) : [],
+    ...await otherTensorVariants(operation),
   ];
 }
 
 /** product [T, rows], bias [rows] → [T, rows] */
-export function biasVariants(operation: Operation): Variant[] {
+export async function biasVariants(operation: Operation): Promise<Variant[]> {
   const { inputs: [product], weights: [bias] } = operation;
   return [
     ...projectionVariants(kindOf(operation.name), operation),
@@ -39,6 +56,7 @@ export function biasVariants(operation: Operation): Variant[] {
       where: bias.name,
       make: () => product.slice(),
     },
+    ...await biasVectorVariants(operation),
   ];
 }
 
@@ -136,25 +154,41 @@ async function damagedRows(operation: Operation): Promise<Variant[]> {
   const wrong = errors.flatMap((error, row) => error > 10 * usual ? [row] : []);
   if (wrong.length === 0 || wrong.length > Math.max(1, FEW * rows)) return [];
   const mended = data.slice();
-  const off: number[] = [];
-  for (const row of wrong) {
+  const damages = wrong.map((row): Run => {
     const at = row * columns;
     mended.set(other.data.subarray(at, at + columns), at);
-    for (let c = 0; c < columns; c++) if (data[at + c] !== other.data[at + c]) off.push(c);
-  }
-  const [first, last] = [Math.min(...off), Math.max(...off)];
+    const off = [...Array(columns).keys()].filter((c) => data[at + c] !== other.data[at + c]);
+    return { first: off[0], last: off.at(-1) };
+  });
   return [{
-    cause: "dequant-block",
-    what: rowsText(wrong, first, last),
+    ...damage(wrong, damages, columns),
     where: name,
     make: () => withWeight(operation, mended),
   }];
 }
 
-function rowsText([row, ...more]: readonly number[], first?: number, last?: number): string {
-  const others = more.length > 0 ? ` and ${more.length} more` : "";
-  const columns = first === undefined ? "" : `, columns ${first} to ${last}`;
-  return `row ${row}${others}${columns}`;
+/** Columns of a row that are wrong; undefined where that cannot be told. */
+interface Run {
+  readonly first?: number;
+  readonly last?: number;
+}
+
+/** What wrong rows are: blocks that were damaged where they are wrong in a block only; whole rows of other numbers have no name. */
+function damage(
+  rows: readonly number[],
+  runs: readonly Run[],
+  columns: number,
+): Pick<Variant, "cause" | "what"> {
+  const inBlocks = runs.every(({ first, last }) =>
+    first !== undefined && fitsBlock(first, last!, columns)
+  );
+  if (!inBlocks) {
+    const have = rows.length === 1 ? "has" : "have";
+    return { cause: "unknown", what: `only ${runsText(rows, "rows")} ${have} other numbers` };
+  }
+  const [{ first, last }] = runs;
+  const more = rows.length > 1 ? ` and ${rows.length - 1} more` : "";
+  return { cause: "dequant-block", what: `row ${rows[0]}${more}, columns ${first} to ${last}` };
 }
 
 /** A vector that is added there and not here: a difference that is the same in all rows. */
@@ -178,7 +212,7 @@ function constantVariants(
 
 /** A weight some rows of which are wrong, read off the outputs. */
 function damagedOutputs(operation: Operation, target: Float32Array): Variant[] {
-  const { output, inputs: [x], weights: [{ name, rows, blockSize }] } = operation;
+  const { output, inputs: [x], weights: [{ name, rows, columns }] } = operation;
   const wrong = wrongColumns(output, target, rows, Math.max(1, Math.floor(FEW * rows)));
   if (!wrong) return [];
   const mended = output.slice();
@@ -187,14 +221,14 @@ function damagedOutputs(operation: Operation, target: Float32Array): Variant[] {
   const changes = wrong.map((row) => {
     const right = column(output, row);
     const difference = column(target, row).map((value, t) => value - right[t]);
-    const change = rowChange(difference, right, x, blockSize);
-    if (change) right.forEach((value, t) => mended[t * rows + row] = value + change.difference[t]);
-    return change;
+    const change = rowChange(difference, x);
+    right.forEach((value, t) =>
+      mended[t * rows + row] = value + (change?.difference ?? difference)[t]
+    );
+    return change ?? {};
   });
-  if (changes.some((change) => !change)) return [];
   return [{
-    cause: "dequant-block",
-    what: rowsText(wrong, changes[0]!.first, changes[0]!.last),
+    ...damage(wrong, changes, columns),
     where: name,
     fitted: true,
     make: () => mended,

@@ -1,7 +1,9 @@
 /** Suspected faults of RMSNorm. */
 import { CAUSES } from "../causes.ts";
 import { LARGEST_F16, type Operation, rerun, type Variant, withWeight } from "./operation.ts";
-import { wrongColumns } from "./sparse.ts";
+import { runsText } from "../patterns/runs.ts";
+import { fitsBlock, wrongColumns } from "./sparse.ts";
+import { normWeightVariants } from "./vectors.ts";
 
 /** Numbers of a norm's weight that may be damaged: a block of most types. */
 const MOST_DAMAGED = 32;
@@ -48,16 +50,46 @@ export function normalizeVariants({ inputs: [x], step, config }: Operation): Var
 }
 
 /** pre [T, D], weight [D] → [T, D] */
-export function scaleVariants(operation: Operation): Variant[] {
-  const { weights: [weight], target } = operation;
-  const offsets = CAUSES["norm-offset"].undo.map((by): Variant => ({
-    cause: "norm-offset",
-    what: `the weight is one ${by > 0 ? "smaller" : "larger"} here than there`,
+export async function scaleVariants(operation: Operation): Promise<Variant[]> {
+  const { inputs: [x], weights: [weight], target, output, config } = operation;
+  const of = (cause: Variant["cause"], what: string, make: Variant["make"]): Variant => ({
+    cause,
+    what,
     where: weight.name,
-    make: () => withWeight(operation, weight.data.map((value) => value + by)),
-  }));
+    make,
+  });
   const damaged = target && damagedScales(operation, target);
-  return [...offsets, ...damaged ? [damaged] : []];
+  return [
+    ...CAUSES["norm-offset"].undo.map((by) =>
+      of(
+        "norm-offset",
+        `the weight is one ${by > 0 ? "smaller" : "larger"} here than there`,
+        () => withWeight(operation, weight.data.map((value) => value + by)),
+      )
+    ),
+    of("left-out", "it is not applied there", () => x.slice()),
+    of(
+      "left-out",
+      "it is applied twice there",
+      () => withWeight(operation, weight.data.map((value) => value * value)),
+    ),
+    of(
+      "left-out",
+      "the whole norm is applied twice there",
+      () => rerun(operation, { inputs: [rootMean(output, weight.columns, config.normEpsilon)] }),
+    ),
+    ...await normWeightVariants(operation),
+    ...damaged ? [damaged] : [],
+  ];
+}
+
+/** RMSNorm without a weight. */
+function rootMean(x: Float32Array, columns: number, epsilon: number): Float32Array {
+  const roots = Array.from(
+    { length: x.length / columns },
+    (_, row) => Math.sqrt(squareSum(x, row, columns) / columns + epsilon),
+  );
+  return x.map((value, i) => value / roots[Math.floor(i / columns)]);
 }
 
 /** A few numbers of the weight that differ: each column is off by one factor at all positions. */
@@ -74,9 +106,12 @@ function damagedScales(operation: Operation, target: Float32Array): Variant | un
     }
     mended[column] = above / below;
   }
+  const isRun = fitsBlock(wrong[0], wrong.at(-1)!, columns);
   return {
-    cause: "dequant-block",
-    what: `${wrong.length} numbers from ${wrong[0]} to ${wrong.at(-1)}`,
+    cause: isRun ? "dequant-block" : "unknown",
+    what: isRun
+      ? `${wrong.length} numbers from ${wrong[0]} to ${wrong.at(-1)}`
+      : `only ${runsText(wrong, "numbers")} are other ones`,
     where: name,
     fitted: true,
     make: () => withWeight(operation, mended),

@@ -41,37 +41,34 @@ export function wrongColumns(
     : undefined;
 }
 
+/** Whether a run of columns lies within one block of some size that is smaller than a row. */
+export function fitsBlock(first: number, last: number, columns: number): boolean {
+  return BLOCKS.some((size) =>
+    size < columns && Math.floor(first / size) === Math.floor(last / size)
+  );
+}
+
 /** What a change of one row of a weight makes of its outputs. */
 export interface RowChange {
-  /** The columns that are changed; undefined where it cannot be told. */
-  readonly first?: number;
-  readonly last?: number;
+  /** The columns that are changed. */
+  readonly first: number;
+  readonly last: number;
   /** The difference that it makes, [T]. */
   readonly difference: ArrayLike<number>;
 }
 
 /**
- * Explains a difference by a change of one row of a weight: of a run of its columns by least squares, or of the whole row by a
- * factor. Undefined where neither does; where there are fewer positions than a block has numbers, anything could be, so that the
- * difference itself is given.
+ * Explains a difference by a change of one row of a weight in a block of its columns, by least squares. Undefined where none does,
+ * or where there are fewer positions than the block has numbers: anything could be.
  *
  * @param difference [T], of one output
- * @param output [T], the same as it should be
  * @param x [T, columns]
- * @param blockSize numbers that are stored together; 1 where each stands for itself
  */
-export function rowChange(
-  difference: Float64Array,
-  output: Float64Array,
-  x: Float32Array,
-  blockSize: number,
-): RowChange | undefined {
+export function rowChange(difference: Float64Array, x: Float32Array): RowChange | undefined {
   const T = difference.length;
   const columns = x.length / T;
-  const whole = projection(difference, [output]);
-  if (isExplained(difference, whole)) return { first: 0, last: columns - 1, difference: whole };
   for (const size of BLOCKS) {
-    if (size * POSITIONS > T || size > columns) break;
+    if (size * POSITIONS > T || size >= columns) break;
     for (let first = 0; first + size <= columns; first += size) {
       const run = Array.from(
         { length: size },
@@ -81,7 +78,6 @@ export function rowChange(
       if (isExplained(difference, fit)) return { first, last: first + size - 1, difference: fit };
     }
   }
-  return Math.max(BLOCKS[0], blockSize) * POSITIONS > T ? { difference } : undefined;
 }
 
 function isExplained(difference: Float64Array, fit: Float64Array): boolean {

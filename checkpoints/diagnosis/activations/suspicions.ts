@@ -1,13 +1,16 @@
 /** All that is tried on a chain: what suspected faults would make of each operation, by what it computes. */
 import { layerOf } from "../../../base/layer_names.ts";
 import type { Cause } from "../causes.ts";
+import { misreadRows } from "./blocks.ts";
 import type { Chain } from "./chain.ts";
+import { boundVariants, factorVariants, leftOutVariants, zeroVariants } from "./any_operation.ts";
 import { activationVariants, addVariants } from "./elementwise.ts";
 import { embedVariants } from "./embed.ts";
 import { mixVariants, scoresVariants } from "./heads.ts";
 import { biasVariants, linearVariants } from "./linear.ts";
 import { normalizeVariants, rmsVariants, scaleVariants } from "./norm.ts";
-import { ropeVariants, storeVariants } from "./rope.ts";
+import { ropeVariants } from "./rope.ts";
+import { storeVariants } from "./slots.ts";
 import type { Operation, Variant } from "./operation.ts";
 
 /** Lists the variants of one operation. */
@@ -15,7 +18,10 @@ type Suspect = (operation: Operation) => Promise<readonly Variant[]> | readonly 
 
 /** By operation. */
 const SUSPECTS: Readonly<Record<string, Suspect>> = {
-  embed: embedVariants,
+  embed: async (operation) => [
+    ...await embedVariants(operation),
+    ...await misreadRows(operation),
+  ],
   rms: rmsVariants,
   normalize: normalizeVariants,
   scale_columns: scaleVariants,
@@ -29,9 +35,14 @@ const SUSPECTS: Readonly<Record<string, Suspect>> = {
   add: addVariants,
 };
 
+/** Operations whose outcome has masks or slots of its own: other numbers than those that are made. */
+const APART: ReadonlySet<string> = new Set(["scores", "softmax", "store", "embed"]);
+
 /** What the known causes would make of an operation. */
 async function variantsOf(operation: Operation): Promise<readonly Variant[]> {
-  return await SUSPECTS[operation.step.operation]?.(operation) ?? [];
+  const own = await SUSPECTS[operation.step.operation]?.(operation) ?? [];
+  if (APART.has(operation.step.operation)) return own;
+  return [...own, ...[zeroVariants, factorVariants, boundVariants].flatMap((of) => of(operation))];
 }
 
 /** A cause to try. */
@@ -52,6 +63,8 @@ export async function suspicionsOf(chain: Chain): Promise<Suspicion[]> {
   const { operations } = chain;
   const point = operations.at(-1)!.name;
   const variants = await Promise.all(operations.map((operation) => variantsOf(operation)));
+  const last = variants.length - 1;
+  variants[last] = [...variants[last], ...leftOutVariants(operations)];
   const single = [...operations.entries()].toReversed().flatMap(([index, operation]) =>
     variants[index].map((variant): Suspicion => ({
       cause: variant.cause,

@@ -6,7 +6,8 @@ Takes requests as lines of JSON on its standard input, and answers each with fra
                                                     first; one frame `ready` with versions and sizes
   {"run": {"ids": [], "generate": n, "forced": [], "steps": [], "points": []}}
                                                     a frame `pass` before the frames `tensor` of each, `done` with ids and margins
-  {"tokenize": "text"}                              one frame `ids`
+  {"tokenize": ["text"]}                            one frame `ids`, a list for each
+  {"chat": messages}                                one frame `text`, null where there is no chat template or it fails
 
 A request that cannot be answered gives one frame `failure` with a line that says why. Heads are in Hugging Face's row order (halves);
 who started this puts them into the file's.
@@ -202,6 +203,16 @@ def own_tokenizer(folder):
         return None
 
 
+def chat_text(tokenizer, messages):
+    """None where there is no template, or it does not take these messages."""
+    if not getattr(tokenizer, "chat_template", None):
+        return None
+    try:
+        return tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True)
+    except Exception:
+        return None
+
+
 def few(names):
     names = sorted(names)
     return ", ".join(names[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "")
@@ -215,7 +226,9 @@ def answer(reference, request):
     elif "run" in request:
         reference.run(**request["run"])
     elif "tokenize" in request:
-        send("ids", {"ids": reference.tokenizer.encode(request["tokenize"])})
+        send("ids", {"ids": [reference.tokenizer.encode(text) for text in request["tokenize"]]})
+    elif "chat" in request:
+        send("text", {"text": chat_text(reference.tokenizer, request["chat"])})
     return reference
 
 

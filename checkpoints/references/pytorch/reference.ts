@@ -6,6 +6,7 @@ import { type Config, readConfig } from "../../../engine/model/config.ts";
 import type { GgufFile } from "../../../engine/gguf/reader.ts";
 import { toAdjacent } from "../../../inspect/points/points.ts";
 import { POINT_KINDS } from "../../../inspect/points/kinds.ts";
+import type { ChatMessage } from "../../../text/mod.ts";
 import { ModelError } from "../../../models/error.ts";
 import { readForeignJson } from "../../../models/foreign_json.ts";
 import {
@@ -155,8 +156,11 @@ export async function pyTorchReference(options: PyTorchOptions): Promise<Referen
         activations: type,
       },
       run: (request) => run(process, config, request),
+      isOtherTokenizer: true,
       ...ready.tokenizer && {
-        tokenize: (text: string) => process.ask({ tokenize: text }, idsOf),
+        tokenize: (texts: readonly string[]) => process.ask({ tokenize: texts }, idsOf),
+        renderChat: async (messages: readonly ChatMessage[]) =>
+          (await process.ask({ chat: messages }, textOf)).text ?? undefined,
       },
       close: () => process.close(),
     };
@@ -233,8 +237,12 @@ function readyOf({ header }: Frame): Ready | undefined {
   return header.kind === "ready" ? header as unknown as Ready : undefined;
 }
 
-function idsOf({ header }: Frame): readonly number[] | undefined {
-  return header.kind === "ids" ? header.ids as number[] : undefined;
+function idsOf({ header }: Frame): readonly number[][] | undefined {
+  return header.kind === "ids" ? header.ids as number[][] : undefined;
+}
+
+function textOf({ header }: Frame): { readonly text: string | null } | undefined {
+  return header.kind === "text" ? header as unknown as { text: string | null } : undefined;
 }
 
 /** Of another model the numbers would be compared in vain. */

@@ -1,0 +1,135 @@
+/** Suspected faults that any operation can have: it is left out, its outcome has a factor, a bound or a constant too much. */
+import { factorBetween, factorText, namedFactor } from "../patterns/factors.ts";
+import { runsText } from "../patterns/runs.ts";
+import type { Operation, Variant } from "./operation.ts";
+
+/** What a factor may leave of all numbers, where it is worth trying. */
+const FACTOR_LEAVES = 0.01;
+/** How near a factor must be to one that has a name. */
+const NAMED = 1e-4;
+/** Numbers at a bound that make it one. */
+const AT_BOUND = 3;
+
+/** The outcome as another number of times what it is here. */
+export function factorVariants(
+  { output, target, config }: Operation,
+): Variant[] {
+  if (!target || output.length < 4) return [];
+  const { factor, left } = factorBetween(output, target);
+  if (!(left <= FACTOR_LEAVES) || Math.abs(factor - 1) < NAMED || factor === 0) return [];
+  const named = namedFactor(factor, config, NAMED);
+  const value = named?.value ?? factor;
+  return [{
+    cause: "scaled",
+    what: `there it is ${factorText(factor, config, NAMED)} times what it is here`,
+    fitted: !named,
+    make: () => output.map((each) => each * value),
+  }];
+}
+
+/** Features that are zero there at every position, and not here: of operations without a weight. */
+export function zeroVariants({ output, target, shape, weights }: Operation): Variant[] {
+  if (!target || weights.length > 0) return [];
+  const width = output.length / shape[0];
+  const [ours, theirs] = [new Uint8Array(width), new Uint8Array(width)];
+  output.forEach((value, i) => {
+    if (value !== 0) ours[i % width] = 1;
+    if (target[i] !== 0) theirs[i % width] = 1;
+  });
+  const zero = [...ours.keys()].filter((i) => ours[i] === 1 && theirs[i] === 0);
+  if (zero.length === 0) return [];
+  const isZero = (i: number) => ours[i] === 1 && theirs[i] === 0;
+  return [{
+    cause: "zeros",
+    what: zero.length === width
+      ? "all of it is zero there"
+      : `${runsText(zero, "features")} ${zero.length === 1 ? "is" : "are"} zero there`,
+    make: () => output.map((value, i) => isZero(i % width) ? 0 : value),
+  }];
+}
+
+/** A number that bounds the outcome there: nothing is beyond it, and several numbers stand at it. */
+export function boundVariants({ output, target }: Operation): Variant[] {
+  if (!target) return [];
+  const [low, high] = [Math.min, Math.max].map((of) => target.reduce((a, b) => of(a, b)));
+  const count = (bound: number) => target.reduce((sum, value) => sum + Number(value === bound), 0);
+  const isLow = count(low) >= AT_BOUND && output.some((value) => value < low);
+  const isHigh = count(high) >= AT_BOUND && output.some((value) => value > high);
+  if (!isLow && !isHigh) return [];
+  const [from, to] = [isLow ? low : -Infinity, isHigh ? high : Infinity];
+  return [{
+    cause: "unknown",
+    what: isLow && isHigh
+      ? `numbers are cut at ${short(low)} and ${short(high)} there`
+      : `numbers are cut at ${short(isLow ? low : high)} there`,
+    make: () => output.map((value) => Math.min(to, Math.max(from, value))),
+  }];
+}
+
+/** What any operation of the chain reads, in place of the last one's outcome. */
+export function leftOutVariants(operations: readonly Operation[]): Variant[] {
+  const last = operations.at(-1)!;
+  const read = new Map<string, Float32Array>();
+  for (const { step, inputs } of operations.toReversed()) {
+    step.inputs.forEach(({ name, kind }, i) => {
+      const isNumbers = kind !== "ids" && kind !== "table";
+      if (isNumbers && inputs[i].length === last.output.length) read.set(name, inputs[i]);
+    });
+  }
+  return [...read].map(([name, data]): Variant => ({
+    cause: "left-out",
+    what: `its numbers are those of ${name}`,
+    make: () => data.slice(),
+  }));
+}
+
+/** cap · tanh(x / cap), with the cap that the largest numbers show. */
+export function softCapVariants({ output, target }: Operation): Variant[] {
+  const cap = target && fittedCap(output, target);
+  if (cap === undefined) return [];
+  return [{
+    cause: "soft-cap",
+    what: `there numbers go through a soft cap of ${short(cap)}`,
+    fitted: true,
+    make: () => output.map((x) => cap * Math.tanh(x / cap)),
+  }];
+}
+
+/** Numbers that a cap is fitted to: the largest one of as many parts. */
+const FITTED_NUMBERS = 31;
+/** Caps that are this near to a number of two digits are taken for it. */
+const ROUND = 1e-3;
+
+/** The cap that makes y of x; undefined where most of y are not smaller than x. */
+function fittedCap(x: Float32Array, y: Float32Array): number | undefined {
+  const part = Math.ceil(x.length / FITTED_NUMBERS);
+  const caps: number[] = [];
+  for (let first = 0; first < x.length; first += part) {
+    let at = first;
+    for (let i = first; i < Math.min(x.length, first + part); i++) {
+      if (Math.abs(x[i]) > Math.abs(x[at])) at = i;
+    }
+    const cap = capOf(Math.abs(x[at]), Math.abs(y[at]));
+    if (!Number.isNaN(cap)) caps.push(cap);
+  }
+  if (caps.length < FITTED_NUMBERS / 2) return undefined;
+  const cap = caps.sort((a, b) => a - b)[caps.length >> 1];
+  const round = Number(cap.toPrecision(2));
+  return Math.abs(round / cap - 1) < ROUND ? round : cap;
+}
+
+/** The cap with cap · tanh(x / cap) = y, by halving; NaN where there is none. */
+function capOf(x: number, y: number): number {
+  if (!(y > 0 && y < x * (1 - 1e-4))) return NaN;
+  let [low, high] = [y, 1e4 * x];
+  for (let i = 0; i < 80; i++) {
+    const middle = (low + high) / 2;
+    if (middle * Math.tanh(x / middle) < y) low = middle;
+    else high = middle;
+  }
+  return (low + high) / 2;
+}
+
+function short(value: number): string {
+  return `${Number(value.toPrecision(4))}`;
+}
