@@ -2,6 +2,7 @@
 import { layerOf } from "../../../base/layer_names.ts";
 import type { Cause } from "../causes.ts";
 import type { Chain } from "./chain.ts";
+import { maskTrials, softmaxVariants } from "./attention.ts";
 import { activationVariants, addVariants } from "./elementwise.ts";
 import { embedVariants } from "./embed.ts";
 import { mixVariants, scoresVariants } from "./heads.ts";
@@ -25,6 +26,7 @@ const SUSPECTS: Readonly<Record<string, Suspect>> = {
   rope: ropeVariants,
   store: storeVariants,
   scores: scoresVariants,
+  softmax: softmaxVariants,
   mix: mixVariants,
   swiglu: activationVariants,
   add: addVariants,
@@ -89,8 +91,14 @@ export async function suspicionsOf(chain: Chain): Promise<Suspicion[]> {
       };
     },
   ).reverse();
+  const masks = maskTrials(chain).map(({ what, first, make }): Suspicion => ({
+    cause: "mask",
+    detail: what,
+    cost: chain.cost(first),
+    make,
+  }));
   const isLong = new Set(operations.map(({ name }) => layerOf(name))).size > 1;
-  return isLong ? [...joint, ...single] : [...single, ...joint];
+  return isLong ? [...joint, ...masks, ...single] : [...single, ...joint, ...masks];
 }
 
 /** Equal for the same fault in several places. */
