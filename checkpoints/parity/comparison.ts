@@ -14,6 +14,7 @@ import {
   isCompared,
 } from "./contract.ts";
 import { checkComplete, checkEnd, checkWritten, type ParityCheck } from "./checks.ts";
+import { checkSampler } from "./sampler.ts";
 import { type Cache, localValues } from "./local.ts";
 import type {
   Provenance,
@@ -141,6 +142,7 @@ export async function compareEngines(
       if (isLast && endsAlike) {
         if (!options.localOnly) checks.push(...checkComplete(each, request, theirs));
         checks.push(...await checkEnd(engine, each, theirs, ours, provenance, options));
+        if (each === cases[0]) checks.push(...await checkSampler(reference, each, ours));
         choices.push({
           case: each.name,
           ours: ours.ids,
