@@ -19,6 +19,7 @@ const SLOW: readonly string[] = [
   "kernels/kernels",
   "checkpoints/diagnosis/explain",
   "checkpoints/parity/compared_generation",
+  "checkpoints/parity/divergence",
   "checkpoints/parity/parity_library",
   "checkpoints/quantization/ladder",
   "checkpoints/references/dumpers",

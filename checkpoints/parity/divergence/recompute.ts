@@ -16,17 +16,21 @@ export type Right = "ours" | "reference" | "both" | "neither" | "each" | "unknow
 
 /** One place of the operation. */
 export interface Recomputed {
+  /** What the operation makes. */
   readonly point: string;
+  /** Where in it. */
   readonly place: ElementPlace;
   /** What is computed, with all that goes into it. */
   readonly formula: Formula;
   /** The same with the other file's weights and constants, where the other side runs a file of its own. */
   readonly other?: Formula;
-  /** The number by our kernels from the reference's inputs, and the reference's. */
+  /** What our kernels make of the reference's inputs. */
   readonly ours: number;
+  /** What the reference has. */
   readonly reference: number;
   /** How far a right number may be off. */
   readonly allowed: number;
+  /** Whose number is right. */
   readonly right: Right;
   /** The verdict in one line. */
   readonly says: string;
@@ -73,7 +77,7 @@ export function recompute(
     right,
     says: VERDICTS[right](referenceName),
     before: hiddenBefore(operations, pass, place),
-    implied: isWrong ? impliedBy(last, reference, pass, place, formula) : [],
+    implied: isWrong ? impliedBy(evidence, place) : [],
     files: last.other ? differencesOf(last, pass, place) : [],
   };
 }
