@@ -78,12 +78,15 @@ function digits(value: number): string {
 const AROUND = 6;
 
 /** The lines for people: both lists of ids around the first that differs. */
-export function idsText({ case: name, text, ours, reference, referenceName }: IdsEvidence): string {
+export function idsText(
+  { case: name, checkpoint, text, ours, reference, referenceName }: IdsEvidence,
+): string {
   const longest = Math.max(ours.length, reference.length);
   const first = Array.from({ length: longest }).findIndex((_, i) =>
     ours[i]?.id !== reference[i]?.id
   );
-  const lines = [`token ids (${name})`];
+  const what = checkpoint === "0" ? "token ids" : "choices, one after each pass";
+  const lines = [`${what} (${name})`];
   if (text !== undefined) lines.push(`  of ${JSON.stringify(text)}`);
   const from = Math.max(0, first - AROUND);
   const cell = (token?: IdsEvidence["ours"][number]) =>
