@@ -36,7 +36,7 @@ export interface Recomputed {
   readonly says: string;
   /** Operations before it whose outcome the reference does not show, as far as they make this very number. */
   readonly before: readonly { readonly point: string; readonly formula: Formula }[];
-  /** What the reference's number says of how it was made, one line each; nothing where it is right. */
+  /** What the reference's number says of how it was made, one line each; nothing where it is what our file gives. */
   readonly implied: readonly string[];
   /** How the two files differ in what this number is made of, one line each. */
   readonly files: readonly string[];
@@ -51,7 +51,7 @@ export function recompute(
   evidence: OperationEvidence,
   place: ElementPlace = evidence.place,
 ): Recomputed {
-  const { operations, pass, ours, reference, point, referenceName } = evidence;
+  const { operations, pass, ours, reference, point } = evidence;
   const last = operations.at(-1)!;
   const formula = formulaAt(last, last, pass, place);
   if (!formula) {
@@ -66,7 +66,7 @@ export function recompute(
   const numbers = { ours: ours.data[at], reference: reference.data[at] };
   const allowed = allowedAt(evidence, place);
   const right = judged(formula, other, numbers, allowed);
-  const isWrong = right === "ours" || right === "neither";
+  const isOther = right === "ours" || right === "each" || right === "neither";
   return {
     point,
     place,
@@ -75,17 +75,22 @@ export function recompute(
     ...numbers,
     allowed,
     right,
-    says: VERDICTS[right](referenceName),
+    says: VERDICTS[right](whose(evidence)),
     before: hiddenBefore(operations, pass, place),
-    implied: isWrong ? impliedBy(evidence, place) : [],
+    implied: isOther ? impliedBy(evidence, place) : [],
     files: last.other ? differencesOf(last, pass, place) : [],
   };
 }
 
-const VERDICTS: Readonly<Record<Right, (name: string) => string>> = {
-  ours: (name) => `ours is right, ${name}'s is not what this operation makes of its own inputs`,
-  reference: (name) =>
-    `${name}'s is right, ours is not: this device computes wrongly (./denow task doctor)`,
+/** Whose the reference's numbers are: Lamina stands there too where two files are compared. */
+export function whose({ referenceName }: Pick<OperationEvidence, "referenceName">): string {
+  return referenceName === "Lamina" ? "the other file's" : `${referenceName}'s`;
+}
+
+const VERDICTS: Readonly<Record<Right, (whose: string) => string>> = {
+  ours: (whose) => `ours is right, ${whose} is not what this operation makes of its own inputs`,
+  reference: (whose) =>
+    `${whose} is right, ours is not: this device computes wrongly (./denow task doctor)`,
   both: () => "both are right at this place",
   neither: () => "neither is what the formula gives",
   each: () => "each side is right with its own file: the files differ",
