@@ -68,6 +68,14 @@ export function formulaAt(
 ): Formula | undefined {
   const element = elementAt(output, pass.start, place);
   if (element === undefined) return undefined;
+  const absent = settings.inputs.find(({ data }) => data.length === 0);
+  if (absent) {
+    return {
+      text: `made of ${absent.name}, which is too large for the bundle`,
+      facts: [],
+      size: 0,
+    };
+  }
   const { position, head = 0 } = place;
   const said = FORMULAS[operation]?.({
     ...settings,

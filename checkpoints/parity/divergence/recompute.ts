@@ -75,7 +75,7 @@ export function recompute(
     ...numbers,
     allowed,
     right,
-    says: VERDICTS[right](whose(evidence)),
+    says: VERDICTS[right](whose(evidence), operations.map((each) => each.point)),
     before: hiddenBefore(operations, pass, place),
     implied: isOther ? impliedBy(evidence, place) : [],
     files: last.other ? differencesOf(last, pass, place) : [],
@@ -87,8 +87,14 @@ export function whose({ referenceName }: Pick<OperationEvidence, "referenceName"
   return referenceName === "Lamina" ? "the other file's" : `${referenceName}'s`;
 }
 
-const VERDICTS: Readonly<Record<Right, (whose: string) => string>> = {
-  ours: (whose) => `ours is right, ${whose} is not what this operation makes of its own inputs`,
+const VERDICTS: Readonly<Record<Right, (whose: string, points: readonly string[]) => string>> = {
+  ours: (whose, points) =>
+    `ours is right, ${whose} is not what ` +
+    (points.length === 1
+      ? "this operation makes of its own inputs"
+      : `${points.length} operations, ${points[0]} to ${
+        points.at(-1)
+      }, make of what is shown there`),
   reference: (whose) =>
     `${whose} is right, ours is not: this device computes wrongly (./denow task doctor)`,
   both: () => "both are right at this place",
@@ -109,7 +115,7 @@ function judged(
 ): Right {
   if (exact.value === undefined) return "unknown";
   const isNear = (value: number, expected = NaN, within = allowed) =>
-    Object.is(value, expected) || Math.abs(value - expected) <= within;
+    Object.is(value, Math.fround(expected)) || Math.abs(value - expected) <= within;
   // Of large terms, which the other side need not have, 32 bits leave more over.
   const isOwn = (value: number, { value: expected, size }: Formula) =>
     isNear(value, expected, Math.max(allowed, SUM_ROUNDING * size));

@@ -6,10 +6,22 @@ import { readNpy, writeNpy } from "../../../checkpoints/files/npy.ts";
 import { formulaAt } from "../../../checkpoints/parity/divergence/formula.ts";
 import { recompute } from "../../../checkpoints/parity/divergence/recompute.ts";
 import { placesOf } from "../../../checkpoints/parity/compare.ts";
-import { verifyProof } from "../../../checkpoints/parity/proof.ts";
+import { divergencesOf, verifyProof } from "../../../checkpoints/parity/proof.ts";
+import { chainOf } from "../../../checkpoints/diagnosis/activations/chain.ts";
+import { WeightReader } from "../../../checkpoints/diagnosis/activations/operation.ts";
+import { operationEvidence } from "../../../checkpoints/diagnosis/divergence_evidence.ts";
+import { openGgufFile } from "../../../engine/gguf/reader.ts";
+import { readConfig } from "../../../engine/model/config.ts";
+import { forward } from "../../../engine/plan/forward.ts";
 import type { OperationEvidence } from "../../../checkpoints/parity/divergence/evidence.ts";
 import { deno } from "../../support/command.ts";
-import { diverged, retell, sign, writtenBundle } from "../../support/engines/divergence_bundles.ts";
+import {
+  diverged,
+  retell,
+  sign,
+  writeReports,
+  writtenBundle,
+} from "../../support/engines/divergence_bundles.ts";
 import { dump, ForeignEngine, type Mistakes } from "../../support/engines/faulty_engine.ts";
 import { Folder } from "../../support/folder.ts";
 import {
@@ -240,6 +252,10 @@ Deno.test("behind what is not shown, each operation is there as it was computed"
   assertFormulas(evidence);
   const found = recompute(evidence);
   assert.equal(found.right, "ours");
+  assert.match(
+    found.says,
+    / is not what 2\d operations, blk\.1\.attn_norm_rms to blk\.1\.out, make/,
+  );
   assert.deepEqual(found.before.map(({ point }) => point), [
     "blk.1.attn_out_product",
     "blk.1.attn_out",
@@ -284,6 +300,62 @@ Deno.test("of a large matrix the worst rows are kept; the others are in the mode
   const refused = await deno(["task", "-q", "proof", "recompute", bundle, ...wrongModel]);
   assert.equal(refused.code, 1);
   assert.match(refused.err, /^error: .*: its output\.weight is not the bundle's$/m);
+});
+
+Deno.test("of tensors that are too large the worst position's row is kept, and of that what fits", async () => {
+  const file = await openGgufFile(random.path);
+  try {
+    const config = readConfig(file);
+    const plan = forward(config);
+    const mistakes = made("attn_scores", (x) => x.map((v) => v * 0.9));
+    const run = random.engine.run(random.ids, 0, { mistakes, where: 1 });
+    const [pass] = run.passes;
+    const point = "blk.1.attn_scores";
+    const { report } = await withFault(mistakes);
+    const row = report.first!.row!;
+    const position = row.local!.place.position;
+    const reader = new WeightReader(file);
+    const chain = await chainOf({ plan, config, reader, pass, point, position, builder: "exact" });
+    const scene = { chain, config, file, provenance: report.reference, row, pass, piece: String };
+    const limits = { tensors: 2 ** 30, weights: 2 ** 30, wholeWeight: 2 ** 30 };
+    const all = (await operationEvidence(scene, limits))!;
+    assert.deepEqual([all.leftOut, recompute(all).right], [[], "ours"]);
+
+    const one = (await operationEvidence(scene, { ...limits, tensors: 40_000 }))!;
+    assert.deepEqual(one.pass, { tokens: 1, start: position, rows: 1 });
+    assert.deepEqual(one.leftOut, [`the rows of other positions than ${position}: too large`]);
+    const [whole, cut] = [recompute(all), recompute(one)];
+    assert.deepEqual(cut, whole);
+    assert.throws(() => recompute(one, { ...one.place, position: position - 1 }), RangeError);
+
+    const some = (await operationEvidence(scene, { ...limits, tensors: 1_500 }))!;
+    assert.match(some.leftOut.join("\n"), /^blk\.1\.cache_k: \d.* kB$/m);
+    const unknown = recompute(some);
+    assert.equal(unknown.right, "unknown");
+    assert.match(unknown.formula.text, /^made of blk\.1\.cache_k, which is too large/);
+    assert.equal(await operationEvidence(scene, { ...limits, tensors: 10 }), undefined);
+
+    for (const evidence of [one, some]) {
+      const { result, cases, first } = report;
+      const bundle = next();
+      await writeReports(bundle, random.path, [{ result, cases, first: { ...first!, evidence } }]);
+      assert.deepEqual(await verifyProof(bundle), []);
+      const read = (await divergencesOf(bundle)).get("divergence") as OperationEvidence;
+      assert.deepEqual(recompute(read), recompute(evidence));
+    }
+  } finally {
+    file.close();
+  }
+});
+
+Deno.test("two references that part have a folder each", async () => {
+  const { report } = await withFault(times("ffn_up.weight", 1.5));
+  const bundle = next();
+  await writeReports(bundle, random.path, [report, report]);
+  assert.deepEqual(await verifyProof(bundle), []);
+  assert.deepEqual([...(await divergencesOf(bundle)).keys()], ["divergence", "divergence-2"]);
+  await Deno.mkdir(join(bundle, "divergence-3"));
+  assert.deepEqual(await verifyProof(bundle), ["divergence-3 is not in the manifest"]);
 });
 
 Deno.test("ids that differ are both there, with their texts", async () => {

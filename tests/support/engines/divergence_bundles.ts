@@ -7,6 +7,7 @@ import type { OperationEvidence } from "../../../checkpoints/parity/divergence/e
 import {
   divergencesOf,
   promptsOf,
+  type ProofResult,
   verifyProof,
   writeProof,
 } from "../../../checkpoints/parity/proof.ts";
@@ -43,12 +44,25 @@ export async function writtenBundle(
   options: ComparisonOptions,
 ): Promise<ParityReport> {
   const report = await parity(model, prompt, { backend: "cpu", ...options });
+  await writeReports(bundle, model, [report]);
+  return report;
+}
+
+/** Writes the bundle of some comparisons of a model. */
+export async function writeReports(
+  bundle: string,
+  model: string,
+  reports: readonly ProofResult[],
+): Promise<void> {
   await writeProof(bundle, {
     ...{ format: "lamina-proof", version: 2, type: "parity", run: "one", time: "", command: [] },
-    ...{ lamina: "", deno: "", system: "", model: { name: model }, device: "" },
-    ...{ references: [], prompts: promptsOf([report]), seeds: [], passed: report.passed },
-  }, [report]);
-  return report;
+    ...{ lamina: "", deno: "", system: "", model: { name: model }, device: "", references: [] },
+    ...{
+      prompts: promptsOf(reports),
+      seeds: [],
+      passed: reports.every(({ result }) => result.passed),
+    },
+  }, reports);
 }
 
 /** Makes the hashes of a bundle right again: what somebody does who changes it on purpose. */
