@@ -63,11 +63,11 @@ Deno.test("model diff: what is wrong is found, and no cause that is named is wro
   for (const trial of trialsOf(FILE_FAULTS)) {
     const { kind, name, on, fault } = trial;
     await t.step(`${kind}: ${name} (${on})`, async () => {
-      const { said, ...outcome } = await judge(models, trial);
+      const outcome = await judge(models, trial);
       board.add({ kind, fault: name, model: on, ...outcome });
-      if (SHOWS) console.log(kind, name, on, outcome, said);
-      const text = JSON.stringify(said);
-      assert.notEqual(outcome.naming, "wrong", `none of ${fault.causes.join(", ")}: ${text}`);
+      if (SHOWS) console.log(kind, name, on, outcome);
+      const { naming, said } = outcome;
+      assert.notEqual(naming, "wrong", `none of ${fault.causes.join(", ")}: ${said}`);
     });
   }
   await board.show();

@@ -24,6 +24,8 @@ export interface Outcome {
   /** Whether the first tensor is the right one. */
   readonly placed: boolean;
   readonly naming: Naming;
+  /** What is said of it, for people. */
+  readonly said?: string;
 }
 
 /** Shares that faults have to reach. */
@@ -43,7 +45,7 @@ const NAMINGS: readonly Naming[] = ["right", "unknown", "missed", "wrong"];
 export function judged(
   expected: Expected,
   said: Said | undefined,
-): Pick<Outcome, "placed" | "naming"> {
+): Pick<Outcome, "placed" | "naming" | "said"> {
   if (!said) return { placed: false, naming: "missed" };
   const { checkpoint, point, step = 0, causes } = expected;
   const { cause } = said;
@@ -52,12 +54,13 @@ export function judged(
     : cause === "unknown"
     ? "unknown"
     : "wrong";
-  if (checkpoint === ABSENT) return { placed: cause === ABSENT, naming };
+  const text = `${cause} at ${said.point}, step ${said.step ?? 0}: ${said.detail}`;
+  if (checkpoint === ABSENT) return { placed: cause === ABSENT, naming, said: text };
   const isTokenizers = point === IDS && said.checkpoint === "0" &&
     (said.point === IDS || said.point.startsWith("tokenizer"));
   const isThere = said.checkpoint === checkpoint && said.point === point &&
     (said.step ?? 0) === step;
-  return { placed: isTokenizers || isThere, naming };
+  return { placed: isTokenizers || isThere, naming, said: text };
 }
 
 const ABSENT = "absent" satisfies Cause;
@@ -107,11 +110,10 @@ export class Board {
   /** Each fault once, as it was on its worst model. */
   #faults(): Outcome[] {
     const groups = Map.groupBy(this.#outcomes, ({ kind, fault }) => `${kind}: ${fault}`);
+    const badness = ({ naming }: Outcome) => NAMINGS.indexOf(naming);
     return [...groups.values()].map((all) => ({
-      ...all[0],
+      ...all.reduce((worst, each) => badness(each) > badness(worst) ? each : worst),
       placed: all.every(({ placed }) => placed),
-      naming: all.map(({ naming }) => naming)
-        .reduce((a, b) => NAMINGS.indexOf(a) > NAMINGS.indexOf(b) ? a : b),
     }));
   }
 
@@ -129,7 +131,9 @@ export class Board {
     const faults = this.#faults();
     const others = faults.filter((fault) => !is(fault));
     const reached = 1 - others.length / faults.length;
-    const list = others.map(({ kind, fault, naming }) => `\n${kind}: ${fault}: ${naming}`);
+    const list = others.map(({ kind, fault, model, naming, said = naming }) =>
+      `\n${kind}: ${fault} (${model}): ${said}`
+    );
     const percent = (100 * reached).toFixed(1);
     assert.ok(reached >= least, `${what} in ${percent} %, not in${list.join("")}`);
   }
