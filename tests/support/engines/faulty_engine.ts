@@ -7,6 +7,7 @@ import { writeNpy } from "../../../checkpoints/files/npy.ts";
 import { dequantize } from "../../../engine/gguf/dequantize.ts";
 import type { Making, Mistakes, Place, Rope, Shape, Weight } from "./engine_mistakes.ts";
 import { type GgufFile, openGgufFile } from "../../../engine/gguf/reader.ts";
+import type { ActivationType } from "../../../checkpoints/references/reference.ts";
 
 /** How a run goes, where it is not right in 32 bits. */
 export interface RunOptions {
@@ -15,6 +16,8 @@ export interface RunOptions {
   readonly where?: number | "blocks" | "outside";
   /** Rounds every number that an operation makes. */
   readonly round?: (number: number) => number;
+  /** Rounds what a product with a matrix of a block reads. */
+  readonly roundInput?: (x: Float32Array) => Float32Array;
   /** The blocks that are run, where those are not all in their order. */
   readonly blocks?: readonly number[];
 }
@@ -93,7 +96,7 @@ export class ForeignEngine {
     cache: Map<string, Float32Array>,
     options: RunOptions,
   ): Map<string, EngineTensor> {
-    const { mistakes = RIGHT, where, round } = options;
+    const { mistakes = RIGHT, where, round, roundInput = (x) => x } = options;
     const { layers, width: D, heads: H, kvHeads: Hkv, headWidth: d, ffnWidth: F } = this.shape;
     const T = ids.length;
     const tensors = new Map<string, EngineTensor>();
@@ -127,7 +130,7 @@ export class ForeignEngine {
         return show(name, ROWS, [T, D], normalized(x, scale, this.shape.epsilon, wrong));
       };
       const linear = (name: string, x: Float32Array) => {
-        const read = wrong.input?.(name, x, T) ?? x;
+        const read = roundInput(wrong.input?.(name, x, T) ?? x);
         return product(read, weight(`${name}.weight`)!, weight(`${name}.bias`)?.data);
       };
       return { wrong, weight, show, norm, linear };
@@ -347,7 +350,7 @@ export interface DumpOptions {
   /** The row order that heads are written in, and the one that the manifest says. */
   readonly rope?: "adjacent" | "half";
   readonly saidRope?: "adjacent" | "half";
-  readonly activations?: "f32" | "f16";
+  readonly activations?: ActivationType;
 }
 
 /** Writes a run as a folder that `task parity --engine` reads; the files' names tell nothing. */
