@@ -47,11 +47,8 @@ async function judge(models: Models, { name, fault, on }: Trial<BrokenFile>) {
       : "missed";
     const placed = naming !== "missed" && found.every((tensor) => isChanged(tensor.name)) &&
       keys.every((key) => alteration.metadata?.has(key));
-    return {
-      naming,
-      placed,
-      said: [...found.map(({ name, finding }) => ({ name, finding })), keys],
-    };
+    const said = found.map(({ name, finding }) => `${name}: ${finding!.cause}: ${finding!.detail}`);
+    return { naming, placed, said: [...said, ...keys].join("; ") };
   } finally {
     file.close();
   }
