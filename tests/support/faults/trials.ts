@@ -2,6 +2,7 @@
 import { Random } from "../../../checkpoints/files/random.ts";
 
 import { bpeModel, type FaultModel, faultModels, mixedModel } from "../models/fault_models.ts";
+import { llamaCppLibrary } from "../engines/llamacpp_library.ts";
 import type { Bench, EngineFault, Faults, ModelName } from "./fault.ts";
 
 /** Draws models, layers and places. */
@@ -42,6 +43,9 @@ export class Models implements AsyncDisposable {
   }
 }
 
+/** Faults of quantized weights are skipped where llama.cpp cannot be had, who quantizes them. */
+const hasQuantizer = await llamaCppLibrary() !== undefined;
+
 /** A fault on a model. */
 export interface Trial<Fault> {
   readonly kind: string;
@@ -66,7 +70,8 @@ export function trialsOf<Fault extends { on?: readonly ModelName[] }>(
         const drawn: readonly ModelName[] = ON_ALL || models
           ? BOTH
           : [drawOf(name).integer(0, 4) === 0 ? "tiny" : "random"];
-        return (fault.on ?? drawn).filter((on) => models?.includes(on) ?? true)
+        return (fault.on ?? drawn)
+          .filter((on) => (models?.includes(on) ?? true) && (on !== "mixed" || hasQuantizer))
           .map((on) => ({ kind, name, fault, on }));
       },
     )
