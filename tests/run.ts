@@ -22,6 +22,7 @@ const SLOW: readonly string[] = [
   "checkpoints/references/python_environment",
   "kernels/kernels",
   "checkpoints/diagnosis/explain",
+  "checkpoints/diagnosis/weight_faults",
   "checkpoints/parity/compared_generation",
   "checkpoints/parity/parity_library",
   "checkpoints/quantization/ladder",

@@ -1,6 +1,6 @@
 /** Suspected faults that any operation can have: it is left out, its outcome has a factor, a bound or a constant too much. */
-import { factorBetween, factorText, namedFactor } from "../patterns/factors.ts";
-import { runsText } from "../patterns/runs.ts";
+import { factorBetween, factorText, namedFactor } from "../../files/patterns/factors.ts";
+import { runsText } from "../../files/patterns/runs.ts";
 import type { Operation, Variant } from "./operation.ts";
 
 /** What a factor may leave of all numbers, where it is worth trying. */

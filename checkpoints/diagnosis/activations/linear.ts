@@ -11,7 +11,7 @@ import { rotatedVariants } from "./rope.ts";
 import { rowVariants } from "./rows.ts";
 import { fitsBlock, rowChange, wrongColumns } from "./sparse.ts";
 import { biasVectorVariants } from "./vectors.ts";
-import { runsText } from "../patterns/runs.ts";
+import { runsText } from "../../files/patterns/runs.ts";
 
 /** Rows of a weight that may be damaged: at most this share, and one in any case. */
 const FEW = 0.03;

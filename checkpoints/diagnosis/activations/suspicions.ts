@@ -4,6 +4,7 @@ import type { Cause } from "../causes.ts";
 import { misreadRows } from "./blocks.ts";
 import type { Chain } from "./chain.ts";
 import { boundVariants, factorVariants, leftOutVariants, zeroVariants } from "./any_operation.ts";
+import { maskTrials, softmaxVariants } from "./attention.ts";
 import { activationVariants, addVariants } from "./elementwise.ts";
 import { embedVariants } from "./embed.ts";
 import { mixVariants, scoresVariants } from "./heads.ts";
@@ -30,6 +31,7 @@ const SUSPECTS: Readonly<Record<string, Suspect>> = {
   rope: ropeVariants,
   store: storeVariants,
   scores: scoresVariants,
+  softmax: softmaxVariants,
   mix: mixVariants,
   swiglu: activationVariants,
   add: addVariants,
@@ -101,8 +103,14 @@ export async function suspicionsOf(chain: Chain): Promise<Suspicion[]> {
       };
     },
   ).reverse();
+  const masks = maskTrials(chain).map(({ what, first, make }): Suspicion => ({
+    cause: "mask",
+    detail: what,
+    cost: chain.cost(first),
+    make,
+  }));
   const isLong = new Set(operations.map(({ name }) => layerOf(name))).size > 1;
-  return isLong ? [...joint, ...single] : [...single, ...joint];
+  return isLong ? [...joint, ...masks, ...single] : [...single, ...joint, ...masks];
 }
 
 /** Equal for the same fault in several places. */

@@ -111,10 +111,6 @@ Deno.test("what no cause explains is told as far as it can be", async () => {
     /numbers are cut at -0\.5 and 0\.5 there$/,
   );
   assert.match(await detail("RoPE", "no RoPE"), /nothing turns$/);
-  assert.match(
-    await detail("factors", "the attention scale twice"),
-    /scores are times 0\.0625 instead of 0\.25$/,
-  );
 });
 
 Deno.test("a bias that the file does not have is seen in the difference", async () => {

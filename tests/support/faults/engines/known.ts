@@ -147,6 +147,39 @@ export const KNOWN_FAULTS: Faults<EngineFault> = {
     ...seen("4", "attn_scores", "head-grouping"),
     detail: /h mod Hkv/,
   },
+  "another attention scale": {
+    make: ({ shape }) => ({ scale: 1 / Math.sqrt(shape.headWidth), ...masked(shape) }),
+    ...seen("4", "attn_scores", "scaled"),
+    detail: /^scores are times \S+ \(1\/√d\): scaled by /,
+  },
+  "a mask that sees one key too many": {
+    make: () => ({ future: 1 }),
+    ...seen("4", "attn_probs", "mask"),
+    detail: /^sees 1 key of the future$/,
+  },
+  "a mask that hides the query's own key, at a floor": {
+    make: () => ({ sees: ({ query, key }) => key < query, floor: -1e9 }),
+    ...seen("4", "attn_scores", "mask"),
+    detail: /^misses itself \(key = query\)$/,
+  },
+  "a mask that hides the query's own key while decoding": {
+    make: () => ({ sees: ({ query, key, start }) => start === 0 ? key <= query : key < query }),
+    ...seen("4", "attn_probs", "mask"),
+    detail: /^misses itself \(key = query\)$/,
+    step: 1,
+  },
+  "decoding overwrites the newest slot": {
+    make: ({ shape: { kvHeads, headWidth } }) =>
+      made("cache_k", (cache, { start }) => {
+        const width = kvHeads * headWidth;
+        return start === 0
+          ? cache
+          : cache.slice().copyWithin((start - 1) * width, start * width, (start + 1) * width);
+      }),
+    ...seen("3", "cache_k", "cache-slot"),
+    detail: /^slot \d+ is overwritten by position \d+$/,
+    step: 1,
+  },
   "heads joined backwards": {
     make: ({ shape: { heads, headWidth } }) =>
       made("head_out", (x) =>
