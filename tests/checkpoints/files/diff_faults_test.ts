@@ -7,7 +7,7 @@ import { alteredFile } from "../../../checkpoints/files/altered_file.ts";
 import { diffModels } from "../../../checkpoints/files/diff/diff.ts";
 import { ggufWeights } from "../../../checkpoints/files/weight_file.ts";
 import { openGgufFile } from "../../../engine/gguf/reader.ts";
-import { Board, type Naming, SHOWS } from "../../support/faults/board.ts";
+import { Board, type Naming } from "../../support/faults/board.ts";
 import { FILE_FAULTS } from "../../support/faults/file_faults.ts";
 import type { BrokenFile } from "../../support/faults/fault.ts";
 import { benchOf, Models, type Trial, trialsOf } from "../../support/faults/trials.ts";
@@ -62,7 +62,6 @@ Deno.test("model diff: what is wrong is found, and no cause that is named is wro
     await t.step(`${kind}: ${name} (${on})`, async () => {
       const outcome = await judge(models, trial);
       board.add({ kind, fault: name, model: on, ...outcome });
-      if (SHOWS) console.log(kind, name, on, outcome);
       const { naming, said } = outcome;
       assert.notEqual(naming, "wrong", `none of ${fault.causes.join(", ")}: ${said}`);
     });

@@ -131,11 +131,8 @@ export class Board {
     const faults = this.#faults();
     const others = faults.filter((fault) => !is(fault));
     const reached = 1 - others.length / faults.length;
-    const list = others.map(({ kind, fault, model, naming, said = naming }) =>
-      `\n${kind}: ${fault} (${model}): ${said}`
-    );
     const percent = (100 * reached).toFixed(1);
-    assert.ok(reached >= least, `${what} in ${percent} %, not in${list.join("")}`);
+    assert.ok(reached >= least, `${what} in ${percent} %, not in\n${others.map(line).join("\n")}`);
   }
 
   /** A table in Markdown: a row per kind. */
@@ -156,13 +153,21 @@ export class Board {
     return lines.map((cells) => `| ${cells.join(" | ")} |\n`).join("");
   }
 
-  /** Prints the table where LAMINA_FAULT_SHOW is set, and adds it to the file that LAMINA_FAULT_BOARD names. */
+  /** Prints the table and what is not as it should be where LAMINA_FAULT_SHOW is set, and adds it to the file that LAMINA_FAULT_BOARD names. */
   async show(): Promise<void> {
-    if (SHOWS) console.log(`${this}`);
+    if (SHOWS) {
+      const isBad = ({ placed, naming }: Outcome) => !placed || naming !== "right";
+      console.log(`${this}\n${this.#faults().filter(isBad).map(line).join("\n")}`);
+    }
     const path = Deno.env.get("LAMINA_FAULT_BOARD");
     if (path) await Deno.writeTextFile(path, `${this}\n`, { append: true });
   }
 }
 
-/** Whether what is found is printed. */
-export const SHOWS = Deno.env.has("LAMINA_FAULT_SHOW");
+/** A fault and what is said of it. */
+function line({ kind, fault, model, placed, naming, said = naming }: Outcome): string {
+  return `${kind}: ${fault} (${model}): ${placed ? "" : "ELSEWHERE: "}${said}`;
+}
+
+/** Whether the table is printed. */
+const SHOWS = Deno.env.has("LAMINA_FAULT_SHOW");

@@ -7,8 +7,8 @@ import type { Bench, EngineFault, Faults, ModelName } from "./fault.ts";
 
 /** Draws models, layers and places. */
 const SEED = Number(Deno.env.get("LAMINA_FAULT_SEED") ?? 1);
-/** Of names. */
-const ONLY = Deno.env.get("LAMINA_FAULT_ONLY") ?? "";
+/** Of kinds and names. */
+const ONLY = new RegExp(Deno.env.get("LAMINA_FAULT_ONLY") ?? "");
 /** Whether each fault is tried on all models that it can be on. */
 const ON_ALL = Deno.env.has("LAMINA_FAULT_ALL");
 
@@ -65,7 +65,7 @@ export function trialsOf<Fault extends { on?: readonly ModelName[] }>(
   models?: readonly ModelName[],
 ): Trial<Fault>[] {
   return Object.entries(kinds).flatMap(([kind, faults]) =>
-    Object.entries(faults).filter(([name]) => `${kind}: ${name}`.includes(ONLY)).flatMap(
+    Object.entries(faults).filter(([name]) => ONLY.test(`${kind}: ${name}`)).flatMap(
       ([name, fault]) => {
         const drawn: readonly ModelName[] = ON_ALL || models
           ? BOTH
