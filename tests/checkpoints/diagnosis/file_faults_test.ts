@@ -6,7 +6,7 @@ import assert from "node:assert/strict";
 import { parity } from "../../../checkpoints/comparisons/parity.ts";
 import { load } from "../../../inspect/run/loading.ts";
 import { ForeignEngine } from "../../support/engines/faulty_engine.ts";
-import { assertHonest, Board, judged, SHOWS } from "../../support/faults/board.ts";
+import { assertHonest, Board, judged } from "../../support/faults/board.ts";
 import { FILE_FAULTS } from "../../support/faults/file_faults.ts";
 import type { BrokenFile } from "../../support/faults/fault.ts";
 import { benchOf, Models, pointOf, type Trial, trialsOf } from "../../support/faults/trials.ts";
@@ -59,7 +59,6 @@ Deno.test("faults of files are found where they are, and their causes are never 
       const { expected, said } = await board.orMissed(where, judge(models, trial));
       const outcome = judged(expected, said);
       board.add({ ...where, ...outcome });
-      if (SHOWS) console.log(kind, name, on, expected.point, outcome, said);
       assertHonest(expected, said, outcome);
     });
   }
