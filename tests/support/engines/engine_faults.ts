@@ -135,6 +135,16 @@ export const KNOWN_FAULTS: Readonly<Record<string, EngineFault>> = {
     ...seen("1B", "q_rope", "rope-scaling"),
     detail: /rope_freqs/,
   },
+  "no RoPE": {
+    on: ["random"],
+    make: () => ({ rope: () => ({ factor: Infinity }) }),
+    ...seen("1B", "q_rope", "left-out"),
+  },
+  "half of what should turn": {
+    make: ({ shape: { rope: { width } } }) => ({ rope: () => ({ width: width / 2 }) }),
+    ...seen("1B", "q_rope", "rope-pairing"),
+    detail: /^turns only the first \d+ of \d+ numbers of a head$/,
+  },
   "positions begin at 1": {
     make: () => ({ rope: () => ({ offset: 1 }) }),
     ...seen("1B", "q_rope", "position-offset"),
@@ -373,11 +383,6 @@ export const UNKNOWN_FAULTS: Readonly<Record<string, EngineFault>> = Object.from
       make: ({ draw, shape: { heads, headWidth } }) =>
         made("q", (x) => x.map((v, i) => i % (heads * headWidth) === 5 ? v + draw.normal(0.3) : v)),
       ...{ checkpoint: "2", point: "q" },
-    },
-    "no RoPE": {
-      on: ["random"],
-      make: () => ({ rope: () => ({ factor: Infinity }) }),
-      ...{ checkpoint: "1B", point: "q_rope" },
     },
     "V made with K's weight": {
       on: ["random"],
