@@ -349,6 +349,8 @@ export interface MaskTrial {
   readonly what: string;
   /** The first operation that it changes. */
   readonly first: number;
+  /** Multiplications of attention, about. */
+  readonly cost: number;
   make(): Promise<Float32Array>;
 }
 
@@ -371,6 +373,7 @@ export function maskTrials(chain: Chain): MaskTrial[] {
   const trial = (mask: Mask, options: SoftmaxOptions = {}): MaskTrial => ({
     what: `${where}${mask.what}`,
     first,
+    cost: 2 * layers.length * heads * queries * keys * last.config.headWidth,
     make: () =>
       chain.replaced(first, (operation) => Promise.resolve(attended(operation, mask, options))),
   });

@@ -1,7 +1,7 @@
 /** Suspected faults of products with weight matrices, and of the biases behind them. */
 import { kindOf } from "../../../base/layer_names.ts";
 import { CAUSES } from "../causes.ts";
-import { headVariants, inOrder } from "./heads.ts";
+import { exchangedAxes, headVariants, inOrder } from "./heads.ts";
 import { type Operation, rerun, type Variant, type Weight, withWeight } from "./operation.ts";
 import { rotatedVariants } from "./rope.ts";
 import { rowChange, wrongColumns } from "./sparse.ts";
@@ -67,13 +67,17 @@ function projectionVariants(kind: string, operation: Operation): Variant[] {
 function joinedVariants(operation: Operation): Variant[] {
   const { inputs: [x], config } = operation;
   const orders = Object.entries(CAUSES["head-grouping"].undo(config));
-  return orders.filter(([, order]) => order.some((h, i) => h !== i)).map(
-    ([name, order]) => ({
-      cause: "head-grouping",
-      what: `heads are joined ${name}`,
-      make: () => rerun(operation, { inputs: [inOrder(x, order, config.headWidth)] }),
-    }),
-  );
+  const joined = (what: string, order: ArrayLike<number>, width: number): Variant => ({
+    cause: "head-grouping",
+    what,
+    make: () => rerun(operation, { inputs: [inOrder(x, order, width)] }),
+  });
+  return [
+    ...orders.filter(([, order]) => order.some((h, i) => h !== i))
+      .map(([name, order]) => joined(`heads are joined ${name}`, order, config.headWidth)),
+    ...exchangedAxes(config.heads, config.headWidth)
+      .map(([what, order]) => joined(`heads are joined so that ${what}`, order, 1)),
+  ];
 }
 
 /** The product with a weight that could be meant instead. */
