@@ -103,10 +103,10 @@ export async function suspicionsOf(chain: Chain): Promise<Suspicion[]> {
       };
     },
   ).reverse();
-  const masks = maskTrials(chain).map(({ what, first, make }): Suspicion => ({
+  const masks = maskTrials(chain).map(({ what, first, cost, make }): Suspicion => ({
     cause: "mask",
     detail: what,
-    cost: chain.cost(first),
+    cost: chain.cost(first) + cost,
     make,
   }));
   const isLong = new Set(operations.map(({ name }) => layerOf(name))).size > 1;
