@@ -1,34 +1,12 @@
 /** Why a tensor is not what it should be: what is known to go wrong is undone, and what then fits is the cause. */
-import { type Cause, CAUSES } from "../../diagnosis/causes.ts";
+import { CAUSES } from "../../diagnosis/causes.ts";
 import type { Band } from "./bands.ts";
 import type { FactorSizes } from "../patterns/factors.ts";
 import { layoutFinding, scaleText } from "./layout.ts";
 import { type Similarity, similarity } from "./similarity.ts";
+import type { Finding, Suspect } from "./suspect.ts";
 import { type HeadLayout, inOtherOrder, type Numbers } from "./numbers.ts";
 import { transposedNmse } from "./transposed.ts";
-
-/** What can be wrong with a tensor: causes that a comparison of passes knows too, and those that only files can have. */
-export type DiffCause = Cause | "missing" | "extra" | "renamed" | "shape";
-
-/** What was found. */
-export interface Finding {
-  readonly cause: DiffCause;
-  /** For people: what is wrong, and where. */
-  readonly detail: string;
-  /** The NMSE when it is undone. */
-  readonly undone?: number;
-}
-
-/** A tensor of both files that are not alike. */
-export interface Suspect {
-  readonly name: string;
-  readonly a: Numbers;
-  readonly b: Numbers;
-  readonly band: Band;
-  readonly blockSize: number;
-  /** Undefined where their shapes differ. */
-  readonly found?: Similarity;
-}
 
 /** A tensor of A, whose numbers B may have elsewhere. */
 export interface Candidate {

@@ -6,7 +6,7 @@ import { runsText } from "../patterns/runs.ts";
 import { SMALLEST_BLOCK } from "./similarity.ts";
 import { type Lines, type Survey, surveyOf } from "../patterns/survey.ts";
 import { wholeOrders } from "../patterns/whole_orders.ts";
-import type { Finding, Suspect } from "./finding.ts";
+import type { Finding, Suspect } from "./suspect.ts";
 import type { Band } from "./bands.ts";
 import { type Numbers, PIECE } from "./numbers.ts";
 
