@@ -12,7 +12,11 @@ import { filesBelow } from "./support/files.ts";
  */
 const SLOW: readonly string[] = [
   "checkpoints/parity/parity",
+  "checkpoints/diagnosis/engine_faults",
+  "checkpoints/diagnosis/file_faults",
+  "checkpoints/diagnosis/diagnose_faults",
   "checkpoints/diagnosis/fault_injection",
+  "checkpoints/files/diff_faults",
   "checkpoints/diagnosis/diagnose",
   "checkpoints/references/pytorch_reference",
   "checkpoints/references/python_environment",

@@ -17,7 +17,7 @@ export const diagnoseCommand = defineCommand({
   name: "./denow task model diagnose",
   summary:
     "Finds out what is wrong with a GGUF file, without a reference: the loss of fixed texts as the file is, and with " +
-    "each known fault undone. Exit code 1 when undoing one restores the loss.",
+    "each known fault undone. Exit code 1 when undoing one makes the file a healthy one.",
   options: {
     mend: text("write the file with the fault undone", "OUT"),
     layers: flag("also undo faults in each layer by itself: slow"),
@@ -70,24 +70,27 @@ export const diagnoseCommand = defineCommand({
 
 /** What `--json` prints. */
 export function diagnosisJson(model: string, diagnosis: Diagnosis, mended?: string) {
-  const { loss, foretells, found, alternatives, trials, undecidable, untried } = diagnosis;
+  const { loss, foretells, found, also, alternatives, tied, improved } = diagnosis;
+  const { trials, undecidable, untried } = diagnosis;
   return {
     model,
     loss,
     foretells,
-    found: found
-      ? {
-        ...trialJson(found),
-        meaning: CAUSES[found.cause].meaning,
-        look: CAUSES[found.cause].look,
-      }
-      : null,
+    found: found ? faultJson(found) : null,
+    also: also ? faultJson(also) : null,
     alternatives: alternatives.map(trialJson),
+    tied: tied.map(trialJson),
+    improved: improved.map((each) => ({ ...trialJson(each), but: each.but })),
     undecidable: undecidable.map(trialJson),
     trials: trials.map(trialJson),
     untried: untried.map(({ cause, detail }) => ({ cause, detail })),
     mended: mended ?? null,
   };
+}
+
+function faultJson(found: Trial) {
+  const { meaning, look } = CAUSES[found.cause];
+  return { ...trialJson(found), meaning, look };
 }
 
 function trialJson({ cause, detail, loss, gain }: Trial) {

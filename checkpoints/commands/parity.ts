@@ -34,12 +34,13 @@ import {
   type ProofHeader,
   type ProofModel,
   type ProofResult,
+  recomputeCommand,
   runId,
   writeProof,
 } from "../parity/proof.ts";
 import { ReferenceFailure } from "../references/reference.ts";
 import { isReference, REFERENCES } from "../references/mod.ts";
-import { coloured, junit, mergedJson } from "../parity/report.ts";
+import { coloured, junit, mergedJson, reportText } from "../parity/report.ts";
 import { jsonLine, printable } from "../../inspect/escape.ts";
 
 /** Time for repeated runs where their number is not given. */
@@ -118,7 +119,8 @@ const command = defineCommand({
           onProgress: (_done, _total, what) => say(`${name}: ${what}`),
         });
         results.push(report);
-        if (!json) printLine(`${colours ? coloured(`${report}`) : report}\n`);
+        const text = reportText(report.result, report.first, recomputeCommand(bundle));
+        if (!json) printLine(`${colours ? coloured(text) : text}\n`);
       } catch (error) {
         const failure = failureOf(`${name}`, error);
         failures.push(failure);
@@ -131,10 +133,10 @@ const command = defineCommand({
       );
     }
 
-    const { ids } = results[0].cases[0];
+    const ids = results.find(({ cases }) => cases.length > 0)?.cases[0].ids;
     const { contextLength } = model.engine.config;
     const runs = options.determinism ?? RUNS;
-    const repeated = runs === 0 ? undefined : await determinism(model.engine, {
+    const repeated = runs === 0 || !ids ? undefined : await determinism(model.engine, {
       ids,
       generate: Math.max(0, Math.min(REPEATED_TOKENS, contextLength - ids.length - 1)),
     }, {
@@ -168,7 +170,7 @@ const command = defineCommand({
     };
     const header: ProofHeader = {
       format: "lamina-proof",
-      version: 1,
+      version: 2,
       type: "parity",
       run,
       time: time.toISOString(),

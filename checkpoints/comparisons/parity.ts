@@ -7,6 +7,8 @@ import type { Model } from "../../inspect/run/model.ts";
 import { onePrompt, type Prompt } from "../../inspect/run/prompt.ts";
 import type { Preview } from "../../inspect/tables/preview.ts";
 import { longWork } from "../../inspect/work.ts";
+import { compareBeginnings } from "./beginning.ts";
+import type { Beginning } from "../parity/structure.ts";
 import { firstDivergence } from "../diagnosis/first_divergence.ts";
 import { openModel } from "../files/model_argument.ts";
 import { type ComparisonOptions, type Setup, setUp } from "./setup.ts";
@@ -16,10 +18,12 @@ import {
   type ParityRow,
   verdictOf,
 } from "../parity/comparison.ts";
-import type { ParityCase } from "../parity/cases.ts";
+import { comparedSteps, type ParityCase } from "../parity/cases.ts";
+import { NO_CASE } from "../parity/checks.ts";
 import { checkpointTable, parityTable } from "../parity/tables.ts";
-import type { Provenance } from "../references/reference.ts";
+import { OtherModelFailure, type Provenance } from "../references/reference.ts";
 import {
+  beginningLines,
   checkpointRows,
   divergenceLines,
   failedVerdict,
@@ -106,6 +110,16 @@ export class ParityReport {
   /** What it was compared with: engine, version, device, weights. */
   get reference(): Provenance {
     return this.result.provenance;
+  }
+
+  /** What is not there, or not as the other side has it: layers, tensors, points, steps; a line each. */
+  get absent(): readonly string[] {
+    return this.result.absent;
+  }
+
+  /** What else is to be known in front of the numbers, such as metadata that differ; a line each. */
+  get notes(): readonly string[] {
+    return this.result.notes;
   }
 
   /** Our RMS error against the 64-bit oracle as a ratio to the reference's, over all points; undefined where the oracle did not run. */
@@ -200,7 +214,7 @@ export class ParityReport {
     const each = this.cases.find(({ name }) => name === row.case)!;
     const forced = this.result.choices.find((choices) => choices.case === row.case)?.reference;
     return await readPair(model, { reference, oracle }, {
-      ...{ row, verdict, ids: each.ids, forced, signal },
+      ...{ row, verdict, ids: each.ids, forced, steps: comparedSteps(each), signal },
     });
   }
 
@@ -218,7 +232,11 @@ export class ParityReport {
       columns,
       cells: checkpointRows(result),
       more: 0,
-      notes: [...ratio ? [ratio] : [], ...first ? divergenceLines(first) : []],
+      notes: [
+        ...beginningLines(result),
+        ...ratio ? [ratio] : [],
+        ...first ? divergenceLines(first) : [],
+      ],
     };
   }
 
@@ -279,11 +297,12 @@ export async function parity(
     const { reference, cases, judging, other } = both.setup;
     const { signal, onProgress } = options;
     const layers = checkedLayers(options.layers, engine.config.layers);
-    const result = await compareEngines(engine, reference, cases, {
-      layers,
-      signal,
-      onProgress,
-      ...judging,
+    const before = await compareBeginnings(both.model, both.setup);
+    const run = runnable(cases, before);
+    const how = { layers, signal, onProgress, ...judging };
+    const result = await compareEngines(engine, reference, run, how, before).catch((error) => {
+      if (!(error instanceof OtherModelFailure)) throw error;
+      return compareEngines(engine, reference, [], how, withoutNumbers(before, error));
     });
     let first: FirstDivergence | undefined;
     if (!result.passed) {
@@ -293,8 +312,27 @@ export async function parity(
     }
     // Whoever looks at a tensor later does not do so under this call's signal.
     const reopen = () => open({ ...options, signal: undefined, onProgress: undefined });
-    return new ParityReport(both.model.found.name, result, first, cases, reopen);
+    const ran = new Set([...result.rows, ...result.checks].map((each) => each.case));
+    const named = cases.filter(({ name }) => ran.has(name));
+    return new ParityReport(both.model.found.name, result, first, named, reopen);
   });
+}
+
+/** What is known where the reference's tensors turn out to be of another model. */
+function withoutNumbers(before: Beginning, { message }: Error): Beginning {
+  const check = { checkpoint: "0", case: NO_CASE, passed: false, what: message } as const;
+  return {
+    ...before,
+    checks: [...before.checks, { ...check, cause: "absent", subject: "tensors" }],
+    absent: [...before.absent, message],
+    comparable: "none",
+  };
+}
+
+/** The cases as far as both sides can run them: a model that ends otherwise chooses other ids. */
+function runnable(cases: readonly ParityCase[], { comparable }: Beginning): readonly ParityCase[] {
+  if (comparable === "none") return [];
+  return comparable === "all" ? cases : cases.map((each) => ({ ...each, generate: 0 }));
 }
 
 function checkedLayers(

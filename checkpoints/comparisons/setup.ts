@@ -2,6 +2,7 @@
 import deno from "../../deno.json" with { type: "json" };
 import type { GgufFile } from "../../engine/gguf/reader.ts";
 import type { Loaded, LoadModelOptions } from "../../inspect/run/loading.ts";
+import { hasVocabulary, tokenizerOf } from "../../inspect/run/vocabulary.ts";
 import type { Prompt } from "../../inspect/run/prompt.ts";
 import type { WorkOptions } from "../../inspect/work.ts";
 import { DEFAULT_PROMPT, parityCases } from "../parity/cases.ts";
@@ -38,9 +39,13 @@ export interface Setup extends AsyncDisposable {
   /** What is run on both sides. */
   readonly cases: readonly ParityCase[];
   /** How the comparison is judged. */
-  readonly judging: Pick<ParityOptions, "oracle" | "usualError" | "localOnly">;
+  readonly judging: Pick<ParityOptions, "oracle" | "usualError" | "file" | "localOnly">;
   /** The file that the other side runs, where it runs one of its own. */
   readonly other?: GgufFile;
+  /** What it does not show, where that is known before: a line each. */
+  readonly absent?: readonly string[];
+  /** A conversation of one message, and the text that the other side's chat template made of it. */
+  readonly templated?: { readonly prompt: string; readonly text: string };
 }
 
 /** Of a weight's error what its products may show: activations with outliers weigh some columns more than others. */
@@ -59,13 +64,9 @@ export async function setUp(
   options: ComparisonOptions,
 ): Promise<Setup> {
   const { engine: folder, against, reference: name = "llama.cpp" } = options;
-  const cases = parityCases(
-    prompt ?? DEFAULT_PROMPT,
-    tokenizeOf(model),
-    model.engine.config,
-    options.generate,
-  );
-  if (folder !== undefined) return await folderSetup(model, folder, cases[0], prompt);
+  if (folder !== undefined) return await folderSetup(model, folder, prompt, options.generate);
+  const { config } = model.engine;
+  const cases = parityCases(prompt ?? DEFAULT_PROMPT, tokenizeOf(model), config, options.generate);
   await using open = new AsyncDisposableStack();
   let other: Loaded | undefined;
   if (against !== undefined) other = open.use(await openModel(against, options));
@@ -86,7 +87,7 @@ export async function setUp(
   return {
     reference,
     cases,
-    judging: { oracle, usualError: other && usualErrorOf(model, other) },
+    judging: { oracle, usualError: other && usualErrorOf(model, other), file: model.file },
     other: other?.file,
     [Symbol.asyncDispose]: () => opened.disposeAsync(),
   };
@@ -95,33 +96,56 @@ export async function setUp(
 async function folderSetup(
   model: Loaded,
   dir: string,
-  asked: ParityCase,
-  prompt: Prompt | undefined,
+  given: Prompt | undefined,
+  asked: number | undefined,
 ): Promise<Setup> {
-  const folder = await folderReference(dir, model.engine.config);
-  const { promptIds, generatedIds = [] } = folder;
-  // Its ids are judged where the text that they are of is known.
-  const reference: Reference = typeof prompt !== "string" || !promptIds
-    ? folder
-    : { ...folder, tokenize: () => Promise.resolve(promptIds) };
+  const { config } = model.engine;
+  const folder = await folderReference(dir, config);
+  const { promptIds, generatedIds = [], templateText } = folder;
+  const written = typeof given === "string"
+    ? given
+    : given === undefined
+    ? folder.prompt
+    : undefined;
+  // What a template made is the text of the ids.
+  const text = written !== undefined && templateText !== undefined
+    ? withoutBos(templateText, model)
+    : written;
+  const prompt = text ?? given;
+  const [first] = parityCases(prompt ?? DEFAULT_PROMPT, tokenizeOf(model), config);
   const generate = generatedIds.length;
   const only: ParityCase = {
-    ...asked,
+    ...first,
     // The folder's own ids are of a text that nobody has told.
-    text: prompt === undefined && promptIds ? undefined : asked.text,
-    ids: promptIds ?? asked.ids,
-    ownIds: asked.ids,
+    text: prompt === undefined && promptIds ? undefined : first.text,
+    ids: promptIds ?? first.ids,
+    // Its ids are judged where the text that they are of is known.
+    ownIds: typeof prompt === "string" && promptIds ? first.ids : undefined,
     generate,
     forced: generatedIds,
     steps: Array.from({ length: generate + 1 }, (_, step) => step),
     oracle: false,
   };
   return {
-    reference,
+    reference: folder,
     cases: [only],
-    judging: { localOnly: true },
+    judging: { localOnly: true, file: model.file },
+    absent: asked !== undefined && generate < asked
+      ? [...folder.absent, `the folder has ${generate} generated ids; ${asked} were asked for`]
+      : folder.absent,
+    templated: written !== undefined && templateText !== undefined
+      ? { prompt: written, text: templateText }
+      : undefined,
     [Symbol.asyncDispose]: () => folder.close(),
   };
+}
+
+/** A text without the BOS that a template wrote: encoding adds it. */
+function withoutBos(text: string, { file }: Loaded): string {
+  if (!hasVocabulary(file)) return text;
+  const tokenizer = tokenizerOf(file);
+  const first = tokenizer.addBos ? tokenizer.piece(tokenizer.bos!) : "";
+  return text.startsWith(first) ? text.slice(first.length) : text;
 }
 
 /** What is usual where one of two files has another type of weight. */

@@ -1,77 +1,26 @@
 /**
  * What is wrong with a file, without a reference: how well it foretells fixed texts, then the same with each known fault undone. A fault
- * that one undoes lowers the loss as nothing else can.
+ * is named when undoing it makes the file what a healthy one is, and nothing else does.
  */
 import { tensorBytes } from "../../engine/gguf/types.ts";
 import type { Engine } from "../../engine/backend.ts";
 import { type Config, readConfig } from "../../engine/model/config.ts";
 import type { GgufFile } from "../../engine/gguf/reader.ts";
-import { createTokenizer } from "../../text/mod.ts";
-import { type Alteration, alteredFile } from "../files/altered_file.ts";
+import type { Alteration } from "../files/altered_file.ts";
 import { damagedBlocks } from "./damaged_blocks.ts";
-import type { Cause } from "./causes.ts";
-import { type Gain, gainOf, mean, type Text, type TextLosses, textLosses } from "./text_losses.ts";
+import { areEqual, Bench, type Trial } from "./trials.ts";
 import { layerUndos, type Undo, undosOf } from "./undo.ts";
 
-/**
- * Words that repeat: after the first time round every language model can foretell them, whatever language or domain it was trained on.
- */
-const WORDS: Text = ["dog tree box red water bird stone day king apple ".repeat(3).trim()];
+export type { Trial } from "./trials.ts";
 
-/** The same, short: every undo runs on it. */
-const FEW_WORDS: Text = ["dog tree box red water ".repeat(3).trim()];
-
-/** What language models of English foretell to some degree, simple enough for small ones, and long enough for RoPE to matter. */
-const STORY: Text = [
-  "Once upon a time, in a small village, there lived a girl called Lily. She had a good friend, a boy called Tom. " +
-  'One day, Lily and Tom went to the river. "Look, a red boat!" said Tom. "Look, a red boat!" said Lily. ' +
-  "The boat was small and old, but it could still swim. Lily and Tom were very happy. In the evening, her mother " +
-  'came and said, "Good night, Lily." "Good night, mother," said Lily.',
-];
-
-/** Beginnings: what stands before the first word matters in each of them. */
-const BEGINNINGS: Text = [
-  "Once there was a small dog who lived near the river.",
-  "One day Tom and Lily went to the market.",
-  "The old man had a red boat and a big house.",
-  "It was a cold morning and the sun was not up.",
-  "Her mother said that it was time to go home.",
-  "There was a little bird in the tall tree.",
-];
-
-/** What undos are judged by. */
-const TEXTS = [WORDS, STORY];
-
-/** An undo counts when it lowers the loss of all texts by this share, and by this many standard errors over the tokens. */
-const SHARE = 0.04;
-const DEVIATIONS = 2.5;
-/** No text's loss may rise by more than this share. */
-const RISE = 0.01;
-/** An undo must beat its control by this share. */
-const OVER_CONTROL = 0.02;
 /** What raises the loss by a smaller share cannot be told. */
 const UNDECIDABLE = 0.01;
-/** Undos that raise the loss of a few words by this share are dismissed. */
-const DISMISSED = 0.1;
-/** What changes the loss of a few words by no more than this share changes no loss. */
-const UNCHANGED = 1e-4;
-/** Most undos that go on to the texts. */
-const FINALISTS = 6;
-/** A model foretells texts when their loss is below this share of that of guessing. */
-const FORETELLS = 0.75;
+/** How much less an undo may lower the loss than the best one of its cause, to be as good. */
+const AS_GOOD = 0.04;
 /** Bytes of tensors that an undo may put beside the file's: a device that has no room for them is lost. */
 const MOST_BYTES = 4 * 2 ** 30;
-
-/** A fault undone, and what came of it. */
-export interface Trial {
-  readonly cause: Cause;
-  readonly detail: string;
-  readonly alteration: Alteration;
-  /** Nats per token of the story; NaN where the model makes no numbers, undefined where words alone dismissed the undo. */
-  readonly loss?: number;
-  /** By which share the loss of all texts is lower, at the best temperatures; −Infinity where there is no loss. */
-  readonly gain: number;
-}
+/** Undos that mend nothing alone are tried together with each other one: so many of them. */
+const MOST_FIRST = 2;
 
 /** What a diagnosis found. */
 export interface Diagnosis {
@@ -79,10 +28,16 @@ export interface Diagnosis {
   readonly loss: number;
   /** Whether the file as it is foretells the texts better than by chance. */
   readonly foretells: boolean;
-  /** The undo that restores the loss; undefined where none does. */
+  /** The undo that makes the file a healthy one; undefined where none does, or several that are not the same thing. */
   readonly found?: Trial;
-  /** Others that restore it about as well. */
+  /** A second fault that is there besides, undone on top of the first. */
+  readonly also?: Trial;
+  /** Others of the same cause that mend it about as well. */
   readonly alternatives: readonly Trial[];
+  /** Undos of different faults that mend it about equally, of which none is named. */
+  readonly tied: readonly Trial[];
+  /** Undos that lower the loss and leave what is no healthy model: they are not the cause. */
+  readonly improved: readonly Trial[];
   /** All undos that were tried, the best first. */
   readonly trials: readonly Trial[];
   /** Undos that leave the loss about where it is: it cannot tell whether their faults are there. */
@@ -99,21 +54,6 @@ export interface DiagnoseOptions {
   readonly onProgress?: (done: number, total: number, what: string) => void;
 }
 
-/** An undo and whether it restores the loss. */
-interface Judged extends Trial {
-  readonly restores: boolean;
-}
-
-/** What the file as it is makes of a text. */
-type Own = (text: Text) => Promise<TextLosses>;
-
-/** What it makes of texts with something altered; of the first one alone where that says enough. */
-type Attempt = (
-  undo: Pick<Undo, "detail" | "alteration">,
-  texts: readonly Text[],
-  isEnough?: (first: TextLosses) => boolean,
-) => Promise<TextLosses[]>;
-
 /**
  * Tries the known faults on a file.
  *
@@ -128,57 +68,40 @@ export async function diagnoseFile(
   const { config } = engine;
   onProgress?.(0, 1, "looking for damaged blocks of weights");
   const [damage, faults] = await allUndos(file, config, { everyLayer, signal });
-  const tryable = faults.filter(({ alteration }) => memoryOf(alteration) <= MOST_BYTES);
+  const tryable = faults.filter(isTryable);
 
   let done = 0;
-  const attempt: Attempt = async ({ detail, alteration }, texts, isEnough) => {
-    signal?.throwIfAborted();
-    onProgress?.(done++, Math.max(done, damage.length + tryable.length + FINALISTS), detail);
-    const altered = alteredFile(file, alteration);
-    const variant = await engine.variant(altered, readConfig(altered), { signal });
-    try {
-      const tokenizer = createTokenizer(altered.metadata);
-      const losses: TextLosses[] = [];
-      for (const text of texts) {
-        losses.push(await textLosses(variant, tokenizer, text, signal));
-        if (losses.length === 1 && isEnough?.(losses[0])) break;
-      }
-      return losses;
-    } finally {
-      variant.dispose();
-    }
-  };
-  const known = new Map<Text, TextLosses>();
-  const own: Own = async (text) => {
-    const losses = known.get(text) ??
-      (await attempt({ detail: "the file as it is", alteration: {} }, [text]))[0];
-    known.set(text, losses);
-    return losses;
-  };
-
-  const trials: Judged[] = [];
+  let total = damage.length + tryable.length + 1;
+  const bench = new Bench(file, engine, signal, (what) => {
+    onProgress?.(done++, total = Math.max(done, total), what);
+  });
   // Damage shows in the weights too: where undoing it restores the loss there is no doubt, and nothing else is tried.
-  for (const undos of [damage, tryable]) {
-    trials.push(...await tryOut(undos, config.vocabSize, own, attempt));
-    if (trials.some(({ restores }) => restores)) break;
-  }
-
-  const isDismissed = ({ loss }: Trial) => loss === undefined;
+  let trials = await bench.tryOut(damage);
+  if (!trials.some(mends)) trials = [...trials, ...await bench.tryOut(tryable)];
   trials.sort((a, b) =>
     Number(isDismissed(a)) - Number(isDismissed(b)) || b.gain - a.gain ||
     (a.loss ?? 0) - (b.loss ?? 0)
   );
-  const found = trials.find(({ restores }) => restores);
-  const undecidable = trials.filter((each) => !isDismissed(each) && each.gain > -UNDECIDABLE);
+
+  const best = trials.find(mends);
+  const equal = best ? trials.filter((each) => isAsGood(each, best)) : [];
+  const tied = equal.filter((each) => !isSameThing(each, best!));
+  const pair = tied.length > 0 ? undefined : await pairOf(bench, trials);
+  const found = tied.length > 0 ? undefined : pair?.[0] ?? best;
   return {
-    loss: (await own(STORY)).mean,
-    foretells: foretells([await own(WORDS), await own(STORY)], config.vocabSize),
+    loss: await bench.loss(),
+    foretells: await bench.foretells(),
     found,
-    alternatives: trials.filter((each) =>
-      found && each !== found && each.restores && each.gain > found.gain - SHARE
-    ),
+    also: pair?.[1],
+    alternatives: found && !pair ? equal : [],
+    tied: tied.length > 0 ? [best!, ...equal] : [],
+    improved: found ? [] : trials.filter(({ outcome }) => outcome === "improves"),
     trials,
-    undecidable: found ? [] : undecidable,
+    undecidable: found || tied.length > 0
+      ? []
+      : trials.filter((each) =>
+        !isDismissed(each) && each.outcome === "nothing" && each.gain > -UNDECIDABLE
+      ),
     untried: faults.filter((undo) => !tryable.includes(undo)),
   };
 }
@@ -197,78 +120,48 @@ export async function allUndos(
   ]];
 }
 
-/** Tries undos: all on a few words, and the most promising ones on all texts. */
-async function tryOut(
-  undos: readonly Undo[],
-  vocabSize: number,
-  own: Own,
-  attempt: Attempt,
-): Promise<Judged[]> {
-  const trials: { readonly undo: Undo; readonly gain: number }[] = [];
-  for (const undo of undos) {
-    const after = await attempt(undo, [FEW_WORDS]);
-    trials.push({ undo, gain: gainOf([await own(FEW_WORDS)], after).share });
+/**
+ * Two faults that are there together: each one's undo lowers the loss with the other undone, and both make the file a healthy one. The
+ * first of them alone may do so too.
+ */
+async function pairOf(bench: Bench, trials: readonly Trial[]): Promise<[Trial, Trial] | undefined> {
+  const best = trials.find(mends);
+  const firsts = best ? [best] : trials.filter(({ outcome }) => outcome === "improves");
+  for (const first of firsts.slice(0, MOST_FIRST)) {
+    const mended = bench.with(first);
+    const { file } = mended;
+    const config = readConfig(file);
+    const more = [
+      ...undosOf(file, config),
+      ...first.layer === undefined ? [] : layerUndos(file, config, first.layer),
+    ].filter((undo) => isTryable(undo) && undo.cause !== first.cause);
+    const seconds = (await mended.tryOut(more)).filter(mends).sort((a, b) => b.gain - a.gain);
+    for (const second of seconds.slice(0, 1)) {
+      if (await bench.needsBoth(second)) return [first, second];
+    }
   }
-  const finalists = trials
-    .filter(({ undo: { certain, alteration }, gain }) =>
-      certain || isOfTokenizer(alteration) || gain > -DISMISSED && Math.abs(gain) > UNCHANGED
-    )
-    .sort((a, b) => b.gain - a.gain)
-    .slice(0, FINALISTS);
-  const judged: Judged[] = [];
-  for (const trial of trials) {
-    const { undo, gain } = trial;
-    const loss = Math.abs(gain) <= UNCHANGED ? (await own(STORY)).mean : undefined;
-    judged.push(
-      finalists.includes(trial)
-        ? await judge(undo, vocabSize, own, attempt)
-        : { ...undo, loss, gain, restores: false },
-    );
-  }
-  return judged;
 }
 
-async function judge(
-  undo: Undo,
-  vocabSize: number,
-  own: Own,
-  attempt: Attempt,
-): Promise<Judged> {
-  const { cause, control, certain = false } = undo;
-  // Where a text begins, the space in front of its first word matters more.
-  const texts = cause === "space-prefix" ? [...TEXTS, BEGINNINGS] : TEXTS;
-  const before: TextLosses[] = [];
-  for (const text of texts) before.push(await own(text));
-  const raises = (words: TextLosses) => gainOf(before.slice(0, 1), [words]).share < -RISE;
-  const after = await attempt(undo, texts, (words) => !certain && raises(words));
-  const gain = gainOf(before.slice(0, after.length), after);
-  if (after.length < texts.length) return { ...undo, gain: gain.share, restores: false };
-  let restores = certain || isRestored(gain) && foretells(after, vocabSize);
-  if (restores && control) {
-    const other = await attempt({ ...undo, alteration: control }, texts);
-    restores = gainOf(other, after).share > OVER_CONTROL;
-  }
-  return { ...undo, loss: after[texts.indexOf(STORY)].mean, gain: gain.share, restores };
+function isTryable({ alteration: { tensors } }: { readonly alteration: Alteration }): boolean {
+  const bytes = [...tensors?.values() ?? []].map((each) => each ? tensorBytes(each) : 0);
+  return bytes.reduce((sum, each) => sum + each, 0) <= MOST_BYTES;
 }
 
-function memoryOf({ tensors }: Alteration): number {
-  return [...tensors?.values() ?? []].reduce(
-    (sum, each) => sum + (each ? tensorBytes(each) : 0),
-    0,
-  );
+function mends({ outcome }: Trial): boolean {
+  return outcome === "mends";
 }
 
-/** Whether only the ids of a text change. */
-function isOfTokenizer({ metadata, tensors }: Alteration): boolean {
-  return !tensors && [...metadata?.keys() ?? []].every((key) => key.startsWith("tokenizer."));
+function isDismissed({ loss }: Trial): boolean {
+  return loss === undefined;
 }
 
-function isRestored({ share, deviations, texts }: Gain): boolean {
-  return share > SHARE && deviations > DEVIATIONS && texts.every((each) => each > -RISE);
+/** Whether an undo mends what the best one mends, about as well. */
+function isAsGood(trial: Trial, best: Trial): boolean {
+  if (trial === best || !mends(trial) || best.certain) return false;
+  return isSameThing(trial, best) ? trial.gain > best.gain - AS_GOOD : areEqual(best, trial);
 }
 
-/** Whether texts are more to a model than noise. */
-function foretells(losses: readonly TextLosses[], vocabSize: number): boolean {
-  const tokens = losses.flatMap(({ tempered }) => tempered.flatMap((piece) => [...piece]));
-  return mean(tokens) < FORETELLS * Math.log(vocabSize);
+/** Whether it is one fault, whichever of two undos is the better one. */
+function isSameThing(a: Trial, b: Trial): boolean {
+  return a.cause === b.cause && a.layer === b.layer;
 }

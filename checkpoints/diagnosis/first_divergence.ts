@@ -2,11 +2,18 @@
 import type { Engine } from "../../engine/backend.ts";
 import type { GgufFile, TensorInfo } from "../../engine/gguf/reader.ts";
 import { createTokenizer } from "../../text/mod.ts";
-import { CAUSES, type Explanation, unexplained } from "./causes.ts";
+import { type Cause, CAUSES, type Explanation, unexplained } from "./causes.ts";
+import { cacheBefore } from "../parity/cache.ts";
 import { pointsAround } from "../parity/local.ts";
 import { explain } from "./activations/cause.ts";
+import type { Chain } from "./activations/chain.ts";
+import { operationEvidence } from "./divergence_evidence.ts";
+import { pieceOf } from "../../inspect/run/vocabulary.ts";
+import type { IdsEvidence } from "../parity/divergence/evidence.ts";
+import { localTensor } from "../parity/tensor_pair.ts";
 import type { ParityResult, ParityRow } from "../parity/comparison.ts";
-import type { ParityCase } from "../parity/cases.ts";
+import { comparedSteps, type ParityCase } from "../parity/cases.ts";
+import type { ParityCheck } from "../parity/checks.ts";
 import type { Reference } from "../references/reference.ts";
 import { judgeOf } from "../parity/judge.ts";
 import { failedVerdict, type FirstDivergence } from "../parity/report.ts";
@@ -32,24 +39,86 @@ export async function firstDivergence(
   result: ParityResult,
   signal?: AbortSignal,
 ): Promise<FirstDivergence | undefined> {
-  // The longest text says most.
-  const ids = result.checks.filter(({ checkpoint, passed }) => checkpoint === "0" && !passed)
-    .sort((a, b) => b.ours!.length - a.ours!.length)[0];
-  if (ids) {
-    const text = cases.find(({ name }) => name === ids.case)!.text!;
-    const explanation = explainIds(ids.theirs!, ids.ours!, text, subject.file);
-    return { checkpoint: "0", point: "token ids", explanation };
-  }
+  const early = firstCheck(subject.file, cases, result);
+  if (early) return early;
   const row = firstRow(result, cases);
   if (row) {
-    const explanation = await explainRow(subject, reference, cases, row, result, signal);
-    return { checkpoint: row.checkpoint, point: row.point, row, explanation };
+    const explained = await explainRow(subject, reference, cases, row, result, signal);
+    const { explanation } = explained;
+    const look = pointed(explanation, result);
+    const { checkpoint, point } = row;
+    return { checkpoint, point, row, ...explained, explanation: { ...explanation, look } };
   }
   const check = result.checks.find(({ passed }) => !passed);
   if (!check) return undefined;
-  const { checkpoint, what } = check;
-  const point = checkpoint === "11" ? "probs" : checkpoint === "9" ? "logits" : "token ids";
-  return { checkpoint, point, explanation: unexplained(what) };
+  const { checkpoint, what, cause, subject: part } = check;
+  const point = part ??
+    (checkpoint === "11" ? "probs" : checkpoint === "9" ? "logits" : "token ids");
+  const choices = result.choices.find((each) => each.case === check.case);
+  const evidence = point === "token ids" && choices
+    ? idsEvidence(subject.file, result, { ...check, ...choices, theirs: choices.reference })
+    : undefined;
+  const explanation = cause ? said(cause, what) : unexplained(what);
+  return { checkpoint, point, explanation, evidence };
+}
+
+/** What parts before the first number: structure, template, tokenizers, then the ids of a prompt. */
+function firstCheck(
+  file: GgufFile,
+  cases: readonly ParityCase[],
+  result: ParityResult,
+): FirstDivergence | undefined {
+  const failed = result.checks.filter(({ checkpoint, passed }) => checkpoint === "0" && !passed);
+  const point = "token ids";
+  const known = failed.find(({ cause }) => cause !== undefined);
+  if (known) {
+    const explanation = said(known.cause!, known.what);
+    return { checkpoint: "0", point: known.subject ?? point, explanation };
+  }
+  // The longest text says most.
+  const [ids] = failed.filter(({ ours }) => ours).sort((a, b) => b.ours!.length - a.ours!.length);
+  if (!ids) return undefined;
+  const text = cases.find(({ name }) => name === ids.case)!.text!;
+  const explanation = explainIds(ids, text, file);
+  return {
+    checkpoint: "0",
+    point,
+    explanation,
+    evidence: idsEvidence(file, result, { ...ids, text }),
+  };
+}
+
+/** A cause that a check tells by itself. */
+function said(cause: Cause, detail: string): Explanation {
+  return { ...unexplained(detail), cause, explained: 1, look: CAUSES[cause].look };
+}
+
+/** What to look at, with what the files say of it. */
+function pointed({ look }: Explanation, { notes, absent }: ParityResult): string {
+  const lines = [...notes, ...absent].filter((line) => {
+    const names = line.match(/[\w.]+\.[\w.]+/g) ?? [];
+    return names.some((name) => {
+      const key = name.replace(/^(llama|blk\.\d+)\./, "");
+      return look.includes(key) || look.includes(key.replace(/\.\w+$/, ".*"));
+    });
+  });
+  return [look, ...lines].join("; ");
+}
+
+/** Both sides' ids with their texts. */
+function idsEvidence(
+  file: GgufFile,
+  { provenance }: ParityResult,
+  { checkpoint, case: name, text, ours = [], theirs = [] }: ParityCheck & {
+    readonly text?: string;
+  },
+): IdsEvidence {
+  const piece = pieceOf(file);
+  const tokens = (ids: readonly number[]) => ids.map((id) => ({ id, text: piece(id) }));
+  return {
+    ...{ kind: "ids", point: "token ids", checkpoint, referenceName: provenance.name },
+    ...{ case: name, text, ours: tokens(ours), reference: tokens(theirs) },
+  };
 }
 
 /** The first point that fails, of the case that shows it earliest; of several that do so of the longest, which tells most. */
@@ -74,54 +143,59 @@ async function explainRow(
   row: ParityRow,
   result: ParityResult,
   signal?: AbortSignal,
-): Promise<Explanation> {
-  const { ids } = cases.find(({ name }) => name === row.case)!;
+): Promise<Pick<FirstDivergence, "explanation" | "evidence">> {
+  const each = cases.find(({ name }) => name === row.case)!;
+  const { ids } = each;
   const forced = result.choices.find((each) => each.case === row.case)?.reference;
   const { passes } = await reference.run({
     ids,
     generate: row.step,
     forced,
-    steps: [row.step],
+    // Passes before it tell what the cache held.
+    steps: comparedSteps(each).filter((step) => step <= row.step),
     points: pointsAround(engine, row.point),
     signal,
   });
-  const pass = passes[0];
-  if (!pass?.tensors.has(row.point)) return unexplained(`${row.point} is not shown`);
+  const shown = passes.find(({ step }) => step === row.step);
+  if (!shown?.tensors.has(row.point)) {
+    return { explanation: unexplained(`${row.point} is not shown`) };
+  }
+  const pass = { ...shown, before: cacheBefore(shown, passes) };
   const { config, plan } = engine;
-  const { rope, activations = "f32" } = reference.provenance;
+  const { provenance } = reference;
+  const { rope, activations = "f32" } = provenance;
   const isRounded = ({ name, type }: TensorInfo) => other?.tensors.get(name)?.type !== type;
   const rounds = activations !== "f32" || (!!other && [...file.tensors.values()].some(isRounded));
   const { position } = failedVerdict(row).place;
   const { point } = row;
-  const judge = judgeOf(reference.provenance, judging);
-  return await explain({ plan, config, file, other, pass, point, position, rope, judge, rounds });
+  const judge = judgeOf(provenance, { file, ...judging }, { plan, config, rope });
+  let chain = undefined as Chain | undefined;
+  const onChain = (made: Chain) => chain = made;
+  const explanation = await explain({
+    ...{ plan, config, file, other, pass, point, position, rope, judge, rounds, onChain },
+  });
+  if (!chain) return { explanation };
+  const ours = row.local && await localTensor(engine, passes, shown, point, rope);
+  const piece = pieceOf(file);
+  const scene = { chain, config, file, other, provenance, row, pass, ours, piece };
+  return { explanation, evidence: await operationEvidence(scene) };
 }
 
-/** How the ids of a text differ: a missing or doubled BOS, or a space that is or is not put in front. */
+/** How the ids of a text differ: a missing or doubled BOS, a space that is or is not put in front, or where else. */
 function explainIds(
-  theirs: readonly number[],
-  ours: readonly number[],
+  { ours = [], theirs = [], what }: ParityCheck,
   text: string,
   file: GgufFile,
 ): Explanation {
-  const same = (a: readonly number[], b: readonly number[]) =>
-    a.length === b.length && a.every((id, i) => id === b[i]);
-  const of = (cause: "bos-missing" | "space-prefix", detail: string): Explanation => ({
-    ...unexplained(detail),
-    cause,
-    explained: 1,
-    look: CAUSES[cause].look,
-  });
+  const same = (a: readonly number[], b: readonly number[]) => `${a}` === `${b}`;
   if (same(ours.slice(1), theirs)) {
-    return of("bos-missing", `here ${ours[0]} stands in front, there it does not`);
+    return said("bos-missing", `here ${ours[0]} stands in front, there it does not`);
   }
   if (same(theirs.slice(1), ours)) {
-    return of("bos-missing", `there ${theirs[0]} stands in front, here it does not`);
+    return said("bos-missing", `there ${theirs[0]} stands in front, here it does not`);
   }
   const found = spaced(text, file).find(({ ids }) => same(ids, theirs));
-  return found
-    ? of("space-prefix", found.what)
-    : unexplained("the ids differ in more than a BOS or a space in front");
+  return found ? said("space-prefix", found.what) : unexplained(what);
 }
 
 /** The ids of a text with another space in front. */

@@ -8,6 +8,8 @@ import { previewBundle } from "../../inspect/tables/html.ts";
 import { longWork, type WorkOptions } from "../../inspect/work.ts";
 import { CAUSES } from "./causes.ts";
 import { allUndos, diagnoseFile, type Diagnosis, type Trial } from "./diagnose.ts";
+import { readConfig } from "../../engine/model/config.ts";
+import { type Alteration, alteredFile, joined } from "../files/altered_file.ts";
 import { isItself, writeAltered } from "../files/mended_file.ts";
 import { openModel } from "../files/model_argument.ts";
 import { printable } from "../../inspect/escape.ts";
@@ -74,25 +76,32 @@ export class DiagnosisReport {
     return this.diagnosis.foretells;
   }
 
-  /** The fault whose undoing restores the loss; undefined where none does. */
+  /** The fault whose undoing makes the file a healthy one; undefined where none does, or several that are not the same thing. */
   get found(): FoundFault | undefined {
-    const { found } = this.diagnosis;
-    if (!found) return undefined;
-    const { cause, detail, loss = NaN, gain } = found;
-    const { meaning, look } = CAUSES[cause];
-    return { cause, meaning, detail, loss, gain, look };
+    return faultOf(this.diagnosis.found);
+  }
+
+  /** A second fault that is there besides: its `loss` is that with both undone. */
+  get also(): FoundFault | undefined {
+    return faultOf(this.diagnosis.also);
   }
 
   /**
    * Everything that was tried, as an Arrow table: `cause`, `detail`, `loss` (nats per token of a fixed text with it undone; null
    * where a few words ruled it out) and `gain` (the share by which the loss of all texts falls). `outcome` is `found`, `as good`,
-   * `undecidable` (the loss stays where it is), `rejected` (it restores nothing), `ruled out` or `not tried` (too little memory).
+   * `tied` (as good as others, so that none is named), `improves` (what is left is no healthy model's), `undecidable` (the loss stays
+   * where it is), `rejected` (it restores nothing), `ruled out` or `not tried` (too little memory).
    */
   table(): Table {
-    const { found, alternatives, undecidable, trials, untried } = this.diagnosis;
+    const { found, also, alternatives, tied, improved, undecidable, trials, untried } =
+      this.diagnosis;
     const outcome = (trial: Trial) =>
-      trial === found
+      trial === found || trial === also
         ? "found"
+        : tied.includes(trial)
+        ? "tied"
+        : improved.includes(trial)
+        ? "improves"
         : alternatives.includes(trial)
         ? "as good"
         : undecidable.includes(trial)
@@ -101,7 +110,7 @@ export class DiagnosisReport {
         ? "ruled out"
         : "rejected";
     const rows: Row<typeof TRIALS>[] = [
-      ...trials.map((trial) => {
+      ...[...also ? [also] : [], ...trials].map((trial) => {
         const { cause, detail, loss = null, gain } = trial;
         return { outcome: outcome(trial), cause, detail, loss, gain };
       }),
@@ -127,17 +136,22 @@ export class DiagnosisReport {
    * @throws {ModelError} when it cannot be written
    */
   async mend(path: string, options: WorkOptions = {}): Promise<void> {
-    const { found } = this.diagnosis;
+    const { found, also } = this.diagnosis;
     if (!found) throw new RangeError("Cannot mend: no fault was found");
     using loaded = await openModel(this.#source, { ...options, backend: this.#request.backend });
     if (await isItself(loaded.found, path)) {
       throw new RangeError(`Cannot mend: ${path} is the file itself`);
     }
     // The file that the diagnosis read may be closed by now.
-    const { file, engine: { config } } = loaded;
-    const undos = await allUndos(file, config, { ...this.#request, signal: options.signal });
-    const { alteration } = undos.flat()
-      .find(({ cause, detail }) => cause === found.cause && detail === found.detail)!;
+    let alteration: Alteration = {};
+    for (const { cause, detail, layer } of also ? [found, also] : [found]) {
+      const file = alteredFile(loaded.file, alteration);
+      const everyLayer = layer !== undefined;
+      const { signal } = options;
+      const undos = await allUndos(file, readConfig(file), { everyLayer, signal });
+      const undo = undos.flat().find((each) => each.cause === cause && each.detail === detail)!;
+      alteration = joined(alteration, undo.alteration);
+    }
     await writeAltered(loaded, alteration, path, options);
   }
 
@@ -196,35 +210,54 @@ interface DiagnosisTextOptions {
   readonly advice?: { readonly mend: string; readonly layers: string };
 }
 
+/** Undos that lower the loss and mend nothing, of which is told. */
+const MOST_IMPROVED = 3;
+
 const COMMAND_ADVICE = { mend: "--mend OUT", layers: "--layers" };
 const LIBRARY_ADVICE = { mend: "report.mend(path)", layers: "everyLayer: true" };
 
 /** The lines for people. */
 export function diagnosisText(
   model: string,
-  { loss, foretells, found, alternatives, trials, undecidable, untried }: Diagnosis,
+  diagnosis: Diagnosis,
   { mended, layers, advice = COMMAND_ADVICE }: DiagnosisTextOptions,
 ): string {
+  const { loss, foretells, found, also, alternatives, tied, improved } = diagnosis;
+  const { trials, undecidable, untried } = diagnosis;
   const lines = [`${printable(model)}: ${figure(loss)} nats per token of a fixed text`];
   if (found) {
-    const { meaning, look } = CAUSES[found.cause];
     lines.push(
-      `cause: ${found.cause}: ${meaning}`,
-      `undone: ${figure(found.loss)} nats with ${found.detail}`,
+      ...also ? ["two faults, each of which is there with the other undone"] : [],
+      ...foundLines(found),
       ...alternatives.map(({ loss, detail }) => `as good: ${figure(loss)} nats with ${detail}`),
-      `look at: ${look}`,
+      ...also ? foundLines(also) : [],
       mended === undefined
-        ? `${advice.mend} writes the file with this undone`
+        ? `${advice.mend} writes the file with ${also ? "both" : "this"} undone`
         : `mended: ${printable(mended)}; diagnose it again: there may be another fault`,
     );
+  } else if (tied.length > 0) {
+    lines.push(
+      "no cause is named: undoing different faults restores the loss about equally",
+      table(tied),
+    );
   } else if (foretells) {
-    lines.push("no known fault found: undoing them restores nothing");
+    lines.push(
+      `no known fault found: undoing them ${improved.length > 0 ? "mends" : "restores"} nothing`,
+    );
   } else {
     lines.push(
       "cannot judge: the file foretells the text hardly better than chance, whatever is undone. It knows another language, " +
         "or has a fault that is not known here",
     );
   }
+  const said = improved.slice(0, MOST_IMPROVED);
+  lines.push(
+    ...said.map((each) =>
+      `undoing ${each.cause} (${each.detail}) lowers the loss from ${figure(loss)} to ${
+        figure(each.loss)
+      }, ${each.but}`
+    ),
+  );
   if (undecidable.length > 0) {
     lines.push(
       "",
@@ -232,7 +265,7 @@ export function diagnosisText(
       table(undecidable),
     );
   }
-  const named = [found, ...alternatives, ...undecidable];
+  const named = [found, also, ...alternatives, ...tied, ...said, ...undecidable];
   const others = trials.filter((each) => !named.includes(each));
   const tried = others.filter(({ loss }) => loss !== undefined);
   if (tried.length > 0) lines.push("", "other faults undone:", table(tried));
@@ -247,6 +280,22 @@ export function diagnosisText(
   }
   if (!found && !layers) lines.push("", `for a fault in one layer only: ${advice.layers}`);
   return lines.join("\n");
+}
+
+function faultOf(trial: Trial | undefined): FoundFault | undefined {
+  if (!trial) return undefined;
+  const { cause, detail, loss = NaN, gain } = trial;
+  const { meaning, look } = CAUSES[cause];
+  return { cause, meaning, detail, loss, gain, look };
+}
+
+function foundLines({ cause, detail, loss }: Trial): string[] {
+  const { meaning, look } = CAUSES[cause];
+  return [
+    `cause: ${cause}: ${meaning}`,
+    `undone: ${figure(loss)} nats with ${detail}`,
+    `look at: ${look}`,
+  ];
 }
 
 function table(trials: readonly Trial[]): string {

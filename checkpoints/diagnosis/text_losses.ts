@@ -18,6 +18,8 @@ const COLDEST = 4;
 export interface TextLosses {
   /** Nats per token, as the model has it. */
   readonly mean: number;
+  /** Of each piece's tokens, as the model has it. */
+  readonly plain: readonly Float64Array[];
   /**
    * Of each piece's tokens, at the temperature at which the model foretells the whole text best. A fault that makes a model less sure
    * of itself lowers the loss of a text that the model does not know; the best temperature takes this gain away.
@@ -52,6 +54,7 @@ export async function textLosses(
     const best = means.indexOf(Math.min(...means));
     return {
       mean: means[COLDEST - 1],
+      plain: pieces.map((losses) => losses[COLDEST - 1]),
       tempered: pieces.map((losses) => losses[Math.max(best, 0)]),
     };
   } finally {

@@ -1,7 +1,10 @@
 /** Faults of files, undone: each as an alteration that makes the file what it should be if that is what is wrong with it. */
+import { inLayer, layerOf } from "../../base/layer_names.ts";
 import type { Config } from "../../engine/model/config.ts";
 import type { GgufFile, MetadataValue, TensorInfo } from "../../engine/gguf/reader.ts";
 import { createTokenizer } from "../../text/mod.ts";
+import { dequantize } from "../../engine/gguf/dequantize.ts";
+import { arePlausibleNorms } from "./plausibility.ts";
 import { type Alteration, asF32, type NewTensorData, wholeTensor } from "../files/altered_file.ts";
 import { scaleOf } from "./activations/rope.ts";
 import { type Cause, CAUSES } from "./causes.ts";
@@ -16,6 +19,10 @@ export interface Undo {
   readonly certain?: boolean;
   /** What mends nothing but has the undo's side effects: the undo must do better. */
   readonly control?: Alteration;
+  /** Whether what the undo leaves is plausible in itself: it is not tried where it is not. */
+  readonly isPlausible?: () => Promise<boolean>;
+  /** The only layer that is concerned; undefined where a fault is one of the whole model. */
+  readonly layer?: number;
 }
 
 /** Each value that is tried takes a run: those that are met in many models, which stand first. */
@@ -34,6 +41,11 @@ const MATRICES = [
   "ffn_up",
   "ffn_down",
 ];
+/** Weights of a block that a loader confuses, where they have one shape. */
+const CONFUSED: readonly (readonly [string, string])[] = [
+  ["attn_k", "attn_v"],
+  ["attn_norm", "ffn_norm"],
+];
 
 /** The faults of a whole model that can be undone in a file. */
 export function undosOf(file: GgufFile, config: Config): Undo[] {
@@ -41,6 +53,8 @@ export function undosOf(file: GgufFile, config: Config): Undo[] {
   return [
     ...blockUndos(file, config, layers),
     ...outerUndos(file),
+    ...scaledUndos(file, config),
+    ...movedBlocks(file, config),
     ...ropeUndos(file, config),
     ...epsilonUndos(config),
     ...tokenizerUndos(file),
@@ -49,10 +63,34 @@ export function undosOf(file: GgufFile, config: Config): Undo[] {
 
 /** The faults of one layer that can be undone. */
 export function layerUndos(file: GgufFile, config: Config, layer: number): Undo[] {
-  return blockUndos(file, config, [layer]).map((undo) => ({
+  const undos = blockUndos(file, config, [layer]).map((undo): Undo => ({
     ...undo,
     detail: `layer ${layer}: ${undo.detail}`,
+    layer,
+    control: silenced(file, layer, [...undo.alteration.tensors!.keys()]),
   }));
+  const next = layer + 1;
+  if (next === config.layers) return undos;
+  const order = [...Array(config.layers).keys()].with(layer, next).with(next, layer);
+  const detail = `layer ${layer}: exchanged with layer ${next}`;
+  return [...undos, { cause: "other-tensor", detail, layer, alteration: blocksAt(file, order) }];
+}
+
+/**
+ * A block without its attention, its FFN or both, whichever some of its weights serve. What is wrong in one layer may do more harm than
+ * the layer does good: then everything that dampens it lowers the loss.
+ */
+function silenced(file: GgufFile, layer: number, names: readonly string[]): Alteration {
+  const last = ["attn", "ffn"].filter((part) => names.some((name) => name.includes(`.${part}_`)))
+    .map((part) => `blk.${layer}.${part === "attn" ? "attn_output" : "ffn_down"}.weight`);
+  const tensors = last.flatMap((name) => file.tensors.get(name) ?? []);
+  return {
+    // Blocks of zero bits are zeros in every type.
+    tensors: new Map(tensors.map((tensor) => [
+      tensor.name,
+      wholeTensor(file, tensor, ({ length }) => new Uint8Array(length)),
+    ])),
+  };
 }
 
 /** Undos of weights in some blocks. */
@@ -61,7 +99,12 @@ function blockUndos(file: GgufFile, config: Config, layers: readonly number[]): 
   const { heads, kvHeads, headWidth } = config;
   type Change = (tensor: TensorInfo) => NewTensorData;
   /** Changes those tensors of each block that the file has. */
-  const every = (cause: Cause, detail: string, changes: readonly (readonly [string, Change])[]) => {
+  const every = (
+    cause: Cause,
+    detail: string,
+    changes: readonly (readonly [string, Change])[],
+    more: Partial<Undo> = {},
+  ) => {
     const tensors = new Map<string, NewTensorData>();
     for (const layer of layers) {
       for (const [name, change] of changes) {
@@ -69,7 +112,7 @@ function blockUndos(file: GgufFile, config: Config, layers: readonly number[]): 
         if (tensor) tensors.set(tensor.name, change(tensor));
       }
     }
-    if (tensors.size > 0) undos.push({ cause, detail, alteration: { tensors } });
+    if (tensors.size > 0) undos.push({ cause, detail, alteration: { tensors }, ...more });
   };
   const rows = (name: string, order: ArrayLike<number>) =>
     ["weight", "bias"].map((part): [string, Change] => [
@@ -93,12 +136,32 @@ function blockUndos(file: GgufFile, config: Config, layers: readonly number[]): 
     ["ffn_up.weight", exchange],
   ]);
 
+  for (const [one, other] of CONFUSED) {
+    const names = [one, other].map((name) => `${name}.weight`);
+    const [a, b] = names.map((name) => file.tensors.get(`blk.${layers[0]}.${name}`));
+    if (!a || !b || `${a.shape}` !== `${b.shape}`) continue;
+    const swap = (from: string, to: string): [string, Change] => [
+      from,
+      ({ name }) => wholeTensor(file, file.tensors.get(name.replace(from, to))!),
+    ];
+    every("other-tensor", `${one} and ${other} exchanged`, [
+      swap(names[0], names[1]),
+      swap(names[1], names[0]),
+    ]);
+  }
+
   for (const by of CAUSES["norm-offset"].undo) {
     const shift: Change = (tensor) => shifted(file, tensor, by);
-    every("norm-offset", `${shiftText(by)} the norm weights of blocks`, [
-      ["attn_norm.weight", shift],
-      ["ffn_norm.weight", shift],
-    ]);
+    const names = ["attn_norm.weight", "ffn_norm.weight"];
+    const norms = layers.flatMap((layer) =>
+      names.flatMap((name) => file.tensors.get(`blk.${layer}.${name}`) ?? [])
+    );
+    every(
+      "norm-offset",
+      `${shiftText(by)} the norm weights of blocks`,
+      names.map((name) => [name, shift]),
+      { isPlausible: () => isOffset(file, norms, by) },
+    );
   }
 
   const transpose: Change = (tensor) => transposed(file, tensor);
@@ -123,14 +186,19 @@ function blockUndos(file: GgufFile, config: Config, layers: readonly number[]): 
 /** Undos of weights outside of blocks, and of norms everywhere. */
 function outerUndos(file: GgufFile): Undo[] {
   const undos: Undo[] = [];
-  const tensors = (cause: Cause, detail: string, entries: [string, NewTensorData | undefined][]) =>
-    undos.push({ cause, detail, alteration: { tensors: new Map(entries) } });
+  const tensors = (
+    cause: Cause,
+    detail: string,
+    entries: [string, NewTensorData | undefined][],
+    more: Partial<Undo> = {},
+  ) => undos.push({ cause, detail, alteration: { tensors: new Map(entries) }, ...more });
   const norms = [...file.tensors.values()].filter(({ name }) => name.endsWith("_norm.weight"));
   for (const by of CAUSES["norm-offset"].undo) {
     tensors(
       "norm-offset",
       `${shiftText(by)} all norm weights`,
       norms.map((tensor) => [tensor.name, shifted(file, tensor, by)]),
+      { isPlausible: () => isOffset(file, norms, by) },
     );
   }
   const embedding = file.tensors.get("token_embd.weight");
@@ -144,6 +212,54 @@ function outerUndos(file: GgufFile): Undo[] {
     tensors("transposed", "output.weight transposed", [[output.name, transposed(file, output)]]);
   }
   return undos;
+}
+
+/** Undos of factors that models and their engines are known to have, and that a converter folds into a weight, or out of it. */
+function scaledUndos(file: GgufFile, { width, headWidth, layers }: Config): Undo[] {
+  const queries = Array.from({ length: layers }, (_, layer) => `blk.${layer}.attn_q.weight`);
+  const factors: readonly [what: string, names: readonly string[], root: number][] = [
+    ["token_embd", ["token_embd.weight"], width],
+    ["attn_q", queries, headWidth],
+  ];
+  return factors.flatMap(([what, names, root]) =>
+    [Math.sqrt(root), 1 / Math.sqrt(root)].map((factor): Undo => {
+      const tensors = names.flatMap((name) => file.tensors.get(name) ?? []);
+      const way = factor > 1 ? "times" : "divided by";
+      return {
+        cause: "scaled",
+        detail: `${what} ${way} √${root}`,
+        alteration: {
+          tensors: new Map(tensors.map((tensor) => [tensor.name, scaled(file, tensor, factor)])),
+        },
+      };
+    })
+  );
+}
+
+/** Undos of blocks that stand in each other's places. */
+function movedBlocks(file: GgufFile, { layers }: Config): Undo[] {
+  const places = [...Array(layers).keys()];
+  // "10" before "2": what sorting names makes of numbers.
+  const sorted = places.toSorted((a, b) => `${a}` < `${b}` ? -1 : 1);
+  const orders: readonly [detail: string, order: readonly number[]][] = [
+    ["blocks from the order of their sorted names", places.map((layer) => sorted.indexOf(layer))],
+    ["blocks one place up", places.map((layer) => (layer + layers - 1) % layers)],
+    ["blocks one place down", places.map((layer) => (layer + 1) % layers)],
+  ];
+  return orders.filter(([, order]) => order.some((from, layer) => from !== layer)).map(
+    ([detail, order]) => ({ cause: "other-tensor", detail, alteration: blocksAt(file, order) }),
+  );
+}
+
+/** In place of each block the one at `order[layer]`. */
+function blocksAt(file: GgufFile, order: readonly number[]): Alteration {
+  const tensors = [...file.tensors.values()].flatMap(({ name }) => {
+    const layer = layerOf(name);
+    if (layer === undefined || order[layer] === layer) return [];
+    const from = file.tensors.get(inLayer(name, order[layer]));
+    return from ? [[name, wholeTensor(file, from)] as const] : [];
+  });
+  return { tensors: new Map(tensors) };
 }
 
 /** Keys with other values, those of the architecture below its name; `undefined` takes one away. */
@@ -267,8 +383,24 @@ function moved(
   });
 }
 
+function scaled(file: GgufFile, tensor: TensorInfo, by: number): NewTensorData {
+  return asF32(file, tensor, (data) => data.map((value) => value * by));
+}
+
 function shifted(file: GgufFile, tensor: TensorInfo, by: number): NewTensorData {
   return asF32(file, tensor, (data) => data.map((value) => value + by));
+}
+
+/** Whether norm weights look as if they lacked `by`, or had it once too often. */
+async function isOffset(
+  file: GgufFile,
+  norms: readonly TensorInfo[],
+  by: number,
+): Promise<boolean> {
+  const stored: Float32Array[] = [];
+  for (const tensor of norms) stored.push(dequantize(tensor.type, await file.readTensor(tensor)));
+  const right = stored.map((weights) => weights.map((value) => value + by));
+  return arePlausibleNorms(right) && (by < 0 || !arePlausibleNorms(stored));
 }
 
 function shiftText(by: number): string {

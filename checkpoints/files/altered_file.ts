@@ -24,6 +24,14 @@ export interface Alteration {
   readonly tensors?: ReadonlyMap<string, NewTensorData | undefined>;
 }
 
+/** One alteration after another: what the later one replaces is its own. */
+export function joined(first: Alteration, second: Alteration): Alteration {
+  return {
+    metadata: new Map([...first.metadata ?? [], ...second.metadata ?? []]),
+    tensors: new Map([...first.tensors ?? [], ...second.tensors ?? []]),
+  };
+}
+
 /** The source of tensors that no file holds. */
 const NO_SOURCE = -1;
 

@@ -10,6 +10,7 @@ import {
 } from "../../engine/gguf/reader.ts";
 import { isObject, readForeignJson } from "../../models/foreign_json.ts";
 import { openSafetensors, type SafetensorsFile, type SafetensorsTensor } from "./safetensors.ts";
+import { misreadingsOf } from "../diagnosis/block_layouts.ts";
 import { ggufName, partNames } from "./tensor_names.ts";
 
 /** What stands beside safetensors and says what model they are of. */
@@ -29,6 +30,8 @@ export interface Weight {
   readonly blockSize: number;
   /** Gives numbers of the flat tensor; undefined for types that are not read. */
   readonly read?: (first: number, count: number) => Promise<Float32Array>;
+  /** The same with its blocks read in other layouts, which are said in words. */
+  readonly misread?: readonly (readonly [what: string, read: NonNullable<Weight["read"]>])[];
 }
 
 /** An open file. */
@@ -107,21 +110,28 @@ async function mainFile(dir: string): Promise<string> {
 
 function ggufWeight(file: GgufFile, tensor: TensorInfo): Weight {
   const { name: stored, type: { name: type, blockSize, blockBytes }, shape } = tensor;
-  const read = async (first: number, count: number) => {
-    // Whole blocks, of which the numbers at the ends may not be wanted.
-    const start = Math.floor(first / blockSize);
-    const end = Math.ceil((first + count) / blockSize);
-    const bytes = await file.readTensor(tensor, start * blockBytes, (end - start) * blockBytes);
-    const skip = first - start * blockSize;
-    return dequantize(tensor.type, bytes).subarray(skip, skip + count);
-  };
+  const blocks = tensor.bytes / blockBytes;
+  /** @param around neighbours that blocks are read with, on each side */
+  const reader =
+    (numbersOf: (bytes: Uint8Array) => Float32Array, around: number) =>
+    async (first: number, count: number) => {
+      // Whole blocks, of which the numbers at the ends may not be wanted.
+      const start = Math.max(0, Math.floor(first / blockSize) - around);
+      const end = Math.min(blocks, Math.ceil((first + count) / blockSize) + around);
+      const bytes = await file.readTensor(tensor, start * blockBytes, (end - start) * blockBytes);
+      const skip = first - start * blockSize;
+      return numbersOf(bytes).subarray(skip, skip + count);
+    };
   return {
     name: ggufName(stored) ?? stored,
     stored,
     type,
     shape: shape.toReversed(),
     blockSize,
-    read: isDequantizable(tensor.type) ? read : undefined,
+    read: isDequantizable(tensor.type)
+      ? reader((bytes) => dequantize(tensor.type, bytes), 0)
+      : undefined,
+    misread: misreadingsOf(type).map(({ what, read }) => [what, reader(read, 1)]),
   };
 }
 

@@ -1,5 +1,7 @@
 /** What a comparison runs, and how it is judged. */
+import type { GgufFile } from "../../engine/gguf/reader.ts";
 import type { Reference } from "../references/reference.ts";
+import { DECODING_STEPS } from "./contract.ts";
 
 /** The prompt of record. */
 export const DEFAULT_PROMPT = "Hello";
@@ -54,7 +56,7 @@ export interface ParityCase {
   /** Undefined where ids were given. */
   readonly text?: string;
   readonly ids: readonly number[];
-  /** Our own ids of the text, where others are run. */
+  /** Our own ids of the text, where the reference's are run. */
   readonly ownIds?: readonly number[];
   /** Tokens to generate after it. */
   readonly generate: number;
@@ -64,6 +66,11 @@ export interface ParityCase {
   readonly steps?: readonly number[];
   /** Whether the 64-bit oracle runs it too. */
   readonly oracle: boolean;
+}
+
+/** The passes of a case that are compared: 0 the prompt, n the n-th generated token. */
+export function comparedSteps({ generate, steps = [0, ...DECODING_STEPS] }: ParityCase): number[] {
+  return steps.filter((step) => step <= generate);
 }
 
 /** How a comparison is made. */
@@ -78,9 +85,11 @@ export interface ParityOptions {
    * reported and not judged.
    */
   readonly usualError?: (weights: readonly string[]) => number | undefined;
+  /** Our weights: what rounding may make of a point follows from them. Needed with a reference whose activations are rounded. */
+  readonly file?: GgufFile;
   /**
-   * For an engine of whose rounding nothing is known: each step is judged from its own inputs where it shows them, and what has
-   * added up is not. Where it does not (decoding without its caches) that may be four times what it was in the prompt.
+   * For an engine of whose rounding nothing is known, and always for one that rounds to fewer than 32 bits: each step is judged from
+   * its own inputs where it shows them, and what has added up is reported and not judged. Where it does not (decoding without its caches) that may be four times what it was in the prompt.
    */
   readonly localOnly?: boolean;
   readonly signal?: AbortSignal;

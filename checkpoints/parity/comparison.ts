@@ -1,20 +1,13 @@
 /** The thirteen checkpoints of a model against a reference: both verdicts, in prompts and while decoding. */
-import type { ParityOptions } from "./cases.ts";
-import type { ParityCase } from "./cases.ts";
+import { comparedSteps, type ParityCase, type ParityOptions } from "./cases.ts";
 import { layerOf } from "../../base/layer_names.ts";
-import { sizeOf } from "../../base/shape.ts";
 import type { Engine } from "../../engine/backend.ts";
 import { planValues } from "../../engine/plan/plan.ts";
 import { compareTensors, type Difference, largestError, localAllowance } from "./compare.ts";
-import {
-  type Checkpoint,
-  checkpointOf,
-  CHECKPOINTS,
-  DECODING_STEPS,
-  isCompared,
-} from "./contract.ts";
-import { checkEnd, checkWritten, compareIds, type ParityCheck } from "./checks.ts";
-import { type Cache, localValues } from "./local.ts";
+import { cacheBefore } from "./cache.ts";
+import { type Checkpoint, checkpointOf, CHECKPOINTS, isCompared } from "./contract.ts";
+import { checkComplete, checkEnd, checkWritten, type ParityCheck } from "./checks.ts";
+import { localValues } from "./local.ts";
 import type {
   Provenance,
   Reference,
@@ -22,7 +15,9 @@ import type {
   ReferenceRequest,
   ReferenceRun,
 } from "../references/reference.ts";
+import { isRounded } from "./rounding.ts";
 import { type Judge, judgeOf } from "./judge.ts";
+import type { Beginning } from "./structure.ts";
 import { ownRun, pointSize } from "./lamina.ts";
 
 /** A tensor in a few numbers; hidden keys left out. */
@@ -71,6 +66,9 @@ export interface ParityResult {
   readonly checkpoints: readonly CheckpointResult[];
   readonly rows: readonly ParityRow[];
   readonly checks: readonly ParityCheck[];
+  /** What is not there, and what else is to be known in front of the numbers: a line each. */
+  readonly absent: readonly string[];
+  readonly notes: readonly string[];
   /** The first point, in the order of computation, that leaves its tolerance. */
   readonly first?: ParityRow;
   /** What the reference chose and what we chose, step by step. */
@@ -95,6 +93,7 @@ const WINDOW_BYTES = 640 * 2 ** 20;
 /**
  * Compares an engine with a reference over some prompts, layer by layer so that memory stays bounded.
  *
+ * @param before what is known already; where the models end differently, what comes after the blocks is not compared
  * @throws {ReferenceFailure} when the reference fails
  */
 export async function compareEngines(
@@ -102,24 +101,26 @@ export async function compareEngines(
   reference: Reference,
   cases: readonly ParityCase[],
   options: ParityOptions = {},
+  before?: Beginning,
 ): Promise<ParityResult> {
   const { provenance } = reference;
+  const endsAlike = before === undefined || before.comparable === "all";
   const rows: ParityRow[] = [];
-  const checks: ParityCheck[] = [];
+  const checks: ParityCheck[] = [...before?.checks ?? []];
   const choices: CaseChoices[] = [];
   const total = cases.reduce((sum, each) => sum + windows(engine, each, options.layers).length, 0);
   let done = 0;
   for (const each of cases) {
-    if (each.text !== undefined && reference.tokenize) {
-      checks.push(compareIds(each, each.ownIds ?? each.ids, await reference.tokenize(each.text)));
-    }
     let forced = each.forced ?? [];
     if (reference.needsForcedIds && forced.length < each.generate) {
       forced = (await ownRun(engine, { ...each, steps: [], points: [] }, provenance.rope)).ids;
     }
     for (const layers of windows(engine, each, options.layers)) {
       options.onProgress?.(done++, total, `${each.name}: layers ${layers[0]} to ${layers[1]}`);
-      const request = requestFor(engine, each, layers, forced, options.signal);
+      const all = requestFor(engine, each, layers, forced, options.signal);
+      const isKept = (point: string) =>
+        endsAlike || layerOf(point) !== undefined || point === "token_embd";
+      const request = { ...all, points: all.points.filter(isKept) };
       const theirs = await reference.run(request);
       const ids = theirs.ids.length > 0 ? theirs.ids : forced;
       const ours = await ownRun(engine, { ...request, forced: ids }, provenance.rope);
@@ -131,7 +132,8 @@ export async function compareEngines(
       );
       checks.push(...checkWritten(each.name, ours));
       const isLast = layers[1] === engine.config.layers - 1;
-      if (isLast) {
+      if (isLast && endsAlike) {
+        if (!options.localOnly) checks.push(...checkComplete(each, request, theirs));
         checks.push(...await checkEnd(engine, each, theirs, ours, provenance, options));
         choices.push({
           case: each.name,
@@ -153,6 +155,8 @@ export async function compareEngines(
     checkpoints: results,
     rows,
     checks,
+    absent: before?.absent ?? [],
+    notes: before?.notes ?? [],
     first: firstFailure(rows),
     choices,
     ratio: errorRatio(rows),
@@ -204,7 +208,7 @@ function windows(
 
 function requestFor(
   engine: Engine,
-  { ids, generate, steps = [0, ...DECODING_STEPS] }: ParityCase,
+  each: ParityCase,
   [first, last]: readonly [number, number],
   forced: readonly number[],
   signal?: AbortSignal,
@@ -217,8 +221,8 @@ function requestFor(
     }
     return point === "token_embd" ? first === 0 : last === engine.config.layers - 1;
   });
-  const compared = steps.filter((step) => step <= generate);
-  return { ids, generate, forced, steps: compared, points, signal };
+  const { ids, generate } = each;
+  return { ids, generate, forced, steps: comparedSteps(each), points, signal };
 }
 
 /** The oracle keeps no cache and pays for every token, so that it goes along for the first steps only. */
@@ -240,10 +244,11 @@ async function comparePasses(
   layers: readonly [number, number],
   { theirs, ours, exact }: Runs,
   { rope, activations }: Provenance,
-  { usualError, localOnly = false, signal }: ParityOptions,
+  { usualError, file, localOnly = isRounded(activations), signal }: ParityOptions,
 ): Promise<ParityRow[]> {
   const inPrompt = new Map<string, number>();
-  const judge = judgeOf({ activations }, { usualError });
+  const { plan, config } = engine;
+  const judge = judgeOf({ activations }, { usualError, file }, { plan, config, rope });
   const order = new Map([...planValues(engine.plan).keys()].map((point, i) => [point, i]));
   const rows: ParityRow[] = [];
   for (const pass of ours.passes) {
@@ -251,7 +256,7 @@ async function comparePasses(
     const reference = theirs.passes.find(({ step }) => step === pass.step);
     const oracle = exact?.passes.find(({ step }) => step === pass.step);
     const local = reference
-      ? await localDifferences(engine, reference, rope, layers, judge)
+      ? await localDifferences(engine, theirs.passes, reference, rope, layers, judge)
       : new Map<string, Difference>();
     for (const [point, tensor] of pass.tensors) {
       // What stands in front of the window was compared in the one before.
@@ -261,7 +266,7 @@ async function comparePasses(
       const theirTensor = reference?.tensors.get(point);
       const exactTensor = oracle?.tensors.get(point);
       const { start } = pass;
-      const base = localAllowance(point, activations);
+      const base = localAllowance(point, theirTensor ? activations : "f32");
       const atLeast = usualError || (localOnly && local.has(point))
         ? Infinity
         : exactTensor && theirTensor
@@ -314,13 +319,14 @@ function summarize(data: Float32Array | Float64Array): Summary {
 /** The local verdict of every point that a reference's pass shows; of the worst chunk, where a pass is several. */
 async function localDifferences(
   engine: Engine,
+  passes: readonly ReferencePass[],
   pass: ReferencePass,
   rope: Provenance["rope"],
   layers: readonly [number, number],
   judge: Judge,
 ): Promise<Map<string, Difference>> {
   const found = new Map<string, Difference>();
-  const cache = cacheBefore(pass);
+  const cache = cacheBefore(pass, passes);
   for await (const value of localValues(engine, pass, cache, rope, layers)) {
     const { point } = value;
     const judged = await judge(value, pass);
@@ -328,17 +334,6 @@ async function localDifferences(
     if (!before || judged.share > before.share) found.set(point, judged);
   }
   return found;
-}
-
-/** The cache before a pass, out of what the reference shows after it. */
-export function cacheBefore(pass: ReferencePass): Cache {
-  const cache = new Map<string, Float32Array>();
-  for (const [point, { shape, data }] of pass.tensors) {
-    if (!/\.cache_[kv]$/.test(point)) continue;
-    const width = sizeOf(shape.slice(1));
-    cache.set(point, Float32Array.from(data.subarray(0, pass.start * width)));
-  }
-  return cache;
 }
 
 /** A checkpoint's status from its rows and checks. */

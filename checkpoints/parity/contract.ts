@@ -96,9 +96,9 @@ export const CHECKPOINTS = [
     points: ["cache_k", "cache_v"],
     tolerance: 1e-5,
     check:
-      "bit for bit against what was written; within the tolerance against the reference's cache",
-    faults: ["v-rotated", "position-offset"],
-    next: "find the first wrong slot: stale, shifted, or overwritten at the window's edge",
+      "bit for bit against what was written, then and by every earlier pass; within the tolerance against the reference's cache",
+    faults: ["cache-slot", "v-rotated"],
+    next: "find the first wrong slot: stale, shifted, or overwritten by a later position",
     positions: 16,
   },
   {

@@ -26,7 +26,7 @@ export function laminaReference(engine: Engine, options: LaminaOptions): Referen
   return {
     provenance: { name: "Lamina", ...provenance },
     run: (request) => ownRun(engine, request, provenance.rope),
-    ...(tokenize ? { tokenize: (text) => Promise.resolve(tokenize(text)) } : {}),
+    ...(tokenize ? { tokenize: (texts) => Promise.resolve(texts.map(tokenize)) } : {}),
     close: () => Promise.resolve(),
   };
 }

@@ -3,17 +3,15 @@
  * show is computed from what it does, so that the chain behind a shown value begins at the last shown ones; and no error is
  * inherited.
  */
-import { layerOf } from "../../base/layer_names.ts";
+import { kindOf, layerOf } from "../../base/layer_names.ts";
 import { sizeOf } from "../../base/shape.ts";
 import type { Engine } from "../../engine/backend.ts";
 import type { HostTensor } from "../../engine/host_tensor.ts";
 import { planValues, type Step } from "../../engine/plan/plan.ts";
+import { type Cache, isCache } from "./cache.ts";
 import { isAttention } from "./compare.ts";
 import { isCompared } from "./contract.ts";
 import type { Provenance, ReferencePass, ReferenceTensor } from "../references/reference.ts";
-
-/** Keys and values of the positions before a pass, by cache name: [positions, Hkv, d]. */
-export type Cache = ReadonlyMap<string, Float32Array>;
 
 /** A point that was computed locally: its rows `first` to `first + rows` of the pass. */
 export interface LocalValue {
@@ -129,6 +127,8 @@ export function pointsAround(engine: Engine, point: string): string[] {
     if (!isCompared(each)) return false;
     const other = layerOf(each);
     if (layer === undefined && other === undefined) return true;
+    // A cache may hold another layer's numbers.
+    if (isCache(point) && /^(k_rope|v)$/.test(kindOf(each))) return true;
     return other === near || each === `blk.${near - 1}.out` ||
       (near === 0 && each === "token_embd");
   });

@@ -5,8 +5,9 @@
  * - `header.json`: time, command, versions, model and its SHA-256, device, references, prompts with their ids;
  * - `checkpoints.md`: the table for people, and how to repeat it;
  * - `rows.arrow`: a row per reference, case, pass and point: shape, statistics, samples, differences by both verdicts;
- * - `checks.arrow`: what is no tensor: ids, choices, the selected row;
+ * - `checks.arrow`: what is no tensor: what is absent (without a verdict), ids, choices, the selected row;
  * - `determinism.json`: runs that were repeated bit for bit;
+ * - `divergence/`: what the first operation that went wrong read and made, on both sides (of a second reference `divergence-2/`);
  * - `manifest.json`: SHA-256 and size of each of these.
  */
 import { dirname, join } from "node:path";
@@ -21,7 +22,11 @@ import {
 } from "../../inspect/tables/mod.ts";
 import { readArrow, writeTable } from "../../inspect/tables/files.ts";
 import { bytesSha256 } from "../../models/identity.ts";
+import { NO_CASE, type ParityCheck } from "./checks.ts";
 import { placeText, shareOf } from "./compare.ts";
+import { divergenceProblems } from "./divergence/check.ts";
+import type { DivergenceEvidence } from "./divergence/evidence.ts";
+import { readEvidence, writeEvidence } from "./divergence/files.ts";
 import { CHECKPOINTS } from "./contract.ts";
 import type { Determinism } from "./determinism.ts";
 import type { ParityResult, ParityRow } from "./comparison.ts";
@@ -31,7 +36,8 @@ import { type FirstDivergence, reportText } from "./report.ts";
 /** What a bundle says about itself. */
 export interface ProofHeader {
   readonly format: "lamina-proof";
-  readonly version: 1;
+  /** 1 was without divergences. */
+  readonly version: 1 | 2;
   readonly type: string;
   readonly run: string;
   /** When the run began, in ISO 8601. */
@@ -135,6 +141,14 @@ export function promptsOf(results: readonly ProofResult[]): ProofPrompt[] {
   return [...new Map(prompts.map((prompt) => [JSON.stringify(prompt), prompt])).values()];
 }
 
+/** The folders of a bundle's divergences, in the order of the references that have one. */
+const DIVERGENCE_FOLDER = /^divergence(-[2-9]|-[1-9]\d)?$/;
+
+/** Line that a report ends with: how to look closer at what went wrong first. */
+export function recomputeCommand(folder: string): string {
+  return `./denow task proof recompute ${shellWord(folder)}`;
+}
+
 /**
  * Writes a bundle: these files and no others.
  *
@@ -164,8 +178,18 @@ export async function writeProof(
     await Deno.writeTextFile(join(folder, name), text);
   }
   for (const [name, table] of Object.entries(tables)) await writeTable(join(folder, name), table);
-  const names = [...Object.keys(texts), ...Object.keys(tables)];
-  await Deno.writeTextFile(join(folder, MANIFEST), json(await manifestOf(folder, names)));
+  const diverged = results.flatMap(({ first }) =>
+    first?.evidence ? [{ evidence: first.evidence, explanation: first.explanation }] : []
+  );
+  for (const [i, { evidence, explanation }] of diverged.entries()) {
+    const own = join(folder, i === 0 ? "divergence" : `divergence-${i + 1}`);
+    await Deno.mkdir(own);
+    await writeEvidence(own, evidence, explanation);
+  }
+  await Deno.writeTextFile(
+    join(folder, MANIFEST),
+    json(await manifestOf(folder, await namesIn(folder))),
+  );
 }
 
 /** What a verification found, one line each; none when all is well. */
@@ -181,7 +205,7 @@ export async function verifyProof(folder: string): Promise<string[]> {
   if (problems.length > 0) return problems;
 
   const header = await readJson<ProofHeader>(folder, "header.json");
-  if (header.format !== "lamina-proof" || header.version !== 1) {
+  if (header.format !== "lamina-proof" || !(header.version === 1 || header.version === 2)) {
     return [`header.json is of another format (${header.format} ${header.version})`];
   }
   const rows = tableColumns(await readArrow(join(folder, "rows.arrow")));
@@ -216,9 +240,27 @@ export async function verifyProof(folder: string): Promise<string[]> {
   if (header.passed && failed) problems.push("it says that all passed, and not all did");
   const named = new Set<unknown>(header.prompts.map(({ name }) => name));
   const ran = new Set<unknown>([...rows.case, ...checks.case]);
+  ran.delete(NO_CASE);
   for (const name of named.difference(ran)) problems.push(`the prompt ${name} did not run`);
   for (const name of ran.difference(named)) problems.push(`what ran as ${name} is not named`);
+  for (const name of divergencesIn(manifest)) {
+    const found = await divergenceProblems(join(folder, name), rows);
+    problems.push(...found.map((problem) => `${name}: ${problem}`));
+  }
   return problems;
+}
+
+/** What a verified bundle's divergences can be followed with, by their folders' names. */
+export async function divergencesOf(folder: string): Promise<Map<string, DivergenceEvidence>> {
+  const names = divergencesIn(await readJson<ProofManifest>(folder, MANIFEST));
+  const found = new Map<string, DivergenceEvidence>();
+  for (const name of names) found.set(name, (await readEvidence(join(folder, name))).evidence);
+  return found;
+}
+
+function divergencesIn(manifest: ProofManifest): string[] {
+  const folders = Object.keys(manifest).flatMap((name) => name.includes("/") ? dirname(name) : []);
+  return [...new Set(folders)].sort();
 }
 
 async function readJson<T>(folder: string, name: string): Promise<T> {
@@ -236,7 +278,13 @@ async function readJson<T>(folder: string, name: string): Promise<T> {
 async function namesIn(folder: string): Promise<string[]> {
   const names: string[] = [];
   try {
-    for await (const { name } of Deno.readDir(folder)) if (name !== MANIFEST) names.push(name);
+    for await (const { name, isDirectory } of Deno.readDir(folder)) {
+      if (isDirectory && DIVERGENCE_FOLDER.test(name)) {
+        const files = await Array.fromAsync(Deno.readDir(join(folder, name)));
+        // One without files is no divergence.
+        names.push(...files.length > 0 ? files.map((file) => `${name}/${file.name}`) : [name]);
+      } else if (name !== MANIFEST) names.push(name);
+    }
   } catch (error) {
     throw new ProofError(`${folder}: ${(error as Error).message}`);
   }
@@ -295,7 +343,13 @@ function markdown(
     "## Repeat it",
     "",
     markdownCode(
-      `${command.map(shellWord).join(" ")}\n./denow task proof verify DIR # this folder`,
+      [
+        command.map(shellWord).join(" "),
+        "./denow task proof verify DIR # this folder",
+        ...(results.some(({ first }) => first?.evidence)
+          ? ["./denow task proof recompute DIR # what went wrong first"]
+          : []),
+      ].join("\n"),
       "sh",
     ),
     "",
@@ -355,14 +409,21 @@ function rowTable(results: readonly ProofResult[]): Table {
 }
 
 function checkTable(results: readonly ProofResult[]): Table {
+  type Line = Omit<ParityCheck, "passed"> & { readonly passed: boolean | null };
+  // What is absent is no verdict by itself.
+  const absence = (what: string): Line => ({
+    ...{ checkpoint: "0", case: NO_CASE, passed: null, what, cause: "absent" },
+  });
   const rows = results.flatMap(({ result }) =>
-    result.checks.map((check) => ({ reference: result.provenance.name, check }))
+    [...result.absent.map(absence), ...result.checks]
+      .map((check) => ({ reference: result.provenance.name, check }))
   );
   return rowsTable("checks", {
     reference: utf8(rows.map(({ reference }) => reference)),
     checkpoint: utf8(rows.map(({ check }) => check.checkpoint)),
     case: utf8(rows.map(({ check }) => check.case)),
-    passed: int32(rows.map(({ check }) => check.passed ? 1 : 0)),
+    passed: int32(rows.map(({ check }) => check.passed === null ? null : Number(check.passed))),
+    cause: utf8(rows.map(({ check }) => check.cause ?? null)),
     what: utf8(rows.map(({ check }) => check.what)),
   });
 }

@@ -2,8 +2,10 @@
 import { formatTable } from "../../inspect/format.ts";
 import { escapeXml, printable } from "../../inspect/escape.ts";
 import { leftText, placeText } from "./compare.ts";
+import { NO_CASE } from "./checks.ts";
 import type { Explanation } from "../diagnosis/causes.ts";
 import type { CheckpointResult, ParityResult, ParityRow } from "./comparison.ts";
+import type { DivergenceEvidence } from "./divergence/evidence.ts";
 
 /** The first point that went wrong, and why. */
 export interface FirstDivergence {
@@ -13,6 +15,8 @@ export interface FirstDivergence {
   /** The compared point; undefined where no tensor was compared. */
   readonly row?: ParityRow;
   readonly explanation: Explanation;
+  /** What it can be followed with; undefined where the tensors that are needed are not shown. */
+  readonly evidence?: DivergenceEvidence;
 }
 
 /** What `--json` prints of a comparison. */
@@ -42,22 +46,39 @@ export function reportJson(result: ParityResult, first?: FirstDivergence) {
         ...(first.row ? { step: first.row.step, place: failedVerdict(first.row).place } : {}),
       }
       : null,
+    absent: result.absent,
+    notes: result.notes,
     reference: result.provenance,
     ratio: result.ratio ?? null,
   };
 }
 
-/** The lines for people. */
-export function reportText(result: ParityResult, first?: FirstDivergence): string {
+/**
+ * The lines for people.
+ *
+ * @param recompute the command that looks closer at what went wrong first, where a bundle holds it
+ */
+export function reportText(
+  result: ParityResult,
+  first?: FirstDivergence,
+  recompute?: string,
+): string {
   const { name, version, device, weights } = result.provenance;
   // A folder of tensors need not say where they were made.
   const facts = [device, weights].filter((fact) => fact !== "").join("; ");
   const heading = `with ${[name, version].filter((part) => part !== "").join(" ")} (${facts})`;
-  const lines = [printable(heading), "", formatTable(checkpointRows(result), "rllll")];
+  const before = beginningLines(result).map(printable);
+  const lines = [printable(heading), ...before, "", formatTable(checkpointRows(result), "rllll")];
   const ratio = ratioLine(result);
   if (ratio) lines.push("", printable(ratio));
   if (first) lines.push("", ...divergenceLines(first).map(printable));
+  if (first?.evidence && recompute) lines.push(printable(`recompute: ${recompute}`));
   return lines.join("\n");
+}
+
+/** What is said in front of the numbers, in lines. */
+export function beginningLines({ absent, notes }: ParityResult): string[] {
+  return [...absent.map((line) => `absent: ${line}`), ...notes];
 }
 
 /** Of each checkpoint its id, title, status, worst point and outcome. */
@@ -90,7 +111,10 @@ export function coloured(text: string): string {
 
 /** What a checkpoint's line ends with: the worst element, or what its checks say. */
 function outcome({ checkpoint, verdict, failedChecks }: CheckpointResult, result: ParityResult) {
-  if (failedChecks.length > 0) return `${failedChecks[0].case}: ${failedChecks[0].what}`;
+  if (failedChecks.length > 0) {
+    const [{ case: name, what }] = failedChecks;
+    return name === NO_CASE ? what : `${name}: ${what}`;
+  }
   if (!verdict) {
     const own = result.checks.filter((check) => check.checkpoint === checkpoint.id);
     return [...new Set(own.map(({ what }) => what))].join("; ");
@@ -146,6 +170,8 @@ export function mergedJson(
     passed: reports.every(({ passed }) => passed),
     checkpoints,
     first: reports.find(({ first }) => first)?.first ?? null,
+    absent: [...new Set(reports.flatMap(({ absent }) => absent))],
+    notes: [...new Set(reports.flatMap(({ notes }) => notes))],
     references: reports.map(({ reference, ratio, passed }) => ({ ...reference, ratio, passed })),
   };
 }

@@ -11,7 +11,8 @@ import { type Axis, listPoints } from "../../inspect/points/points.ts";
 import { pieceOf } from "../../inspect/run/vocabulary.ts";
 import { type Difference, isAttention } from "./compare.ts";
 import { localValues, pointsAround } from "./local.ts";
-import { cacheBefore, type ParityRow } from "./comparison.ts";
+import { cacheBefore } from "./cache.ts";
+import type { ParityRow } from "./comparison.ts";
 import {
   type Reference,
   ReferenceFailure,
@@ -188,6 +189,8 @@ interface PairRequest {
   readonly ids: readonly number[];
   /** Ids that both sides run after it. */
   readonly forced?: readonly number[];
+  /** Passes that were compared: those before tell what the cache held. */
+  readonly steps: readonly number[];
   readonly signal?: AbortSignal;
 }
 
@@ -199,13 +202,15 @@ interface PairRequest {
 export async function readPair(
   model: Loaded,
   { reference, oracle }: { readonly reference: Reference; readonly oracle?: Reference },
-  { row, verdict, ids, forced = [], signal }: PairRequest,
+  { row, verdict, ids, forced = [], steps, signal }: PairRequest,
 ): Promise<TensorPair> {
   const { engine } = model;
   const { point, step } = row;
   const request = { ids, generate: step, forced, steps: [step], signal };
   const points = verdict === "local" ? pointsAround(engine, point) : [point];
-  const [pass] = (await reference.run({ ...request, points })).passes;
+  const earlier = verdict === "local" ? steps.filter((each) => each < step) : [];
+  const { passes } = await reference.run({ ...request, steps: [...earlier, step], points });
+  const pass = passes.find((each) => each.step === step);
   const shown = pass?.tensors.get(point);
   let name = reference.provenance.name;
   let theirs = shown;
@@ -215,24 +220,26 @@ export async function readPair(
   }
   if (!theirs) throw new ReferenceFailure(name, `it does not show ${point}`);
   const { rope } = reference.provenance;
-  const ours = verdict === "local" && shown
-    ? await localTensor(engine, pass, point, rope)
+  const ours = verdict === "local" && pass && shown
+    ? await localTensor(engine, passes, pass, point, rope)
     : (await ownRun(engine, { ...request, points: [point] }, rope)).passes[0].tensors.get(point)!;
   const all = [...ids, ...forced.slice(0, step)];
   const start = step === 0 ? 0 : ids.length + step - 1;
   return pairOf(model, { row, verdict, name, ours, theirs, all, start });
 }
 
-/** What our kernels make of a pass's own inputs. */
-async function localTensor(
+/** What our kernels make of a pass's own inputs, at one point that it shows. */
+export async function localTensor(
   engine: Engine,
+  passes: readonly ReferencePass[],
   pass: ReferencePass,
   point: string,
   rope: "exact" | "ggml",
 ): Promise<ReferenceTensor> {
   const layer = layerOf(point) ?? (point === "token_embd" ? 0 : engine.config.layers - 1);
   const pieces: (ReferenceTensor & { data: Float32Array<ArrayBuffer> })[] = [];
-  for await (const each of localValues(engine, pass, cacheBefore(pass), rope, [layer, layer])) {
+  const cache = cacheBefore(pass, passes);
+  for await (const each of localValues(engine, pass, cache, rope, [layer, layer])) {
     if (each.point === point) pieces.push(each.ours);
   }
   return joinPieces(point, pieces, engine.config);

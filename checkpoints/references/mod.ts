@@ -10,7 +10,7 @@ import { hasChanged } from "../files/f32_copy.ts";
 import type { Provenance, Reference } from "./reference.ts";
 import { llamaCppReference } from "./llamacpp/reference.ts";
 import { oracleReference } from "./oracle.ts";
-import { pyTorchReference } from "./pytorch/reference.ts";
+import { pyTorchReference, type PyTorchType } from "./pytorch/reference.ts";
 
 /** What a reference runs, and how. */
 export interface OpenReferenceOptions {
@@ -32,7 +32,15 @@ export interface OpenReferenceOptions {
 }
 
 /** The references that there are; {@linkcode openReference} takes each of them. */
-export const REFERENCES = ["llama.cpp", "llama.cpp:vulkan", "pytorch", "hf:DIR", "oracle"] as const;
+export const REFERENCES = [
+  "llama.cpp",
+  "llama.cpp:vulkan",
+  "pytorch",
+  "pytorch:bf16",
+  "pytorch:f16",
+  "hf:DIR",
+  "oracle",
+] as const;
 
 /** Whether this is the name of a reference: one of {@linkcode REFERENCES}, DIR being a folder's path. */
 export function isReference(spec: string): boolean {
@@ -40,8 +48,8 @@ export function isReference(spec: string): boolean {
 }
 
 /**
- * Opens a reference: `llama.cpp` or its build for Vulkan, `llama.cpp:vulkan`; `pytorch`, on the same file, or `hf:DIR`, on a folder
- * with the original's config.json and safetensors; the 64-bit `oracle`.
+ * Opens a reference: `llama.cpp` or its build for Vulkan, `llama.cpp:vulkan`; `pytorch`, on the same file, in 32-bit floats or in those
+ * of `pytorch:bf16` and `pytorch:f16`, or `hf:DIR`, on a folder with the original's config.json and safetensors; the 64-bit `oracle`.
  *
  * @throws {ReferenceFailure} when it cannot be opened
  * @throws {RangeError} for another name
@@ -57,13 +65,17 @@ export async function openReference(
   }
   const { file, model, path, asIs = false, rope, onProgress } = options;
   if (asIs && !spec.startsWith("llama.cpp")) {
-    throw new RangeError(`Only llama.cpp runs a file as it is; ${spec} computes in F32 always`);
+    throw new RangeError(`Only llama.cpp runs a file as it is; ${spec} dequantizes it`);
   }
   switch (spec) {
     case "oracle":
       return oracleReference(file, { rope });
     case "pytorch":
-      return await pyTorchReference({ ...options, weights: { gguf: path } });
+    case "pytorch:bf16":
+    case "pytorch:f16": {
+      const type = spec === "pytorch" ? "f32" : spec.slice("pytorch:".length) as PyTorchType;
+      return await pyTorchReference({ ...options, weights: { gguf: path }, type });
+    }
     case "llama.cpp":
     case "llama.cpp:vulkan":
       return await llamaCppReference({

@@ -1,4 +1,5 @@
 /** What a reference is: another engine, or a folder of its tensors, that yields named tensors of the passes over some ids. */
+import type { ChatMessage } from "../../text/mod.ts";
 import { largest } from "../../inspect/analyses/numbers.ts";
 
 /** Where a reference's numbers come from: what a proof bundle and a table's metadata say about them. */
@@ -40,6 +41,8 @@ export interface ReferencePass {
   readonly ids: readonly number[];
   /** By canonical point. What the reference does not show is not there. */
   readonly tensors: ReadonlyMap<string, ReferenceTensor>;
+  /** Keys and values of the positions before it, as the passes before it left them, by cache: [start, Hkv, d]. Whoever compares adds them. */
+  readonly before?: ReadonlyMap<string, Float32Array>;
 }
 
 /** What a reference shall run. */
@@ -115,8 +118,12 @@ export interface Reference {
   run(request: ReferenceRequest): Promise<ReferenceRun>;
   /** Begins a sequence whose ids are not known yet; undefined where it cannot. */
   follow?(request: FollowRequest): Follower;
-  /** Its own ids of a text, BOS as the file says; undefined where it has no tokenizer. */
-  tokenize?(text: string): Promise<readonly number[]>;
+  /** Its own ids of some texts, BOS as the file says; undefined where it has no tokenizer. */
+  tokenize?(texts: readonly string[]): Promise<readonly (readonly number[])[]>;
+  /** What its chat template makes of a conversation; undefined where it has none, or it fails. */
+  renderChat?(messages: readonly ChatMessage[]): Promise<string | undefined>;
+  /** Whether its tokenizer is made of another file than the model's: a `tokenizer.json`, whose rules GGUF's are only nearly. */
+  readonly isOtherTokenizer?: boolean;
   close(): Promise<void>;
 }
 
@@ -137,3 +144,6 @@ export class ReferenceFailure extends Error {
     super(`${reference}: ${problem}`);
   }
 }
+
+/** A reference whose tensors are those of another model: what it shows does not fit, and the line says where. */
+export class OtherModelFailure extends ReferenceFailure {}

@@ -51,6 +51,8 @@ const RESULT: ParityResult = {
   })),
   rows: [],
   checks: [],
+  absent: [],
+  notes: [],
   choices: [],
   ratio: { median: 1, p95: 2, points: 3 },
 };
@@ -144,6 +146,8 @@ Deno.test("tables, previews, progress and other reports for a terminal only show
     loss: 1,
     foretells: true,
     alternatives: [],
+    tied: [],
+    improved: [],
     trials: [],
     undecidable: [],
     untried: [],

@@ -27,7 +27,11 @@ const CHECKPOINTS: Readonly<Record<string, readonly string[]>> = {
   bench: ["references"],
   commands: ["files", "parity", "references", "diagnosis", "quantization", "comparisons", "bench"],
 };
-const FOR_ALL = ["checkpoints/diagnosis/causes.ts", "checkpoints/references/reference.ts"];
+const FOR_ALL = [
+  "checkpoints/diagnosis/causes.ts",
+  "checkpoints/diagnosis/block_layouts.ts",
+  "checkpoints/references/reference.ts",
+];
 
 const ROOT = new URL("../../", import.meta.url);
 

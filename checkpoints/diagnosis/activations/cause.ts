@@ -31,6 +31,8 @@ export interface Evidence {
   readonly judge: Judge;
   /** Whether the other side rounds: its activations to less than 32 bits, or its weights to another type. */
   readonly rounds?: boolean;
+  /** Is given the chain of operations that is looked at, where one can be computed. */
+  readonly onChain?: (chain: Chain) => void;
 }
 
 /** From this share on a cause explains a difference: less would be a small part of what is wrong, that brings it just below what is allowed. */
@@ -56,6 +58,7 @@ export async function explain(evidence: Evidence): Promise<Explanation> {
   try {
     const others = other && new WeightReader(other);
     chain = await chainOf({ ...evidence, reader: new WeightReader(file), others, builder });
+    evidence.onChain?.(chain);
   } catch (error) {
     if (!(error instanceof RangeError)) throw error;
     return unexplained(error.message);

@@ -98,8 +98,12 @@ export async function chainOf(options: ChainOptions): Promise<Chain> {
   const target = shown(point);
   const outputOf = (step: Step): Float32Array => {
     const { name, kind, shape } = step.outputs[0] as Value;
-    if (kind !== "cache" || numbers.start === 0) {
-      return new Float32Array(elementCount(shape, lengths));
+    const out = new Float32Array(elementCount(shape, lengths));
+    if (kind !== "cache" || numbers.start === 0) return out;
+    const before = pass.before?.get(name);
+    if (before) {
+      out.set(before);
+      return out;
     }
     if (pass.tensors.has(name)) return shown(name); // the earlier slots are what they are
     throw new RangeError(`Cannot compute ${point}: ${name} is not shown`);
@@ -116,7 +120,7 @@ export async function chainOf(options: ChainOptions): Promise<Chain> {
     const output = compute({ step, pass: numbers, inputs, weights }, outputOf(step));
     if (!pass.tensors.has(name)) values.set(name, output);
     const shape = resolveShape(step.outputs[0]!.shape, lengths);
-    const more = { config, pass: numbers, reader, others, factors, builder };
+    const more = { config, pass: numbers, shown: pass.tensors, reader, others, factors, builder };
     operations.push({ step, name, inputs, weights, output, shape, ...more });
   }
   const traced = withTargets(operations, target);

@@ -1,4 +1,5 @@
 /** Suspected faults in the order of heads, and in the map from query heads to key/value heads. */
+import { floorVariants, hiddenMass, scoreVariants } from "./attention.ts";
 import { type Operation, rerun, type Variant } from "./operation.ts";
 
 /** [T, from, width] with head `order[h]` in place `h`; there may be more places than heads. */
@@ -55,20 +56,20 @@ function headError(
 
 /** q [T, H, d], keys [S, Hkv, d] → [H, T, S] */
 export function scoresVariants(operation: Operation): Variant[] {
-  const { headWidth, attentionScale } = operation.config;
   return [
+    ...floorVariants(operation),
     ...groupingVariants(operation),
-    ...[1, 1 / headWidth].map((scale): Variant => ({
-      cause: "unknown",
-      what: `scores are times ${scale} instead of ${attentionScale}`,
-      make: () => rerun(operation, { constants: { scale } }),
-    })),
+    ...scoreVariants(operation),
   ];
 }
 
 /** probs [H, T, S], values [S, Hkv, d] → [T, H, d] */
 export function mixVariants(operation: Operation): Variant[] {
-  return [...groupingVariants(operation), ...headVariants(operation.config.heads, operation)];
+  return [
+    ...hiddenMass(operation),
+    ...groupingVariants(operation),
+    ...headVariants(operation.config.heads, operation),
+  ];
 }
 
 /** Other maps from query heads to the key/value heads of the second input, which is spread to one per query head first. */

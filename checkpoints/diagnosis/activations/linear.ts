@@ -2,6 +2,7 @@
 import { kindOf } from "../../../base/layer_names.ts";
 import { CAUSES } from "../causes.ts";
 import { softCapVariants } from "./any_operation.ts";
+import { misreadProducts } from "./blocks.ts";
 import { columnVariants } from "./columns.ts";
 import { headVariants, inOrder } from "./heads.ts";
 import { type Operation, rerun, type Variant, type Weight, withWeight } from "./operation.ts";
@@ -30,6 +31,7 @@ export async function linearVariants(operation: Operation): Promise<Variant[]> {
     ...await otherWeightVariants(kind, operation),
     ...transposedVariants(operation),
     ...target ? rowVariants(operation, target) : [],
+    ...await misreadProducts(operation),
     ...await damagedRows(operation),
     ...target
       ? [

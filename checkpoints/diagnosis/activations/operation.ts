@@ -6,6 +6,7 @@ import type { Step } from "../../../engine/plan/plan.ts";
 import type { RopeBuilder } from "../../../engine/model/rope_table.ts";
 import type { Pass, RowReader } from "../../../kernels/kernel.ts";
 import { kernelOf } from "../../../kernels/mod.ts";
+import type { ReferencePass } from "../../references/reference.ts";
 import type { Cause } from "../causes.ts";
 
 /** A weight in memory: [rows, columns]; vectors are one row. */
@@ -53,6 +54,8 @@ export interface Operation {
   readonly shape: readonly number[];
   /** What the other side has instead, at the point that went wrong and where it can be told from that. */
   readonly target?: Float32Array;
+  /** What the other side shows of this pass. */
+  readonly shown: ReferencePass["tensors"];
   readonly reader: WeightReader;
   /** The other side's weights, where it is a file. */
   readonly others?: WeightReader;

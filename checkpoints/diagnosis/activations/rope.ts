@@ -1,4 +1,4 @@
-/** Suspected faults of RoPE and of the cache behind it. */
+/** Suspected faults of RoPE. */
 import type { Config } from "../../../engine/model/config.ts";
 import { ropeTable } from "../../../engine/model/rope_table.ts";
 import type { Step } from "../../../engine/plan/plan.ts";
@@ -91,34 +91,6 @@ export function rotatedVariants(x: Float32Array, heads: number, operation: Opera
       return compute({ ...operation, step, inputs, weights: [] }, new Float32Array(x.length));
     },
   }));
-}
-
-/** x [T, Hkv, d] → the cache [S, Hkv, d] */
-export function storeVariants(operation: Operation): Variant[] {
-  const { name, inputs: [x], output, target, config, pass } = operation;
-  const width = config.kvHeads * config.headWidth;
-  // What the other slots hold is not told by what should have been written.
-  const stored = (cache: Float32Array, rows: Float32Array, slot: number) => {
-    const at = (pass.start + slot) * width;
-    const from = Math.max(0, -at);
-    const room = Math.max(0, cache.length - Math.max(0, at));
-    cache.set(rows.subarray(from, from + Math.min(room, rows.length - from)), Math.max(0, at));
-    return cache;
-  };
-  return [
-    ...name.endsWith("cache_v")
-      ? rotatedVariants(x, config.kvHeads, operation).map((variant) => ({
-        ...variant,
-        what: `on its way into the cache ${variant.what}`,
-        make: () => stored(output.slice(), variant.make(), 0),
-      }))
-      : [],
-    ...[-1, 1].map((slot): Variant => ({
-      cause: "position-offset",
-      what: `slots are off by ${slot}`,
-      make: () => stored((target ?? output).slice(), x, slot),
-    })),
-  ];
 }
 
 /** What RoPE would have had to turn to make this. */

@@ -1,14 +1,17 @@
 /** All that is tried on a chain: what suspected faults would make of each operation, by what it computes. */
 import { layerOf } from "../../../base/layer_names.ts";
 import type { Cause } from "../causes.ts";
+import { misreadRows } from "./blocks.ts";
 import type { Chain } from "./chain.ts";
 import { boundVariants, factorVariants, leftOutVariants, zeroVariants } from "./any_operation.ts";
+import { maskTrials, softmaxVariants } from "./attention.ts";
 import { activationVariants, addVariants } from "./elementwise.ts";
 import { embedVariants } from "./embed.ts";
 import { mixVariants, scoresVariants } from "./heads.ts";
 import { biasVariants, linearVariants } from "./linear.ts";
 import { normalizeVariants, rmsVariants, scaleVariants } from "./norm.ts";
-import { ropeVariants, storeVariants } from "./rope.ts";
+import { ropeVariants } from "./rope.ts";
+import { storeVariants } from "./slots.ts";
 import type { Operation, Variant } from "./operation.ts";
 
 /** Lists the variants of one operation. */
@@ -16,7 +19,10 @@ type Suspect = (operation: Operation) => Promise<readonly Variant[]> | readonly 
 
 /** By operation. */
 const SUSPECTS: Readonly<Record<string, Suspect>> = {
-  embed: embedVariants,
+  embed: async (operation) => [
+    ...await embedVariants(operation),
+    ...await misreadRows(operation),
+  ],
   rms: rmsVariants,
   normalize: normalizeVariants,
   scale_columns: scaleVariants,
@@ -25,6 +31,7 @@ const SUSPECTS: Readonly<Record<string, Suspect>> = {
   rope: ropeVariants,
   store: storeVariants,
   scores: scoresVariants,
+  softmax: softmaxVariants,
   mix: mixVariants,
   swiglu: activationVariants,
   add: addVariants,
@@ -101,8 +108,14 @@ export async function suspicionsOf(chain: Chain): Promise<Suspicion[]> {
       };
     },
   ).reverse();
+  const masks = maskTrials(chain).map(({ what, first, make }): Suspicion => ({
+    cause: "mask",
+    detail: what,
+    cost: chain.cost(first),
+    make,
+  }));
   const isLong = new Set(operations.map(({ name }) => layerOf(name))).size > 1;
-  return isLong ? [...joint, ...single] : [...single, ...joint];
+  return isLong ? [...joint, ...masks, ...single] : [...single, ...joint, ...masks];
 }
 
 /** Equal for the same fault in several places. */

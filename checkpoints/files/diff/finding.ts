@@ -43,6 +43,7 @@ export async function findingOf(
     await otherTensor(suspect, others, signal) ??
     (heads && await otherRopeOrder(suspect, heads, signal)) ??
     await transposed(a, b, band, signal) ??
+    (found && await otherLayout(suspect, signal)) ??
     (found ? await byNumbers(suspect, found, sizes, signal) : otherShape(a, b));
 }
 
@@ -122,6 +123,24 @@ async function transposed(
   const undone = await transposedNmse(a, b, signal);
   if (undone > band.tensor) return undefined;
   return { cause: "transposed", detail: "the matrix is transposed", undone };
+}
+
+/** B's blocks read in another layout: what wrote them packs them differently. */
+async function otherLayout(
+  { a, b, band, blockSize }: Suspect,
+  signal?: AbortSignal,
+): Promise<Finding | undefined> {
+  for (const [what, read] of b.misread ?? []) {
+    const numbers: Numbers = { ...b, read };
+    if (!await beginsLike(a, numbers, band)) continue;
+    const after = await similarity(a, numbers, band, blockSize, signal);
+    if (!isInBand(after, band)) continue;
+    return {
+      cause: "block-layout",
+      detail: `its blocks are right when read so: ${what}`,
+      undone: after.nmse,
+    };
+  }
 }
 
 function otherShape(a: Numbers, b: Numbers): Finding {

@@ -11,16 +11,18 @@ export interface Numbers {
   readonly together: number;
   /** Numbers from `first` on, row-major. */
   read(first: number, count: number): Promise<Float32Array>;
+  /** The same with blocks read in other layouts, which are said in words. */
+  readonly misread?: Weight["misread"];
 }
 
 /** Heads are read whole where their rows change places: not more numbers than this. */
 const MOST_TOGETHER = 2 ** 21;
 
 /** A weight as it is stored; undefined where its type is not read. */
-export function numbersOf({ shape, read }: Weight): Numbers | undefined {
+export function numbersOf({ shape, read, misread }: Weight): Numbers | undefined {
   const columns = shape.at(-1) ?? 1;
   const rows = sizeOf(shape.slice(0, -1));
-  return read && { rows, columns, together: 1, read };
+  return read && { rows, columns, together: 1, read, misread };
 }
 
 /** Which numbers of a head RoPE turns. */

@@ -51,9 +51,27 @@ export function toPointAxes(
     `${axis} ${{ exactly: "", more: "≥ ", fewer: "≤ " }[allowed]}${size}`
   );
   const hint = axes ? "" : "; name its axes in manifest.json if they are in another order";
-  throw new TensorFileError(
-    `shape [${tensor.shape.join(", ")}] where ${point.name} has [${expected.join(", ")}]${hint}`,
+  const found = `shape [${tensor.shape.join(", ")}]`;
+  const wanted = `where ${point.name} has [${expected.join(", ")}]`;
+  throw new OtherShapeError(`${found} ${wanted}${hint}${wouldFit(inOrder.shape, dimensions)}`);
+}
+
+/** A tensor that is whole, and of another shape than its point's. */
+export class OtherShapeError extends TensorFileError {}
+
+/** With which sizes a model would have such a shape; nothing where the number of axes is another one. */
+function wouldFit(shape: readonly number[], dimensions: readonly Dimension[]): string {
+  const own = withRank(shape, dimensions.length);
+  const joined = own === undefined || own[0] === 1
+    ? withRank(shape, dimensions.length - 1)
+    : undefined;
+  const { size: width, axis } = dimensions.at(-1)!;
+  const heads = joined && axis === "feature" && dimensions.length === 3 ? joined[1] / width : NaN;
+  const sizes = Number.isInteger(heads) ? [joined![0], heads, width] : own ?? [];
+  const other = dimensions.flatMap(({ axis, size }, i) =>
+    sizes[i] === undefined || sizes[i] === size ? [] : [`${axis} ${sizes[i]} instead of ${size}`]
   );
+  return other.length === 0 ? "" : `; it would fit ${other.join(", ")}`;
 }
 
 function dimensionsOf(point: Point, { T, S }: PassLengths): Dimension[] {

@@ -4,9 +4,12 @@ import type { Config } from "../../../engine/model/config.ts";
 import { forward } from "../../../engine/plan/forward.ts";
 import { listPoints } from "../../../inspect/points/points.ts";
 import { type FolderContents, type FolderPass, readContents, type Reading } from "./contents.ts";
+import { OtherShapeError } from "./axes.ts";
+import { folderAbsences } from "./shown.ts";
 import { type Entry, openTensorFile } from "./load.ts";
 import {
   greedyChoice,
+  OtherModelFailure,
   type Provenance,
   type Reference,
   ReferenceFailure,
@@ -22,6 +25,11 @@ export interface FolderReference extends Reference {
   readonly promptIds?: readonly number[];
   /** What its engine generated, as far as the folder says. */
   readonly generatedIds?: readonly number[];
+  /** The text of the prompt, and what a chat template made of it, where the folder says. */
+  readonly prompt?: string;
+  readonly templateText?: string;
+  /** What it does not show of the model, a line each. */
+  readonly absent: readonly string[];
 }
 
 interface Pass extends ReferencePass {
@@ -43,7 +51,10 @@ export async function folderReference(dir: string, config: Config): Promise<Fold
     try {
       return await read();
     } catch (error) {
-      throw new ReferenceFailure(name, `${file ? `${file}: ` : ""}${problemOf(error, dir, file)}`);
+      const problem = `${file ? `${file}: ` : ""}${problemOf(error, dir, file)}`;
+      throw error instanceof OtherShapeError
+        ? new OtherModelFailure(name, problem)
+        : new ReferenceFailure(name, problem);
     }
   };
   const points = listPoints(config, forward(config));
@@ -61,6 +72,9 @@ export async function folderReference(dir: string, config: Config): Promise<Fold
     provenance,
     promptIds,
     generatedIds,
+    prompt: contents.prompt,
+    templateText: contents.template_text,
+    absent: folderAbsences(contents, points),
     async run(request) {
       if (promptIds && `${request.ids}` !== `${promptIds}`) {
         throw new ReferenceFailure(

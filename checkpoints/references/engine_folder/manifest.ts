@@ -42,7 +42,12 @@ export interface Manifest {
   readonly angles?: Provenance["rope"];
   /** Type of its activations; default `f32`. */
   readonly activations?: ActivationType;
+  /** What was written: the text of the ids, or with `template_text` the one message of a conversation. */
+  readonly prompt?: string;
+  /** What the engine's chat template made of the prompt: the text of the ids. */
+  readonly template_text?: string;
   readonly prompt_ids: readonly number[];
+  /** None for a log of ids. */
   readonly passes: readonly ManifestPass[];
   /** Its own greedy choices: the first follows the prompt. */
   readonly ids?: readonly number[];
@@ -80,9 +85,11 @@ export function parseManifest(json: string | Uint8Array): Manifest {
     rope: manifest.word("rope", ["adjacent", "half"]),
     angles: manifest.word("angles", ["exact", "ggml"]),
     activations: manifest.word("activations", ["f32", "f16", "bf16", "q8"]),
+    prompt: manifest.optional("prompt", (key) => manifest.text(key)),
+    template_text: manifest.optional("template_text", (key) => manifest.text(key)),
     prompt_ids: manifest.counts("prompt_ids"),
     ids: manifest.optional("ids", (key) => manifest.counts(key)),
-    passes: manifest.list("passes").map(parsePass),
+    passes: manifest.optional("passes", (key) => manifest.list(key).map(parsePass)) ?? [],
   };
 }
 

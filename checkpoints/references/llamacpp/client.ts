@@ -55,10 +55,13 @@ export class LlamaCppClient {
     return header as unknown as Pick<LlamaCpp, "release" | "devices">;
   }
 
-  /** Ids of a text, with the vocabulary of a GGUF file. */
-  async tokenize(model: string, text: string): Promise<readonly number[]> {
-    const { header } = await this.#first("ids", { task: "tokenize", model, text });
-    return header.ids as number[];
+  /** Ids of some texts, with the vocabulary of a GGUF file. */
+  async tokenize(
+    model: string,
+    texts: readonly string[],
+  ): Promise<readonly (readonly number[])[]> {
+    const { header } = await this.#first("ids", { task: "tokenize", model, texts });
+    return header.ids as number[][];
   }
 
   /**

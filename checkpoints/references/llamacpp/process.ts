@@ -29,8 +29,8 @@ export type LlamaCppRequest =
 export type LlamaCppTask =
   /** Answered by `{ kind: "library", release, devices }`. */
   | { readonly task: "describe" }
-  /** Answered by `{ kind: "ids", ids }`. */
-  | { readonly task: "tokenize"; readonly model: string; readonly text: string }
+  /** Answered by `{ kind: "ids", ids }`, a list for each text. */
+  | { readonly task: "tokenize"; readonly model: string; readonly texts: readonly string[] }
   /** Answered by `{ kind: "progress", done, total }` before each tensor. */
   | {
     readonly task: "quantize";
@@ -122,7 +122,10 @@ async function answer(request: LlamaCppRequest, frames: AsyncGenerator<Frame>): 
       return send({ kind: "library", release: llama.release, devices: llama.devices });
     case "tokenize": {
       const model = llama.load(request.model, { gpu: false, vocabularyOnly: true });
-      return send({ kind: "ids", ids: model.vocabulary.tokenize(request.text) });
+      return send({
+        kind: "ids",
+        ids: request.texts.map((text) => model.vocabulary.tokenize(text)),
+      });
     }
     case "quantize": {
       const onProgress = (done: number, total: number) => send({ kind: "progress", done, total });

@@ -137,7 +137,7 @@ export async function llamaCppReference(options: LlamaCppOptions): Promise<Refer
         follow: ({ signal, ...request }) =>
           llama.follow({ ...request, ...settled, task: "follow", model: path }, signal),
       }),
-      ...(hasVocabulary(file) ? { tokenize: (text) => llama.tokenize(path, text) } : {}),
+      ...(hasVocabulary(file) ? { tokenize: (texts) => llama.tokenize(path, texts) } : {}),
       close,
     };
   } catch (error) {

@@ -1,11 +1,13 @@
-"""Runs a model with Hugging Face transformers on PyTorch's CPU in 32-bit floats, and hands over what its modules compute.
+"""Runs a model with Hugging Face transformers on PyTorch's CPU, and hands over what its modules compute.
 
 Takes requests as lines of JSON on its standard input, and answers each with frames (frames.ts) on its standard output:
 
-  {"load": "folder", "gguf": "file in it" | null}   first; one frame `ready` with versions and sizes
+  {"load": "folder", "gguf": "file in it" | null, "dtype": "float32" | "bfloat16" | "float16"}
+                                                    first; one frame `ready` with versions and sizes
   {"run": {"ids": [], "generate": n, "forced": [], "steps": [], "points": []}}
                                                     a frame `pass` before the frames `tensor` of each, `done` with ids and margins
-  {"tokenize": "text"}                              one frame `ids`
+  {"tokenize": ["text"]}                            one frame `ids`, a list for each
+  {"chat": messages}                                one frame `text`, null where there is no chat template or it fails
 
 A request that cannot be answered gives one frame `failure` with a line that says why. Heads are in Hugging Face's row order (halves);
 who started this puts them into the file's.
@@ -38,7 +40,7 @@ def send(kind, header=None, body=None):
 class Reference:
     """A model whose modules are listened to."""
 
-    def __init__(self, folder, gguf_file):
+    def __init__(self, folder, gguf_file, dtype):
         import torch
         import transformers
 
@@ -53,7 +55,7 @@ class Reference:
             gguf.get_tensor_name_map = functools.cache(gguf.get_tensor_name_map)
         source = {"gguf_file": gguf_file} if gguf_file else {"use_safetensors": True}
         self.model, loading = transformers.AutoModelForCausalLM.from_pretrained(
-            folder, dtype=torch.float32, attn_implementation="eager", output_loading_info=True, **source)
+            folder, dtype=getattr(torch, dtype), attn_implementation="eager", output_loading_info=True, **source)
         self.model.eval()
         # Parameters that are not in the file got random numbers.
         if loading["missing_keys"]:
@@ -155,7 +157,7 @@ class Reference:
         if head_width:
             value = value.reshape(value.shape[0], -1, head_width)
         send("tensor", {**self.at, "point": point, "shape": list(value.shape)},
-             value.contiguous().numpy().astype("<f4", copy=False).tobytes())
+             value.float().contiguous().numpy().astype("<f4", copy=False).tobytes())
 
     # Passes
 
@@ -185,7 +187,7 @@ class Reference:
 
 def choice(logits, step):
     """The id of the largest logit (of equal ones the lowest id), and how far it is ahead."""
-    first, second = logits.topk(2).values.tolist()
+    first, second = logits.float().topk(2).values.tolist()
     if not (math.isfinite(first) and math.isfinite(second)):
         raise Failure(f"its logits of pass {step} are no finite numbers")
     return int((logits == first).nonzero()[0]), first - second
@@ -201,6 +203,16 @@ def own_tokenizer(folder):
         return None
 
 
+def chat_text(tokenizer, messages):
+    """None where there is no template, or it does not take these messages."""
+    if not getattr(tokenizer, "chat_template", None):
+        return None
+    try:
+        return tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True)
+    except Exception:
+        return None
+
+
 def few(names):
     names = sorted(names)
     return ", ".join(names[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "")
@@ -209,12 +221,14 @@ def few(names):
 def answer(reference, request):
     """Answers a request; the reference that the next ones go to."""
     if "load" in request:
-        reference = Reference(request["load"], request["gguf"])
+        reference = Reference(request["load"], request["gguf"], request["dtype"])
         send("ready", reference.describe())
     elif "run" in request:
         reference.run(**request["run"])
     elif "tokenize" in request:
-        send("ids", {"ids": reference.tokenizer.encode(request["tokenize"])})
+        send("ids", {"ids": [reference.tokenizer.encode(text) for text in request["tokenize"]]})
+    elif "chat" in request:
+        send("text", {"text": chat_text(reference.tokenizer, request["chat"])})
     return reference
 
 

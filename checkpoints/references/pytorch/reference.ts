@@ -1,4 +1,4 @@
-/** PyTorch as a reference: Hugging Face transformers on the CPU in 32-bit floats, with eager attention (pytorch.py). */
+/** PyTorch as a reference: Hugging Face transformers on the CPU, in 32- or 16-bit floats, with eager attention (pytorch.py). */
 import { kindOf } from "../../../base/layer_names.ts";
 import { basename, dirname, join, resolve } from "node:path";
 import { fileURLToPath } from "node:url";
@@ -6,6 +6,7 @@ import { type Config, readConfig } from "../../../engine/model/config.ts";
 import type { GgufFile } from "../../../engine/gguf/reader.ts";
 import { toAdjacent } from "../../../inspect/points/points.ts";
 import { POINT_KINDS } from "../../../inspect/points/kinds.ts";
+import type { ChatMessage } from "../../../text/mod.ts";
 import { ModelError } from "../../../models/error.ts";
 import { readForeignJson } from "../../../models/foreign_json.ts";
 import {
@@ -30,6 +31,8 @@ export interface PyTorchOptions {
   readonly file: GgufFile;
   /** What PyTorch runs: that file, dequantized, or a folder with the original's config.json and safetensors. */
   readonly weights: { readonly gguf: string } | { readonly folder: string };
+  /** What weights and activations are rounded to; default `f32`. */
+  readonly type?: PyTorchType;
   /** Its Python; made where it is not there yet ({@linkcode pyTorchEnvironment}). */
   readonly environment?: PythonEnvironment;
   /** Called with a line before something that takes long. */
@@ -48,6 +51,12 @@ export interface PyTorchEnvironmentOptions {
   /** Ends it. */
   readonly signal?: AbortSignal;
 }
+
+/** Types that PyTorch computes a model in. */
+export type PyTorchType = keyof typeof DTYPES;
+
+/** PyTorch's names of them. */
+const DTYPES = { f32: "float32", bf16: "bfloat16", f16: "float16" };
 
 const NAME = "PyTorch";
 const SCRIPT = fileURLToPath(new URL("./pytorch.py", import.meta.url));
@@ -110,13 +119,14 @@ export async function pyTorchEnvironment(
  * transformers rebuilds it only nearly (spaces at the beginning go missing).
  *
  * Against the oracle on SmolLM2 it keeps the tolerances at every point with 60 tokens. It computes RoPE's angles in 32 bits, so
- * that with 500 tokens q_rope is 2.4 times as far off as it may be, k_rope 1.7 times, and the residual stream 1.3 times.
+ * that with 500 tokens q_rope is 2.4 times as far off as it may be, k_rope 1.7 times, and the residual stream 1.3 times. In `bf16` and
+ * `f16` weights, activations and RoPE's cosines and sines are rounded, while norms and the softmax are computed in 32 bits within.
  *
  * @throws {ReferenceFailure} when there is no Python for it, or transformers cannot read the weights whole
  * @throws {GgufError} when the file is no model that is known
  */
 export async function pyTorchReference(options: PyTorchOptions): Promise<Reference> {
-  const { file, weights, signal, onProgress } = options;
+  const { file, weights, type = "f32", signal, onProgress } = options;
   const config = readConfig(file);
   if ("gguf" in weights) checkReadable(config);
   else await checkFolder(weights.folder);
@@ -127,9 +137,10 @@ export async function pyTorchReference(options: PyTorchOptions): Promise<Referen
     timeout: options.timeout,
   });
   try {
-    const load = "gguf" in weights
+    const from = "gguf" in weights
       ? { load: dirname(resolve(weights.gguf)), gguf: basename(weights.gguf) }
       : { load: resolve(weights.folder), gguf: null };
+    const load = { ...from, dtype: DTYPES[type] };
     const ready = await process.ask(load, (frame) => readyOf(frame), signal);
     checkSizes(config, ready.sizes);
     return {
@@ -138,14 +149,18 @@ export async function pyTorchReference(options: PyTorchOptions): Promise<Referen
         version: `${ready.torch} (transformers ${ready.transformers})`,
         device: "CPU",
         weights: "gguf" in weights
-          ? `${basename(weights.gguf)}, dequantized to F32`
-          : `${weights.folder} in F32`,
-        // But for their rounding to 32 bits.
+          ? `${basename(weights.gguf)}, dequantized to ${type.toUpperCase()}`
+          : `${weights.folder} in ${type.toUpperCase()}`,
+        // But for their rounding.
         rope: "exact",
+        activations: type,
       },
       run: (request) => run(process, config, request),
+      isOtherTokenizer: true,
       ...ready.tokenizer && {
-        tokenize: (text: string) => process.ask({ tokenize: text }, idsOf),
+        tokenize: (texts: readonly string[]) => process.ask({ tokenize: texts }, idsOf),
+        renderChat: async (messages: readonly ChatMessage[]) =>
+          (await process.ask({ chat: messages }, textOf)).text ?? undefined,
       },
       close: () => process.close(),
     };
@@ -222,8 +237,12 @@ function readyOf({ header }: Frame): Ready | undefined {
   return header.kind === "ready" ? header as unknown as Ready : undefined;
 }
 
-function idsOf({ header }: Frame): readonly number[] | undefined {
-  return header.kind === "ids" ? header.ids as number[] : undefined;
+function idsOf({ header }: Frame): readonly number[][] | undefined {
+  return header.kind === "ids" ? header.ids as number[][] : undefined;
+}
+
+function textOf({ header }: Frame): { readonly text: string | null } | undefined {
+  return header.kind === "text" ? header as unknown as { text: string | null } : undefined;
 }
 
 /** Of another model the numbers would be compared in vain. */

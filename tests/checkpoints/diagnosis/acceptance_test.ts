@@ -2,7 +2,7 @@
 import assert from "node:assert/strict";
 import { faultModels } from "../../support/models/fault_models.ts";
 import { explained } from "../../support/engines/explained.ts";
-import type { Mistakes } from "../../support/engines/faulty_engine.ts";
+import type { Mistakes } from "../../support/engines/engine_mistakes.ts";
 import { Folder } from "../../support/folder.ts";
 
 const folder = new Folder();

@@ -60,7 +60,7 @@ Deno.test({
       using folder = new Folder();
       const path = folder.write("none.gguf", randomLlama());
       const client = new LlamaCppClient(await fetchLibrary(), {});
-      const line = await failure(() => client.tokenize(path, "Hello"));
+      const line = await failure(() => client.tokenize(path, ["Hello"]));
       assert.match(line, /its process (died of SIGABRT|ended with exit code).*GGML_ASSERT/);
     });
     await t.step({

@@ -146,7 +146,7 @@ withPyTorch("the original's safetensors, with biases and a tokenizer", async (en
     assert.equal(reference.provenance.weights, `${original} in F32`);
     const ids = Array.from({ length: 20 }, (_, i) => (i * 31 + 5) % 96);
     await assertOracle(reference, file, { ids, generate: 3, steps: [0, 3] });
-    assert.deepEqual(await reference.tokenize!("once upon a midnight"), [1, 2, 3, 0]);
+    assert.deepEqual(await reference.tokenize!(["once upon a midnight", "a"]), [[1, 2, 3, 0], [3]]);
   });
   await assert.rejects(
     use({ weights, environment }, TINY, () => Promise.resolve()),

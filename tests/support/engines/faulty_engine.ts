@@ -5,67 +5,9 @@
 import { join } from "node:path";
 import { writeNpy } from "../../../checkpoints/files/npy.ts";
 import { dequantize } from "../../../engine/gguf/dequantize.ts";
+import type { Making, Mistakes, Place, Rope, Shape, Weight } from "./engine_mistakes.ts";
 import { type GgufFile, openGgufFile } from "../../../engine/gguf/reader.ts";
-
-/** A weight as an engine holds it: [rows, columns]; vectors are one row. */
-export interface Weight {
-  readonly rows: number;
-  readonly columns: number;
-  readonly data: Float32Array;
-}
-
-/** How positions turn q and k. */
-export interface Rope {
-  readonly base: number;
-  /** Numbers of a head that turn. */
-  readonly width: number;
-  /** Divides positions. */
-  readonly factor: number;
-  /** Added to positions. */
-  readonly offset: number;
-  readonly pairs: "adjacent" | "half";
-  /** Divisors of the pairs' angles. */
-  readonly divisors?: Float32Array;
-}
-
-/** Sizes of a model. */
-export interface Shape {
-  readonly layers: number;
-  readonly width: number;
-  readonly heads: number;
-  readonly kvHeads: number;
-  readonly headWidth: number;
-  readonly ffnWidth: number;
-  readonly vocabulary: number;
-  readonly epsilon: number;
-  readonly rope: Rope;
-}
-
-/** What an engine can get wrong in a block, or outside of blocks; what is not named is right. */
-export interface Mistakes {
-  /** A weight as it was read: another one, or none. Names without `blk.<layer>.`. */
-  readonly weight?: (name: string, weight: Weight) => Weight | string | undefined;
-  readonly epsilon?: number;
-  /** Whether norms subtract the mean. */
-  readonly centred?: boolean;
-  /** Rounds a norm's sum of squares. */
-  readonly squares?: (sum: number) => number;
-  /** In a pass that starts at a position. */
-  readonly rope?: (start: number) => Partial<Rope>;
-  /** Whether RoPE turns v: before it is shown, or on its way into the cache. */
-  readonly turnsValues?: "shown" | "stored";
-  /** The key/value head that a query head reads. */
-  readonly keyHead?: (head: number) => number;
-  /** Times the scale of attention. */
-  readonly scale?: number;
-  /** Keys after its own that a query sees. */
-  readonly future?: number;
-  readonly activation?: (gate: number, up: number) => number;
-  /** How often the stream goes into the sum after attention, and after the FFN. */
-  readonly residual?: { readonly ffn_inp?: number; readonly out?: number };
-  /** What becomes of a point's numbers, in a pass that starts at a position; names without `blk.<layer>.`. */
-  readonly made?: (point: string, numbers: Float32Array, start: number) => Float32Array;
-}
+import type { ActivationType } from "../../../checkpoints/references/reference.ts";
 
 /** How a run goes, where it is not right in 32 bits. */
 export interface RunOptions {
@@ -74,6 +16,10 @@ export interface RunOptions {
   readonly where?: number | "blocks" | "outside";
   /** Rounds every number that an operation makes. */
   readonly round?: (number: number) => number;
+  /** Rounds what a product with a matrix of a block reads. */
+  readonly roundInput?: (x: Float32Array) => Float32Array;
+  /** The blocks that are run, where those are not all in their order. */
+  readonly blocks?: readonly number[];
 }
 
 /** A tensor that the engine made. */
@@ -101,8 +47,6 @@ export interface EngineRun {
   readonly ids: readonly number[];
 }
 
-const RIGHT: Mistakes = {};
-
 /** An engine with a model in memory. */
 export class ForeignEngine {
   private constructor(
@@ -116,9 +60,10 @@ export class ForeignEngine {
     try {
       const weights = new Map<string, Weight>();
       for (const tensor of file.tensors.values()) {
-        const data = dequantize(tensor.type, await file.readTensor(tensor));
+        const stored = { type: tensor.type, bytes: await file.readTensor(tensor) };
+        const data = dequantize(stored.type, stored.bytes);
         const columns = tensor.shape[0];
-        weights.set(tensor.name, { rows: data.length / columns, columns, data });
+        weights.set(tensor.name, { rows: data.length / columns, columns, data, stored });
       }
       return new ForeignEngine(file.name, shapeOf(file, weights), weights);
     } finally {
@@ -149,8 +94,9 @@ export class ForeignEngine {
     ids: readonly number[],
     start: number,
     cache: Map<string, Float32Array>,
-    { mistakes = RIGHT, where, round }: RunOptions,
+    options: RunOptions,
   ): Map<string, EngineTensor> {
+    const { mistakes = RIGHT, where, round, roundInput = (x) => x } = options;
     const { layers, width: D, heads: H, kvHeads: Hkv, headWidth: d, ffnWidth: F } = this.shape;
     const T = ids.length;
     const tensors = new Map<string, EngineTensor>();
@@ -163,16 +109,18 @@ export class ForeignEngine {
       const weight = (name: string): Weight | undefined => {
         const right = this.weights.get(prefix + name);
         if (!right || !wrong.weight) return right;
-        const read = wrong.weight(name, right);
+        const read = wrong.weight(name, right, layer);
         return typeof read === "string" ? this.weights.get(prefix + read) : read;
       };
+      const at = (name: string) => tensors.get(name)!.data;
+      const pass: Making = { start, count: T, layer, of: (point) => at(prefix + point), at };
       const show = (
         point: string,
         axes: readonly string[],
         shape: readonly number[],
         made: Float32Array,
       ): Float32Array => {
-        const changed = wrong.made ? wrong.made(point, made, start) : made;
+        const changed = wrong.made ? wrong.made(point, made, pass) : made;
         const data = round ? changed.map(round) : changed;
         tensors.set(prefix + point, { axes, shape, data });
         return data;
@@ -182,7 +130,8 @@ export class ForeignEngine {
         return show(name, ROWS, [T, D], normalized(x, scale, this.shape.epsilon, wrong));
       };
       const linear = (name: string, x: Float32Array) => {
-        return product(x, weight(`${name}.weight`)!, weight(`${name}.bias`)?.data);
+        const read = roundInput(wrong.input?.(name, x, T) ?? x);
+        return product(read, weight(`${name}.weight`)!, weight(`${name}.bias`)?.data);
       };
       return { wrong, weight, show, norm, linear };
     };
@@ -192,10 +141,10 @@ export class ForeignEngine {
     const rows = new Float32Array(T * D);
     ids.forEach((id, t) => rows.set(embedding.subarray(id * D, (id + 1) * D), t * D));
     let x = ends.show("token_embd", ROWS, [T, D], rows); // [T, D]
-    for (let layer = 0; layer < layers; layer++) {
+    for (const layer of options.blocks ?? Array(layers).keys()) {
       const { wrong, show, norm, linear } = operations(layer);
-      const rope: Rope = { ...this.shape.rope, ...wrong.rope?.(start) };
-      const turn = (numbers: Float32Array) => turned(numbers, d, T, start, rope);
+      const turn = (numbers: Float32Array, point: "q_rope" | "k_rope" = "k_rope") =>
+        turned(numbers, d, T, start, { ...this.shape.rope, ...wrong.rope?.(start, point) });
       const store = (point: string, numbers: Float32Array) => {
         const before = cache.get(`${layer}.${point}`) ?? new Float32Array(0);
         const all = new Float32Array(before.length + numbers.length);
@@ -210,13 +159,9 @@ export class ForeignEngine {
       const q = show("q", HEADS, [T, H, d], linear("attn_q", a));
       const k = show("k", KV_HEADS, [T, Hkv, d], linear("attn_k", a));
       const values = linear("attn_v", a); // [T, Hkv, d]
-      const v = show(
-        "v",
-        KV_HEADS,
-        [T, Hkv, d],
-        wrong.turnsValues === "shown" ? turn(values) : values,
-      );
-      const qRope = show("q_rope", HEADS, [T, H, d], turn(q));
+      const shownValues = wrong.turnsValues === "shown" ? turn(values) : values;
+      const v = show("v", KV_HEADS, [T, Hkv, d], shownValues);
+      const qRope = show("q_rope", HEADS, [T, H, d], turn(q, "q_rope"));
       const kRope = show("k_rope", KV_HEADS, [T, Hkv, d], turn(k));
       const keys = store("cache_k", kRope); // [S, Hkv, d]
       const mixed = store("cache_v", wrong.turnsValues === "stored" ? turn(v) : v); // [S, Hkv, d]
@@ -225,6 +170,8 @@ export class ForeignEngine {
       const group = H / Hkv;
       const keyHead = wrong.keyHead ?? ((head: number) => Math.floor(head / group));
       const scale = (wrong.scale ?? 1) / Math.sqrt(d);
+      const { future = 0 } = wrong;
+      const sees = wrong.sees ?? (({ query, key }: Place) => key <= query + future);
       const scores = new Float32Array(H * T * S);
       for (let h = 0; h < H; h++) {
         for (let t = 0; t < T; t++) {
@@ -232,18 +179,16 @@ export class ForeignEngine {
             const [at, key] = [(t * H + h) * d, (s * Hkv + keyHead(h)) * d];
             let sum = 0;
             for (let i = 0; i < d; i++) sum += qRope[at + i] * keys[key + i];
-            scores[(h * T + t) * S + s] = sum * scale;
+            const score = wrong.score ? wrong.score(sum * scale) : sum * scale;
+            const place = { head: h, query: start + t, key: s, start };
+            const isHidden = wrong.floor !== undefined && !sees(place);
+            scores[(h * T + t) * S + s] = isHidden ? wrong.floor! : score;
           }
         }
       }
       const shownScores = show("attn_scores", ATTENTION, [H, T, S], scores);
-      const future = wrong.future ?? 0;
-      const probs = show(
-        "attn_probs",
-        ATTENTION,
-        [H, T, S],
-        softmax(shownScores, T, S, start, future),
-      );
+      const softened = softmax(shownScores, T, S, start, sees, wrong.sink);
+      const probs = show("attn_probs", ATTENTION, [H, T, S], softened);
       const mix = new Float32Array(T * H * d);
       for (let t = 0; t < T; t++) {
         for (let h = 0; h < H; h++) {
@@ -271,11 +216,17 @@ export class ForeignEngine {
     }
     const n = ends.norm("output_norm", x); // [T, D]
     const head = ends.weight("output.weight") ?? this.weights.get("token_embd.weight")!;
-    ends.show("logits", ROWS, [T, this.shape.vocabulary], product(n, head));
+    ends.show(
+      "logits",
+      ROWS,
+      [T, this.shape.vocabulary],
+      product(ends.wrong.input?.("output", n, T) ?? n, head),
+    );
     return tensors;
   }
 }
 
+const RIGHT: Mistakes = {};
 const ROWS = ["position", "feature"];
 const HEADS = ["position", "head", "feature"];
 const KV_HEADS = ["position", "kv_head", "feature"];
@@ -329,6 +280,10 @@ function normalized(x: Float32Array, weight: Float32Array, right: number, wrong:
   const D = weight.length;
   const out = new Float32Array(x.length);
   for (let row = 0; row < x.length; row += D) {
+    if (wrong.norm) {
+      out.set(wrong.norm(x.subarray(row, row + D), weight, epsilon), row);
+      continue;
+    }
     let [mean, square] = [0, 0];
     if (centred) { for (let i = 0; i < D; i++) mean += x[row + i] / D; }
     for (let i = 0; i < D; i++) square += (x[row + i] - mean) ** 2;
@@ -346,10 +301,11 @@ function turned(x: Float32Array, d: number, T: number, start: number, rope: Rope
   for (let t = 0; t < T; t++) {
     for (let i = 0; i < pairs; i++) {
       const position = (start + t + rope.offset) / rope.factor;
-      const angle = position * rope.base ** (-2 * i / rope.width) / (rope.divisors?.[i] ?? 1);
-      const [cos, sin] = [Math.cos(angle), Math.sin(angle)];
+      const angle = rope.angle?.(start + t, i) ??
+        position * rope.base ** (-2 * i / rope.width) / (rope.divisors?.[i] ?? 1);
+      const [cos, sin] = [Math.cos(angle), Math.sin(angle)].map(rope.table ?? ((value) => value));
       for (let h = 0; h < heads; h++) {
-        const head = (t * heads + h) * d;
+        const head = (t * heads + h) * d + (rope.skipped ?? 0);
         const [a, b] = rope.pairs === "half"
           ? [head + i, head + i + pairs]
           : [head + 2 * i, head + 2 * i + 1];
@@ -362,15 +318,23 @@ function turned(x: Float32Array, d: number, T: number, start: number, rope: Rope
 }
 
 /** scores [H, T, S] → probabilities over the keys that each query sees; 0 elsewhere. */
-function softmax(scores: Float32Array, T: number, S: number, start: number, future: number) {
+function softmax(
+  scores: Float32Array,
+  T: number,
+  S: number,
+  start: number,
+  sees: (place: Place) => boolean,
+  sink = 0,
+) {
   const out = new Float32Array(scores.length);
   for (let row = 0; row < scores.length / S; row++) {
-    const count = Math.min(S, start + row % T + 1 + future);
-    const seen = scores.subarray(row * S, row * S + count);
-    const largest = seen.reduce((a, b) => Math.max(a, b), -Infinity);
-    let sum = 0;
-    for (const score of seen) sum += Math.exp(score - largest);
-    for (let s = 0; s < count; s++) out[row * S + s] = Math.exp(seen[s] - largest) / sum;
+    const place = { head: Math.floor(row / T), query: start + row % T, start };
+    const seen = Array.from({ length: S }, (_, key) => key)
+      .filter((key) => sees({ ...place, key }));
+    const largest = seen.reduce((max, key) => Math.max(max, scores[row * S + key]), -Infinity);
+    let sum = sink * Math.exp(-largest);
+    for (const key of seen) sum += Math.exp(scores[row * S + key] - largest);
+    for (const key of seen) out[row * S + key] = Math.exp(scores[row * S + key] - largest) / sum;
   }
   return out;
 }
@@ -386,7 +350,7 @@ export interface DumpOptions {
   /** The row order that heads are written in, and the one that the manifest says. */
   readonly rope?: "adjacent" | "half";
   readonly saidRope?: "adjacent" | "half";
-  readonly activations?: "f32" | "f16";
+  readonly activations?: ActivationType;
 }
 
 /** Writes a run as a folder that `task parity --engine` reads; the files' names tell nothing. */

@@ -81,14 +81,17 @@ export function all(...faults: FileFault[]): FileFault {
 }
 
 /** Rows in another order: at place r stands row `order[r]`; blocks stay as they are. Vectors count as columns of rows. */
-export function reordered(name: string, order: (row: number) => number): FileFault {
+export function reordered(
+  name: string,
+  order: (row: number, rows: number) => number,
+): FileFault {
   return (file) =>
     changed(file, name, (bytes, { shape }) => {
       const rows = shape.at(-1)!;
       const out = bytes.slice();
       const rowBytes = bytes.length / rows;
       for (let to = 0; to < rows; to++) {
-        const from = order(to) * rowBytes;
+        const from = order(to, rows) * rowBytes;
         out.set(bytes.subarray(from, from + rowBytes), to * rowBytes);
       }
       return out;
@@ -156,6 +159,29 @@ export function blockChanged(
       change(out.subarray(block * length, (block + 1) * length));
       return out;
     });
+}
+
+/** The bytes of a tensor changed in place. */
+export function bytesChanged(
+  name: string,
+  change: (bytes: Uint8Array<ArrayBuffer>) => void,
+): FileFault {
+  return (file) =>
+    changed(file, name, (bytes) => {
+      const out = bytes.slice();
+      change(out);
+      return out;
+    });
+}
+
+/** The same bytes, said to be of another type of that size. */
+export function retyped(name: string, type: string): FileFault {
+  return (file) => ({
+    tensors: new Map([[name, {
+      ...whole(file, name),
+      type: GGML_TYPES.find((each) => each.name === type)!,
+    }]]),
+  });
 }
 
 /** Numbers that are damaged together in types without blocks. */

@@ -1,5 +1,5 @@
-/** What a converter, a quantizer or a download can do to a file, and what a report has to say of it. */
-import { type Bench, type Expected, seen } from "../engines/engine_faults.ts";
+/** Faults of files that the report has known by name for long. */
+import { type Bench, type BrokenFile, type Faults, seen } from "../fault.ts";
 import {
   all,
   blockChanged,
@@ -12,16 +12,7 @@ import {
   reordered,
   transposed,
   without,
-} from "./broken_files.ts";
-
-/** A fault of a file. */
-export interface BrokenFile extends Expected {
-  /** By the names of {@linkcode faultModels}; without it the embedded and the random one. */
-  readonly on?: readonly ("tiny" | "random")[];
-  /** Where it shows first: in the drawn block, in the first one since it is in all, or outside of blocks. */
-  readonly where?: "first" | "outside";
-  readonly make: (bench: Bench) => FileFault;
-}
+} from "../../models/broken_files.ts";
 
 /** Heads of a tensor in another order. */
 function heads(name: string, width: number, order: (head: number) => number): FileFault {
@@ -36,7 +27,7 @@ function damaged(name: string, { draw }: Bench, rows: number): FileFault {
   });
 }
 
-export const BROKEN_FILES: Readonly<Record<string, BrokenFile>> = {
+export const KNOWN_FILES: Faults<BrokenFile> = {
   "rows of Q as Hugging Face has them": {
     make: ({ layer, shape }) =>
       inHalves(`blk.${layer}.attn_q.weight`, shape.headWidth, shape.rope.width),
@@ -134,7 +125,7 @@ export const BROKEN_FILES: Readonly<Record<string, BrokenFile>> = {
   "a bias of zeros": {
     on: ["random"],
     make: ({ layer }) => mapped(`blk.${layer}.attn_k.bias`, (b) => b.map(() => 0)),
-    ...seen("2", "k", "bias-missing"),
+    ...seen("2", "k", "bias-missing", "zeros"),
   },
   "no BOS": {
     where: "outside",
@@ -176,15 +167,5 @@ export const BROKEN_FILES: Readonly<Record<string, BrokenFile>> = {
       }),
     ...seen("6", "ffn_gate", "nan"),
     detail: /ffn_gate\.weight, row \d+, column \d+/,
-  },
-  "a weight of half the size": {
-    make: ({ layer }) => mapped(`blk.${layer}.attn_output.weight`, (w) => w.map((x) => x / 2)),
-    ...seen("5", "attn_out", "unknown"),
-  },
-  "another layer's weight": {
-    on: ["random"],
-    make: ({ layer, shape: { layers } }) =>
-      copied(`blk.${(layer + 1) % layers}.ffn_down.weight`, `blk.${layer}.ffn_down.weight`),
-    ...seen("6", "ffn_out", "unknown"),
   },
 };

@@ -1,64 +1,9 @@
-/** What somebody's engine can get wrong, and what a report has to say of it. */
-import type { Cause } from "../../../checkpoints/diagnosis/causes.ts";
-import type { FaultModel } from "../models/fault_models.ts";
-import type { Mistakes, Shape } from "./faulty_engine.ts";
-import type { Random } from "../../../checkpoints/files/random.ts";
-
-/** Where a fault has to be found, and as what. */
-export interface Expected {
-  readonly checkpoint: string;
-  /** Without the layer. */
-  readonly point: string;
-  readonly cause: Cause;
-  /** What the detail must say. */
-  readonly detail?: RegExp;
-  /** The first pass that shows it; the prompt's without it. */
-  readonly step?: number;
-}
-
-/** What a fault is made with. */
-export interface Bench {
-  readonly model: FaultModel;
-  readonly shape: Shape;
-  /** The block that is wrong. */
-  readonly layer: number;
-  readonly draw: Random;
-}
-
-/** A fault of an engine. */
-export interface EngineFault extends Expected {
-  /** By the names of {@linkcode faultModels}; without it the embedded and the random one. */
-  readonly on?: readonly ("tiny" | "random" | "large")[];
-  /** Whether it is outside of blocks. */
-  readonly outside?: boolean;
-  readonly make: (bench: Bench) => Mistakes;
-}
-
-/** Where a fault shows, and as what. */
-export function seen(checkpoint: string, point: string, cause: Cause): Expected {
-  return { checkpoint, point, cause };
-}
-
-/** An outcome changed. */
-function made(point: string, change: (x: Float32Array, start: number) => Float32Array): Mistakes {
-  return { made: (each, numbers, start) => each === point ? change(numbers, start) : numbers };
-}
-
-/** A weight read wrongly. */
-function weight(
-  name: string,
-  change: (data: Float32Array, rows: number, columns: number) => Float32Array,
-): Mistakes {
-  return {
-    weight: (each, right) =>
-      each === name ? { ...right, data: change(right.data, right.rows, right.columns) } : right,
-  };
-}
-
-/** One weight in another's place. */
-function instead(names: Readonly<Record<string, string | undefined>>): Mistakes {
-  return { weight: (name, right) => Object.hasOwn(names, name) ? names[name] : right };
-}
+/** Faults of engines that the report has known by name for long. */
+import type { EngineFault, Faults } from "../fault.ts";
+import { seen } from "../fault.ts";
+import { geluTanh, instead, made, masked, silu, weight } from "./mistakes.ts";
+import type { Mistakes, Shape } from "../../engines/engine_mistakes.ts";
+import type { Random } from "../../../../checkpoints/files/random.ts";
 
 /** Rows of heads in halves where the file has adjacent pairs. */
 function halves(name: string, { headWidth, rope: { width } }: Shape): Mistakes {
@@ -81,22 +26,8 @@ function damaged(name: string, draw: Random): Mistakes {
   });
 }
 
-/** Scores with minus infinity at keys that a query does not see, as many engines show them. */
-function masked({ heads }: Shape): Mistakes {
-  return made("attn_scores", (x, start) => {
-    // [H, T, S] where S = start + T
-    const T = Math.round((-start + Math.sqrt(start ** 2 + 4 * x.length / heads)) / 2);
-    const S = start + T;
-    return x.map((value, i) => i % S > start + Math.floor(i / S) % T ? -Infinity : value);
-  });
-}
-
-const gelu = (x: number) =>
-  0.5 * x * (1 + Math.tanh(Math.sqrt(2 / Math.PI) * (x + 0.044715 * x ** 3)));
-const silu = (x: number) => x / (1 + Math.exp(-x));
-
 /** Faults that the report knows by name. */
-export const KNOWN_FAULTS: Readonly<Record<string, EngineFault>> = {
+export const KNOWN_FAULTS: Faults<EngineFault> = {
   "rows of Q in the other RoPE order": {
     make: ({ shape }) => halves("attn_q.weight", shape),
     ...seen("2", "q", "qk-permuted"),
@@ -154,14 +85,14 @@ export const KNOWN_FAULTS: Readonly<Record<string, EngineFault>> = {
   },
   "K goes one slot too far": {
     make: ({ shape: { kvHeads, headWidth } }) =>
-      made("cache_k", (cache, start) => {
+      made("cache_k", (cache, { start }) => {
         if (start > 0) return cache;
         const width = kvHeads * headWidth;
         const moved = cache.slice();
         moved.copyWithin(width, 0, cache.length - width);
         return moved;
       }),
-    ...seen("3", "cache_k", "position-offset"),
+    ...seen("3", "cache_k", "cache-slot"),
     detail: /slots are off by 1$/,
   },
   "a larger epsilon": {
@@ -170,7 +101,7 @@ export const KNOWN_FAULTS: Readonly<Record<string, EngineFault>> = {
     detail: /0\.03 instead of 0\.00001/,
   },
   "a larger epsilon at the end": {
-    ...{ on: ["random"], outside: true },
+    ...{ on: ["random"], where: "outside" as const },
     make: () => ({ epsilon: 1e-3 * 40 }),
     ...seen("1", "output_norm", "epsilon"),
   },
@@ -192,7 +123,7 @@ export const KNOWN_FAULTS: Readonly<Record<string, EngineFault>> = {
     ...seen("6", "ffn_gate", "gate-up-swapped"),
   },
   "GELU": {
-    make: () => ({ activation: (gate, up) => gelu(gate) * up }),
+    make: () => ({ activation: (gate, up) => geluTanh(gate) * up }),
     ...seen("6", "ffn_act", "activation"),
     detail: /^GELU \(tanh\)/,
   },
@@ -215,6 +146,39 @@ export const KNOWN_FAULTS: Readonly<Record<string, EngineFault>> = {
     make: ({ shape }) => ({ keyHead: (head) => head % shape.kvHeads, ...masked(shape) }),
     ...seen("4", "attn_scores", "head-grouping"),
     detail: /h mod Hkv/,
+  },
+  "another attention scale": {
+    make: ({ shape }) => ({ scale: 1 / Math.sqrt(shape.headWidth), ...masked(shape) }),
+    ...seen("4", "attn_scores", "scaled"),
+    detail: /^scores are times \S+ \(1\/√d\): scaled by /,
+  },
+  "a mask that sees one key too many": {
+    make: () => ({ future: 1 }),
+    ...seen("4", "attn_probs", "mask"),
+    detail: /^sees 1 key of the future$/,
+  },
+  "a mask that hides the query's own key, at a floor": {
+    make: () => ({ sees: ({ query, key }) => key < query, floor: -1e9 }),
+    ...seen("4", "attn_scores", "mask"),
+    detail: /^misses itself \(key = query\)$/,
+  },
+  "a mask that hides the query's own key while decoding": {
+    make: () => ({ sees: ({ query, key, start }) => start === 0 ? key <= query : key < query }),
+    ...seen("4", "attn_probs", "mask"),
+    detail: /^misses itself \(key = query\)$/,
+    step: 1,
+  },
+  "decoding overwrites the newest slot": {
+    make: ({ shape: { kvHeads, headWidth } }) =>
+      made("cache_k", (cache, { start }) => {
+        const width = kvHeads * headWidth;
+        return start === 0
+          ? cache
+          : cache.slice().copyWithin((start - 1) * width, start * width, (start + 1) * width);
+      }),
+    ...seen("3", "cache_k", "cache-slot"),
+    detail: /^slot \d+ is overwritten by position \d+$/,
+    step: 1,
   },
   "heads joined backwards": {
     make: ({ shape: { heads, headWidth } }) =>
@@ -259,7 +223,7 @@ export const KNOWN_FAULTS: Readonly<Record<string, EngineFault>> = {
     detail: /twice/,
   },
   "the embedding as output matrix": {
-    outside: true,
+    where: "outside" as const,
     make: () => instead({ "output.weight": "token_embd.weight" }),
     ...seen("8", "logits", "output-tied"),
   },
@@ -291,7 +255,7 @@ export const KNOWN_FAULTS: Readonly<Record<string, EngineFault>> = {
     detail: /attn_v\.weight: row \d+, columns \d+ to \d+/,
   },
   "a block of the output matrix dequantized wrongly": {
-    outside: true,
+    where: "outside" as const,
     make: ({ draw }) => damaged("output.weight", draw),
     ...seen("8", "logits", "dequant-block"),
     detail: /output\.weight: row \d+, columns \d+ to \d+/,
@@ -311,75 +275,4 @@ export const KNOWN_FAULTS: Readonly<Record<string, EngineFault>> = {
     },
     ...seen("4", "attn_probs", "nan"),
   },
-  "a head that is left out": {
-    on: ["random"],
-    make: ({ shape: { heads, headWidth }, draw }) => {
-      const head = draw.integer(0, heads);
-      return made(
-        "head_out",
-        (x) => x.map((v, i) => Math.floor(i / headWidth) % heads === head ? 0 : v),
-      );
-    },
-    ...seen("5", "head_out", "zeros"),
-    detail: /^features \d+ to \d+ are zero there$/,
-  },
-  "half of the FFN's output": {
-    make: () => made("ffn_out", (x) => x.map((v) => v / 2)),
-    ...seen("6", "ffn_out", "scaled"),
-    detail: /0\.5 \(1\/2\) times/,
-  },
-  "V made with K's weight": {
-    on: ["random"],
-    make: () => instead({ "attn_v.weight": "attn_k.weight" }),
-    ...seen("2", "v", "other-tensor"),
-    detail: /attn_v\.weight: it holds the numbers of blk\.\d\.attn_k\.weight$/,
-  },
-  "logits capped softly": {
-    outside: true,
-    make: () => made("logits", (x) => x.map((v) => 3 * Math.tanh(v / 3))),
-    ...seen("8", "logits", "soft-cap"),
-    detail: /a soft cap of 3$/,
-  },
 };
-
-/** Faults that no cause stands for. */
-export const UNKNOWN_FAULTS: Readonly<Record<string, EngineFault>> = Object.fromEntries(
-  Object.entries<Omit<EngineFault, "cause">>({
-    "another attention scale": {
-      make: ({ shape }) => ({ scale: 1 / Math.sqrt(shape.headWidth), ...masked(shape) }),
-      ...{ checkpoint: "4", point: "attn_scores" },
-    },
-    "a mask that sees one key too many": {
-      make: () => ({ future: 1 }),
-      ...{ checkpoint: "4", point: "attn_probs" },
-    },
-    "noise after attention": {
-      make: ({ draw }) => made("attn_out", (x) => x.map((v) => v + draw.normal(0.05))),
-      ...{ checkpoint: "5", point: "attn_out" },
-    },
-    "noise in one number of q": {
-      on: ["random"],
-      make: ({ draw, shape: { heads, headWidth } }) =>
-        made("q", (x) => x.map((v, i) => i % (heads * headWidth) === 5 ? v + draw.normal(0.3) : v)),
-      ...{ checkpoint: "2", point: "q" },
-    },
-    "no RoPE": {
-      on: ["random"],
-      make: () => ({ rope: () => ({ factor: Infinity }) }),
-      ...{ checkpoint: "1B", point: "q_rope" },
-    },
-    "the stream clipped": {
-      make: () => made("out", (x) => x.map((v) => Math.max(-0.5, Math.min(0.5, v)))),
-      ...{ checkpoint: "7", point: "out" },
-    },
-    "the largest logits clipped": {
-      ...{ on: ["random"], outside: true },
-      make: () =>
-        made("logits", (x) => {
-          const limit = x.toSorted()[Math.floor(0.999 * x.length)];
-          return x.map((v) => Math.min(limit, v));
-        }),
-      ...{ checkpoint: "8", point: "logits" },
-    },
-  }).map(([name, fault]) => [name, { ...fault, cause: "unknown" }]),
-);

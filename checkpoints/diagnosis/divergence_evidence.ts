@@ -1,0 +1,268 @@
+/** What a first divergence can be followed with: the operations behind it with all that they read and made, within bounds. */
+import { type Config, readConfig } from "../../engine/model/config.ts";
+import type { GgufFile } from "../../engine/gguf/reader.ts";
+import { forward } from "../../engine/plan/forward.ts";
+import { type Step, stepName } from "../../engine/plan/plan.ts";
+import { ropeFactors } from "../../engine/model/rope_factors.ts";
+import { ropeTable } from "../../engine/model/rope_table.ts";
+import type { Pass } from "../../kernels/kernel.ts";
+import { sizeOf } from "../../base/shape.ts";
+import { formatBytes } from "../../inspect/format.ts";
+import type { ParityRow } from "../parity/comparison.ts";
+import { failedVerdict } from "../parity/report.ts";
+import type {
+  NamedTensor,
+  OperationEvidence,
+  OperationRecord,
+  RopeFacts,
+  Settings,
+  WeightRows,
+} from "../parity/divergence/evidence.ts";
+import { readRows, rowBytes } from "../parity/divergence/weight_rows.ts";
+import { rowsOf } from "../parity/local.ts";
+import type { Provenance, ReferencePass, ReferenceTensor } from "../references/reference.ts";
+import type { Chain } from "./activations/chain.ts";
+import type { Operation } from "./activations/operation.ts";
+
+/** Bytes of tensors above which the worst position's row alone is kept, and above which none are. */
+const MOST_TENSORS = 16 * 2 ** 20;
+/** Bytes of weights, of both files: those of the last operation first. */
+const MOST_WEIGHTS = 16 * 2 ** 20;
+/** Bytes of one weight that is kept whole. */
+const WHOLE_WEIGHT = 4 * 2 ** 20;
+/** Rows of a larger one. */
+const WORST_ROWS = 64;
+
+/** What evidence is made of. */
+export interface Scene {
+  readonly chain: Chain;
+  readonly config: Config;
+  readonly file: GgufFile;
+  readonly other?: GgufFile;
+  readonly provenance: Provenance;
+  readonly row: ParityRow;
+  /** The other side's, with the point and what it was made of. */
+  readonly pass: ReferencePass;
+  /** What our kernels made of the pass's own inputs, all its rows; where they did not, their twins' numbers stand for it. */
+  readonly ours?: ReferenceTensor;
+  /** The text of a token. */
+  readonly piece: (id: number) => string;
+}
+
+/** Keeps what is needed to follow a divergence. */
+export async function operationEvidence(scene: Scene): Promise<OperationEvidence> {
+  const { chain, row, pass, provenance } = scene;
+  const { point } = row;
+  const judged = failedVerdict(row);
+  const { place } = judged;
+  const isLocal = judged === row.local;
+  const [{ pass: computed }] = chain.operations;
+  const leftOut: string[] = [];
+  const all = tensorsOf(scene, computed);
+  const isLarge = bytesOf(all) > MOST_TENSORS;
+  // A slot of the cache may be older than the pass.
+  const at = Math.max(0, place.position - computed.start);
+  const kept: Pass = isLarge ? { tokens: 1, start: computed.start + at, rows: 1 } : computed;
+  const tensors = isLarge ? all.map((each) => oneRow(each, computed, at)) : all;
+  if (isLarge) leftOut.push(`the rows of other positions than ${kept.start}: too large`);
+  const byName = fitting(tensors, leftOut);
+  const named = (name: string) => byName.get(name)!;
+
+  const operations: OperationRecord[] = [];
+  let room = MOST_WEIGHTS;
+  for (const operation of chain.operations.toReversed()) {
+    const { step, name } = operation;
+    const rows = wantedRows(scene, operation, leftOut, room);
+    const own: Settings = {
+      constants: step.constants,
+      inputs: step.inputs.map((input) => named(input.name)),
+      weights: await readAll(scene.file, step.weights, rows),
+      ...(step.operation === "rope" ? { rope: ropeFacts(operation) } : {}),
+    };
+    const other = scene.other && await otherSettings(scene.other, operation, own, rows);
+    room -= [own, other].reduce((sum, each) => sum + weightBytes(each?.weights ?? []), 0);
+    operations.unshift({
+      ...{ point: name, operation: step.operation, output: named(outputName(name)), ...own },
+      ...(other ? { other } : {}),
+    });
+  }
+  return {
+    kind: "operation",
+    point,
+    checkpoint: row.checkpoint,
+    referenceName: provenance.name,
+    activations: provenance.activations ?? "f32",
+    case: row.case,
+    step: row.step,
+    pass: kept,
+    tokens: pass.ids.slice(kept.start - pass.start, kept.start - pass.start + kept.tokens)
+      .map((id) => ({ id, text: scene.piece(id) })),
+    ...{ place, operations, leftOut },
+    ...(isLocal ? { allowed: judged.allowed } : {}),
+    ours: { ...named("ours"), name: point },
+    reference: { ...named("reference"), name: point },
+  };
+}
+
+/** What an operation makes has a name of its own beside what it reads: the reference may show that point too. */
+function outputName(point: string): string {
+  return `output ${point}`;
+}
+
+/** Everything that the operations read and made, over the rows that the chain computed. */
+function tensorsOf({ chain, pass, ours, row: { point } }: Scene, computed: Pass): NamedTensor[] {
+  const all = new Map<string, NamedTensor>();
+  const last = chain.operations.at(-1)!;
+  for (const { step, inputs, name, output, shape } of chain.operations) {
+    for (const [i, { name: input, kind }] of step.inputs.entries()) {
+      const isGiven = kind === "ids" || kind === "table";
+      const source = isGiven ? "given" : pass.tensors.has(input) ? "reference" : "computed";
+      const data = inputs[i];
+      const own = shapeOf(input, chain, data, computed, step);
+      all.set(input, { name: input, shape: own, data, source });
+    }
+    all.set(outputName(name), { name, shape, data: output, source: "computed" });
+  }
+  const { shape, target } = chain;
+  const at = computed.start - pass.start;
+  const kernels = ours && rowsOf(point, ours, pass.start, at, computed.tokens).data;
+  const data = kernels ? Float32Array.from(kernels) : last.output;
+  all.set("ours", { name: point, shape, data, source: "computed" });
+  all.set("reference", { name: point, shape, data: target, source: "reference" });
+  return [...all].map(([name, tensor]) => ({ ...tensor, name }));
+}
+
+/** The shape of what an operation reads: rows first, and what is left over last. */
+function shapeOf(
+  name: string,
+  { operations }: Chain,
+  { length }: Float32Array,
+  { tokens, start }: Pass,
+  step: Step,
+): readonly number[] {
+  const made = operations.find((each) => each.name === name);
+  if (made) return made.shape;
+  const { shape } = step.inputs.find((input) => input.name === name)!;
+  const numbers = shape.map((dim) =>
+    typeof dim === "number" ? dim : dim === "S" ? start + tokens : tokens
+  );
+  return sizeOf(numbers) === length ? numbers : [length];
+}
+
+function bytesOf(tensors: readonly NamedTensor[]): number {
+  return tensors.reduce((sum, { data }) => sum + data.byteLength, 0);
+}
+
+/** One row of a tensor; what has no rows of the pass stays. */
+function oneRow(tensor: NamedTensor, { start }: Pass, at: number): NamedTensor {
+  const { name } = tensor;
+  if (name === "rope_table") return tensor;
+  const point = name.replace(/^output /, "");
+  const { shape, data } = rowsOf(point, tensor, start, at, 1);
+  return { ...tensor, shape, data: Float32Array.from(data) };
+}
+
+/** The tensors that fit, by name: the largest of the others are empty, and said. */
+function fitting(tensors: readonly NamedTensor[], leftOut: string[]): Map<string, NamedTensor> {
+  let room = MOST_TENSORS;
+  const kept = new Map<string, NamedTensor>();
+  for (const tensor of tensors.toSorted((a, b) => a.data.length - b.data.length)) {
+    const { name, data } = tensor;
+    room -= data.byteLength;
+    const point = name.replace(/^output /, "");
+    if (room >= 0) {
+      kept.set(name, { ...tensor, name: point });
+      continue;
+    }
+    kept.set(name, { ...tensor, name: point, shape: [0], data: new Float32Array() });
+    leftOut.push(`${name}: ${formatBytes(data.byteLength)}`);
+  }
+  return kept;
+}
+
+/** Rows of an operation's weights that are kept; undefined for all of them, none where there is no room. */
+function wantedRows(
+  { chain, file, other }: Scene,
+  operation: Operation,
+  leftOut: string[],
+  room: number,
+): readonly number[] | undefined {
+  const { step: { weights: [name], operation: kind }, inputs: [ids], output, target } = operation;
+  if (name === undefined) return undefined;
+  const { rows, perRow } = rowBytes(file, name);
+  const perBoth = perRow * (other ? 2 : 1);
+  if (rows === 1 || rows * perRow <= WHOLE_WEIGHT && rows * perBoth <= room) return undefined;
+  if (operation !== chain.operations.at(-1)) {
+    leftOut.push(`${name} (${formatBytes(rows * perRow)})`);
+    return [];
+  }
+  const most = Math.max(1, Math.min(WORST_ROWS, Math.floor(room / perBoth)));
+  const wanted = kind === "embed" ? [...new Set(ids)] : worstRows(output, target!, rows, most);
+  leftOut.push(`${name}: all rows but ${wanted.length} (${formatBytes(rows * perRow)})`);
+  return wanted.toSorted((a, b) => a - b);
+}
+
+/** The rows of a product whose numbers are farthest off. */
+function worstRows(
+  ours: Float32Array,
+  theirs: Float32Array,
+  rows: number,
+  most: number,
+): number[] {
+  const errors = new Float64Array(rows);
+  ours.forEach((value, i) => {
+    const error = Math.abs(value - theirs[i]);
+    errors[i % rows] = Math.max(errors[i % rows], Number.isNaN(error) ? Infinity : error);
+  });
+  return [...errors.keys()].sort((a, b) => errors[b] - errors[a]).slice(0, most);
+}
+
+async function readAll(
+  file: GgufFile,
+  names: readonly string[],
+  rows: readonly number[] | undefined,
+): Promise<WeightRows[]> {
+  const read = await Promise.all(names.map((name) => readRows(file, name, rows)));
+  return read.filter((each) => each !== undefined);
+}
+
+function weightBytes(weights: readonly WeightRows[]): number {
+  return weights.reduce(
+    (sum, { data, blocks }) => sum + 4 * data.length + (blocks?.length ?? 0),
+    0,
+  );
+}
+
+function ropeFacts(
+  { config, factors, builder }: Pick<Operation, "config" | "factors" | "builder">,
+) {
+  const { ropeBase: base, ropeWidth: width, ropeScaling: scaling } = config;
+  const facts: RopeFacts = { base, width, scaling, builder };
+  return factors ? { ...facts, factors: [...factors] } : facts;
+}
+
+/** The same operation as the other file would have it; undefined where it has another one there. */
+async function otherSettings(
+  file: GgufFile,
+  { step, name, builder, inputs }: Operation,
+  own: Settings,
+  rows: readonly number[] | undefined,
+): Promise<Settings | undefined> {
+  const config = readConfig(file);
+  const theirs = forward(config).find((each) => stepName(each) === name);
+  if (!theirs || theirs.operation !== step.operation) return undefined;
+  const weights = await readAll(file, theirs.weights, rows);
+  if (step.operation !== "rope") {
+    return { constants: theirs.constants, inputs: own.inputs, weights };
+  }
+  const factors = await ropeFactors(file, config);
+  const table = ropeTable(config, inputs[1].length / step.constants.rope_width, builder, factors);
+  if (table.length !== inputs[1].length) return undefined;
+  const [x, turns] = own.inputs;
+  return {
+    constants: theirs.constants,
+    inputs: [x, { ...turns, data: table }],
+    weights,
+    rope: ropeFacts({ config, factors, builder }),
+  };
+}

@@ -1,0 +1,161 @@
+/**
+ * What the reference's number says of how it was made: the scale that it would take, the angle by which its pair turned, the row of the
+ * weight that gives it. Plain arithmetic on what both sides read; whether it is the cause is for whoever looks.
+ */
+import type { ElementPlace } from "../compare.ts";
+import {
+  elementAt,
+  type NamedTensor,
+  type OperationRecord,
+  rowOf,
+  weightRowAt,
+} from "./evidence.ts";
+import type { Formula } from "./formula.ts";
+import type { Pass } from "../../../kernels/kernel.ts";
+
+/** A place of an operation, and what the reference has there. */
+interface There extends OperationRecord {
+  readonly pass: Pass;
+  readonly place: ElementPlace;
+  /** Row of the pass. */
+  readonly token: number;
+  readonly element: number;
+  readonly reference: NamedTensor;
+  /** Its number at the place. */
+  readonly value: number;
+  /** What is computed there here. */
+  readonly fact: (name: string) => number;
+}
+
+/** Lines on what the reference's number says; none where it says nothing. */
+export function impliedBy(
+  operation: OperationRecord,
+  reference: NamedTensor,
+  pass: Pass,
+  place: ElementPlace,
+  formula: Formula,
+): string[] {
+  const element = elementAt(reference, pass.start, place)!;
+  const value = reference.data[element];
+  if (!Number.isFinite(value)) return [];
+  const facts = new Map(formula.facts);
+  const lines = IMPLIED[operation.operation]?.({
+    ...operation,
+    ...{ pass, place, element, reference, value, token: place.position - pass.start },
+    fact: (name) => facts.get(name) ?? NaN,
+  });
+  return lines?.filter((line) => !/NaN|Infinity/.test(line)) ?? [];
+}
+
+const IMPLIED: Readonly<Record<string, (there: There) => string[]>> = {
+  rms: ({ value, fact }) => [`ε would be ${short(value * value - fact("mean(x²)"))}`],
+  normalize: ({ value, fact }) => [`rms would be ${short(fact("x") / value)}`],
+  scale_columns: ({ value, fact }) => [`w would be ${short(value / fact("x"))}`],
+  add_bias: ({ value, fact }) => [`b would be ${short(value - fact("x"))}`],
+  add: ({ value, fact }) => [
+    `b would be ${short(value - fact("a"))}, or a ${short(value - fact("b"))}`,
+  ],
+  swiglu: ({ value, fact }) => [`silu(g) would be ${short(value / fact("u"))}`],
+
+  linear({ inputs: [x], weights: [weight], output, reference, constants, pass, place }) {
+    const { rows, columns } = constants;
+    const own = weightRowAt(output, place);
+    const kept = weight.kept ?? Array.from({ length: rows }, (_, row) => row);
+    const gives = (row: number) => {
+      const w = rowOf(weight, row)!;
+      for (let token = pass.tokens - 1; token >= 0; token--) {
+        let [sum, size] = [0, 0];
+        for (let i = 0; i < columns; i++) {
+          const term = x.data[token * columns + i] * w[i];
+          sum += term;
+          size += Math.abs(term);
+        }
+        if (!(Math.abs(sum - reference.data[token * rows + own]) <= 1e-5 * size)) return false;
+      }
+      return true;
+    };
+    const found = kept.find((row) => row !== own && gives(row));
+    const where = pass.tokens > 1 ? `all ${pass.tokens} positions` : "this position";
+    return found === undefined ? [] : [`row ${found} of ${weight.name} gives it, at ${where}`];
+  },
+
+  rope({ inputs: [x], constants, element, place: { index }, reference }) {
+    const { rope_width: width, half_style: half } = constants;
+    if (index >= width) return [];
+    const pairs = width / 2;
+    const first = element - index + (half ? index % pairs : index - index % 2);
+    const second = half ? first + pairs : first + 1;
+    const [a, b] = [x.data[first], x.data[second]];
+    const [c, d] = [reference.data[first], reference.data[second]];
+    const angle = Math.atan2(a * d - b * c, a * c + b * d);
+    const length = Math.hypot(c, d) / Math.hypot(a, b);
+    return Math.abs(length - 1) < 1e-3
+      ? [`its pair turned by ${short(angle)}, or that and whole turns of 2π`]
+      : [`its pair is ${short(length)} times as long: it is not these two that turned`];
+  },
+
+  store({ inputs: [x], element, pass, constants: { columns }, place: { position }, value }) {
+    const at = element % columns;
+    const from = Array.from({ length: pass.tokens }, (_, token) => token)
+      .filter((token) => x.data[token * columns + at] === value && value !== 0)
+      .map((token) => pass.start + token).filter((each) => each !== position);
+    return from.length > 0 ? [`it is what position ${from[0]} wrote`] : [];
+  },
+
+  scores({ inputs: [q, keys], constants, place: { head = 0, index: key }, token, value, fact }) {
+    const { heads, kv_heads, head_width: width, scale } = constants;
+    const lines = [`the scale would be ${short(value / fact("Σ q·k"))}`];
+    for (let other = 0; other < kv_heads; other++) {
+      if (other === Math.floor(head * kv_heads / heads)) continue;
+      const [qAt, kAt] = [(token * heads + head) * width, (key * kv_heads + other) * width];
+      let [sum, size] = [0, 0];
+      for (let i = 0; i < width; i++) {
+        const term = q.data[qAt + i] * keys.data[kAt + i];
+        sum += term;
+        size += Math.abs(term);
+      }
+      if (Math.abs(value - scale * sum) <= 1e-5 * scale * size) {
+        lines.push(`key/value head ${other} gives it`);
+      }
+    }
+    return lines;
+  },
+
+  softmax({ constants: { causal }, reference, place, element }) {
+    if (!causal) return [];
+    const first = element - place.index;
+    let sum = 0;
+    for (let key = 0; key <= place.position; key++) sum += reference.data[first + key];
+    return [
+      `its ${place.position + 1} probabilities of keys that may be seen sum to ${short(sum)}`,
+    ];
+  },
+
+  mix({ inputs: [probs, values], constants, pass, token, place, value }) {
+    const { heads, kv_heads, head_width: width } = constants;
+    const { head: own = 0, index, position } = place;
+    const lines: string[] = [];
+    const keys = pass.start + pass.tokens;
+    for (let head = 0; head < heads; head++) {
+      for (let kvHead = 0; kvHead < kv_heads; kvHead++) {
+        const usual = Math.floor(head * kv_heads / heads) === kvHead;
+        if (head === own ? usual : !usual) continue;
+        let [sum, size] = [0, 0];
+        for (let key = 0; key <= position; key++) {
+          const term = probs.data[(head * pass.tokens + token) * keys + key] *
+            values.data[(key * kv_heads + kvHead) * width + index];
+          sum += term;
+          size += Math.abs(term);
+        }
+        if (Math.abs(value - sum) <= 1e-6 * size) {
+          lines.push(`head ${head} with key/value head ${kvHead} gives it`);
+        }
+      }
+    }
+    return lines.slice(0, 1);
+  },
+};
+
+function short(value: number): string {
+  return `${Number(value.toPrecision(6))}`;
+}

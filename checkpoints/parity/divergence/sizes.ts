@@ -1,0 +1,95 @@
+/** Sizes of what an operation reads and makes: whatever was read from a file is computed with only where it has them. */
+import type { Constants, Pass } from "../../../kernels/kernel.ts";
+import type { OperationRecord, Settings } from "./evidence.ts";
+
+/** Numbers of each input and of the output, and the shape of each weight. */
+interface Sizes {
+  readonly inputs: readonly number[];
+  readonly weights?: readonly (readonly [rows: number, columns: number])[];
+  readonly output: number;
+}
+
+/** T, S and R as in a plan; of a shape with heads columns is their product. */
+const SIZES: Readonly<Record<string, (constants: Constants, T: number, S: number) => Sizes>> = {
+  embed: ({ rows, columns }, T) => ({
+    inputs: [T],
+    weights: [[rows, columns]],
+    output: T * columns,
+  }),
+  rms: ({ columns }, T) => ({ inputs: [T * columns], output: T }),
+  normalize: ({ columns }, T) => ({ inputs: [T * columns, T], output: T * columns }),
+  scale_columns: ({ columns }, T) => ({
+    inputs: [T * columns],
+    weights: [[1, columns]],
+    output: T * columns,
+  }),
+  linear: ({ rows, columns }, T) => ({
+    inputs: [T * columns],
+    weights: [[rows, columns]],
+    output: T * rows,
+  }),
+  add_bias: ({ columns }, T) => ({
+    inputs: [T * columns],
+    weights: [[1, columns]],
+    output: T * columns,
+  }),
+  rope: ({ heads, head_width, rope_width }, T, S) => ({
+    // Of a table for more positions the first ones.
+    inputs: [T * heads * head_width, S * rope_width],
+    output: T * heads * head_width,
+  }),
+  store: ({ columns }, T, S) => ({ inputs: [T * columns], output: S * columns }),
+  scores: ({ heads, kv_heads, head_width }, T, S) => ({
+    inputs: [T * heads * head_width, S * kv_heads * head_width],
+    output: heads * T * S,
+  }),
+  softmax: ({ columns, causal }, T, S) => {
+    const size = causal ? columns * T * S : T * columns;
+    return { inputs: [size], output: size };
+  },
+  mix: ({ heads, kv_heads, head_width }, T, S) => ({
+    inputs: [heads * T * S, S * kv_heads * head_width],
+    output: T * heads * head_width,
+  }),
+  add: ({ columns }, T) => ({ inputs: [T * columns, T * columns], output: T * columns }),
+  swiglu: ({ columns }, T) => ({ inputs: [T * columns, T * columns], output: T * columns }),
+  take_rows: ({ columns }, T) => ({ inputs: [T * columns], output: T * columns }),
+};
+
+/** What of an operation has another size than it needs; undefined where all is well. What was left out is empty. */
+export function sizeProblem(record: OperationRecord, pass: Pass): string | undefined {
+  const { operation, output, other } = record;
+  if (!Object.hasOwn(SIZES, operation)) return `${operation} is no operation that is recomputed`;
+  const isWhole = (settings: Settings): string | undefined => {
+    const bad = Object.entries(settings.constants).find(([name, value]) =>
+      !(name === "epsilon" || name === "scale"
+        ? Number.isFinite(value)
+        : Number.isSafeInteger(value) && value >= 0)
+    );
+    if (bad) return `${bad[0]} is ${bad[1]}`;
+    const sizes = SIZES[operation](settings.constants, pass.tokens, pass.start + pass.tokens);
+    for (const [i, size] of sizes.inputs.entries()) {
+      const found = settings.inputs.at(i)?.data.length ?? -1;
+      const isTable = operation === "rope" && i === 1;
+      if (found !== 0 && (isTable ? found < size : found !== size)) {
+        return `input ${i} has ${found} numbers, not ${size}`;
+      }
+    }
+    for (const [i, [rows, columns]] of (sizes.weights ?? []).entries()) {
+      const found = settings.weights.at(i);
+      if (found?.rows !== rows || found.columns !== columns) {
+        return `weight ${i} is not [${rows}, ${columns}]`;
+      }
+    }
+    const found = output.data.length;
+    return found === 0 || found === sizes.output
+      ? undefined
+      : `it makes ${found} numbers, not ${sizes.output}`;
+  };
+  return isWhole(record) ?? (other && isWhole(other));
+}
+
+/** Whether all that a twin needs is there: tensors that were left out are empty. */
+export function isComplete({ inputs, output }: OperationRecord): boolean {
+  return [...inputs, output].every(({ data }) => data.length > 0);
+}
