@@ -70,10 +70,8 @@ export async function suspicionsOf(chain: Chain): Promise<Suspicion[]> {
   const suspected = [...operations.entries()].toReversed().flatMap(([index, operation]) =>
     variants[index].map((variant) => ({ index, operation, variant }))
   );
-  // Guesses at what nothing was measured of come last.
-  const isGuess = ({ operation, variant }: typeof suspected[number]) =>
-    variant.cause === "other-tensor" && !operation.target;
-  const inOrder = [...suspected.filter((each) => !isGuess(each)), ...suspected.filter(isGuess)];
+  const isLate = ({ variant }: typeof suspected[number]) => variant.late ?? false;
+  const inOrder = [...suspected.filter((each) => !isLate(each)), ...suspected.filter(isLate)];
   const single = inOrder.map(({ index, operation, variant }): Suspicion => ({
     cause: variant.cause,
     detail: detailOf(variant, operation, point),
