@@ -8,6 +8,7 @@ import { type Config, readConfig } from "../../engine/model/config.ts";
 import type { GgufFile } from "../../engine/gguf/reader.ts";
 import type { Alteration } from "../files/altered_file.ts";
 import { damagedBlocks } from "./damaged_blocks.ts";
+import { layoutUndos } from "./layout_undos.ts";
 import { areEqual, Bench, type Trial } from "./trials.ts";
 import { layerUndos, type Undo, undosOf } from "./undo.ts";
 
@@ -78,6 +79,10 @@ export async function diagnoseFile(
   // Damage shows in the weights too: where undoing it restores the loss there is no doubt, and nothing else is tried.
   let trials = await bench.tryOut(damage);
   if (!trials.some(mends)) trials = [...trials, ...await bench.tryOut(tryable)];
+  // Numbers that are all wrong leave nothing of a model: this takes long, and is tried where nothing is left.
+  if (!trials.some(mends) && !(await bench.plausibility()).isPlausible) {
+    trials = [...trials, ...await bench.tryOut(layoutUndos(file).filter(isTryable))];
+  }
   trials.sort((a, b) =>
     Number(isDismissed(a)) - Number(isDismissed(b)) || b.gain - a.gain ||
     (a.loss ?? 0) - (b.loss ?? 0)
@@ -161,7 +166,8 @@ function isAsGood(trial: Trial, best: Trial): boolean {
   return isSameThing(trial, best) ? trial.gain > best.gain - AS_GOOD : areEqual(best, trial);
 }
 
-/** Whether it is one fault, whichever of two undos is the better one. */
+/** Whether it is one fault, whichever of two undos is the better one: not so of two factors, or of two tensors that were confused. */
 function isSameThing(a: Trial, b: Trial): boolean {
-  return a.cause === b.cause && a.layer === b.layer;
+  const isOne = a.cause !== "scaled" && a.cause !== "other-tensor";
+  return a.cause === b.cause && a.layer === b.layer && isOne;
 }

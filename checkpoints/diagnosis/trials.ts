@@ -176,7 +176,8 @@ export class Bench {
     texts: readonly Text[],
   ): Promise<boolean> {
     const other = await this.#attempt({ ...undo, alteration }, texts);
-    return gainOf(other, after).share > OVER_CONTROL;
+    const { share, deviations } = gainOf(other, after);
+    return share > OVER_CONTROL && deviations > DEVIATIONS;
   }
 
   /** Whether one undo is not enough: with the second one alone, which was found on top of it, the loss is higher than with both. */

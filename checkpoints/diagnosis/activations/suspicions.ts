@@ -16,7 +16,7 @@ type Suspect = (operation: Operation) => Promise<readonly Variant[]> | readonly 
 
 /** By operation. */
 const SUSPECTS: Readonly<Record<string, Suspect>> = {
-  embed: async (operation) => [...embedVariants(operation), ...await misreadRows(operation)],
+  embed: async (operation) => [...await misreadRows(operation), ...embedVariants(operation)],
   rms: rmsVariants,
   normalize: normalizeVariants,
   scale_columns: scaleVariants,

@@ -51,7 +51,9 @@ export async function findingOf(
   signal?: AbortSignal,
 ): Promise<Finding> {
   const { a, b, band, found } = suspect;
-  return (found && notFinite(found)) ??
+  // Scales whose bytes are exchanged are no numbers here and there.
+  return (found?.nonFinite ? await otherLayout(suspect, signal) : undefined) ??
+    (found && notFinite(found)) ??
     await exchanged(suspect, others, signal) ??
     (heads && await reordered(suspect, heads, signal)) ??
     await transposed(a, b, band, signal) ??
