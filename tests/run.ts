@@ -14,6 +14,7 @@ const SLOW: readonly string[] = [
   "checkpoints/parity/parity",
   "checkpoints/diagnosis/fault_injection",
   "checkpoints/diagnosis/diagnose",
+  "checkpoints/diagnosis/misread_weights",
   "checkpoints/references/pytorch_reference",
   "checkpoints/references/python_environment",
   "kernels/kernels",

@@ -88,10 +88,12 @@ export async function diagnoseFile(
     (a.loss ?? 0) - (b.loss ?? 0)
   );
 
-  const best = trials.find(mends);
+  // The best one that leaves a healthy model: where it only dampens what is wrong, the next best one does no more.
+  const healthy = trials.find((each) => mends(each) || each.outcome === "dampens");
+  const best = healthy && mends(healthy) ? healthy : undefined;
   const equal = best ? trials.filter((each) => isAsGood(each, best)) : [];
   const tied = equal.filter((each) => !isSameThing(each, best!));
-  const pair = tied.length > 0 ? undefined : await pairOf(bench, trials);
+  const pair = tied.length > 0 || healthy && !best ? undefined : await pairOf(bench, trials, best);
   const found = tied.length > 0 ? undefined : pair?.[0] ?? best;
   return {
     loss: await bench.loss(),
@@ -100,7 +102,9 @@ export async function diagnoseFile(
     also: pair?.[1],
     alternatives: found && !pair ? equal : [],
     tied: tied.length > 0 ? [best!, ...equal] : [],
-    improved: found ? [] : trials.filter(({ outcome }) => outcome === "improves"),
+    improved: found
+      ? []
+      : trials.filter(({ outcome }) => outcome === "improves" || outcome === "dampens"),
     trials,
     undecidable: found || tied.length > 0
       ? []
@@ -129,8 +133,11 @@ export async function allUndos(
  * Two faults that are there together: each one's undo lowers the loss with the other undone, and both make the file a healthy one. The
  * first of them alone may do so too.
  */
-async function pairOf(bench: Bench, trials: readonly Trial[]): Promise<[Trial, Trial] | undefined> {
-  const best = trials.find(mends);
+async function pairOf(
+  bench: Bench,
+  trials: readonly Trial[],
+  best: Trial | undefined,
+): Promise<[Trial, Trial] | undefined> {
   const firsts = best ? [best] : trials.filter(({ outcome }) => outcome === "improves");
   for (const first of firsts.slice(0, MOST_FIRST)) {
     const mended = bench.with(first);
@@ -162,7 +169,8 @@ function isDismissed({ loss }: Trial): boolean {
 
 /** Whether an undo mends what the best one mends, about as well. */
 function isAsGood(trial: Trial, best: Trial): boolean {
-  if (trial === best || !mends(trial) || best.certain) return false;
+  const isHealthy = mends(trial) || trial.outcome === "dampens";
+  if (trial === best || !isHealthy || best.certain) return false;
   return isSameThing(trial, best) ? trial.gain > best.gain - AS_GOOD : areEqual(best, trial);
 }
 

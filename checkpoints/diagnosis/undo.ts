@@ -77,8 +77,14 @@ export function layerUndos(file: GgufFile, config: Config, layer: number): Undo[
   const next = layer + 1;
   if (next === config.layers) return undos;
   const order = [...Array(config.layers).keys()].with(layer, next).with(next, layer);
-  const detail = `layer ${layer}: exchanged with layer ${next}`;
-  return [...undos, { cause: "other-tensor", detail, layer, alteration: blocksAt(file, order) }];
+  const exchanged: Undo = {
+    cause: "other-tensor",
+    detail: `layer ${layer}: exchanged with layer ${next}`,
+    layer,
+    alteration: blocksAt(file, order),
+    control: silenced(file, layer, [`blk.${layer}.attn_q`, `blk.${layer}.ffn_up`]),
+  };
+  return [...undos, exchanged];
 }
 
 /**

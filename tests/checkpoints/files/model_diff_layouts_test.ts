@@ -40,5 +40,25 @@ for (const [name, change, detail] of FAULTS) {
 
 Deno.test("model diff: one block in another layout is a damaged block", async () => {
   const change = repacked("Q4_0", (bytes) => nibblesBeside(bytes.subarray(18 * 100, 18 * 101)));
-  await assertFound(change, { [NAME]: "dequant-block" }, /^one block of \d+ is wrong: row 12, /);
+  await assertFound(
+    change,
+    { [NAME]: "dequant-block" },
+    /^one block of \d+ is wrong: row 12, columns 128 to 159; it is right when read so: numbers beside/,
+  );
+});
+
+Deno.test("model diff: the scale of a neighbour in one place", async () => {
+  const change = repacked("Q8_0", (bytes) => {
+    const view = new DataView(bytes.buffer);
+    const scale = (block: number) => view.getFloat16(34 * block, true);
+    // Neighbours are often alike.
+    let block = 100;
+    while (Math.abs(scale(block + 1) / scale(block) - 1) < 0.5) block++;
+    bytes.copyWithin(34 * block, 34 * (block + 1), 34 * (block + 1) + 2);
+  });
+  await assertFound(
+    change,
+    { [NAME]: "dequant-block" },
+    /^one block of \d+ is wrong: row \d+, columns \d+ to \d+; it has the next block's scale$/,
+  );
 });
