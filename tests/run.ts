@@ -18,6 +18,7 @@ const SLOW: readonly string[] = [
   "checkpoints/diagnosis/fault_injection",
   "checkpoints/files/diff_faults",
   "checkpoints/diagnosis/diagnose",
+  "checkpoints/diagnosis/misread_weights",
   "checkpoints/references/pytorch_reference",
   "checkpoints/references/python_environment",
   "kernels/kernels",

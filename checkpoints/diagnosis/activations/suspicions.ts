@@ -20,8 +20,8 @@ type Suspect = (operation: Operation) => Promise<readonly Variant[]> | readonly 
 /** By operation. */
 const SUSPECTS: Readonly<Record<string, Suspect>> = {
   embed: async (operation) => [
-    ...await embedVariants(operation),
     ...await misreadRows(operation),
+    ...await embedVariants(operation),
   ],
   rms: rmsVariants,
   normalize: normalizeVariants,

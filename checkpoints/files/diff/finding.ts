@@ -41,12 +41,16 @@ export async function findingOf(
   signal?: AbortSignal,
 ): Promise<Finding> {
   const { a, b, band, found } = suspect;
-  return (found && notFinite(found)) ??
+  // Scales whose bytes are exchanged are no numbers here and there.
+  return (found?.nonFinite ? await otherLayout(suspect, signal) : undefined) ??
+    (found && notFinite(found)) ??
     await otherTensor(suspect, others, signal) ??
     (heads && await otherRopeOrder(suspect, heads, signal)) ??
     await transposed(a, b, band, signal) ??
     (found && await otherLayout(suspect, signal)) ??
-    (found ? await byNumbers(suspect, found, sizes, signal) : otherShape(a, b));
+    (found
+      ? await inPlace(suspect, await byNumbers(suspect, found, sizes, signal))
+      : otherShape(a, b));
 }
 
 function notFinite({ nonFinite }: Similarity): Finding | undefined {
@@ -152,6 +156,40 @@ async function otherLayout(
       undone: after.nmse,
     };
   }
+}
+
+/** What can be said of the only block that is wrong: that it is misread, or has a neighbour's scale. */
+async function inPlace({ a, b, band, found }: Suspect, finding: Finding): Promise<Finding> {
+  if (finding.cause !== "dequant-block" || found!.bad !== 1 || !b.misread) return finding;
+  const { row, column, count } = found!.firstBad!;
+  const first = row * b.columns + column;
+  const right = await a.read(first, count);
+  const wrong = await b.read(first, count);
+  for (const [what, read] of b.misread) {
+    const numbers = await read(first, count);
+    const isRight = distance(numbers, right) <= band.block * distance(right);
+    // Its own scale is lost where it has the neighbour's; all numbers are off by one factor then.
+    const hasIt = /block's scale$/.test(what) && numbers.every((number, i) =>
+      number === wrong[i]
+    ) &&
+      distance(wrong.map((number) => number * factorOf(wrong, right)), right) <=
+        band.block * distance(right);
+    if (isRight || hasIt) {
+      const more = isRight ? `it is right when read so: ${what}` : `it has ${what}`;
+      return { ...finding, detail: `${finding.detail}; ${more}` };
+    }
+  }
+  return finding;
+}
+
+/** Σ (x − y)², or Σ x² */
+function distance(x: Float32Array, y?: Float32Array): number {
+  return x.reduce((sum, value, i) => sum + (value - (y?.[i] ?? 0)) ** 2, 0);
+}
+
+/** By which x comes nearest to y. */
+function factorOf(x: Float32Array, y: Float32Array): number {
+  return x.reduce((sum, value, i) => sum + value * y[i], 0) / distance(x);
 }
 
 function otherShape(a: Numbers, b: Numbers): Finding {
