@@ -216,7 +216,10 @@ Deno.test("folder: a chat's text begins the chain: the template, then its ids", 
   });
   const { checkpoint, point, cause, detail } = other.firstDivergence!;
   assert.deepEqual([checkpoint, point, cause], ["0", "chat template", "tokenizer"]);
-  assert.match(detail, /^the chat template: the texts part at character 6: "\[user\] hello\\n/);
+  assert.match(
+    detail,
+    /^tokenizer\.chat_template makes another text: they part at character 6: "\[user\] hello\\n/,
+  );
 
   const twice = { ...templated, prompt_ids: [1, ...encode(text)] };
   const doubled = await parity(MODEL, undefined, {
