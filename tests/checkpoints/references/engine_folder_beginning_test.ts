@@ -155,6 +155,23 @@ Deno.test("folder: tensors of another shape are a report that says what they wou
   assert.deepEqual(await verifyProof(json.proof), []);
 });
 
+Deno.test("folder: blocks that the model does not have are a report, under any engine's names", async () => {
+  const dir = await dump({});
+  const path = `${dir}/manifest.json`;
+  const manifest = JSON.parse(await Deno.readTextFile(path));
+  const { tensors } = manifest.passes[0];
+  for (const name of ["blk.3.attn_out", "l_out-4", "model.layers.3.mlp.down_proj"]) {
+    tensors[name] = tensors["blk.0.attn_out"];
+  }
+  await Deno.writeTextFile(path, JSON.stringify(manifest));
+  const report = await parity(MODEL, PROMPT, { engine: dir });
+  const line = "the folder shows blk.3.attn_out and 2 more: the model has 3 blocks, 0 to 2";
+  const { checkpoint, cause, detail } = report.firstDivergence!;
+  assert.deepEqual([checkpoint, cause, detail], ["0", "absent", line]);
+  assert.equal(report.absent[0], line);
+  assert.ok(report.result.rows.some(({ point }) => point === "blk.2.out"));
+});
+
 Deno.test("folder: a log of ids alone is judged: the prompt's ids and the choices", async () => {
   const dir = await dump({ steps: [], manifest: { prompt: PROMPT } });
   const report = await parity(MODEL, undefined, { engine: dir });
