@@ -3,6 +3,8 @@ import type { Engine } from "../../engine/backend.ts";
 import type { GgufFile, TensorInfo } from "../../engine/gguf/reader.ts";
 import { createTokenizer } from "../../text/mod.ts";
 import { type Cause, CAUSES, type Explanation, unexplained } from "./causes.ts";
+import { endsEarly } from "./ends_early.ts";
+import { planValues } from "../../engine/plan/plan.ts";
 import { pointsAround } from "../parity/local.ts";
 import { explain } from "./activations/cause.ts";
 import type { ParityResult, ParityRow } from "../parity/comparison.ts";
@@ -108,18 +110,19 @@ async function explainRow(
 ): Promise<Explanation> {
   const { ids } = cases.find(({ name }) => name === row.case)!;
   const forced = result.choices.find((each) => each.case === row.case)?.reference;
-  const { passes } = await reference.run({
-    ids,
-    generate: row.step,
-    forced,
-    steps: [row.step],
-    points: pointsAround(engine, row.point),
-    signal,
-  });
-  const pass = passes[0];
+  const asked = { ids, generate: row.step, forced, steps: [row.step], signal };
+  const points = pointsAround(engine, row.point);
+  const { passes: [pass] } = await reference.run({ ...asked, points });
   if (!pass?.tensors.has(row.point)) return unexplained(`${row.point} is not shown`);
   const { config, plan } = engine;
   const { rope, activations = "f32" } = reference.provenance;
+  const isEndShown = pass.tensors.has(`blk.${config.layers - 1}.out`);
+  if (row.point.startsWith("output_norm") && !isEndShown) {
+    const ends = [...planValues(plan).keys()].filter((each) => /^blk\.\d+\.out$/.test(each));
+    const { passes: [end] } = await reference.run({ ...asked, points: [...ends, "output_norm"] });
+    const early = await endsEarly(file, config, end, activations, failedVerdict(row).rms);
+    if (early) return early;
+  }
   const isRounded = ({ name, type }: TensorInfo) => other?.tensors.get(name)?.type !== type;
   const rounds = activations !== "f32" || (!!other && [...file.tensors.values()].some(isRounded));
   const { position } = failedVerdict(row).place;

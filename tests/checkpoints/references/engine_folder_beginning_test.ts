@@ -3,6 +3,7 @@ import assert from "node:assert/strict";
 import { parity } from "../../../mod.ts";
 import { loadModel } from "../../../inspect/run/model.ts";
 import { createTokenizer } from "../../../text/mod.ts";
+import { dequantize } from "../../../engine/gguf/dequantize.ts";
 import { openGgufFile } from "../../../engine/gguf/reader.ts";
 import { writeNpy } from "../../../checkpoints/files/npy.ts";
 import { verifyProof } from "../../../checkpoints/parity/proof.ts";
@@ -170,6 +171,33 @@ Deno.test("folder: blocks that the model does not have are a report, under any e
   assert.deepEqual([checkpoint, cause, detail], ["0", "absent", line]);
   assert.equal(report.absent[0], line);
   assert.ok(report.result.rows.some(({ point }) => point === "blk.2.out"));
+});
+
+Deno.test("folder: an engine that ends after an earlier block is found out by its last norm", async () => {
+  const dir = await dump({ points: /^blk\.[01]\.out$|output_norm$/ });
+  const model = await loadModel(MODEL);
+  // What an engine of two blocks makes: the norm of the second one's outcome.
+  const { data } = run.run.pieces("blk.1.out").find(({ step }) => step === 0)!;
+  const file = await openGgufFile(MODEL);
+  const tensor = file.tensors.get("output_norm.weight")!;
+  const weight = dequantize(tensor.type, await file.readTensor(tensor));
+  file.close();
+  const { width, normEpsilon } = model.config;
+  model.dispose();
+  const end = data.map((x, i) => {
+    const row = data.subarray(i - i % width, i - i % width + width);
+    const mean = row.reduce((sum, each) => sum + each ** 2, 0) / width;
+    return x / Math.sqrt(mean + normEpsilon) * weight[i % width];
+  });
+  await writeNpy(`${dir}/0.output_norm.npy`, [IDS.length, width], Float32Array.from(end));
+  const report = await parity(MODEL, PROMPT, { engine: dir });
+  const { point, cause, detail, explained } = report.firstDivergence!;
+  assert.deepEqual([point, cause, detail], [
+    "output_norm",
+    "absent",
+    "output_norm is that of blk.1.out: blk.2 left out, of 3 blocks",
+  ]);
+  assert.ok(explained > 0.99);
 });
 
 Deno.test("folder: a log of ids alone is judged: the prompt's ids and the choices", async () => {
