@@ -27,6 +27,7 @@ const SLOW: readonly string[] = [
   "checkpoints/parity/compared_generation",
   "checkpoints/parity/divergence",
   "checkpoints/parity/parity_library",
+  "checkpoints/parity/sampler",
   "checkpoints/quantization/ladder",
   "checkpoints/references/dumpers",
   "checkpoints/references/llamacpp_failures",
