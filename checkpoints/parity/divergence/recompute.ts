@@ -96,10 +96,10 @@ const VERDICTS: Readonly<Record<Right, (whose: string, points: readonly string[]
   ours: (whose, points) =>
     `ours is right, ${whose} is not what ` +
     (points.length === 1
-      ? "this operation makes of its own inputs"
+      ? "this operation makes of its own inputs with this file"
       : `${points.length} operations, ${points[0]} to ${
         points.at(-1)
-      }, make of what is shown there`),
+      }, make of what is shown there, with this file`),
   reference: (whose) =>
     `${whose} is right, ours is not: this device computes wrongly (./denow task doctor)`,
   both: () => "both are right at this place",
@@ -206,9 +206,8 @@ function differencesOf(
   const { constants, weights, other, rope } = operation;
   const lines: string[] = [];
   for (const [name, value] of Object.entries(constants)) {
-    if (other!.constants[name] !== value) {
-      lines.push(`${name}: ${value} here, ${other!.constants[name] ?? "none"} there`);
-    }
+    const there = other!.constants[name] as number | undefined;
+    if (there !== value) lines.push(`${name}: ${short(value)} here, ${short(there)} there`);
   }
   if (rope && JSON.stringify(rope) !== JSON.stringify(other!.rope)) {
     const said = ({ base, width, scaling, factors }: typeof rope) =>
@@ -232,6 +231,11 @@ function differencesOf(
     lines.push(...rowDifferences(weight, theirs, row));
   }
   return lines;
+}
+
+/** 32-bit constants as they were meant. */
+function short(value: number | undefined): string {
+  return value === undefined ? "none" : `${Number(value.toPrecision(7))}`;
 }
 
 /** Bytes of a block that are shown. */

@@ -217,7 +217,7 @@ const FILES: Readonly<Record<string, readonly [fault: FileFault, point: string, 
   "another epsilon": [
     metadata("llama.attention.layer_norm_rms_epsilon", 1e-3),
     "blk.0.attn_norm_rms",
-    /^epsilon: 0\.001\d* here, 0\.0000\d+ there|^epsilon: 0\.001\d* here, 0\.00001 there/,
+    /^epsilon: 0\.001 here, 0\.00001 there$/m,
   ],
   "another RoPE base": [
     metadata("llama.rope.freq_base", 1e6),
