@@ -1,5 +1,6 @@
 /** Why a tensor is not what it should be: what is known to go wrong is undone, and what then fits is the cause. */
 import { type Cause, CAUSES } from "../../diagnosis/causes.ts";
+import { fewBits } from "../few_bits.ts";
 import type { Band } from "./bands.ts";
 import { type Similarity, similarity } from "./similarity.ts";
 import { type HeadLayout, inOtherOrder, type Numbers } from "./numbers.ts";
@@ -35,6 +36,10 @@ export interface Suspect {
   readonly found?: Similarity;
 }
 
+/** Numbers in which a rounding is looked for. */
+const MOST_LOOKED_AT = 2 ** 20;
+/** What rounding to two bits makes of normal numbers is less. */
+const ROUNDED_NMSE = 0.3;
 /** A norm's weight that is off by one is so within rounding. */
 const OFFSET_TOLERANCE = 1e-4;
 
@@ -56,6 +61,7 @@ export async function findingOf(
     (heads && await reordered(suspect, heads, signal)) ??
     await transposed(a, b, band, signal) ??
     (found && await otherLayout(suspect, signal)) ??
+    (found && await fewerBits(suspect, signal)) ??
     (found ? byNumbers(found, band, a.rows === 1) : otherShape(a, b));
 }
 
@@ -141,6 +147,21 @@ async function otherLayout(
       undone: after.nmse,
     };
   }
+}
+
+/** Numbers that a few bits hold, in a type that has more of them. */
+async function fewerBits(
+  { a, b, found }: Suspect,
+  signal?: AbortSignal,
+): Promise<Finding | undefined> {
+  const rows = Math.max(1, Math.floor(Math.min(b.rows, MOST_LOOKED_AT / b.columns)));
+  const count = rows * b.columns;
+  if (!(found!.nmse < ROUNDED_NMSE) || count > 2 * MOST_LOOKED_AT) return undefined;
+  const [own, others] = await Promise.all([a, b].map(({ read }) => read(0, count)));
+  signal?.throwIfAborted();
+  const bits = fewBits(others, b.columns);
+  if (bits === undefined || fewBits(own, b.columns) === bits) return undefined;
+  return { cause: "rounded", detail: `every number is ${bits}; A's are not` };
 }
 
 function otherShape(a: Numbers, b: Numbers): Finding {
