@@ -19,6 +19,8 @@ const SLOW: readonly string[] = [
   "checkpoints/files/diff_faults",
   "checkpoints/diagnosis/diagnose",
   "checkpoints/references/pytorch_reference",
+  "checkpoints/references/pytorch_rounded",
+  "checkpoints/parity/rounded_engines",
   "checkpoints/references/python_environment",
   "kernels/kernels",
   "checkpoints/diagnosis/explain",
