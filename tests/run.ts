@@ -20,6 +20,8 @@ const SLOW: readonly string[] = [
   "checkpoints/diagnosis/diagnose",
   "checkpoints/diagnosis/misread_weights",
   "checkpoints/references/pytorch_reference",
+  "checkpoints/references/pytorch_rounded",
+  "checkpoints/parity/rounded_engines",
   "checkpoints/references/python_environment",
   "kernels/kernels",
   "checkpoints/diagnosis/explain",

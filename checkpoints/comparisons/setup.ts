@@ -19,7 +19,8 @@ import { openEngine } from "../references/mod.ts";
 /** What a model is compared with, and over which prompts. */
 export interface ComparisonOptions extends WorkOptions, Pick<LoadModelOptions, "backend" | "tune"> {
   /**
-   * Another engine: `llama.cpp`, `llama.cpp:vulkan`, `pytorch`, `hf:DIR` (a folder with the original's safetensors) or `oracle`.
+   * Another engine: `llama.cpp`, `llama.cpp:vulkan`, `pytorch`, `pytorch:bf16`, `pytorch:f16`, `hf:DIR` (a folder with the original's
+   * safetensors) or `oracle`.
    * Default `llama.cpp`, unless something else is named.
    */
   readonly reference?: string;

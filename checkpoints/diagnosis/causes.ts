@@ -195,7 +195,9 @@ export const CAUSES = {
   rounded: {
     meaning: "numbers are rounded to fewer bits than is said",
     signature: "every number is one that fewer bits hold",
-    look: "the type of activations; a folder's manifest says it as activations: bf16, f16 or q8",
+    look:
+      'what rounds: the type that activations are computed in (an engine folder\'s manifest says it as "activations": "bf16", "f16" or ' +
+      '"q8"), or the type that a weight was converted to on the way',
   },
   "other-tensor": {
     meaning: "a tensor holds the numbers of another one",

@@ -328,12 +328,13 @@ async function localDifferences(
   judge: Judge,
 ): Promise<Map<string, Difference>> {
   const found = new Map<string, Difference>();
-  const cache = cacheBefore(pass, passes);
-  for await (const value of localValues(engine, pass, cache, rope, layers)) {
+  const before = cacheBefore(pass, passes);
+  const told = { ...pass, before };
+  for await (const value of localValues(engine, pass, before, rope, layers)) {
     const { point } = value;
-    const judged = await judge(value, pass);
-    const before = found.get(point);
-    if (!before || judged.share > before.share) found.set(point, judged);
+    const judged = await judge(value, told);
+    const other = found.get(point);
+    if (!other || judged.share > other.share) found.set(point, judged);
   }
   return found;
 }

@@ -1,5 +1,6 @@
 /** Why a tensor is not what it should be: what is known to go wrong is undone, and what then fits is the cause. */
 import { CAUSES } from "../../diagnosis/causes.ts";
+import { fewBits } from "../few_bits.ts";
 import type { Band } from "./bands.ts";
 import type { FactorSizes } from "../patterns/factors.ts";
 import { layoutFinding, scaleText } from "./layout.ts";
@@ -26,6 +27,10 @@ export interface Known {
 
 /** Blocks of a matrix that may be damaged, as a share. */
 const FEW = 0.05;
+/** Numbers in which a rounding is looked for. */
+const MOST_LOOKED_AT = 2 ** 20;
+/** What rounding to two bits makes of normal numbers is less. */
+const ROUNDED_NMSE = 0.3;
 /** A norm's weight that is off by one is so within rounding. */
 const OFFSET_TOLERANCE = 1e-4;
 
@@ -48,6 +53,7 @@ export async function findingOf(
     (heads && await otherRopeOrder(suspect, heads, signal)) ??
     await transposed(a, b, band, signal) ??
     (found && await otherLayout(suspect, signal)) ??
+    (found && await fewerBits(suspect, signal)) ??
     (found
       ? await inPlace(suspect, await byNumbers(suspect, found, sizes, signal))
       : otherShape(a, b));
@@ -190,6 +196,21 @@ function distance(x: Float32Array, y?: Float32Array): number {
 /** By which x comes nearest to y. */
 function factorOf(x: Float32Array, y: Float32Array): number {
   return x.reduce((sum, value, i) => sum + value * y[i], 0) / distance(x);
+}
+
+/** Numbers that a few bits hold, in a type that has more of them. */
+async function fewerBits(
+  { a, b, found }: Suspect,
+  signal?: AbortSignal,
+): Promise<Finding | undefined> {
+  const rows = Math.max(1, Math.floor(Math.min(b.rows, MOST_LOOKED_AT / b.columns)));
+  const count = rows * b.columns;
+  if (!(found!.nmse < ROUNDED_NMSE) || count > 2 * MOST_LOOKED_AT) return undefined;
+  const [own, others] = await Promise.all([a, b].map(({ read }) => read(0, count)));
+  signal?.throwIfAborted();
+  const bits = fewBits(others, b.columns);
+  if (bits === undefined || fewBits(own, b.columns) === bits) return undefined;
+  return { cause: "rounded", detail: `every number is ${bits}; A's are not` };
 }
 
 function otherShape(a: Numbers, b: Numbers): Finding {
