@@ -6,10 +6,10 @@ import type { Prompt } from "../../inspect/run/prompt.ts";
 import type { WorkOptions } from "../../inspect/work.ts";
 import { DEFAULT_PROMPT, parityCases } from "../parity/cases.ts";
 import { folderReference } from "../references/engine_folder/engine_folder.ts";
-import { commonBand } from "../files/diff/bands.ts";
 import { deviceOf, openModel, tokenizeOf } from "../files/model_argument.ts";
 import type { ParityOptions } from "../parity/cases.ts";
 import type { ParityCase } from "../parity/cases.ts";
+import { OtherWeights } from "../parity/other_weights.ts";
 import type { Reference } from "../references/reference.ts";
 import { laminaReference } from "../parity/lamina.ts";
 import { oracleReference } from "../references/oracle.ts";
@@ -38,13 +38,10 @@ export interface Setup extends AsyncDisposable {
   /** What is run on both sides. */
   readonly cases: readonly ParityCase[];
   /** How the comparison is judged. */
-  readonly judging: Pick<ParityOptions, "oracle" | "usualError" | "localOnly">;
+  readonly judging: Pick<ParityOptions, "oracle" | "weights" | "localOnly">;
   /** The file that the other side runs, where it runs one of its own. */
   readonly other?: GgufFile;
 }
-
-/** Of a weight's error what its products may show: activations with outliers weigh some columns more than others. */
-const OUTPUT_FACTOR = 4;
 
 /**
  * Opens what a model is compared with.
@@ -86,7 +83,7 @@ export async function setUp(
   return {
     reference,
     cases,
-    judging: { oracle, usualError: other && usualErrorOf(model, other) },
+    judging: { oracle, weights: other && new OtherWeights(model.file, other.file) },
     other: other?.file,
     [Symbol.asyncDispose]: () => opened.disposeAsync(),
   };
@@ -121,21 +118,5 @@ async function folderSetup(
     cases: [only],
     judging: { localOnly: true },
     [Symbol.asyncDispose]: () => folder.close(),
-  };
-}
-
-/** What is usual where one of two files has another type of weight. */
-function usualErrorOf(model: Loaded, other: Loaded): ParityOptions["usualError"] {
-  const type = ({ file }: Loaded, name: string) => file.tensors.get(name)?.type.name;
-  const differs = [...model.file.tensors.keys()]
-    .some((name) => type(model, name) !== type(other, name));
-  if (!differs) return undefined;
-  return (weights) => {
-    const bands = weights.flatMap((name) => {
-      const [a, b] = [type(model, name), type(other, name)];
-      if (a === b) return [];
-      return a && b ? [commonBand(a, b)?.band.tensor ?? Infinity] : [0];
-    });
-    return bands.length === 0 ? undefined : OUTPUT_FACTOR * Math.max(...bands);
   };
 }

@@ -1,5 +1,6 @@
 /** What a comparison runs, and how it is judged. */
 import type { Reference } from "../references/reference.ts";
+import type { OtherWeights } from "./other_weights.ts";
 
 /** The prompt of record. */
 export const DEFAULT_PROMPT = "Hello";
@@ -73,11 +74,10 @@ export interface ParityOptions {
   /** The 64-bit oracle, on the same file and with the same builder of RoPE's angles. */
   readonly oracle?: Reference;
   /**
-   * For a comparison with other weights than ours: the NMSE that is usual for a step over some weights, because they are of another
-   * type than the reference's; undefined where they are of the same. What adds up over steps, and which ids come of it, is then
-   * reported and not judged.
+   * For a comparison with another file's weights. Where those have other numbers, what adds up over steps, and which ids come of it,
+   * is reported and not judged.
    */
-  readonly usualError?: (weights: readonly string[]) => number | undefined;
+  readonly weights?: OtherWeights;
   /**
    * For an engine of whose rounding nothing is known: each step is judged from its own inputs where it shows them, and what has
    * added up is not. Where it does not (decoding without its caches) that may be four times what it was in the prompt.

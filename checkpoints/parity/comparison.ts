@@ -240,10 +240,10 @@ async function comparePasses(
   layers: readonly [number, number],
   { theirs, ours, exact }: Runs,
   { rope, activations }: Provenance,
-  { usualError, localOnly = false, signal }: ParityOptions,
+  { weights, localOnly = false, signal }: ParityOptions,
 ): Promise<ParityRow[]> {
   const inPrompt = new Map<string, number>();
-  const judge = judgeOf({ activations }, { usualError });
+  const judge = judgeOf({ activations }, { weights });
   const order = new Map([...planValues(engine.plan).keys()].map((point, i) => [point, i]));
   const rows: ParityRow[] = [];
   for (const pass of ours.passes) {
@@ -262,7 +262,7 @@ async function comparePasses(
       const exactTensor = oracle?.tensors.get(point);
       const { start } = pass;
       const base = localAllowance(point, activations);
-      const atLeast = usualError || (localOnly && local.has(point))
+      const atLeast = weights?.differ || (localOnly && local.has(point))
         ? Infinity
         : exactTensor && theirTensor
         ? 4 * largestError(point, theirTensor, exactTensor, start)

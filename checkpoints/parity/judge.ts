@@ -1,8 +1,9 @@
 /** The local verdict: how far what our kernels make of a reference's own inputs may be from what the reference made of them. */
-import { compareTensors, type Difference, judgedByNmse, localAllowance } from "./compare.ts";
+import { compareTensors, type Difference, localAllowance } from "./compare.ts";
 import type { ParityOptions } from "./cases.ts";
 import type { LocalValue } from "./local.ts";
 import type { Provenance, ReferencePass } from "../references/reference.ts";
+import { judgedByRounding } from "./weights_judge.ts";
 
 /** Judges one operation's outcome; `pass` has what the reference shows of its inputs. */
 export type Judge = (value: LocalValue, pass: ReferencePass) => Difference | Promise<Difference>;
@@ -10,12 +11,12 @@ export type Judge = (value: LocalValue, pass: ReferencePass) => Difference | Pro
 /** The judge of a comparison with a reference whose activations are of some type, and perhaps its weights of another than ours. */
 export function judgeOf(
   { activations }: Pick<Provenance, "activations">,
-  { usualError }: Pick<ParityOptions, "usualError">,
+  { weights }: Pick<ParityOptions, "weights">,
 ): Judge {
-  return ({ point, ours, reference, start, step }) => {
+  return (value, pass) => {
+    const { point, ours, reference, start } = value;
     const allowance = localAllowance(point, activations);
     const difference = compareTensors(point, ours, reference, allowance, start);
-    const usual = usualError?.(step.weights);
-    return usual === undefined ? difference : judgedByNmse(difference, usual);
+    return weights ? judgedByRounding(value, pass, weights, difference, allowance) : difference;
   };
 }

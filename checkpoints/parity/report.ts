@@ -1,7 +1,7 @@
 /** A comparison as people and machines read it. */
 import { formatTable } from "../../inspect/format.ts";
 import { escapeXml, printable } from "../../inspect/escape.ts";
-import { placeText } from "./compare.ts";
+import { placeText, roundingText } from "./compare.ts";
 import type { Explanation } from "../diagnosis/causes.ts";
 import type { CheckpointResult, ParityResult, ParityRow } from "./comparison.ts";
 
@@ -28,6 +28,7 @@ export function reportJson(result: ParityResult, first?: FirstDivergence) {
         point: worst?.point ?? null,
         worst: verdict?.error ?? null,
         tolerance: verdict?.allowed ?? checkpoint.tolerance,
+        ...(verdict?.rounding ? { rounding: verdict.rounding } : {}),
         ...(failedChecks.length > 0 ? { failed: failedChecks.map(({ what }) => what) } : {}),
       };
     }),
@@ -41,6 +42,7 @@ export function reportJson(result: ParityResult, first?: FirstDivergence) {
         ...(first.row ? { step: first.row.step, place: failedVerdict(first.row).place } : {}),
       }
       : null,
+    unseen: unseenOf(result) ?? null,
     reference: result.provenance,
     ratio: result.ratio ?? null,
   };
@@ -55,6 +57,8 @@ export function reportText(result: ParityResult, first?: FirstDivergence): strin
   const lines = [printable(heading), "", formatTable(checkpointRows(result), "rllll")];
   const ratio = ratioLine(result);
   if (ratio) lines.push("", printable(ratio));
+  const unseen = unseenLine(result);
+  if (unseen) lines.push("", printable(unseen));
   if (first) lines.push("", ...divergenceLines(first).map(printable));
   return lines.join("\n");
 }
@@ -78,6 +82,38 @@ export function ratioLine({ ratio, provenance: { name } }: ParityResult): string
     }, 95th percentile ${ratio.p95.toFixed(2)} (${ratio.points} points)`;
 }
 
+/** Weights that differ too little to be seen. */
+interface Unseen {
+  readonly tensors: number;
+  /** The largest difference, as a part of the largest number around it, and in which tensor. */
+  readonly largest: number;
+  readonly tensor: string;
+}
+
+/** Of weights that have other bytes and whose operations pass all the same how many there are; undefined where there is none. */
+function unseenOf({ rows }: ParityResult): Unseen | undefined {
+  const found = new Map<string, number>();
+  for (const { local } of rows) {
+    if (local?.otherBytes) found.set(local.otherBytes.tensor, local.otherBytes.largest);
+  }
+  for (const { local } of rows) {
+    if (local?.otherBytes && !local.passed) found.delete(local.otherBytes.tensor);
+  }
+  const [first] = [...found].sort(([, a], [, b]) => b - a);
+  return first && { tensors: found.size, largest: first[1], tensor: first[0] };
+}
+
+/** What was too small to be seen; undefined where nothing was. */
+export function unseenLine(result: ParityResult): string | undefined {
+  const unseen = unseenOf(result);
+  if (!unseen) return undefined;
+  const { tensors, largest, tensor } = unseen;
+  return `${tensors} ${
+    tensors === 1 ? "tensor has" : "tensors have"
+  } other bytes, too close to see: ` +
+    `largest relative difference ${largest.toExponential(0)}, ${tensor}`;
+}
+
 /** The lines for a terminal: what passed in green, what failed in red. */
 export function coloured(text: string): string {
   const colours: Readonly<Record<string, number>> = { pass: 32, fail: 31, skipped: 33 };
@@ -95,9 +131,7 @@ function outcome({ checkpoint, verdict, failedChecks }: CheckpointResult, result
     return [...new Set(own.map(({ what }) => what))].join("; ");
   }
   if (verdict.error === 0) return "exactly";
-  if (verdict.usualNmse !== undefined) {
-    return `NMSE ${verdict.nmse.toExponential(1)}, usual ${verdict.usualNmse.toExponential(1)}`;
-  }
+  if (verdict.rounding) return roundingText(verdict.rounding);
   return `${verdict.error.toExponential(1)} of ${verdict.allowed.toExponential(1)} allowed`;
 }
 
@@ -114,13 +148,17 @@ export function divergenceLines(
   const { cause, explained, before, after, detail, look } = explanation;
   const lines = [`first divergence: ${point} (checkpoint ${checkpoint})`];
   if (row) {
-    const { place, ours, reference, allowed } = failedVerdict(row);
+    const { place, ours, reference, allowed, rounding } = failedVerdict(row);
     const pass = row.step === 0 ? row.case : `${row.case}, generated token ${row.step}`;
     lines.push(
       `  worst at ${placeText(place)} (${pass}): ${number(ours)} here, ${
         number(reference)
       } there, allowed ${allowed.toExponential(1)}`,
     );
+    if (rounding) {
+      const where = rounding.where === undefined ? "" : ` in ${rounding.where}`;
+      lines.push(`  ${roundingText(rounding)}${where}`);
+    }
   }
   const how = cause === "unknown" || Number.isNaN(before)
     ? ""
