@@ -90,7 +90,7 @@ export function expectedSquares(
     for (const end = at + grid.width; at < end; at++) {
       const value = numbers[at];
       if (value < low) low = value;
-      else if (value > high) high = value;
+      if (value > high) high = value;
       sum += value * value;
     }
     steps[run] = (grid.hasMinimum ? high - low : Math.max(high, -low)) / grid.steps;
@@ -100,6 +100,33 @@ export function expectedSquares(
   return grid.scaleSteps === undefined
     ? plainSquares(grid, steps, minimums, squares)
     : nestedSquares(grid, grid.scaleSteps, steps, minimums);
+}
+
+/**
+ * Numbers as the plainest quantizer rounds them, which takes each run's scale from its range. Where they lie on a grid already, because
+ * they were rounded before, its errors have an order: numbers that are 2.1 steps apart grow or shrink together.
+ */
+export function plainlyRounded(type: string, numbers: Float32Array): Float32Array {
+  const grid = GRIDS[type];
+  if (!grid) return numbers;
+  const { width, steps, hasMinimum = false } = grid;
+  const out = new Float32Array(numbers.length);
+  for (let at = 0; at < numbers.length; at += width) {
+    let [low, high] = [0, 0];
+    for (let i = at; i < at + width; i++) {
+      if (numbers[i] < low) low = numbers[i];
+      else if (numbers[i] > high) high = numbers[i];
+    }
+    // Of types without minimums the largest number is the lowest code, and there is one code more below zero than above.
+    const step = hasMinimum ? (high - low) / steps : (-low > high ? low : high) / -steps;
+    const [first, least, most] = hasMinimum ? [low, 0, steps] : [0, -steps, steps - 1];
+    if (step === 0) continue;
+    for (let i = at; i < at + width; i++) {
+      const code = Math.round((numbers[i] - first) / step);
+      out[i] = first + step * Math.max(least, Math.min(most, code));
+    }
+  }
+  return out;
 }
 
 /** Each run has a scale of its own, and a minimum: 16-bit floats. */

@@ -2,7 +2,13 @@
 import { sizeOf } from "../../base/shape.ts";
 import { dequantize, isDequantizable } from "../../engine/gguf/dequantize.ts";
 import type { GgufFile, TensorInfo } from "../../engine/gguf/reader.ts";
-import { expectedSquares, isCoarser, isPlain, runWidth } from "./expected_rounding.ts";
+import {
+  expectedSquares,
+  isCoarser,
+  isPlain,
+  plainlyRounded,
+  runWidth,
+} from "./expected_rounding.ts";
 
 /**
  * How many times the expected square a run's mean squared error may be. A number is off by half a step at most, three times the
@@ -19,6 +25,9 @@ export const ROW_LIMIT = 4;
  */
 const SHRINKING = 2;
 const SCALE_LIMIT = 1e-3;
+
+/** Rows that tell of a scale, about, spread over a weight. */
+const ROWS_FOR_SCALE = 512;
 
 /** Numbers that are read at a time, about. */
 const PIECE = 2 ** 20;
@@ -60,8 +69,8 @@ export interface WeightRounding {
   readonly runs: readonly Excess[];
   /** Rows beyond the limit. */
   readonly wrongRows: readonly Excess[];
-  /** By how much the errors scale all weights, and what it may be. */
-  readonly scale: { readonly slope: number; readonly limit: number };
+  /** By how much the errors scale all weights, by how much those of plain rounding would, and how much more it may be. */
+  readonly scale: { readonly slope: number; readonly plain: number; readonly limit: number };
   /** Largest of the runs' ratios within the limit, and where; the same of rows. */
   readonly usual: { readonly run: Place; readonly row: Place };
 }
@@ -128,8 +137,8 @@ class Scan {
   readonly #width: number;
   readonly #variances: Float32Array;
   readonly #usual: { run: Place; row: Place };
-  #product = 0;
-  #norm = 0;
+  readonly #slope = new Slope();
+  readonly #plain = new Slope();
   #disordered: Excess | undefined;
   readonly #runs = new Farthest(MOST_RUNS);
   readonly #wrongRows = new Farthest(MOST_ROWS);
@@ -148,23 +157,30 @@ class Scan {
   add(first: number, ours: Float32Array, theirs: Float32Array): void {
     const [columns, width] = [this.#columns, this.#width];
     const perRow = Math.ceil(columns / width);
+    // Where there is no error, none is to be expected.
+    if (ours.every((value, i) => value === theirs[i])) return;
     const { least: expected, most } = this.#expected(ours, theirs);
-    const coarse = isCoarser(this.#types[1], this.#types[0]) ? theirs : ours;
+    const [a, b] = this.#types;
+    const [coarse, fine] = isCoarser(b, a) ? [theirs, ours] : [ours, theirs];
+    const here = ours.length / columns;
+    const some = Math.min(here, Math.ceil(ROWS_FOR_SCALE * here / this.#rows));
+    const [count, runs] = [some * columns, some * perRow];
+    const exact = fine.subarray(0, count);
+    const plain = plainlyRounded(isCoarser(b, a) ? b : a, exact);
+    const own = expected.subarray(0, runs);
+    this.#slope.add(coarse.subarray(0, count), exact, own, width, columns);
+    this.#plain.add(plain, exact, own, width, columns);
     for (let row = 0, at = 0; at < ours.length; row++) {
       const start = at;
       let total = 0;
       for (let run = row * perRow; run < (row + 1) * perRow; run++) {
         const from = at;
         const end = Math.min(at + width, start + columns);
-        let [sum, product, norm] = [0, 0, 0];
+        let sum = 0;
         for (; at < end; at++) {
           const error = ours[at] - theirs[at];
           sum += error * error;
-          product += error * coarse[at];
-          norm += coarse[at] * coarse[at];
         }
-        this.#product += product / (expected[run] + NOTHING);
-        this.#norm += norm / (expected[run] + NOTHING);
         if (sum !== 0) this.differs = true;
         const mean = sum / (end - from);
         const found = mean / (expected[run] + NOTHING);
@@ -219,8 +235,7 @@ class Scan {
   }
 
   result(): WeightRounding {
-    const norm = this.#norm;
-    const relative = this.#rows * this.#columns / norm;
+    const relative = this.#slope.count / this.#slope.norm;
     return {
       name: this.#name,
       types: this.#types,
@@ -232,11 +247,46 @@ class Scan {
       runs: this.#runs.all,
       wrongRows: this.#wrongRows.all,
       scale: {
-        slope: norm > 0 ? Math.abs(this.#product / norm) : 0,
+        slope: this.#slope.value,
+        plain: this.#plain.value,
         limit: SHRINKING * relative * (1 + relative) + SCALE_LIMIT,
       },
       usual: this.#usual,
     };
+  }
+}
+
+/** By how much the errors of rounded numbers scale them, each run weighted by what is expected of it. */
+class Slope {
+  count = 0;
+  norm = 0;
+  #product = 0;
+
+  get value(): number {
+    return this.norm > 0 ? this.#product / this.norm : 0;
+  }
+
+  add(
+    rounded: Float32Array,
+    exact: Float32Array,
+    expected: Float32Array,
+    width: number,
+    columns: number,
+  ): void {
+    this.count += rounded.length;
+    for (let start = 0, run = 0; start < rounded.length; start += columns) {
+      for (let from = start; from < start + columns; from += width, run++) {
+        let [product, norm] = [0, 0];
+        const end = Math.min(from + width, start + columns);
+        for (let i = from; i < end; i++) {
+          product += (rounded[i] - exact[i]) * rounded[i];
+          norm += rounded[i] * rounded[i];
+        }
+        if (!(norm < Infinity)) continue;
+        this.#product += product / (expected[run] + NOTHING);
+        this.norm += norm / (expected[run] + NOTHING);
+      }
+    }
   }
 }
 

@@ -105,16 +105,16 @@ function weightErrors({ rounding, columnSquares }: RoundedProduct): Found[] {
     }`;
     return { measure, value: ratio, limit, types, where };
   };
-  const beyond = (limit: number, found: Place[]) => found.filter(({ ratio }) => ratio > limit);
+  const farther = (limit: number, found: Place[]) => found.filter(({ ratio }) => ratio > limit);
   return [
     worst("block", RUN_LIMIT, [
       { ...usual.run, count: rounding.width },
       ...disordered ? [{ ...disordered, count: disordered.squares.length }] : [],
-      ...beyond(RUN_LIMIT, runs.map(excess)),
+      ...farther(RUN_LIMIT, runs.map(excess)),
     ]),
     worst("row", ROW_LIMIT, [
       { ...usual.row, count: columns },
-      ...beyond(ROW_LIMIT, wrongRows.map(excess)),
+      ...farther(ROW_LIMIT, wrongRows.map(excess)),
     ]),
   ];
 }
@@ -124,6 +124,11 @@ interface Place {
   readonly row: number;
   readonly column: number;
   readonly count: number;
+}
+
+/** How far a scale is from what it may be: anything between none and that of plain rounding. */
+function beyond(scale: number, plain: readonly number[]): number {
+  return Math.max(0, scale - Math.max(0, ...plain), Math.min(0, ...plain) - scale);
 }
 
 /** The outputs of some positions against their expected spread. */
@@ -169,14 +174,15 @@ class Outputs {
     const outputs = this.#outputs;
     // Of positions that are all alike, the outputs of one say as much as those of all.
     const independent = this.#norm / this.#positions.length;
-    const scale = this.#norm > 0 ? Math.abs(this.#product / this.#norm) : 0;
     const scaleLimit = DEVIATIONS / Math.sqrt(independent) + SHRINKING * outputs / this.#norm;
+    const plain = this.#products.map(({ rounding }) => rounding.scale.plain);
+    const scale = this.#norm > 0 ? beyond(this.#product / this.#norm, plain) : 0;
     const scales = this.#norm > 0 ? [{ value: scale, limit: scaleLimit }] : [];
-    // Those of the weights tell far less of a scale, and what is multiplied by activations tells whether it matters.
-    for (
-      const { rounding: { scale: { slope, limit } } } of this.#value.supposed ? [] : this.#products
-    ) {
-      scales.push({ value: Math.min(slope, scale), limit });
+    // The weights tell of far smaller scales; what they are multiplied by tells whether such a one matters.
+    if (!this.#value.supposed) {
+      for (const { rounding: { scale: { slope, limit, plain } } } of this.#products) {
+        scales.push({ value: Math.min(beyond(slope, [plain]), scale), limit });
+      }
     }
     return [
       { measure: "output", value: this.#worst.z, limit: this.#limit, types },
@@ -270,7 +276,7 @@ class Outputs {
     for (const product of this.#products) product.addVariances(position, variances);
     const allowed = this.#allowed(position);
     const [a, b] = this.#products[0].rounding.types;
-    const coarse = isCoarser(b, a) ? reference.data : ours.data;
+    const [coarse, sign] = isCoarser(b, a) ? [reference.data, -1] : [ours.data, 1];
     for (let index = 0, i = position * this.#width; index < this.#width; index++, i++) {
       const variance = variances[index] + allowed * allowed;
       const error = ours.data[i] - reference.data[i];
@@ -281,7 +287,7 @@ class Outputs {
       if (z > this.#largest[index].z) this.#largest[index] = { z, position };
       if (z > this.#worst.z) this.#worst = { z, position, index, spread };
       this.#squares += z * z;
-      this.#product += error * coarse[i] / variance;
+      this.#product += sign * error * coarse[i] / variance;
       this.#norm += coarse[i] * coarse[i] / variance;
       this.#outputs++;
     }
