@@ -20,6 +20,7 @@ const SLOW: readonly string[] = [
   "checkpoints/diagnosis/explain",
   "checkpoints/parity/compared_generation",
   "checkpoints/parity/parity_library",
+  "checkpoints/quantization/quantized_files",
   "checkpoints/quantization/ladder",
   "checkpoints/references/dumpers",
   "checkpoints/references/llamacpp_failures",

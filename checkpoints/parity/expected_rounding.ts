@@ -57,6 +57,11 @@ export function isPlain(type: string): boolean {
   return Object.hasOwn(FLOATS, type);
 }
 
+/** Whether a type stores a minimum beside each scale, so that both may be chosen for a few numbers alone. */
+export function hasMinimum(type: string): boolean {
+  return GRIDS[type]?.hasMinimum === true;
+}
+
 /** Numbers for which one expectation holds; undefined for a type of which nothing is known. */
 export function runWidth(type: string): number | undefined {
   return isPlain(type) ? RUN : GRIDS[type]?.width;

@@ -5,12 +5,12 @@
  * independent errors have; and the outcome against the 64-bit product of the very errors that are in the files.
  */
 import { type Allowance, type Difference, placesOf, type Rounding, shareOf } from "./compare.ts";
-import { isCoarser, typesText } from "./expected_rounding.ts";
+import { hasMinimum, isCoarser, typesText } from "./expected_rounding.ts";
 import type { LocalValue } from "./local.ts";
 import type { OtherWeights } from "./other_weights.ts";
 import { type Element, type RoundedProduct, roundedProducts } from "./rounded_products.ts";
 import type { ReferencePass } from "../references/reference.ts";
-import { type Excess, ROW_LIMIT, RUN_LIMIT } from "./weight_rounding.ts";
+import { type Excess, GIVEN_UP, ROW_LIMIT, RUN_LIMIT } from "./weight_rounding.ts";
 
 /** Of one product, how likely a right one is beyond the limit of its largest z. */
 const CHANCE = 1e-6;
@@ -84,43 +84,57 @@ async function withOtherBytes(
 
 /** Blocks and rows that are farther off than rounding brings them. */
 function weightErrors({ rounding, columnSquares }: RoundedProduct): Found[] {
-  const { name, disordered, runs, wrongRows, usual, columns } = rounding;
+  const { name, disordered, runs, wrongRows, usual, columns, width } = rounding;
   const types = typesText(rounding.types);
-  const excess = ({ row, column, ratio, squares, expected }: Excess) => {
-    let [above, below] = [0, 0];
-    for (let i = 0; i < squares.length; i++) {
-      const weight = columnSquares?.[column + i] ?? 1;
-      above += weight * squares[i];
-      below += weight * expected[i];
-    }
-    // Whoever knew which columns matter kept those; no column matters where all are multiplied by 0.
-    const weighted = Number.isNaN(above) ? Infinity : above === 0 ? 0 : above / below;
-    return { row, column, ratio: Math.min(ratio, weighted), count: squares.length };
-  };
-  const worst = (measure: "block" | "row", limit: number, candidates: Place[]): Found => {
-    const { ratio, row, column, count } = candidates.reduce((a, b) => b.ratio > a.ratio ? b : a);
+  const found = (measure: "block" | "row", candidates: readonly Place[]): Found => {
+    const worst = candidates.reduce((a, b) => b.ratio / b.limit > a.ratio / a.limit ? b : a);
+    const { ratio, limit, row, column, count } = worst;
     const last = Math.min(column + count, columns) - 1;
-    const where = `${name}, row ${row}${
-      measure === "block" ? `, columns ${column} to ${last}` : ""
-    }`;
-    return { measure, value: ratio, limit, types, where };
+    const where = measure === "row" ? "" : `, columns ${column} to ${last}`;
+    return { measure, value: ratio, limit, types, where: `${name}, row ${row}${where}` };
   };
-  const farther = (limit: number, found: Place[]) => found.filter(({ ratio }) => ratio > limit);
+  const place = (excess: Excess, limit: number, givenUp: number): Place => {
+    const { row, column, squares, factor, ratio } = excess;
+    const count = squares.length;
+    // No quantizer makes numbers so much larger or smaller by their scale, whatever matters to it.
+    const [least, most] = GIVEN_UP.factors;
+    const isOff = !(factor > least && factor < most) && !rounding.types.some(hasMinimum);
+    if (isOff) return { row, column, count, ratio, limit };
+    const weighted = weightedRatio(excess, columnSquares);
+    return { row, column, count, ratio: Math.min(ratio, weighted), limit: givenUp };
+  };
   return [
-    worst("block", RUN_LIMIT, [
-      { ...usual.run, count: rounding.width },
-      ...disordered ? [{ ...disordered, count: disordered.squares.length }] : [],
-      ...farther(RUN_LIMIT, runs.map(excess)),
+    found("block", [
+      { ...usual.run, count: width, limit: RUN_LIMIT },
+      ...disordered ? [{ ...disordered, count: disordered.squares.length, limit: RUN_LIMIT }] : [],
+      ...runs.map((each) => place(each, RUN_LIMIT, GIVEN_UP.run)),
     ]),
-    worst("row", ROW_LIMIT, [
-      { ...usual.row, count: columns },
-      ...farther(ROW_LIMIT, wrongRows.map(excess)),
+    found("row", [
+      { ...usual.row, count: columns, limit: ROW_LIMIT },
+      ...wrongRows.map((each) => place(each, ROW_LIMIT, GIVEN_UP.row)),
     ]),
   ];
 }
 
+/** Errors in units of what is expected, by what they are multiplied by: whoever knew which columns matter kept those. */
+function weightedRatio(
+  { column, squares, expected }: Excess,
+  columnSquares: Float64Array | undefined,
+): number {
+  let [above, below] = [0, 0];
+  for (let i = 0; i < squares.length; i++) {
+    const weight = columnSquares?.[column + i] ?? 1;
+    above += weight * squares[i];
+    below += weight * expected[i];
+  }
+  // No column matters where all are multiplied by 0.
+  return Number.isNaN(above) ? Infinity : above === 0 ? 0 : above / below;
+}
+
+/** A mean squared error, in units of what is expected, what it may be, and where it is. */
 interface Place {
   readonly ratio: number;
+  readonly limit: number;
   readonly row: number;
   readonly column: number;
   readonly count: number;
