@@ -30,6 +30,7 @@ const SLOW: readonly string[] = [
   "checkpoints/parity/divergence",
   "checkpoints/parity/parity_library",
   "checkpoints/parity/sampler",
+  "checkpoints/quantization/quantized_files",
   "checkpoints/quantization/ladder",
   "checkpoints/references/dumpers",
   "checkpoints/references/llamacpp_failures",

@@ -7,10 +7,10 @@ import type { Prompt } from "../../inspect/run/prompt.ts";
 import type { WorkOptions } from "../../inspect/work.ts";
 import { DEFAULT_PROMPT, parityCases } from "../parity/cases.ts";
 import { folderReference } from "../references/engine_folder/engine_folder.ts";
-import { commonBand } from "../files/diff/bands.ts";
 import { deviceOf, openModel, tokenizeOf } from "../files/model_argument.ts";
 import type { ParityOptions } from "../parity/cases.ts";
 import type { ParityCase } from "../parity/cases.ts";
+import { OtherWeights } from "../parity/other_weights.ts";
 import type { Reference } from "../references/reference.ts";
 import { laminaReference } from "../parity/lamina.ts";
 import { oracleReference } from "../references/oracle.ts";
@@ -40,7 +40,7 @@ export interface Setup extends AsyncDisposable {
   /** What is run on both sides. */
   readonly cases: readonly ParityCase[];
   /** How the comparison is judged. */
-  readonly judging: Pick<ParityOptions, "oracle" | "usualError" | "file" | "localOnly">;
+  readonly judging: Pick<ParityOptions, "oracle" | "weights" | "file" | "localOnly">;
   /** The file that the other side runs, where it runs one of its own. */
   readonly other?: GgufFile;
   /** What it does not show, where that is known before: a line each. */
@@ -50,9 +50,6 @@ export interface Setup extends AsyncDisposable {
   /** A conversation of one message, and the text that the other side's chat template made of it. */
   readonly templated?: { readonly prompt: string; readonly text: string };
 }
-
-/** Of a weight's error what its products may show: activations with outliers weigh some columns more than others. */
-const OUTPUT_FACTOR = 4;
 
 /**
  * Opens what a model is compared with.
@@ -90,7 +87,11 @@ export async function setUp(
   return {
     reference,
     cases,
-    judging: { oracle, usualError: other && usualErrorOf(model, other), file: model.file },
+    judging: {
+      oracle,
+      weights: other && new OtherWeights(model.file, other.file),
+      file: model.file,
+    },
     other: other?.file,
     [Symbol.asyncDispose]: () => opened.disposeAsync(),
   };
@@ -150,20 +151,4 @@ function withoutBos(text: string, { file }: Loaded): string {
   const tokenizer = tokenizerOf(file);
   const first = tokenizer.addBos ? tokenizer.piece(tokenizer.bos!) : "";
   return text.startsWith(first) ? text.slice(first.length) : text;
-}
-
-/** What is usual where one of two files has another type of weight. */
-function usualErrorOf(model: Loaded, other: Loaded): ParityOptions["usualError"] {
-  const type = ({ file }: Loaded, name: string) => file.tensors.get(name)?.type.name;
-  const differs = [...model.file.tensors.keys()]
-    .some((name) => type(model, name) !== type(other, name));
-  if (!differs) return undefined;
-  return (weights) => {
-    const bands = weights.flatMap((name) => {
-      const [a, b] = [type(model, name), type(other, name)];
-      if (a === b) return [];
-      return a && b ? [commonBand(a, b)?.band.tensor ?? Infinity] : [0];
-    });
-    return bands.length === 0 ? undefined : OUTPUT_FACTOR * Math.max(...bands);
-  };
 }
