@@ -55,7 +55,8 @@ export const CAUSES = {
     undo: { adjacent: ropeOrder(toAdjacent) as RowOrder, half: ropeOrder(toHalf) as RowOrder },
   },
   "rope-pairing": {
-    meaning: "RoPE turns the wrong pairs: halves instead of neighbours, or the reverse",
+    meaning:
+      "RoPE turns the wrong pairs: halves instead of neighbours or the reverse, another part of a head, or backwards",
     signature:
       "q and k are right, q_rope and k_rope wrong from position 1 on, with the right norms",
     look: "the RoPE style of the architecture",

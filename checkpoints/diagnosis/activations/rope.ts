@@ -184,7 +184,7 @@ function toldOf(operation: Operation, account: Account, turns: Turns): Variant[]
 /** Turns that fit an account so well leave nothing but the rounding of 32-bit numbers. */
 const FITS = 5e-6;
 /** Those that fit it worse are none of it. */
-const POOR = 0.05;
+const POOR = 1e-3;
 
 function accountsOf(operation: Operation, turns: Turns): Account[] {
   const { config, pass: { start, tokens }, factors } = operation;

@@ -2,11 +2,10 @@
 import assert from "node:assert/strict";
 import { cacheBefore, changedSlot } from "../../../checkpoints/parity/cache.ts";
 import { checkWritten } from "../../../checkpoints/parity/checks.ts";
-import { compareEngines, type ParityResult } from "../../../checkpoints/parity/comparison.ts";
-import type { Reference, ReferencePass } from "../../../checkpoints/references/reference.ts";
-import { load } from "../../../inspect/run/loading.ts";
+import type { ParityResult } from "../../../checkpoints/parity/comparison.ts";
+import type { ReferencePass } from "../../../checkpoints/references/reference.ts";
+import { comparedRun } from "../../support/engines/compared_run.ts";
 import type { Mistakes } from "../../support/engines/engine_mistakes.ts";
-import type { EngineRun } from "../../support/engines/faulty_engine.ts";
 import { faultModels } from "../../support/models/fault_models.ts";
 import { Folder } from "../../support/folder.ts";
 
@@ -16,44 +15,14 @@ const { random } = await faultModels(folder.path);
 const { kvHeads, headWidth } = random.engine.shape;
 const WIDTH = kvHeads * headWidth;
 
-/** A run as a reference. */
-function referenceOf(run: EngineRun, shown: RegExp): Reference {
-  const passes = run.passes.map(({ tensors, ...pass }): ReferencePass => ({
-    ...pass,
-    tensors: new Map([...tensors].filter(([name]) => shown.test(name))),
-  }));
-  return {
-    provenance: { name: "foreign", version: "", device: "", weights: "", rope: "exact" },
-    run: ({ steps }) =>
-      Promise.resolve({
-        passes: passes.filter(({ step }) => steps.includes(step)),
-        ids: run.ids,
-        margins: run.ids.map(() => NaN),
-      }),
-    close: () => Promise.resolve(),
-  };
-}
-
 async function compared(
   mistakes: Mistakes,
   steps: readonly number[],
   shown = /./,
   ids = random.ids,
 ): Promise<ParityResult> {
-  const generate = Math.max(...steps);
-  const run = random.engine.run(ids, generate, { mistakes, where: 1 });
-  const loaded = await load(random.path, { backend: "cpu" });
-  try {
-    const each = { name: "prompt", ids, forced: run.ids.slice(0, generate) };
-    return await compareEngines(
-      loaded.engine,
-      referenceOf(run, shown),
-      [{ ...each, generate, steps, oracle: false }],
-      { localOnly: true },
-    );
-  } finally {
-    loaded.release();
-  }
+  const run = random.engine.run(ids, Math.max(...steps), { mistakes, where: 1 });
+  return await comparedRun(random.path, run, { steps, shown });
 }
 
 /** Changes a cache while decoding; `start` is the slot of the newest position. */
