@@ -72,7 +72,8 @@ export async function diagnoseFile(
   const tryable = faults.filter(isTryable);
 
   let done = 0;
-  let total = damage.length + tryable.length + 1;
+  // Most of those that have to be plausible first are not.
+  let total = damage.length + tryable.filter(({ isPlausible }) => !isPlausible).length + 1;
   const bench = new Bench(file, engine, signal, (what) => {
     onProgress?.(done++, total = Math.max(done, total), what);
   });

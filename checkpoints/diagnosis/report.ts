@@ -170,6 +170,8 @@ export class DiagnosisReport {
     const preview = this.table().preview();
     const meaning = found
       ? `${found.cause}: ${found.meaning}`
+      : this.diagnosis.tied.length > 0
+      ? "no cause is named: undoing different faults mends it about equally"
       : foretells
       ? "no known fault found"
       : "cannot be judged";
