@@ -85,16 +85,22 @@ export function leftOutVariants(operations: readonly Operation[]): Variant[] {
   }));
 }
 
-/** cap · tanh(x / cap), with the cap that the largest numbers show. */
+/** cap · tanh(x / cap), with the cap that the largest numbers show; or the same without its outer factor. */
 export function softCapVariants({ output, target }: Operation): Variant[] {
-  const cap = target && fittedCap(output, target);
-  if (cap === undefined) return [];
-  return [{
-    cause: "soft-cap",
-    what: `there numbers go through a soft cap of ${short(cap)}`,
-    fitted: true,
-    make: () => output.map((x) => cap * Math.tanh(x / cap)),
-  }];
+  if (!target) return [];
+  const of = (cap: number | undefined, outer: number | undefined, what: string): Variant[] =>
+    cap === undefined || outer === undefined ? [] : [{
+      cause: "soft-cap",
+      what: `there numbers go through ${what} ${short(cap)}`,
+      fitted: true,
+      make: () => output.map((x) => outer * Math.tanh(x / cap)),
+    }];
+  const cap = fittedCap(output, target, capOf);
+  const inner = fittedCap(output, target, (x, y) => y < 1 ? x / Math.atanh(y) : NaN);
+  return [
+    ...of(cap, cap, "a soft cap of"),
+    ...of(inner, 1, "tanh, and are not multiplied with the soft cap of"),
+  ];
 }
 
 /** Numbers that a cap is fitted to: the largest one of as many parts. */
@@ -102,8 +108,12 @@ const FITTED_NUMBERS = 31;
 /** Caps that are this near to a number of two digits are taken for it. */
 const ROUND = 1e-3;
 
-/** The cap that makes y of x; undefined where most of y are not smaller than x. */
-function fittedCap(x: Float32Array, y: Float32Array): number | undefined {
+/** The cap that makes y of x, as most of the largest numbers have it; undefined where they have none. */
+function fittedCap(
+  x: Float32Array,
+  y: Float32Array,
+  capOf: (x: number, y: number) => number,
+): number | undefined {
   const part = Math.ceil(x.length / FITTED_NUMBERS);
   const caps: number[] = [];
   for (let first = 0; first < x.length; first += part) {

@@ -111,7 +111,9 @@ async function otherWeightVariants(kind: string, operation: Operation): Promise<
   const exchanged = CAUSES["gate-up-swapped"].undo(weight.name);
   if (exchanged !== weight.name) {
     const other = await reader.read(exchanged);
-    return product("gate-up-swapped", "it stands where the other belongs", other);
+    return other && isAlone(operation, other)
+      ? product("other-tensor", `it holds the numbers of ${exchanged}`, other)
+      : product("gate-up-swapped", "it stands where the other belongs", other);
   }
   if (kind !== "logits") return [];
   const embedding = await reader.read("token_embd.weight");
@@ -124,6 +126,21 @@ async function otherWeightVariants(kind: string, operation: Operation): Promise<
       await others?.read("output.weight"),
     )
     : product("output-tied", "there it is the embedding, here a matrix of its own", embedding);
+}
+
+/** Whether the other one of gate and up is right there, so that they are not exchanged: as far as it is shown. */
+function isAlone(operation: Operation, other: Weight): boolean {
+  const { name, output, shown } = operation;
+  const counterpart = name.replace(
+    /ffn_(gate|up)$/,
+    (_, own) => own === "gate" ? "ffn_up" : "ffn_gate",
+  );
+  const there = shown.get(counterpart)?.data;
+  if (!there || there.length !== output.length) return false;
+  const right = rerun(operation, { weights: [other] });
+  const distance = (to: Float32Array) =>
+    to.reduce((sum, value, i) => sum + (value - there[i]) ** 2, 0);
+  return distance(right) < distance(output);
 }
 
 /** The matrix as the other of rows and columns has it: its numbers are column by column here, or there. */

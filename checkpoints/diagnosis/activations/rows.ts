@@ -55,8 +55,7 @@ export function rowVariants(operation: Operation, target: Float32Array): Variant
     ...factors
       ? [
         {
-          cause: "scaled",
-          what: factorsText(factors, rows, operation),
+          ...factorsText(factors, rows, operation),
           where: name,
           fitted: true,
           make: () =>
@@ -114,23 +113,27 @@ function nameOf(factor: number, config: Operation["config"]) {
   return namedFactor(factor, config, SAME);
 }
 
-/** Which rows have which factor. */
-function factorsText(factors: Float64Array, rows: number, { config }: Operation): string {
+/** Which rows have which factor; where nearly each has its own, that could be much. */
+function factorsText(
+  factors: Float64Array,
+  rows: number,
+  { config }: Operation,
+): Pick<Variant, "cause" | "what" | "late"> {
   const groups = new Map<string, number[]>();
   factors.forEach((factor, row) => {
     if (factor === 1) return;
     const text = factorText(factor, config);
     groups.set(text, [...groups.get(text) ?? [], row]);
   });
-  const scaled = [...groups.values()].flat().length;
-  if (groups.size <= MOST_FACTORS) {
-    return [...groups].map(([text, list]) => `${runsText(list, "rows")} times ${text}`).join(", ");
-  }
-  const [least, most] = [
-    factors.reduce((a, b) => Math.min(a, b)),
-    factors.reduce((a, b) => Math.max(a, b)),
-  ];
-  return `${scaled === rows ? "every row has" : `${scaled} rows have`} a factor of its own, from ${
-    factorText(least, config)
-  } to ${factorText(most, config)}`;
+  const words = [...groups].map(([text, list]) => `${runsText(list, "rows")} times ${text}`);
+  if (groups.size <= MOST_FACTORS) return { cause: "scaled", what: words.join(", ") };
+  const scaled = [...groups.values()].reduce((sum, list) => sum + list.length, 0);
+  const [least, most] = [Math.min, Math.max].map((of) => factors.reduce((a, b) => of(a, b)));
+  return {
+    cause: "unknown",
+    what: `${scaled === rows ? "every row has" : `${scaled} rows have`} a factor of its own, from ${
+      factorText(least, config)
+    } to ${factorText(most, config)}`,
+    late: true,
+  };
 }

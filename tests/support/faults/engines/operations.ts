@@ -41,7 +41,7 @@ export const NORMS: Faults<EngineFault> = {
   },
   "the norm's weights twice": {
     make: () => ({ norm: rms(usual, (x, w) => x * w * w) }),
-    ...seen("1", "attn_norm", "unknown"),
+    ...seen("1", "attn_norm", "left-out"),
   },
   "the norm is left out": {
     make: () => made("attn_norm", (_, pass) => pass.at(inputOf(pass.layer!))),
@@ -103,7 +103,7 @@ export const NORMS: Faults<EngineFault> = {
       const norm = rms(usual);
       return { norm: (row, weight, epsilon) => norm(norm(row, weight, epsilon), weight, epsilon) };
     },
-    ...seen("1", "output_norm", "unknown"),
+    ...seen("1", "output_norm", "left-out"),
   },
 };
 
