@@ -11,7 +11,6 @@ import {
   placesOf,
   shareOf,
 } from "./compare.ts";
-import type { Judge } from "./judge.ts";
 import type { LocalValue } from "./local.ts";
 import { type ChainModel, type Deviation, RoundedChains } from "./rounded_chain.ts";
 import { type RoundedType, UNIT } from "./rounding.ts";
@@ -46,7 +45,10 @@ interface RowVerdict {
 }
 
 /** Judges what an engine shows whose activations are of a type that rounds. */
-export function roundedJudge(model: ChainModel, type: RoundedType): Judge {
+export function roundedJudge(
+  model: ChainModel,
+  type: RoundedType,
+): (value: LocalValue, pass: ReferencePass) => Promise<Difference> {
   const chains = new RoundedChains(model, type);
   const known = new WeakMap<ReferencePass, Map<string, Map<number, Deviation>>>();
   return async (value, pass) => {
