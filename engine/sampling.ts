@@ -1,7 +1,9 @@
 /** Sampling, the choice of the next id: its options, and the choice on the CPU. */
 import {
   chosen,
+  draw,
   FARTHEST,
+  largest,
   penalized,
   randomShare,
   type SamplingNumbers,
@@ -161,4 +163,26 @@ export function nextId(
   throw wrong >= 0
     ? new LogitsError(`logit ${wrong} is ${logits[wrong]}`, wrong)
     : new LogitsError(`none of ${logits.length} logits is finite`);
+}
+
+/** What an id is drawn from. */
+export interface Candidates {
+  /** The likeliest first. */
+  readonly ids: readonly number[];
+  /** Of each in the draw; they sum to 1. */
+  readonly probabilities: readonly number[];
+}
+
+/**
+ * What {@linkcode nextId} draws from where no id is penalized: none where a logit is NaN or +Infinity.
+ *
+ * @param logits [V], left as they are
+ * @throws {SamplingOptionError} for an option outside its range
+ */
+export function candidates(logits: Float32Array, options: SamplingOptions): Candidates {
+  const best = largest(logits);
+  if (best < 0) return { ids: [], probabilities: [] };
+  const { ranking, count, weight, total } = draw(logits, best, numbersOf(options));
+  const ids = Array.from({ length: count }, (_, rank) => ranking.at(rank));
+  return { ids, probabilities: ids.map((id) => weight(id) / total) };
 }

@@ -45,6 +45,8 @@ export interface Setup extends AsyncDisposable {
   readonly other?: GgufFile;
   /** What it does not show, where that is known before: a line each. */
   readonly absent?: readonly string[];
+  /** What it shows that the model cannot have: one line, which fails the foundation. */
+  readonly beyond?: string;
   /** A conversation of one message, and the text that the other side's chat template made of it. */
   readonly templated?: { readonly prompt: string; readonly text: string };
 }
@@ -134,6 +136,7 @@ async function folderSetup(
     absent: asked !== undefined && generate < asked
       ? [...folder.absent, `the folder has ${generate} generated ids; ${asked} were asked for`]
       : folder.absent,
+    beyond: folder.beyond,
     templated: written !== undefined && templateText !== undefined
       ? { prompt: written, text: templateText }
       : undefined,

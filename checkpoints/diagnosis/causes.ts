@@ -223,13 +223,13 @@ export const CAUSES = {
   },
   tokenizer: {
     meaning:
-      "the tokenizer's tables differ: merges, scores, types of tokens, pre-tokenizer, special ids",
-    signature: "texts that need the entry that differs have other ids",
-    look: "the tokenizer.ggml keys that are named, and what wrote them",
+      "the tokenizer's tables differ (merges, scores, types of tokens, pre-tokenizer, special ids), or the chat template",
+    signature: "texts that need the entry that differs have other ids, or a chat another text",
+    look: "the keys that are named (tokenizer.*), and what wrote them",
   },
   absent: {
-    meaning: "something is not there: layers, tensors or points",
-    signature: "one side ends before the other",
+    meaning: "something is not there, or has another shape: layers, tensors, points, steps",
+    signature: "one side ends before the other, or is of another size",
     look: "what is named as missing; what comes after it was not judged",
   },
   unknown: {

@@ -1,10 +1,7 @@
 /** What a first divergence can be followed with: the operations behind it with all that they read and made, within bounds. */
-import { type Config, readConfig } from "../../engine/model/config.ts";
+import type { Config } from "../../engine/model/config.ts";
 import type { GgufFile } from "../../engine/gguf/reader.ts";
-import { forward } from "../../engine/plan/forward.ts";
-import { type Step, stepName } from "../../engine/plan/plan.ts";
-import { ropeFactors } from "../../engine/model/rope_factors.ts";
-import { ropeTable } from "../../engine/model/rope_table.ts";
+import type { Step } from "../../engine/plan/plan.ts";
 import type { Pass } from "../../kernels/kernel.ts";
 import { sizeOf } from "../../base/shape.ts";
 import { formatBytes } from "../../inspect/format.ts";
@@ -14,7 +11,6 @@ import type {
   NamedTensor,
   OperationEvidence,
   OperationRecord,
-  RopeFacts,
   Settings,
   WeightRows,
 } from "../parity/divergence/evidence.ts";
@@ -23,13 +19,17 @@ import { rowsOf } from "../parity/local.ts";
 import type { Provenance, ReferencePass, ReferenceTensor } from "../references/reference.ts";
 import type { Chain } from "./activations/chain.ts";
 import type { Operation } from "./activations/operation.ts";
+import { type OtherOperation, otherOperations, ropeFacts } from "./other_file.ts";
 
-/** Bytes of tensors above which the worst position's row alone is kept, and above which none are. */
-const MOST_TENSORS = 16 * 2 ** 20;
-/** Bytes of weights, of both files: those of the last operation first. */
-const MOST_WEIGHTS = 16 * 2 ** 20;
-/** Bytes of one weight that is kept whole. */
-const WHOLE_WEIGHT = 4 * 2 ** 20;
+/** What is kept at most, in bytes. */
+const LIMITS = {
+  /** Of tensors: above it the worst position's row alone is kept, and of that what fits. */
+  tensors: 16 * 2 ** 20,
+  /** Of weights, of both files: those of the last operation first. */
+  weights: 16 * 2 ** 20,
+  /** Of one weight that is kept whole. */
+  wholeWeight: 4 * 2 ** 20,
+};
 /** Rows of a larger one. */
 const WORST_ROWS = 64;
 
@@ -49,8 +49,11 @@ export interface Scene {
   readonly piece: (id: number) => string;
 }
 
-/** Keeps what is needed to follow a divergence. */
-export async function operationEvidence(scene: Scene): Promise<OperationEvidence> {
+/** Keeps what is needed to follow a divergence; undefined where already its outcome is too large. */
+export async function operationEvidence(
+  scene: Scene,
+  limits: typeof LIMITS = LIMITS,
+): Promise<OperationEvidence | undefined> {
   const { chain, row, pass, provenance } = scene;
   const { point } = row;
   const judged = failedVerdict(row);
@@ -58,28 +61,39 @@ export async function operationEvidence(scene: Scene): Promise<OperationEvidence
   const isLocal = judged === row.local;
   const [{ pass: computed }] = chain.operations;
   const leftOut: string[] = [];
-  const all = tensorsOf(scene, computed);
-  const isLarge = bytesOf(all) > MOST_TENSORS;
+  const others = scene.other && await otherOperations(scene.other, chain);
+  const all = tensorsOf(scene, computed, others);
+  const isLarge = bytesOf(all) > limits.tensors;
   // A slot of the cache may be older than the pass.
   const at = Math.max(0, place.position - computed.start);
   const kept: Pass = isLarge ? { tokens: 1, start: computed.start + at, rows: 1 } : computed;
-  const tensors = isLarge ? all.map((each) => oneRow(each, computed, at)) : all;
+  const tensors = isLarge
+    ? new Map([...all].map(([key, each]) => [key, oneRow(each, computed, at)] as const))
+    : all;
   if (isLarge) leftOut.push(`the rows of other positions than ${kept.start}: too large`);
-  const byName = fitting(tensors, leftOut);
+  const byName = fitting(tensors, limits.tensors, leftOut);
   const named = (name: string) => byName.get(name)!;
+  const outcomes = ["ours", "reference", outputName(point)].map(named);
+  if (outcomes.some(({ data }) => data.length === 0)) return undefined;
 
   const operations: OperationRecord[] = [];
-  let room = MOST_WEIGHTS;
+  let room = limits.weights;
   for (const operation of chain.operations.toReversed()) {
     const { step, name } = operation;
-    const rows = wantedRows(scene, operation, leftOut, room);
+    const rows = wantedRows(scene, operation, leftOut, { ...limits, weights: room });
     const own: Settings = {
       constants: step.constants,
       inputs: step.inputs.map((input) => named(input.name)),
       weights: await readAll(scene.file, step.weights, rows),
       ...(step.operation === "rope" ? { rope: ropeFacts(operation) } : {}),
     };
-    const other = scene.other && await otherSettings(scene.other, operation, own, rows);
+    const theirs = others?.get(name);
+    const other: Settings | undefined = theirs && {
+      constants: theirs.step.constants,
+      inputs: step.inputs.map((input) => byName.get(otherName(input.name)) ?? named(input.name)),
+      weights: await readAll(scene.other!, theirs.step.weights, rows),
+      ...(theirs.rope ? { rope: theirs.rope } : {}),
+    };
     room -= [own, other].reduce((sum, each) => sum + weightBytes(each?.weights ?? []), 0);
     operations.unshift({
       ...{ point: name, operation: step.operation, output: named(outputName(name)), ...own },
@@ -92,6 +106,7 @@ export async function operationEvidence(scene: Scene): Promise<OperationEvidence
     checkpoint: row.checkpoint,
     referenceName: provenance.name,
     activations: provenance.activations ?? "f32",
+    hasOtherFile: scene.other !== undefined,
     case: row.case,
     step: row.step,
     pass: kept,
@@ -99,18 +114,27 @@ export async function operationEvidence(scene: Scene): Promise<OperationEvidence
       .map((id) => ({ id, text: scene.piece(id) })),
     ...{ place, operations, leftOut },
     ...(isLocal ? { allowed: judged.allowed } : {}),
-    ours: { ...named("ours"), name: point },
-    reference: { ...named("reference"), name: point },
+    ours: named("ours"),
+    reference: named("reference"),
   };
 }
 
-/** What an operation makes has a name of its own beside what it reads: the reference may show that point too. */
+/** Under which key an operation's outcome is found: the reference's of the same name is what others read. */
 function outputName(point: string): string {
   return `output ${point}`;
 }
 
-/** Everything that the operations read and made, over the rows that the chain computed. */
-function tensorsOf({ chain, pass, ours, row: { point } }: Scene, computed: Pass): NamedTensor[] {
+/** The same of what the other file's operations read. */
+function otherName(name: string): string {
+  return `other ${name}`;
+}
+
+/** Everything that the operations read (by its name) and made, and both outcomes, over the rows that the chain computed. */
+function tensorsOf(
+  { chain, pass, ours, row: { point } }: Scene,
+  computed: Pass,
+  others?: ReadonlyMap<string, OtherOperation>,
+): Map<string, NamedTensor> {
   const all = new Map<string, NamedTensor>();
   const last = chain.operations.at(-1)!;
   for (const { step, inputs, name, output, shape } of chain.operations) {
@@ -120,6 +144,10 @@ function tensorsOf({ chain, pass, ours, row: { point } }: Scene, computed: Pass)
       const data = inputs[i];
       const own = shapeOf(input, chain, data, computed, step);
       all.set(input, { name: input, shape: own, data, source });
+      const theirs = others?.get(name)?.inputs[i];
+      if (theirs && theirs !== data) {
+        all.set(otherName(input), { name: input, shape: own, data: theirs, source });
+      }
     }
     all.set(outputName(name), { name, shape, data: output, source: "computed" });
   }
@@ -129,7 +157,7 @@ function tensorsOf({ chain, pass, ours, row: { point } }: Scene, computed: Pass)
   const data = kernels ? Float32Array.from(kernels) : last.output;
   all.set("ours", { name: point, shape, data, source: "computed" });
   all.set("reference", { name: point, shape, data: target, source: "reference" });
-  return [...all].map(([name, tensor]) => ({ ...tensor, name }));
+  return all;
 }
 
 /** The shape of what an operation reads: rows first, and what is left over last. */
@@ -149,33 +177,31 @@ function shapeOf(
   return sizeOf(numbers) === length ? numbers : [length];
 }
 
-function bytesOf(tensors: readonly NamedTensor[]): number {
-  return tensors.reduce((sum, { data }) => sum + data.byteLength, 0);
+function bytesOf(tensors: ReadonlyMap<string, NamedTensor>): number {
+  return [...tensors.values()].reduce((sum, { data }) => sum + data.byteLength, 0);
 }
 
 /** One row of a tensor; what has no rows of the pass stays. */
 function oneRow(tensor: NamedTensor, { start }: Pass, at: number): NamedTensor {
-  const { name } = tensor;
-  if (name === "rope_table") return tensor;
-  const point = name.replace(/^output /, "");
-  const { shape, data } = rowsOf(point, tensor, start, at, 1);
+  if (tensor.name === "rope_table") return tensor;
+  const { shape, data } = rowsOf(tensor.name, tensor, start, at, 1);
   return { ...tensor, shape, data: Float32Array.from(data) };
 }
 
-/** The tensors that fit, by name: the largest of the others are empty, and said. */
-function fitting(tensors: readonly NamedTensor[], leftOut: string[]): Map<string, NamedTensor> {
-  let room = MOST_TENSORS;
+/** The tensors that fit: the largest of the others are empty, and said. */
+function fitting(
+  tensors: ReadonlyMap<string, NamedTensor>,
+  most: number,
+  leftOut: string[],
+): Map<string, NamedTensor> {
+  let room = most;
   const kept = new Map<string, NamedTensor>();
-  for (const tensor of tensors.toSorted((a, b) => a.data.length - b.data.length)) {
+  for (const [key, tensor] of [...tensors].sort(([, a], [, b]) => a.data.length - b.data.length)) {
     const { name, data } = tensor;
     room -= data.byteLength;
-    const point = name.replace(/^output /, "");
-    if (room >= 0) {
-      kept.set(name, { ...tensor, name: point });
-      continue;
-    }
-    kept.set(name, { ...tensor, name: point, shape: [0], data: new Float32Array() });
-    leftOut.push(`${name}: ${formatBytes(data.byteLength)}`);
+    const isKept = room >= 0;
+    kept.set(key, isKept ? tensor : { ...tensor, shape: [0], data: new Float32Array() });
+    if (!isKept) leftOut.push(`${name}: ${formatBytes(data.byteLength)}`);
   }
   return kept;
 }
@@ -185,13 +211,13 @@ function wantedRows(
   { chain, file, other }: Scene,
   operation: Operation,
   leftOut: string[],
-  room: number,
+  { weights: room, wholeWeight }: typeof LIMITS,
 ): readonly number[] | undefined {
   const { step: { weights: [name], operation: kind }, inputs: [ids], output, target } = operation;
   if (name === undefined) return undefined;
   const { rows, perRow } = rowBytes(file, name);
   const perBoth = perRow * (other ? 2 : 1);
-  if (rows === 1 || rows * perRow <= WHOLE_WEIGHT && rows * perBoth <= room) return undefined;
+  if (rows === 1 || rows * perRow <= wholeWeight && rows * perBoth <= room) return undefined;
   if (operation !== chain.operations.at(-1)) {
     leftOut.push(`${name} (${formatBytes(rows * perRow)})`);
     return [];
@@ -231,38 +257,4 @@ function weightBytes(weights: readonly WeightRows[]): number {
     (sum, { data, blocks }) => sum + 4 * data.length + (blocks?.length ?? 0),
     0,
   );
-}
-
-function ropeFacts(
-  { config, factors, builder }: Pick<Operation, "config" | "factors" | "builder">,
-) {
-  const { ropeBase: base, ropeWidth: width, ropeScaling: scaling } = config;
-  const facts: RopeFacts = { base, width, scaling, builder };
-  return factors ? { ...facts, factors: [...factors] } : facts;
-}
-
-/** The same operation as the other file would have it; undefined where it has another one there. */
-async function otherSettings(
-  file: GgufFile,
-  { step, name, builder, inputs }: Operation,
-  own: Settings,
-  rows: readonly number[] | undefined,
-): Promise<Settings | undefined> {
-  const config = readConfig(file);
-  const theirs = forward(config).find((each) => stepName(each) === name);
-  if (!theirs || theirs.operation !== step.operation) return undefined;
-  const weights = await readAll(file, theirs.weights, rows);
-  if (step.operation !== "rope") {
-    return { constants: theirs.constants, inputs: own.inputs, weights };
-  }
-  const factors = await ropeFactors(file, config);
-  const table = ropeTable(config, inputs[1].length / step.constants.rope_width, builder, factors);
-  if (table.length !== inputs[1].length) return undefined;
-  const [x, turns] = own.inputs;
-  return {
-    constants: theirs.constants,
-    inputs: [x, { ...turns, data: table }],
-    weights,
-    rope: ropeFacts({ config, factors, builder }),
-  };
 }

@@ -3,6 +3,8 @@ import type { Engine } from "../../engine/backend.ts";
 import type { GgufFile, TensorInfo } from "../../engine/gguf/reader.ts";
 import { createTokenizer } from "../../text/mod.ts";
 import { type Cause, CAUSES, type Explanation, unexplained } from "./causes.ts";
+import { endsEarly } from "./ends_early.ts";
+import { planValues } from "../../engine/plan/plan.ts";
 import { cacheBefore } from "../parity/cache.ts";
 import { pointsAround } from "../parity/local.ts";
 import { floatHolding, type HalfType } from "../files/few_bits.ts";
@@ -187,14 +189,12 @@ async function explainRow(
   const each = cases.find(({ name }) => name === row.case)!;
   const { ids } = each;
   const forced = result.choices.find((each) => each.case === row.case)?.reference;
+  const asked = { ids, generate: row.step, forced, signal };
   const { passes } = await reference.run({
-    ids,
-    generate: row.step,
-    forced,
+    ...asked,
     // Passes before it tell what the cache held.
     steps: comparedSteps(each).filter((step) => step <= row.step),
     points: pointsAround(engine, row.point),
-    signal,
   });
   const shown = passes.find(({ step }) => step === row.step);
   if (!shown?.tensors.has(row.point)) {
@@ -208,6 +208,14 @@ async function explainRow(
   const { config, plan } = engine;
   const { provenance } = reference;
   const { rope, activations = "f32" } = provenance;
+  const isEndShown = pass.tensors.has(`blk.${config.layers - 1}.out`);
+  if (row.point.startsWith("output_norm") && !isEndShown) {
+    const ends = [...planValues(plan).keys()].filter((each) => /^blk\.\d+\.out$/.test(each));
+    const points = [...ends, "output_norm"];
+    const { passes: [end] } = await reference.run({ ...asked, steps: [row.step], points });
+    const early = await endsEarly(file, config, end, activations, failedVerdict(row).rms);
+    if (early) return { explanation: early };
+  }
   const isRounded = ({ name, type }: TensorInfo) => other?.tensors.get(name)?.type !== type;
   const rounds = activations !== "f32" || (!!other && [...file.tensors.values()].some(isRounded));
   const { position } = failedVerdict(row).place;

@@ -8,6 +8,7 @@ import { cacheBefore } from "./cache.ts";
 import { type Checkpoint, checkpointOf, CHECKPOINTS, isCompared } from "./contract.ts";
 import { checkComplete, checkEnd, checkWritten, type ParityCheck } from "./checks.ts";
 import { localValues } from "./local.ts";
+import { checkSampler } from "./sampler.ts";
 import type {
   Provenance,
   Reference,
@@ -135,6 +136,7 @@ export async function compareEngines(
       if (isLast && endsAlike) {
         if (!options.localOnly) checks.push(...checkComplete(each, request, theirs));
         checks.push(...await checkEnd(engine, each, theirs, ours, provenance, options));
+        if (each === cases[0]) checks.push(...await checkSampler(reference, each, ours));
         choices.push({
           case: each.name,
           ours: ours.ids,

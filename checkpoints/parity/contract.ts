@@ -40,11 +40,15 @@ export const CHECKPOINTS = [
     title: "foundation",
     purpose: "the file is read right: header, hyperparameters, tensors, tokens, embedding rows",
     place: "before the first block",
-    expected: "the same ids as the reference, and the embedding's rows bit for bit",
+    expected:
+      "the same tensors, chat template and ids as the reference, and the embedding's rows " +
+      "bit for bit",
     points: ["token_embd"],
     tolerance: 0,
-    check: "ids against the reference's tokenizer; token_embd against its own, value by value",
-    faults: ["bos-missing", "space-prefix", "dequant-block"],
+    check:
+      "names and shapes of two files; a conversation by both chat templates; ids of the prompt and " +
+      "of awkward texts by both tokenizers; token_embd value by value",
+    faults: ["absent", "tokenizer", "bos-missing", "space-prefix", "dequant-block"],
     next: "compare the metadata (task model info) and the block layout of the embedding's type",
     positions: 1,
   },
@@ -197,10 +201,12 @@ export const CHECKPOINTS = [
     title: "probabilities",
     purpose: "the distribution over next tokens",
     place: "after the logits",
-    expected: "softmax: positive, sums to 1",
+    expected: "softmax: positive, sums to 1; samplers leave the same candidates of it",
     points: ["probs"],
     tolerance: 1e-6,
-    check: "against a 64-bit softmax of our own logits",
+    check:
+      "against a 64-bit softmax of our own logits; what top-k 40, top-p 0.95, min-p 0.05 and " +
+      "temperature 0.8 leave of them, against the reference's sampler",
     faults: [],
     next: "look at overflow in exp, and at the temperature",
     positions: 1,

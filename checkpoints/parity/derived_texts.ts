@@ -8,6 +8,8 @@ import { firstEntry, listOf } from "./entries.ts";
 /** Entries that texts are made of, and texts in all: some milliseconds. */
 const MOST_ENTRIES = 100;
 const MOST_TEXTS = 6000;
+const SCORES = "tokenizer.ggml.scores";
+
 /** Others that a merge or a token is joined with. */
 const MOST_NEIGHBOURS = 400;
 
@@ -39,7 +41,7 @@ export function derivedTexts(
       }
     } else if (/^tokenizer\.ggml\.(token_type|scores|tokens)$/.test(key)) {
       const other = textsOf(theirs.get("tokenizer.ggml.tokens"));
-      const scores = key.endsWith("scores") ? [a, b].map(listOf) as ArrayLike<number>[] : [];
+      const scores = key === SCORES ? [a, b].map(listOf) as ArrayLike<number>[] : [];
       for (const id of changedPlaces(a, b)) {
         const own = [tokens[id], other[id]].filter((each) => each !== undefined);
         add(...own, ...own.map(readable));

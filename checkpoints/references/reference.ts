@@ -1,6 +1,9 @@
 /** What a reference is: another engine, or a folder of its tensors, that yields named tensors of the passes over some ids. */
+import type { Candidates, SamplingOptions } from "../../engine/sampling.ts";
 import type { ChatMessage } from "../../text/mod.ts";
 import { largest } from "../../inspect/analyses/numbers.ts";
+
+export type { Candidates };
 
 /** Where a reference's numbers come from: what a proof bundle and a table's metadata say about them. */
 export interface Provenance {
@@ -105,6 +108,11 @@ export interface Follower extends AsyncDisposable {
   pass(ids: readonly number[]): Promise<FollowedPass>;
 }
 
+/** The filters of sampling, and the temperature after them. */
+export type SampledWith = Required<
+  Pick<SamplingOptions, "topK" | "topP" | "minP" | "temperature">
+>;
+
 /** Another engine, or its tensors. */
 export interface Reference {
   readonly provenance: Provenance;
@@ -124,6 +132,8 @@ export interface Reference {
   renderChat?(messages: readonly ChatMessage[]): Promise<string | undefined>;
   /** Whether its tokenizer is made of another file than the model's: a `tokenizer.json`, whose rules GGUF's are only nearly. */
   readonly isOtherTokenizer?: boolean;
+  /** What its samplers draw from, of each of some logits [V]; undefined where it has none. */
+  sample?(logits: readonly Float32Array[], options: SampledWith): Promise<readonly Candidates[]>;
   close(): Promise<void>;
 }
 

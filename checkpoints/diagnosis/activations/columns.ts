@@ -2,7 +2,9 @@
  * Suspected faults of columns of a weight, which stand for the features that it reads. They are looked for in one output: that of the
  * row that is farthest off; the whole product then shows whether they are right.
  */
-import { orderText } from "../patterns/order_text.ts";
+import { inverseOrder } from "../../files/patterns/order.ts";
+import { orderText } from "../../files/patterns/order_text.ts";
+import { wholeOrders } from "../../files/patterns/whole_orders.ts";
 import { type Operation, rerun, type Variant } from "./operation.ts";
 import { inOrder } from "./heads.ts";
 
@@ -56,18 +58,13 @@ export function columnVariants(operation: Operation, target: Float32Array): Vari
     }, missing);
     if (found) orders.push(exchanged(columns, a, b, size));
   }
-  const inverse = (order: Int32Array) => {
-    const back = new Int32Array(columns);
-    order.forEach((from, to) => back[from] = to);
-    return back;
-  };
   return [
     ...orders.map((order): Variant => ({
       cause: "reordered",
       what: `${orderText(order, "columns", [headWidth])}; or the features that they read are`,
       where: name,
       // A weight with its columns in an order makes what the weight itself makes of features in the reverse of it.
-      make: () => rerun(operation, { inputs: [inOrder(x, inverse(order), 1)] }),
+      make: () => rerun(operation, { inputs: [inOrder(x, inverseOrder(order), 1)] }),
     })),
     ...zeroRuns(),
   ];
@@ -107,24 +104,6 @@ function farthest(ours: Float32Array, theirs: Float32Array, rows: number): numbe
   const errors = new Float64Array(rows);
   ours.forEach((value, i) => errors[i % rows] += (value - theirs[i]) ** 2);
   return errors.reduce((best, error, row) => error > errors[best] ? row : best, 0);
-}
-
-/** Orders that all of n columns may follow. */
-export function* wholeOrders(n: number, headWidth: number): Generator<Int32Array> {
-  const of = (rule: (c: number) => number) => Int32Array.from({ length: n }, (_, c) => rule(c));
-  yield of((c) => n - 1 - c);
-  for (let parts = 2; parts <= n / 2; parts++) {
-    if (n % parts === 0) yield of((c) => c % parts * (n / parts) + Math.floor(c / parts));
-  }
-  const d = headWidth;
-  if (n % d === 0 && n > d) {
-    yield of((c) => c - c % d + d - 1 - c % d);
-    if (d % 2 === 0 && d > 2) {
-      yield of((c) => c - c % d + c % 2 * (d / 2) + Math.floor(c % d / 2));
-      yield of((c) => c - c % d + c % (d / 2) * 2 + Math.floor(c % d / (d / 2)));
-    }
-  }
-  for (let by = 1; by < n; by++) yield of((c) => (c + by) % n);
 }
 
 /** Two columns, or two blocks of them, that may have changed places. */

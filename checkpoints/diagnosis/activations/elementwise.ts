@@ -1,5 +1,5 @@
 /** Suspected faults of sums and of the activation. */
-import { factorText, namedFactor } from "../patterns/factors.ts";
+import { factorText, namedFactor } from "../../files/patterns/factors.ts";
 import { type Operation, rerun, type Variant } from "./operation.ts";
 
 /** The first input is the residual stream. */

@@ -1,6 +1,6 @@
 /** Suspected faults of the embedding: rows of a table, which arrive bit for bit. */
-import { factorText, namedFactor } from "../patterns/factors.ts";
-import { runsText } from "../patterns/runs.ts";
+import { factorText, namedFactor } from "../../files/patterns/factors.ts";
+import { runsText } from "../../files/patterns/runs.ts";
 import { fitsBlock } from "./sparse.ts";
 import type { Operation, Variant, Weight } from "./operation.ts";
 

@@ -4,7 +4,8 @@ import { CAUSES } from "../causes.ts";
 import { softCapVariants } from "./any_operation.ts";
 import { misreadProducts } from "./blocks.ts";
 import { columnVariants } from "./columns.ts";
-import { headVariants, inOrder } from "./heads.ts";
+
+import { exchangedAxes, headVariants, inOrder } from "./heads.ts";
 import { type Operation, rerun, type Variant, type Weight, withWeight } from "./operation.ts";
 import { otherTensorVariants } from "./other_tensor.ts";
 import { rotatedVariants } from "./rope.ts";
@@ -12,7 +13,7 @@ import { roundedProducts } from "./rounded.ts";
 import { rowVariants } from "./rows.ts";
 import { fitsBlock, rowChange, wrongColumns } from "./sparse.ts";
 import { biasVectorVariants } from "./vectors.ts";
-import { runsText } from "../patterns/runs.ts";
+import { runsText } from "../../files/patterns/runs.ts";
 
 /** Rows of a weight that may be damaged: at most this share, and one in any case. */
 const FEW = 0.03;
@@ -87,13 +88,17 @@ function projectionVariants(kind: string, operation: Operation): Variant[] {
 function joinedVariants(operation: Operation): Variant[] {
   const { inputs: [x], config } = operation;
   const orders = Object.entries(CAUSES["head-grouping"].undo(config));
-  return orders.filter(([, order]) => order.some((h, i) => h !== i)).map(
-    ([name, order]) => ({
-      cause: "head-grouping",
-      what: `heads are joined ${name}`,
-      make: () => rerun(operation, { inputs: [inOrder(x, order, config.headWidth)] }),
-    }),
-  );
+  const joined = (what: string, order: ArrayLike<number>, width: number): Variant => ({
+    cause: "head-grouping",
+    what,
+    make: () => rerun(operation, { inputs: [inOrder(x, order, width)] }),
+  });
+  return [
+    ...orders.filter(([, order]) => order.some((h, i) => h !== i))
+      .map(([name, order]) => joined(`heads are joined ${name}`, order, config.headWidth)),
+    ...exchangedAxes(config.heads, config.headWidth)
+      .map(([what, order]) => joined(`heads are joined so that ${what}`, order, 1)),
+  ];
 }
 
 /** The product with a weight that could be meant instead. */

@@ -1,11 +1,12 @@
 /** Infinities and NaN: where they come from. */
+import { maskOfNoNumbers } from "./attention.ts";
 import type { Chain } from "./chain.ts";
 import { squareSum } from "./norm.ts";
 import { HIDDEN, LARGEST_F16, type Operation, type Weight } from "./operation.ts";
 
 /** What makes numbers that are none. */
 export interface NonFinite {
-  readonly cause: "nan" | "f16-overflow";
+  readonly cause: "nan" | "f16-overflow" | "mask";
   readonly detail: string;
 }
 
@@ -28,6 +29,12 @@ export function nonFinite(
   const clamped = (value: number, i: number) =>
     Math.abs(value) === LARGEST_F16 && Math.abs(ours[i]) > LARGEST_F16;
   if (theirs < 0 && !target.some(clamped)) return undefined;
+  const last = operations.at(-1)!;
+  const isFloor = (value: number) => !isWrong(value) || value === -Infinity;
+  // A mask's −∞ are scores like any other.
+  if (last.step.operation === "scores" && theirs >= 0 && target.every(isFloor)) return undefined;
+  const mask = maskOfNoNumbers(last, target);
+  if (mask) return { cause: "mask", detail: mask };
   // Squares are summed on the way to a norm, which then is 0 rather than infinite: they are suspected last.
   for (const reach of [outcomeReach, squareReach]) {
     const operation = operations.find((each) => reach(each) > LARGEST_F16);
@@ -38,10 +45,23 @@ export function nonFinite(
       };
     }
   }
+  if (isOfEmptyRows(operations, target)) return undefined;
   return {
     cause: "nan",
-    detail: `${operations.at(-1)!.name} at element ${theirs}, from finite inputs`,
+    detail: `${last.name} at element ${theirs}, from finite inputs`,
   };
+}
+
+/** Whether attention is behind it, and whole rows from the first one on are no numbers: what a mask leaves that hides all keys of them. */
+function isOfEmptyRows(operations: Chain["operations"], target: Float32Array): boolean {
+  const { shape, step } = operations.at(-1)!;
+  if (shape.length < 2 || !operations.some(({ step: { operation } }) => operation === "mix")) {
+    return false;
+  }
+  const width = target.length / shape[0];
+  const count = target.filter((value) => Number.isNaN(value)).length;
+  return step.operation !== "store" && count > 0 && count < target.length && count % width === 0 &&
+    target.subarray(0, count).every((value) => Number.isNaN(value));
 }
 
 /** The largest number of an operation's outcome; of scores before they are scaled. */

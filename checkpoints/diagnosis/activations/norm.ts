@@ -1,7 +1,7 @@
 /** Suspected faults of RMSNorm. */
 import { CAUSES } from "../causes.ts";
 import { LARGEST_F16, type Operation, rerun, type Variant, withWeight } from "./operation.ts";
-import { runsText } from "../patterns/runs.ts";
+import { runsText } from "../../files/patterns/runs.ts";
 import { fitsBlock, wrongColumns } from "./sparse.ts";
 import { normWeightVariants } from "./vectors.ts";
 

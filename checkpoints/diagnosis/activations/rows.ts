@@ -1,8 +1,8 @@
 /** Suspected faults of rows of a weight: they are columns of what it makes, and are measured there. */
-import { columnsOf, matchRows, type Rows } from "../patterns/order.ts";
-import { orderText } from "../patterns/order_text.ts";
-import { factorBetween, factorText, namedFactor } from "../patterns/factors.ts";
-import { runsText } from "../patterns/runs.ts";
+import { columnsOf, matchRows, type Rows } from "../../files/patterns/order.ts";
+import { orderText } from "../../files/patterns/order_text.ts";
+import { factorBetween, factorText, namedFactor } from "../../files/patterns/factors.ts";
+import { runsText } from "../../files/patterns/runs.ts";
 import type { Operation, Variant } from "./operation.ts";
 
 /**
@@ -25,6 +25,8 @@ export function rowVariants(operation: Operation, target: Float32Array): Variant
   const ours = columnsOf(output, rows);
   const theirs = columnsOf(target, rows);
   const zero = zeroRows(ours, theirs);
+  const isZero = new Uint8Array(rows);
+  for (const row of zero) isZero[row] = 1;
   const factors = factorRows(ours, theirs);
   /** Some columns of the outcome as the other side has them. */
   const withColumns = (column: (row: number, t: number) => number) =>

@@ -4,6 +4,7 @@ import type { Cause } from "../causes.ts";
 import { misreadRows } from "./blocks.ts";
 import type { Chain } from "./chain.ts";
 import { boundVariants, factorVariants, leftOutVariants, zeroVariants } from "./any_operation.ts";
+import { maskTrials, softmaxVariants } from "./attention.ts";
 import { activationVariants, addVariants } from "./elementwise.ts";
 import { embedVariants } from "./embed.ts";
 import { mixVariants, scoresVariants } from "./heads.ts";
@@ -20,8 +21,8 @@ type Suspect = (operation: Operation) => Promise<readonly Variant[]> | readonly 
 /** By operation. */
 const SUSPECTS: Readonly<Record<string, Suspect>> = {
   embed: async (operation) => [
-    ...await embedVariants(operation),
     ...await misreadRows(operation),
+    ...await embedVariants(operation),
   ],
   rms: rmsVariants,
   normalize: normalizeVariants,
@@ -31,6 +32,7 @@ const SUSPECTS: Readonly<Record<string, Suspect>> = {
   rope: ropeVariants,
   store: storeVariants,
   scores: scoresVariants,
+  softmax: softmaxVariants,
   mix: mixVariants,
   swiglu: activationVariants,
   add: addVariants,
@@ -67,16 +69,19 @@ export async function suspicionsOf(chain: Chain): Promise<Suspicion[]> {
   const variants = await Promise.all(operations.map((operation) => variantsOf(operation)));
   const last = variants.length - 1;
   variants[last] = [...variants[last], ...leftOutVariants(operations)];
-  const single = [...operations.entries()].toReversed().flatMap(([index, operation]) =>
-    variants[index].map((variant): Suspicion => ({
-      cause: variant.cause,
-      detail: detailOf(variant, operation, point),
-      fitted: variant.fitted,
-      cost: chain.cost(index),
-      make: () =>
-        chain.replaced(index, (_, i) => Promise.resolve(i === index ? variant.make() : undefined)),
-    }))
+  const suspected = [...operations.entries()].toReversed().flatMap(([index, operation]) =>
+    variants[index].map((variant) => ({ index, operation, variant }))
   );
+  const isLate = ({ variant }: typeof suspected[number]) => variant.late ?? false;
+  const inOrder = [...suspected.filter((each) => !isLate(each)), ...suspected.filter(isLate)];
+  const single = inOrder.map(({ index, operation, variant }): Suspicion => ({
+    cause: variant.cause,
+    detail: detailOf(variant, operation, point),
+    fitted: variant.fitted,
+    cost: chain.cost(index),
+    make: () =>
+      chain.replaced(index, (_, i) => Promise.resolve(i === index ? variant.make() : undefined)),
+  }));
 
   const places = new Map<string, number[]>();
   for (const [index, found] of variants.entries()) {
@@ -103,8 +108,14 @@ export async function suspicionsOf(chain: Chain): Promise<Suspicion[]> {
       };
     },
   ).reverse();
+  const masks = maskTrials(chain).map(({ what, first, cost, make }): Suspicion => ({
+    cause: "mask",
+    detail: what,
+    cost: chain.cost(first) + cost,
+    make,
+  }));
   const isLong = new Set(operations.map(({ name }) => layerOf(name))).size > 1;
-  return isLong ? [...joint, ...single] : [...single, ...joint];
+  return isLong ? [...joint, ...masks, ...single] : [...single, ...joint, ...masks];
 }
 
 /** Equal for the same fault in several places. */

@@ -1,8 +1,8 @@
 /** Suspected faults of vectors: weights of norms, and biases. What the other side has instead is read off the outcome. */
-import { factorBetween, factorText, namedFactor } from "../patterns/factors.ts";
-import { orderText } from "../patterns/order_text.ts";
-import { runsText } from "../patterns/runs.ts";
-import { wholeOrders } from "./columns.ts";
+import { factorBetween, factorText, namedFactor } from "../../files/patterns/factors.ts";
+import { orderText } from "../../files/patterns/order_text.ts";
+import { runsText } from "../../files/patterns/runs.ts";
+import { wholeOrders } from "../../files/patterns/whole_orders.ts";
 import { vectorWith } from "./other_tensor.ts";
 import { type Operation, type Variant, withWeight } from "./operation.ts";
 
@@ -70,7 +70,7 @@ async function vectorVariants(operation: Operation, theirs: Float32Array): Promi
       : `${runsText(zero, "numbers")} are zero`;
     const numbers = data.slice();
     for (const i of zero) numbers[i] = 0;
-    variants.push(of("zeros", what, numbers));
+    variants.push({ ...of("zeros", what, numbers), late: zero.length === data.length });
   }
   return variants;
 }

@@ -1,14 +1,15 @@
 /** Two files of weights against each other, without a forward pass: what is missing, what is wrong, and in which way. */
 import { commonBand } from "./bands.ts";
 import { type BlockError, similarity } from "./similarity.ts";
-import { beginsLike, type Finding, findingOf, isInBand, type Suspect } from "./finding.ts";
-import { diffMetadata, headLayout, type MetadataDifference } from "./metadata.ts";
+import { beginsLike, type Candidate, findingOf, isInBand } from "./finding.ts";
+import type { Finding, Suspect } from "./suspect.ts";
+import { diffMetadata, headLayout, type MetadataDifference, modelSizes } from "./metadata.ts";
 import { inOtherOrder, type Numbers, numbersOf } from "./numbers.ts";
 import { ggufName, isOtherSense, isRotary } from "../tensor_names.ts";
 import { apartAs, countOf, type Weight, type WeightFile } from "../weight_file.ts";
 
 export type { BlockError } from "./similarity.ts";
-export type { DiffCause, Finding } from "./finding.ts";
+export type { DiffCause, Finding } from "./suspect.ts";
 export type { MetadataDifference } from "./metadata.ts";
 
 /** How a file has a tensor. */
@@ -82,14 +83,17 @@ class Differ {
   readonly #b: WeightFile;
   readonly #options: DiffOptions;
   readonly #heads: ReturnType<typeof headLayout>;
+  readonly #sizes: ReturnType<typeof modelSizes>;
   readonly #results = new Map<string, TensorDiff>();
   readonly #suspects = new Map<string, Suspect>();
+  readonly #candidates = new Map<string, Candidate>();
 
   constructor(a: WeightFile, b: WeightFile, options: DiffOptions) {
     this.#a = a;
     this.#b = b;
     this.#options = options;
     this.#heads = headLayout(a) ?? headLayout(b);
+    this.#sizes = modelSizes(a) ?? modelSizes(b);
   }
 
   async run(): Promise<ModelDiff> {
@@ -206,6 +210,7 @@ class Differ {
     const { type, band } = common;
     const blockSize = Math.max(a.blockSize, b.blockSize);
     const suspect = { name, ...numbers, band, blockSize };
+    this.#candidates.set(name, { name, a: numbers.a });
     if (withoutOnes(a.shape) !== withoutOnes(b.shape)) {
       this.#suspects.set(name, suspect);
       return result;
@@ -230,11 +235,11 @@ class Differ {
 
   async #explain(suspect: Suspect): Promise<void> {
     const { name, a } = suspect;
-    const others = [...this.#suspects.values()].filter(({ b }) =>
-      b.rows === a.rows && b.columns === a.columns
-    );
-    const heads = isRotary(name) ? this.#heads : undefined;
-    const finding = await findingOf(suspect, others, heads, this.#options.signal);
+    const others = [...this.#candidates.values()].filter((other) =>
+      other.a.rows === a.rows && other.a.columns === a.columns
+    ).map((other) => ({ ...other, b: this.#suspects.get(other.name)?.b }));
+    const known = { heads: isRotary(name) ? this.#heads : undefined, sizes: this.#sizes };
+    const finding = await findingOf(suspect, others, known, this.#options.signal);
     this.#results.set(name, { ...this.#results.get(name)!, finding });
   }
 

@@ -1,41 +1,32 @@
 /** Why a tensor is not what it should be: what is known to go wrong is undone, and what then fits is the cause. */
-import { type Cause, CAUSES } from "../../diagnosis/causes.ts";
+import { CAUSES } from "../../diagnosis/causes.ts";
 import { fewBits } from "../few_bits.ts";
 import type { Band } from "./bands.ts";
+import type { FactorSizes } from "../patterns/factors.ts";
+import { layoutFinding, scaleText } from "./layout.ts";
 import { type Similarity, similarity } from "./similarity.ts";
+import type { Finding, Suspect } from "./suspect.ts";
 import { type HeadLayout, inOtherOrder, type Numbers } from "./numbers.ts";
 import { transposedNmse } from "./transposed.ts";
 
-/** What can be wrong with a tensor: causes that a comparison of passes knows too, and those that only files can have. */
-export type DiffCause =
-  | Cause
-  | "missing"
-  | "extra"
-  | "renamed"
-  | "shape"
-  | "scaled"
-  | "exchanged";
-
-/** What was found. */
-export interface Finding {
-  readonly cause: DiffCause;
-  /** For people: what is wrong, and where. */
-  readonly detail: string;
-  /** The NMSE when it is undone. */
-  readonly undone?: number;
-}
-
-/** A tensor of both files that are not alike. */
-export interface Suspect {
+/** A tensor of A, whose numbers B may have elsewhere. */
+export interface Candidate {
   readonly name: string;
   readonly a: Numbers;
-  readonly b: Numbers;
-  readonly band: Band;
-  readonly blockSize: number;
-  /** Undefined where their shapes differ. */
-  readonly found?: Similarity;
+  /** What B has under this name, where that is not what A has. */
+  readonly b?: Numbers;
 }
 
+/** What is known of the model. */
+export interface Known {
+  /** Of queries and keys, where the tensor's rows have such an order. */
+  readonly heads?: HeadLayout;
+  /** Of what factors may be made. */
+  readonly sizes?: FactorSizes;
+}
+
+/** Blocks of a matrix that may be damaged, as a share. */
+const FEW = 0.05;
 /** Numbers in which a rounding is looked for. */
 const MOST_LOOKED_AT = 2 ** 20;
 /** What rounding to two bits makes of normal numbers is less. */
@@ -46,23 +37,26 @@ const OFFSET_TOLERANCE = 1e-4;
 /**
  * Finds what explains the difference.
  *
- * @param others suspects of the same shape, whose numbers it may have
- * @param heads of queries and keys, for tensors whose rows have an order
+ * @param others A's other tensors of the same shape, whose numbers it may have
  */
 export async function findingOf(
   suspect: Suspect,
-  others: readonly Suspect[],
-  heads: HeadLayout | undefined,
+  others: readonly Candidate[],
+  { heads, sizes }: Known,
   signal?: AbortSignal,
 ): Promise<Finding> {
   const { a, b, band, found } = suspect;
-  return (found && notFinite(found)) ??
-    await exchanged(suspect, others, signal) ??
-    (heads && await reordered(suspect, heads, signal)) ??
+  // Scales whose bytes are exchanged are no numbers here and there.
+  return (found?.nonFinite ? await otherLayout(suspect, signal) : undefined) ??
+    (found && notFinite(found)) ??
+    await otherTensor(suspect, others, signal) ??
+    (heads && await otherRopeOrder(suspect, heads, signal)) ??
     await transposed(a, b, band, signal) ??
     (found && await otherLayout(suspect, signal)) ??
     (found && await fewerBits(suspect, signal)) ??
-    (found ? byNumbers(found, band, a.rows === 1) : otherShape(a, b));
+    (found
+      ? await inPlace(suspect, await byNumbers(suspect, found, sizes, signal))
+      : otherShape(a, b));
 }
 
 function notFinite({ nonFinite }: Similarity): Finding | undefined {
@@ -72,39 +66,52 @@ function notFinite({ nonFinite }: Similarity): Finding | undefined {
   return { cause: "nan", detail: `no number in ${file}, row ${row}, column ${column}` };
 }
 
-async function exchanged(
-  suspect: Suspect,
-  others: readonly Suspect[],
+/** The numbers of another tensor: those of gate and up are often exchanged, in both. */
+async function otherTensor(
+  { name, a, b, band, blockSize, found }: Suspect,
+  others: readonly Candidate[],
   signal?: AbortSignal,
 ): Promise<Finding | undefined> {
-  const { name, a, band, blockSize } = suspect;
+  if (found?.scale === 0) return undefined; // of nothing
   for (const other of others) {
-    if (other.name === name || !await beginsLike(a, other.b, band)) continue;
-    const found = await similarity(a, other.b, band, blockSize, signal);
-    if (!isInBand(found, band)) continue;
-    const swapped = CAUSES["gate-up-swapped"].undo(name) === other.name;
+    if (other.name === name || !await beginsLike(other.a, b, band)) continue;
+    const similar = await similarity(other.a, b, band, blockSize, signal);
+    if (!isInBand(similar, band)) continue;
+    const swapped = CAUSES["gate-up-swapped"].undo(name) === other.name && other.b &&
+      await beginsLike(a, other.b, band);
+    const isOutput = name === "output.weight" && other.name === "token_embd.weight";
     return {
-      cause: swapped ? "gate-up-swapped" : "exchanged",
-      detail: `its numbers are in B's ${other.name}`,
-      undone: found.nmse,
+      cause: swapped ? "gate-up-swapped" : isOutput ? "output-tied" : "other-tensor",
+      detail: `it holds the numbers of A's ${other.name}`,
+      undone: similar.nmse,
     };
   }
 }
 
-/** Whether the first numbers are alike: a first look that spares most full ones. */
+/** Numbers of a first look, which spares most full ones. */
+const START = 4096;
+/** Farther apart than this nothing is alike, whatever the band: tensors that have nothing in common are 2 apart. */
+const UNLIKE = 0.5;
+const starts = new WeakMap<Numbers, Promise<Float32Array>>();
+
+/** Whether the first numbers are alike. */
 export async function beginsLike(a: Numbers, b: Numbers, band: Band): Promise<boolean> {
-  const count = Math.min(4096, a.rows * a.columns);
-  const part = (numbers: Numbers): Numbers => ({
-    ...numbers,
-    rows: 1,
-    columns: count,
-    together: 1,
-  });
-  const { nmse } = await similarity(part(a), part(b), band, 1);
-  return nmse <= band.block;
+  const [x, y] = await Promise.all([a, b].map((numbers) => {
+    const known = starts.get(numbers);
+    if (known) return known;
+    const start = numbers.read(0, Math.min(START, numbers.rows * numbers.columns));
+    starts.set(numbers, start);
+    return start;
+  }));
+  let [dd, aa] = [0, 0];
+  for (let i = 0; i < x.length; i++) {
+    dd += (y[i] - x[i]) ** 2;
+    aa += x[i] ** 2;
+  }
+  return dd <= Math.min(band.block, UNLIKE) * aa;
 }
 
-async function reordered(
+async function otherRopeOrder(
   { a, b, band, blockSize, found }: Suspect,
   heads: HeadLayout,
   signal?: AbortSignal,
@@ -126,9 +133,17 @@ async function transposed(
   band: Band,
   signal?: AbortSignal,
 ): Promise<Finding | undefined> {
-  const undone = await transposedNmse(a, b, signal);
-  if (undone > band.tensor) return undefined;
-  return { cause: "transposed", detail: "the matrix is transposed", undone };
+  const turned = (of: Numbers): Numbers => ({ ...of, rows: of.columns, columns: of.rows });
+  const ways: [detail: string, a: Numbers, b: Numbers][] = [
+    ["the matrix is transposed", a, b],
+    // Of the same shape, with the numbers of the other one.
+    ["its numbers are those of the transposed matrix", a, turned(b)],
+    ["its numbers are those of the transposed matrix", turned(a), b],
+  ];
+  for (const [detail, x, y] of ways) {
+    const undone = await transposedNmse(x, y, signal);
+    if (undone <= band.tensor) return { cause: "transposed", detail, undone };
+  }
 }
 
 /** B's blocks read in another layout: what wrote them packs them differently. */
@@ -147,6 +162,40 @@ async function otherLayout(
       undone: after.nmse,
     };
   }
+}
+
+/** What can be said of the only block that is wrong: that it is misread, or has a neighbour's scale. */
+async function inPlace({ a, b, band, found }: Suspect, finding: Finding): Promise<Finding> {
+  if (finding.cause !== "dequant-block" || found!.bad !== 1 || !b.misread) return finding;
+  const { row, column, count } = found!.firstBad!;
+  const first = row * b.columns + column;
+  const right = await a.read(first, count);
+  const wrong = await b.read(first, count);
+  for (const [what, read] of b.misread) {
+    const numbers = await read(first, count);
+    const isRight = distance(numbers, right) <= band.block * distance(right);
+    // Its own scale is lost where it has the neighbour's; all numbers are off by one factor then.
+    const hasIt = /block's scale$/.test(what) && numbers.every((number, i) =>
+      number === wrong[i]
+    ) &&
+      distance(wrong.map((number) => number * factorOf(wrong, right)), right) <=
+        band.block * distance(right);
+    if (isRight || hasIt) {
+      const more = isRight ? `it is right when read so: ${what}` : `it has ${what}`;
+      return { ...finding, detail: `${finding.detail}; ${more}` };
+    }
+  }
+  return finding;
+}
+
+/** Σ (x − y)², or Σ x² */
+function distance(x: Float32Array, y?: Float32Array): number {
+  return x.reduce((sum, value, i) => sum + (value - (y?.[i] ?? 0)) ** 2, 0);
+}
+
+/** By which x comes nearest to y. */
+function factorOf(x: Float32Array, y: Float32Array): number {
+  return x.reduce((sum, value, i) => sum + value * y[i], 0) / distance(x);
 }
 
 /** Numbers that a few bits hold, in a type that has more of them. */
@@ -169,28 +218,41 @@ function otherShape(a: Numbers, b: Numbers): Finding {
   return { cause: "shape", detail: `${shapeA} where B has ${shapeB}` };
 }
 
-function byNumbers(found: Similarity, band: Band, isVector: boolean): Finding {
+async function byNumbers(
+  suspect: Suspect,
+  found: Similarity,
+  sizes: FactorSizes | undefined,
+  signal?: AbortSignal,
+): Promise<Finding> {
+  const { a, band } = suspect;
   const { offset, offsetNmse, scale, scaledNmse, bad, blocks, firstBad, restNmse } = found;
   if (
-    isVector && CAUSES["norm-offset"].undo.some((by) => Math.abs(offset - by) < 0.01) &&
+    a.rows === 1 && CAUSES["norm-offset"].undo.some((by) => Math.abs(offset - by) < 0.01) &&
     offsetNmse < OFFSET_TOLERANCE
   ) {
     const detail = offset > 0 ? "one larger than in A" : "one smaller than in A";
     return { cause: "norm-offset", detail, undone: offsetNmse };
   }
-  if (firstBad && bad < blocks / 2 && restNmse <= band.tensor) {
-    const { row, column, count } = firstBad;
-    const place = `row ${row}, columns ${column} to ${column + count - 1}`;
-    const detail = bad === 1
-      ? `one block of ${blocks} is wrong: ${place}`
-      : `${bad} of ${blocks} blocks are wrong, the first in ${place}`;
-    return { cause: "dequant-block", detail, undone: restNmse };
-  }
-  if (scaledNmse <= band.tensor) {
-    const detail = scale === 0 ? "all zeros" : `A's times ${Number(scale.toPrecision(4))}`;
+  // A few wrong blocks are few among all: without them there is no factor.
+  const most = a.rows === 1 ? blocks / 2 : Math.max(1, FEW * blocks);
+  const isFew = firstBad && bad <= most && restNmse <= band.tensor;
+  if (!isFew && scale !== 0 && scaledNmse <= band.tensor) {
+    const detail = `A's times ${scaleText(scale, band, sizes)}`;
     return { cause: "scaled", detail, undone: scaledNmse };
   }
-  return { cause: "unknown", detail: "other numbers" };
+  const layout = await layoutFinding(suspect, sizes, signal);
+  if (layout) return layout;
+  if (!isFew) {
+    const isPart = bad < blocks && restNmse <= band.tensor;
+    const detail = isPart ? `other numbers in ${bad} of ${blocks} blocks` : "other numbers";
+    return { cause: "unknown", detail };
+  }
+  const { row, column, count } = firstBad;
+  const place = `row ${row}, columns ${column} to ${column + count - 1}`;
+  const detail = bad === 1
+    ? `one block of ${blocks} is wrong: ${place}`
+    : `${bad} of ${blocks} blocks are wrong, the first in ${place}`;
+  return { cause: "dequant-block", detail, undone: restNmse };
 }
 
 /** Whether a tensor is as near as its type can be. */

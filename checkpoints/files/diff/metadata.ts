@@ -120,6 +120,17 @@ export function headLayout(file: WeightFile): { width: number; rope: number } | 
   return { width, rope: scalar(file.metadata, `${name}.rope.dimension_count`) ?? width };
 }
 
+/** Widths and layers of a file's model, of which factors are made; undefined where its metadata does not say them. */
+export function modelSizes(
+  file: WeightFile,
+): { width: number; headWidth: number; layers: number } | undefined {
+  const name = architecture(file);
+  const [width, layers] = ["embedding_length", "block_count"]
+    .map((key) => scalar(file.metadata, `${name}.${key}`));
+  const heads = headLayout(file)?.width;
+  return width && layers && heads ? { width, headWidth: heads, layers } : undefined;
+}
+
 function architecture({ metadata }: WeightFile): string {
   return String(metadata.get("general.architecture") ?? "llama");
 }

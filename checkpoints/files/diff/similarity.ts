@@ -44,7 +44,7 @@ export interface Similarity {
 }
 
 /** Numbers in a block, where neither type has larger ones. */
-const SMALLEST_BLOCK = 32;
+export const SMALLEST_BLOCK = 32;
 
 /**
  * What half floats cannot hold, squared: below 2⁻¹⁴ they, and the scales of quantized blocks, lose digits, so that blocks of such

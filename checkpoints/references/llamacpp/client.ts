@@ -1,10 +1,12 @@
 /** How llama.cpp's process is asked. */
 import type { Config } from "../../../engine/model/config.ts";
 import {
+  type Candidates,
   type Follower,
   ReferenceFailure,
   type ReferencePass,
   type ReferenceRun,
+  type SampledWith,
 } from "../reference.ts";
 import { addToPass, type Frame, writeFrame } from "../processes/frames.ts";
 import type { LlamaCpp } from "./ffi.ts";
@@ -62,6 +64,22 @@ export class LlamaCppClient {
   ): Promise<readonly (readonly number[])[]> {
     const { header } = await this.#first("ids", { task: "tokenize", model, texts });
     return header.ids as number[][];
+  }
+
+  /** What its samplers leave of logits [V]. */
+  async sample(
+    logits: readonly Float32Array[],
+    options: SampledWith,
+  ): Promise<readonly Candidates[]> {
+    const inputs = logits.map((data, step): ReferencePass => ({
+      ...{ step, start: step, ids: [0] },
+      tensors: new Map([["logits", { shape: [data.length], data }]]),
+    }));
+    const found: Candidates[] = [];
+    for await (const { header } of this.ask({ task: "sample", options }, inputs)) {
+      if (header.kind === "candidates") found.push(header as unknown as Candidates);
+    }
+    return found;
   }
 
   /**

@@ -1,8 +1,10 @@
 /**
  * llama.cpp's C interface through Deno's FFI. Layouts of structures are those of llama.h and ggml.h at v0.5.0; what can be seen of
- * them is checked when the libraries are opened.
+ * them (layout.ts) is checked when the libraries are opened.
  */
+import { checkLayout, LlamaCppError } from "./layout.ts";
 import { LLAMA_CPP_RELEASE, type LlamaCppLibrary } from "./library.ts";
+import type { Candidates, SampledWith } from "../reference.ts";
 import type { GraphNode } from "./points.ts";
 
 /** A structure is passed by its size; what is in it is written at byte offsets. */
@@ -62,86 +64,14 @@ const LLAMA_SYMBOLS = {
   llama_memory_clear: { parameters: ["pointer", "bool"], result: "void" },
   llama_set_n_threads: { parameters: ["pointer", "i32", "i32"], result: "void" },
   llama_get_logits_ith: { parameters: ["pointer", "i32"], result: "pointer" },
+  llama_sampler_init_top_k: { parameters: ["i32"], result: "pointer" },
+  llama_sampler_init_top_p: { parameters: ["f32", "usize"], result: "pointer" },
+  llama_sampler_init_min_p: { parameters: ["f32", "usize"], result: "pointer" },
+  llama_sampler_init_temp: { parameters: ["f32"], result: "pointer" },
+  llama_sampler_init_dist: { parameters: ["u32"], result: "pointer" },
+  llama_sampler_apply: { parameters: ["pointer", "buffer"], result: "void" },
+  llama_sampler_free: { parameters: ["pointer"], result: "void" },
 } as const;
-
-/** Why llama.cpp did not do what it should: one line. */
-export class LlamaCppError extends Error {}
-
-/** What is seen of a library's structures. */
-export interface LayoutFacts {
-  /** `llama_version()`. */
-  readonly version: string;
-  /** `ggml_tensor_overhead()`: the sizes of an object's header (32) and of a tensor. */
-  readonly tensorOverhead: number;
-  readonly modelParams: Uint8Array;
-  readonly contextParams: Uint8Array;
-  readonly quantizeParams: Uint8Array;
-}
-
-/**
- * Checks that a library has the structures that are used here: its version, the size of a tensor, and the values that llama.cpp
- * puts into every field of its parameter structures.
- *
- * @throws {LlamaCppError} that names what is different
- */
-export function checkLayout(facts: LayoutFacts): void {
-  const release = facts.version.replace(/^v?/, "v").replace(/-dev$/, "");
-  if (release !== LLAMA_CPP_RELEASE) {
-    throw new LlamaCppError(
-      `its library is version ${facts.version}, and this needs ${LLAMA_CPP_RELEASE}`,
-    );
-  }
-  const different = (what: string) =>
-    new LlamaCppError(`its library's ${what} has another layout than ${LLAMA_CPP_RELEASE}`);
-  if (facts.tensorOverhead !== 32 + 336) throw different("ggml_tensor");
-  if (!matches(facts.modelParams, DEFAULT_MODEL_PARAMS)) throw different("llama_model_params");
-  if (!matches(facts.contextParams, DEFAULT_CONTEXT_PARAMS)) {
-    throw different("llama_context_params");
-  }
-  if (!matches(facts.quantizeParams, DEFAULT_QUANTIZE_PARAMS)) {
-    throw different("llama_model_quantize_params");
-  }
-}
-
-type Field = readonly [offset: number, type: "i32" | "f32" | "u8" | "u64", value: number];
-
-/** `llama_model_default_params()`. */
-const DEFAULT_MODEL_PARAMS: readonly Field[] = [
-  ...[0, 8, 40, 48, 56, 64].map((at): Field => [at, "u64", 0]), // devices … kv_overrides
-  ...[-1, 1, -1, 1, 0].map((value, i): Field => [16 + 4 * i, "i32", value]), // n_gpu_layers … main_gpu
-  ...[0, 0, 1, 0, 0, 0].map((value, i): Field => [72 + i, "u8", value]), // vocab_only … load_mtp
-];
-
-/** `llama_context_default_params()`. */
-const DEFAULT_CONTEXT_PARAMS: readonly Field[] = [
-  // n_ctx … flash_attn_type
-  ...[512, 2048, 512, 1, 0, 0, 1, 4, 4, 0, -1, -1, -1, -1]
-    .map((value, i): Field => [4 * i, "i32", value]),
-  ...[0, 0, -1, -1, -1, -1].map((value, i): Field => [56 + 4 * i, "f32", value]), // RoPE, YaRN
-  [80, "i32", 0], // yarn_orig_ctx
-  [84, "f32", -1], // defrag_thold
-  ...[88, 96, 112, 120, 136, 144, 152].map((at): Field => [at, "u64", 0]), // callbacks, samplers, ctx_other
-  ...[104, 108].map((at): Field => [at, "i32", 1]), // type_k, type_v
-  ...[0, 1, 1, 1, 1, 0].map((value, i): Field => [128 + i, "u8", value]), // embeddings … kv_unified
-];
-
-/** `llama_model_quantize_default_params()`. */
-const DEFAULT_QUANTIZE_PARAMS: readonly Field[] = [
-  ...[0, 7, 43, 43].map((value, i): Field => [4 * i, "i32", value]), // nthread, ftype, output and embedding type
-  ...[0, 1, 0, 0, 0, 0].map((value, i): Field => [16 + i, "u8", value]), // allow_requantize … dry_run
-  ...[24, 32, 40, 48].map((at): Field => [at, "u64", 0]), // imatrix … prune_layers
-  [56, "u64", 2 ** 33], // max_buf_size
-];
-
-function matches(struct: Uint8Array, fields: readonly Field[]): boolean {
-  const view = new DataView(struct.buffer, struct.byteOffset, struct.byteLength);
-  return fields.every(([offset, type, value]) => {
-    if (type === "i32") return view.getInt32(offset, true) === value;
-    if (type === "f32") return view.getFloat32(offset, true) === value;
-    if (type === "u8") return view.getUint8(offset) === value;
-    return view.getBigUint64(offset, true) === BigInt(value);
-  });
-}
 
 /** A tensor of the graph, while it is looked at. */
 export interface LlamaTensor extends GraphNode {
@@ -229,6 +159,8 @@ export interface LlamaCpp {
   /** Names of what it computes on, the GPUs first. */
   readonly devices: readonly { readonly gpu: boolean; readonly description: string }[];
   load(path: string, options: LoadOptions): LlamaModel;
+  /** What its samplers leave of logits [V], in its usual order of them. */
+  sample(logits: Float32Array, options: SampledWith): Candidates;
   /** Writes a quantized copy of a GGUF file. */
   quantize(from: string, to: string, options: QuantizeOptions): void;
 }
@@ -302,6 +234,42 @@ export function openLlamaCpp(files: LlamaCppLibrary): LlamaCpp {
       if (code !== 0) throw failed(`it cannot quantize ${from}`);
     },
 
+    sample(logits, { topK, topP, minP, temperature }) {
+      // `llama_token_data`: id, logit, p; `llama_token_data_array`: data, size, selected, sorted.
+      const data = new DataView(new ArrayBuffer(12 * logits.length));
+      for (const [id, logit] of logits.entries()) {
+        data.setInt32(12 * id, id, true);
+        data.setFloat32(12 * id + 4, logit, true);
+      }
+      const array = new Uint8Array(32);
+      const view = viewOf(array);
+      view.setBigUint64(0, addressOf(data as ArrayBufferView<ArrayBuffer>), true);
+      view.setBigUint64(8, BigInt(logits.length), true);
+      view.setBigInt64(16, -1n, true);
+      for (
+        const sampler of [
+          llama.llama_sampler_init_top_k(topK),
+          llama.llama_sampler_init_top_p(topP, 1n),
+          llama.llama_sampler_init_min_p(minP, 1n),
+          llama.llama_sampler_init_temp(temperature),
+          // It gives the candidates their probabilities; what it draws does not matter.
+          llama.llama_sampler_init_dist(1),
+        ]
+      ) {
+        llama.llama_sampler_apply(sampler, array);
+        llama.llama_sampler_free(sampler);
+      }
+      const count = Number(view.getBigUint64(8, true));
+      const left = new Deno.UnsafePointerView(
+        Deno.UnsafePointer.create(view.getBigUint64(0, true))!,
+      );
+      const places = Array.from({ length: count }, (_, i) => 12 * i);
+      return {
+        ids: places.map((at) => left.getInt32(at)),
+        probabilities: places.map((at) => left.getFloat32(at + 8)),
+      };
+    },
+
     load(path, { gpu, vocabularyOnly = false, onProgress }) {
       const params = llama.llama_model_default_params();
       const view = viewOf(params);
@@ -327,7 +295,8 @@ export function openLlamaCpp(files: LlamaCppLibrary): LlamaCpp {
           endsGeneration: (id) => llama.llama_vocab_is_eog(vocabulary, id),
           tokenize(text, { plain = false } = {}) {
             const given = new TextEncoder().encode(text);
-            const ids = new Int32Array(given.length + 16);
+            // A space may become the three bytes of its mark, each a token.
+            const ids = new Int32Array(3 * given.length + 16);
             const count = llama.llama_tokenize(
               vocabulary,
               given.length === 0 ? new Uint8Array(1) : given,

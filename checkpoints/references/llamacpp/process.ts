@@ -8,15 +8,11 @@ import {
   greedyChoice,
   type ReferencePass,
   type ReferenceRequest,
+  type SampledWith,
 } from "../reference.ts";
 import { addToPass, type Frame, readFrames, writeFrame } from "../processes/frames.ts";
-import {
-  type LlamaContext,
-  type LlamaCpp,
-  LlamaCppError,
-  type Observer,
-  openLlamaCpp,
-} from "./ffi.ts";
+import { type LlamaContext, type LlamaCpp, type Observer, openLlamaCpp } from "./ffi.ts";
+import { LlamaCppError } from "./layout.ts";
 import type { LlamaCppLibrary } from "./library.ts";
 import { asPoint, type GraphModel, pointOf } from "./points.ts";
 
@@ -31,6 +27,8 @@ export type LlamaCppTask =
   | { readonly task: "describe" }
   /** Answered by `{ kind: "ids", ids }`, a list for each text. */
   | { readonly task: "tokenize"; readonly model: string; readonly texts: readonly string[] }
+  /** Logits come as `logits` of step 0, 1, …; each is answered by `{ kind: "candidates", ids, probabilities }`. */
+  | { readonly task: "sample"; readonly options: SampledWith }
   /** Answered by `{ kind: "progress", done, total }` before each tensor. */
   | {
     readonly task: "quantize";
@@ -126,6 +124,13 @@ async function answer(request: LlamaCppRequest, frames: AsyncGenerator<Frame>): 
         kind: "ids",
         ids: request.texts.map((text) => model.vocabulary.tokenize(text)),
       });
+    }
+    case "sample": {
+      for (const { tensors } of inputs.values()) {
+        const logits = tensors.get("logits")!.data as Float32Array;
+        send({ kind: "candidates", ...llama.sample(logits, request.options) });
+      }
+      return;
     }
     case "quantize": {
       const onProgress = (done: number, total: number) => send({ kind: "progress", done, total });

@@ -137,6 +137,7 @@ export async function llamaCppReference(options: LlamaCppOptions): Promise<Refer
         follow: ({ signal, ...request }) =>
           llama.follow({ ...request, ...settled, task: "follow", model: path }, signal),
       }),
+      sample: (logits, options) => llama.sample(logits, options),
       ...(hasVocabulary(file) ? { tokenize: (texts) => llama.tokenize(path, texts) } : {}),
       close,
     };

@@ -1,7 +1,7 @@
 /** The cause of a cache that is wrong: which slot holds what. */
 import assert from "node:assert/strict";
 import { explained } from "../../support/engines/explained.ts";
-import type { Mistakes } from "../../support/engines/faulty_engine.ts";
+import type { Mistakes } from "../../support/engines/engine_mistakes.ts";
 import { faultModels } from "../../support/models/fault_models.ts";
 import { Folder } from "../../support/folder.ts";
 

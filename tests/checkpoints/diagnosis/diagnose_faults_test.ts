@@ -6,7 +6,7 @@
 import assert from "node:assert/strict";
 import { diagnoseFile } from "../../../checkpoints/diagnosis/diagnose.ts";
 import { load } from "../../../inspect/run/loading.ts";
-import { Board, SHOWS } from "../../support/faults/board.ts";
+import { Board } from "../../support/faults/board.ts";
 import type { Bench, BrokenFile } from "../../support/faults/fault.ts";
 import { FILE_FAULTS } from "../../support/faults/file_faults.ts";
 import { benchOf, Models, type Trial, trialsOf } from "../../support/faults/trials.ts";
@@ -46,8 +46,8 @@ Deno.test("diagnose: what is found without a reference is what is wrong", async 
       const found = await judge(models, trial);
       const isRight = found && (fault.causes as readonly string[]).includes(found.cause);
       const naming = !found ? "unknown" : isRight ? "right" : "wrong";
-      board.add({ kind, fault: name, model: "tiny", naming, placed: naming !== "wrong" });
-      if (SHOWS) console.log(kind, name, naming, found?.cause, found?.detail);
+      const said = found && `${found.cause}: ${found.detail}`;
+      board.add({ kind, fault: name, model: "tiny", naming, placed: naming !== "wrong", said });
       const text = `${found?.cause} (${found?.detail}) is none of ${fault.causes.join(", ")}`;
       assert.notEqual(naming, "wrong", text);
     });

@@ -3,13 +3,13 @@
  * point that went wrong is named, and its cause is right or said not to be known.
  *
  * LAMINA_FAULT_SEED draws other models, layers and places, LAMINA_FAULT_ALL tries each fault on all models, LAMINA_FAULT_ONLY takes those
- * whose names contain a text, LAMINA_FAULT_SHOW prints what is found, LAMINA_FAULT_BOARD is a file that the counts are added to.
+ * whose kinds and names fit a regular expression, LAMINA_FAULT_SHOW prints what is found, LAMINA_FAULT_BOARD is a file that the counts are added to.
  */
 import assert from "node:assert/strict";
 import { parity } from "../../../checkpoints/comparisons/parity.ts";
 import { load } from "../../../inspect/run/loading.ts";
 import { dump, type EngineRun } from "../../support/engines/faulty_engine.ts";
-import { assertHonest, Board, judged, SHOWS } from "../../support/faults/board.ts";
+import { assertHonest, Board, judged } from "../../support/faults/board.ts";
 import { ENGINE_FAULTS } from "../../support/faults/engine_faults.ts";
 import type { EngineFault } from "../../support/faults/fault.ts";
 import { benchOf, Models, pointOf, type Trial, trialsOf } from "../../support/faults/trials.ts";
@@ -55,10 +55,10 @@ Deno.test("faults of engines are found where they are, and their causes are neve
   for (const trial of trials) {
     const { kind, name, on } = trial;
     await t.step(`${kind}: ${name} (${on})`, async () => {
-      const { expected, said } = await judge(models, trial);
+      const where = { kind, fault: name, model: on };
+      const { expected, said } = await board.orMissed(where, judge(models, trial));
       const outcome = judged(expected, said);
-      board.add({ kind, fault: name, model: on, ...outcome });
-      if (SHOWS) console.log(kind, name, on, expected.point, outcome, said);
+      board.add({ ...where, ...outcome });
       assertHonest(expected, said, outcome);
     });
   }

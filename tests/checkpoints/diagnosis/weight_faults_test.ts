@@ -3,7 +3,7 @@ import assert from "node:assert/strict";
 import type { Cause } from "../../../checkpoints/diagnosis/causes.ts";
 import { Random } from "../../../checkpoints/files/random.ts";
 import { explained } from "../../support/engines/explained.ts";
-import type { Mistakes } from "../../support/engines/faulty_engine.ts";
+import type { Mistakes } from "../../support/engines/engine_mistakes.ts";
 import { type FaultModel, faultModels } from "../../support/models/fault_models.ts";
 import { Folder } from "../../support/folder.ts";
 

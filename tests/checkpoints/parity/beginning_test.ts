@@ -2,6 +2,11 @@
 import assert from "node:assert/strict";
 import { parity } from "../../../mod.ts";
 import type { ParityReport } from "../../../checkpoints/comparisons/parity.ts";
+import { compareEngines } from "../../../checkpoints/parity/comparison.ts";
+import { laminaReference } from "../../../checkpoints/parity/lamina.ts";
+import { firstDivergence } from "../../../checkpoints/diagnosis/first_divergence.ts";
+import type { Reference, ReferenceRun } from "../../../checkpoints/references/reference.ts";
+import { load } from "../../../inspect/run/loading.ts";
 import { reportJson } from "../../../checkpoints/parity/report.ts";
 import { verifyProof } from "../../../checkpoints/parity/proof.ts";
 import type { MetadataValue } from "../../../engine/gguf/reader.ts";
@@ -180,4 +185,35 @@ Deno.test("beginning: task parity leaves a bundle that verifies, without an exce
   assert.ok(report.absent.length > 3);
   assert.deepEqual(report.failures, []);
   assert.deepEqual(await verifyProof(report.proof), []);
+});
+
+Deno.test("beginning: a reference that stops early has not shown that it agrees", async () => {
+  const model = await load(random(), { backend: "cpu" });
+  const { engine } = model;
+  const provenance = { version: "", device: "", weights: "", rope: "exact" } as const;
+  const whole = laminaReference(engine, { provenance });
+  const cases = [{ name: "prompt", ids: [1, 5, 9], generate: 3, steps: [0, 1], oracle: false }];
+  const judged = async (part: (run: ReferenceRun) => Partial<ReferenceRun>) => {
+    const run: Reference["run"] = async (request) => {
+      const full = await whole.run(request);
+      return { ...full, ...part(full) };
+    };
+    const result = await compareEngines(engine, { ...whole, run }, cases);
+    const first = await firstDivergence(
+      { engine, file: model.file, judging: {} },
+      whole,
+      cases,
+      result,
+    );
+    return first?.explanation;
+  };
+  assert.equal(await judged(() => ({})), undefined);
+  const fewer = await judged(({ ids }) => ({ ids: ids.slice(0, 2) }));
+  assert.deepEqual([fewer!.cause, fewer!.detail], ["absent", "the reference chose 2 of 4 ids"]);
+  const stopped = await judged(({ passes }) => ({ passes: passes.slice(0, 1) }));
+  assert.deepEqual([stopped!.cause, stopped!.detail], [
+    "absent",
+    "the reference did not run step 1",
+  ]);
+  model.release();
 });

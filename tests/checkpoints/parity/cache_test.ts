@@ -5,7 +5,8 @@ import { checkWritten } from "../../../checkpoints/parity/checks.ts";
 import { compareEngines, type ParityResult } from "../../../checkpoints/parity/comparison.ts";
 import type { Reference, ReferencePass } from "../../../checkpoints/references/reference.ts";
 import { load } from "../../../inspect/run/loading.ts";
-import type { EngineRun, Mistakes } from "../../support/engines/faulty_engine.ts";
+import type { Mistakes } from "../../support/engines/engine_mistakes.ts";
+import type { EngineRun } from "../../support/engines/faulty_engine.ts";
 import { faultModels } from "../../support/models/fault_models.ts";
 import { Folder } from "../../support/folder.ts";
 

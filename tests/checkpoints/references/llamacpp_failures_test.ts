@@ -2,7 +2,7 @@
 import assert from "node:assert/strict";
 import { join } from "node:path";
 import type { LlamaCppOptions } from "../../../checkpoints/references/llamacpp/reference.ts";
-import { checkLayout, type LayoutFacts } from "../../../checkpoints/references/llamacpp/ffi.ts";
+import { checkLayout, type LayoutFacts } from "../../../checkpoints/references/llamacpp/layout.ts";
 import { LlamaCppClient } from "../../../checkpoints/references/llamacpp/client.ts";
 import {
   llamaCppLibrary as fetchLibrary,

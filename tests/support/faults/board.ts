@@ -24,6 +24,8 @@ export interface Outcome {
   /** Whether the first tensor is the right one. */
   readonly placed: boolean;
   readonly naming: Naming;
+  /** What is said of it, for people. */
+  readonly said?: string;
 }
 
 /** Shares that faults have to reach. */
@@ -43,7 +45,7 @@ const NAMINGS: readonly Naming[] = ["right", "unknown", "missed", "wrong"];
 export function judged(
   expected: Expected,
   said: Said | undefined,
-): Pick<Outcome, "placed" | "naming"> {
+): Pick<Outcome, "placed" | "naming" | "said"> {
   if (!said) return { placed: false, naming: "missed" };
   const { checkpoint, point, step = 0, causes } = expected;
   const { cause } = said;
@@ -52,12 +54,13 @@ export function judged(
     : cause === "unknown"
     ? "unknown"
     : "wrong";
-  if (checkpoint === ABSENT) return { placed: cause === ABSENT, naming };
+  const text = `${cause} at ${said.point}, step ${said.step ?? 0}: ${said.detail}`;
+  if (checkpoint === ABSENT) return { placed: cause === ABSENT, naming, said: text };
   const isTokenizers = point === IDS && said.checkpoint === "0" &&
     (said.point === IDS || said.point.startsWith("tokenizer"));
   const isThere = said.checkpoint === checkpoint && said.point === point &&
     (said.step ?? 0) === step;
-  return { placed: isTokenizers || isThere, naming };
+  return { placed: isTokenizers || isThere, naming, said: text };
 }
 
 const ABSENT = "absent" satisfies Cause;
@@ -91,14 +94,26 @@ export class Board {
     this.#outcomes.push(outcome);
   }
 
+  /** What is found of a fault; where that fails the fault is missed. */
+  async orMissed<T>(
+    where: Pick<Outcome, "kind" | "fault" | "model">,
+    found: Promise<T>,
+  ): Promise<T> {
+    try {
+      return await found;
+    } catch (error) {
+      this.add({ ...where, placed: false, naming: "missed" });
+      throw error;
+    }
+  }
+
   /** Each fault once, as it was on its worst model. */
   #faults(): Outcome[] {
     const groups = Map.groupBy(this.#outcomes, ({ kind, fault }) => `${kind}: ${fault}`);
+    const badness = ({ naming }: Outcome) => NAMINGS.indexOf(naming);
     return [...groups.values()].map((all) => ({
-      ...all[0],
+      ...all.reduce((worst, each) => badness(each) > badness(worst) ? each : worst),
       placed: all.every(({ placed }) => placed),
-      naming: all.map(({ naming }) => naming)
-        .reduce((a, b) => NAMINGS.indexOf(a) > NAMINGS.indexOf(b) ? a : b),
     }));
   }
 
@@ -116,9 +131,8 @@ export class Board {
     const faults = this.#faults();
     const others = faults.filter((fault) => !is(fault));
     const reached = 1 - others.length / faults.length;
-    const list = others.map(({ kind, fault, naming }) => `\n${kind}: ${fault}: ${naming}`);
     const percent = (100 * reached).toFixed(1);
-    assert.ok(reached >= least, `${what} in ${percent} %, not in${list.join("")}`);
+    assert.ok(reached >= least, `${what} in ${percent} %, not in\n${others.map(line).join("\n")}`);
   }
 
   /** A table in Markdown: a row per kind. */
@@ -139,13 +153,21 @@ export class Board {
     return lines.map((cells) => `| ${cells.join(" | ")} |\n`).join("");
   }
 
-  /** Prints the table where LAMINA_FAULT_SHOW is set, and adds it to the file that LAMINA_FAULT_BOARD names. */
+  /** Prints the table and what is not as it should be where LAMINA_FAULT_SHOW is set, and adds it to the file that LAMINA_FAULT_BOARD names. */
   async show(): Promise<void> {
-    if (SHOWS) console.log(`${this}`);
+    if (SHOWS) {
+      const isBad = ({ placed, naming }: Outcome) => !placed || naming !== "right";
+      console.log(`${this}\n${this.#faults().filter(isBad).map(line).join("\n")}`);
+    }
     const path = Deno.env.get("LAMINA_FAULT_BOARD");
     if (path) await Deno.writeTextFile(path, `${this}\n`, { append: true });
   }
 }
 
-/** Whether what is found is printed. */
-export const SHOWS = Deno.env.has("LAMINA_FAULT_SHOW");
+/** A fault and what is said of it. */
+function line({ kind, fault, model, placed, naming, said = naming }: Outcome): string {
+  return `${kind}: ${fault} (${model}): ${placed ? "" : "ELSEWHERE: "}${said}`;
+}
+
+/** Whether the table is printed. */
+const SHOWS = Deno.env.has("LAMINA_FAULT_SHOW");

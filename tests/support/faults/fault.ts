@@ -1,7 +1,7 @@
 /** What a fault is: how it is made, where it shows first, and which causes are right for it. */
 import type { Cause } from "../../../checkpoints/diagnosis/causes.ts";
 import type { Random } from "../../../checkpoints/files/random.ts";
-import type { Mistakes, Shape } from "../engines/faulty_engine.ts";
+import type { Mistakes, Shape } from "../engines/engine_mistakes.ts";
 import type { FileFault } from "../models/broken_files.ts";
 import type { FaultModel } from "../models/fault_models.ts";
 

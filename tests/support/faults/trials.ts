@@ -2,12 +2,13 @@
 import { Random } from "../../../checkpoints/files/random.ts";
 
 import { bpeModel, type FaultModel, faultModels, mixedModel } from "../models/fault_models.ts";
+import { llamaCppLibrary } from "../engines/llamacpp_library.ts";
 import type { Bench, EngineFault, Faults, ModelName } from "./fault.ts";
 
 /** Draws models, layers and places. */
 const SEED = Number(Deno.env.get("LAMINA_FAULT_SEED") ?? 1);
-/** Of names. */
-const ONLY = Deno.env.get("LAMINA_FAULT_ONLY") ?? "";
+/** Of kinds and names. */
+const ONLY = new RegExp(Deno.env.get("LAMINA_FAULT_ONLY") ?? "");
 /** Whether each fault is tried on all models that it can be on. */
 const ON_ALL = Deno.env.has("LAMINA_FAULT_ALL");
 
@@ -42,6 +43,9 @@ export class Models implements AsyncDisposable {
   }
 }
 
+/** Faults of quantized weights are skipped where llama.cpp cannot be had, who quantizes them. */
+const hasQuantizer = await llamaCppLibrary() !== undefined;
+
 /** A fault on a model. */
 export interface Trial<Fault> {
   readonly kind: string;
@@ -51,19 +55,23 @@ export interface Trial<Fault> {
 }
 
 /**
- * The faults that are tried: each on the models that it names, those that name none on one of two that is drawn.
+ * The faults that are tried: each on the models that it names, those that name none on one of two that is drawn, which
+ * is mostly the quicker one.
  *
  * @param models those that all are tried on that can be, and no others
  */
-export function trialsOf<Fault extends { on?: readonly ModelName[]; known?: true }>(
+export function trialsOf<Fault extends { on?: readonly ModelName[] }>(
   kinds: Readonly<Record<string, Faults<Fault>>>,
   models?: readonly ModelName[],
 ): Trial<Fault>[] {
   return Object.entries(kinds).flatMap(([kind, faults]) =>
-    Object.entries(faults).filter(([name]) => `${kind}: ${name}`.includes(ONLY)).flatMap(
+    Object.entries(faults).filter(([name]) => ONLY.test(`${kind}: ${name}`)).flatMap(
       ([name, fault]) => {
-        const drawn = fault.known || ON_ALL || models ? BOTH : [BOTH[drawOf(name).integer(0, 2)]];
-        return (fault.on ?? drawn).filter((on) => models?.includes(on) ?? true)
+        const drawn: readonly ModelName[] = ON_ALL || models
+          ? BOTH
+          : [drawOf(name).integer(0, 4) === 0 ? "tiny" : "random"];
+        return (fault.on ?? drawn)
+          .filter((on) => (models?.includes(on) ?? true) && (on !== "mixed" || hasQuantizer))
           .map((on) => ({ kind, name, fault, on }));
       },
     )

@@ -52,6 +52,22 @@ export function metadata(key: string, value: MetadataValue | undefined): FileFau
   return () => ({ metadata: new Map([[key, value]]) });
 }
 
+/** A list of the metadata with other entries. */
+export function listChanged<T extends string | number>(
+  key: string,
+  change: (list: readonly T[]) => T[],
+): FileFault {
+  return ({ metadata }) => {
+    const list = metadata.get(key) as Iterable<T> & { readonly constructor: unknown };
+    const entries = change([...list]);
+    // As numbers are stored, so they are written.
+    const value = Array.isArray(list)
+      ? entries
+      : new (list.constructor as { new (entries: readonly T[]): MetadataValue })(entries);
+    return { metadata: new Map([[key, value as MetadataValue]]) };
+  };
+}
+
 /** A tensor that is not there. */
 export function without(...names: string[]): FileFault {
   return () => ({ tensors: new Map(names.map((name) => [name, undefined])) });

@@ -71,7 +71,7 @@ export async function faultModels(folder: string) {
   };
 }
 
-/** The embedded model with each matrix of a block in another type, as llama.cpp quantizes it. */
+/** The first blocks of the embedded model with each matrix of a block in another type, as llama.cpp quantizes it. */
 export async function mixedModel(folder: string): Promise<FaultModel> {
   const path = join(folder, "mixed.gguf");
   const parts = await Promise.all(
@@ -88,7 +88,15 @@ export async function mixedModel(folder: string): Promise<FaultModel> {
       return () => ({ tensors: new Map(tensors) });
     }),
   );
-  await breakFile(TINY, path, all(...parts));
+  const cut: FileFault = ({ tensors }) => ({
+    metadata: new Map([["llama.block_count", MIXED_BLOCKS]]),
+    tensors: new Map(
+      [...tensors.keys()]
+        .filter((name) => Number(name.match(/^blk\.(\d+)/)?.[1] ?? 0) >= MIXED_BLOCKS)
+        .map((name) => [name, undefined]),
+    ),
+  });
+  await breakFile(TINY, path, all(...parts, cut));
   return await prepared(folder, "d", path, STORY);
 }
 
@@ -112,6 +120,8 @@ const STORY =
   "friend Tom. One day they found a small box under the tree. It was old and it was full of " +
   "sweet apples.";
 
+/** Few, so that it is quick. */
+const MIXED_BLOCKS = 2;
 /** Each matrix of a block, and the file of llama.cpp's that it is taken from. */
 const MIXTURE: Readonly<Record<string, QuantizationType>> = {
   attn_q: "Q4_0",

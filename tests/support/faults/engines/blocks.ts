@@ -3,7 +3,7 @@ import type { Cause } from "../../../../checkpoints/diagnosis/causes.ts";
 import { type EngineFault, type Faults, seen } from "../fault.ts";
 import { TYPED_WEIGHTS, WRONG_READINGS } from "../block_layouts.ts";
 import { misread, weight } from "./mistakes.ts";
-import type { Mistakes } from "../../engines/faulty_engine.ts";
+import type { Mistakes } from "../../engines/engine_mistakes.ts";
 
 const ON = { on: ["mixed"] } as const;
 

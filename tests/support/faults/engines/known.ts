@@ -2,7 +2,7 @@
 import type { EngineFault, Faults } from "../fault.ts";
 import { seen } from "../fault.ts";
 import { geluTanh, instead, made, masked, silu, weight } from "./mistakes.ts";
-import type { Mistakes, Shape } from "../../engines/faulty_engine.ts";
+import type { Mistakes, Shape } from "../../engines/engine_mistakes.ts";
 import type { Random } from "../../../../checkpoints/files/random.ts";
 
 /** Rows of heads in halves where the file has adjacent pairs. */
@@ -65,6 +65,16 @@ export const KNOWN_FAULTS: Faults<EngineFault> = {
     make: () => ({ rope: () => ({ divisors: undefined }) }),
     ...seen("1B", "q_rope", "rope-scaling"),
     detail: /rope_freqs/,
+  },
+  "no RoPE": {
+    on: ["random"],
+    make: () => ({ rope: () => ({ factor: Infinity }) }),
+    ...seen("1B", "q_rope", "left-out"),
+  },
+  "half of what should turn": {
+    make: ({ shape: { rope: { width } } }) => ({ rope: () => ({ width: width / 2 }) }),
+    ...seen("1B", "q_rope", "rope-pairing"),
+    detail: /^turns only the first \d+ of \d+ numbers of a head$/,
   },
   "positions begin at 1": {
     make: () => ({ rope: () => ({ offset: 1 }) }),
@@ -146,6 +156,39 @@ export const KNOWN_FAULTS: Faults<EngineFault> = {
     make: ({ shape }) => ({ keyHead: (head) => head % shape.kvHeads, ...masked(shape) }),
     ...seen("4", "attn_scores", "head-grouping"),
     detail: /h mod Hkv/,
+  },
+  "another attention scale": {
+    make: ({ shape }) => ({ scale: 1 / Math.sqrt(shape.headWidth), ...masked(shape) }),
+    ...seen("4", "attn_scores", "scaled"),
+    detail: /^scores are times \S+ \(1\/√d\): scaled by /,
+  },
+  "a mask that sees one key too many": {
+    make: () => ({ future: 1 }),
+    ...seen("4", "attn_probs", "mask"),
+    detail: /^sees 1 key of the future$/,
+  },
+  "a mask that hides the query's own key, at a floor": {
+    make: () => ({ sees: ({ query, key }) => key < query, floor: -1e9 }),
+    ...seen("4", "attn_scores", "mask"),
+    detail: /^misses itself \(key = query\)$/,
+  },
+  "a mask that hides the query's own key while decoding": {
+    make: () => ({ sees: ({ query, key, start }) => start === 0 ? key <= query : key < query }),
+    ...seen("4", "attn_probs", "mask"),
+    detail: /^misses itself \(key = query\)$/,
+    step: 1,
+  },
+  "decoding overwrites the newest slot": {
+    make: ({ shape: { kvHeads, headWidth } }) =>
+      made("cache_k", (cache, { start }) => {
+        const width = kvHeads * headWidth;
+        return start === 0
+          ? cache
+          : cache.slice().copyWithin((start - 1) * width, start * width, (start + 1) * width);
+      }),
+    ...seen("3", "cache_k", "cache-slot"),
+    detail: /^slot \d+ is overwritten by position \d+$/,
+    step: 1,
   },
   "heads joined backwards": {
     make: ({ shape: { heads, headWidth } }) =>

@@ -1,7 +1,7 @@
 /** Attention that sees other keys than it should. */
 import { type EngineFault, type Faults, seen } from "../fault.ts";
 import { floored, made, masked, sees } from "./mistakes.ts";
-import type { Making, Place } from "../../engines/faulty_engine.ts";
+import type { Making, Place } from "../../engines/engine_mistakes.ts";
 
 const isCausal = ({ query, key }: Place) => key <= query;
 const inWindow = (width: number) => ({ query, key }: Place) => key <= query && key > query - width;

@@ -1,6 +1,6 @@
 /** Mistakes of engines, as faults put them together. */
 import { dequantize } from "../../../../engine/gguf/dequantize.ts";
-import type { Making, Mistakes, Place, Shape, Weight } from "../../engines/faulty_engine.ts";
+import type { Making, Mistakes, Place, Shape, Weight } from "../../engines/engine_mistakes.ts";
 import type { FaultModel } from "../../models/fault_models.ts";
 
 /** An outcome changed. */

@@ -13,7 +13,7 @@ import {
   toBits,
   weight,
 } from "./mistakes.ts";
-import type { Making } from "../../engines/faulty_engine.ts";
+import type { Making } from "../../engines/engine_mistakes.ts";
 
 const f16 = Math.f16round;
 

@@ -1,7 +1,7 @@
 /** RoPE that turns other numbers, or by other angles. */
 import { type EngineFault, type Faults, seen } from "../fault.ts";
 import { made, madeDecoding } from "./mistakes.ts";
-import type { Rope, Shape } from "../../engines/faulty_engine.ts";
+import type { Rope, Shape } from "../../engines/engine_mistakes.ts";
 
 const Q = (...causes: Parameters<typeof seen>[2][]) => seen("1B", "q_rope", ...causes);
 

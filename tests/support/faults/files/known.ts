@@ -7,6 +7,7 @@ import {
   exchanged,
   type FileFault,
   inHalves,
+  listChanged,
   mapped,
   metadata,
   reordered,
@@ -26,6 +27,23 @@ function damaged(name: string, { draw }: Bench, rows: number): FileFault {
     for (let i = 4; i < bytes.length; i++) bytes[i] ^= i % 2 === 1 ? 0xa5 : 0x3f;
   });
 }
+
+const TOKENS = "tokenizer.ggml.tokens";
+const SCORES = "tokenizer.ggml.scores";
+const TYPES = "tokenizer.ggml.token_type";
+
+function exchangedEntries<T>(list: readonly T[], i: number, j: number): T[] {
+  return list.with(i, list[j]).with(j, list[i]);
+}
+
+/** The file with one layer less, whole in itself. */
+const lastBlockLost = ({ shape: { layers } }: Bench): FileFault => (file) => ({
+  metadata: new Map([["llama.block_count", layers - 1]]),
+  tensors: new Map(
+    [...file.tensors.keys()].filter((name) => name.startsWith(`blk.${layers - 1}.`))
+      .map((name) => [name, undefined]),
+  ),
+});
 
 export const KNOWN_FILES: Faults<BrokenFile> = {
   "rows of Q as Hugging Face has them": {
@@ -136,6 +154,38 @@ export const KNOWN_FILES: Faults<BrokenFile> = {
     where: "outside",
     make: () => metadata("tokenizer.ggml.add_space_prefix", false),
     ...seen("0", "token ids", "space-prefix"),
+  },
+  "a token that is exchanged with another": {
+    where: "outside",
+    make: () => listChanged<string>(TOKENS, (tokens) => exchangedEntries(tokens, 300, 340)),
+    ...seen("0", "token ids", "tokenizer"),
+    detail: /^tokenizer\.ggml\.tokens has another order at 2 of \d+ places, first at 300: /,
+  },
+  "scores of two tokens exchanged": {
+    on: ["tiny"],
+    where: "outside",
+    make: () => listChanged<number>(SCORES, (scores) => exchangedEntries(scores, 262, 900)),
+    ...seen("0", "token ids", "tokenizer"),
+    detail: /^tokenizer\.ggml\.scores has other entries at 2 of \d+ places, first at 262: /,
+  },
+  "a token's type lost": {
+    where: "outside",
+    make: () => listChanged<number>(TYPES, (types) => types.with(1, 1)),
+    ...seen("0", "token ids", "tokenizer"),
+    detail:
+      /^tokenizer\.ggml\.token_type has other entries at 1 of \d+ places, first at 1: 1 here, 3 there/,
+  },
+  "another token as BOS": {
+    where: "outside",
+    make: () => metadata("tokenizer.ggml.bos_token_id", 2),
+    ...seen("0", "token ids", "tokenizer"),
+    detail: /^tokenizer\.ggml\.bos_token_id is 2 here, 1 there; /,
+  },
+  "the last block lost": {
+    where: "outside",
+    make: lastBlockLost,
+    ...seen("0", "tensors", "absent"),
+    detail: /^blk\.(\d) is missing here: \1 layers here, \d there$/,
   },
   "a damaged block": {
     make: (bench) => damaged(`blk.${bench.layer}.ffn_up.weight`, bench, bench.shape.ffnWidth),

@@ -1,6 +1,6 @@
 /** Metadata that differs: tokenizers, and what is not there. */
 import { type BrokenFile, type Faults, seen } from "../fault.ts";
-import { all, type FileFault, metadata, without } from "../../models/broken_files.ts";
+import { all, copied, type FileFault, metadata, without } from "../../models/broken_files.ts";
 import type { MetadataValue } from "../../../../engine/gguf/reader.ts";
 
 const OUTSIDE = { where: "outside" } as const;
@@ -173,9 +173,16 @@ export const ABSENT: Faults<BrokenFile> = {
     ...seen("absent", "blk.{last}", "absent"),
     detail: /block|layer/,
   },
-  "a bias is not there": {
-    on: ["random"],
-    make: ({ layer }) => without(`blk.${layer}.attn_output.bias`),
-    ...seen("5", "attn_out", "bias-missing", "absent"),
+  "a block too many": {
+    make: ({ shape: { layers }, model }) =>
+      all(
+        metadata("llama.block_count", layers + 1),
+        ...[...model.engine.weights.keys()]
+          .filter((name) => name.startsWith(`blk.${layers - 1}.`))
+          .map((name) => copied(name, name.replace(/\d+/, `${layers}`))),
+      ),
+    ...OUTSIDE,
+    ...seen("absent", "blk.{last}", "absent"),
+    detail: /block|layer/,
   },
 };

@@ -80,20 +80,10 @@ function partText(
   things: Things,
   blocks: readonly number[],
 ): string | undefined {
-  const known = moved.filter((row) => order[row] >= 0);
   const [first, last] = [moved[0], moved.at(-1)!];
-  const all = known.length === moved.length;
-  const by = order[known[0]] - known[0];
-  const isShift = known.every((row) => order[row] - row === by);
-  if (isShift && known.length > 1) {
-    const rest = moved.filter((row) => order[row] < 0);
-    const others = rest.length === 0 ? "" : `; ${runsText(rest, things)} hold other numbers`;
-    return `${things} are shifted by ${by} from ${known[0]} on: there stands ${
-      order[known[0]]
-    }${others}`;
-  }
-  if (!all) return undefined;
-  const size = exchangedBlocks(order, moved);
+  const all = moved.every((row) => order[row] >= 0);
+  const isWhole = last - first + 1 === moved.length;
+  const size = all ? exchangedBlocks(order, moved) : undefined;
   if (size !== undefined) {
     const other = order[first];
     return size === 1
@@ -102,21 +92,28 @@ function partText(
         other + size - 1
       } are exchanged`;
   }
-  if (last - first + 1 === moved.length) {
-    const turn = order[first] - first;
-    const rotates = moved.every((row) =>
-      order[row] === first + (row - first + turn) % moved.length
-    );
-    if (rotates) {
-      return `${things} ${first} to ${last} are rotated by ${turn}: at ${first} stands ${
+  const by = order[first] - first;
+  if (all && isWhole) {
+    if (moved.every((row) => order[row] === first + (row - first + by) % moved.length)) {
+      return `${things} ${first} to ${last} are rotated by ${by}: at ${first} stands ${
         order[first]
       }`;
     }
-    if (moved.every((row) => order[row] === last - (row - first))) {
-      return `${things} ${first} to ${last} are in reverse order`;
-    }
   }
-  return blocksText(order, things, blocks);
+  // The one in the middle stays.
+  const span = Array.from({ length: last - first + 1 }, (_, i) => first + i);
+  if (all && span.length > 2 && span.every((row) => order[row] === last - (row - first))) {
+    return `${things} ${first} to ${last} are in reverse order`;
+  }
+  const rest = moved.filter((row) => order[row] - row !== by);
+  // What is shifted in from beyond the end is anything.
+  if (order[first] >= 0 && rest.length <= Math.abs(by) && moved.length - rest.length > 1) {
+    const others = rest.length === 0
+      ? ""
+      : `; ${runsText(rest, things)} ${rest.length === 1 ? "holds" : "hold"} others`;
+    return `${things} are shifted by ${by} from ${first} on: there stands ${order[first]}${others}`;
+  }
+  return all ? blocksText(order, things, blocks) : undefined;
 }
 
 /** How many rows from the first that moved on have changed places with as many others, if that is all. */

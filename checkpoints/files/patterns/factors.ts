@@ -58,7 +58,7 @@ export function namedFactor(
 function* knownFactors(
   { width: D, headWidth: d, layers: L }: FactorSizes,
 ): Generator<[name: string, value: number]> {
-  yield ["−1", -1];
+  yield ["-1", -1];
   yield ["√D", Math.sqrt(D)];
   yield ["1/√D", 1 / Math.sqrt(D)];
   yield ["D", D];
@@ -79,9 +79,15 @@ function* knownFactors(
   }
 }
 
-/** A factor in words: `0.125 (1/√d, 1/8)`, `0.973`. */
+/** Farther from a factor with a name than this, it is only about that. */
+const ABOUT = 1e-3;
+
+/** A factor in words: `0.125 (1/√d, 1/8)`, `0.973`, `1.98 (about 2)`. */
 export function factorText(factor: number, sizes: FactorSizes, tolerance = 1e-4): string {
   const named = namedFactor(factor, sizes, tolerance);
-  const value = Number((named?.value ?? factor).toPrecision(4));
-  return named && named.name !== `${value}` ? `${value} (${named.name})` : `${value}`;
+  const short = (value: number) => `${Number(value.toPrecision(4))}`;
+  if (!named) return short(factor);
+  if (Math.abs(factor / named.value - 1) > ABOUT) return `${short(factor)} (about ${named.name})`;
+  const value = short(named.value);
+  return named.name === value ? value : `${value} (${named.name})`;
 }
