@@ -45,7 +45,10 @@ interface RowVerdict {
 }
 
 /** Judges what an engine shows whose activations are of a type that rounds. */
-export function roundedJudge(model: ChainModel, type: RoundedType): Judge {
+export function roundedJudge(
+  model: ChainModel,
+  type: RoundedType,
+): (value: LocalValue, pass: ReferencePass) => Promise<Difference> {
   const chains = new RoundedChains(model, type);
   const known = new WeakMap<ReferencePass, Map<string, Map<number, Deviation>>>();
   return async (value, pass) => {

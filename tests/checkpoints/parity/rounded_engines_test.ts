@@ -245,3 +245,9 @@ Deno.test("massive numbers at the first position do not break the verdict", asyn
     }
   }
 });
+
+Deno.test("what leaves the range of f16 is named so, though f16 is declared", async () => {
+  using model = await loadModel(models.large.path);
+  const report = await judged(models.large, model, { ...ROUNDED.f16, activations: "f16" });
+  assert.equal(report.firstDivergence?.cause, "f16-overflow", `${report}`);
+});
