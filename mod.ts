@@ -175,6 +175,17 @@ export {
   type ParityRequest,
 } from "./checkpoints/comparisons/parity.ts";
 export type { ComparisonOptions } from "./checkpoints/comparisons/setup.ts";
+export type { ElementPlace } from "./checkpoints/parity/compare.ts";
+export type {
+  NamedTensor,
+  OperationEvidence,
+  OperationRecord,
+  RopeFacts,
+  Settings as OperationSettings,
+  WeightRows,
+} from "./checkpoints/parity/divergence/evidence.ts";
+export type { Formula, Terms as FormulaTerms } from "./checkpoints/parity/divergence/formula.ts";
+export type { Recomputed, Right } from "./checkpoints/parity/divergence/recompute.ts";
 export {
   type PairAxis,
   type PairOptions,
@@ -252,4 +263,4 @@ export { CapacityError } from "./engine/model/capacity.ts";
 export type { PassKind } from "./engine/plan/pass_size.ts";
 export type { Dim, Lengths, Plan, Step, Value } from "./engine/plan/plan.ts";
 export type { RopeBuilder } from "./engine/model/rope_table.ts";
-export type { Computation, Constants, Dtype, Operation } from "./kernels/kernel.ts";
+export type { Computation, Constants, Dtype, Operation, Pass } from "./kernels/kernel.ts";

@@ -24,6 +24,7 @@ const SLOW: readonly string[] = [
   "checkpoints/diagnosis/explain",
   "checkpoints/diagnosis/weight_faults",
   "checkpoints/parity/compared_generation",
+  "checkpoints/parity/divergence",
   "checkpoints/parity/parity_library",
   "checkpoints/quantization/ladder",
   "checkpoints/references/dumpers",

@@ -20,6 +20,9 @@ import {
 } from "../parity/comparison.ts";
 import { comparedSteps, type ParityCase } from "../parity/cases.ts";
 import { NO_CASE } from "../parity/checks.ts";
+import type { ElementPlace } from "../parity/compare.ts";
+import type { OperationEvidence } from "../parity/divergence/evidence.ts";
+import { recompute, type Recomputed } from "../parity/divergence/recompute.ts";
 import { checkpointTable, parityTable } from "../parity/tables.ts";
 import { OtherModelFailure, type Provenance } from "../references/reference.ts";
 import {
@@ -146,6 +149,28 @@ export class ParityReport {
       detail,
       look,
     };
+  }
+
+  /**
+   * What the operation that went wrong first read and made: its inputs as the reference has them, rows of its weights, what our kernels
+   * make of these inputs and what the reference has, with all operations between what the reference shows and the point. Undefined
+   * where no tensor went wrong, or the reference does not show what is needed.
+   */
+  divergenceTensors(): OperationEvidence | undefined {
+    const evidence = this.first?.evidence;
+    return evidence?.kind === "operation" ? evidence : undefined;
+  }
+
+  /**
+   * Computes one number of the operation that went wrong first by its formula in 64-bit floats, with what goes into it: whose number is
+   * right. Undefined where {@linkcode ParityReport.divergenceTensors} is.
+   *
+   * @param place another one than the worst, in part
+   * @throws {RangeError} for a place that is not among the rows that were kept
+   */
+  recompute(place: Partial<ElementPlace> = {}): Recomputed | undefined {
+    const evidence = this.divergenceTensors();
+    return evidence && recompute(evidence, { ...evidence.place, ...place });
   }
 
   /**

@@ -24,12 +24,15 @@ import type { Provenance, ReferencePass, ReferenceTensor } from "../references/r
 import type { Chain } from "./activations/chain.ts";
 import type { Operation } from "./activations/operation.ts";
 
-/** Bytes of tensors above which the worst position's row alone is kept, and above which none are. */
-const MOST_TENSORS = 16 * 2 ** 20;
-/** Bytes of weights, of both files: those of the last operation first. */
-const MOST_WEIGHTS = 16 * 2 ** 20;
-/** Bytes of one weight that is kept whole. */
-const WHOLE_WEIGHT = 4 * 2 ** 20;
+/** What is kept at most, in bytes. */
+const LIMITS = {
+  /** Of tensors: above it the worst position's row alone is kept, and of that what fits. */
+  tensors: 16 * 2 ** 20,
+  /** Of weights, of both files: those of the last operation first. */
+  weights: 16 * 2 ** 20,
+  /** Of one weight that is kept whole. */
+  wholeWeight: 4 * 2 ** 20,
+};
 /** Rows of a larger one. */
 const WORST_ROWS = 64;
 
@@ -49,8 +52,11 @@ export interface Scene {
   readonly piece: (id: number) => string;
 }
 
-/** Keeps what is needed to follow a divergence. */
-export async function operationEvidence(scene: Scene): Promise<OperationEvidence> {
+/** Keeps what is needed to follow a divergence; undefined where already its outcome is too large. */
+export async function operationEvidence(
+  scene: Scene,
+  limits: typeof LIMITS = LIMITS,
+): Promise<OperationEvidence | undefined> {
   const { chain, row, pass, provenance } = scene;
   const { point } = row;
   const judged = failedVerdict(row);
@@ -59,20 +65,24 @@ export async function operationEvidence(scene: Scene): Promise<OperationEvidence
   const [{ pass: computed }] = chain.operations;
   const leftOut: string[] = [];
   const all = tensorsOf(scene, computed);
-  const isLarge = bytesOf(all) > MOST_TENSORS;
+  const isLarge = bytesOf(all) > limits.tensors;
   // A slot of the cache may be older than the pass.
   const at = Math.max(0, place.position - computed.start);
   const kept: Pass = isLarge ? { tokens: 1, start: computed.start + at, rows: 1 } : computed;
-  const tensors = isLarge ? all.map((each) => oneRow(each, computed, at)) : all;
+  const tensors = isLarge
+    ? new Map([...all].map(([key, each]) => [key, oneRow(each, computed, at)] as const))
+    : all;
   if (isLarge) leftOut.push(`the rows of other positions than ${kept.start}: too large`);
-  const byName = fitting(tensors, leftOut);
+  const byName = fitting(tensors, limits.tensors, leftOut);
   const named = (name: string) => byName.get(name)!;
+  const outcomes = ["ours", "reference", outputName(point)].map(named);
+  if (outcomes.some(({ data }) => data.length === 0)) return undefined;
 
   const operations: OperationRecord[] = [];
-  let room = MOST_WEIGHTS;
+  let room = limits.weights;
   for (const operation of chain.operations.toReversed()) {
     const { step, name } = operation;
-    const rows = wantedRows(scene, operation, leftOut, room);
+    const rows = wantedRows(scene, operation, leftOut, { ...limits, weights: room });
     const own: Settings = {
       constants: step.constants,
       inputs: step.inputs.map((input) => named(input.name)),
@@ -99,18 +109,21 @@ export async function operationEvidence(scene: Scene): Promise<OperationEvidence
       .map((id) => ({ id, text: scene.piece(id) })),
     ...{ place, operations, leftOut },
     ...(isLocal ? { allowed: judged.allowed } : {}),
-    ours: { ...named("ours"), name: point },
-    reference: { ...named("reference"), name: point },
+    ours: named("ours"),
+    reference: named("reference"),
   };
 }
 
-/** What an operation makes has a name of its own beside what it reads: the reference may show that point too. */
+/** Under which key an operation's outcome is found: the reference's of the same name is what others read. */
 function outputName(point: string): string {
   return `output ${point}`;
 }
 
-/** Everything that the operations read and made, over the rows that the chain computed. */
-function tensorsOf({ chain, pass, ours, row: { point } }: Scene, computed: Pass): NamedTensor[] {
+/** Everything that the operations read (by its name) and made, and both outcomes, over the rows that the chain computed. */
+function tensorsOf(
+  { chain, pass, ours, row: { point } }: Scene,
+  computed: Pass,
+): Map<string, NamedTensor> {
   const all = new Map<string, NamedTensor>();
   const last = chain.operations.at(-1)!;
   for (const { step, inputs, name, output, shape } of chain.operations) {
@@ -129,7 +142,7 @@ function tensorsOf({ chain, pass, ours, row: { point } }: Scene, computed: Pass)
   const data = kernels ? Float32Array.from(kernels) : last.output;
   all.set("ours", { name: point, shape, data, source: "computed" });
   all.set("reference", { name: point, shape, data: target, source: "reference" });
-  return [...all].map(([name, tensor]) => ({ ...tensor, name }));
+  return all;
 }
 
 /** The shape of what an operation reads: rows first, and what is left over last. */
@@ -149,33 +162,31 @@ function shapeOf(
   return sizeOf(numbers) === length ? numbers : [length];
 }
 
-function bytesOf(tensors: readonly NamedTensor[]): number {
-  return tensors.reduce((sum, { data }) => sum + data.byteLength, 0);
+function bytesOf(tensors: ReadonlyMap<string, NamedTensor>): number {
+  return [...tensors.values()].reduce((sum, { data }) => sum + data.byteLength, 0);
 }
 
 /** One row of a tensor; what has no rows of the pass stays. */
 function oneRow(tensor: NamedTensor, { start }: Pass, at: number): NamedTensor {
-  const { name } = tensor;
-  if (name === "rope_table") return tensor;
-  const point = name.replace(/^output /, "");
-  const { shape, data } = rowsOf(point, tensor, start, at, 1);
+  if (tensor.name === "rope_table") return tensor;
+  const { shape, data } = rowsOf(tensor.name, tensor, start, at, 1);
   return { ...tensor, shape, data: Float32Array.from(data) };
 }
 
-/** The tensors that fit, by name: the largest of the others are empty, and said. */
-function fitting(tensors: readonly NamedTensor[], leftOut: string[]): Map<string, NamedTensor> {
-  let room = MOST_TENSORS;
+/** The tensors that fit: the largest of the others are empty, and said. */
+function fitting(
+  tensors: ReadonlyMap<string, NamedTensor>,
+  most: number,
+  leftOut: string[],
+): Map<string, NamedTensor> {
+  let room = most;
   const kept = new Map<string, NamedTensor>();
-  for (const tensor of tensors.toSorted((a, b) => a.data.length - b.data.length)) {
+  for (const [key, tensor] of [...tensors].sort(([, a], [, b]) => a.data.length - b.data.length)) {
     const { name, data } = tensor;
     room -= data.byteLength;
-    const point = name.replace(/^output /, "");
-    if (room >= 0) {
-      kept.set(name, { ...tensor, name: point });
-      continue;
-    }
-    kept.set(name, { ...tensor, name: point, shape: [0], data: new Float32Array() });
-    leftOut.push(`${name}: ${formatBytes(data.byteLength)}`);
+    const isKept = room >= 0;
+    kept.set(key, isKept ? tensor : { ...tensor, shape: [0], data: new Float32Array() });
+    if (!isKept) leftOut.push(`${name}: ${formatBytes(data.byteLength)}`);
   }
   return kept;
 }
@@ -185,13 +196,13 @@ function wantedRows(
   { chain, file, other }: Scene,
   operation: Operation,
   leftOut: string[],
-  room: number,
+  { weights: room, wholeWeight }: typeof LIMITS,
 ): readonly number[] | undefined {
   const { step: { weights: [name], operation: kind }, inputs: [ids], output, target } = operation;
   if (name === undefined) return undefined;
   const { rows, perRow } = rowBytes(file, name);
   const perBoth = perRow * (other ? 2 : 1);
-  if (rows === 1 || rows * perRow <= WHOLE_WEIGHT && rows * perBoth <= room) return undefined;
+  if (rows === 1 || rows * perRow <= wholeWeight && rows * perBoth <= room) return undefined;
   if (operation !== chain.operations.at(-1)) {
     leftOut.push(`${name} (${formatBytes(rows * perRow)})`);
     return [];

@@ -12,6 +12,7 @@ export interface Side {
 
 /** Where an element of a point is. */
 export interface ElementPlace {
+  /** Undefined outside of blocks. */
   readonly layer?: number;
   /** Of attention, of q and of head_out; of k, v and the cache the key/value head. */
   readonly head?: number;

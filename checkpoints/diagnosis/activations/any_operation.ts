@@ -44,6 +44,7 @@ export function zeroVariants({ output, target, shape, weights }: Operation): Var
     what: zero.length === width
       ? "all of it is zero there"
       : `${runsText(zero, "features")} ${zero.length === 1 ? "is" : "are"} zero there`,
+    late: zero.length === width,
     make: () => output.map((value, i) => isZero(i % width) ? 0 : value),
   }];
 }
@@ -55,13 +56,14 @@ export function boundVariants({ output, target }: Operation): Variant[] {
   const count = (bound: number) => target.reduce((sum, value) => sum + Number(value === bound), 0);
   const isLow = count(low) >= AT_BOUND && output.some((value) => value < low);
   const isHigh = count(high) >= AT_BOUND && output.some((value) => value > high);
-  if (!isLow && !isHigh) return [];
+  if (low === high || (!isLow && !isHigh)) return [];
   const [from, to] = [isLow ? low : -Infinity, isHigh ? high : Infinity];
   return [{
     cause: "unknown",
     what: isLow && isHigh
       ? `numbers are cut at ${short(low)} and ${short(high)} there`
       : `numbers are cut at ${short(isLow ? low : high)} there`,
+    late: true,
     make: () => output.map((value) => Math.min(to, Math.max(from, value))),
   }];
 }

@@ -3,6 +3,7 @@ import { layerOf } from "../../../base/layer_names.ts";
 import { localAllowance } from "../../parity/compare.ts";
 import type { Chain } from "./chain.ts";
 import { type Extent, inHeads, isEmptyRow, type Mask, maskOf, maskShapes } from "./masks.ts";
+import { minimum } from "./minimum.ts";
 import type { Operation, Variant } from "./operation.ts";
 
 /** A score that is so far below the right one is a mask's: engines fill in, or add, −∞ or numbers from −1e4 on. */
@@ -343,31 +344,13 @@ export function fittedCap(x: readonly number[], y: readonly number[]): number | 
   return Math.abs(cap / round - 1) < 1e-4 ? round : cap;
 }
 
-/** Where a function with one minimum has it: golden section. */
-export function minimum(of: (x: number) => number, from: number, to: number, steps = 60): number {
-  const share = (Math.sqrt(5) - 1) / 2;
-  let [a, b] = [from, to];
-  let [c, d] = [b - share * (b - a), a + share * (b - a)];
-  let [left, right] = [of(c), of(d)];
-  for (let i = 0; i < steps; i++) {
-    if (left < right) {
-      [b, d, right] = [d, c, left];
-      c = b - share * (b - a);
-      left = of(c);
-    } else {
-      [a, c, left] = [c, d, right];
-      d = a + share * (b - a);
-      right = of(d);
-    }
-  }
-  return (a + b) / 2;
-}
-
 /** A mask that is tried on attention as a whole. */
 export interface MaskTrial {
   readonly what: string;
   /** The first operation that it changes. */
   readonly first: number;
+  /** Multiplications of attention, about. */
+  readonly cost: number;
   make(): Promise<Float32Array>;
 }
 
@@ -390,6 +373,7 @@ export function maskTrials(chain: Chain): MaskTrial[] {
   const trial = (mask: Mask, options: SoftmaxOptions = {}): MaskTrial => ({
     what: `${where}${mask.what}`,
     first,
+    cost: 2 * layers.length * heads * queries * keys * last.config.headWidth,
     make: () =>
       chain.replaced(first, (operation) => Promise.resolve(attended(operation, mask, options))),
   });

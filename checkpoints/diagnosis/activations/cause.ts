@@ -7,6 +7,7 @@ import { CAUSES, type Explanation, unexplained } from "../causes.ts";
 import { compareTensors, type Difference, isAttention, leftText } from "../../parity/compare.ts";
 import type { Judge } from "../../parity/judge.ts";
 import { type Chain, chainOf } from "./chain.ts";
+import { extentText } from "./extent.ts";
 import { nonFinite } from "./non_finite.ts";
 import { WeightReader } from "./operation.ts";
 import { suspicionsOf } from "./suspicions.ts";
@@ -114,9 +115,11 @@ export async function explain(evidence: Evidence): Promise<Explanation> {
   }
   if (best?.cause === "unknown") return unexplained(`no known cause, but ${best.detail}`, before);
   if (best) return best;
+  const extent = extentText(point, shape, last.output, target, start);
   const known = [
     "none of the known causes explains the numbers",
     ...nearest ? [nearText(nearest)] : [],
+    ...extent ? [extent] : [],
     ...work > MOST_WORK ? ["too much lies between what is shown to try them all"] : [],
   ];
   return unexplained(known.join("; "), before);

@@ -4,7 +4,8 @@ import { CAUSES } from "../causes.ts";
 import { softCapVariants } from "./any_operation.ts";
 import { misreadProducts } from "./blocks.ts";
 import { columnVariants } from "./columns.ts";
-import { headVariants, inOrder } from "./heads.ts";
+
+import { exchangedAxes, headVariants, inOrder } from "./heads.ts";
 import { type Operation, rerun, type Variant, type Weight, withWeight } from "./operation.ts";
 import { otherTensorVariants } from "./other_tensor.ts";
 import { rotatedVariants } from "./rope.ts";
@@ -85,13 +86,17 @@ function projectionVariants(kind: string, operation: Operation): Variant[] {
 function joinedVariants(operation: Operation): Variant[] {
   const { inputs: [x], config } = operation;
   const orders = Object.entries(CAUSES["head-grouping"].undo(config));
-  return orders.filter(([, order]) => order.some((h, i) => h !== i)).map(
-    ([name, order]) => ({
-      cause: "head-grouping",
-      what: `heads are joined ${name}`,
-      make: () => rerun(operation, { inputs: [inOrder(x, order, config.headWidth)] }),
-    }),
-  );
+  const joined = (what: string, order: ArrayLike<number>, width: number): Variant => ({
+    cause: "head-grouping",
+    what,
+    make: () => rerun(operation, { inputs: [inOrder(x, order, width)] }),
+  });
+  return [
+    ...orders.filter(([, order]) => order.some((h, i) => h !== i))
+      .map(([name, order]) => joined(`heads are joined ${name}`, order, config.headWidth)),
+    ...exchangedAxes(config.heads, config.headWidth)
+      .map(([what, order]) => joined(`heads are joined so that ${what}`, order, 1)),
+  ];
 }
 
 /** The product with a weight that could be meant instead. */

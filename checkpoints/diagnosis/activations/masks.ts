@@ -112,48 +112,53 @@ export function isEmptyRow({ sees }: Mask, head: number, query: number, keys: nu
 /** The shape of what is known to be seen; undefined where all is as it should be. */
 export function maskOf(seen: Seen, extent: Extent): Mask | undefined {
   const { heads, queries, keys, start } = extent;
-  const wrong: { head: number; query: number; key: number }[] = [];
-  const hidden = new Set<string>();
+  const rows = upTo(start, start + queries);
+  const isWrong = (head: number, query: number, key: number) => {
+    const known = seen(head, query, key);
+    return known !== undefined && known !== key <= query;
+  };
+  const wrongRows = new Map<number, number[]>();
+  let [count, first] = [0, { head: 0, query: 0, key: 0 }];
   for (let head = 0; head < heads; head++) {
-    for (let query = start; query < start + queries; query++) {
-      for (let key = 0; key < keys; key++) {
-        const known = seen(head, query, key);
-        if (known === undefined || known === key <= query) continue;
-        wrong.push({ head, query, key });
-        hidden.add(`${head} ${query} ${key}`);
-      }
+    for (const query of rows) {
+      const wrong = upTo(0, keys).filter((key) => isWrong(head, query, key));
+      if (wrong.length === 0) continue;
+      if (count === 0) first = { head, query, key: wrong[0] };
+      count += wrong.length;
+      wrongRows.set(head, [...wrongRows.get(head) ?? [], query]);
     }
   }
-  if (wrong.length === 0) return undefined;
-  const own = [...new Set(wrong.map(({ head }) => head))];
-  const rows = Array.from({ length: queries }, (_, t) => start + t);
+  if (count === 0) return undefined;
   /** Of a row in which no key is seen: whether it may be what such rows are filled with, which is the same for all keys. */
   const isFilled = (head: number, query: number) => {
-    const known = new Set(Array.from({ length: keys }, (_, key) => seen(head, query, key)));
+    const known = new Set(upTo(0, keys).map((key) => seen(head, query, key)));
     known.delete(undefined);
     return known.size < 2;
   };
-  const fits = (mask: Mask) =>
-    own.every((head) => {
-      const empty = rows.filter((query) => isEmptyRow(mask, head, query, keys));
-      return (empty.length < 2 || empty.every((query) => isFilled(head, query))) &&
-        // Rows that may hold anything prove nothing.
-        wrong.some((each) => each.head === head && !empty.includes(each.query)) &&
-        rows.every((query) =>
-          empty.includes(query) || upTo(0, keys).every((key) => {
-            const known = seen(head, query, key);
-            return known === undefined || known === mask.sees(query, key, head);
-          })
-        );
+  const fitsRow = ({ sees }: Mask, head: number, query: number) =>
+    upTo(0, keys).every((key) => {
+      const known = seen(head, query, key);
+      return known === undefined || known === sees(query, key, head);
     });
+  const fits = (mask: Mask) => {
+    const empty = new Set(rows.filter((query) => isEmptyRow(mask, 0, query, keys)));
+    return [...wrongRows].every(([head, wrong]) => {
+      // Rows that may hold anything prove nothing.
+      const proving = wrong.filter((query) => !empty.has(query));
+      return proving.length > 0 && fitsRow(mask, head, proving.at(-1)!) &&
+        (empty.size < 2 || [...empty].every((query) => isFilled(head, query))) &&
+        rows.every((query) => empty.has(query) || fitsRow(mask, head, query));
+    });
+  };
   const shape = maskShapes(extent).find(fits);
-  if (shape) return inHeads(shape, own, heads);
-  const [{ head, query, key }] = wrong;
-  const seesMore = key > query;
+  if (shape) return inHeads(shape, [...wrongRows.keys()], heads);
+  const { head, query, key } = first;
   return {
     what:
-      `${seesMore ? "sees" : "misses"} ${wrong.length} of its keys, the first in head ${head}: ` +
+      `${
+        key > query ? "sees keys of the future" : "misses keys"
+      }, ${count} in all, the first in head ${head}: ` +
       `query ${query}, key ${key}`,
-    sees: (query, key, head) => (key <= query) !== hidden.has(`${head} ${query} ${key}`),
+    sees: (query, key, head) => seen(head, query, key) ?? key <= query,
   };
 }

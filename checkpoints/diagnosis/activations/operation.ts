@@ -74,6 +74,8 @@ export interface Variant {
   readonly where?: string;
   /** Whether it has numbers of its own that were fitted to the data: then it has to explain more. */
   readonly fitted?: boolean;
+  /** Whether it is tried after all others: a guess, or what others make too. */
+  readonly late?: boolean;
   make(): Float32Array;
 }
 

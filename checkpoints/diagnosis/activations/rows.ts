@@ -25,6 +25,8 @@ export function rowVariants(operation: Operation, target: Float32Array): Variant
   const ours = columnsOf(output, rows);
   const theirs = columnsOf(target, rows);
   const zero = zeroRows(ours, theirs);
+  const isZero = new Uint8Array(rows);
+  for (const row of zero) isZero[row] = 1;
   const factors = factorRows(ours, theirs);
   /** Some columns of the outcome as the other side has them. */
   const withColumns = (column: (row: number, t: number) => number) =>

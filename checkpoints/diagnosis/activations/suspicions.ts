@@ -67,16 +67,19 @@ export async function suspicionsOf(chain: Chain): Promise<Suspicion[]> {
   const variants = await Promise.all(operations.map((operation) => variantsOf(operation)));
   const last = variants.length - 1;
   variants[last] = [...variants[last], ...leftOutVariants(operations)];
-  const single = [...operations.entries()].toReversed().flatMap(([index, operation]) =>
-    variants[index].map((variant): Suspicion => ({
-      cause: variant.cause,
-      detail: detailOf(variant, operation, point),
-      fitted: variant.fitted,
-      cost: chain.cost(index),
-      make: () =>
-        chain.replaced(index, (_, i) => Promise.resolve(i === index ? variant.make() : undefined)),
-    }))
+  const suspected = [...operations.entries()].toReversed().flatMap(([index, operation]) =>
+    variants[index].map((variant) => ({ index, operation, variant }))
   );
+  const isLate = ({ variant }: typeof suspected[number]) => variant.late ?? false;
+  const inOrder = [...suspected.filter((each) => !isLate(each)), ...suspected.filter(isLate)];
+  const single = inOrder.map(({ index, operation, variant }): Suspicion => ({
+    cause: variant.cause,
+    detail: detailOf(variant, operation, point),
+    fitted: variant.fitted,
+    cost: chain.cost(index),
+    make: () =>
+      chain.replaced(index, (_, i) => Promise.resolve(i === index ? variant.make() : undefined)),
+  }));
 
   const places = new Map<string, number[]>();
   for (const [index, found] of variants.entries()) {
@@ -103,10 +106,10 @@ export async function suspicionsOf(chain: Chain): Promise<Suspicion[]> {
       };
     },
   ).reverse();
-  const masks = maskTrials(chain).map(({ what, first, make }): Suspicion => ({
+  const masks = maskTrials(chain).map(({ what, first, cost, make }): Suspicion => ({
     cause: "mask",
     detail: what,
-    cost: chain.cost(first),
+    cost: chain.cost(first) + cost,
     make,
   }));
   const isLong = new Set(operations.map(({ name }) => layerOf(name))).size > 1;

@@ -70,7 +70,7 @@ async function vectorVariants(operation: Operation, theirs: Float32Array): Promi
       : `${runsText(zero, "numbers")} are zero`;
     const numbers = data.slice();
     for (const i of zero) numbers[i] = 0;
-    variants.push(of("zeros", what, numbers));
+    variants.push({ ...of("zeros", what, numbers), late: zero.length === data.length });
   }
   return variants;
 }

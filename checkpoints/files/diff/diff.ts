@@ -1,21 +1,15 @@
 /** Two files of weights against each other, without a forward pass: what is missing, what is wrong, and in which way. */
 import { commonBand } from "./bands.ts";
 import { type BlockError, similarity } from "./similarity.ts";
-import {
-  beginsLike,
-  type Candidate,
-  type Finding,
-  findingOf,
-  isInBand,
-  type Suspect,
-} from "./finding.ts";
+import { beginsLike, type Candidate, findingOf, isInBand } from "./finding.ts";
+import type { Finding, Suspect } from "./suspect.ts";
 import { diffMetadata, headLayout, type MetadataDifference, modelSizes } from "./metadata.ts";
 import { inOtherOrder, type Numbers, numbersOf } from "./numbers.ts";
 import { ggufName, isOtherSense, isRotary } from "../tensor_names.ts";
 import { apartAs, countOf, type Weight, type WeightFile } from "../weight_file.ts";
 
 export type { BlockError } from "./similarity.ts";
-export type { DiffCause, Finding } from "./finding.ts";
+export type { DiffCause, Finding } from "./suspect.ts";
 export type { MetadataDifference } from "./metadata.ts";
 
 /** How a file has a tensor. */

@@ -1,34 +1,12 @@
 /** Why a tensor is not what it should be: what is known to go wrong is undone, and what then fits is the cause. */
-import { type Cause, CAUSES } from "../../diagnosis/causes.ts";
+import { CAUSES } from "../../diagnosis/causes.ts";
 import type { Band } from "./bands.ts";
 import type { FactorSizes } from "../patterns/factors.ts";
 import { layoutFinding, scaleText } from "./layout.ts";
 import { type Similarity, similarity } from "./similarity.ts";
+import type { Finding, Suspect } from "./suspect.ts";
 import { type HeadLayout, inOtherOrder, type Numbers } from "./numbers.ts";
 import { transposedNmse } from "./transposed.ts";
-
-/** What can be wrong with a tensor: causes that a comparison of passes knows too, and those that only files can have. */
-export type DiffCause = Cause | "missing" | "extra" | "renamed" | "shape";
-
-/** What was found. */
-export interface Finding {
-  readonly cause: DiffCause;
-  /** For people: what is wrong, and where. */
-  readonly detail: string;
-  /** The NMSE when it is undone. */
-  readonly undone?: number;
-}
-
-/** A tensor of both files that are not alike. */
-export interface Suspect {
-  readonly name: string;
-  readonly a: Numbers;
-  readonly b: Numbers;
-  readonly band: Band;
-  readonly blockSize: number;
-  /** Undefined where their shapes differ. */
-  readonly found?: Similarity;
-}
 
 /** A tensor of A, whose numbers B may have elsewhere. */
 export interface Candidate {
@@ -46,6 +24,8 @@ export interface Known {
   readonly sizes?: FactorSizes;
 }
 
+/** Blocks of a matrix that may be damaged, as a share. */
+const FEW = 0.05;
 /** A norm's weight that is off by one is so within rounding. */
 const OFFSET_TOLERANCE = 1e-4;
 
@@ -89,8 +69,9 @@ async function otherTensor(
     if (!isInBand(similar, band)) continue;
     const swapped = CAUSES["gate-up-swapped"].undo(name) === other.name && other.b &&
       await beginsLike(a, other.b, band);
+    const isOutput = name === "output.weight" && other.name === "token_embd.weight";
     return {
-      cause: swapped ? "gate-up-swapped" : "other-tensor",
+      cause: swapped ? "gate-up-swapped" : isOutput ? "output-tied" : "other-tensor",
       detail: `it holds the numbers of A's ${other.name}`,
       undone: similar.nmse,
     };
@@ -142,9 +123,17 @@ async function transposed(
   band: Band,
   signal?: AbortSignal,
 ): Promise<Finding | undefined> {
-  const undone = await transposedNmse(a, b, signal);
-  if (undone > band.tensor) return undefined;
-  return { cause: "transposed", detail: "the matrix is transposed", undone };
+  const turned = (of: Numbers): Numbers => ({ ...of, rows: of.columns, columns: of.rows });
+  const ways: [detail: string, a: Numbers, b: Numbers][] = [
+    ["the matrix is transposed", a, b],
+    // Of the same shape, with the numbers of the other one.
+    ["its numbers are those of the transposed matrix", a, turned(b)],
+    ["its numbers are those of the transposed matrix", turned(a), b],
+  ];
+  for (const [detail, x, y] of ways) {
+    const undone = await transposedNmse(x, y, signal);
+    if (undone <= band.tensor) return { cause: "transposed", detail, undone };
+  }
 }
 
 /** B's blocks read in another layout: what wrote them packs them differently. */
@@ -186,14 +175,19 @@ async function byNumbers(
     return { cause: "norm-offset", detail, undone: offsetNmse };
   }
   // A few wrong blocks are few among all: without them there is no factor.
-  const isFew = firstBad && bad < blocks / 2 && restNmse <= band.tensor;
+  const most = a.rows === 1 ? blocks / 2 : Math.max(1, FEW * blocks);
+  const isFew = firstBad && bad <= most && restNmse <= band.tensor;
   if (!isFew && scale !== 0 && scaledNmse <= band.tensor) {
     const detail = `A's times ${scaleText(scale, band, sizes)}`;
     return { cause: "scaled", detail, undone: scaledNmse };
   }
   const layout = await layoutFinding(suspect, sizes, signal);
   if (layout) return layout;
-  if (!isFew) return { cause: "unknown", detail: "other numbers" };
+  if (!isFew) {
+    const isPart = bad < blocks && restNmse <= band.tensor;
+    const detail = isPart ? `other numbers in ${bad} of ${blocks} blocks` : "other numbers";
+    return { cause: "unknown", detail };
+  }
   const { row, column, count } = firstBad;
   const place = `row ${row}, columns ${column} to ${column + count - 1}`;
   const detail = bad === 1

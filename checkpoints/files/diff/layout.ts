@@ -6,7 +6,7 @@ import { runsText } from "../patterns/runs.ts";
 import { SMALLEST_BLOCK } from "./similarity.ts";
 import { type Lines, type Survey, surveyOf } from "../patterns/survey.ts";
 import { wholeOrders } from "../patterns/whole_orders.ts";
-import type { Finding, Suspect } from "./finding.ts";
+import type { Finding, Suspect } from "./suspect.ts";
 import type { Band } from "./bands.ts";
 import { type Numbers, PIECE } from "./numbers.ts";
 
@@ -67,12 +67,40 @@ async function order(
 ): Promise<Finding | undefined> {
   for (const [things, lines] of linesOf(survey)) {
     const order = matchRows(lines.a, lines.b, nearOf(suspect));
-    const detail = order && orderText(order, things, sizes ? [sizes.headWidth] : []);
-    if (!order || !detail) continue;
+    const finding = order && orderFinding(order, things, suspect, sizes);
+    if (!order || !finding) continue;
     if (order.filter((from) => from < 0).length > FEW * order.length) continue;
     const undone = await (things === "rows" ? rowsUndone : columnsUndone)(suspect, order, signal);
-    if (undone <= suspect.band.tensor) return { cause: "reordered", detail, undone };
+    if (undone <= suspect.band.tensor) return { ...finding, undone };
   }
+}
+
+/** An order of rows or columns in words; of whole heads where these moved. */
+function orderFinding(
+  order: Int32Array,
+  things: Things,
+  { name, blockSize }: Suspect,
+  sizes: FactorSizes | undefined,
+): Finding | undefined {
+  const detail = orderText(order, things, sizes ? [sizes.headWidth] : []);
+  if (!detail) return undefined;
+  const d = sizes?.headWidth ?? 0;
+  const isOfHeads = things === "rows" ? /\battn_[qkv]\./ : /\battn_output\.|\battn_[qkv]\.bias/;
+  const keepsPlaces = (width: number) => order.every((from, to) => from % width === to % width);
+  if (isOfHeads.test(name) && d > 1 && d < order.length && keepsPlaces(d)) {
+    const places = Array.from({ length: order.length / d }, (_, head) => order[head * d] / d);
+    const last = places.length - 1;
+    const words = `heads ${places.join(", ")} stand where 0 to ${last} belong`;
+    return { cause: "head-grouping", detail: words };
+  }
+  const staysInBlock = (from: number, to: number) =>
+    Math.floor(from / blockSize) === Math.floor(to / blockSize);
+  if (things === "columns" && blockSize > 1 && order.every(staysInBlock)) {
+    const words =
+      `${detail}, within blocks of ${blockSize}: another layout of blocks, or of columns`;
+    return { cause: "unknown", detail: words };
+  }
+  return { cause: "reordered", detail };
 }
 
 /** The NMSE of b's rows with those of a that they hold; rows of neither are left out. */
@@ -214,9 +242,10 @@ async function isWhollyWrong({ a, b, band, blockSize }: Suspect, row: number): P
 
 /** Norms and biases: zeros, and orders of all numbers. */
 async function vectorFinding(
-  { a, b, band }: Suspect,
+  suspect: Suspect,
   sizes: FactorSizes | undefined,
 ): Promise<Finding | undefined> {
+  const { a, b, band } = suspect;
   const [x, y] = await Promise.all([a, b].map((of: Numbers) => of.read(0, of.columns)));
   const nmse = (at: (i: number) => number) => {
     const sums = new Undone();
@@ -238,7 +267,7 @@ async function vectorFinding(
     );
     if (!begins) continue;
     const undone = nmse((i) => x[order[i]]);
-    const detail = orderText(order, "columns", sizes ? [sizes.headWidth] : []);
-    if (detail && undone <= band.tensor) return { cause: "reordered", detail, undone };
+    const finding = undone <= band.tensor && orderFinding(order, "columns", suspect, sizes);
+    if (finding) return { ...finding, undone };
   }
 }

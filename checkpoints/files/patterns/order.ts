@@ -71,6 +71,14 @@ export function matchRows(ours: Rows, theirs: Rows, near: number): Int32Array | 
     order[row] = before >= 0 ? expected.find((each) => has(each, row)) ?? search(row) : search(row);
     if (work > MOST_WORK) return undefined;
   }
+  // Of rows that are alike one may seem to stay while its neighbours move: it goes with them.
+  const joins = (row: number, beside: number) => {
+    const isMoved = order[row] === row && order[beside] >= 0 && order[beside] !== beside;
+    const from = order[beside] + row - beside;
+    if (isMoved && has(from, row)) order[row] = from;
+  };
+  for (let row = 1; row < theirs.count; row++) joins(row, row - 1);
+  for (let row = theirs.count - 2; row >= 0; row--) joins(row, row + 1);
   return moved.filter((row) => order[row] >= 0).length >= moved.length / 2 ? order : undefined;
 }
 

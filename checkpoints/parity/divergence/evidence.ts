@@ -12,6 +12,7 @@ export interface NamedTensor {
   readonly name: string;
   /** As the point has it, over the rows that are kept. */
   readonly shape: readonly number[];
+  /** As many as the shape says; none of a tensor that was left out. */
   readonly data: Float32Array;
   /** Whose they are: the reference's, computed here from the reference's, or known beforehand (ids, RoPE's table). */
   readonly source: "reference" | "computed" | "given";
@@ -23,8 +24,9 @@ export interface WeightRows {
   readonly name: string;
   /** How the file has it: `Q8_0`. */
   readonly type: string;
-  /** Of the whole weight; vectors are one row. */
+  /** Rows of the whole weight; vectors are one row. */
   readonly rows: number;
+  /** Numbers of a row. */
   readonly columns: number;
   /** Which rows are here, ascending; undefined for all. */
   readonly kept?: readonly number[];
@@ -38,8 +40,9 @@ export interface WeightRows {
 export interface Settings {
   /** What the kernel is told beside the pass: widths, epsilons, scales. */
   readonly constants: Constants;
-  /** In the kernel's order. */
+  /** What it reads of the pass, in the kernel's order. */
   readonly inputs: readonly NamedTensor[];
+  /** What it reads of the file. */
   readonly weights: readonly WeightRows[];
   /** How angles are made, where it turns. */
   readonly rope?: RopeFacts;
@@ -49,6 +52,7 @@ export interface Settings {
 export interface OperationRecord extends Settings {
   /** What it makes: `blk.3.q`. */
   readonly point: string;
+  /** What is computed. */
   readonly operation: Operation;
   /** What it makes of its inputs in 64-bit floats, rounded once. */
   readonly output: NamedTensor;
@@ -58,24 +62,31 @@ export interface OperationRecord extends Settings {
 
 /** What RoPE's table was made from. */
 export interface RopeFacts {
+  /** Of the frequencies: base^(−2i / width). */
   readonly base: number;
   /** Numbers of a head that turn. */
   readonly width: number;
+  /** What positions are divided by. */
   readonly scaling: RopeScaling;
   /** Divisors of the pairs' angles, where the file has them. */
   readonly factors?: readonly number[];
+  /** In 64-bit floats, or as ggml does. */
   readonly builder: RopeBuilder;
 }
 
 /** The first operation that went wrong, from what the reference shows to what it made. */
 export interface OperationEvidence {
+  /** That a tensor went wrong. */
   readonly kind: "operation";
+  /** `blk.3.q` */
   readonly point: string;
+  /** The checkpoint that it belongs to: `2`. */
   readonly checkpoint: string;
   /** Who the other side is: `llama.cpp`. */
   readonly referenceName: string;
   /** Type of its activations. */
   readonly activations: ActivationType;
+  /** Which prompt: `prompt` or `long prompt`. */
   readonly case: string;
   /** 0 in the prompt, n in the pass of the n-th generated token. */
   readonly step: number;

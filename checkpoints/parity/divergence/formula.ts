@@ -32,9 +32,11 @@ type Said = Omit<Formula, "size"> & { readonly size?: number };
 export interface Terms {
   /** What the numbers of a row are; the last one is the term. */
   readonly columns: readonly string[];
+  /** The largest ones. */
   readonly rows: readonly (readonly number[])[];
-  /** How many there are in all, and the sum of those that are not listed. */
+  /** How many there are in all. */
   readonly count: number;
+  /** The sum of those that are not listed. */
   readonly others: number;
 }
 
@@ -66,6 +68,14 @@ export function formulaAt(
 ): Formula | undefined {
   const element = elementAt(output, pass.start, place);
   if (element === undefined) return undefined;
+  const absent = settings.inputs.find(({ data }) => data.length === 0);
+  if (absent) {
+    return {
+      text: `made of ${absent.name}, which is too large for the bundle`,
+      facts: [],
+      size: 0,
+    };
+  }
   const { position, head = 0 } = place;
   const said = FORMULAS[operation]?.({
     ...settings,

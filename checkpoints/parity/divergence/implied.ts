@@ -6,11 +6,12 @@ import type { ElementPlace } from "../compare.ts";
 import {
   elementAt,
   type NamedTensor,
+  type OperationEvidence,
   type OperationRecord,
   rowOf,
   weightRowAt,
 } from "./evidence.ts";
-import type { Formula } from "./formula.ts";
+import { type Formula, formulaAt } from "./formula.ts";
 import type { Pass } from "../../../kernels/kernel.ts";
 
 /** A place of an operation, and what the reference has there. */
@@ -27,8 +28,60 @@ interface There extends OperationRecord {
   readonly fact: (name: string) => number;
 }
 
-/** Lines on what the reference's number says; none where it says nothing. */
+/**
+ * Lines on what the reference's number says of the operation that made it, and of those before it that it does not show; none where it
+ * says nothing.
+ */
 export function impliedBy(
+  { operations, reference, pass }: OperationEvidence,
+  place: ElementPlace,
+): string[] {
+  const lines: string[] = [];
+  let there: NamedTensor | undefined = reference;
+  while (there) {
+    const { name } = there;
+    const operation = operations.find(({ point }) => point === name);
+    if (!operation) break;
+    const own = operation.operation === "rms" ? { ...place, index: 0 } : place;
+    const formula = formulaAt(operation, operation, pass, own);
+    if (!formula) break;
+    const isLast = operation === operations.at(-1);
+    const found = linesOf(operation, there, pass, own, formula);
+    lines.push(...found.map((line) => isLast ? line : `${operation.point}: ${line}`));
+    there = demanded(operation, there);
+  }
+  return lines;
+}
+
+/** What an input that the reference does not show would have to be; undefined where it shows all, or nothing can be undone. */
+function demanded(operation: OperationRecord, { data }: NamedTensor): NamedTensor | undefined {
+  const { inputs, weights: [weight], constants: { columns } } = operation;
+  const hidden = inputs.at(operation.operation === "normalize" ? 1 : 0);
+  if (hidden?.source !== "computed") return undefined;
+  switch (operation.operation) {
+    case "scale_columns":
+      return { ...hidden, data: data.map((value, i) => value / weight.data[i % columns]) };
+    case "add_bias":
+      return { ...hidden, data: data.map((value, i) => value - weight.data[i % columns]) };
+    case "normalize":
+      // By which each row was divided: least squares of x = rms · y.
+      return {
+        ...hidden,
+        data: hidden.data.map((_, row) => {
+          let [above, below] = [0, 0];
+          for (let i = row * columns; i < (row + 1) * columns; i++) {
+            above += inputs[0].data[i] * data[i];
+            below += data[i] * data[i];
+          }
+          return above / below;
+        }),
+      };
+    default:
+      return undefined;
+  }
+}
+
+function linesOf(
   operation: OperationRecord,
   reference: NamedTensor,
   pass: Pass,

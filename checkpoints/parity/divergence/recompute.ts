@@ -16,23 +16,27 @@ export type Right = "ours" | "reference" | "both" | "neither" | "each" | "unknow
 
 /** One place of the operation. */
 export interface Recomputed {
+  /** What the operation makes. */
   readonly point: string;
+  /** Where in it. */
   readonly place: ElementPlace;
   /** What is computed, with all that goes into it. */
   readonly formula: Formula;
   /** The same with the other file's weights and constants, where the other side runs a file of its own. */
   readonly other?: Formula;
-  /** The number by our kernels from the reference's inputs, and the reference's. */
+  /** What our kernels make of the reference's inputs. */
   readonly ours: number;
+  /** What the reference has. */
   readonly reference: number;
   /** How far a right number may be off. */
   readonly allowed: number;
+  /** Whose number is right. */
   readonly right: Right;
   /** The verdict in one line. */
   readonly says: string;
   /** Operations before it whose outcome the reference does not show, as far as they make this very number. */
   readonly before: readonly { readonly point: string; readonly formula: Formula }[];
-  /** What the reference's number says of how it was made, one line each; nothing where it is right. */
+  /** What the reference's number says of how it was made, one line each; nothing where it is what our file gives. */
   readonly implied: readonly string[];
   /** How the two files differ in what this number is made of, one line each. */
   readonly files: readonly string[];
@@ -47,7 +51,7 @@ export function recompute(
   evidence: OperationEvidence,
   place: ElementPlace = evidence.place,
 ): Recomputed {
-  const { operations, pass, ours, reference, point, referenceName } = evidence;
+  const { operations, pass, ours, reference, point } = evidence;
   const last = operations.at(-1)!;
   const formula = formulaAt(last, last, pass, place);
   if (!formula) {
@@ -62,7 +66,7 @@ export function recompute(
   const numbers = { ours: ours.data[at], reference: reference.data[at] };
   const allowed = allowedAt(evidence, place);
   const right = judged(formula, other, numbers, allowed);
-  const isWrong = right === "ours" || right === "neither";
+  const isOther = right === "ours" || right === "each" || right === "neither";
   return {
     point,
     place,
@@ -71,17 +75,28 @@ export function recompute(
     ...numbers,
     allowed,
     right,
-    says: VERDICTS[right](referenceName),
+    says: VERDICTS[right](whose(evidence), operations.map((each) => each.point)),
     before: hiddenBefore(operations, pass, place),
-    implied: isWrong ? impliedBy(last, reference, pass, place, formula) : [],
+    implied: isOther ? impliedBy(evidence, place) : [],
     files: last.other ? differencesOf(last, pass, place) : [],
   };
 }
 
-const VERDICTS: Readonly<Record<Right, (name: string) => string>> = {
-  ours: (name) => `ours is right, ${name}'s is not what this operation makes of its own inputs`,
-  reference: (name) =>
-    `${name}'s is right, ours is not: this device computes wrongly (./denow task doctor)`,
+/** Whose the reference's numbers are: Lamina stands there too where two files are compared. */
+export function whose({ referenceName }: Pick<OperationEvidence, "referenceName">): string {
+  return referenceName === "Lamina" ? "the other file's" : `${referenceName}'s`;
+}
+
+const VERDICTS: Readonly<Record<Right, (whose: string, points: readonly string[]) => string>> = {
+  ours: (whose, points) =>
+    `ours is right, ${whose} is not what ` +
+    (points.length === 1
+      ? "this operation makes of its own inputs"
+      : `${points.length} operations, ${points[0]} to ${
+        points.at(-1)
+      }, make of what is shown there`),
+  reference: (whose) =>
+    `${whose} is right, ours is not: this device computes wrongly (./denow task doctor)`,
   both: () => "both are right at this place",
   neither: () => "neither is what the formula gives",
   each: () => "each side is right with its own file: the files differ",
@@ -100,7 +115,7 @@ function judged(
 ): Right {
   if (exact.value === undefined) return "unknown";
   const isNear = (value: number, expected = NaN, within = allowed) =>
-    Object.is(value, expected) || Math.abs(value - expected) <= within;
+    Object.is(value, Math.fround(expected)) || Math.abs(value - expected) <= within;
   // Of large terms, which the other side need not have, 32 bits leave more over.
   const isOwn = (value: number, { value: expected, size }: Formula) =>
     isNear(value, expected, Math.max(allowed, SUM_ROUNDING * size));

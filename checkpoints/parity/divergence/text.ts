@@ -4,13 +4,13 @@ import { printable } from "../../../inspect/escape.ts";
 import { placeText } from "../compare.ts";
 import type { IdsEvidence, OperationEvidence } from "./evidence.ts";
 import type { Formula, Terms } from "./formula.ts";
-import type { Recomputed } from "./recompute.ts";
+import { type Recomputed, whose } from "./recompute.ts";
 
 /** One place of an operation: its formula with its numbers, both sides', and whose is right. */
 export function recomputedText(evidence: OperationEvidence, found: Recomputed): string {
   const { point, place, formula, other, ours, reference, allowed, says, before, files, implied } =
     found;
-  const { referenceName, step, tokens, pass, leftOut } = evidence;
+  const { step, tokens, pass, leftOut } = evidence;
   const when = step === 0 ? evidence.case : `${evidence.case}, generated token ${step}`;
   const token = tokens.at(place.position - pass.start);
   const lines = [
@@ -34,13 +34,14 @@ export function recomputedText(evidence: OperationEvidence, found: Recomputed): 
     ["64-bit value", exact === undefined ? "not known" : digits(exact), ""],
     ...(other?.value === undefined
       ? []
-      : [["with the other file's numbers", digits(other.value), ""]]),
+      : [["64-bit value with the other file", digits(other.value), ""]]),
     ["ours", digits(ours), off(ours)],
-    [`${referenceName}'s`, digits(reference), off(reference)],
+    [whose(evidence), digits(reference), off(reference, other?.value)],
     ["allowed", "", allowed.toExponential(1)],
   ];
   lines.push("", formatTable(rows, "lrl"));
-  lines.push(...implied.map((line) => `by ${referenceName}'s number ${line}`));
+  if (implied.length > 0) lines.push("", `what ${whose(evidence)} number says:`);
+  lines.push(...implied.map((line) => `  ${line}`));
   if (files.length > 0) lines.push("", ...files);
   if (leftOut.length > 0) lines.push("", ...leftOut.map((line) => `left out: ${line}`));
   lines.push("", says);
@@ -78,12 +79,15 @@ function digits(value: number): string {
 const AROUND = 6;
 
 /** The lines for people: both lists of ids around the first that differs. */
-export function idsText({ case: name, text, ours, reference, referenceName }: IdsEvidence): string {
+export function idsText(
+  { case: name, checkpoint, text, ours, reference, referenceName }: IdsEvidence,
+): string {
   const longest = Math.max(ours.length, reference.length);
   const first = Array.from({ length: longest }).findIndex((_, i) =>
     ours[i]?.id !== reference[i]?.id
   );
-  const lines = [`token ids (${name})`];
+  const what = checkpoint === "0" ? "token ids" : "choices, one after each pass";
+  const lines = [`${what} (${name})`];
   if (text !== undefined) lines.push(`  of ${JSON.stringify(text)}`);
   const from = Math.max(0, first - AROUND);
   const cell = (token?: IdsEvidence["ours"][number]) =>

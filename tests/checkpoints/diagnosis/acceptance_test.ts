@@ -115,3 +115,19 @@ Deno.test("an operation that is right in 64 bits has no cause", async () => {
   assert.equal(cause, "unknown");
   assert.match(detail, /the operation is right there/);
 });
+
+Deno.test("what nothing explains is told by where it differs", async () => {
+  const noise = (isWrong: (i: number) => boolean): Mistakes => ({
+    made: (point, x) =>
+      point === "ffn_up" ? x.map((v, i) => isWrong(i) ? v + Math.sin(i * i) : v) : x,
+  });
+  const { ffnWidth } = models.random.engine.shape;
+  const details = await Promise.all([
+    noise((i) => i >= 5 * ffnWidth && i < 7 * ffnWidth),
+    noise((i) => i % ffnWidth >= 100 && i % ffnWidth < 180),
+    noise(() => true),
+  ].map(async (mistakes) => (await found(mistakes, "ffn_up")).detail));
+  assert.match(details[0], /; only positions 5 to 6 differ$/);
+  assert.match(details[1], /; only features 100 to 179 differ$/);
+  assert.match(details[2], /the numbers$/);
+});

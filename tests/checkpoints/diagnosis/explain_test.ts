@@ -110,7 +110,6 @@ Deno.test("what no cause explains is told as far as it can be", async () => {
     await detail("caps and clamps", "the stream clipped"),
     /numbers are cut at -0\.5 and 0\.5 there$/,
   );
-  assert.match(await detail("RoPE", "no RoPE"), /nothing turns$/);
 });
 
 Deno.test("a bias that the file does not have is seen in the difference", async () => {

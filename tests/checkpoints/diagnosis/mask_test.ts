@@ -84,7 +84,7 @@ Deno.test("mask: a shape without a name is told by its first key", async () => {
   const run = random.engine.run(random.ids, 0, { mistakes: { sees, floor: -1e4 }, where: 1 });
   const found = await explained(random, run, "blk.1.attn_scores");
   assert.equal(found.cause, "mask");
-  assert.match(found.detail, /^misses \d+ of its keys, the first in head 0: query 0, key 0$/);
+  assert.match(found.detail, /^misses keys, \d+ in all, the first in head 0: query 0, key 0$/);
 });
 
 Deno.test("mask: rows in which no key is seen, and what is left of the others", async () => {

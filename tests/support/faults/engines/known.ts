@@ -66,6 +66,16 @@ export const KNOWN_FAULTS: Faults<EngineFault> = {
     ...seen("1B", "q_rope", "rope-scaling"),
     detail: /rope_freqs/,
   },
+  "no RoPE": {
+    on: ["random"],
+    make: () => ({ rope: () => ({ factor: Infinity }) }),
+    ...seen("1B", "q_rope", "left-out"),
+  },
+  "half of what should turn": {
+    make: ({ shape: { rope: { width } } }) => ({ rope: () => ({ width: width / 2 }) }),
+    ...seen("1B", "q_rope", "rope-pairing"),
+    detail: /^turns only the first \d+ of \d+ numbers of a head$/,
+  },
   "positions begin at 1": {
     make: () => ({ rope: () => ({ offset: 1 }) }),
     ...seen("1B", "q_rope", "position-offset"),

@@ -1,0 +1,91 @@
+/** Bundles of comparisons that failed, and changes to them that their hashes do not tell. */
+import assert from "node:assert/strict";
+import { join } from "node:path";
+import type { ComparisonOptions } from "../../../checkpoints/comparisons/setup.ts";
+import { parity, type ParityReport } from "../../../checkpoints/comparisons/parity.ts";
+import type { OperationEvidence } from "../../../checkpoints/parity/divergence/evidence.ts";
+import {
+  divergencesOf,
+  promptsOf,
+  type ProofResult,
+  verifyProof,
+  writeProof,
+} from "../../../checkpoints/parity/proof.ts";
+import { bytesSha256 } from "../../../models/identity.ts";
+import { filesBelow } from "../files.ts";
+
+/** A comparison that failed, its bundle written and verified. */
+export interface Diverged {
+  readonly report: ParityReport;
+  readonly bundle: string;
+  /** Read back from the bundle. */
+  readonly evidence: OperationEvidence;
+}
+
+/** Compares, writes the bundle into a folder that is not there yet, verifies it, and reads what went wrong. */
+export async function diverged(
+  bundle: string,
+  model: string,
+  prompt: string | readonly number[],
+  options: ComparisonOptions,
+): Promise<Diverged> {
+  const report = await writtenBundle(bundle, model, prompt, options);
+  assert.deepEqual(await verifyProof(bundle), [], bundle);
+  const evidence = (await divergencesOf(bundle)).get("divergence");
+  assert.equal(evidence?.kind, "operation");
+  return { report, bundle, evidence: evidence as OperationEvidence };
+}
+
+/** Compares on the CPU and writes the bundle. */
+export async function writtenBundle(
+  bundle: string,
+  model: string,
+  prompt: string | readonly number[],
+  options: ComparisonOptions,
+): Promise<ParityReport> {
+  const report = await parity(model, prompt, { backend: "cpu", ...options });
+  await writeReports(bundle, model, [report]);
+  return report;
+}
+
+/** Writes the bundle of some comparisons of a model. */
+export async function writeReports(
+  bundle: string,
+  model: string,
+  reports: readonly ProofResult[],
+): Promise<void> {
+  await writeProof(bundle, {
+    ...{ format: "lamina-proof", version: 2, type: "parity", run: "one", time: "", command: [] },
+    ...{ lamina: "", deno: "", system: "", model: { name: model }, device: "", references: [] },
+    ...{
+      prompts: promptsOf(reports),
+      seeds: [],
+      passed: reports.every(({ result }) => result.passed),
+    },
+  }, reports);
+}
+
+/** Makes the hashes of a bundle right again: what somebody does who changes it on purpose. */
+export async function sign(bundle: string): Promise<void> {
+  const manifest: Record<string, unknown> = {};
+  for await (const name of filesBelow(new URL(`file://${bundle}/`))) {
+    if (name === "manifest.json") continue;
+    const bytes = await Deno.readFile(join(bundle, name));
+    manifest[name] = { sha256: bytesSha256(bytes), bytes: bytes.length };
+  }
+  await Deno.writeTextFile(join(bundle, "manifest.json"), JSON.stringify(manifest));
+}
+
+/** Changes what a bundle says of its divergence, and signs it. */
+export async function retell(
+  bundle: string,
+  // deno-lint-ignore no-explicit-any -- whatever can stand in JSON
+  change: (told: any) => unknown,
+): Promise<void> {
+  const path = join(bundle, "divergence", "divergence.json");
+  const told = JSON.parse(await Deno.readTextFile(path));
+  const changed = change(told) ?? told;
+  const text = typeof changed === "string" ? changed : JSON.stringify(changed);
+  await Deno.writeTextFile(path, text);
+  await sign(bundle);
+}
