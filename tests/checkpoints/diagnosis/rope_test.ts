@@ -37,7 +37,7 @@ function turning(
 ): Mistakes {
   let q = new Float32Array();
   return {
-    made(point, numbers, start) {
+    made(point, numbers, { start }) {
       if (point === "q") q = Float32Array.from(numbers);
       if (point !== "q_rope") return numbers;
       const out = q.slice();

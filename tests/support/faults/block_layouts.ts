@@ -158,7 +158,8 @@ export const WRONG_READINGS: Readonly<Record<string, WrongReading>> = {
     "Q6_K",
     (block) => swapNibbles(block.subarray(0, 128)),
   ),
-  "Q6_K's scale of the next block": neighbours("Q6_K", 208, 2),
+  // A block may be a whole row, which then has another factor.
+  "Q6_K's scale of the next block": { ...neighbours("Q6_K", 208, 2), also: ["scaled"] },
   "Q3_K's high bits inverted": each("Q3_K", (block) => {
     for (let i = 0; i < 32; i++) block[i] ^= 0xff;
   }),
