@@ -41,7 +41,8 @@ export const NORMS: Faults<EngineFault> = {
   },
   "the norm's weights twice": {
     make: () => ({ norm: rms(usual, (x, w) => x * w * w) }),
-    ...seen("1", "attn_norm", "unknown"),
+    ...seen("1", "attn_norm", "unknown", "left-out"),
+    detail: /twice/,
   },
   "the norm is left out": {
     make: () => made("attn_norm", (_, pass) => pass.at(inputOf(pass.layer!))),
