@@ -15,6 +15,7 @@ import {
   type Conversation,
 } from "../parity/templates.ts";
 import { compareTokenizers } from "../parity/tokenizers.ts";
+import type { Cause } from "../diagnosis/causes.ts";
 import type { ParityCase } from "../parity/cases.ts";
 import type { Reference } from "../references/reference.ts";
 import type { Setup } from "./setup.ts";
@@ -27,7 +28,7 @@ import type { Setup } from "./setup.ts";
  */
 export async function compareBeginnings(
   { file }: Pick<Loaded, "file">,
-  { reference, cases, other, absent = [], templated }: Setup,
+  { reference, cases, other, absent = [], beyond, templated }: Setup,
 ): Promise<Beginning> {
   const structure = other && compareStructure(sideOf(file), sideOf(other));
   const vocabularies = other ? compareVocabularies(file, other, cases) : {};
@@ -38,11 +39,17 @@ export async function compareBeginnings(
   return {
     checks: [
       ...structure?.checks ?? [],
+      ...beyond === undefined ? [] : [failed(beyond, "absent", "tensors")],
       ...template.checks,
       ...vocabularies.checks ?? [],
       ...ids.checks,
     ],
-    absent: [...structure?.absent ?? [], ...absent, ...vocabularies.absent ?? []],
+    absent: [
+      ...structure?.absent ?? [],
+      ...beyond === undefined ? [] : [beyond],
+      ...absent,
+      ...vocabularies.absent ?? [],
+    ],
     notes: [...structure?.notes ?? [], ...template.notes, ...ids.notes],
     comparable: structure?.comparable ?? "all",
   };
@@ -60,6 +67,11 @@ async function conversationOf(
   return text === undefined ? undefined : { messages: CONVERSATION, text };
 }
 
+/** What fails the foundation before a prompt is run. */
+function failed(what: string, cause: Cause, subject = "token ids"): ParityCheck {
+  return { checkpoint: "0", case: NO_CASE, passed: false, what, cause, subject };
+}
+
 function sideOf(file: GgufFile) {
   return { weights: ggufWeights(file), config: readConfig(file) };
 }
@@ -70,18 +82,15 @@ function compareVocabularies(
   theirs: GgufFile,
   cases: readonly ParityCase[],
 ): { readonly checks?: ParityCheck[]; readonly absent?: string[] } {
-  const fail = (what: string, cause: ParityCheck["cause"]): ParityCheck => ({
-    ...{ checkpoint: "0", case: NO_CASE, passed: false, what, cause, subject: "token ids" },
-  });
   const [here, there] = [ours, theirs].map(hasVocabulary);
   if (!here && !there) return {};
   if (!here || !there) {
     const what = `the vocabulary is missing ${here ? "there" : "here"}`;
-    return { checks: [fail(what, "absent")], absent: [what] };
+    return { checks: [failed(what, "absent")], absent: [what] };
   }
   const texts = cases.flatMap(({ text }) => text === undefined ? [] : [text]);
   const found = compareTokenizers(ours.metadata, theirs.metadata, texts);
-  return { checks: found ? [fail(found.what, found.cause)] : [] };
+  return { checks: found ? [failed(found.what, found.cause)] : [] };
 }
 
 /**
@@ -116,12 +125,7 @@ async function compareTexts(
       JSON.stringify(text.slice(0, 40))
     }: ${idsPart(ids, piece)}`;
     if (reference.isOtherTokenizer) notes.push(`${reference.provenance.name}'s tokenizer: ${what}`);
-    else {
-      checks.push({
-        ...{ checkpoint: "0", case: NO_CASE, passed: false, what, subject: "token ids" },
-        cause: "tokenizer",
-      });
-    }
+    else checks.push(failed(what, "tokenizer"));
   }
   return { checks, notes };
 }

@@ -7,10 +7,10 @@ import type { Prompt } from "../../inspect/run/prompt.ts";
 import type { WorkOptions } from "../../inspect/work.ts";
 import { DEFAULT_PROMPT, parityCases } from "../parity/cases.ts";
 import { folderReference } from "../references/engine_folder/engine_folder.ts";
-import { commonBand } from "../files/diff/bands.ts";
 import { deviceOf, openModel, tokenizeOf } from "../files/model_argument.ts";
 import type { ParityOptions } from "../parity/cases.ts";
 import type { ParityCase } from "../parity/cases.ts";
+import { OtherWeights } from "../parity/other_weights.ts";
 import type { Reference } from "../references/reference.ts";
 import { laminaReference } from "../parity/lamina.ts";
 import { oracleReference } from "../references/oracle.ts";
@@ -19,7 +19,8 @@ import { openEngine } from "../references/mod.ts";
 /** What a model is compared with, and over which prompts. */
 export interface ComparisonOptions extends WorkOptions, Pick<LoadModelOptions, "backend" | "tune"> {
   /**
-   * Another engine: `llama.cpp`, `llama.cpp:vulkan`, `pytorch`, `hf:DIR` (a folder with the original's safetensors) or `oracle`.
+   * Another engine: `llama.cpp`, `llama.cpp:vulkan`, `pytorch`, `pytorch:bf16`, `pytorch:f16`, `hf:DIR` (a folder with the original's
+   * safetensors) or `oracle`.
    * Default `llama.cpp`, unless something else is named.
    */
   readonly reference?: string;
@@ -39,17 +40,16 @@ export interface Setup extends AsyncDisposable {
   /** What is run on both sides. */
   readonly cases: readonly ParityCase[];
   /** How the comparison is judged. */
-  readonly judging: Pick<ParityOptions, "oracle" | "usualError" | "file" | "localOnly">;
+  readonly judging: Pick<ParityOptions, "oracle" | "weights" | "file" | "localOnly">;
   /** The file that the other side runs, where it runs one of its own. */
   readonly other?: GgufFile;
   /** What it does not show, where that is known before: a line each. */
   readonly absent?: readonly string[];
+  /** What it shows that the model cannot have: one line, which fails the foundation. */
+  readonly beyond?: string;
   /** A conversation of one message, and the text that the other side's chat template made of it. */
   readonly templated?: { readonly prompt: string; readonly text: string };
 }
-
-/** Of a weight's error what its products may show: activations with outliers weigh some columns more than others. */
-const OUTPUT_FACTOR = 4;
 
 /**
  * Opens what a model is compared with.
@@ -87,7 +87,11 @@ export async function setUp(
   return {
     reference,
     cases,
-    judging: { oracle, usualError: other && usualErrorOf(model, other), file: model.file },
+    judging: {
+      oracle,
+      weights: other && new OtherWeights(model.file, other.file),
+      file: model.file,
+    },
     other: other?.file,
     [Symbol.asyncDispose]: () => opened.disposeAsync(),
   };
@@ -133,6 +137,7 @@ async function folderSetup(
     absent: asked !== undefined && generate < asked
       ? [...folder.absent, `the folder has ${generate} generated ids; ${asked} were asked for`]
       : folder.absent,
+    beyond: folder.beyond,
     templated: written !== undefined && templateText !== undefined
       ? { prompt: written, text: templateText }
       : undefined,
@@ -146,20 +151,4 @@ function withoutBos(text: string, { file }: Loaded): string {
   const tokenizer = tokenizerOf(file);
   const first = tokenizer.addBos ? tokenizer.piece(tokenizer.bos!) : "";
   return text.startsWith(first) ? text.slice(first.length) : text;
-}
-
-/** What is usual where one of two files has another type of weight. */
-function usualErrorOf(model: Loaded, other: Loaded): ParityOptions["usualError"] {
-  const type = ({ file }: Loaded, name: string) => file.tensors.get(name)?.type.name;
-  const differs = [...model.file.tensors.keys()]
-    .some((name) => type(model, name) !== type(other, name));
-  if (!differs) return undefined;
-  return (weights) => {
-    const bands = weights.flatMap((name) => {
-      const [a, b] = [type(model, name), type(other, name)];
-      if (a === b) return [];
-      return a && b ? [commonBand(a, b)?.band.tensor ?? Infinity] : [0];
-    });
-    return bands.length === 0 ? undefined : OUTPUT_FACTOR * Math.max(...bands);
-  };
 }

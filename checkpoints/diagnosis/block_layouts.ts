@@ -246,12 +246,16 @@ function halves({ m }: Reading): Changes {
     ["the bytes of half floats exchanged", { swapped: true }],
     ["the next block's scale", { neighbour: 1 }],
     ["the previous block's scale", { neighbour: -1 }],
-    ["the scale without its sign", { scalar: (d, m) => [Math.abs(d), m] }],
-    ...m === undefined ? [] : [
-      ["without the minimum", { scalar: (d: number) => [d, 0] as const }],
-      ["the minimum with the other sign", { scalar: (d: number, m: number) => [d, -m] as const }],
-      ["scale and minimum exchanged", { scalar: (d: number, m: number) => [m, d] as const }],
-    ] as const,
+    // Where there is a minimum all scales are positive.
+    ...m === undefined
+      ? [["the scale without its sign", {
+        scalar: (d: number) => [Math.abs(d), 0] as const,
+      }]] as const
+      : [
+        ["without the minimum", { scalar: (d: number) => [d, 0] as const }],
+        ["the minimum with the other sign", { scalar: (d: number, m: number) => [d, -m] as const }],
+        ["scale and minimum exchanged", { scalar: (d: number, m: number) => [m, d] as const }],
+      ] as const,
   ];
 }
 

@@ -195,7 +195,9 @@ export const CAUSES = {
   rounded: {
     meaning: "numbers are rounded to fewer bits than is said",
     signature: "every number is one that fewer bits hold",
-    look: "the type of activations; a folder's manifest says it as activations: bf16, f16 or q8",
+    look:
+      'what rounds: the type that activations are computed in (an engine folder\'s manifest says it as "activations": "bf16", "f16" or ' +
+      '"q8"), or the type that a weight was converted to on the way',
   },
   "other-tensor": {
     meaning: "a tensor holds the numbers of another one",
@@ -221,13 +223,13 @@ export const CAUSES = {
   },
   tokenizer: {
     meaning:
-      "the tokenizer's tables differ: merges, scores, types of tokens, pre-tokenizer, special ids",
-    signature: "texts that need the entry that differs have other ids",
-    look: "the tokenizer.ggml keys that are named, and what wrote them",
+      "the tokenizer's tables differ (merges, scores, types of tokens, pre-tokenizer, special ids), or the chat template",
+    signature: "texts that need the entry that differs have other ids, or a chat another text",
+    look: "the keys that are named (tokenizer.*), and what wrote them",
   },
   absent: {
-    meaning: "something is not there: layers, tensors or points",
-    signature: "one side ends before the other",
+    meaning: "something is not there, or has another shape: layers, tensors, points, steps",
+    signature: "one side ends before the other, or is of another size",
     look: "what is named as missing; what comes after it was not judged",
   },
   unknown: {

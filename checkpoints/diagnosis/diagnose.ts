@@ -8,6 +8,7 @@ import { type Config, readConfig } from "../../engine/model/config.ts";
 import type { GgufFile } from "../../engine/gguf/reader.ts";
 import type { Alteration } from "../files/altered_file.ts";
 import { damagedBlocks } from "./damaged_blocks.ts";
+import { layoutUndos } from "./layout_undos.ts";
 import { areEqual, Bench, type Trial } from "./trials.ts";
 import { layerUndos, type Undo, undosOf } from "./undo.ts";
 
@@ -78,15 +79,21 @@ export async function diagnoseFile(
   // Damage shows in the weights too: where undoing it restores the loss there is no doubt, and nothing else is tried.
   let trials = await bench.tryOut(damage);
   if (!trials.some(mends)) trials = [...trials, ...await bench.tryOut(tryable)];
+  // Numbers that are all wrong leave nothing of a model: this takes long, and is tried where nothing is left.
+  if (!trials.some(mends) && !(await bench.plausibility()).isPlausible) {
+    trials = [...trials, ...await bench.tryOut(layoutUndos(file).filter(isTryable))];
+  }
   trials.sort((a, b) =>
     Number(isDismissed(a)) - Number(isDismissed(b)) || b.gain - a.gain ||
     (a.loss ?? 0) - (b.loss ?? 0)
   );
 
-  const best = trials.find(mends);
+  // The best one that leaves a healthy model: where it only dampens what is wrong, the next best one does no more.
+  const healthy = trials.find((each) => mends(each) || each.outcome === "dampens");
+  const best = healthy && mends(healthy) ? healthy : undefined;
   const equal = best ? trials.filter((each) => isAsGood(each, best)) : [];
   const tied = equal.filter((each) => !isSameThing(each, best!));
-  const pair = tied.length > 0 ? undefined : await pairOf(bench, trials);
+  const pair = tied.length > 0 || healthy && !best ? undefined : await pairOf(bench, trials, best);
   const found = tied.length > 0 ? undefined : pair?.[0] ?? best;
   return {
     loss: await bench.loss(),
@@ -95,7 +102,9 @@ export async function diagnoseFile(
     also: pair?.[1],
     alternatives: found && !pair ? equal : [],
     tied: tied.length > 0 ? [best!, ...equal] : [],
-    improved: found ? [] : trials.filter(({ outcome }) => outcome === "improves"),
+    improved: found
+      ? []
+      : trials.filter(({ outcome }) => outcome === "improves" || outcome === "dampens"),
     trials,
     undecidable: found || tied.length > 0
       ? []
@@ -124,8 +133,11 @@ export async function allUndos(
  * Two faults that are there together: each one's undo lowers the loss with the other undone, and both make the file a healthy one. The
  * first of them alone may do so too.
  */
-async function pairOf(bench: Bench, trials: readonly Trial[]): Promise<[Trial, Trial] | undefined> {
-  const best = trials.find(mends);
+async function pairOf(
+  bench: Bench,
+  trials: readonly Trial[],
+  best: Trial | undefined,
+): Promise<[Trial, Trial] | undefined> {
   const firsts = best ? [best] : trials.filter(({ outcome }) => outcome === "improves");
   for (const first of firsts.slice(0, MOST_FIRST)) {
     const mended = bench.with(first);
@@ -157,11 +169,13 @@ function isDismissed({ loss }: Trial): boolean {
 
 /** Whether an undo mends what the best one mends, about as well. */
 function isAsGood(trial: Trial, best: Trial): boolean {
-  if (trial === best || !mends(trial) || best.certain) return false;
+  const isHealthy = mends(trial) || trial.outcome === "dampens";
+  if (trial === best || !isHealthy || best.certain) return false;
   return isSameThing(trial, best) ? trial.gain > best.gain - AS_GOOD : areEqual(best, trial);
 }
 
-/** Whether it is one fault, whichever of two undos is the better one. */
+/** Whether it is one fault, whichever of two undos is the better one: not so of two factors, or of two tensors that were confused. */
 function isSameThing(a: Trial, b: Trial): boolean {
-  return a.cause === b.cause && a.layer === b.layer;
+  const isOne = a.cause !== "scaled" && a.cause !== "other-tensor";
+  return a.cause === b.cause && a.layer === b.layer && isOne;
 }

@@ -1,10 +1,7 @@
 /** What a first divergence can be followed with: the operations behind it with all that they read and made, within bounds. */
-import { type Config, readConfig } from "../../engine/model/config.ts";
+import type { Config } from "../../engine/model/config.ts";
 import type { GgufFile } from "../../engine/gguf/reader.ts";
-import { forward } from "../../engine/plan/forward.ts";
-import { type Step, stepName } from "../../engine/plan/plan.ts";
-import { ropeFactors } from "../../engine/model/rope_factors.ts";
-import { ropeTable } from "../../engine/model/rope_table.ts";
+import type { Step } from "../../engine/plan/plan.ts";
 import type { Pass } from "../../kernels/kernel.ts";
 import { sizeOf } from "../../base/shape.ts";
 import { formatBytes } from "../../inspect/format.ts";
@@ -14,7 +11,6 @@ import type {
   NamedTensor,
   OperationEvidence,
   OperationRecord,
-  RopeFacts,
   Settings,
   WeightRows,
 } from "../parity/divergence/evidence.ts";
@@ -23,6 +19,7 @@ import { rowsOf } from "../parity/local.ts";
 import type { Provenance, ReferencePass, ReferenceTensor } from "../references/reference.ts";
 import type { Chain } from "./activations/chain.ts";
 import type { Operation } from "./activations/operation.ts";
+import { type OtherOperation, otherOperations, ropeFacts } from "./other_file.ts";
 
 /** What is kept at most, in bytes. */
 const LIMITS = {
@@ -64,7 +61,8 @@ export async function operationEvidence(
   const isLocal = judged === row.local;
   const [{ pass: computed }] = chain.operations;
   const leftOut: string[] = [];
-  const all = tensorsOf(scene, computed);
+  const others = scene.other && await otherOperations(scene.other, chain);
+  const all = tensorsOf(scene, computed, others);
   const isLarge = bytesOf(all) > limits.tensors;
   // A slot of the cache may be older than the pass.
   const at = Math.max(0, place.position - computed.start);
@@ -89,7 +87,13 @@ export async function operationEvidence(
       weights: await readAll(scene.file, step.weights, rows),
       ...(step.operation === "rope" ? { rope: ropeFacts(operation) } : {}),
     };
-    const other = scene.other && await otherSettings(scene.other, operation, own, rows);
+    const theirs = others?.get(name);
+    const other: Settings | undefined = theirs && {
+      constants: theirs.step.constants,
+      inputs: step.inputs.map((input) => byName.get(otherName(input.name)) ?? named(input.name)),
+      weights: await readAll(scene.other!, theirs.step.weights, rows),
+      ...(theirs.rope ? { rope: theirs.rope } : {}),
+    };
     room -= [own, other].reduce((sum, each) => sum + weightBytes(each?.weights ?? []), 0);
     operations.unshift({
       ...{ point: name, operation: step.operation, output: named(outputName(name)), ...own },
@@ -102,6 +106,7 @@ export async function operationEvidence(
     checkpoint: row.checkpoint,
     referenceName: provenance.name,
     activations: provenance.activations ?? "f32",
+    hasOtherFile: scene.other !== undefined,
     case: row.case,
     step: row.step,
     pass: kept,
@@ -119,10 +124,16 @@ function outputName(point: string): string {
   return `output ${point}`;
 }
 
+/** The same of what the other file's operations read. */
+function otherName(name: string): string {
+  return `other ${name}`;
+}
+
 /** Everything that the operations read (by its name) and made, and both outcomes, over the rows that the chain computed. */
 function tensorsOf(
   { chain, pass, ours, row: { point } }: Scene,
   computed: Pass,
+  others?: ReadonlyMap<string, OtherOperation>,
 ): Map<string, NamedTensor> {
   const all = new Map<string, NamedTensor>();
   const last = chain.operations.at(-1)!;
@@ -133,6 +144,10 @@ function tensorsOf(
       const data = inputs[i];
       const own = shapeOf(input, chain, data, computed, step);
       all.set(input, { name: input, shape: own, data, source });
+      const theirs = others?.get(name)?.inputs[i];
+      if (theirs && theirs !== data) {
+        all.set(otherName(input), { name: input, shape: own, data: theirs, source });
+      }
     }
     all.set(outputName(name), { name, shape, data: output, source: "computed" });
   }
@@ -242,38 +257,4 @@ function weightBytes(weights: readonly WeightRows[]): number {
     (sum, { data, blocks }) => sum + 4 * data.length + (blocks?.length ?? 0),
     0,
   );
-}
-
-function ropeFacts(
-  { config, factors, builder }: Pick<Operation, "config" | "factors" | "builder">,
-) {
-  const { ropeBase: base, ropeWidth: width, ropeScaling: scaling } = config;
-  const facts: RopeFacts = { base, width, scaling, builder };
-  return factors ? { ...facts, factors: [...factors] } : facts;
-}
-
-/** The same operation as the other file would have it; undefined where it has another one there. */
-async function otherSettings(
-  file: GgufFile,
-  { step, name, builder, inputs }: Operation,
-  own: Settings,
-  rows: readonly number[] | undefined,
-): Promise<Settings | undefined> {
-  const config = readConfig(file);
-  const theirs = forward(config).find((each) => stepName(each) === name);
-  if (!theirs || theirs.operation !== step.operation) return undefined;
-  const weights = await readAll(file, theirs.weights, rows);
-  if (step.operation !== "rope") {
-    return { constants: theirs.constants, inputs: own.inputs, weights };
-  }
-  const factors = await ropeFactors(file, config);
-  const table = ropeTable(config, inputs[1].length / step.constants.rope_width, builder, factors);
-  if (table.length !== inputs[1].length) return undefined;
-  const [x, turns] = own.inputs;
-  return {
-    constants: theirs.constants,
-    inputs: [x, { ...turns, data: table }],
-    weights,
-    rope: ropeFacts({ config, factors, builder }),
-  };
 }

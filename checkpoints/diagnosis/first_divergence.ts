@@ -3,20 +3,27 @@ import type { Engine } from "../../engine/backend.ts";
 import type { GgufFile, TensorInfo } from "../../engine/gguf/reader.ts";
 import { createTokenizer } from "../../text/mod.ts";
 import { type Cause, CAUSES, type Explanation, unexplained } from "./causes.ts";
+import { endsEarly } from "./ends_early.ts";
+import { planValues } from "../../engine/plan/plan.ts";
 import { cacheBefore } from "../parity/cache.ts";
 import { pointsAround } from "../parity/local.ts";
+import { floatHolding, type HalfType } from "../files/few_bits.ts";
+import { isAttention } from "../parity/compare.ts";
 import { explain } from "./activations/cause.ts";
 import type { Chain } from "./activations/chain.ts";
 import { operationEvidence } from "./divergence_evidence.ts";
 import { pieceOf } from "../../inspect/run/vocabulary.ts";
 import type { IdsEvidence } from "../parity/divergence/evidence.ts";
 import { localTensor } from "../parity/tensor_pair.ts";
-import type { ParityResult, ParityRow } from "../parity/comparison.ts";
+import { compareEngines, type ParityResult, type ParityRow } from "../parity/comparison.ts";
 import { comparedSteps, type ParityCase } from "../parity/cases.ts";
 import type { ParityCheck } from "../parity/checks.ts";
-import type { Reference } from "../references/reference.ts";
+import type { Reference, ReferencePass } from "../references/reference.ts";
 import { judgeOf } from "../parity/judge.ts";
 import { failedVerdict, type FirstDivergence } from "../parity/report.ts";
+
+/** Tensors of fewer numbers do not tell in how many bits an engine computes. */
+const TELLING = 256;
 
 /** What is needed to look closer. */
 export interface Subject {
@@ -44,7 +51,8 @@ export async function firstDivergence(
   const row = firstRow(result, cases);
   if (row) {
     const explained = await explainRow(subject, reference, cases, row, result, signal);
-    const { explanation } = explained;
+    const { explanation, held } = explained;
+    if (held) return await undeclared(subject, reference, cases, row, held, signal);
     const look = pointed(explanation, result);
     const { checkpoint, point } = row;
     return { checkpoint, point, row, ...explained, explanation: { ...explanation, look } };
@@ -60,6 +68,40 @@ export async function firstDivergence(
     : undefined;
   const explanation = cause ? said(cause, what) : unexplained(what);
   return { checkpoint, point, explanation, evidence };
+}
+
+/**
+ * An engine all of whose numbers a 16-bit type holds, though it does not say so: judged as one that rounds to that type. What then
+ * still fails is what is wrong.
+ */
+async function undeclared(
+  subject: Subject,
+  reference: Reference,
+  cases: readonly ParityCase[],
+  row: ParityRow,
+  type: HalfType,
+  signal?: AbortSignal,
+): Promise<FirstDivergence | undefined> {
+  const { engine, file } = subject;
+  const told = { ...reference, provenance: { ...reference.provenance, activations: type } };
+  const judged = await compareEngines(engine, told, cases, { file, localOnly: true, signal });
+  const found = judged.passed ? undefined : await firstDivergence(
+    { ...subject, judging: { file } },
+    told,
+    cases,
+    judged,
+    signal,
+  );
+  const declared = `"activations": "${type}" in its manifest`;
+  if (found) {
+    const { explanation } = found;
+    const detail =
+      `${explanation.detail} (every number is ${type}, which it does not declare: this is judged as with ${declared})`;
+    return { ...found, explanation: { ...explanation, detail } };
+  }
+  const { checkpoint, point } = row;
+  const what = `every number is ${type}; with ${declared}, it passes`;
+  return { checkpoint, point, row, explanation: said("rounded", what) };
 }
 
 /** What parts before the first number: structure, template, tokenizers, then the ids of a prompt. */
@@ -143,27 +185,37 @@ async function explainRow(
   row: ParityRow,
   result: ParityResult,
   signal?: AbortSignal,
-): Promise<Pick<FirstDivergence, "explanation" | "evidence">> {
+): Promise<Pick<FirstDivergence, "explanation" | "evidence"> & { readonly held?: HalfType }> {
   const each = cases.find(({ name }) => name === row.case)!;
   const { ids } = each;
   const forced = result.choices.find((each) => each.case === row.case)?.reference;
+  const asked = { ids, generate: row.step, forced, signal };
   const { passes } = await reference.run({
-    ids,
-    generate: row.step,
-    forced,
+    ...asked,
     // Passes before it tell what the cache held.
     steps: comparedSteps(each).filter((step) => step <= row.step),
     points: pointsAround(engine, row.point),
-    signal,
   });
   const shown = passes.find(({ step }) => step === row.step);
   if (!shown?.tensors.has(row.point)) {
     return { explanation: unexplained(`${row.point} is not shown`) };
   }
+  const held = other || reference.provenance.activations !== "f32" || row.local?.passed !== false
+    ? undefined
+    : commonHalf(shown.tensors);
+  if (held) return { explanation: unexplained(`every number is ${held}`), held };
   const pass = { ...shown, before: cacheBefore(shown, passes) };
   const { config, plan } = engine;
   const { provenance } = reference;
   const { rope, activations = "f32" } = provenance;
+  const isEndShown = pass.tensors.has(`blk.${config.layers - 1}.out`);
+  if (row.point.startsWith("output_norm") && !isEndShown) {
+    const ends = [...planValues(plan).keys()].filter((each) => /^blk\.\d+\.out$/.test(each));
+    const points = [...ends, "output_norm"];
+    const { passes: [end] } = await reference.run({ ...asked, steps: [row.step], points });
+    const early = await endsEarly(file, config, end, activations, failedVerdict(row).rms);
+    if (early) return { explanation: early };
+  }
   const isRounded = ({ name, type }: TensorInfo) => other?.tensors.get(name)?.type !== type;
   const rounds = activations !== "f32" || (!!other && [...file.tensors.values()].some(isRounded));
   const { position } = failedVerdict(row).place;
@@ -179,6 +231,16 @@ async function explainRow(
   const piece = pieceOf(file);
   const scene = { chain, config, file, other, provenance, row, pass, ours, piece };
   return { explanation, evidence: await operationEvidence(scene) };
+}
+
+/** The 16-bit type that holds every number of all tensors, what attention does not see left out; undefined where none does. */
+function commonHalf(tensors: ReferencePass["tensors"]): HalfType | undefined {
+  const numbers = [...tensors].filter(([point]) => !isAttention(point)).map(([, { data }]) => data)
+    .filter(({ length }) => length >= TELLING);
+  if (numbers.length === 0) return undefined;
+  return (["bf16", "f16"] as const).find((type) =>
+    numbers.every((data) => floatHolding(data, [type]) !== undefined)
+  );
 }
 
 /** How the ids of a text differ: a missing or doubled BOS, a space that is or is not put in front, or where else. */

@@ -10,6 +10,7 @@ import { CAUSES } from "./causes.ts";
 import { allUndos, diagnoseFile, type Diagnosis, type Trial } from "./diagnose.ts";
 import { readConfig } from "../../engine/model/config.ts";
 import { type Alteration, alteredFile, joined } from "../files/altered_file.ts";
+import { layoutUndos } from "./layout_undos.ts";
 import { isItself, writeAltered } from "../files/mended_file.ts";
 import { openModel } from "../files/model_argument.ts";
 import { printable } from "../../inspect/escape.ts";
@@ -149,7 +150,9 @@ export class DiagnosisReport {
       const everyLayer = layer !== undefined;
       const { signal } = options;
       const undos = await allUndos(file, readConfig(file), { everyLayer, signal });
-      const undo = undos.flat().find((each) => each.cause === cause && each.detail === detail)!;
+      const undo = [...undos.flat(), ...layoutUndos(file)].find((each) =>
+        each.cause === cause && each.detail === detail
+      )!;
       alteration = joined(alteration, undo.alteration);
     }
     await writeAltered(loaded, alteration, path, options);

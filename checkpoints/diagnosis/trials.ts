@@ -34,6 +34,19 @@ const BEGINNINGS: Text = [
   "There was a little bird in the tall tree.",
 ];
 
+/** More, for what one layer does: one of many is not missed much. Small models know stories that say things again. */
+const MORE: Text = [
+  "Once upon a time, in a far away village, there lived a kind girl called Lily. Her good friend was Tom, a clever boy. Lily had a " +
+  'green raven. The raven repeated everything that it heard. "Cheese, pillow, pillow," said Lily. "Cheese, pillow, pillow," said ' +
+  'the raven. Tom did not believe it. It was the turn of Tom. "Stone, apple, apple," said Tom. "Stone, apple, apple," said the raven.',
+  "One day, Tom lost his red ball. He was very sad. He looked in the garden, but the ball was not there. He looked in the kitchen, " +
+  'but the ball was not there. "Where is my red ball?" said Tom. Then Lily came and said, "I know where your red ball is." The red ' +
+  "ball was under the bed. Tom was happy again and gave Lily a big hug.",
+  "Once there was a small dog who had a blue boat. The small dog loved the blue boat. One morning the wind was strong, and the blue " +
+  'boat was gone. "Who took my blue boat?" said the dog. "The wind took it," said the bird. The dog and the bird went to the river. ' +
+  "In the evening the dog found the blue boat near the old bridge, and the dog and the bird went home.",
+];
+
 /** What undos are judged by. */
 const TEXTS = [WORDS, STORY];
 
@@ -51,8 +64,11 @@ const UNCHANGED = 1e-4;
 /** Most undos that go on to the texts. */
 const FINALISTS = 6;
 
-/** What comes of an undo: it mends the file, lowers the loss without mending it, or does not lower it. */
-export type Outcome = "mends" | "improves" | "nothing";
+/**
+ * What comes of an undo: it mends the file; lowers the loss no more than what mends nothing; lowers it and leaves what is no healthy
+ * model; or does not lower it.
+ */
+export type Outcome = "mends" | "dampens" | "improves" | "nothing";
 
 /** A fault undone, and what came of it. */
 export interface Trial extends Undo {
@@ -159,24 +175,30 @@ export class Bench {
     const judged = { ...trial, after, loss: after[texts.indexOf(STORY)].mean };
     if (certain) return { ...judged, outcome: "mends" };
     if (!isRestored(gain)) return judged;
-    const but = !plausibility(after[texts.indexOf(WORDS)], this.vocabSize).isPlausible ||
-        !foretells(after, this.vocabSize)
-      ? "which is no healthy model's: not the cause"
-      : control && !await this.#beats(after, undo, control, texts)
-      ? "but what mends nothing does as well: not the cause"
-      : undefined;
-    return { ...judged, outcome: but === undefined ? "mends" : "improves", but };
+    const isHealthy = plausibility(after[texts.indexOf(WORDS)], this.vocabSize).isPlausible &&
+      foretells(after, this.vocabSize);
+    if (!isHealthy) {
+      return { ...judged, outcome: "improves", but: "which is no healthy model's: not the cause" };
+    }
+    if (!control || await this.#beats(after, undo, control)) return { ...judged, outcome: "mends" };
+    return {
+      ...judged,
+      outcome: "dampens",
+      but: `but so does ${
+        undo.layer === undefined ? "what mends nothing" : "leaving that part out"
+      }: no cause is named`,
+    };
   }
 
-  /** Whether an undo does better than what mends nothing. */
-  async #beats(
-    after: readonly TextLosses[],
-    undo: Undo,
-    alteration: Alteration,
-    texts: readonly Text[],
-  ): Promise<boolean> {
-    const other = await this.#attempt({ ...undo, alteration }, texts);
-    return gainOf(other, after).share > OVER_CONTROL;
+  /** Whether an undo does better than what mends nothing; where it is one of a single layer beyond chance, on more text. */
+  async #beats(after: readonly TextLosses[], undo: Undo, control: Alteration): Promise<boolean> {
+    const isOne = undo.layer !== undefined;
+    const texts = isOne ? [...TEXTS, MORE] : TEXTS;
+    const own = after.slice(0, TEXTS.length);
+    if (isOne) own.push(...await this.#attempt(undo, [MORE]));
+    const other = await this.#attempt({ ...undo, alteration: control }, texts);
+    const { share, deviations } = gainOf(other, own);
+    return share > OVER_CONTROL && (!isOne || deviations > DEVIATIONS);
   }
 
   /** Whether one undo is not enough: with the second one alone, which was found on top of it, the loss is higher than with both. */

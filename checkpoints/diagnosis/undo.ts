@@ -8,6 +8,7 @@ import { arePlausibleNorms } from "./plausibility.ts";
 import { type Alteration, asF32, type NewTensorData, wholeTensor } from "../files/altered_file.ts";
 import { scaleOf } from "./activations/rope.ts";
 import { type Cause, CAUSES } from "./causes.ts";
+import { scaledEmbedding, scaledUndos } from "./scaled_undos.ts";
 
 /** A fault that a file may have, undone. */
 export interface Undo {
@@ -53,7 +54,8 @@ export function undosOf(file: GgufFile, config: Config): Undo[] {
   return [
     ...blockUndos(file, config, layers),
     ...outerUndos(file),
-    ...scaledUndos(file, config),
+    ...scaledUndos(file, config, layers),
+    ...scaledEmbedding(file, config),
     ...movedBlocks(file, config),
     ...ropeUndos(file, config),
     ...epsilonUndos(config),
@@ -63,7 +65,10 @@ export function undosOf(file: GgufFile, config: Config): Undo[] {
 
 /** The faults of one layer that can be undone. */
 export function layerUndos(file: GgufFile, config: Config, layer: number): Undo[] {
-  const undos = blockUndos(file, config, [layer]).map((undo): Undo => ({
+  const undos = [
+    ...blockUndos(file, config, [layer]),
+    ...scaledUndos(file, config, [layer]),
+  ].map((undo): Undo => ({
     ...undo,
     detail: `layer ${layer}: ${undo.detail}`,
     layer,
@@ -72,8 +77,14 @@ export function layerUndos(file: GgufFile, config: Config, layer: number): Undo[
   const next = layer + 1;
   if (next === config.layers) return undos;
   const order = [...Array(config.layers).keys()].with(layer, next).with(next, layer);
-  const detail = `layer ${layer}: exchanged with layer ${next}`;
-  return [...undos, { cause: "other-tensor", detail, layer, alteration: blocksAt(file, order) }];
+  const exchanged: Undo = {
+    cause: "other-tensor",
+    detail: `layer ${layer}: exchanged with layer ${next}`,
+    layer,
+    alteration: blocksAt(file, order),
+    control: silenced(file, layer, [`blk.${layer}.attn_q`, `blk.${layer}.ffn_up`]),
+  };
+  return [...undos, exchanged];
 }
 
 /**
@@ -212,28 +223,6 @@ function outerUndos(file: GgufFile): Undo[] {
     tensors("transposed", "output.weight transposed", [[output.name, transposed(file, output)]]);
   }
   return undos;
-}
-
-/** Undos of factors that models and their engines are known to have, and that a converter folds into a weight, or out of it. */
-function scaledUndos(file: GgufFile, { width, headWidth, layers }: Config): Undo[] {
-  const queries = Array.from({ length: layers }, (_, layer) => `blk.${layer}.attn_q.weight`);
-  const factors: readonly [what: string, names: readonly string[], root: number][] = [
-    ["token_embd", ["token_embd.weight"], width],
-    ["attn_q", queries, headWidth],
-  ];
-  return factors.flatMap(([what, names, root]) =>
-    [Math.sqrt(root), 1 / Math.sqrt(root)].map((factor): Undo => {
-      const tensors = names.flatMap((name) => file.tensors.get(name) ?? []);
-      const way = factor > 1 ? "times" : "divided by";
-      return {
-        cause: "scaled",
-        detail: `${what} ${way} √${root}`,
-        alteration: {
-          tensors: new Map(tensors.map((tensor) => [tensor.name, scaled(file, tensor, factor)])),
-        },
-      };
-    })
-  );
 }
 
 /** Undos of blocks that stand in each other's places. */
@@ -381,10 +370,6 @@ function moved(
     }
     return out;
   });
-}
-
-function scaled(file: GgufFile, tensor: TensorInfo, by: number): NewTensorData {
-  return asF32(file, tensor, (data) => data.map((value) => value * by));
 }
 
 function shifted(file: GgufFile, tensor: TensorInfo, by: number): NewTensorData {

@@ -2,6 +2,7 @@
 import type { GgufFile } from "../../engine/gguf/reader.ts";
 import type { Reference } from "../references/reference.ts";
 import { DECODING_STEPS } from "./contract.ts";
+import type { OtherWeights } from "./other_weights.ts";
 
 /** The prompt of record. */
 export const DEFAULT_PROMPT = "Hello";
@@ -80,11 +81,10 @@ export interface ParityOptions {
   /** The 64-bit oracle, on the same file and with the same builder of RoPE's angles. */
   readonly oracle?: Reference;
   /**
-   * For a comparison with other weights than ours: the NMSE that is usual for a step over some weights, because they are of another
-   * type than the reference's; undefined where they are of the same. What adds up over steps, and which ids come of it, is then
-   * reported and not judged.
+   * For a comparison with another file's weights. Where those have other numbers, what adds up over steps, and which ids come of it,
+   * is reported and not judged.
    */
-  readonly usualError?: (weights: readonly string[]) => number | undefined;
+  readonly weights?: OtherWeights;
   /** Our weights: what rounding may make of a point follows from them. Needed with a reference whose activations are rounded. */
   readonly file?: GgufFile;
   /**

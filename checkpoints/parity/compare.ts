@@ -46,8 +46,45 @@ export interface Difference {
   readonly ulps: readonly number[];
   /** Elements that were compared: attention counts visible keys only. */
   readonly count: number;
-  /** The NMSE that is usual, where that is what the difference is judged by, instead of element by element. */
-  readonly usualNmse?: number;
+  /** What the difference is judged by where the weights of both sides were rounded differently, instead of element by element. */
+  readonly rounding?: Rounding;
+  /** A weight that has the same type and other bytes on the other side: its largest difference, as a part of the block's largest number. */
+  readonly otherBytes?: { readonly tensor: string; readonly largest: number };
+}
+
+/**
+ * How a difference stands to what rounding makes. `output` is the largest |z|, an output's difference in units of its expected spread,
+ * `outputs` the RMS of z over all, `scale` how far a product is scaled; `block` and `row` are mean squares of the weights' errors, in
+ * units of what is expected; `product` is what no rounding explains, the difference to the 64-bit product of the weights' errors, in
+ * units of what is allowed there; `unknown` where an input is not shown.
+ */
+export interface Rounding {
+  readonly measure: "output" | "outputs" | "scale" | "block" | "row" | "product" | "unknown";
+  readonly value: number;
+  readonly limit: number;
+  /** How the weight is stored: `Q4_0 for F32`, `Q4_0 and Q8_0, both rounded`. */
+  readonly types: string;
+  /** `blk.3.attn_q.weight, row 5, columns 32 to 63` */
+  readonly where?: string;
+}
+
+/** How a difference stands to what rounding makes, in words. */
+export function roundingText({ measure, value, limit, types }: Rounding): string {
+  const figures = `${figure(value)} of ${figure(limit)}`;
+  const texts: Readonly<Record<Rounding["measure"], string>> = {
+    output: `z ${figures} expected spreads`,
+    outputs: `z ${figures} expected spreads in RMS`,
+    scale: `scale off by ${figures} allowed`,
+    block: `a block ${figures} times its expected square error`,
+    row: `a row ${figures} times its expected square error`,
+    product: `${figure(value)} times what is allowed from the product of the files' weights`,
+    unknown: "not judged: an input is not shown, so that nothing is known of its rounding",
+  };
+  return types === "" ? texts[measure] : `${texts[measure]} (${types})`;
+}
+
+function figure(value: number): string {
+  return value < 100 || value >= 1e6 ? value.toPrecision(2) : value.toFixed(0);
 }
 
 /** Which share of what is allowed an error takes; above 1 it is too large. No number, or an infinite one, is Infinity times too large. */
@@ -55,17 +92,11 @@ export function shareOf(error: number, allowed: number): number {
   return error === 0 ? 0 : error <= Number.MAX_VALUE ? error / allowed : Infinity;
 }
 
-/** The same difference judged by its NMSE: for products with weights of another type than the reference's. */
-export function judgedByNmse(difference: Difference, usualNmse: number): Difference {
-  const share = shareOf(difference.nmse, usualNmse);
-  return { ...difference, usualNmse, share, passed: share <= 1 };
-}
-
 /** A difference in absolute terms: `3.0e-3 of 1.0e-5 allowed`. */
-export function leftText({ error, allowed, nmse, usualNmse }: Difference): string {
-  return usualNmse === undefined
-    ? `${error.toExponential(1)} of ${allowed.toExponential(1)} allowed`
-    : `NMSE ${nmse.toExponential(1)}, usual ${usualNmse.toExponential(1)}`;
+export function leftText({ error, allowed, rounding }: Difference): string {
+  return rounding
+    ? roundingText(rounding)
+    : `${error.toExponential(1)} of ${allowed.toExponential(1)} allowed`;
 }
 
 /** How much may differ. */

@@ -7,7 +7,7 @@ import { compareTensors, type Difference, largestError, localAllowance } from ".
 import { cacheBefore } from "./cache.ts";
 import { type Checkpoint, checkpointOf, CHECKPOINTS, isCompared } from "./contract.ts";
 import { checkComplete, checkEnd, checkWritten, type ParityCheck } from "./checks.ts";
-import { localValues } from "./local.ts";
+import { type Judge, localValues } from "./local.ts";
 import { checkSampler } from "./sampler.ts";
 import type {
   Provenance,
@@ -17,7 +17,7 @@ import type {
   ReferenceRun,
 } from "../references/reference.ts";
 import { isRounded } from "./rounding.ts";
-import { type Judge, judgeOf } from "./judge.ts";
+import { judgeOf } from "./judge.ts";
 import type { Beginning } from "./structure.ts";
 import { ownRun, pointSize } from "./lamina.ts";
 
@@ -246,11 +246,11 @@ async function comparePasses(
   layers: readonly [number, number],
   { theirs, ours, exact }: Runs,
   { rope, activations }: Provenance,
-  { usualError, file, localOnly = isRounded(activations), signal }: ParityOptions,
+  { weights, file, localOnly = isRounded(activations), signal }: ParityOptions,
 ): Promise<ParityRow[]> {
   const inPrompt = new Map<string, number>();
   const { plan, config } = engine;
-  const judge = judgeOf({ activations }, { usualError, file }, { plan, config, rope });
+  const judge = judgeOf({ activations }, { weights, file }, { plan, config, rope });
   const order = new Map([...planValues(engine.plan).keys()].map((point, i) => [point, i]));
   const rows: ParityRow[] = [];
   for (const pass of ours.passes) {
@@ -269,7 +269,7 @@ async function comparePasses(
       const exactTensor = oracle?.tensors.get(point);
       const { start } = pass;
       const base = localAllowance(point, theirTensor ? activations : "f32");
-      const atLeast = usualError || (localOnly && local.has(point))
+      const atLeast = weights?.differ || (localOnly && local.has(point))
         ? Infinity
         : exactTensor && theirTensor
         ? 4 * largestError(point, theirTensor, exactTensor, start)
@@ -328,12 +328,13 @@ async function localDifferences(
   judge: Judge,
 ): Promise<Map<string, Difference>> {
   const found = new Map<string, Difference>();
-  const cache = cacheBefore(pass, passes);
-  for await (const value of localValues(engine, pass, cache, rope, layers)) {
+  const before = cacheBefore(pass, passes);
+  const told = { ...pass, before };
+  for await (const value of localValues(engine, pass, before, rope, layers)) {
     const { point } = value;
-    const judged = await judge(value, pass);
-    const before = found.get(point);
-    if (!before || judged.share > before.share) found.set(point, judged);
+    const judged = await judge(value, told);
+    const other = found.get(point);
+    if (!other || judged.share > other.share) found.set(point, judged);
   }
   return found;
 }

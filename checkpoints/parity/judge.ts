@@ -1,14 +1,12 @@
 /** The local verdict: how far what our kernels make of a reference's own inputs may be from what the reference made of them. */
-import { compareTensors, type Difference, judgedByNmse, localAllowance } from "./compare.ts";
+import { compareTensors, localAllowance } from "./compare.ts";
 import type { ParityOptions } from "./cases.ts";
-import type { LocalValue } from "./local.ts";
+import type { Judge } from "./local.ts";
 import type { ChainModel } from "./rounded_chain.ts";
 import { roundedJudge } from "./rounded_judge.ts";
 import { isRounded } from "./rounding.ts";
-import type { Provenance, ReferencePass } from "../references/reference.ts";
-
-/** Judges one operation's outcome; `pass` has what the reference shows of its inputs. */
-export type Judge = (value: LocalValue, pass: ReferencePass) => Difference | Promise<Difference>;
+import type { Provenance } from "../references/reference.ts";
+import { judgedByRounding } from "./weights_judge.ts";
 
 /**
  * The judge of a comparison with a reference whose activations are of some type, and perhaps its weights of another than ours.
@@ -18,17 +16,17 @@ export type Judge = (value: LocalValue, pass: ReferencePass) => Difference | Pro
  */
 export function judgeOf(
   { activations }: Pick<Provenance, "activations">,
-  { usualError, file }: Pick<ParityOptions, "usualError" | "file">,
+  { weights, file }: Pick<ParityOptions, "weights" | "file">,
   model: Omit<ChainModel, "file">,
 ): Judge {
-  if (isRounded(activations) && !usualError) {
+  if (isRounded(activations) && !weights) {
     if (!file) throw new RangeError("Cannot judge an engine that rounds without the weights' file");
     return roundedJudge({ ...model, file }, activations);
   }
-  return ({ point, ours, reference, start, step }) => {
-    const allowance = localAllowance(point);
+  return (value, pass) => {
+    const { point, ours, reference, start } = value;
+    const allowance = localAllowance(point, activations);
     const difference = compareTensors(point, ours, reference, allowance, start);
-    const usual = usualError?.(step.weights);
-    return usual === undefined ? difference : judgedByNmse(difference, usual);
+    return weights ? judgedByRounding(value, pass, weights, difference, allowance) : difference;
   };
 }

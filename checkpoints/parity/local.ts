@@ -9,7 +9,7 @@ import type { Engine } from "../../engine/backend.ts";
 import type { HostTensor } from "../../engine/host_tensor.ts";
 import { planValues, type Step } from "../../engine/plan/plan.ts";
 import { type Cache, isCache } from "./cache.ts";
-import { isAttention } from "./compare.ts";
+import { type Difference, isAttention } from "./compare.ts";
 import { isCompared } from "./contract.ts";
 import type { Provenance, ReferencePass, ReferenceTensor } from "../references/reference.ts";
 
@@ -23,7 +23,14 @@ export interface LocalValue {
   readonly start: number;
   /** What the step read, as the reference has it; undefined where that was computed here. */
   readonly step: Step;
+  /** The steps before it whose outcomes the reference does not show, in the order of computation: what they made, this one read. */
+  readonly hidden?: readonly Step[];
+  /** Whether `ours` is not what our kernels make of our weights, but what something else would make that is tried out. */
+  readonly supposed?: boolean;
 }
+
+/** Judges one operation's outcome; `pass` has what the reference shows of its inputs. */
+export type Judge = (value: LocalValue, pass: ReferencePass) => Difference | Promise<Difference>;
 
 /** Read-backs in flight, in bytes. */
 const IN_FLIGHT = 128 * 2 ** 20;
@@ -47,14 +54,14 @@ export async function* localValues(
   const passes = { points: shown, stepwise: true };
   const session = engine.session({ capacity: start + ids.length, passes, ropeBuilder: rope });
   try {
-    const before = `blk.${layers[0] - 1}.out`;
-    const resumes = layers[0] > 0 && pass.tensors.has(before);
+    const previous = `blk.${layers[0] - 1}.out`;
+    const resumes = layers[0] > 0 && pass.tensors.has(previous);
     session.restore(start, start === 0 ? new Map() : cache);
     for (let at = 0; at < ids.length; at += session.maxTokens) {
       const count = Math.min(session.maxTokens, ids.length - at);
       const part = (point: string) => rowsOf(point, pass.tensors.get(point)!, start, at, count);
       const given = resumes
-        ? new Map([[before, Float32Array.from(part(before).data)]])
+        ? new Map([[previous, Float32Array.from(part(previous).data)]])
         : new Map<string, Float32Array>();
       const steps = session.steps({
         ids: ids.slice(at, at + count),
@@ -63,19 +70,24 @@ export async function* localValues(
         given,
       });
       try {
-        let reading: { value: Promise<HostTensor>; point: string; step: Step }[] = [];
+        let reading:
+          (Pick<LocalValue, "point" | "step" | "hidden"> & { value: Promise<HostTensor> })[] = [];
         let bytes = 0;
         // Made of a cache whose earlier slots are not told: no verdict.
         const untold = new Set<string>();
+        const hidden = new Map<string, readonly Step[]>();
         const arrived = async function* (): AsyncGenerator<LocalValue> {
-          for (const { value, point, step } of reading) {
+          for (const { value, point, ...steps } of reading) {
             const reference = part(point);
-            yield { point, ours: await value, reference, start: start + at, step };
+            yield { point, ours: await value, reference, start: start + at, ...steps };
           }
           [reading, bytes] = [[], 0];
         };
         for (const [i, step] of steps.plan.entries()) {
           await steps.run(i, i + 1);
+          const before = [
+            ...new Set(step.inputs.flatMap(({ name }) => hidden.get(name) ?? [])),
+          ];
           const isTold = step.inputs.every(({ name }) => !untold.has(name));
           for (const output of step.outputs) {
             if (!output) continue;
@@ -83,12 +95,13 @@ export async function* localValues(
               (output.kind !== "cache" || start === 0 || cache.has(output.name));
             if (!shown.includes(output.name)) {
               if (!isOwn) untold.add(output.name);
+              hidden.set(output.name, [...before, step]);
               continue;
             }
             if (isOwn) {
               const value = steps.read(output.name);
               value.catch(() => {}); // it is awaited in its turn
-              reading.push({ value, point: output.name, step });
+              reading.push({ value, point: output.name, step, hidden: before });
             }
             // The steps after it read the reference's.
             const { data } = part(output.name);

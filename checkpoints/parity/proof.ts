@@ -224,9 +224,10 @@ export async function verifyProof(folder: string): Promise<string[]> {
       if (passed !== (share <= 1)) {
         problems.push(`${where}: its ${verdict} verdict is not what its numbers say`);
       }
-      const usual = rows[`${verdict}_usual_nmse`][i] as number | null;
-      const error = rows[`${verdict}_${usual === null ? "error" : "nmse"}`][i] as number;
-      const allowed = usual ?? rows[`${verdict}_allowed`][i] as number;
+      const isRounded = rows[`${verdict}_rounding`][i] !== null;
+      const [error, allowed] =
+        (isRounded ? ["rounding_value", "rounding_limit"] : ["error", "allowed"])
+          .map((name) => rows[`${verdict}_${name}`][i] as number);
       const expected = shareOf(error, allowed);
       const consistent = share === expected || Math.abs(share / expected - 1) < 1e-6;
       if (!consistent) problems.push(`${where}: its share is not its error over what is allowed`);
@@ -380,7 +381,9 @@ function rowTable(results: readonly ProofResult[]): Table {
     [`${name}_max_relative`]: column((row) => row[name]?.maxRelative),
     [`${name}_cosine`]: column((row) => row[name]?.cosine),
     [`${name}_nmse`]: column((row) => row[name]?.nmse),
-    [`${name}_usual_nmse`]: column((row) => row[name]?.usualNmse),
+    [`${name}_rounding`]: utf8(rows.map(({ row }) => row[name]?.rounding?.measure ?? null)),
+    [`${name}_rounding_value`]: column((row) => row[name]?.rounding?.value),
+    [`${name}_rounding_limit`]: column((row) => row[name]?.rounding?.limit),
     [`${name}_place`]: utf8(rows.map(({ row }) => row[name] ? placeText(row[name].place) : null)),
     [`${name}_ours`]: column((row) => row[name]?.ours),
     [`${name}_reference`]: column((row) => row[name]?.reference),

@@ -1,7 +1,7 @@
 /** A comparison as people and machines read it. */
 import { formatTable } from "../../inspect/format.ts";
 import { escapeXml, printable } from "../../inspect/escape.ts";
-import { leftText, placeText } from "./compare.ts";
+import { leftText, placeText, roundingText } from "./compare.ts";
 import { NO_CASE } from "./checks.ts";
 import type { Explanation } from "../diagnosis/causes.ts";
 import type { CheckpointResult, ParityResult, ParityRow } from "./comparison.ts";
@@ -32,6 +32,7 @@ export function reportJson(result: ParityResult, first?: FirstDivergence) {
         point: worst?.point ?? null,
         worst: verdict?.error ?? null,
         tolerance: verdict?.allowed ?? checkpoint.tolerance,
+        ...(verdict?.rounding ? { rounding: verdict.rounding } : {}),
         ...(failedChecks.length > 0 ? { failed: failedChecks.map(({ what }) => what) } : {}),
       };
     }),
@@ -48,6 +49,7 @@ export function reportJson(result: ParityResult, first?: FirstDivergence) {
       : null,
     absent: result.absent,
     notes: result.notes,
+    unseen: unseenOf(result) ?? null,
     reference: result.provenance,
     ratio: result.ratio ?? null,
   };
@@ -71,6 +73,8 @@ export function reportText(
   const lines = [printable(heading), ...before, "", formatTable(checkpointRows(result), "rllll")];
   const ratio = ratioLine(result);
   if (ratio) lines.push("", printable(ratio));
+  const unseen = unseenLine(result);
+  if (unseen) lines.push("", printable(unseen));
   if (first) lines.push("", ...divergenceLines(first).map(printable));
   if (first?.evidence && recompute) lines.push(printable(`recompute: ${recompute}`));
   return lines.join("\n");
@@ -98,6 +102,38 @@ export function ratioLine({ ratio, provenance: { name } }: ParityResult): string
     `RMS error against the 64-bit oracle, as a ratio to ${name}'s: median ${
       ratio.median.toFixed(2)
     }, 95th percentile ${ratio.p95.toFixed(2)} (${ratio.points} points)`;
+}
+
+/** Weights that differ too little to be seen. */
+interface Unseen {
+  readonly tensors: number;
+  /** The largest difference, as a part of the largest number around it, and in which tensor. */
+  readonly largest: number;
+  readonly tensor: string;
+}
+
+/** Of weights that have other bytes and whose operations pass all the same how many there are; undefined where there is none. */
+function unseenOf({ rows }: ParityResult): Unseen | undefined {
+  const found = new Map<string, number>();
+  for (const { local } of rows) {
+    if (local?.otherBytes) found.set(local.otherBytes.tensor, local.otherBytes.largest);
+  }
+  for (const { local } of rows) {
+    if (local?.otherBytes && !local.passed) found.delete(local.otherBytes.tensor);
+  }
+  const [first] = [...found].sort(([, a], [, b]) => b - a);
+  return first && { tensors: found.size, largest: first[1], tensor: first[0] };
+}
+
+/** What was too small to be seen; undefined where nothing was. */
+export function unseenLine(result: ParityResult): string | undefined {
+  const unseen = unseenOf(result);
+  if (!unseen) return undefined;
+  const { tensors, largest, tensor } = unseen;
+  return `${tensors} ${
+    tensors === 1 ? "tensor has" : "tensors have"
+  } other bytes, too close to see: ` +
+    `largest relative difference ${largest.toExponential(0)}, ${tensor}`;
 }
 
 /** The lines for a terminal: what passed in green, what failed in red. */
@@ -135,13 +171,17 @@ export function divergenceLines(
   const { cause, explained, before, after, leaves, detail, look } = explanation;
   const lines = [`first divergence: ${point} (checkpoint ${checkpoint})`];
   if (row) {
-    const { place, ours, reference, allowed } = failedVerdict(row);
+    const { place, ours, reference, allowed, rounding } = failedVerdict(row);
     const pass = row.step === 0 ? row.case : `${row.case}, generated token ${row.step}`;
     lines.push(
       `  worst at ${placeText(place)} (${pass}): ${number(ours)} here, ${
         number(reference)
       } there, allowed ${allowed.toExponential(1)}`,
     );
+    if (rounding) {
+      const where = rounding.where === undefined ? "" : ` in ${rounding.where}`;
+      lines.push(`  ${roundingText(rounding)}${where}`);
+    }
   }
   const how = cause === "unknown" || Number.isNaN(before)
     ? ""

@@ -163,8 +163,8 @@ export class RoundedChains {
         const { tokens: T } = numbers;
         const lengths = { T, S: numbers.start + T, R: T };
         const out = new Float32Array(elementCount(shape, lengths));
-        const earlier = kind === "cache" && numbers.start > 0 && tensors.get(name);
-        if (earlier) out.set(rowsOf(name, earlier, start, 0, T).data);
+        // Earlier slots are what they are.
+        if (kind === "cache" && pass.before?.has(name)) out.set(pass.before.get(name)!);
         kernelOf(step)!.twin({
           ...{ pass: numbers, constants: step.constants, outputs: [out] },
           inputs: rounding

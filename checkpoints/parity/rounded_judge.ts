@@ -11,8 +11,7 @@ import {
   placesOf,
   shareOf,
 } from "./compare.ts";
-import type { Judge } from "./judge.ts";
-import type { LocalValue } from "./local.ts";
+import type { Judge, LocalValue } from "./local.ts";
 import { type ChainModel, type Deviation, RoundedChains } from "./rounded_chain.ts";
 import { type RoundedType, UNIT } from "./rounding.ts";
 import type { ReferencePass } from "../references/reference.ts";
@@ -32,7 +31,7 @@ const UNCOMPUTED_FACTOR = 2;
 interface Row {
   readonly first: number;
   readonly end: number;
-  /** Place of its position in the pass. */
+  /** Place of its position in the pass; below 0 for slots of a cache that an earlier pass wrote. */
   readonly at: number;
   /** Where its first number is in that position's. */
   readonly within: number;
@@ -71,6 +70,8 @@ export function roundedJudge(model: ChainModel, type: RoundedType): Judge {
         }
       }
       rejudge(value, rows, verdicts, deviations, judged, type);
+      // One that is too far off decides.
+      if (rows.some(({ at }, i) => judged.has(at) && verdicts[i].share > 1)) break;
     }
     return withVerdict(difference, value, verdicts);
   };
@@ -85,7 +86,9 @@ function openPositions(
   const shares = new Map<number, number>();
   rows.forEach(({ at }, i) => {
     const { share } = verdicts[i];
-    if (share > 1 && !judged.has(at)) shares.set(at, Math.max(share, shares.get(at) ?? 0));
+    if (share > 1 && at >= 0 && !judged.has(at)) {
+      shares.set(at, Math.max(share, shares.get(at) ?? 0));
+    }
   });
   return [...shares].sort((a, b) => b[1] - a[1]).slice(0, POSITIONS).map(([at]) => at);
 }
@@ -101,6 +104,7 @@ function rejudge(
 ): void {
   const { most, ...usual } = usualOf(value, rows, deviations);
   rows.forEach((row, i) => {
+    if (row.at < 0) return;
     const own = deviations.get(row.at);
     const tooMuch = !own && judged.has(row.at);
     const mean = tooMuch ? UNCOMPUTED_FACTOR ** 2 * most : usual.mean;
@@ -151,11 +155,12 @@ function usualOf(
 /** A row against what rounding its outcome allows, and what is known of the roundings before that. */
 function judgeRow(
   { ours: { data: a }, reference: { data: b }, point }: LocalValue,
-  { first, end, within }: Row,
+  { first, end, within, at }: Row,
   type: RoundedType,
   known?: Known,
 ): RowVerdict {
-  const unit = UNIT[type];
+  // What an earlier pass wrote is not rounded anew.
+  const unit = at < 0 ? 0 : UNIT[type];
   const { tolerance, relative } = localAllowance(point);
   let largest = 0;
   for (let i = first; i < end; i++) {
@@ -246,7 +251,6 @@ function rowsOfValue(
   const perPosition = shape.slice(1).reduce((product, size) => product * size, 1);
   for (let position = 0; position < shape[0]; position++) {
     const at = (isCache ? position : start + position) - pass.start;
-    if (at < 0) continue; // written by an earlier pass
     for (let within = 0; within < perPosition; within += width) {
       const first = position * perPosition + within;
       rows.push({ first, end: first + width, at, within });

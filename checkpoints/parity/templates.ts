@@ -79,7 +79,7 @@ export function textsPart(ours: string, theirs: string): string {
     const [before, after] = [from > 0 ? "…" : "", end < text.length ? "…" : ""];
     return `${before}${JSON.stringify(text.slice(from, end))}${after}`;
   };
-  return `the texts part at character ${at}: ${around(ours)} here, ${around(theirs)} there`;
+  return `they part at character ${at}: ${around(ours)} here, ${around(theirs)} there`;
 }
 
 function noted(line: string): TemplateFindings {
@@ -87,7 +87,7 @@ function noted(line: string): TemplateFindings {
 }
 
 function parted(ours: string, theirs: string): TemplateFindings {
-  const what = `the chat template: ${textsPart(ours, theirs)}`;
+  const what = `${KEY} makes another text: ${textsPart(ours, theirs)}`;
   const check = { checkpoint: "0", case: NO_CASE, passed: false, what } as const;
   return { checks: [{ ...check, cause: "tokenizer", subject: "chat template" }], notes: [] };
 }

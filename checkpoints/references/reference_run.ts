@@ -24,7 +24,7 @@ import { oracleReference } from "./oracle.ts";
 
 /** Which reference runs, and what is kept of it. */
 export interface ReferenceRunOptions extends EngineOptions {
-  /** `llama.cpp` (default), `llama.cpp:vulkan`, `pytorch`, `hf:DIR` or `oracle`. */
+  /** `llama.cpp` (default), `llama.cpp:vulkan`, `pytorch`, `pytorch:bf16`, `pytorch:f16`, `hf:DIR` or `oracle`. */
   readonly reference?: string;
   /** Points by name, alias or glob, one or several; default all that it shows. */
   readonly capture?: string | readonly string[];

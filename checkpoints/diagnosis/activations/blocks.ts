@@ -17,9 +17,11 @@ export async function misreadProducts(operation: Operation): Promise<Variant[]> 
   const bytes = await file.readTensor(tensor);
   const rowBytes = bytes.length / rows;
   const count = Math.min(SAMPLE, rows);
-  // Neighbours of a block may be in the next row: rows are taken in one run.
   const first = (rows - count) >> 1;
-  const sample = bytes.subarray(first * rowBytes, (first + count) * rowBytes);
+  // With the rows around them, whose blocks are neighbours.
+  const before = Math.min(1, first);
+  const after = Math.min(1, rows - first - count);
+  const sample = bytes.subarray((first - before) * rowBytes, (first + count + after) * rowBytes);
   const left = (numbers: Float32Array) => {
     let squares = 0;
     for (let t = 0; t < x.length / columns; t++) {
@@ -34,7 +36,7 @@ export async function misreadProducts(operation: Operation): Promise<Variant[]> 
   const { data } = operation.weights[0];
   const usual = left(data.subarray(first * columns, (first + count) * columns));
   return misreadings
-    .filter(({ read }) => left(read(sample)) < LEFT ** 2 * usual)
+    .filter(({ read }) => left(read(sample).subarray(before * columns)) < LEFT ** 2 * usual)
     .map((misreading) =>
       variant(name, misreading, () => withWeight(operation, misreading.read(bytes)))
     );

@@ -5,7 +5,7 @@ import type { Plan } from "../../../engine/plan/plan.ts";
 import type { RopeBuilder } from "../../../engine/model/rope_table.ts";
 import { CAUSES, type Explanation, unexplained } from "../causes.ts";
 import { compareTensors, type Difference, isAttention, leftText } from "../../parity/compare.ts";
-import type { Judge } from "../../parity/judge.ts";
+import type { Judge } from "../../parity/local.ts";
 import { type Chain, chainOf } from "./chain.ts";
 import { extentText } from "./extent.ts";
 import { nonFinite } from "./non_finite.ts";

@@ -9,6 +9,7 @@ import { exchangedAxes, headVariants, inOrder } from "./heads.ts";
 import { type Operation, rerun, type Variant, type Weight, withWeight } from "./operation.ts";
 import { otherTensorVariants } from "./other_tensor.ts";
 import { rotatedVariants } from "./rope.ts";
+import { roundedProducts } from "./rounded.ts";
 import { rowVariants } from "./rows.ts";
 import { fitsBlock, rowChange, wrongColumns } from "./sparse.ts";
 import { biasVectorVariants } from "./vectors.ts";
@@ -42,6 +43,7 @@ export async function linearVariants(operation: Operation): Promise<Variant[]> {
       ]
       : [],
     ...kind === "logits" ? softCapVariants(operation) : [],
+    ...roundedProducts(operation),
     ...await otherTensorVariants(operation),
   ];
 }

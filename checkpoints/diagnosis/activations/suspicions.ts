@@ -11,6 +11,7 @@ import { mixVariants, scoresVariants } from "./heads.ts";
 import { biasVariants, linearVariants } from "./linear.ts";
 import { normalizeVariants, rmsVariants, scaleVariants } from "./norm.ts";
 import { ropeVariants } from "./rope.ts";
+import { roundedOutcomes } from "./rounded.ts";
 import { storeVariants } from "./slots.ts";
 import type { Operation, Variant } from "./operation.ts";
 
@@ -20,8 +21,8 @@ type Suspect = (operation: Operation) => Promise<readonly Variant[]> | readonly 
 /** By operation. */
 const SUSPECTS: Readonly<Record<string, Suspect>> = {
   embed: async (operation) => [
-    ...await embedVariants(operation),
     ...await misreadRows(operation),
+    ...await embedVariants(operation),
   ],
   rms: rmsVariants,
   normalize: normalizeVariants,
@@ -44,7 +45,8 @@ const APART: ReadonlySet<string> = new Set(["scores", "softmax", "store", "embed
 async function variantsOf(operation: Operation): Promise<readonly Variant[]> {
   const own = await SUSPECTS[operation.step.operation]?.(operation) ?? [];
   if (APART.has(operation.step.operation)) return own;
-  return [...own, ...[zeroVariants, factorVariants, boundVariants].flatMap((of) => of(operation))];
+  const any = [zeroVariants, factorVariants, boundVariants, roundedOutcomes];
+  return [...own, ...any.flatMap((of) => of(operation))];
 }
 
 /** A cause to try. */

@@ -1,5 +1,6 @@
 /** Why a tensor is not what it should be: what is known to go wrong is undone, and what then fits is the cause. */
 import { CAUSES } from "../../diagnosis/causes.ts";
+import { fewBits } from "../few_bits.ts";
 import type { Band } from "./bands.ts";
 import type { FactorSizes } from "../patterns/factors.ts";
 import { layoutFinding, scaleText } from "./layout.ts";
@@ -26,6 +27,10 @@ export interface Known {
 
 /** Blocks of a matrix that may be damaged, as a share. */
 const FEW = 0.05;
+/** Numbers in which a rounding is looked for. */
+const MOST_LOOKED_AT = 2 ** 20;
+/** What rounding to two bits makes of normal numbers is less. */
+const ROUNDED_NMSE = 0.3;
 /** A norm's weight that is off by one is so within rounding. */
 const OFFSET_TOLERANCE = 1e-4;
 
@@ -41,12 +46,17 @@ export async function findingOf(
   signal?: AbortSignal,
 ): Promise<Finding> {
   const { a, b, band, found } = suspect;
-  return (found && notFinite(found)) ??
+  // Scales whose bytes are exchanged are no numbers here and there.
+  return (found?.nonFinite ? await otherLayout(suspect, signal) : undefined) ??
+    (found && notFinite(found)) ??
     await otherTensor(suspect, others, signal) ??
     (heads && await otherRopeOrder(suspect, heads, signal)) ??
     await transposed(a, b, band, signal) ??
     (found && await otherLayout(suspect, signal)) ??
-    (found ? await byNumbers(suspect, found, sizes, signal) : otherShape(a, b));
+    (found && await fewerBits(suspect, signal)) ??
+    (found
+      ? await inPlace(suspect, await byNumbers(suspect, found, sizes, signal))
+      : otherShape(a, b));
 }
 
 function notFinite({ nonFinite }: Similarity): Finding | undefined {
@@ -152,6 +162,55 @@ async function otherLayout(
       undone: after.nmse,
     };
   }
+}
+
+/** What can be said of the only block that is wrong: that it is misread, or has a neighbour's scale. */
+async function inPlace({ a, b, band, found }: Suspect, finding: Finding): Promise<Finding> {
+  if (finding.cause !== "dequant-block" || found!.bad !== 1 || !b.misread) return finding;
+  const { row, column, count } = found!.firstBad!;
+  const first = row * b.columns + column;
+  const right = await a.read(first, count);
+  const wrong = await b.read(first, count);
+  for (const [what, read] of b.misread) {
+    const numbers = await read(first, count);
+    const isRight = distance(numbers, right) <= band.block * distance(right);
+    // Its own scale is lost where it has the neighbour's; all numbers are off by one factor then.
+    const hasIt = /block's scale$/.test(what) && numbers.every((number, i) =>
+      number === wrong[i]
+    ) &&
+      distance(wrong.map((number) => number * factorOf(wrong, right)), right) <=
+        band.block * distance(right);
+    if (isRight || hasIt) {
+      const more = isRight ? `it is right when read so: ${what}` : `it has ${what}`;
+      return { ...finding, detail: `${finding.detail}; ${more}` };
+    }
+  }
+  return finding;
+}
+
+/** Σ (x − y)², or Σ x² */
+function distance(x: Float32Array, y?: Float32Array): number {
+  return x.reduce((sum, value, i) => sum + (value - (y?.[i] ?? 0)) ** 2, 0);
+}
+
+/** By which x comes nearest to y. */
+function factorOf(x: Float32Array, y: Float32Array): number {
+  return x.reduce((sum, value, i) => sum + value * y[i], 0) / distance(x);
+}
+
+/** Numbers that a few bits hold, in a type that has more of them. */
+async function fewerBits(
+  { a, b, found }: Suspect,
+  signal?: AbortSignal,
+): Promise<Finding | undefined> {
+  const rows = Math.max(1, Math.floor(Math.min(b.rows, MOST_LOOKED_AT / b.columns)));
+  const count = rows * b.columns;
+  if (!(found!.nmse < ROUNDED_NMSE) || count > 2 * MOST_LOOKED_AT) return undefined;
+  const [own, others] = await Promise.all([a, b].map(({ read }) => read(0, count)));
+  signal?.throwIfAborted();
+  const bits = fewBits(others, b.columns);
+  if (bits === undefined || fewBits(own, b.columns) === bits) return undefined;
+  return { cause: "rounded", detail: `every number is ${bits}; A's are not` };
 }
 
 function otherShape(a: Numbers, b: Numbers): Finding {

@@ -5,6 +5,7 @@ import type { RowReader } from "../../../kernels/kernel.ts";
 import { kernelOf } from "../../../kernels/mod.ts";
 import { compareTensors, localAllowance, placeText } from "../compare.ts";
 import {
+  type NamedTensor,
   type OperationEvidence,
   type OperationRecord,
   rowOf,
@@ -65,27 +66,23 @@ function evidenceProblems(evidence: OperationEvidence, right: Right): string[] {
   const problems = operations.flatMap(({ weights, other }) =>
     [...weights, ...other?.weights ?? []].flatMap(weightProblems)
   );
-  const compare = (
-    name: string,
-    a: Float32Array,
-    b: Float32Array,
-    shape: readonly number[],
-    relative: number,
-  ) =>
-    compareTensors(
-      name,
-      { shape, data: a },
-      { shape, data: b },
-      { tolerance: ROUNDING, relative },
-      pass.start,
-    );
+  const isSame = (name: string, a: Float32Array, { data, shape }: NamedTensor) => {
+    const allowance = { tolerance: ROUNDING, relative: ROUNDING };
+    return compareTensors(name, { shape, data: a }, { shape, data }, allowance, pass.start).passed;
+  };
   for (const operation of operations) {
-    const { output } = operation;
-    const again = isComplete(operation) ? recomputed(operation, evidence) : undefined;
-    if (!again) continue;
-    const { passed, place } = compare(operation.point, again, output.data, output.shape, ROUNDING);
-    if (!passed) {
-      problems.push(`${operation.point} is not what recomputing it gives, at ${placeText(place)}`);
+    const { point: name, output, other } = operation;
+    const again = recomputed(operation, evidence);
+    if (again && !isSame(name, again, output)) {
+      problems.push(`${name} is not what recomputing it gives`);
+    }
+    // What the other file makes of it is what later operations read.
+    const theirs = operations.flatMap((each) => each.other?.inputs ?? [])
+      .find((input) => input.name === name && input.source === "computed");
+    if (!other || !theirs) continue;
+    const there = recomputed({ ...operation, ...other, output: theirs }, evidence);
+    if (there && !isSame(name, there, theirs)) {
+      problems.push(`${name} is not what recomputing it with the other file gives`);
     }
   }
   const found = recompute(evidence);
@@ -119,11 +116,13 @@ function weightProblems({ name, type, data, blocks }: WeightRows): string[] {
   return same ? [] : [`the numbers of ${name} are not those of its bytes`];
 }
 
-/** What the operation's 64-bit twin makes, in the output's shape; undefined where rows that it needs were left out. */
+/** What the operation's 64-bit twin makes, in the output's shape; undefined where something that it needs was left out. */
 function recomputed(
-  { operation, constants, inputs, weights, output }: OperationRecord,
+  record: OperationRecord,
   { pass }: OperationEvidence,
 ): Float32Array | undefined {
+  if (!isComplete(record)) return undefined;
+  const { operation, constants, inputs, weights, output } = record;
   const kept = operation === "linear" ? weights[0].kept : undefined;
   // Slots of before the pass stay, and so do numbers whose rows were left out.
   const out = output.data.slice();

@@ -56,7 +56,7 @@ export interface OperationRecord extends Settings {
   readonly operation: Operation;
   /** What it makes of its inputs in 64-bit floats, rounded once. */
   readonly output: NamedTensor;
-  /** The same operation as the other file would have it, of the same inputs, where the other side runs a file of its own. */
+  /** The same operation as the other file has it, where the other side runs a file of its own, from what is shown there. */
   readonly other?: Settings;
 }
 
@@ -86,6 +86,8 @@ export interface OperationEvidence {
   readonly referenceName: string;
   /** Type of its activations. */
   readonly activations: ActivationType;
+  /** Whether the other side runs a file of its own. */
+  readonly hasOtherFile: boolean;
   /** Which prompt: `prompt` or `long prompt`. */
   readonly case: string;
   /** 0 in the prompt, n in the pass of the n-th generated token. */

@@ -203,6 +203,7 @@ async function readOperations(folder: string, told: Fields): Promise<ToldEvidenc
     ...{ kind: "operation", point: told.text("point"), checkpoint: told.text("checkpoint") },
     ...{ referenceName: told.text("referenceName"), case: told.text("case"), pass },
     activations: told.choice("activations", ["f32", "f16", "bf16", "q8"]),
+    hasOtherFile: told.flag("hasOtherFile"),
     step: told.count("step"),
     tokens: told.list("tokens").map(token),
     place: {
@@ -265,6 +266,10 @@ class Fields {
 
   number(name: string): number {
     return this.#is(name, typeof this.#fields[name] === "number") as number;
+  }
+
+  flag(name: string): boolean {
+    return this.#is(name, typeof this.#fields[name] === "boolean") as boolean;
   }
 
   count(name: string): number {

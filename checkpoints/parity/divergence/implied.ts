@@ -50,7 +50,9 @@ export function impliedBy(
     lines.push(...found.map((line) => isLast ? line : `${operation.point}: ${line}`));
     there = demanded(operation, there);
   }
-  return lines;
+  // What gives the very number says more than what would have to be.
+  const given = lines.filter((line) => line.includes(" gives it"));
+  return given.length > 0 ? given : lines;
 }
 
 /** What an input that the reference does not show would have to be; undefined where it shows all, or nothing can be undone. */

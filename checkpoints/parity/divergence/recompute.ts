@@ -65,8 +65,13 @@ export function recompute(
   const at = elementAt(ours, pass.start, place)!;
   const numbers = { ours: ours.data[at], reference: reference.data[at] };
   const allowed = allowedAt(evidence, place);
-  const right = judged(formula, other, numbers, allowed);
-  const isOther = right === "ours" || right === "each" || right === "neither";
+  const found = judged(formula, other, numbers, allowed);
+  // Of the other file it must be known what it makes, before its side is called wrong.
+  const right = evidence.hasOtherFile && found === "ours" && other?.value === undefined
+    ? "unknown"
+    : found;
+  const before = hiddenBefore(operations, pass, place);
+  const isOther = !/^(both|reference)$/.test(found);
   return {
     point,
     place,
@@ -76,9 +81,9 @@ export function recompute(
     allowed,
     right,
     says: VERDICTS[right](whose(evidence), operations.map((each) => each.point)),
-    before: hiddenBefore(operations, pass, place),
+    before: before.map(({ operation, formula }) => ({ point: operation.point, formula })),
     implied: isOther ? impliedBy(evidence, place) : [],
-    files: last.other ? differencesOf(last, pass, place) : [],
+    files: fileDifferences(evidence, [...before.map(({ operation }) => operation), last], place),
   };
 }
 
@@ -91,16 +96,17 @@ const VERDICTS: Readonly<Record<Right, (whose: string, points: readonly string[]
   ours: (whose, points) =>
     `ours is right, ${whose} is not what ` +
     (points.length === 1
-      ? "this operation makes of its own inputs"
+      ? "this operation makes of its own inputs with this file"
       : `${points.length} operations, ${points[0]} to ${
         points.at(-1)
-      }, make of what is shown there`),
+      }, make of what is shown there, with this file`),
   reference: (whose) =>
     `${whose} is right, ours is not: this device computes wrongly (./denow task doctor)`,
   both: () => "both are right at this place",
   neither: () => "neither is what the formula gives",
   each: () => "each side is right with its own file: the files differ",
-  unknown: () => "it cannot be told: something that it is made of was left out",
+  unknown: () =>
+    "it cannot be told: something that it is made of is not there, or the other file has other operations",
 };
 
 /** Share of what is summed up that 32-bit sums may be off by: some units in the last place. */
@@ -144,7 +150,7 @@ function hiddenBefore(
   operations: OperationEvidence["operations"],
   pass: OperationEvidence["pass"],
   place: ElementPlace,
-): Recomputed["before"] {
+): { readonly operation: OperationRecord; readonly formula: Formula }[] {
   const makes = new Map(operations.map((each) => [each.point, each]));
   const wanted = new Set<OperationRecord>();
   const visit = (operation: OperationRecord) => {
@@ -160,9 +166,36 @@ function hiddenBefore(
   return operations.filter((each) => wanted.has(each)).flatMap((operation) => {
     const own = operation.operation === "rms" ? { ...place, index: 0 } : place;
     const formula = formulaAt(operation, operation, pass, own);
-    return formula ? [{ point: operation.point, formula }] : [];
+    return formula ? [{ operation, formula }] : [];
   });
 }
+
+/** How the files differ: by rows in what a place is made of one to one, as a whole in what comes before it. */
+function fileDifferences(
+  { operations, pass, hasOtherFile }: OperationEvidence,
+  direct: readonly OperationRecord[],
+  place: ElementPlace,
+): string[] {
+  if (!hasOtherFile) return [];
+  const same: string[] = [];
+  const lines = operations.flatMap((operation) => {
+    if (!operation.other) return [`${operation.point} is made by other operations there, or not`];
+    if (direct.includes(operation)) {
+      const found = differencesOf(operation, pass, place);
+      same.push(...found.filter((line) => line.endsWith(SAME_NUMBERS)));
+      return found.filter((line) => !line.endsWith(SAME_NUMBERS));
+    }
+    return operation.weights.flatMap((weight, i) => {
+      const theirs = operation.other!.weights[i];
+      const isSame = theirs?.data.length === weight.data.length &&
+        weight.data.every((value, at) => Object.is(value, theirs.data[at]));
+      return isSame ? [] : [`${weight.name}: other numbers there`];
+    });
+  });
+  return lines.length > 0 ? lines : same;
+}
+
+const SAME_NUMBERS = ": the same numbers";
 
 /** What differs between the files in what a place is made of. */
 function differencesOf(
@@ -173,9 +206,8 @@ function differencesOf(
   const { constants, weights, other, rope } = operation;
   const lines: string[] = [];
   for (const [name, value] of Object.entries(constants)) {
-    if (other!.constants[name] !== value) {
-      lines.push(`${name}: ${value} here, ${other!.constants[name] ?? "none"} there`);
-    }
+    const there = other!.constants[name] as number | undefined;
+    if (there !== value) lines.push(`${name}: ${short(value)} here, ${short(there)} there`);
   }
   if (rope && JSON.stringify(rope) !== JSON.stringify(other!.rope)) {
     const said = ({ base, width, scaling, factors }: typeof rope) =>
@@ -201,6 +233,11 @@ function differencesOf(
   return lines;
 }
 
+/** 32-bit constants as they were meant. */
+function short(value: number | undefined): string {
+  return value === undefined ? "none" : `${Number(value.toPrecision(7))}`;
+}
+
 /** Bytes of a block that are shown. */
 const MOST_BYTES = 24;
 
@@ -220,7 +257,7 @@ function rowDifferences(
     return lines;
   }
   const different = Array.from(a.keys()).filter((i) => !Object.is(a[i], b[i]));
-  if (different.length === 0) return [...lines, `${where}: the same numbers`];
+  if (different.length === 0) return [...lines, `${where}${SAME_NUMBERS}`];
   const [first, last] = [different[0], different.at(-1)!];
   lines.push(
     `${where}: ${different.length} of ${a.length} numbers differ (columns ${first} to ${last})`,

@@ -16,6 +16,8 @@ export interface FolderPass extends Omit<PassPlace, "ids"> {
 /** A folder. Without a manifest it has of the manifest's facts only what its files say. */
 export interface FolderContents extends Partial<Omit<Manifest, "format" | "version" | "passes">> {
   readonly passes: readonly FolderPass[];
+  /** Names of tensors of blocks that the model does not have. */
+  readonly beyond?: readonly string[];
 }
 
 /** Runs what has to do with a file: its errors get the file's name. */
@@ -55,6 +57,7 @@ export async function readContents(
 
 function fromManifest(manifest: Manifest, points: readonly Point[]): FolderContents {
   const { prompt_ids: promptIds } = manifest;
+  const beyond = new Set<string>();
   const passes = manifest.passes.map((pass): FolderPass => {
     const { step, start, ids } = pass;
     const prompt = `${promptIds.slice(start, start + ids.length)}` === `${ids}`;
@@ -67,11 +70,17 @@ function fromManifest(manifest: Manifest, points: readonly Point[]): FolderConte
     const entries = new Map<string, Entry>();
     for (const [name, tensor] of Object.entries(pass.tensors)) {
       checkFile(tensor);
-      addEntry(entries, { resolved: resolve(points, name), ...tensor });
+      const resolved = resolveWithin(points, name);
+      if (resolved) addEntry(entries, { resolved, ...tensor });
+      else beyond.add(name);
     }
     return { step, start, ids, entries };
   });
-  return { ...manifest, passes: passes.sort((a, b) => a.step - b.step || a.start - b.start) };
+  return {
+    ...manifest,
+    beyond: [...beyond],
+    passes: passes.sort((a, b) => a.step - b.step || a.start - b.start),
+  };
 }
 
 function checkFile({ file }: ManifestTensor): void {
@@ -98,10 +107,31 @@ function resolve(points: readonly Point[], name: string): ResolvedPoint {
   return found;
 }
 
+/** The one point that a name means; undefined for a name that only its layer makes unknown. */
+function resolveWithin(points: readonly Point[], name: string): ResolvedPoint | undefined {
+  try {
+    return resolve(points, name);
+  } catch (error) {
+    const first = name.replace(/\d+/, "0");
+    if (first !== name && isKnown(points, first)) return undefined;
+    throw error;
+  }
+}
+
+function isKnown(points: readonly Point[], name: string): boolean {
+  try {
+    resolve(points, name);
+    return true;
+  } catch {
+    return false;
+  }
+}
+
 /** Files that tell themselves what they are. */
 class FoundFiles {
   readonly #points: readonly Point[];
   readonly #steps = new Map<number, Map<string, Entry>>();
+  readonly #beyond: string[] = [];
   #run: ArrowRun | undefined;
 
   constructor(points: readonly Point[]) {
@@ -112,7 +142,9 @@ class FoundFiles {
     const stem = basename(file, extname(file));
     if (extname(file) !== ".arrow") {
       const name = extname(file) === ".bin" ? stem.replace(/^checkpoint_/, "") : stem;
-      this.#add(0, resolve(this.#points, name), file);
+      const resolved = resolveWithin(this.#points, name);
+      if (resolved) this.#add(0, resolved, file);
+      else this.#beyond.push(name);
       return;
     }
     const table = await readArrow(join(dir, file));
@@ -135,6 +167,7 @@ class FoundFiles {
     return {
       prompt_ids: promptIds,
       ids: ids?.length ? ids : undefined,
+      beyond: this.#beyond,
       passes: steps.map(([step, entries]) => ({ ...this.#place(step), step, entries })),
     };
   }

@@ -5,7 +5,7 @@ import { forward } from "../../../engine/plan/forward.ts";
 import { listPoints } from "../../../inspect/points/points.ts";
 import { type FolderContents, type FolderPass, readContents, type Reading } from "./contents.ts";
 import { OtherShapeError } from "./axes.ts";
-import { folderAbsences } from "./shown.ts";
+import { blocksBeyond, folderAbsences } from "./shown.ts";
 import { type Entry, openTensorFile } from "./load.ts";
 import {
   greedyChoice,
@@ -30,6 +30,8 @@ export interface FolderReference extends Reference {
   readonly templateText?: string;
   /** What it does not show of the model, a line each. */
   readonly absent: readonly string[];
+  /** That it shows blocks which the model does not have; undefined where it does not. */
+  readonly beyond?: string;
 }
 
 interface Pass extends ReferencePass {
@@ -75,6 +77,7 @@ export async function folderReference(dir: string, config: Config): Promise<Fold
     prompt: contents.prompt,
     templateText: contents.template_text,
     absent: folderAbsences(contents, points),
+    beyond: blocksBeyond(contents, config.layers),
     async run(request) {
       if (promptIds && `${request.ids}` !== `${promptIds}`) {
         throw new ReferenceFailure(

@@ -46,6 +46,13 @@ export function folderAbsences(
   return lines;
 }
 
+/** That a folder shows blocks which its model does not have; undefined where it does not. */
+export function blocksBeyond({ beyond = [] }: FolderContents, layers: number): string | undefined {
+  if (beyond.length === 0) return undefined;
+  const more = beyond.length > 1 ? ` and ${beyond.length - 1} more` : "";
+  return `the folder shows ${beyond[0]}${more}: the model has ${layers} blocks, 0 to ${layers - 1}`;
+}
+
 function missingLayers(shown: readonly Point[], all: readonly Point[]): string[] {
   const layersOf = (
     points: readonly Point[],

@@ -295,7 +295,8 @@ export function openLlamaCpp(files: LlamaCppLibrary): LlamaCpp {
           endsGeneration: (id) => llama.llama_vocab_is_eog(vocabulary, id),
           tokenize(text, { plain = false } = {}) {
             const given = new TextEncoder().encode(text);
-            const ids = new Int32Array(given.length + 16);
+            // A space may become the three bytes of its mark, each a token.
+            const ids = new Int32Array(3 * given.length + 16);
             const count = llama.llama_tokenize(
               vocabulary,
               given.length === 0 ? new Uint8Array(1) : given,

@@ -7,11 +7,11 @@ import {
 } from "../../../checkpoints/diagnosis/block_layouts.ts";
 import { dequantize } from "../../../engine/gguf/dequantize.ts";
 import { GGML_TYPES } from "../../../engine/gguf/types.ts";
-import { randomBlocks } from "../../support/models/random_blocks.ts";
+import { Random, randomBlocks, type RandomType } from "../../../checkpoints/files/random.ts";
 
 for (const name of PACKED_TYPES) {
   const type = GGML_TYPES.find((each) => each.name === name)!;
-  const bytes = randomBlocks(type, 40);
+  const bytes = randomBlocks(name as RandomType, 40 * type.blockSize, 0.1, new Random(1));
   const right = dequantize(type, bytes);
 
   Deno.test(`${name}: what is described is what dequantize reads, bit for bit`, () => {

@@ -19,6 +19,11 @@ import {
   reordered,
   transposed,
 } from "../../support/models/broken_files.ts";
+import { quantizeModel } from "../../../checkpoints/quantization/quantize.ts";
+import { Random } from "../../../checkpoints/files/random.ts";
+import { copy } from "../../support/models/diff_samples.ts";
+import { nibblesBeside } from "../../support/models/repacked.ts";
+import { llamaCppLibrary } from "../../support/engines/llamacpp_library.ts";
 import { randomLlama } from "../../support/models/random_llama.ts";
 import { deno } from "../../support/command.ts";
 
@@ -31,6 +36,9 @@ interface Report {
   readonly loss: number | null;
   readonly foretells: boolean;
   readonly found: { cause: Cause; detail: string; loss: number; look: string } | null;
+  readonly also: { cause: Cause; detail: string; loss: number } | null;
+  readonly tied: readonly { cause: Cause; detail: string }[];
+  readonly improved: readonly { cause: Cause; detail: string }[];
   readonly undecidable: readonly { cause: Cause; detail: string }[];
   readonly mended: string | null;
 }
@@ -106,6 +114,19 @@ function normsShifted(by: number): FileFault {
   );
 }
 
+function scaled(name: string, factor: number): FileFault {
+  return mapped(name, (numbers) => numbers.map((value) => value * factor));
+}
+
+/** Numbers of the same size that mean nothing. */
+function noise(name: string): FileFault {
+  return mapped(name, (numbers) => {
+    const random = new Random(3);
+    const squares = numbers.reduce((sum, value) => sum + value * value, 0);
+    return numbers.map(() => random.normal(Math.sqrt(squares / numbers.length)));
+  });
+}
+
 /** Query heads in the order of an engine in which head h reads key/value head h mod Hkv. */
 function headsDealt(block: string): FileFault {
   const group = heads / kvHeads;
@@ -146,6 +167,17 @@ const FAULTS: readonly [Cause, string, FileFault][] = [
   ["transposed", "an oblong one", everyLayer((block) => transposed(`${block}.ffn_down.weight`))],
   ["head-grouping", "h mod Hkv", everyLayer(headsDealt)],
   ["output-tied", "exchanged", exchanged("token_embd.weight", "output.weight")],
+  ["scaled", "the embedding √D times as large", scaled("token_embd.weight", 16)],
+  [
+    "scaled",
+    "attention's output four times as large",
+    everyLayer((block) => scaled(`${block}.attn_output.weight`, 4)),
+  ],
+  [
+    "other-tensor",
+    "K and V exchanged",
+    everyLayer((block) => exchanged(`${block}.attn_k.weight`, `${block}.attn_v.weight`)),
+  ],
   ["bos-missing", "flag", metadata("tokenizer.ggml.add_bos_token", false)],
   ["space-prefix", "flag", metadata("tokenizer.ggml.add_space_prefix", false)],
 ];
@@ -208,6 +240,89 @@ Deno.test("--layers finds what is wrong in one layer only", async () => {
   assert.equal(found?.cause, "qk-permuted");
   assert.match(found.detail, /^layer 3: /);
 });
+
+Deno.test("--layers tells K and V that were exchanged from what a transposition would mend", async () => {
+  const path = await broken(exchanged("blk.2.attn_k.weight", "blk.2.attn_v.weight"));
+  const { found, tied } = await diagnose(path, "--layers");
+  assert.equal(found?.cause, "other-tensor", `${JSON.stringify(tied)}`);
+  assert.match(found.detail, /^layer 2: attn_k and attn_v exchanged$/);
+  assert.ok(Math.abs(found.loss - cleanLoss) < 0.001, `${found.loss}`);
+});
+
+/** Faults that no undo is made for: some undos lower the loss, since they dampen what is wrong. */
+const UNKNOWN: readonly [string, FileFault, ...string[]][] = [
+  ["V is noise everywhere", everyLayer((block) => noise(`${block}.attn_v.weight`))],
+  ["K is noise everywhere", everyLayer((block) => noise(`${block}.attn_k.weight`))],
+  ["the embedding three times as large", scaled("token_embd.weight", 3)],
+  ["ffn_down has the other sign in one layer", scaled("blk.2.ffn_down.weight", -1), "--layers"],
+];
+
+for (const [what, fault, ...args] of UNKNOWN) {
+  Deno.test(`no cause is named: ${what}`, async () => {
+    const mend = nextPath();
+    const { found, also, mended } = await diagnose(await broken(fault), "--mend", mend, ...args);
+    assert.equal(found, null, found?.detail);
+    assert.equal(also, null);
+    assert.equal(mended, null);
+  });
+}
+
+Deno.test("what lowers the loss and mends nothing is said as what it is", async () => {
+  const path = await broken(everyLayer((block) => noise(`${block}.attn_k.weight`)));
+  const { code, out } = await run(SCRIPT, "-P=model", ["diagnose", path]);
+  assert.equal(code, 0);
+  assert.match(
+    out,
+    /^undoing [a-z-]+ \(.*\) lowers the loss from \d+\.\d+ to \d+\.\d+, which is no healthy model's: not the cause$/m,
+  );
+});
+
+Deno.test("two faults are named together, and mended", async () => {
+  const path = await broken(all(
+    everyLayer((block) => exchanged(`${block}.attn_k.weight`, `${block}.attn_v.weight`)),
+    metadata(BASE, 5e5),
+  ));
+  const mend = nextPath();
+  const { found, also, mended } = await diagnose(path, "--mend", mend);
+  assert.deepEqual([found?.cause, also?.cause].sort(), ["other-tensor", "rope-base"]);
+  assert.equal(mended, mend);
+  assert.ok(Math.abs(also!.loss - cleanLoss) < 0.001, `${also!.loss}`);
+  assert.equal((await diagnose(mend)).found, null);
+});
+
+Deno.test("block-layout is found: nibbles in another order in all weights", async () => {
+  const path = nextPath();
+  const bytes = (_name: string, bytes: Uint8Array) => {
+    if (bytes.length % 18 === 0) nibblesBeside(bytes);
+  };
+  await Deno.writeFile(path, copy({ type: "Q4_0", bytes }));
+  const { found } = await diagnose(path);
+  assert.equal(found?.cause, "block-layout");
+  assert.match(found.detail, /^Q4_0 read so: numbers beside each other in a byte's nibbles$/);
+  assert.ok(Math.abs(found.loss - cleanLoss) < 0.2, `${found.loss}`);
+});
+
+for (const type of ["Q8_0", "Q4_0", "BF16"]) {
+  Deno.test(`a healthy ${type} is not accused`, async () => {
+    const path = nextPath();
+    await Deno.writeFile(path, copy({ type }));
+    const { found, tied, improved } = await diagnose(path);
+    assert.equal(found, null, found?.detail);
+    assert.deepEqual([...tied, ...improved], []);
+  });
+}
+
+for (const type of ["Q3_K_S", "Q2_K"] as const) {
+  Deno.test({
+    name: `a healthy ${type} is not accused`,
+    ignore: await llamaCppLibrary() === undefined,
+    async fn() {
+      const { found, tied } = await diagnose(await quantizeModel("tiny", type));
+      assert.equal(found, null, found?.detail);
+      assert.deepEqual(tied, []);
+    },
+  });
+}
 
 Deno.test("another epsilon changes no loss that could be told from noise: nothing is mended", async () => {
   const path = await broken(metadata("llama.attention.layer_norm_rms_epsilon", 1e-6));

@@ -1,5 +1,6 @@
 /** `task model diff`: broken copies of tiny, one fault each, and copies that are as good as their type lets them be. */
 import assert from "node:assert/strict";
+import { roundedBlocks, toBf16 } from "../../../checkpoints/parity/rounding.ts";
 import { diffModels, type TensorDiff } from "../../../checkpoints/files/diff/diff.ts";
 import { bandOf } from "../../../checkpoints/files/diff/bands.ts";
 import { permuted } from "../../../checkpoints/files/permute.ts";
@@ -137,6 +138,26 @@ Deno.test("model diff: norms that are off by one, tensors that are scaled or zer
   );
   const zero = edit("output_norm.weight", ({ data }) => void data.fill(0));
   await assertFound(zero, { "output_norm.weight": "zeros" }, /^all zeros$/);
+});
+
+Deno.test("model diff: numbers that were rounded and are stored in more bits", async () => {
+  const name = "blk.1.attn_v.weight";
+  const halved = edit(name, (tensor) => {
+    tensor.data = tensor.data.map(toBf16);
+  });
+  await assertFound(
+    { ...halved, type: "F32" },
+    { [name]: "rounded" },
+    /^every number is bf16; A's are not$/,
+  );
+  const inRows = edit(name, (tensor) => {
+    tensor.data = roundedBlocks(tensor.data, tensor.shape.at(-1)!);
+  });
+  await assertFound(
+    { ...inRows, type: "F32" },
+    { [name]: "rounded" },
+    /^every number is 8 bits in equal steps in each row; A's are not$/,
+  );
 });
 
 Deno.test("model diff: exchanged tensors", async () => {

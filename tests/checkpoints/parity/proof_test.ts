@@ -3,7 +3,7 @@ import assert from "node:assert/strict";
 import { join } from "node:path";
 import type { Determinism } from "../../../checkpoints/parity/determinism.ts";
 import { writeNpyFolder } from "../../../checkpoints/references/extract.ts";
-import { type Difference, judgedByNmse } from "../../../checkpoints/parity/compare.ts";
+import type { Difference } from "../../../checkpoints/parity/compare.ts";
 import { parity as compared } from "../../../checkpoints/comparisons/parity.ts";
 import {
   promptsOf,
@@ -167,10 +167,11 @@ Deno.test("a bundle's shares are errors over what is allowed, without bounds too
   assert.match((await problems({ share: 0 }))[0], unlike);
   assert.match((await problems({ error: Infinity }))[0], unlike);
   assert.match((await problems({ error: 0 }))[0], unlike);
-  // The same weights under another type's name: none is usual, and none is there.
-  const same = { ...rows[first].local!, nmse: 0 };
-  assert.equal(judgedByNmse(same, 0).passed, true);
-  assert.equal(judgedByNmse({ ...same, nmse: Infinity }, Infinity).passed, false);
+  // Where rounding is what it is judged by, of that.
+  const rounding = { measure: "block", value: 3, limit: 12, types: "Q4_0 for F32" } as const;
+  assert.deepEqual(await problems({ share: 0.25, rounding }), []);
+  assert.match((await problems({ share: 0.5, rounding }))[0], unlike);
+  assert.match((await problems({ share: 0.25, rounding: { ...rounding, value: 30 } }))[0], unlike);
 });
 
 Deno.test("task proof verify prints no control characters of a bundle's names", async () => {

@@ -2,6 +2,8 @@
 import assert from "node:assert/strict";
 import { join } from "node:path";
 import { folderReference } from "../../../checkpoints/references/engine_folder/engine_folder.ts";
+import { parity } from "../../../checkpoints/comparisons/parity.ts";
+import { loadModel } from "../../../inspect/run/model.ts";
 import { findModel } from "../../../models/mod.ts";
 import { toHalf } from "../../../inspect/points/points.ts";
 import { Folder } from "../../support/folder.ts";
@@ -154,6 +156,44 @@ dump.end()
       );
     }
     assert.deepEqual(ids, [own.top(1)[0].id]);
+  },
+});
+
+Deno.test({
+  name:
+    "dumpers: dump.py on a model in bf16: it passes as what it is, and is noticed as what it is not",
+  ignore: torch === undefined,
+  async fn() {
+    using folder = new Folder();
+    using code = new Folder();
+    const path = code.write("tiny.gguf", (await findModel("tiny")).bytes!);
+    const ids = Array.from({ length: 50 }, (_, i) => 1 + (37 * i) % 500);
+    const program = code.write(
+      "use.py",
+      `import sys, torch, transformers
+sys.path.insert(0, sys.argv[1])
+sys.dont_write_bytecode = True
+from dump import Dump
+model = transformers.AutoModelForCausalLM.from_pretrained(
+    sys.argv[3], gguf_file="tiny.gguf", dtype=torch.bfloat16, attn_implementation="eager")
+dumps = [Dump(f"{sys.argv[2]}/{name}", "tiny", activations=name) for name in ["bf16", "f32"]]
+for dump in dumps:
+    dump.attach(model)
+    dump.begin(0, 0, ${JSON.stringify(ids)})
+with torch.no_grad():
+    model(torch.tensor([${JSON.stringify(ids)}]))
+for dump in dumps: dump.end()
+`,
+    );
+    const { command, args } = torch!.start([program, dumper(""), folder.path, code.path]);
+    await output(command, ...args);
+    using model = await loadModel(path);
+    const declared = await parity(model, undefined, { engine: folder.at("bf16") });
+    assert.ok(declared.passed, `${declared}`);
+    const silent = await parity(model, undefined, { engine: folder.at("f32") });
+    const { cause, detail } = silent.firstDivergence!;
+    assert.equal(cause, "rounded", detail);
+    assert.match(detail, /every number is bf16; with "activations": "bf16" .*passes/);
   },
 });
 

@@ -3,6 +3,7 @@ import assert from "node:assert/strict";
 import { parity } from "../../../mod.ts";
 import { loadModel } from "../../../inspect/run/model.ts";
 import { createTokenizer } from "../../../text/mod.ts";
+import { dequantize } from "../../../engine/gguf/dequantize.ts";
 import { openGgufFile } from "../../../engine/gguf/reader.ts";
 import { writeNpy } from "../../../checkpoints/files/npy.ts";
 import { verifyProof } from "../../../checkpoints/parity/proof.ts";
@@ -155,6 +156,50 @@ Deno.test("folder: tensors of another shape are a report that says what they wou
   assert.deepEqual(await verifyProof(json.proof), []);
 });
 
+Deno.test("folder: blocks that the model does not have are a report, under any engine's names", async () => {
+  const dir = await dump({});
+  const path = `${dir}/manifest.json`;
+  const manifest = JSON.parse(await Deno.readTextFile(path));
+  const { tensors } = manifest.passes[0];
+  for (const name of ["blk.3.attn_out", "l_out-4", "model.layers.3.mlp.down_proj"]) {
+    tensors[name] = tensors["blk.0.attn_out"];
+  }
+  await Deno.writeTextFile(path, JSON.stringify(manifest));
+  const report = await parity(MODEL, PROMPT, { engine: dir });
+  const line = "the folder shows blk.3.attn_out and 2 more: the model has 3 blocks, 0 to 2";
+  const { checkpoint, cause, detail } = report.firstDivergence!;
+  assert.deepEqual([checkpoint, cause, detail], ["0", "absent", line]);
+  assert.equal(report.absent[0], line);
+  assert.ok(report.result.rows.some(({ point }) => point === "blk.2.out"));
+});
+
+Deno.test("folder: an engine that ends after an earlier block is found out by its last norm", async () => {
+  const dir = await dump({ points: /^blk\.[01]\.out$|output_norm$/ });
+  const model = await loadModel(MODEL);
+  // What an engine of two blocks makes: the norm of the second one's outcome.
+  const { data } = run.run.pieces("blk.1.out").find(({ step }) => step === 0)!;
+  const file = await openGgufFile(MODEL);
+  const tensor = file.tensors.get("output_norm.weight")!;
+  const weight = dequantize(tensor.type, await file.readTensor(tensor));
+  file.close();
+  const { width, normEpsilon } = model.config;
+  model.dispose();
+  const end = data.map((x, i) => {
+    const row = data.subarray(i - i % width, i - i % width + width);
+    const mean = row.reduce((sum, each) => sum + each ** 2, 0) / width;
+    return x / Math.sqrt(mean + normEpsilon) * weight[i % width];
+  });
+  await writeNpy(`${dir}/0.output_norm.npy`, [IDS.length, width], Float32Array.from(end));
+  const report = await parity(MODEL, PROMPT, { engine: dir });
+  const { point, cause, detail, explained } = report.firstDivergence!;
+  assert.deepEqual([point, cause, detail], [
+    "output_norm",
+    "absent",
+    "output_norm is that of blk.1.out: blk.2 left out, of 3 blocks",
+  ]);
+  assert.ok(explained > 0.99);
+});
+
 Deno.test("folder: a log of ids alone is judged: the prompt's ids and the choices", async () => {
   const dir = await dump({ steps: [], manifest: { prompt: PROMPT } });
   const report = await parity(MODEL, undefined, { engine: dir });
@@ -216,7 +261,10 @@ Deno.test("folder: a chat's text begins the chain: the template, then its ids", 
   });
   const { checkpoint, point, cause, detail } = other.firstDivergence!;
   assert.deepEqual([checkpoint, point, cause], ["0", "chat template", "tokenizer"]);
-  assert.match(detail, /^the chat template: the texts part at character 6: "\[user\] hello\\n/);
+  assert.match(
+    detail,
+    /^tokenizer\.chat_template makes another text: they part at character 6: "\[user\] hello\\n/,
+  );
 
   const twice = { ...templated, prompt_ids: [1, ...encode(text)] };
   const doubled = await parity(MODEL, undefined, {

@@ -1,5 +1,6 @@
 /** llama.cpp as a reference, live: its tensors against the 64-bit oracle, its ids, and every way in which it can fail. */
 import assert from "node:assert/strict";
+import { AWKWARD_TEXTS } from "../../../checkpoints/parity/awkward_texts.ts";
 import { join } from "node:path";
 import { compareTensors, localAllowance } from "../../../checkpoints/parity/compare.ts";
 import type { ReferenceRun } from "../../../checkpoints/references/reference.ts";
@@ -181,7 +182,8 @@ Deno.test({
     const model = await findModel("tiny");
     await withReference({ model }, async (reference, _config, file) => {
       const tokenizer = createTokenizer(file.metadata);
-      const texts = ["Hello", "", " a  b\n", "<s> x </s>", "naïve 🙂\u0000", PROMPT];
+      const texts = ["Hello", "", " a  b\n", "<s> x </s>", "naïve 🙂\u0000", PROMPT]
+        .concat(AWKWARD_TEXTS.map((text) => text.toWellFormed()));
       const expected = texts.map((text) => tokenizer.encode(text));
       assert.deepEqual(await reference.tokenize!(texts), expected);
     });

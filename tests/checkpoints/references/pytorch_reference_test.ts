@@ -147,6 +147,9 @@ withPyTorch("the original's safetensors, with biases and a tokenizer", async (en
     const ids = Array.from({ length: 20 }, (_, i) => (i * 31 + 5) % 96);
     await assertOracle(reference, file, { ids, generate: 3, steps: [0, 3] });
     assert.deepEqual(await reference.tokenize!(["once upon a midnight", "a"]), [[1, 2, 3, 0], [3]]);
+    const chat = (role: string) => reference.renderChat!([{ role, content: "once" }]);
+    assert.equal(await chat("user"), "[user] once\n");
+    assert.equal(await chat("tool"), undefined);
   });
   await assert.rejects(
     use({ weights, environment }, TINY, () => Promise.resolve()),

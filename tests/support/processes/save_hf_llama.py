@@ -2,7 +2,7 @@
 
     python save_hf_llama.py FOLDER FILE.gguf
 
-Q and K get llama.cpp's row order here as its converter does it, apart from Lamina's code. The folder also has a small tokenizer.
+Q and K get llama.cpp's row order here as its converter does it, apart from Lamina's code. The folder also has a small tokenizer with a chat template.
 """
 
 import sys
@@ -28,7 +28,10 @@ model.save_pretrained(FOLDER)
 words = {word: i for i, word in enumerate(["<unk>", "once", "upon", "a", "time"])}
 tokenizer = Tokenizer(models.WordLevel(words, unk_token="<unk>"))
 tokenizer.pre_tokenizer = pre_tokenizers.Whitespace()
-transformers.PreTrainedTokenizerFast(tokenizer_object=tokenizer, unk_token="<unk>").save_pretrained(FOLDER)
+TEMPLATE = """{% for m in messages %}{% if m.role == "tool" %}{{ raise_exception("no tools") }}{% endif %}[{{ m.role }}] {{ m.content }}
+{% endfor %}"""
+transformers.PreTrainedTokenizerFast(
+    tokenizer_object=tokenizer, unk_token="<unk>", chat_template=TEMPLATE).save_pretrained(FOLDER)
 
 
 def permute(weights, heads):
