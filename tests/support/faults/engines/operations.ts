@@ -104,7 +104,8 @@ export const NORMS: Faults<EngineFault> = {
       const norm = rms(usual);
       return { norm: (row, weight, epsilon) => norm(norm(row, weight, epsilon), weight, epsilon) };
     },
-    ...seen("1", "output_norm", "unknown"),
+    ...seen("1", "output_norm", "unknown", "left-out"),
+    detail: /twice/,
   },
 };
 

@@ -50,7 +50,7 @@ export const TURNS: Faults<EngineFault> = {
   },
   "RoPE turns the other way": {
     make: () => ({ rope: () => ({ factor: -1 }) }),
-    ...Q("rope-scaling", "unknown"),
+    ...Q("rope-scaling", "rope-pairing", "unknown"),
     detail: /-1|−1|other way|direction|negative|back/i,
   },
   "RoPE counts degrees": {
