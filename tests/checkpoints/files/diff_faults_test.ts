@@ -13,8 +13,13 @@ import type { BrokenFile } from "../../support/faults/fault.ts";
 import { benchOf, Models, type Trial, trialsOf } from "../../support/faults/trials.ts";
 
 /** What a comparison of files may say of a fault beside its causes. */
-function isRight(cause: string, name: string, { causes }: BrokenFile, isRemoved: boolean): boolean {
-  if (isRemoved) return cause === "missing" || (causes as readonly string[]).includes(cause);
+function isRight(
+  cause: string,
+  name: string,
+  { causes }: BrokenFile,
+  own: "missing" | "extra" | undefined,
+): boolean {
+  if (own) return cause === own || (causes as readonly string[]).includes(cause);
   if (cause === "exchanged") return /exchanged|moved/.test(name);
   return (causes as readonly string[]).includes(cause);
 }
@@ -29,12 +34,16 @@ async function judge(models: Models, { name, fault, on }: Trial<BrokenFile>) {
     const found = diff.tensors.filter(({ finding }) => finding);
     const keys = diff.metadata.filter(({ matters }) => matters).map(({ key }) => key);
     const isChanged = (tensor: string) => alteration.tensors?.has(tensor) ?? false;
-    const isRemoved = (tensor: string) =>
-      isChanged(tensor) && alteration.tensors?.get(tensor) === undefined;
+    const only = (tensor: string) =>
+      !file.tensors.has(tensor)
+        ? "extra"
+        : isChanged(tensor) && alteration.tensors?.get(tensor) === undefined
+        ? "missing"
+        : undefined;
     const namings = found.map(({ name: tensor, finding }): Naming =>
       finding!.cause === "unknown"
         ? "unknown"
-        : isRight(finding!.cause, name, fault, isRemoved(tensor))
+        : isRight(finding!.cause, name, fault, only(tensor))
         ? "right"
         : "wrong"
     );

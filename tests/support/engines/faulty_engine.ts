@@ -141,17 +141,17 @@ export class ForeignEngine {
     const rows = new Float32Array(T * D);
     ids.forEach((id, t) => rows.set(embedding.subarray(id * D, (id + 1) * D), t * D));
     let x = ends.show("token_embd", ROWS, [T, D], rows); // [T, D]
-    for (const layer of options.blocks ?? Array(layers).keys()) {
+    for (const [place, layer] of (options.blocks ?? [...Array(layers).keys()]).entries()) {
       const { wrong, show, norm, linear } = operations(layer);
       const turn = (numbers: Float32Array, point: "q_rope" | "k_rope" = "k_rope") =>
         turned(numbers, d, T, start, { ...this.shape.rope, ...wrong.rope?.(start, point) });
       const store = (point: string, numbers: Float32Array) => {
-        const before = cache.get(`${layer}.${point}`) ?? new Float32Array(0);
+        const before = cache.get(`${place}.${point}`) ?? new Float32Array(0);
         const all = new Float32Array(before.length + numbers.length);
         all.set(before);
         all.set(numbers, before.length);
         const stored = show(point, ["slot", "kv_head", "feature"], [start + T, Hkv, d], all);
-        cache.set(`${layer}.${point}`, stored);
+        cache.set(`${place}.${point}`, stored);
         return stored;
       };
 

@@ -97,8 +97,12 @@ const rotated = (list: readonly number[]) => list.map((_, i) => list[(i + 1) % l
 
 /** Faults by their names. */
 export const WRONG_READINGS: Readonly<Record<string, WrongReading>> = {
-  "nibbles of Q4_0 in the other order": each("Q4_0", (block) => swapNibbles(block.subarray(2))),
-  "nibbles of Q4_0 interleaved": each("Q4_0", (block) => {
+  "nibbles of Q4_0 in the other order": also(
+    "reordered",
+    "Q4_0",
+    (block) => swapNibbles(block.subarray(2)),
+  ),
+  "nibbles of Q4_0 interleaved": also("reordered", "Q4_0", (block) => {
     const [low, high] = [
       block.slice(2).map((byte) => byte & 15),
       block.slice(2).map((b) => b >> 4),
@@ -121,10 +125,14 @@ export const WRONG_READINGS: Readonly<Record<string, WrongReading>> = {
   }),
   "Q8_0's scale of the next block": neighbours("Q8_0", 0, 2),
   "Q8_0's scale in the other byte order": also("nan", "Q8_0", (block) => exchange(block, 0, 1, 1)),
-  "Q8_0's numbers in the other order of pairs": each("Q8_0", (block) => {
+  "Q8_0's numbers in the other order of pairs": also("reordered", "Q8_0", (block) => {
     for (let i = 2; i < 34; i += 2) exchange(block, i, i + 1, 1);
   }),
-  "halves of Q8_0's blocks exchanged": each("Q8_0", (block) => exchange(block, 2, 18, 16)),
+  "halves of Q8_0's blocks exchanged": also(
+    "reordered",
+    "Q8_0",
+    (block) => exchange(block, 2, 18, 16),
+  ),
   "Q5_0's high bits lost": each("Q5_0", (block) => block.subarray(2, 6).fill(0)),
   "Q5_0's high bits of the other half": each("Q5_0", (block) => exchange(block, 2, 4, 2)),
   "nibbles of Q5_0 in the other order": each("Q5_0", (block) => swapNibbles(block.subarray(6))),
@@ -150,7 +158,8 @@ export const WRONG_READINGS: Readonly<Record<string, WrongReading>> = {
     "Q6_K",
     (block) => swapNibbles(block.subarray(0, 128)),
   ),
-  "Q6_K's scale of the next block": neighbours("Q6_K", 208, 2),
+  // A block may be a whole row, which then has another factor.
+  "Q6_K's scale of the next block": { ...neighbours("Q6_K", 208, 2), also: ["scaled"] },
   "Q3_K's high bits inverted": each("Q3_K", (block) => {
     for (let i = 0; i < 32; i++) block[i] ^= 0xff;
   }),

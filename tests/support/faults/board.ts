@@ -77,7 +77,7 @@ export function assertHonest(
   assert.notEqual(naming, "wrong", `${said?.cause} is none of ${causes.join(", ")}: ${text}`);
   if (known) {
     assert.ok(placed, `not at ${expected.point}: ${text}`);
-    assert.equal(naming, "right", text);
+    assert.equal(said?.cause, causes[0], text);
   }
   if (naming !== "right" || !said) return;
   assert.ok(said.explained > EXPLAINED, `explains ${said.explained}: ${text}`);

@@ -16,7 +16,7 @@ export interface Expected {
   readonly detail?: RegExp;
   /** The first pass that shows it; the prompt's without it. */
   readonly step?: number;
-  /** Whether its name has to be found. */
+  /** Whether its first name has to be found. */
   readonly known?: true;
 }
 

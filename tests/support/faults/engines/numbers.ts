@@ -124,7 +124,7 @@ export const CAPS: Faults<EngineFault> = {
   "the cap's outer factor is left out": {
     where: "outside",
     make: () => each("logits", (v) => Math.tanh(v / 30)),
-    ...seen("8", "logits", "soft-cap"),
+    ...seen("8", "logits", "soft-cap", "scaled"),
   },
   "the stream clipped": {
     make: () => each("out", (v) => Math.max(-0.5, Math.min(0.5, v))),
@@ -177,7 +177,7 @@ export const ACTIVATIONS: Faults<EngineFault> = {
   },
   "up is not multiplied": {
     make: () => ({ activation: (gate) => silu(gate) }),
-    ...seen("6", "ffn_act", "left-out"),
+    ...seen("6", "ffn_act", "left-out", "activation"),
   },
   "gate is left out": {
     on: ["random"],

@@ -41,7 +41,8 @@ export const NORMS: Faults<EngineFault> = {
   },
   "the norm's weights twice": {
     make: () => ({ norm: rms(usual, (x, w) => x * w * w) }),
-    ...seen("1", "attn_norm", "left-out"),
+    ...seen("1", "attn_norm", "unknown", "left-out"),
+    detail: /twice/,
   },
   "the norm is left out": {
     make: () => made("attn_norm", (_, pass) => pass.at(inputOf(pass.layer!))),
@@ -103,7 +104,8 @@ export const NORMS: Faults<EngineFault> = {
       const norm = rms(usual);
       return { norm: (row, weight, epsilon) => norm(norm(row, weight, epsilon), weight, epsilon) };
     },
-    ...seen("1", "output_norm", "left-out"),
+    ...seen("1", "output_norm", "unknown", "left-out"),
+    detail: /twice/,
   },
 };
 

@@ -46,11 +46,11 @@ export const TURNS: Faults<EngineFault> = {
     make: ({ shape }) => ({
       rope: () => ({ width: shape.headWidth, angle: right(shape) }),
     }),
-    ...Q("unknown"),
+    ...Q("unknown", "rope-pairing"),
   },
   "RoPE turns the other way": {
     make: () => ({ rope: () => ({ factor: -1 }) }),
-    ...Q("rope-scaling", "unknown"),
+    ...Q("rope-scaling", "rope-pairing", "unknown"),
     detail: /-1|−1|other way|direction|negative|back/i,
   },
   "RoPE counts degrees": {
@@ -105,7 +105,7 @@ export const TURNS: Faults<EngineFault> = {
   "no RoPE while decoding": {
     on: ["random"],
     make: () => ({ rope: (start) => start > 0 ? { factor: Infinity } : {} }),
-    ...{ ...Q("left-out"), step: 1 },
+    ...{ ...Q("left-out", "position-offset"), step: 1 },
   },
   "RoPE twice": {
     make: () => ({ rope: () => ({ factor: 1 / 2 }) }),
@@ -158,7 +158,7 @@ export const TURNS: Faults<EngineFault> = {
   },
   "all pairs turn alike": {
     make: ({ shape }) => ({ rope: () => ({ angle: (position) => right(shape)(position, 0) }) }),
-    ...Q("rope-base", "unknown"),
+    ...Q("rope-base", "unknown", "rope-scaling"),
   },
   "pairs turn in the reverse order": {
     make: ({ shape }) => ({
@@ -166,7 +166,7 @@ export const TURNS: Faults<EngineFault> = {
         angle: (position, pair) => right(shape)(position, shape.rope.width / 2 - 1 - pair),
       }),
     }),
-    ...Q("unknown", "reordered"),
+    ...Q("unknown", "reordered", "rope-scaling"),
   },
   "sine and cosine exchanged": {
     make: ({ shape }) => ({

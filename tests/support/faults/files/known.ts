@@ -112,7 +112,7 @@ export const KNOWN_FILES: Faults<BrokenFile> = {
           heads(`blk.${layer}.${name}.weight`, headWidth, (head) => kvHeads - 1 - head)
         ),
       ),
-    ...seen("2", "k", "head-grouping"),
+    ...seen("2", "k", "head-grouping", "reordered"),
   },
   "query heads laid out for h mod Hkv": {
     make: ({ layer, shape: { heads: count, kvHeads, headWidth } }) =>
@@ -121,17 +121,17 @@ export const KNOWN_FILES: Faults<BrokenFile> = {
         headWidth,
         (head) => (head % kvHeads) * (count / kvHeads) + Math.floor(head / kvHeads),
       ),
-    ...seen("2", "q", "head-grouping"),
+    ...seen("2", "q", "head-grouping", "reordered"),
   },
   "the output matrix lost": {
     where: "outside",
     make: () => without("output.weight"),
-    ...seen("8", "logits", "output-tied"),
+    ...seen("8", "logits", "output-tied", "other-tensor"),
   },
   "the embedding copied to the output matrix": {
     where: "outside",
     make: () => copied("token_embd.weight", "output.weight"),
-    ...seen("8", "logits", "output-tied"),
+    ...seen("8", "logits", "output-tied", "other-tensor"),
   },
   "biases lost": {
     on: ["random"],
