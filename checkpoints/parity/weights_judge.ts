@@ -289,10 +289,13 @@ class Outputs {
     const variances = new Float64Array(this.#width);
     for (const product of this.#products) product.addVariances(position, variances);
     const allowed = this.#allowed(position);
+    // What is rounded a second time may be scaled by it.
+    const plain = this.#products.reduce((sum, { rounding }) => sum + rounding.scale.plain, 0);
     const [a, b] = this.#products[0].rounding.types;
     const [coarse, sign] = isCoarser(b, a) ? [reference.data, -1] : [ours.data, 1];
     for (let index = 0, i = position * this.#width; index < this.#width; index++, i++) {
-      const variance = variances[index] + allowed * allowed;
+      const scaled = plain * coarse[i];
+      const variance = variances[index] + allowed * allowed + scaled * scaled;
       const error = ours.data[i] - reference.data[i];
       // Of a block that is damaged beyond all numbers its own test tells.
       if (!(variance < Infinity) || (variance === 0 && error === 0)) continue;
