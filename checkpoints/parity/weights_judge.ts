@@ -188,8 +188,10 @@ class Outputs {
     const outputs = this.#outputs;
     // Of positions that are all alike, the outputs of one say as much as those of all.
     const independent = this.#norm / this.#positions.length;
-    const scaleLimit = DEVIATIONS / Math.sqrt(independent) + SHRINKING * outputs / this.#norm;
     const plain = this.#products.map(({ rounding }) => rounding.scale.plain);
+    // What single columns dominate is scaled by their errors, which may have twice the order of all.
+    const scaleLimit = DEVIATIONS / Math.sqrt(independent) + SHRINKING * outputs / this.#norm +
+      plain.reduce((sum, each) => sum + Math.abs(each), 0);
     const scale = this.#norm > 0 ? beyond(this.#product / this.#norm, plain) : 0;
     const scales = this.#norm > 0 ? [{ value: scale, limit: scaleLimit }] : [];
     // The weights tell of far smaller scales; what they are multiplied by tells whether such a one matters.
