@@ -141,13 +141,16 @@ function plainSquares(
   minimums: Float64Array,
   squares: Float64Array,
 ): Float32Array {
-  return Float32Array.from(steps, (step, run) => {
+  const out = new Float32Array(steps.length);
+  for (let run = 0; run < out.length; run++) {
+    const step = steps[run];
     const spacing = halfSpacing(step);
     // The mean of the squared codes, which the scale's own error is multiplied by.
     const code = hasMinimum || step === 0 ? codes * codes / 3 : squares[run] / (step * step);
     const minimum = hasMinimum ? halfSpacing(minimums[run]) : 0;
-    return (step * step + code * spacing * spacing + minimum * minimum) / 12;
-  });
+    out[run] = (step * step + code * spacing * spacing + minimum * minimum) / 12;
+  }
+  return out;
 }
 
 /** Scales and minimums are small integers of the 16-bit ones that a super-block has. */
@@ -179,13 +182,21 @@ function nestedSquares(
   return out;
 }
 
-/** Distance of 16-bit floats at a magnitude. */
-function halfSpacing(value: number): number {
-  return value < 2 ** -14 ? 2 ** -24 : 2 ** (Math.floor(Math.log2(value)) - 10);
-}
-
 const MANTISSA = 23;
 const EXPONENT_BIAS = 127;
+const float = new Float32Array(1);
+const word = new Uint32Array(float.buffer);
+/** Distance of 16-bit floats by the exponent of a 32-bit one. */
+const HALF_SPACINGS = Float64Array.from(
+  { length: 256 },
+  (_, exponent) => 2 ** Math.max(-24, exponent - EXPONENT_BIAS - 10),
+);
+
+/** Distance of 16-bit floats at a magnitude. */
+function halfSpacing(value: number): number {
+  float[0] = value;
+  return HALF_SPACINGS[word[0] >>> MANTISSA & 0xff];
+}
 
 /** Plain floats: the spacing at each number. 32 bits are what is rounded. */
 function floatSquares(

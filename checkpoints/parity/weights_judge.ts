@@ -188,8 +188,10 @@ class Outputs {
     const outputs = this.#outputs;
     // Of positions that are all alike, the outputs of one say as much as those of all.
     const independent = this.#norm / this.#positions.length;
-    const scaleLimit = DEVIATIONS / Math.sqrt(independent) + SHRINKING * outputs / this.#norm;
     const plain = this.#products.map(({ rounding }) => rounding.scale.plain);
+    // What single columns dominate is scaled by their errors, which may have twice the order of all.
+    const scaleLimit = DEVIATIONS / Math.sqrt(independent) + SHRINKING * outputs / this.#norm +
+      plain.reduce((sum, each) => sum + Math.abs(each), 0);
     const scale = this.#norm > 0 ? beyond(this.#product / this.#norm, plain) : 0;
     const scales = this.#norm > 0 ? [{ value: scale, limit: scaleLimit }] : [];
     // The weights tell of far smaller scales; what they are multiplied by tells whether such a one matters.
@@ -289,10 +291,13 @@ class Outputs {
     const variances = new Float64Array(this.#width);
     for (const product of this.#products) product.addVariances(position, variances);
     const allowed = this.#allowed(position);
+    // What is rounded a second time may be scaled by it.
+    const plain = this.#products.reduce((sum, { rounding }) => sum + rounding.scale.plain, 0);
     const [a, b] = this.#products[0].rounding.types;
     const [coarse, sign] = isCoarser(b, a) ? [reference.data, -1] : [ours.data, 1];
     for (let index = 0, i = position * this.#width; index < this.#width; index++, i++) {
-      const variance = variances[index] + allowed * allowed;
+      const scaled = plain * coarse[i];
+      const variance = variances[index] + allowed * allowed + scaled * scaled;
       const error = ours.data[i] - reference.data[i];
       // Of a block that is damaged beyond all numbers its own test tells.
       if (!(variance < Infinity) || (variance === 0 && error === 0)) continue;

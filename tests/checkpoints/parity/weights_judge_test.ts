@@ -5,6 +5,8 @@ import { dequantize } from "../../../engine/gguf/dequantize.ts";
 import { GGML_TYPES } from "../../../engine/gguf/types.ts";
 import { alteredFile } from "../../../checkpoints/files/altered_file.ts";
 import { roundingText } from "../../../checkpoints/parity/compare.ts";
+import type { ParityResult } from "../../../checkpoints/parity/comparison.ts";
+import { unseenLine } from "../../../checkpoints/parity/report.ts";
 import { expectedSquares, runWidth } from "../../../checkpoints/parity/expected_rounding.ts";
 import { Random } from "../../../checkpoints/files/random.ts";
 import { activations, judgedProduct, withBytes } from "../../support/engines/judged_product.ts";
@@ -209,6 +211,17 @@ Deno.test("the same type is held to the same numbers; what is too small to be se
   assert.equal(judged.rounding, undefined);
   assert.equal(judged.otherBytes!.tensor, NAME);
   assert.ok(judged.otherBytes!.largest > 1e-4 && judged.otherBytes!.largest < 1e-3);
+  // The report counts those that pass.
+  const row = (tensor: string, largest: number, passed = true) => ({
+    local: { ...judged, passed, otherBytes: { tensor, largest } },
+  });
+  const line = (...rows: ReturnType<typeof row>[]) =>
+    unseenLine({ rows } as unknown as ParityResult);
+  assert.equal(
+    line(row("a", 5e-4), row("b", 2e-4), row("a", 5e-4), row("c", 1e-2, false)),
+    "2 tensors have other bytes, too close to see: largest relative difference 5e-4, a",
+  );
+  assert.equal(line(row("a", 1e-2, false)), undefined);
   const far = await withBytes(copies.Q8_0, NAME, (bytes) => bytes[5] ^= 0x40);
   assert.equal((await judgedProduct([far, copies.Q8_0], NAME, normal)).passed, false);
 });
