@@ -268,7 +268,7 @@ for (const [what, fault, ...args] of UNKNOWN) {
 }
 
 Deno.test("what lowers the loss and mends nothing is said as what it is", async () => {
-  const path = await broken(everyLayer((block) => noise(`${block}.attn_k.weight`)));
+  const path = await broken(everyLayer((block) => noise(`${block}.attn_v.weight`)));
   const { code, out } = await run(SCRIPT, "-P=model", ["diagnose", path]);
   assert.equal(code, 0);
   assert.match(
