@@ -73,9 +73,11 @@ export async function explain(evidence: Evidence): Promise<Explanation> {
   }
 
   const reference = { shape, data: target };
-  const judged = async (values: Float32Array): Promise<Difference> => {
+  const hidden = operations.slice(0, -1).map(({ step }) => step);
+  const judged = async (values: Float32Array, supposed: boolean): Promise<Difference> => {
     const ours = { shape, data: Float32Array.from(values) };
-    return await evidence.judge({ point, ours, reference, start, step: last.step }, pass);
+    const value = { point, ours, reference, start, step: last.step, hidden, supposed };
+    return await evidence.judge(value, pass);
   };
   const error = (values: Float32Array) => {
     const allowance = { tolerance: 1, relative: 0 };
@@ -89,7 +91,7 @@ export async function explain(evidence: Evidence): Promise<Explanation> {
     return maxError < Infinity ? rms : Infinity;
   };
   const before = error(last.output);
-  if ((await judged(last.output)).passed) {
+  if ((await judged(last.output, false)).passed) {
     return unexplained(
       "computed in 64 bits of what the other side shows, it is within what is allowed: the operation is right there, and what is " +
         "wrong is our kernel, or the rows that were not looked at",
@@ -106,7 +108,7 @@ export async function explain(evidence: Evidence): Promise<Explanation> {
     const after = error(values);
     const explained = 1 - after / before;
     if (explained < MOSTLY || explained <= (best?.explained ?? 0)) continue;
-    const difference = await judged(values);
+    const difference = await judged(values, true);
     const leaves = leftText(difference);
     const found = { cause, explained, before, after, detail, leaves, look: CAUSES[cause].look };
     const enough = fitted ? FITTED : rounds ? EXPLAINED_ROUNDED : EXPLAINED;
