@@ -11,7 +11,7 @@ import {
   placesOf,
   shareOf,
 } from "./compare.ts";
-import type { Judge, LocalValue } from "./local.ts";
+import type { LocalValue } from "./local.ts";
 import { type ChainModel, type Deviation, RoundedChains } from "./rounded_chain.ts";
 import { type RoundedType, UNIT } from "./rounding.ts";
 import type { ReferencePass } from "../references/reference.ts";
