@@ -3,7 +3,7 @@ import type { Model } from "../../inspect/run/model.ts";
 import type { WorkOptions } from "../../inspect/work.ts";
 import { isItself, writeAltered } from "../files/mended_file.ts";
 import { openModel } from "../files/model_argument.ts";
-import { layerUndos, undosOf } from "./undo.ts";
+import { layerUndos, undosOf } from "./undos.ts";
 
 /** Which fault is put in. */
 export interface BreakOptions extends WorkOptions {

@@ -10,7 +10,8 @@ import type { Alteration } from "../files/altered_file.ts";
 import { damagedBlocks } from "./damaged_blocks.ts";
 import { layoutUndos } from "./layout_undos.ts";
 import { areEqual, Bench, type Trial } from "./trials.ts";
-import { layerUndos, type Undo, undosOf } from "./undo.ts";
+import type { Undo } from "./undo.ts";
+import { layerUndos, undosOf } from "./undos.ts";
 
 export type { Trial } from "./trials.ts";
 
