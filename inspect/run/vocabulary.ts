@@ -26,7 +26,8 @@ export function tokenizerOf({ metadata, name }: Named): Tokenizer {
   return tokenizer;
 }
 
-/** Tokens as people read them; their ids where the file has no vocabulary. */
+/** Tokens as people read them; ids where the file has no vocabulary, and those of others that are beyond its own. */
 export function pieceOf(file: Named): (id: number) => string {
-  return hasVocabulary(file) ? (id) => tokenizerOf(file).piece(id) : (id) => `${id}`;
+  const isKnown = (id: number) => hasVocabulary(file) && id < tokenizerOf(file).size;
+  return (id) => isKnown(id) ? tokenizerOf(file).piece(id) : `${id}`;
 }

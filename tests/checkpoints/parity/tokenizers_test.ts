@@ -3,6 +3,8 @@ import assert from "node:assert/strict";
 import { AWKWARD_TEXTS } from "../../../checkpoints/parity/awkward_texts.ts";
 import { compareTokenizers } from "../../../checkpoints/parity/tokenizers.ts";
 import { Random } from "../../../checkpoints/files/random.ts";
+import { compareIds } from "../../../checkpoints/parity/checks.ts";
+import { pieceOf } from "../../../inspect/run/vocabulary.ts";
 import { createTokenizer, type Metadata, PRE_TOKENIZER_NAMES } from "../../../text/mod.ts";
 import { llamaSpm, pairVocabulary, smolLm2 } from "../../support/text/vocabularies.ts";
 import { readPreTokenizerIds } from "../../support/text/tokenizer_fixtures.ts";
@@ -207,4 +209,10 @@ Deno.test("tokenizers: what is found of SmolLM2's vocabulary takes less than hal
     });
     assert.ok(Math.min(...times) < 500, `${times}`);
   }
+});
+
+Deno.test("tokenizers: ids of a larger vocabulary are told as numbers", async () => {
+  const piece = pieceOf({ metadata: await llamaSpm(), name: "llama" });
+  const check = compareIds({ name: "prompt" }, [1, 300], [1, 1_000_000], piece);
+  assert.match(check.what, /^id 1 is 300 ".*" instead of 1000000 "1000000", /);
 });
