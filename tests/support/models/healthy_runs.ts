@@ -142,37 +142,49 @@ export function whatOf(run: HealthyRun): string {
 
 /** All runs, those that tell most first. */
 export function allRuns(): HealthyRun[] {
-  const odd = Object.keys(ODD_MODELS);
-  const models = ["tiny", ...odd, "smollm2-135m"];
-  const runs: HealthyRun[] = [];
-  for (const prompt of PROMPTS) {
-    for (const model of models) {
-      for (const type of TYPES.filter((type) => isRun(type, model))) {
-        const isLarge = model === "smollm2-135m";
-        const pairs = [["F32", "F32"], ["F16", "F32"], ["F32", "F16"], ["F16", "F16"]] as const;
-        // Of the large model, and of random ones, each prompt has another pair.
-        const at = PROMPTS.indexOf(prompt);
-        const chosen = model === "tiny"
-          ? pairs
-          : isLarge
-          ? pairs.slice(at, at + 1)
-          : pairs.slice(at, at + 2);
-        for (const [from, against] of chosen) {
-          if (type !== from || type !== against) runs.push({ model, prompt, type, from, against });
-        }
-      }
-      runs.push({ model, prompt, type: "F16", from: "F32", against: "BF16" });
-      runs.push({ model, prompt, type: "BF16", from: "F32", against: "F16" });
-      runs.push({ model, prompt, reordered: true });
-      for (const engine of ["llama.cpp", "pytorch", "pytorch:bf16", "pytorch:f16"]) {
-        // transformers leaves biases out.
-        if (model === "biases" && engine !== "llama.cpp") continue;
-        runs.push({ model, prompt, engine });
-        runs.push({ model, prompt, folder: engine });
-      }
-    }
+  return PROMPTS.flatMap((prompt) =>
+    ["tiny", ...Object.keys(ODD_MODELS), "smollm2-135m"].flatMap((model) => [
+      ...copiesOf(model, prompt),
+      { model, prompt, reordered: true } as const,
+      // transformers leaves biases out.
+      ...(model === "biases" ? ["llama.cpp"] : ENGINES).flatMap((engine) => [
+        { model, prompt, engine },
+        { model, prompt, folder: engine },
+      ]),
+    ])
+  );
+}
+
+const ENGINES = ["llama.cpp", "pytorch", "pytorch:bf16", "pytorch:f16"];
+
+/** What is quantized from what and compared with what, so that each model and each prompt has another part of all. */
+function copiesOf(model: string, prompt: HealthyRun["prompt"]): HealthyRun[] {
+  const both = { model, prompt };
+  const pairs = pairsOf(model, prompt);
+  const copies = pairs.flatMap(([from, against]) =>
+    TYPES.filter((type) => isRun(type, model) && !(type === from && type === against))
+      .map((type) => ({ ...both, type, from, against }))
+  );
+  return pairs.length === 0
+    ? []
+    : [...copies, { ...both, type: "F16", from: "F32", against: "BF16" }];
+}
+
+function pairsOf(
+  model: string,
+  prompt: HealthyRun["prompt"],
+): [from: PlainType, against: PlainType][] {
+  if (model === "smollm2-135m") {
+    return prompt === 39 ? [["F16", "F32"]] : prompt === 500 ? [["F32", "F16"]] : [["F32", "F32"]];
   }
-  return runs;
+  if (model === "tiny") {
+    const all = [["F32", "F32"], ["F16", "F32"], ["F32", "F16"], ["F16", "F16"]] as const;
+    const [first, last] = prompt === 39 ? [0, 4] : prompt === 500 ? [0, 2] : [1, 3];
+    return all.slice(first, last).map(([from, against]) => [from, against]);
+  }
+  const isFirst = Object.keys(ODD_MODELS).indexOf(model) < 4;
+  if (prompt === "default") return [];
+  return isFirst === (prompt === 39) ? [["F32", "F32"]] : isFirst ? [] : [["F16", "F32"]];
 }
 
 /** Where 256 does not divide the width llama.cpp takes IQ4_NL in place of these, which we do not run. */
