@@ -7,7 +7,8 @@ import {
 } from "../../../checkpoints/quantization/quantize.ts";
 import { extractReference } from "../../../checkpoints/references/reference_run.ts";
 import { writeNpyFolder } from "../../../checkpoints/references/extract.ts";
-import { openGgufFile } from "../../../engine/gguf/reader.ts";
+import { f32Copy } from "../../../checkpoints/files/f32_copy.ts";
+import { openFound } from "../../../inspect/run/loading.ts";
 import { findModel } from "../../../models/mod.ts";
 import { breakFile } from "./broken_files.ts";
 import { randomLlama, type RandomLlamaOptions } from "./random_llama.ts";
@@ -114,18 +115,18 @@ async function sidesOf(
   const found = await findModel(model);
   if ("folder" in run) {
     const out = `${folder}/tensors`;
-    const file = await openGgufFile(found.path!);
+    const file = await openFound(found);
     const ids = prompt ?? madeUp(60);
     const how = { reference: run.folder, generate: GENERATE.engines };
     await writeNpyFolder(out, await extractReference({ found, file }, ids, how));
     file.close();
     return [model, { engine: out }];
   }
-  const copy = `${folder}/reordered.gguf`;
-  await breakFile(found.path!, copy, ({ metadata }) => ({
+  const [against, copy] = [found.path ?? await f32Copy(found), `${folder}/reordered.gguf`];
+  await breakFile(against, copy, ({ metadata }) => ({
     metadata: new Map([...metadata].reverse()),
   }));
-  return [copy, { against: model, generate: GENERATE.engines }];
+  return [copy, { against, generate: GENERATE.engines }];
 }
 
 /** Ids below 256 that every vocabulary has, the same every time. */
