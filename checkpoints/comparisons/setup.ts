@@ -81,7 +81,7 @@ export async function setUp(
       tokenize: tokenizeOf(other),
     })
     : await openEngine(name, other ?? model, options, open);
-  const rope = name.startsWith("llama.cpp") ? "ggml" : "exact";
+  const { rope } = reference.provenance;
   const oracle = other || name === "oracle" ? undefined : oracleReference(model.file, { rope });
   const opened = open.move();
   return {

@@ -14,6 +14,7 @@ import { localValues, pointsAround } from "./local.ts";
 import { cacheBefore } from "./cache.ts";
 import type { ParityRow } from "./comparison.ts";
 import {
+  type Provenance,
   type Reference,
   ReferenceFailure,
   type ReferencePass,
@@ -234,7 +235,7 @@ export async function localTensor(
   passes: readonly ReferencePass[],
   pass: ReferencePass,
   point: string,
-  rope: "exact" | "ggml",
+  rope: Provenance["rope"],
 ): Promise<ReferenceTensor> {
   const layer = layerOf(point) ?? (point === "token_embd" ? 0 : engine.config.layers - 1);
   const pieces: (ReferenceTensor & { data: Float32Array<ArrayBuffer> })[] = [];

@@ -1,4 +1,5 @@
 /** What a reference is: another engine, or a folder of its tensors, that yields named tensors of the passes over some ids. */
+import type { RopeBuilder } from "../../engine/model/rope_table.ts";
 import type { Candidates, SamplingOptions } from "../../engine/sampling.ts";
 import type { ChatMessage } from "../../text/mod.ts";
 import { largest } from "../../inspect/analyses/numbers.ts";
@@ -16,7 +17,7 @@ export interface Provenance {
   /** Which weights it runs on: `F32 copy of tiny.gguf`. */
   readonly weights: string;
   /** How it builds RoPE's angles; comparisons with it build theirs alike. */
-  readonly rope: "exact" | "ggml";
+  readonly rope: RopeBuilder;
   /** Type of its activations, which sets how far off its results may be; default `f32`. */
   readonly activations?: ActivationType;
 }

@@ -33,7 +33,7 @@ export interface OraclePoint {
 
 /** What {@linkcode oracle} is asked for. */
 export interface OracleOptions {
-  /** RoPE's angles in 64 bits, or with ggml's rounding for comparisons with it; "exact". */
+  /** RoPE's angles in 64 bits, or with ggml's or PyTorch's rounding for comparisons with them; "exact". */
   readonly ropeTable?: RopeKind;
   /** Which points to keep, by name (`blk.0.attn_probs`); none. */
   readonly points?: (name: string) => boolean;

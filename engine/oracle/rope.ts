@@ -1,7 +1,7 @@
 import type { Config } from "../model/config.ts";
 
-/** How the angles of RoPE are computed: in 64 bits, or with the rounding steps of ggml. */
-export type RopeKind = "exact" | "ggml";
+/** How the angles of RoPE are computed: in 64 bits, or with the rounding steps of ggml, or with those of PyTorch's models in f32. */
+export type RopeKind = "exact" | "ggml" | "f32";
 
 /** Cosines and sines, each [T, ropeWidth / 2]. */
 export interface RopeTable {
@@ -26,39 +26,55 @@ export function ropeTable(
 ): RopeTable {
   const pairs = config.ropeWidth / 2;
   const table = { cos: new Float64Array(count * pairs), sin: new Float64Array(count * pairs) };
-  const scaling = config.ropeScaling.type === "linear" ? config.ropeScaling.factor : 1;
+  const rounded = kind === "exact" ? (value: number) => value : Math.fround;
   for (let t = 0; t < count; t++) {
-    const angles = kind === "exact"
-      ? exactAngles(start + t, config, pairs)
-      : ggmlAngles(start + t, config, pairs);
-    for (let i = 0; i < pairs; i++) {
-      const factor = factors?.[i] ?? 1;
-      if (kind === "exact") {
-        const angle = angles[i] / factor / scaling;
-        table.cos[t * pairs + i] = Math.cos(angle);
-        table.sin[t * pairs + i] = Math.sin(angle);
-      } else {
-        const angle = Math.fround(Math.fround(1 / scaling) * Math.fround(angles[i] / factor));
-        table.cos[t * pairs + i] = Math.fround(Math.cos(angle));
-        table.sin[t * pairs + i] = Math.fround(Math.sin(angle));
-      }
+    for (const [i, angle] of ANGLES[kind](start + t, config, factors).entries()) {
+      table.cos[t * pairs + i] = rounded(Math.cos(angle));
+      table.sin[t * pairs + i] = rounded(Math.sin(angle));
     }
   }
   return table;
 }
 
-function exactAngles(position: number, { ropeBase, ropeWidth }: Config, pairs: number): number[] {
-  return Array.from({ length: pairs }, (_, i) => position * ropeBase ** (-2 * i / ropeWidth));
-}
+/** The angles of all pairs at a position. */
+type Angles = (position: number, config: Config, factors: Float32Array | undefined) => number[];
 
-/** `ggml_rope_cache_init` in ggml-cpu/ops.cpp multiplies from pair to pair in 32 bits. */
-function ggmlAngles(position: number, { ropeBase, ropeWidth }: Config, pairs: number): number[] {
-  const step = Math.fround(ropeBase ** Math.fround(-2 / ropeWidth));
-  const angles: number[] = [];
-  for (let i = 0, angle = position; i < pairs; i++, angle = Math.fround(angle * step)) {
-    angles.push(angle);
-  }
-  return angles;
+const ANGLES: Readonly<Record<RopeKind, Angles>> = {
+  exact(position, config, factors) {
+    const { ropeBase, ropeWidth } = config;
+    const squeeze = squeezeOf(config);
+    return Array.from(
+      { length: ropeWidth / 2 },
+      (_, i) => position * ropeBase ** (-2 * i / ropeWidth) / (factors?.[i] ?? 1) / squeeze,
+    );
+  },
+
+  /** `ggml_rope_cache_init` in ggml-cpu/ops.cpp multiplies from pair to pair in 32 bits. */
+  ggml(position, config, factors) {
+    const { ropeBase, ropeWidth } = config;
+    const step = Math.fround(ropeBase ** Math.fround(-2 / ropeWidth));
+    const shrunk = Math.fround(1 / squeezeOf(config));
+    const angles: number[] = [];
+    for (let i = 0, turn = position; i < ropeWidth / 2; i++, turn = Math.fround(turn * step)) {
+      angles.push(Math.fround(shrunk * Math.fround(turn / (factors?.[i] ?? 1))));
+    }
+    return angles;
+  },
+
+  /** `LlamaRotaryEmbedding` in Hugging Face's modeling_llama.py multiplies positions and inverse frequencies in 32 bits. */
+  f32(position, config, factors) {
+    const { ropeBase, ropeWidth } = config;
+    const squeeze = squeezeOf(config);
+    return Array.from({ length: ropeWidth / 2 }, (_, i) => {
+      const power = Math.fround(Math.fround(ropeBase) ** Math.fround(2 * i / ropeWidth));
+      const inverse = Math.fround(Math.fround(1 / power) / (factors?.[i] ?? 1) / squeeze);
+      return Math.fround(position * inverse);
+    });
+  },
+};
+
+function squeezeOf({ ropeScaling }: Config): number {
+  return ropeScaling.type === "linear" ? ropeScaling.factor : 1;
 }
 
 /**

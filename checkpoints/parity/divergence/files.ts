@@ -228,7 +228,7 @@ function readRope(told: Fields): NonNullable<Settings["rope"]> {
       ? { type: "linear", factor: scaling.number("factor") }
       : { type: "none" },
     ...(told.has("factors") ? { factors: told.realNumbers("factors") } : {}),
-    builder: told.choice("builder", ["exact", "ggml"]),
+    builder: told.choice("builder", ["exact", "ggml", "f32"]),
   };
 }
 

@@ -83,7 +83,7 @@ export function parseManifest(json: string | Uint8Array): Manifest {
     engine_version: manifest.optional("engine_version", (key) => manifest.text(key)),
     device: manifest.optional("device", (key) => manifest.text(key)),
     rope: manifest.word("rope", ["adjacent", "half"]),
-    angles: manifest.word("angles", ["exact", "ggml"]),
+    angles: manifest.word("angles", ["exact", "ggml", "f32"]),
     activations: manifest.word("activations", ["f32", "f16", "bf16", "q8"]),
     prompt: manifest.optional("prompt", (key) => manifest.text(key)),
     template_text: manifest.optional("template_text", (key) => manifest.text(key)),

@@ -1,6 +1,6 @@
 /**
  * Copies of every type that llama.cpp's quantizer makes pass against their originals, and damaged ones fail. Some of the comparisons;
- * all of them with LAMINA_QUANTIZATION_RUNS=FILE, which gets a Markdown table. Skipped where llama.cpp cannot be had.
+ * tests/fixtures/sweep_healthy.ts makes all of them. Skipped where llama.cpp cannot be had.
  */
 import assert from "node:assert/strict";
 import { parity, quantizeModel } from "../../../mod.ts";
@@ -14,18 +14,10 @@ import { activations, judgedProduct, withBytes } from "../../support/engines/jud
 import { llamaCppLibrary } from "../../support/engines/llamacpp_library.ts";
 import { Folder } from "../../support/folder.ts";
 import { blockChanged, breakFile, reordered } from "../../support/models/broken_files.ts";
-import {
-  allRuns,
-  quantizationRun,
-  type RunOutcome,
-  TABLE_HEAD,
-  tableRow,
-  TYPES,
-} from "../../support/models/quantization_runs.ts";
+import { type HealthyRun, healthyRun, TYPES, whatOf } from "../../support/models/healthy_runs.ts";
 import { randomLlama } from "../../support/models/random_llama.ts";
 
 const ignore = await llamaCppLibrary() === undefined;
-const table = Deno.env.get("LAMINA_QUANTIZATION_RUNS");
 
 /** Where the 16-bit scales of a block stand. */
 const SCALES: Readonly<Record<string, readonly number[]>> = {
@@ -123,29 +115,26 @@ Deno.test({
   },
 });
 
-function assertPassed(outcome: RunOutcome): void {
-  assert.ok(outcome.report.passed, `${tableRow(outcome)}${outcome.report}`);
-}
+const same = { from: "F32", against: "F32" } as const;
+const RUNS: readonly HealthyRun[] = [
+  { model: "tiny", prompt: "default", type: "Q4_K_M", from: "F16", against: "F32" },
+  { model: "tiny", prompt: 39, type: "Q2_K", ...same },
+  { model: "smollm2-135m", prompt: "default", type: "Q8_0", ...same },
+  ...["1 of 3 heads", "biases", "tied, 64 wide", "heads of 256"].flatMap((model): HealthyRun[] => [
+    { model, prompt: 39, type: "Q8_0", ...same },
+    { model, prompt: 39, type: "Q4_0", ...same },
+  ]),
+];
 
-const chosen = (type: QuantizationType, from: string, prompt: unknown, model = "tiny") =>
-  allRuns().find((run) =>
-    run.model === model && run.type === type && run.from === from && run.prompt === prompt
-  )!;
-
-for (
-  const run of [
-    chosen("Q4_K_M", "F16", "default"),
-    chosen("Q2_K", "F32", 39),
-    chosen("Q8_0", "F32", "default", "smollm2-135m"),
-    ...allRuns().filter(({ model, type }) => typeof model === "object" && /^Q[48]_0/.test(type)),
-  ]
-) {
+for (const run of RUNS) {
   Deno.test({
-    name: `a quantized copy passes: ${JSON.stringify(run)}`,
+    name: `a quantized copy passes: ${run.model}, ${whatOf(run)}`,
     ignore,
     async fn() {
       using folder = new Folder();
-      assertPassed(await quantizationRun(run, folder.path));
+      const { report, worst } = await healthyRun(run, folder.path);
+      assert.ok(report.passed, `${report}`);
+      assert.ok(worst.share > 0 && worst.share < 1, `${worst.share}`);
     },
   });
 }
@@ -193,15 +182,3 @@ Deno.test({
     assert.notEqual(row.local.rounding.measure, "unknown");
   },
 });
-
-if (table !== undefined) {
-  Deno.writeTextFileSync(table, TABLE_HEAD);
-  for (const run of allRuns()) {
-    Deno.test(`all runs: ${JSON.stringify(run)}`, async () => {
-      using folder = new Folder();
-      const outcome = await quantizationRun(run, folder.path);
-      Deno.writeTextFileSync(table, tableRow(outcome), { append: true });
-      assertPassed(outcome);
-    });
-  }
-}

@@ -1,4 +1,4 @@
-/** PyTorch in 16-bit floats: right, and never accused; tests/fixtures/sweep_rounding.ts tries more models and prompts. */
+/** PyTorch in 16-bit floats: right, and never accused; tests/fixtures/sweep_healthy.ts tries more models and prompts. */
 import assert from "node:assert/strict";
 import { parity } from "../../../checkpoints/comparisons/parity.ts";
 import { Folder } from "../../support/folder.ts";

@@ -1,0 +1,65 @@
+/** RoPE's tables: the kernels' are the oracle's, and those of `f32` are PyTorch's. */
+import assert from "node:assert/strict";
+import { type Config, readConfig } from "../../engine/model/config.ts";
+import { type RopeBuilder, ropeTable } from "../../engine/model/rope_table.ts";
+import { ropeTable as oracleTable } from "../../engine/oracle/rope.ts";
+import { pyTorch, run } from "../support/engines/python_venv.ts";
+import { randomFile, type RandomLlamaOptions } from "../support/models/random_llama.ts";
+
+const POSITIONS = 2000;
+const environment = await pyTorch();
+
+async function configOf(options: RandomLlamaOptions): Promise<Config> {
+  return readConfig(await randomFile(options));
+}
+
+for (const builder of ["exact", "ggml", "f32"] as const satisfies readonly RopeBuilder[]) {
+  Deno.test(`the kernels' table is the oracle's, rounded: ${builder}`, async () => {
+    const factors = Float32Array.of(1, 1.5, 4, 8);
+    for (const options of [{ ropeFactor: 3, ropeBase: 1e6 }, {}]) {
+      const config = await configOf({ width: 32, heads: 4, ...options });
+      const found = ropeTable(config, POSITIONS, builder, factors);
+      const { cos, sin } = oracleTable(config, factors, builder, 0, POSITIONS);
+      const expected = Float32Array.from(
+        found,
+        (_, at) => at % 2 === 0 ? cos[at >> 1] : sin[at >> 1],
+      );
+      assert.deepEqual(found, expected);
+    }
+  });
+}
+
+/** Prints cosines and sines of all positions as base64, made by transformers' own module. */
+const THEIRS = `
+import base64, sys, torch
+from transformers import LlamaConfig
+from transformers.models.llama.modeling_llama import LlamaRotaryEmbedding
+positions, width, base = int(sys.argv[1]), int(sys.argv[2]), float(sys.argv[3])
+config = LlamaConfig(hidden_size=width, num_attention_heads=1, head_dim=width,
+                     rope_parameters={"rope_type": "default", "rope_theta": base})
+rope = LlamaRotaryEmbedding(config)
+cos, sin = rope(torch.zeros(1, dtype=torch.float32), torch.arange(positions)[None])
+half = torch.stack([cos[0, :, :width // 2], sin[0, :, :width // 2]], dim=-1)
+print(base64.b64encode(half.contiguous().numpy().tobytes()).decode())
+`;
+
+for (const [width, ropeBase] of [[32, 10000], [64, 100000], [22, 10000], [128, 500000]]) {
+  Deno.test({
+    name: `the table of f32 is PyTorch's, ${width} wide of base ${ropeBase}`,
+    ignore: environment === undefined,
+    async fn() {
+      const args = ["-c", THEIRS, `${POSITIONS}`, `${width}`, `${ropeBase}`];
+      const printed = await run(environment!.python, args);
+      const theirs = new Float32Array(Uint8Array.fromBase64(printed.trim()).buffer);
+      const config = await configOf({ width, heads: 1, headWidth: width, ropeBase });
+      const off = (builder: RopeBuilder) => {
+        const ours = ropeTable(config, POSITIONS, builder);
+        assert.equal(ours.length, theirs.length);
+        return ours.reduce((most, value, i) => Math.max(most, Math.abs(value - theirs[i])), 0);
+      };
+      // PyTorch's powers, cosines and sines are at most a unit in the last place off.
+      assert.ok(off("f32") <= 2 ** -23, `${off("f32")}`);
+      assert.ok(off("exact") > 2 ** -16, `${off("exact")}`);
+    },
+  });
+}
