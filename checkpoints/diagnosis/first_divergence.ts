@@ -3,8 +3,8 @@ import type { Engine } from "../../engine/backend.ts";
 import type { GgufFile, TensorInfo } from "../../engine/gguf/reader.ts";
 import { createTokenizer } from "../../text/mod.ts";
 import { type Cause, CAUSES, type Explanation, unexplained } from "./causes.ts";
-import { endsEarly } from "./ends_early.ts";
-import { planValues } from "../../engine/plan/plan.ts";
+import type { Config } from "../../engine/model/config.ts";
+import { layerOf } from "../../base/layer_names.ts";
 import { cacheBefore } from "../parity/cache.ts";
 import { pointsAround } from "../parity/local.ts";
 import { floatHolding, type HalfType } from "../files/few_bits.ts";
@@ -12,6 +12,7 @@ import { isAttention } from "../parity/compare.ts";
 import { explain } from "./activations/cause.ts";
 import type { Chain } from "./activations/chain.ts";
 import { operationEvidence } from "./divergence_evidence.ts";
+import { normOfOutcome, skippedBlocks } from "./skipped_blocks.ts";
 import { pieceOf } from "../../inspect/run/vocabulary.ts";
 import type { IdsEvidence } from "../parity/divergence/evidence.ts";
 import { localTensor } from "../parity/tensor_pair.ts";
@@ -189,12 +190,14 @@ async function explainRow(
   const each = cases.find(({ name }) => name === row.case)!;
   const { ids } = each;
   const forced = result.choices.find((each) => each.case === row.case)?.reference;
-  const asked = { ids, generate: row.step, forced, signal };
+  const points = result.rows.filter(({ case: name, step }) =>
+    name === row.case && step === row.step
+  ).map(({ point }) => point);
   const { passes } = await reference.run({
-    ...asked,
+    ...{ ids, generate: row.step, forced, signal },
     // Passes before it tell what the cache held.
     steps: comparedSteps(each).filter((step) => step <= row.step),
-    points: pointsAround(engine, row.point),
+    points: [...pointsAround(engine, row.point), ...lastBefore(row.point, points, engine.config)],
   });
   const shown = passes.find(({ step }) => step === row.step);
   if (!shown?.tensors.has(row.point)) {
@@ -208,13 +211,11 @@ async function explainRow(
   const { config, plan } = engine;
   const { provenance } = reference;
   const { rope, activations = "f32" } = provenance;
-  const isEndShown = pass.tensors.has(`blk.${config.layers - 1}.out`);
-  if (row.point.startsWith("output_norm") && !isEndShown) {
-    const ends = [...planValues(plan).keys()].filter((each) => /^blk\.\d+\.out$/.test(each));
-    const points = [...ends, "output_norm"];
-    const { passes: [end] } = await reference.run({ ...asked, steps: [row.step], points });
-    const early = await endsEarly(file, config, end, activations, failedVerdict(row).rms);
-    if (early) return { explanation: early };
+  const norm = normOfOutcome(row.point);
+  if (norm) {
+    const before = failedVerdict(row).rms;
+    const skipped = await skippedBlocks(norm, file, config, pass, points, activations, before);
+    if (skipped) return { explanation: skipped };
   }
   const isRounded = ({ name, type }: TensorInfo) => other?.tensors.get(name)?.type !== type;
   const rounds = activations !== "f32" || (!!other && [...file.tensors.values()].some(isRounded));
@@ -231,6 +232,23 @@ async function explainRow(
   const piece = pieceOf(file);
   const scene = { chain, config, file, other, provenance, row, pass, ours, piece };
   return { explanation, evidence: await operationEvidence(scene) };
+}
+
+/**
+ * Where the block before a point's own does not show its outcome: what is shown of the last one before it that shows anything, so that
+ * no more than what lies between has to be computed.
+ *
+ * @param points all that are shown
+ */
+function lastBefore(
+  point: string,
+  points: readonly string[],
+  { layers }: Pick<Config, "layers">,
+): string[] {
+  const next = layerOf(point) ?? (point === "token_embd" ? 0 : layers);
+  if (points.includes(`blk.${next - 1}.out`)) return [];
+  const last = Math.max(-1, ...points.map((each) => layerOf(each) ?? -1).filter((l) => l < next));
+  return points.filter((each) => last < 0 ? each === "token_embd" : layerOf(each) === last);
 }
 
 /** The 16-bit type that holds every number of all tensors, what attention does not see left out; undefined where none does. */

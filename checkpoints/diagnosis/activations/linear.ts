@@ -32,8 +32,9 @@ export async function linearVariants(operation: Operation): Promise<Variant[]> {
     ...kind === "attn_out" ? joinedVariants(operation) : [],
     ...await otherWeightVariants(kind, operation),
     ...transposedVariants(operation),
-    ...target ? rowVariants(operation, target) : [],
+    // With a block per row, a sign that is read wrongly is also a factor of rows: what makes it says more.
     ...await misreadProducts(operation),
+    ...target ? rowVariants(operation, target) : [],
     ...await damagedRows(operation),
     ...target
       ? [

@@ -42,11 +42,18 @@ function overflowVariants(
 /** x [T, D], rms [T, 1] → [T, D] */
 export function normalizeVariants({ inputs: [x], step, config }: Operation): Variant[] {
   const { columns } = step.constants;
-  return [{
-    cause: "layernorm",
-    what: "the mean is subtracted",
-    make: () => centred(x, columns, config.normEpsilon),
-  }];
+  return [
+    {
+      cause: "layernorm",
+      what: "the mean is subtracted",
+      make: () => centred(x, columns, config.normEpsilon),
+    },
+    {
+      cause: "left-out",
+      what: "rows are not divided by their root mean square",
+      make: () => x.slice(),
+    },
+  ];
 }
 
 /** pre [T, D], weight [D] → [T, D] */

@@ -74,6 +74,8 @@ export interface Variant {
   readonly where?: string;
   /** Whether it has numbers of its own that were fitted to the data: then it has to explain more. */
   readonly fitted?: boolean;
+  /** Where others make the same of several operations together: all of them in words, since none can be named there. */
+  readonly jointly?: string;
   /** Whether it is tried after all others: a guess, or what others make too. */
   readonly late?: boolean;
   make(): Float32Array;

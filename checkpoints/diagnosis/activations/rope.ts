@@ -75,6 +75,8 @@ function usualVariants(operation: Operation): Variant[] {
     {
       cause: "rope-pairing",
       what: "pairs turn backwards",
+      // Of q and k together only the angle between them counts.
+      jointly: "pairs turn backwards, or positions count from the end",
       make: () => turnedBy(operation, pairing, angle(-1)),
     },
     {

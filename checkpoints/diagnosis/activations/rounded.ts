@@ -7,6 +7,8 @@ import { type Operation, rerun, type Variant, withWeight } from "./operation.ts"
 const HALVES = ["bf16", "f16"] as const;
 /** Of half a unit in the last place, what a number may be moved by rounding to the nearest. */
 const HALFWAY = 1.001;
+/** Different numbers that an outcome must have: fewer are what they are for other reasons. */
+const MANY = 8;
 /** Numbers that ggml rounds together. */
 const BLOCKS = [32, 256] as const;
 
@@ -16,9 +18,10 @@ export function roundedOutcomes({ output, target, shape }: Operation): Variant[]
   const columns = shape.at(-1)!;
   const bits = fewBits(target, columns);
   if (bits === undefined || fewBits(output, columns) !== undefined) return [];
+  const steps = Float64Array.from(new Set(target)).sort();
+  if (steps.length < MANY) return [];
   // A number halfway between two may go to either.
   const half = HALVES.find((type) => type === bits);
-  const steps = Float64Array.from(new Set(target)).sort();
   const isNear = (value: number, next: number) =>
     half
       ? Math.abs(value - next) <= HALFWAY * UNIT[half] * Math.abs(next)

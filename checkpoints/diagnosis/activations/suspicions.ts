@@ -93,10 +93,10 @@ export async function suspicionsOf(chain: Chain): Promise<Suspicion[]> {
   }
   const joint = [...places].filter(([, indices]) => indices.length > 1).map(
     ([key, indices]): Suspicion => {
-      const { cause, what } = variants[indices[0]].find((each) => keyOf(each) === key)!;
+      const { cause, what, jointly } = variants[indices[0]].find((each) => keyOf(each) === key)!;
       return {
-        cause,
-        detail: `${what} (in ${operations[indices[0]].name} to ${
+        cause: jointly ? "unknown" : cause,
+        detail: `${jointly ?? what} (in ${operations[indices[0]].name} to ${
           operations[indices.at(-1)!].name
         })`,
         cost: chain.cost(indices[0]),

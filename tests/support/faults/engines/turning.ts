@@ -27,14 +27,14 @@ export const TURNS: Faults<EngineFault> = {
         angle: (position, pair) => position * base ** (-4 * pair / width),
       }),
     }),
-    ...Q("unknown", "rope-scaling", "left-out"),
+    ...Q("rope-pairing", "unknown"),
   },
   "RoPE turns half of each head with the angles of the whole": {
     on: ["tiny"],
     make: ({ shape }) => ({
       rope: () => ({ width: shape.rope.width / 2, angle: right(shape) }),
     }),
-    ...Q("unknown", "left-out"),
+    ...Q("rope-pairing", "unknown"),
   },
   "RoPE turns the second part of each head": {
     on: ["random"],
