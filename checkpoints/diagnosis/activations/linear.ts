@@ -32,8 +32,9 @@ export async function linearVariants(operation: Operation): Promise<Variant[]> {
     ...kind === "attn_out" ? joinedVariants(operation) : [],
     ...await otherWeightVariants(kind, operation),
     ...transposedVariants(operation),
-    ...target ? rowVariants(operation, target) : [],
+    // Where a row is one block, blocks without their signs are rows times −1 too.
     ...await misreadProducts(operation),
+    ...target ? rowVariants(operation, target) : [],
     ...await damagedRows(operation),
     ...target
       ? [
