@@ -3,6 +3,7 @@ import { readConfig } from "../../engine/model/config.ts";
 import type { GgufFile } from "../../engine/gguf/reader.ts";
 import type { Loaded } from "../../inspect/run/loading.ts";
 import { hasVocabulary, pieceOf, tokenizerOf } from "../../inspect/run/vocabulary.ts";
+import { diffMetadata } from "../files/diff/metadata.ts";
 import { ggufWeights } from "../files/weight_file.ts";
 import { AWKWARD_TEXTS } from "../parity/awkward_texts.ts";
 import { compareIds, NO_CASE, type ParityCheck } from "../parity/checks.ts";
@@ -90,7 +91,18 @@ function compareVocabularies(
   }
   const texts = cases.flatMap(({ text }) => text === undefined ? [] : [text]);
   const found = compareTokenizers(ours.metadata, theirs.metadata, texts);
-  return { checks: found ? [failed(found.what, found.cause)] : [] };
+  if (found) return { checks: [failed(found.what, found.cause)] };
+  const entries = otherEntries(ours, theirs);
+  return { checks: entries === undefined ? [] : [failed(entries, "tokenizer")] };
+}
+
+/** What the files say differently of their tokenizers, though no text was found that shows it: they are two tokenizers all the same. */
+function otherEntries(ours: GgufFile, theirs: GgufFile): string | undefined {
+  const differences = diffMetadata(ggufWeights(ours), ggufWeights(theirs))
+    .filter(({ key, matters }) => matters && key.startsWith("tokenizer."));
+  if (differences.length === 0) return undefined;
+  const entries = differences.map(({ key, a, b }) => `${key} ${a} here, ${b} there`);
+  return `${entries.join("; ")}; no text was found that shows it`;
 }
 
 /**

@@ -3,7 +3,8 @@
  * misreads right bytes reads rightly what was written in that layout: one list serves engines that dequantize wrongly and files that
  * were packed wrongly.
  */
-import { f16ToF32 } from "../../engine/gguf/dequantize.ts";
+import { dequantize, f16ToF32 } from "../../engine/gguf/dequantize.ts";
+import { GGML_TYPES } from "../../engine/gguf/types.ts";
 
 /** Another reading of the blocks of a type. */
 export interface Misreading {
@@ -139,11 +140,15 @@ const LAYOUTS: Readonly<Record<string, Reading>> = {
   },
 };
 
+/** The 16-bit floats, each of which may be taken for the other. */
+const HALVES: Readonly<Record<string, string>> = { F16: "BF16", BF16: "F16" };
+
 /** Types whose blocks can be misread. */
 export const PACKED_TYPES: readonly string[] = Object.keys(LAYOUTS);
 
-/** The other readings of a type's blocks, the likeliest first; none of types that are not packed. */
+/** The other readings of a type's blocks, the likeliest first; none of types that are neither packed nor 16-bit floats. */
 export function misreadingsOf(type: string): readonly Misreading[] {
+  if (Object.hasOwn(HALVES, type)) return ofHalves(type);
   if (!Object.hasOwn(LAYOUTS, type)) return [];
   const layout = LAYOUTS[type];
   const all: readonly (readonly [what: string, changes: Partial<Reading>])[] = [
@@ -166,6 +171,19 @@ export function misreadingsOf(type: string): readonly Misreading[] {
  */
 export function readAsDescribed(type: string, bytes: Uint8Array): Float32Array {
   return readBlocks(LAYOUTS[type], bytes);
+}
+
+function ofHalves(type: string): Misreading[] {
+  const [own, other] = [type, HALVES[type]].map((name) =>
+    GGML_TYPES.find((each) => each.name === name)!
+  );
+  return [
+    { what: `as ${other.name}`, read: (bytes) => dequantize(other, bytes) },
+    {
+      what: "the two bytes of each number exchanged",
+      read: (bytes) => dequantize(own, bytes.map((_, i) => bytes[i ^ 1])),
+    },
+  ];
 }
 
 type Changes = readonly (readonly [what: string, changes: Partial<Reading>])[];
@@ -193,7 +211,17 @@ function places(field: Field, { blockSize }: Reading): [what: string, field: Fie
 }
 
 function lowBits(layout: Reading): Changes {
-  return places(layout.low, layout).map(([what, low]) => [what, { low }]);
+  const { low } = layout;
+  if (low.bits < 8) return places(low, layout).map(([what, low]) => [what, { low }]);
+  const moved = (
+    what: string,
+    moved: number,
+  ): Changes[number] => [what, { low: { ...low, moved } }];
+  return [
+    moved("each two numbers exchanged", 1),
+    moved("each four numbers in reverse order", 3),
+    moved("the halves of a block exchanged", layout.blockSize / 2),
+  ];
 }
 
 function highBits(layout: Reading): Changes {

@@ -177,12 +177,16 @@ export function apartAs({ weights }: WeightFile, other: WeightFile): Weight[] {
     return parts.map(({ name, shape: [count] }): Weight => {
       const start = first * width;
       first += count;
-      const { shape: [, ...columns], read } = fused;
+      const { shape: [, ...columns], read, misread } = fused;
+      const part =
+        (whole: NonNullable<Weight["read"]>): NonNullable<Weight["read"]> => (at, numbers) =>
+          whole(start + at, numbers);
       return {
         ...fused,
         name,
         shape: [count, ...columns],
-        read: read && ((at, numbers) => read(start + at, numbers)),
+        read: read && part(read),
+        misread: misread?.map(([what, whole]) => [what, part(whole)] as const),
       };
     });
   });

@@ -10,7 +10,8 @@ import { type Chain, chainOf } from "./chain.ts";
 import { extentText } from "./extent.ts";
 import { nonFinite } from "./non_finite.ts";
 import { WeightReader } from "./operation.ts";
-import { suspicionsOf } from "./suspicions.ts";
+import { differingWeights } from "./differing_weights.ts";
+import { type Suspicion, suspicionsOf } from "./suspicions.ts";
 import type { ReferencePass } from "../../references/reference.ts";
 
 /** What an explanation is made of. */
@@ -101,7 +102,11 @@ export async function explain(evidence: Evidence): Promise<Explanation> {
   let best: Explanation | undefined;
   let nearest: Explanation | undefined;
   let work = 0;
-  for (const { cause, detail, fitted, cost, make } of await suspicionsOf(chain)) {
+  // What both files show need not be guessed.
+  const differing = other ? await differingWeights(chain, file, other) : [];
+  const isNamed = ({ cause }: Suspicion) => cause !== "unknown";
+  const suspicions = [...differing.filter(isNamed), ...await suspicionsOf(chain)];
+  for (const { cause, detail, fitted, cost, make } of suspicions) {
     work += cost;
     if (work > MOST_WORK || (best?.explained ?? 0) >= CERTAIN) break;
     const values = await make();
@@ -122,6 +127,7 @@ export async function explain(evidence: Evidence): Promise<Explanation> {
     "none of the known causes explains the numbers",
     ...nearest ? [nearText(nearest)] : [],
     ...extent ? [extent] : [],
+    ...differing.map(({ detail }) => `the files differ in ${detail}`),
     ...work > MOST_WORK ? ["too much lies between what is shown to try them all"] : [],
   ];
   return unexplained(known.join("; "), before);

@@ -1,4 +1,5 @@
 /** Two files of weights against each other, without a forward pass: what is missing, what is wrong, and in which way. */
+import { CAUSES } from "../../diagnosis/causes.ts";
 import { commonBand } from "./bands.ts";
 import { type BlockError, similarity } from "./similarity.ts";
 import { beginsLike, type Candidate, findingOf, isInBand } from "./finding.ts";
@@ -78,6 +79,21 @@ export async function diffModels(
   return await new Differ(a, b, options).run();
 }
 
+/**
+ * Compares one tensor of B with A's of the same name, as {@linkcode diffModels} does; undefined where one of the files has none.
+ *
+ * @param name GGUF's
+ * @throws what reading the files throws, and the signal's reason
+ */
+export async function diffTensor(
+  a: WeightFile,
+  b: WeightFile,
+  name: string,
+  options: Pick<DiffOptions, "signal"> = {},
+): Promise<TensorDiff | undefined> {
+  return await new Differ(a, b, options).one(name);
+}
+
 class Differ {
   readonly #a: WeightFile;
   readonly #b: WeightFile;
@@ -98,6 +114,7 @@ class Differ {
 
   async run(): Promise<ModelDiff> {
     const pairs = await this.#pairs();
+    for (const { a, b } of pairs) this.#add(a, b);
     const total = pairs.reduce((sum, { a }) => sum + countOf(a), 0);
     let done = 0;
     for (const pair of pairs) {
@@ -115,8 +132,21 @@ class Differ {
     return { a: this.#a.name, b: this.#b.name, passed, tensors, metadata };
   }
 
-  /** Tensors with the same name, then those that have the same numbers under another one. */
-  async #pairs(): Promise<Pair[]> {
+  /** One tensor, with those that it may be exchanged with. */
+  async one(name: string): Promise<TensorDiff | undefined> {
+    const { pairs } = this.#namesakes();
+    for (const { a, b } of pairs) this.#add(a, b);
+    const wanted = pairs.filter(({ a }) =>
+      a.name === name || a.name === CAUSES["gate-up-swapped"].undo(name)
+    );
+    for (const pair of wanted) this.#results.set(pair.a.name, await this.#compare(pair));
+    const suspect = this.#suspects.get(name);
+    if (suspect) await this.#explain(suspect);
+    return this.#results.get(name);
+  }
+
+  /** Tensors of the same name, and those that only one file has. */
+  #namesakes(): { pairs: Pair[]; onlyA: Weight[]; onlyB: Map<string, Weight> } {
     const pairs: Pair[] = [];
     const onlyA: Weight[] = [];
     const onlyB = new Map(apartAs(this.#b, this.#a).map((weight) => [weight.name, weight]));
@@ -126,6 +156,12 @@ class Differ {
       if (b) pairs.push({ a, b, renamed: this.#foreignName(b) });
       else onlyA.push(a);
     }
+    return { pairs, onlyA, onlyB };
+  }
+
+  /** Tensors with the same name, then those that have the same numbers under another one. */
+  async #pairs(): Promise<Pair[]> {
+    const { pairs, onlyA, onlyB } = this.#namesakes();
     for (const a of onlyA) {
       const b = await this.#sameNumbers(a, onlyB.values());
       if (b) {
@@ -194,6 +230,14 @@ class Differ {
     return ordered && { a: numbersA, b: ordered };
   }
 
+  /** A tensor whose numbers another one may have. */
+  #add(a: Weight, b: Weight): void {
+    const numbers = this.#numbers(a, b);
+    if (numbers && commonBand(a.type, b.type)) {
+      this.#candidates.set(a.name, { name: a.name, a: numbers.a });
+    }
+  }
+
   async #compare({ a, b, renamed }: Pair): Promise<TensorDiff> {
     const { name } = a;
     const result: TensorDiff = {
@@ -210,7 +254,6 @@ class Differ {
     const { type, band } = common;
     const blockSize = Math.max(a.blockSize, b.blockSize);
     const suspect = { name, ...numbers, band, blockSize };
-    this.#candidates.set(name, { name, a: numbers.a });
     if (withoutOnes(a.shape) !== withoutOnes(b.shape)) {
       this.#suspects.set(name, suspect);
       return result;

@@ -146,22 +146,35 @@ async function transposed(
   }
 }
 
-/** B's blocks read in another layout: what wrote them packs them differently. */
+/**
+ * Blocks read in another layout: B's, which what wrote them packs differently, or A's, whose numbers B has as somebody misread them. Of
+ * several that fit, the one that fits best.
+ */
 async function otherLayout(
   { a, b, band, blockSize }: Suspect,
   signal?: AbortSignal,
 ): Promise<Finding | undefined> {
-  for (const [what, read] of b.misread ?? []) {
-    const numbers: Numbers = { ...b, read };
-    if (!await beginsLike(a, numbers, band)) continue;
-    const after = await similarity(a, numbers, band, blockSize, signal);
-    if (!isInBand(after, band)) continue;
-    return {
-      cause: "block-layout",
+  const ways = [
+    ...(b.misread ?? []).map(([what, read]) => ({
+      x: a,
+      y: { ...b, read },
       detail: `its blocks are right when read so: ${what}`,
-      undone: after.nmse,
-    };
+    })),
+    ...(a.misread ?? []).map(([what, read]) => ({
+      x: { ...a, read },
+      y: b,
+      detail: `it has what A's blocks give when read so: ${what}`,
+    })),
+  ];
+  let best: Finding & { undone: number } | undefined;
+  for (const { x, y, detail } of ways) {
+    if (!await beginsLike(x, y, band)) continue;
+    const after = await similarity(x, y, band, blockSize, signal);
+    if (!isInBand(after, band) || after.nmse >= (best?.undone ?? Infinity)) continue;
+    best = { cause: "block-layout", detail, undone: after.nmse };
+    if (after.nmse === 0) break;
   }
+  return best;
 }
 
 /** What can be said of the only block that is wrong: that it is misread, or has a neighbour's scale. */

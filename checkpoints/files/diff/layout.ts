@@ -255,10 +255,13 @@ async function vectorFinding(
   const zero = [...y.keys()].filter((i) => y[i] === 0 && x[i] !== 0);
   if (zero.length > 0) {
     const undone = nmse((i) => y[i] === 0 ? 0 : x[i]);
-    const detail = zero.length === y.length
+    const isWhole = zero.length === y.length;
+    const detail = isWhole
       ? "all zeros"
       : `${runsText(zero, "numbers")} ${zero.length === 1 ? "is" : "are"} zero`;
-    if (undone <= band.tensor) return { cause: "zeros", detail, undone };
+    // A bias of zeros is one that is not added.
+    const cause = isWhole && suspect.name.endsWith(".bias") ? "bias-missing" : "zeros";
+    if (undone <= band.tensor) return { cause, detail, undone };
   }
   for (const order of wholeOrders(x.length, sizes?.headWidth ?? x.length)) {
     // Most orders are wrong in the first numbers already.

@@ -44,7 +44,23 @@ Deno.test("misreadings of Q4_0 are what they are called", () => {
   assert.deepEqual(q4_0(/beside each other in a byte's nibbles$/), i.map((i) => (i >> 1) - 8));
 });
 
-Deno.test("types that are not packed have no misreadings", () => {
-  assert.deepEqual(misreadingsOf("F16"), []);
+/** 1 and 2 as 16-bit floats. */
+const HALVES = { F16: [0, 0x3c, 0, 0x40], BF16: [0x80, 0x3f, 0, 0x40] };
+
+Deno.test("16-bit floats are misread as each other, and in the other byte order", () => {
+  const read = (type: keyof typeof HALVES, what: string) =>
+    Array.from(
+      misreadingsOf(type).find((each) => each.what === what)!.read(Uint8Array.from(HALVES[type])),
+    );
+  assert.deepEqual(read("F16", "as BF16"), [2 ** -7, 2]);
+  assert.deepEqual(read("BF16", "as F16"), [1.875, 2]);
+  for (const type of ["F16", "BF16"] as const) {
+    const [, two] = read(type, "the two bytes of each number exchanged");
+    assert.ok(two > 0 && two < 1e-5, `${two}`);
+  }
+});
+
+Deno.test("other types have no misreadings", () => {
+  assert.deepEqual(misreadingsOf("F32"), []);
   assert.deepEqual(misreadingsOf("toString"), []);
 });

@@ -51,13 +51,13 @@ const FAULTS: Readonly<Record<string, Fault>> = {
     /^rows are in reverse order within each 32$/,
   ],
   "blocks of rows moved": [
-    "blk.0.attn_v.weight",
+    "blk.0.ffn_up.weight",
     (tensor) => rows(tensor, (r, n) => r < n / 2 ? r + n / 2 : r - n / 2),
     "reordered",
     /^the two halves of the rows are exchanged$/,
   ],
   "columns exchanged": [
-    "blk.0.attn_output.weight",
+    "blk.0.ffn_down.weight",
     (tensor) => columns(tensor, (c) => c < 32 ? c + 64 : c >= 64 && c < 96 ? c - 64 : c),
     "reordered",
     /^columns 0 to 31 and 64 to 95 are exchanged$/,
