@@ -37,6 +37,7 @@ const SLOW: readonly string[] = [
   "checkpoints/references/llamacpp_points",
   "checkpoints/references/llamacpp_reference",
   "checkpoints/references/reference_command",
+  "engine/rope_table",
   "engine/smollm2",
   "inspect/analyses/induction",
   "inspect/explain_page",

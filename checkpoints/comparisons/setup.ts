@@ -1,11 +1,13 @@
 /** What a comparison needs: another engine on the model's file, another file, or a folder of somebody's own engine's tensors. */
 import deno from "../../deno.json" with { type: "json" };
 import type { GgufFile } from "../../engine/gguf/reader.ts";
+import { ropeFactors } from "../../engine/model/rope_factors.ts";
 import type { Loaded, LoadModelOptions } from "../../inspect/run/loading.ts";
 import { hasVocabulary, tokenizerOf } from "../../inspect/run/vocabulary.ts";
 import type { Prompt } from "../../inspect/run/prompt.ts";
 import type { WorkOptions } from "../../inspect/work.ts";
 import { DEFAULT_PROMPT, parityCases } from "../parity/cases.ts";
+import { anglesOf } from "../references/engine_folder/angles.ts";
 import { folderReference } from "../references/engine_folder/engine_folder.ts";
 import { deviceOf, openModel, tokenizeOf } from "../files/model_argument.ts";
 import type { ParityOptions } from "../parity/cases.ts";
@@ -117,6 +119,12 @@ async function folderSetup(
     : written;
   const prompt = text ?? given;
   const [first] = parityCases(prompt ?? DEFAULT_PROMPT, tokenizeOf(model), config);
+  const rope = folder.angles ?? await anglesOf(
+    folder,
+    promptIds ?? first.ids,
+    config,
+    await ropeFactors(model.file, config),
+  );
   const generate = generatedIds.length;
   const only: ParityCase = {
     ...first,
@@ -131,7 +139,7 @@ async function folderSetup(
     oracle: false,
   };
   return {
-    reference: folder,
+    reference: { ...folder, provenance: { ...folder.provenance, rope } },
     cases: [only],
     judging: { localOnly: true, file: model.file },
     absent: asked !== undefined && generate < asked

@@ -29,28 +29,33 @@ for (const builder of ["exact", "ggml", "f32"] as const satisfies readonly RopeB
   });
 }
 
-/** Prints cosines and sines of all positions as base64, made by transformers' own module. */
+/** Widths and bases. */
+const SHAPES = [[32, 10000], [64, 100000], [22, 10000], [128, 500000]] as const;
+
+/** Prints cosines and sines of all positions as base64, a line per shape, made by transformers' own module. */
 const THEIRS = `
-import base64, sys, torch
+import base64, json, sys, torch
 from transformers import LlamaConfig
 from transformers.models.llama.modeling_llama import LlamaRotaryEmbedding
-positions, width, base = int(sys.argv[1]), int(sys.argv[2]), float(sys.argv[3])
-config = LlamaConfig(hidden_size=width, num_attention_heads=1, head_dim=width,
-                     rope_parameters={"rope_type": "default", "rope_theta": base})
-rope = LlamaRotaryEmbedding(config)
-cos, sin = rope(torch.zeros(1, dtype=torch.float32), torch.arange(positions)[None])
-half = torch.stack([cos[0, :, :width // 2], sin[0, :, :width // 2]], dim=-1)
-print(base64.b64encode(half.contiguous().numpy().tobytes()).decode())
+positions, shapes = json.loads(sys.argv[1])
+for width, base in shapes:
+    config = LlamaConfig(hidden_size=width, num_attention_heads=1, head_dim=width,
+                         rope_parameters={"rope_type": "default", "rope_theta": float(base)})
+    rope = LlamaRotaryEmbedding(config)
+    cos, sin = rope(torch.zeros(1, dtype=torch.float32), torch.arange(positions)[None])
+    half = torch.stack([cos[0, :, :width // 2], sin[0, :, :width // 2]], dim=-1)
+    print(base64.b64encode(half.contiguous().numpy().tobytes()).decode())
 `;
 
-for (const [width, ropeBase] of [[32, 10000], [64, 100000], [22, 10000], [128, 500000]]) {
-  Deno.test({
-    name: `the table of f32 is PyTorch's, ${width} wide of base ${ropeBase}`,
-    ignore: environment === undefined,
-    async fn() {
-      const args = ["-c", THEIRS, `${POSITIONS}`, `${width}`, `${ropeBase}`];
-      const printed = await run(environment!.python, args);
-      const theirs = new Float32Array(Uint8Array.fromBase64(printed.trim()).buffer);
+Deno.test({
+  name: "the table of f32 is PyTorch's",
+  ignore: environment === undefined,
+  async fn() {
+    const args = ["-c", THEIRS, JSON.stringify([POSITIONS, SHAPES])];
+    const lines = (await run(environment!.python, args)).trim().split("\n");
+    assert.equal(lines.length, SHAPES.length);
+    for (const [i, [width, ropeBase]] of SHAPES.entries()) {
+      const theirs = new Float32Array(Uint8Array.fromBase64(lines[i]).buffer);
       const config = await configOf({ width, heads: 1, headWidth: width, ropeBase });
       const off = (builder: RopeBuilder) => {
         const ours = ropeTable(config, POSITIONS, builder);
@@ -58,8 +63,8 @@ for (const [width, ropeBase] of [[32, 10000], [64, 100000], [22, 10000], [128, 5
         return ours.reduce((most, value, i) => Math.max(most, Math.abs(value - theirs[i])), 0);
       };
       // PyTorch's powers, cosines and sines are at most a unit in the last place off.
-      assert.ok(off("f32") <= 2 ** -23, `${off("f32")}`);
-      assert.ok(off("exact") > 2 ** -16, `${off("exact")}`);
-    },
-  });
-}
+      assert.ok(off("f32") <= 2 ** -23, `${width}: ${off("f32")}`);
+      assert.ok(off("exact") > 2 ** -16, `${width}: ${off("exact")}`);
+    }
+  },
+});

@@ -1,6 +1,7 @@
 /** A reference that is a folder: the tensors that somebody's own engine wrote. README.md says how such a folder looks. */
 import { basename, join, resolve } from "node:path";
 import type { Config } from "../../../engine/model/config.ts";
+import type { RopeBuilder } from "../../../engine/model/rope_table.ts";
 import { forward } from "../../../engine/plan/forward.ts";
 import { listPoints } from "../../../inspect/points/points.ts";
 import { type FolderContents, type FolderPass, readContents, type Reading } from "./contents.ts";
@@ -28,6 +29,10 @@ export interface FolderReference extends Reference {
   /** The text of the prompt, and what a chat template made of it, where the folder says. */
   readonly prompt?: string;
   readonly templateText?: string;
+  /** How its engine builds RoPE's angles, where the folder says. */
+  readonly angles?: RopeBuilder;
+  /** Points that the prompt's pass shows. */
+  readonly shown: ReadonlySet<string>;
   /** What it does not show of the model, a line each. */
   readonly absent: readonly string[];
   /** That it shows blocks which the model does not have; undefined where it does not. */
@@ -76,6 +81,8 @@ export async function folderReference(dir: string, config: Config): Promise<Fold
     generatedIds,
     prompt: contents.prompt,
     templateText: contents.template_text,
+    angles: contents.angles,
+    shown: new Set(contents.passes.find(({ step }) => step === 0)?.entries.keys()),
     absent: folderAbsences(contents, points),
     beyond: blocksBeyond(contents, config.layers),
     async run(request) {

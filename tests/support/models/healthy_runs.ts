@@ -10,6 +10,8 @@ import { writeNpyFolder } from "../../../checkpoints/references/extract.ts";
 import { f32Copy } from "../../../checkpoints/files/f32_copy.ts";
 import { openFound } from "../../../inspect/run/loading.ts";
 import { findModel } from "../../../models/mod.ts";
+import { llamaCppLibrary } from "../engines/llamacpp_library.ts";
+import { GUIDED, importanceOf, quantizeByImportance } from "./importance.ts";
 import { breakFile } from "./broken_files.ts";
 import { randomLlama, type RandomLlamaOptions } from "./random_llama.ts";
 
@@ -26,7 +28,13 @@ export type HealthyRun =
   }
   & (
     /** A quantized copy, what it was quantized from, and what it is compared with: copies of the model in these types. */
-    | { readonly type: QuantizationType; readonly from: PlainType; readonly against: PlainType }
+    | {
+      readonly type: QuantizationType;
+      readonly from: PlainType;
+      readonly against: PlainType;
+      /** Whether the quantizer was told which columns matter. */
+      readonly byImportance?: true;
+    }
     /** The model in another engine, as `--reference` names it. */
     | { readonly engine: string }
     /** Another engine's tensors in a folder. */
@@ -105,7 +113,10 @@ async function sidesOf(
   folder: string,
 ): Promise<[string, Parameters<typeof parity>[2]]> {
   if ("type" in run) {
-    const copy = await quantizeModel(await quantizeModel(model, run.from), run.type);
+    const from = await quantizeModel(model, run.from);
+    const copy = run.byImportance
+      ? await copyByImportance(from, run.type, folder)
+      : await quantizeModel(from, run.type);
     return [copy, {
       against: await quantizeModel(model, run.against),
       generate: GENERATE.copies,
@@ -129,6 +140,17 @@ async function sidesOf(
   return [copy, { against, generate: GENERATE.engines }];
 }
 
+async function copyByImportance(
+  from: string,
+  type: QuantizationType,
+  folder: string,
+): Promise<string> {
+  const copy = `${folder}/by-importance.gguf`;
+  const library = await llamaCppLibrary();
+  quantizeByImportance(library!, from, copy, type, await importanceOf(from, madeUp(256)));
+  return copy;
+}
+
 /** Ids below 256 that every vocabulary has, the same every time. */
 function madeUp(count: number): number[] {
   return Array.from({ length: count }, (_, i) => 3 + (7919 * (i + 1)) % 90);
@@ -136,7 +158,10 @@ function madeUp(count: number): number[] {
 
 /** What is compared, in words. */
 export function whatOf(run: HealthyRun): string {
-  if ("type" in run) return `${run.type} of ${run.from}, against ${run.against}`;
+  if ("type" in run) {
+    const how = run.byImportance ? " by importance" : "";
+    return `${run.type} of ${run.from}${how}, against ${run.against}`;
+  }
   if ("engine" in run) return run.engine;
   return "folder" in run ? `folder of ${run.folder}` : "metadata reordered";
 }
@@ -162,10 +187,14 @@ const ENGINES = ["llama.cpp", "pytorch", "pytorch:bf16", "pytorch:f16"];
 function copiesOf(model: string, prompt: HealthyRun["prompt"]): HealthyRun[] {
   const both = { model, prompt };
   const pairs = pairsOf(model, prompt);
-  const copies = pairs.flatMap(([from, against]) =>
+  const copies: HealthyRun[] = pairs.flatMap(([from, against]) =>
     TYPES.filter((type) => isRun(type, model) && !(type === from && type === against))
       .map((type) => ({ ...both, type, from, against }))
   );
+  if (model === "tiny" && prompt === 39) {
+    const same = { from: "F32", against: "F32", byImportance: true } as const;
+    copies.push(...GUIDED.map((type) => ({ ...both, type, ...same })));
+  }
   return pairs.length === 0
     ? []
     : [...copies, { ...both, type: "F16", from: "F32", against: "BF16" }];
