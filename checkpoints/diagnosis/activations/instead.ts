@@ -2,7 +2,7 @@
 import { kindOf } from "../../../base/layer_names.ts";
 import { isCache } from "../../parity/cache.ts";
 import { isAttention } from "../../parity/compare.ts";
-import { rootMean } from "./norm.ts";
+import { rootMean } from "./root_mean.ts";
 import { type Operation, rerun, type Variant } from "./operation.ts";
 
 /** Numbers of the outcome that an input is tried on first, and how far off they may be, as a share of the largest. */

@@ -4,6 +4,7 @@ import { LARGEST_F16, type Operation, rerun, type Variant, withWeight } from "./
 import { runsText } from "../../files/patterns/runs.ts";
 import { fitsBlock, wrongColumns } from "./sparse.ts";
 import { normsOfOthers } from "./instead.ts";
+import { rootMean, rootMeans, squareSum } from "./root_mean.ts";
 import { normWeightVariants } from "./vectors.ts";
 
 /** Numbers of a norm's weight that may be damaged: a block of most types. */
@@ -41,14 +42,6 @@ function outsideEpsilon(x: Float32Array, columns: number, rms: Float32Array): nu
   const added = rootMeans(x, columns, 0).map((root, row) => rms[row] - root).sort();
   const epsilon = Number(added[added.length >> 1].toPrecision(3));
   return epsilon > 0 ? epsilon : undefined;
-}
-
-/** √(mean(x²) + ε) of each row. */
-function rootMeans(x: Float32Array, columns: number, epsilon: number): Float32Array {
-  return Float32Array.from(
-    { length: x.length / columns },
-    (_, row) => Math.sqrt(squareSum(x, row, columns) / columns + epsilon),
-  );
 }
 
 /** Squares that were summed in f16: rows in which that leaves its range are divided by infinity. */
@@ -119,12 +112,6 @@ export async function scaleVariants(operation: Operation): Promise<Variant[]> {
   ];
 }
 
-/** RMSNorm without a weight. */
-export function rootMean(x: Float32Array, columns: number, epsilon: number): Float32Array {
-  const roots = rootMeans(x, columns, epsilon);
-  return x.map((value, i) => value / roots[Math.floor(i / columns)]);
-}
-
 /** A few numbers of the weight that differ: each column is off by one factor at all positions. */
 function damagedScales(operation: Operation, target: Float32Array): Variant | undefined {
   const { inputs: [x], weights: [{ columns, name, data }], output } = operation;
@@ -166,13 +153,6 @@ function centred(x: Float32Array, columns: number, epsilon: number): Float32Arra
     for (let i = 0; i < columns; i++) out[row + i] = (x[row + i] - mean) * scale;
   }
   return out;
-}
-
-/** Σx² of a row. */
-export function squareSum(x: Float32Array, row: number, columns: number): number {
-  let sum = 0;
-  for (let i = row * columns; i < (row + 1) * columns; i++) sum += x[i] * x[i];
-  return sum;
 }
 
 /** The epsilon that the smallest rows show: there it weighs most. */

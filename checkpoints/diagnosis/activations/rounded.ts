@@ -20,15 +20,18 @@ export function roundedOutcomes({ output, target, shape }: Operation): Variant[]
   if (!target) return [];
   const columns = shape.at(-1)!;
   const words = fewBits(target, columns);
-  const isFree = words === undefined && significantBits(output) === undefined;
-  const significant = isFree ? significantBits(target) : undefined;
-  const bits = words ?? (significant && `one of ${significant} significant bits`);
+  const type = HALVES.find((each) => each === words);
+  const isFree = (words === undefined || type) && significantBits(output) === undefined;
+  const fewest = isFree ? significantBits(target) : undefined;
+  // Of a type that has more there is nothing to be said.
+  const isLess = fewest !== undefined && (!type || 2 ** -fewest > UNIT[type]);
+  const significant = isLess ? fewest : undefined;
+  const bits = significant ? `one of ${significant} significant bits` : words;
   if (bits === undefined || fewBits(output, columns) !== undefined) return [];
   const steps = Float64Array.from(new Set(target)).sort();
   if (steps.length < MANY) return [];
   // A number halfway between two may go to either.
-  const half = HALVES.find((type) => type === bits);
-  const unit = half ? UNIT[half] : significant && 2 ** -significant;
+  const unit = significant ? 2 ** -significant : type && UNIT[type];
   const isNear = (value: number, next: number) =>
     unit ? Math.abs(value - next) <= HALFWAY * unit * Math.abs(next) : isNext(steps, value, next);
   return [{
