@@ -13,7 +13,7 @@ const ENOUGH = 8;
 /** What a point holds where it has another one's numbers, bit for bit: of the stream before it, nothing was computed between. */
 export function sameVariants(operation: Operation): Variant[] {
   const { target, output, name } = operation;
-  if (!target || new Set(target.subarray(0, 4 * ENOUGH)).size < ENOUGH) return [];
+  if (!target || new Set(target).size < ENOUGH) return [];
   return candidates(operation, output.length, name).flatMap(([other, data]): Variant[] => {
     if (!data.every((value, i) => value === target[i])) return [];
     const isBefore = isStream(other);
@@ -59,7 +59,8 @@ export function otherInputs(operation: Operation): Variant[] {
 /** pre [T, D], weight [D] → [T, D]: the norm of something else that is shown. */
 export function normsOfOthers(operation: Operation): Variant[] {
   const { name, inputs: [x], weights: [{ columns }], config } = operation;
-  return candidates(operation, x.length, name).map(([other, data]): Variant => ({
+  const streams = candidates(operation, x.length, name).filter(([other]) => isStream(other));
+  return streams.map(([other, data]): Variant => ({
     cause: "other-tensor",
     what: `it is the norm of ${other}`,
     make: () => rerun(operation, { inputs: [rootMean(data, columns, config.normEpsilon)] }),
@@ -69,9 +70,9 @@ export function normsOfOthers(operation: Operation): Variant[] {
 /** stream [T, D], branch [T, D] → their sum: with another stream, or another branch, that is shown. */
 export function sumsOfOthers(operation: Operation): Variant[] {
   const { name, inputs, step } = operation;
-  const [stream, branch] = step.inputs.map((input) => input.name);
+  const [stream, branch] = step.inputs.map(({ name }) => name);
   const others = candidates(operation, inputs[0].length, name)
-    .filter(([other]) => other !== stream && other !== branch);
+    .filter(([other]) => isStream(other) && other !== stream);
   return others.map(([other, data]): Variant => ({
     cause: "residual-missing",
     what: `${branch} is added to ${other} instead of ${stream}`,
@@ -79,17 +80,30 @@ export function sumsOfOthers(operation: Operation): Variant[] {
   }));
 }
 
-/** Tensors that the other side shows, of so many numbers; caches and what attention weighs with are no such. */
+/**
+ * Tensors of so many numbers that the other side shows and has before this operation; caches and what attention weighs with are no
+ * such. Those that are mostly zeros tell nothing.
+ */
 function candidates(
-  { shown, shownRows }: Operation,
+  { earlier, shownRows }: Operation,
   length: number,
   not: string,
 ): [name: string, data: Float32Array][] {
-  return [...shown.keys()].flatMap((name) => {
+  return earlier.flatMap((name) => {
     if (name === not || isCache(name) || isAttention(name)) return [];
     const data = shownRows(name);
-    return data.length === length ? [[name, data]] : [];
+    return data.length === length && isTelling(data) ? [[name, data]] : [];
   });
+}
+
+/** Whether numbers are finite, and mostly not zero. */
+function isTelling(numbers: Float32Array): boolean {
+  let count = 0;
+  for (const value of numbers) {
+    if (!Number.isFinite(value)) return false;
+    if (value !== 0) count++;
+  }
+  return 2 * count > numbers.length;
 }
 
 /** Whether a point is the stream between two halves of blocks. */

@@ -23,6 +23,7 @@ export function positionVariants({ output, target, shape, pass }: Operation): Va
   const variants: Variant[] = zero.length === 0 || zero.length === T ? [] : [{
     cause: "zeros",
     what: `${named} ${are} zero there`,
+    late: true,
     make: () => output.map((value, i) => zero.includes(Math.floor(i / width)) ? 0 : value),
   }];
   if (T < LEAST_ROWS) return variants;
