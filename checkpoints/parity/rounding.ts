@@ -50,14 +50,35 @@ export function rounded(
   return out;
 }
 
-/** Blocks of so many numbers, each rounded to 1/127 of its largest magnitude: how ggml rounds x before a product with quantized weights. */
-export function roundedBlocks(numbers: Float32Array, block: number): Float32Array<ArrayBuffer> {
+/**
+ * The nearest number with so many bits after its first one, the even one of two.
+ *
+ * @param least exponent of the smallest normal number: below it steps are equal
+ */
+export function toBits(value: number, bits: number, least = -126): number {
+  if (value === 0 || !Number.isFinite(value)) return value;
+  const unit = 2 ** (Math.max(least, Math.floor(Math.log2(Math.abs(value)))) - bits);
+  const steps = value / unit;
+  const low = Math.floor(steps);
+  const isUp = steps - low > 0.5 || (steps - low === 0.5 && low % 2 !== 0);
+  return (isUp ? low + 1 : low) * unit;
+}
+
+/**
+ * Blocks of so many numbers, each rounded to equal steps, of which its largest magnitude has 127: how ggml rounds x before a product
+ * with quantized weights. Of fewer bits it has 2ᵇ⁻¹ − 1.
+ */
+export function roundedBlocks(
+  numbers: Float32Array,
+  block: number,
+  bits = 8,
+): Float32Array<ArrayBuffer> {
   const out = new Float32Array(numbers.length);
   for (let first = 0; first < numbers.length; first += block) {
     const end = Math.min(numbers.length, first + block);
     let most = 0;
     for (let i = first; i < end; i++) most = Math.max(most, Math.abs(numbers[i]));
-    const step = most / 127;
+    const step = most / (2 ** (bits - 1) - 1);
     for (let i = first; i < end; i++) {
       out[i] = step > 0 ? Math.round(numbers[i] / step) * step : numbers[i];
     }

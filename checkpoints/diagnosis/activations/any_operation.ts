@@ -78,11 +78,40 @@ export function leftOutVariants(operations: readonly Operation[]): Variant[] {
       if (isNumbers && inputs[i].length === last.output.length) read.set(name, inputs[i]);
     });
   }
-  return [...read].map(([name, data]): Variant => ({
+  // What the other side shows has a name that people know.
+  const isShown = ([name]: [string, Float32Array]) => Number(last.shown.has(name));
+  const named = [...read].toSorted((a, b) => isShown(b) - isShown(a));
+  return named.flatMap(([name, data]): Variant[] => [
+    {
+      cause: "left-out",
+      what: `its numbers are those of ${name}`,
+      make: () => data.slice(),
+    },
+    ...partlyLeftOut(last, name, data),
+  ]);
+}
+
+/** The same of some positions only: those whose numbers are exactly what was read. */
+function partlyLeftOut(
+  { output, target, shape, pass }: Operation,
+  name: string,
+  data: Float32Array,
+): Variant[] {
+  const [T] = shape;
+  if (!target || T !== pass.tokens) return [];
+  const width = output.length / T;
+  const isRead = Array.from({ length: T }, (_, t) => {
+    for (let i = t * width; i < (t + 1) * width; i++) if (target[i] !== data[i]) return false;
+    return true;
+  });
+  const positions = [...isRead.keys()].filter((t) => isRead[t]);
+  if (positions.length === 0 || positions.length === T) return [];
+  const named = runsText(positions.map((t) => pass.start + t), "positions");
+  return [{
     cause: "left-out",
-    what: `its numbers are those of ${name}`,
-    make: () => data.slice(),
-  }));
+    what: `${named} ${positions.length === 1 ? "has" : "have"} the numbers of ${name}`,
+    make: () => output.map((value, i) => isRead[Math.floor(i / width)] ? data[i] : value),
+  }];
 }
 
 /** cap · tanh(x / cap), with the cap that the largest numbers show; or the same without its outer factor. */

@@ -1,10 +1,21 @@
 /** Suspected faults of attention between scores and the mix of values: the mask, the softmax, the scale, a soft cap. */
 import { layerOf } from "../../../base/layer_names.ts";
 import { localAllowance } from "../../parity/compare.ts";
+import { factorVariants } from "./any_operation.ts";
 import type { Chain } from "./chain.ts";
 import { type Extent, inHeads, isEmptyRow, type Mask, maskOf, maskShapes } from "./masks.ts";
 import { minimum } from "./minimum.ts";
 import type { Operation, Variant } from "./operation.ts";
+import { roundedOutcomes } from "./rounded.ts";
+import {
+  causal,
+  extentOf,
+  forRows,
+  overQueries,
+  type SoftmaxOptions,
+  softmaxOver,
+  visiblePlaces,
+} from "./softmax.ts";
 
 /** A score that is so far below the right one is a mask's: engines fill in, or add, −∞ or numbers from −1e4 on. */
 const FLOOR = -5000;
@@ -14,21 +25,6 @@ const VISIBLE = 1e-6;
 const MOST_SHAPES = 4;
 /** Windows that are all tried; of longer texts powers of two. */
 const MOST_WINDOWS = 64;
-
-/** The sizes of an operation on scores or probabilities. */
-export function extentOf({ config: { heads }, pass: { tokens, start } }: Operation): Extent {
-  return { heads, queries: tokens, keys: start + tokens, start };
-}
-
-/** Calls with each head, query (absolute) and the place of the row's first number. */
-function forRows(
-  { heads, queries, keys, start }: Extent,
-  visit: (head: number, query: number, at: number) => void,
-): void {
-  for (let head = 0; head < heads; head++) {
-    for (let t = 0; t < queries; t++) visit(head, start + t, (head * queries + t) * keys);
-  }
-}
 
 /** Floors at keys that should be visible, read off the scores [H, T, S] of the other side. */
 export function floorVariants(operation: Operation): Variant[] {
@@ -74,11 +70,66 @@ export function softmaxVariants(operation: Operation): Variant[] {
       what: "the softmax runs over queries instead of keys",
       make: () => overQueries(scores, extent),
     },
-    ...target ? temperature(operation, target) : [],
+    ...target
+      ? [
+        ...temperature(operation, target),
+        ...cappedSoftmax(operation, target),
+        ...factorVariants(operation),
+        ...roundedVisible(operation),
+      ]
+      : [],
   ];
 }
 
-const causal = (query: number, key: number) => key <= query;
+/** Roundings of scores or probabilities [H, T, S], of the keys that queries see. */
+export function roundedVisible(operation: Operation): Variant[] {
+  const { output, target } = operation;
+  const visible = visiblePlaces(operation);
+  const seen = (x: Float32Array) => Float32Array.from(visible, (at) => x[at]);
+  if (!target) return [];
+  const part = { output: seen(output), target: seen(target), shape: [visible.length] };
+  return roundedOutcomes({ ...operation, ...part }).map((variant) => ({
+    ...variant,
+    make() {
+      const out = output.slice();
+      variant.make().forEach((value, i) => out[visible[i]] = value);
+      return out;
+    },
+  }));
+}
+
+/** Scores that went through a soft cap before the softmax: the cap that makes log p differ within rows as it does. */
+function cappedSoftmax(operation: Operation, target: Float32Array): Variant[] {
+  const { inputs: [scores] } = operation;
+  const extent = extentOf(operation);
+  let largest = 0;
+  forRows(extent, (_, query, at) => {
+    for (let i = at; i <= at + query; i++) largest = Math.max(largest, Math.abs(scores[i]));
+  });
+  if (!(largest > 0 && largest < Infinity)) return [];
+  const error = (log: number) => {
+    const cap = Math.exp(log);
+    let sum = 0;
+    forRows(extent, (_, query, at) => {
+      const off: number[] = [];
+      for (let i = at; i <= at + query; i++) {
+        if (target[i] > VISIBLE) off.push(Math.log(target[i]) - cap * Math.tanh(scores[i] / cap));
+      }
+      const mean = off.reduce((a, b) => a + b, 0) / off.length;
+      for (const each of off) sum += (each - mean) ** 2;
+    });
+    return sum;
+  };
+  const fitted = Math.exp(minimum(error, Math.log(largest / 50), Math.log(largest * 50)));
+  const round = Number(fitted.toPrecision(2));
+  const cap = Math.abs(fitted / round - 1) < 1e-3 ? round : fitted;
+  return [{
+    cause: "soft-cap",
+    what: `scores go through a soft cap of ${Number(cap.toPrecision(4))} before the softmax`,
+    fitted: true,
+    make: () => softmaxOver(scores.map((x) => cap * Math.tanh(x / cap)), extent, causal),
+  }];
+}
 
 /** What probabilities tell of their mask: zeros where a key should be seen, and mass where none should. */
 function measuredMask(operation: Operation, target: Float32Array): Variant[] {
@@ -164,68 +215,6 @@ export function maskOfNoNumbers(
   })?.what;
 }
 
-/** How a softmax is made, where not as it should be. */
-interface SoftmaxOptions {
-  /** Whether there is one more score of 0. */
-  readonly sink?: boolean;
-  readonly scale?: number;
-  /** What rows hold in which no key is seen: no number, zeros, the same for all keys, or what no mask makes of them. */
-  readonly empty?: "none" | "zeros" | "uniform" | "all";
-  /** Whether rows are divided by the sum over all keys, whatever the mask lets through. */
-  readonly cut?: boolean;
-}
-
-/** Softmax of scores [H, T, S] over the keys that a mask lets through. */
-function softmaxOver(
-  scores: Float32Array,
-  extent: Extent,
-  sees: Mask["sees"],
-  { sink = false, scale = 1, empty = "none", cut = false }: SoftmaxOptions = {},
-): Float32Array {
-  const { keys } = extent;
-  const out = new Float32Array(scores.length);
-  forRows(extent, (head, query, at) => {
-    const isEmpty = isEmptyRow({ what: "", sees }, head, query, keys);
-    if (isEmpty && empty !== "all") {
-      out.fill({ none: NaN, zeros: 0, uniform: 1 / keys }[empty], at, at + keys);
-      return;
-    }
-    const counts = (key: number) => isEmpty || cut || sees(query, key, head);
-    let largest = sink ? 0 : -Infinity;
-    for (let key = 0; key < keys; key++) {
-      if (counts(key)) largest = Math.max(largest, scores[at + key] * scale);
-    }
-    let sum = sink ? Math.exp(-largest) : 0;
-    const weights = new Float64Array(keys);
-    for (let key = 0; key < keys; key++) {
-      if (!counts(key)) continue;
-      const weight = Math.exp(scores[at + key] * scale - largest);
-      sum += weight;
-      if (isEmpty || sees(query, key, head)) weights[key] = weight;
-    }
-    weights.forEach((weight, key) => out[at + key] = weight / sum);
-  });
-  return out;
-}
-
-/** Softmax over the queries that see a key. */
-function overQueries(scores: Float32Array, { heads, queries, keys, start }: Extent): Float32Array {
-  const out = new Float32Array(scores.length);
-  for (let head = 0; head < heads; head++) {
-    for (let key = 0; key < keys; key++) {
-      const places: number[] = [];
-      for (let t = Math.max(0, key - start); t < queries; t++) {
-        places.push((head * queries + t) * keys + key);
-      }
-      const largest = Math.max(...places.map((at) => scores[at]));
-      const weights = places.map((at) => Math.exp(scores[at] - largest));
-      const sum = weights.reduce((a, b) => a + b, 0);
-      places.forEach((at, i) => out[at] = weights[i] / sum);
-    }
-  }
-  return out;
-}
-
 /** Scores that are times a factor before the softmax: how much log p changes with the score, by least squares. */
 function temperature(operation: Operation, target: Float32Array): Variant[] {
   const { inputs: [scores], config } = operation;
@@ -287,10 +276,7 @@ export function knownFactor(
 export function scoreVariants(operation: Operation): Variant[] {
   const { output, target, config } = operation;
   const { attentionScale, headWidth, width } = config;
-  const visible: number[] = [];
-  forRows(extentOf(operation), (_, query, at) => {
-    for (let i = at; i <= at + query; i++) visible.push(i);
-  });
+  const visible = visiblePlaces(operation);
   const changed = (change: (score: number) => number) => () => {
     const out = output.slice();
     for (const i of visible) out[i] = change(output[i]);

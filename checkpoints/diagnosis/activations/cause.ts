@@ -47,7 +47,7 @@ const CERTAIN = 0.999;
 /** A cause that explains as much and leaves too much is told, and not named. */
 const MOSTLY = 0.9;
 /** Multiplications that may be spent on one point. */
-const MOST_WORK = 1e10;
+const MOST_WORK = 5e9;
 
 /**
  * Tries the known causes on a point that went wrong. One is named when it explains nearly all of the difference, and what it leaves

@@ -7,6 +7,7 @@ import {
   elementCount,
   type Lengths,
   type Plan,
+  planValues,
   resolveShape,
   type Step,
   stepName,
@@ -120,8 +121,11 @@ export async function chainOf(options: ChainOptions): Promise<Chain> {
     const output = compute({ step, pass: numbers, inputs, weights }, outputOf(step));
     if (!pass.tensors.has(name)) values.set(name, output);
     const shape = resolveShape(step.outputs[0]!.shape, lengths);
-    const more = { config, pass: numbers, shown: pass.tensors, reader, others, factors, builder };
-    operations.push({ step, name, inputs, weights, output, shape, ...more });
+    const before = planValues(plan.slice(0, plan.indexOf(step)));
+    const earlier = [...before.keys()].filter((each) => pass.tensors.has(each));
+    const theirs = { shown: pass.tensors, shownRows: shown, earlier, others };
+    const own = { config, pass: numbers, reader, factors, builder };
+    operations.push({ step, name, inputs, weights, output, shape, ...theirs, ...own });
   }
   const traced = withTargets(operations, target);
   const costs = traced.map(({ step }) => workPerRow(step) * count);

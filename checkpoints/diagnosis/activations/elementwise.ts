@@ -1,5 +1,6 @@
 /** Suspected faults of sums and of the activation. */
 import { factorText, namedFactor } from "../../files/patterns/factors.ts";
+import { sumsOfOthers } from "./instead.ts";
 import { type Operation, rerun, type Variant } from "./operation.ts";
 
 /** The first input is the residual stream. */
@@ -16,6 +17,7 @@ export function addVariants(operation: Operation): Variant[] {
     of("only the residual stream is there", (a) => a),
     of("the branch is added twice", (a, b) => a + 2 * b),
     ...multiplierVariants(operation),
+    ...sumsOfOthers(operation),
   ];
 }
 
@@ -88,6 +90,9 @@ const ACTIVATIONS: Readonly<Record<string, (x: number) => number>> = {
   none: (x) => x,
 };
 
+/** Where gpt-oss cuts what goes into its activation (swiglu_limit of its config). */
+const CUT = 7;
+
 /** gate, up [T, F] → [T, F] */
 export function activationVariants(operation: Operation): Variant[] {
   const { inputs: [gate, up] } = operation;
@@ -106,5 +111,22 @@ export function activationVariants(operation: Operation): Variant[] {
       other(`${name} instead of SiLU`, () => gate.map((x, i) => activation(x) * up[i]))
     ),
     other("up is left out", () => gate.map(silu)),
+    other("SiLU twice", () => gate.map((x, i) => silu(silu(x)) * up[i])),
+    ...Object.entries({ SiLU: silu, ...ACTIVATIONS }).filter(([name]) => name !== "none").map((
+      [name, activation],
+    ) =>
+      other(
+        `up goes through an activation as well: ${name}`,
+        () => gate.map((x, i) => silu(x) * activation(up[i])),
+      )
+    ),
+    other(
+      `gpt-oss's: x · σ(1.702 x) of the gate, and up plus 1, cut at ${CUT}`,
+      () =>
+        gate.map((x, i) => {
+          const own = Math.min(CUT, x);
+          return own / (1 + Math.exp(-1.702 * own)) * (Math.max(-CUT, Math.min(CUT, up[i])) + 1);
+        }),
+    ),
   ];
 }

@@ -1,6 +1,9 @@
 /** Suspected faults of the embedding: rows of a table, which arrive bit for bit. */
 import { factorText, namedFactor } from "../../files/patterns/factors.ts";
 import { runsText } from "../../files/patterns/runs.ts";
+import { orderText } from "../../files/patterns/order_text.ts";
+import { wholeOrders } from "../../files/patterns/whole_orders.ts";
+import { roundedOutcomes } from "./rounded.ts";
 import { fitsBlock } from "./sparse.ts";
 import type { Operation, Variant, Weight } from "./operation.ts";
 
@@ -20,6 +23,8 @@ export async function embedVariants(operation: Operation): Promise<Variant[]> {
     ...otherRows(operation, theirs, wrong),
     ...output ? otherTable(operation, output, wrong) : [],
     ...scaledRows(operation, target),
+    ...reorderedNumbers(operation, target),
+    ...roundedOutcomes(operation),
     ...damagedRows(operation, theirs, wrong),
   ];
 }
@@ -110,6 +115,26 @@ function lookedUp(
     out.set(data.subarray(row * columns, (row + 1) * columns), t * columns);
   });
   return out;
+}
+
+/** The numbers of every row in another order. */
+function reorderedNumbers(
+  { output, weights: [{ columns, name }], config: { headWidth } }: Operation,
+  target: Float32Array,
+): Variant[] {
+  for (const order of wholeOrders(columns, headWidth)) {
+    const isOrder = target.every((value, i) =>
+      value === output[i - i % columns + order[i % columns]]
+    );
+    if (!isOrder) continue;
+    return [{
+      cause: "reordered",
+      what: orderText(order, "columns", [headWidth])!,
+      where: name,
+      make: () => target.slice(),
+    }];
+  }
+  return [];
 }
 
 /** All numbers times one factor, rounded as f32 and bf16 have it. */

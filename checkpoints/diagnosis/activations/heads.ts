@@ -1,5 +1,5 @@
 /** Suspected faults in the order of heads, and in the map from query heads to key/value heads. */
-import { floorVariants, hiddenMass, scoreVariants } from "./attention.ts";
+import { floorVariants, hiddenMass, roundedVisible, scoreVariants } from "./attention.ts";
 import { type Operation, rerun, type Variant } from "./operation.ts";
 
 /** [T, from, width] with head `order[h]` in place `h`; there may be more places than heads. */
@@ -109,6 +109,7 @@ export function scoresVariants(operation: Operation): Variant[] {
     ...groupingVariants(operation),
     ...measuredGrouping(operation, scoreErrors),
     ...scoreVariants(operation),
+    ...roundedVisible(operation),
     ...insteadVariants(operation, "cache_k", "cache_v"),
   ];
 }

@@ -6,6 +6,7 @@ import { misreadProducts } from "./blocks.ts";
 import { columnVariants } from "./columns.ts";
 
 import { exchangedAxes, headVariants, inOrder } from "./heads.ts";
+import { otherInputs } from "./instead.ts";
 import { type Operation, rerun, type Variant, type Weight, withWeight } from "./operation.ts";
 import { otherTensorVariants } from "./other_tensor.ts";
 import { rotatedVariants } from "./rope.ts";
@@ -45,15 +46,17 @@ export async function linearVariants(operation: Operation): Promise<Variant[]> {
       : [],
     ...kind === "logits" ? softCapVariants(operation) : [],
     ...roundedProducts(operation),
+    ...otherInputs(operation),
     ...await otherTensorVariants(operation),
   ];
 }
 
 /** product [T, rows], bias [rows] → [T, rows] */
 export async function biasVariants(operation: Operation): Promise<Variant[]> {
-  const { inputs: [product], weights: [bias] } = operation;
+  const { inputs: [product], weights: [bias], target } = operation;
   return [
     ...projectionVariants(kindOf(operation.name), operation),
+    ...target ? rowVariants(operation, target, { rows: bias.columns }) : [],
     {
       cause: "bias-missing",
       what: "it is not added",
@@ -112,9 +115,11 @@ async function otherWeightVariants(kind: string, operation: Operation): Promise<
   const exchanged = CAUSES["gate-up-swapped"].undo(weight.name);
   if (exchanged !== weight.name) {
     const other = await reader.read(exchanged);
-    return other && isAlone(operation, other)
+    const whole = other && isAlone(operation, other)
       ? product("other-tensor", `it holds the numbers of ${exchanged}`, other)
       : product("gate-up-swapped", "it stands where the other belongs", other);
+    const what = "a joint gate and up is split there row by row, instead of in halves";
+    return [...whole, ...product("reordered", what, other && interleaved(weight, other))];
   }
   if (kind !== "logits") return [];
   const embedding = await reader.read("token_embd.weight");
@@ -127,6 +132,20 @@ async function otherWeightVariants(kind: string, operation: Operation): Promise<
       await others?.read("output.weight"),
     )
     : product("output-tied", "there it is the embedding, here a matrix of its own", embedding);
+}
+
+/** Of gate and up one below the other, every second row: the first, third, … for the gate. */
+function interleaved(weight: Weight, other: Weight): Weight {
+  const { name, rows, columns } = weight;
+  const isGate = name.includes("ffn_gate");
+  const [gate, up] = isGate ? [weight, other] : [other, weight];
+  const data = new Float32Array(weight.data.length);
+  for (let row = 0; row < rows; row++) {
+    const from = 2 * row + (isGate ? 0 : 1);
+    const [half, at] = from < rows ? [gate, from] : [up, from - rows];
+    data.set(half.data.subarray(at * columns, (at + 1) * columns), row * columns);
+  }
+  return { ...weight, data };
 }
 
 /** Whether the other one of gate and up is right there, so that they are not exchanged: as far as it is shown. */

@@ -1,7 +1,7 @@
 /** Infinities and NaN: where they come from. */
 import { maskOfNoNumbers } from "./attention.ts";
 import type { Chain } from "./chain.ts";
-import { squareSum } from "./norm.ts";
+import { squareSum } from "./root_mean.ts";
 import { HIDDEN, LARGEST_F16, type Operation, type Weight } from "./operation.ts";
 
 /** What makes numbers that are none. */

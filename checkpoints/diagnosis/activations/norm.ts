@@ -3,6 +3,8 @@ import { CAUSES } from "../causes.ts";
 import { LARGEST_F16, type Operation, rerun, type Variant, withWeight } from "./operation.ts";
 import { runsText } from "../../files/patterns/runs.ts";
 import { fitsBlock, wrongColumns } from "./sparse.ts";
+import { normsOfOthers } from "./instead.ts";
+import { rootMean, rootMeans, squareSum } from "./root_mean.ts";
 import { normWeightVariants } from "./vectors.ts";
 
 /** Numbers of a norm's weight that may be damaged: a block of most types. */
@@ -11,6 +13,7 @@ const MOST_DAMAGED = 32;
 /** x [T, D] → [T, 1] */
 export function rmsVariants(operation: Operation): Variant[] {
   const { inputs: [x], step: { constants: { columns, epsilon: own } }, target } = operation;
+  const outside = target && outsideEpsilon(x, columns, target);
   const epsilons = new Set<number>(CAUSES.epsilon.undo);
   if (target) epsilons.add(Number(fitEpsilon(x, columns, target).toPrecision(3)));
   return [
@@ -19,8 +22,26 @@ export function rmsVariants(operation: Operation): Variant[] {
       what: `${epsilon} instead of ${Number(own.toPrecision(3))}`,
       make: () => rerun(operation, { constants: { epsilon } }),
     })),
+    ...outside
+      ? [
+        {
+          cause: "epsilon",
+          what: `${outside} is added to the root, instead of ${
+            Number(own.toPrecision(3))
+          } below it`,
+          make: () => rootMeans(x, columns, 0).map((root) => root + outside),
+        } satisfies Variant,
+      ]
+      : [],
     ...overflowVariants(operation),
   ];
+}
+
+/** What is added to each row's root, in few digits; undefined where that is nothing. */
+function outsideEpsilon(x: Float32Array, columns: number, rms: Float32Array): number | undefined {
+  const added = rootMeans(x, columns, 0).map((root, row) => rms[row] - root).sort();
+  const epsilon = Number(added[added.length >> 1].toPrecision(3));
+  return epsilon > 0 ? epsilon : undefined;
 }
 
 /** Squares that were summed in f16: rows in which that leaves its range are divided by infinity. */
@@ -86,17 +107,9 @@ export async function scaleVariants(operation: Operation): Promise<Variant[]> {
       () => rerun(operation, { inputs: [rootMean(output, weight.columns, config.normEpsilon)] }),
     ),
     ...await normWeightVariants(operation),
+    ...normsOfOthers(operation),
     ...damaged ? [damaged] : [],
   ];
-}
-
-/** RMSNorm without a weight. */
-function rootMean(x: Float32Array, columns: number, epsilon: number): Float32Array {
-  const roots = Array.from(
-    { length: x.length / columns },
-    (_, row) => Math.sqrt(squareSum(x, row, columns) / columns + epsilon),
-  );
-  return x.map((value, i) => value / roots[Math.floor(i / columns)]);
 }
 
 /** A few numbers of the weight that differ: each column is off by one factor at all positions. */
@@ -140,13 +153,6 @@ function centred(x: Float32Array, columns: number, epsilon: number): Float32Arra
     for (let i = 0; i < columns; i++) out[row + i] = (x[row + i] - mean) * scale;
   }
   return out;
-}
-
-/** Σx² of a row. */
-export function squareSum(x: Float32Array, row: number, columns: number): number {
-  let sum = 0;
-  for (let i = row * columns; i < (row + 1) * columns; i++) sum += x[i] * x[i];
-  return sum;
 }
 
 /** The epsilon that the smallest rows show: there it weighs most. */

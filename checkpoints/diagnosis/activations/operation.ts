@@ -56,6 +56,10 @@ export interface Operation {
   readonly target?: Float32Array;
   /** What the other side shows of this pass. */
   readonly shown: ReferencePass["tensors"];
+  /** What of that is made before this operation, in the order of computation. */
+  readonly earlier: readonly string[];
+  /** Of a tensor that it shows: those rows that the operation has. */
+  readonly shownRows: (name: string) => Float32Array;
   readonly reader: WeightReader;
   /** The other side's weights, where it is a file. */
   readonly others?: WeightReader;

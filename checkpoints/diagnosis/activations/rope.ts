@@ -188,6 +188,9 @@ const FITS = 5e-6;
 /** Those that fit it worse are none of it. */
 const POOR = 1e-3;
 
+/** Entries that tables of sines and cosines have. */
+const CIRCLES = [360, ...Array.from({ length: 11 }, (_, i) => 2 ** (i + 6))];
+
 function accountsOf(operation: Operation, turns: Turns): Account[] {
   const { config, pass: { start, tokens }, factors } = operation;
   const { ropeBase, ropeWidth, headWidth } = config;
@@ -225,6 +228,20 @@ function accountsOf(operation: Operation, turns: Turns): Account[] {
       (pair) => 2 * standard(pair),
     ),
   ];
+  for (let after = 2; after < start + tokens; after++) {
+    const again = (t: number) => position(t) % after;
+    accounts.push(
+      by("position-offset", `positions begin again at 0 after ${after}`, standard, again),
+    );
+  }
+  for (const steps of CIRCLES) {
+    const step = 2 * Math.PI / steps;
+    accounts.push({
+      cause: "rounded",
+      what: `angles are kept in ${steps} steps of a circle`,
+      angle: (t, pair) => Math.round(position(t) * standard(pair) / step) * step,
+    });
+  }
   const offsets = Array.from({ length: MOST_OFFSET }, (_, i) => [i + 1, -i - 1]).flat();
   for (const offset of new Set([...offsets, -start])) {
     if (offset === 0) continue;

@@ -19,9 +19,18 @@ const SAME = 1e-4;
 /** Rows with a factor that are told one by one. */
 const MOST_FACTORS = 3;
 
-/** y [T, rows] of a product with W [rows, columns] */
-export function rowVariants(operation: Operation, target: Float32Array): Variant[] {
-  const { output, weights: [{ rows, name }], config } = operation;
+/**
+ * y [T, rows] of a product with W [rows, columns]
+ *
+ * @param things what the columns of y are: the weight's rows; of a sum with a bias no weight's alone
+ */
+export function rowVariants(
+  operation: Operation,
+  target: Float32Array,
+  things: { readonly rows: number; readonly name?: string } = operation.weights[0],
+): Variant[] {
+  const { output, config } = operation;
+  const { rows, name } = things;
   const ours = columnsOf(output, rows);
   const theirs = columnsOf(target, rows);
   const zero = zeroRows(ours, theirs);

@@ -3,7 +3,10 @@ import { layerOf } from "../../../base/layer_names.ts";
 import { sizeOf } from "../../../base/shape.ts";
 import { isCache, writtenInto } from "../../parity/cache.ts";
 import { localAllowance } from "../../parity/compare.ts";
+import { inverseOrder } from "../../files/patterns/order.ts";
+import { headVariants, inOrder } from "./heads.ts";
 import type { Operation, Variant } from "./operation.ts";
+import { roundedOutcomes } from "./rounded.ts";
 import { rotatedVariants } from "./rope.ts";
 
 /** Slots that are named one by one. */
@@ -25,7 +28,70 @@ export function storeVariants(operation: Operation): Variant[] {
       },
     })),
     ...target ? measuredSlots(operation, target) : suspectedSlots(operation),
+    ...target ? [...headVariants(config.kvHeads, operation), ...storedOtherwise(operation)] : [],
+    ...roundedOutcomes(operation),
   ];
+}
+
+/** Blocks that caches are rounded in, with an f16 for each. */
+const BLOCK = 32;
+
+/** Keys and values that are stored in another layout, turned again, or in blocks of 8 bits. */
+function storedOtherwise(operation: Operation): Variant[] {
+  const { name, inputs: [x], output, config: { kvHeads }, pass: { start, tokens } } = operation;
+  const again = name.endsWith("cache_k") ? rotatedVariants(x, kvHeads, operation) : [];
+  const stored = (numbers: Float32Array) => {
+    const cache = output.slice();
+    cache.set(numbers, output.length - x.length);
+    return cache;
+  };
+  const layout = Int32Array.from(
+    { length: tokens * kvHeads },
+    (_, place) => place % tokens * kvHeads + Math.floor(place / tokens),
+  );
+  const of = (cause: Variant["cause"], what: string, make: Variant["make"]): Variant => ({
+    cause,
+    what,
+    make,
+  });
+  return [
+    ...again.map(({ what, make }) =>
+      of(
+        "rope-scaling",
+        `keys are turned again on their way into the cache (${what}), as by positions times 2`,
+        () => stored(make()),
+      )
+    ),
+    ...start > 0 || kvHeads === 1 ? [] : [
+      of(
+        "cache-slot",
+        "numbers stand as [head, slot] where [slot, head] belongs",
+        () => inOrder(output, inverseOrder(layout), output.length / layout.length),
+      ),
+      of(
+        "cache-slot",
+        "numbers are read as [head, slot] where they are [slot, head]",
+        () => inOrder(output, layout, output.length / layout.length),
+      ),
+    ],
+    of(
+      "rounded",
+      `numbers are kept in 8 bits, in blocks of ${BLOCK} with an f16 each`,
+      () => inBlocks(output),
+    ),
+  ];
+}
+
+/** Blocks of 8 bits whose steps are f16 (ggml's Q8_0). */
+function inBlocks(x: Float32Array): Float32Array {
+  const out = new Float32Array(x.length);
+  for (let at = 0; at < x.length; at += BLOCK) {
+    const block = x.subarray(at, at + BLOCK);
+    const largest = block.reduce((most, value) => Math.max(most, Math.abs(value)), 0);
+    const step = Math.f16round(largest / 127);
+    out.set(step > 0 ? block.map((value) => Math.round(value / step) * step) : block, at);
+  }
+  return out;
 }
 
 /** Faults that would show behind a cache that is not shown. */

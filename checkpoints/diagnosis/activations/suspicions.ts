@@ -8,8 +8,10 @@ import { maskTrials, softmaxVariants } from "./attention.ts";
 import { activationVariants, addVariants } from "./elementwise.ts";
 import { embedVariants } from "./embed.ts";
 import { mixVariants, scoresVariants } from "./heads.ts";
+import { sameVariants } from "./instead.ts";
 import { biasVariants, linearVariants } from "./linear.ts";
 import { normalizeVariants, rmsVariants, scaleVariants } from "./norm.ts";
+import { positionVariants, scatteredZeros } from "./positions.ts";
 import { ropeVariants } from "./rope.ts";
 import { roundedOutcomes } from "./rounded.ts";
 import { storeVariants } from "./slots.ts";
@@ -45,7 +47,10 @@ const APART: ReadonlySet<string> = new Set(["scores", "softmax", "store", "embed
 async function variantsOf(operation: Operation): Promise<readonly Variant[]> {
   const own = await SUSPECTS[operation.step.operation]?.(operation) ?? [];
   if (APART.has(operation.step.operation)) return own;
-  const any = [zeroVariants, factorVariants, boundVariants, roundedOutcomes];
+  const any = [
+    ...[zeroVariants, positionVariants, factorVariants, boundVariants, roundedOutcomes],
+    scatteredZeros,
+  ];
   return [...own, ...any.flatMap((of) => of(operation))];
 }
 
@@ -68,7 +73,8 @@ export async function suspicionsOf(chain: Chain): Promise<Suspicion[]> {
   const point = operations.at(-1)!.name;
   const variants = await Promise.all(operations.map((operation) => variantsOf(operation)));
   const last = variants.length - 1;
-  variants[last] = [...variants[last], ...leftOutVariants(operations)];
+  const whole = [...leftOutVariants(operations), ...sameVariants(operations[last])];
+  variants[last] = [...variants[last], ...whole];
   const suspected = [...operations.entries()].toReversed().flatMap(([index, operation]) =>
     variants[index].map((variant) => ({ index, operation, variant }))
   );

@@ -160,9 +160,9 @@ export const bf16 = (value: number) => toBits(value, 7);
 
 /** An 8-bit float of 4 bits of exponent and 3 of mantissa (OCP E4M3), as far as its range goes. */
 export function e4m3(value: number): number {
-  const least = 2 ** -9;
   const size = Math.abs(value);
-  const rounded = size < 2 ** -6 ? Math.round(size / least) * least : toBits(size, 3);
+  // Below the smallest normal number steps are equal: adding it rounds to them, to even.
+  const rounded = size < 2 ** -6 ? toBits(size + 2 ** -6, 3) - 2 ** -6 : toBits(size, 3);
   return Math.sign(value) * Math.min(448, rounded);
 }
 
