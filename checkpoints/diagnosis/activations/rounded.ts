@@ -14,7 +14,7 @@ const BLOCKS = [32, 256] as const;
 export function roundedOutcomes({ output, target, shape }: Operation): Variant[] {
   if (!target) return [];
   const columns = shape.at(-1)!;
-  const bits = fewBits(target, columns);
+  const bits = fewBits(target, columns)?.what;
   if (bits === undefined || fewBits(output, columns) !== undefined) return [];
   // A number halfway between two may go to either.
   const half = HALVES.find((type) => type === bits);
