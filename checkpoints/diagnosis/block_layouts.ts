@@ -212,11 +212,20 @@ function places(field: Field, { blockSize }: Reading): [what: string, field: Fie
 
 function lowBits(layout: Reading): Changes {
   const { low } = layout;
-  if (low.bits < 8) return places(low, layout).map(([what, low]) => [what, { low }]);
   const moved = (
     what: string,
     moved: number,
   ): Changes[number] => [what, { low: { ...low, moved } }];
+  // Large blocks are read half by half.
+  const halves = layout.blockSize === 256
+    ? [moved("the lower bits those of the other half of a block", 128)]
+    : [];
+  if (low.bits < 8) {
+    return [
+      ...places(low, layout).map(([what, low]): Changes[number] => [what, { low }]),
+      ...halves,
+    ];
+  }
   return [
     moved("each two numbers exchanged", 1),
     moved("each four numbers in reverse order", 3),

@@ -11,7 +11,7 @@ import { extentText } from "./extent.ts";
 import { nonFinite } from "./non_finite.ts";
 import { WeightReader } from "./operation.ts";
 import { differingWeights } from "./differing_weights.ts";
-import { type Suspicion, suspicionsOf } from "./suspicions.ts";
+import { suspicionsOf } from "./suspicions.ts";
 import type { ReferencePass } from "../../references/reference.ts";
 
 /** What an explanation is made of. */
@@ -102,10 +102,13 @@ export async function explain(evidence: Evidence): Promise<Explanation> {
   let best: Explanation | undefined;
   let nearest: Explanation | undefined;
   let work = 0;
-  // What both files show need not be guessed.
+  // What both files show need not be guessed; of a damaged block, what is tried says the very columns.
   const differing = other ? await differingWeights(chain, file, other) : [];
-  const isNamed = ({ cause }: Suspicion) => cause !== "unknown";
-  const suspicions = [...differing.filter(isNamed), ...await suspicionsOf(chain)];
+  const { named = [], blocks = [] } = Object.groupBy(
+    differing.filter(({ cause }) => cause !== "unknown"),
+    ({ cause }) => cause === "dequant-block" ? "blocks" : "named",
+  );
+  const suspicions = [...named, ...await suspicionsOf(chain), ...blocks];
   for (const { cause, detail, fitted, cost, make } of suspicions) {
     work += cost;
     if (work > MOST_WORK || (best?.explained ?? 0) >= CERTAIN) break;

@@ -19,7 +19,7 @@ const MOST_BITS = 12;
 export function roundedOutcomes({ output, target, shape }: Operation): Variant[] {
   if (!target) return [];
   const columns = shape.at(-1)!;
-  const words = fewBits(target, columns);
+  const words = fewBits(target, columns)?.what;
   const type = HALVES.find((each) => each === words);
   const isFree = (words === undefined || type) && significantBits(output) === undefined;
   const fewest = isFree ? significantBits(target) : undefined;

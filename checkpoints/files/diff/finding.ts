@@ -29,8 +29,6 @@ export interface Known {
 const FEW = 0.05;
 /** Numbers in which a rounding is looked for. */
 const MOST_LOOKED_AT = 2 ** 20;
-/** What rounding to two bits makes of normal numbers is less. */
-const ROUNDED_NMSE = 0.3;
 /** A norm's weight that is off by one is so within rounding. */
 const OFFSET_TOLERANCE = 1e-4;
 
@@ -218,12 +216,15 @@ async function fewerBits(
 ): Promise<Finding | undefined> {
   const rows = Math.max(1, Math.floor(Math.min(b.rows, MOST_LOOKED_AT / b.columns)));
   const count = rows * b.columns;
-  if (!(found!.nmse < ROUNDED_NMSE) || count > 2 * MOST_LOOKED_AT) return undefined;
+  if (found!.nonFinite || count > 2 * MOST_LOOKED_AT) return undefined;
   const [own, others] = await Promise.all([a, b].map(({ read }) => read(0, count)));
   signal?.throwIfAborted();
   const bits = fewBits(others, b.columns);
-  if (bits === undefined || fewBits(own, b.columns) === bits) return undefined;
-  return { cause: "rounded", detail: `every number is ${bits}; A's are not` };
+  // Other numbers that were rounded too differ by more.
+  if (!bits || found!.nmse > bits.nmse || fewBits(own, b.columns)?.what === bits.what) {
+    return undefined;
+  }
+  return { cause: "rounded", detail: `every number is ${bits.what}; A's are not` };
 }
 
 function otherShape(a: Numbers, b: Numbers): Finding {

@@ -1,8 +1,10 @@
 /** Numbers that few bits hold: told from those that need all. */
 import assert from "node:assert/strict";
-import { fewBits, floatHolding } from "../../../checkpoints/files/few_bits.ts";
+import { fewBits as found, floatHolding } from "../../../checkpoints/files/few_bits.ts";
 import { Random } from "../../../checkpoints/files/random.ts";
 import { roundedBlocks, toBf16 } from "../../../checkpoints/parity/rounding.ts";
+
+const fewBits = (numbers: Float32Array, columns: number) => found(numbers, columns)?.what;
 
 const COLUMNS = 128;
 const ROWS = 48;
@@ -58,4 +60,22 @@ Deno.test("equal steps, in all of it or in each row, and tables", () => {
   );
   const table = NUMBERS.map((value) => Math.sin(Math.round(value * 20)));
   assert.match(fewBits(table, COLUMNS)!, /^one of \d+ different numbers$/);
+});
+
+Deno.test("equal steps in each row, whose products are held in 16 bits", () => {
+  for (const bits of [4, 6, 8]) {
+    const expected = `${bits} bits in equal steps in each row`;
+    assert.equal(fewBits(steps(bits, COLUMNS).map(Math.f16round), COLUMNS), expected);
+  }
+  const unequal = NUMBERS.map((x) => Math.f16round(Math.sign(x) * 2 ** Math.round(8 * x)));
+  assert.match(fewBits(unequal, COLUMNS)!, /^one of \d+ different numbers$/);
+});
+
+Deno.test("rounding is not farther off than it is said to be", () => {
+  const nmse = (b: Float32Array) =>
+    b.reduce((sum, y, i) => sum + (y - NUMBERS[i]) ** 2, 0) /
+    NUMBERS.reduce((sum, x) => sum + x * x, 0);
+  const ways = [NUMBERS.map(toBf16), NUMBERS.map(Math.f16round)];
+  for (const bits of [3, 4, 6, 8]) ways.push(Float32Array.from(steps(bits, COLUMNS)));
+  for (const rounded of ways) assert.ok(nmse(rounded) <= found(rounded, COLUMNS)!.nmse);
 });

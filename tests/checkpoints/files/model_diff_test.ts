@@ -140,6 +140,15 @@ Deno.test("model diff: norms that are off by one, tensors that are scaled or zer
   await assertFound(zero, { "output_norm.weight": "zeros" }, /^all zeros$/);
 });
 
+Deno.test("model diff: other numbers that were rounded are not said to be rounded only", async () => {
+  const name = "blk.1.ffn_up.weight";
+  const draw = new Random(5);
+  const change = edit(name, (tensor) => {
+    tensor.data = tensor.data.map((value) => toBf16(value * (1 + draw.normal(0.05))));
+  });
+  await assertFound(change, { [name]: "unknown" }, /^other numbers/);
+});
+
 Deno.test("model diff: numbers that were rounded and are stored in more bits", async () => {
   const name = "blk.1.attn_v.weight";
   const halved = edit(name, (tensor) => {
