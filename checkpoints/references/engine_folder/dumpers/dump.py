@@ -1,7 +1,6 @@
 """Writes a PyTorch engine's tensors for Lamina (checkpoints/references/engine_folder/README.md). Needs nothing but torch.
 
-    dump = Dump("out", model="my-llama")         # activations="bf16" or "f16" where the model computes in that; angles="exact" where
-                                                 # RoPE's are 64-bit floats, not position times inverse frequency in f32
+    dump = Dump("out", model="my-llama")         # activations="bf16" or "f16" where the model computes in that
     dump.begin(step=0, start=0, ids=prompt_ids)  # before each pass; step n runs the n-th generated token
     dump.attach(model)                           # Hugging Face: the outputs of all modules, under their names
     dump.tensor("blk.0.q_rope", q, ["batch", "head", "position", "feature"])  # any tensor, under any name that Lamina knows
@@ -13,8 +12,7 @@ class Dump:
     def __init__(self, folder, model, rope="half", activations="f32", angles="f32"):
         os.makedirs(folder, exist_ok=True)
         self.folder, self.passes = folder, []
-        self.manifest = {"format": "lamina-engine-tensors", "version": 1, "model": model, "rope": rope,
-                         "activations": activations, "angles": angles}
+        self.manifest = dict(format="lamina-engine-tensors", version=1, model=model, rope=rope, activations=activations, angles=angles)
 
     def begin(self, step, start, ids):
         self.passes.append({"step": step, "start": start, "ids": [int(i) for i in ids], "tensors": {}})
