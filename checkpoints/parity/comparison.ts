@@ -52,7 +52,7 @@ export interface ParityRow {
 export interface CheckpointResult {
   readonly checkpoint: Checkpoint;
   readonly status: "pass" | "fail" | "skipped";
-  /** Why it was skipped: `vacuous`, `not shown`. */
+  /** Why it was skipped: `vacuous`, `not shown`, `not judged`. */
   readonly why?: string;
   /** The row that takes most of what is allowed it, by the verdict that counts; what is inherited from earlier steps left out. */
   readonly worst?: ParityRow;
@@ -359,12 +359,20 @@ function judge(
   if (own.length === 0 && ownChecks.length === 0) {
     return { checkpoint, status: "skipped", why: "not shown", failedChecks };
   }
+  if (ownChecks.length === 0 && !own.some(isJudged)) {
+    return { checkpoint, status: "skipped", why: "not judged", worst, verdict, failedChecks };
+  }
   // Positions that a case reaches, decoding included.
   const longest = Math.max(...cases.map(({ ids, generate }) => ids.length + generate));
   if (longest < checkpoint.positions) {
     return { checkpoint, status: "skipped", why: "vacuous", worst, verdict, failedChecks };
   }
   return { checkpoint, status: "pass", worst, verdict, failedChecks };
+}
+
+/** Whether a row could have failed: not where the inputs of rounded weights are hidden, or where what adds up is only reported. */
+function isJudged({ local, cumulative }: ParityRow): boolean {
+  return local ? local.rounding?.measure !== "unknown" : cumulative!.allowed < Infinity;
 }
 
 /** Ratios of RMS errors to the oracle, ours to the reference's; points that the reference has exactly are left out. */

@@ -9,7 +9,12 @@ import type { ParityResult } from "../../../checkpoints/parity/comparison.ts";
 import { unseenLine } from "../../../checkpoints/parity/report.ts";
 import { expectedSquares, runWidth } from "../../../checkpoints/parity/expected_rounding.ts";
 import { Random } from "../../../checkpoints/files/random.ts";
+import { comparedRun } from "../../support/engines/compared_run.ts";
+import { ForeignEngine } from "../../support/engines/faulty_engine.ts";
 import { activations, judgedProduct, withBytes } from "../../support/engines/judged_product.ts";
+import { Folder } from "../../support/folder.ts";
+import { breakFile } from "../../support/models/broken_files.ts";
+import { faultModels } from "../../support/models/fault_models.ts";
 import { QUANTIZERS } from "../../support/models/quantize.ts";
 import { randomFile } from "../../support/models/random_llama.ts";
 
@@ -224,4 +229,26 @@ Deno.test("the same type is held to the same numbers; what is too small to be se
   assert.equal(line(row("a", 1e-2, false)), undefined);
   const far = await withBytes(copies.Q8_0, NAME, (bytes) => bytes[5] ^= 0x40);
   assert.equal((await judgedProduct([far, copies.Q8_0], NAME, normal)).passed, false);
+});
+
+Deno.test("what is made of hidden products of rounded weights is not judged, which is no pass", async () => {
+  using folder = new Folder();
+  const { random } = await faultModels(folder.path);
+  const against = `${folder.path}/rounded.gguf`;
+  const name = "blk.1.ffn_down.weight";
+  await breakFile(random.path, against, async (file) => {
+    const { shape, type } = file.tensors.get(name)!;
+    const numbers = dequantize(type, await file.readTensor(file.tensors.get(name)!));
+    const bytes = () => Promise.resolve(Uint8Array.from(QUANTIZERS.BF16(numbers)));
+    const stored = GGML_TYPES.find(({ name }) => name === "BF16")!;
+    return { tensors: new Map([[name, { type: stored, shape, bytes }]]) };
+  });
+  const run = (await ForeignEngine.open(against)).run(random.ids, 0);
+  const status = async (shown: RegExp) => {
+    const { checkpoints } = await comparedRun(random.path, run, { shown, against });
+    const { status, why } = checkpoints.find(({ checkpoint }) => checkpoint.id === "7")!;
+    return [status, why];
+  };
+  assert.deepEqual(await status(/^blk\.1\.out$/), ["skipped", "not judged"]);
+  assert.deepEqual(await status(/./), ["pass", undefined]);
 });

@@ -1,7 +1,9 @@
 /** A foreign engine's run compared with ours, without a folder and without a command. */
 import type { ParityCase } from "../../../checkpoints/parity/cases.ts";
 import { compareEngines, type ParityResult } from "../../../checkpoints/parity/comparison.ts";
+import { OtherWeights } from "../../../checkpoints/parity/other_weights.ts";
 import type { Reference, ReferencePass } from "../../../checkpoints/references/reference.ts";
+import { openGgufFile } from "../../../engine/gguf/reader.ts";
 import { load } from "../../../inspect/run/loading.ts";
 import type { EnginePass, EngineRun, EngineTensor } from "./faulty_engine.ts";
 
@@ -13,6 +15,8 @@ export interface ShownRun {
   readonly steps?: readonly number[];
   /** What a tensor is shown as. */
   readonly as?: (point: string, tensor: EngineTensor, pass: EnginePass) => Float32Array;
+  /** The file that it ran, where that is another one. */
+  readonly against?: string;
 }
 
 /** A run as a reference. */
@@ -53,10 +57,13 @@ export async function comparedRun(
     ...{ generate, steps, oracle: false },
   };
   const loaded = await load(path, { backend: "cpu" });
+  const other = options.against === undefined ? undefined : await openGgufFile(options.against);
   try {
     const reference = referenceOf(run, options);
-    return await compareEngines(loaded.engine, reference, [each], { localOnly: true });
+    const judging = other ? { weights: new OtherWeights(loaded.file, other) } : { localOnly: true };
+    return await compareEngines(loaded.engine, reference, [each], judging);
   } finally {
+    other?.close();
     loaded.release();
   }
 }
