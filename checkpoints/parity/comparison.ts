@@ -359,7 +359,7 @@ function judge(
   if (own.length === 0 && ownChecks.length === 0) {
     return { checkpoint, status: "skipped", why: "not shown", failedChecks };
   }
-  if (ownChecks.length === 0 && !own.some(isJudged)) {
+  if (ownChecks.every(({ judged }) => judged === false) && !own.some(isJudged)) {
     return { checkpoint, status: "skipped", why: "not judged", worst, verdict, failedChecks };
   }
   // Positions that a case reaches, decoding included.

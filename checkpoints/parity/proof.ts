@@ -425,7 +425,11 @@ function checkTable(results: readonly ProofResult[]): Table {
     reference: utf8(rows.map(({ reference }) => reference)),
     checkpoint: utf8(rows.map(({ check }) => check.checkpoint)),
     case: utf8(rows.map(({ check }) => check.case)),
-    passed: int32(rows.map(({ check }) => check.passed === null ? null : Number(check.passed))),
+    passed: int32(
+      rows.map(({ check: { passed, judged } }) =>
+        passed === null || judged === false ? null : Number(passed)
+      ),
+    ),
     cause: utf8(rows.map(({ check }) => check.cause ?? null)),
     what: utf8(rows.map(({ check }) => check.what)),
   });
