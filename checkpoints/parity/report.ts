@@ -153,7 +153,8 @@ function outcome({ checkpoint, verdict, failedChecks }: CheckpointResult, result
   }
   if (!verdict) {
     const own = result.checks.filter((check) => check.checkpoint === checkpoint.id);
-    return [...new Set(own.map(({ what }) => what))].join("; ");
+    const said = own.map(({ what, judged }) => judged === false ? `${what}; not judged` : what);
+    return [...new Set(said)].join("; ");
   }
   return verdict.error === 0 ? "exactly" : leftText(verdict);
 }
