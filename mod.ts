@@ -217,12 +217,12 @@ export {
   type DiagnoseRequest,
   DiagnosisReport,
   type FoundFault,
-} from "./checkpoints/diagnosis/report.ts";
+} from "./checkpoints/diagnosis/without_reference/report.ts";
 export {
   breakModel,
   type BreakOptions,
   type BrokenCopy,
-} from "./checkpoints/diagnosis/broken_copy.ts";
+} from "./checkpoints/diagnosis/without_reference/broken_copy.ts";
 export {
   QUANTIZATION_TYPES,
   type QuantizationType,

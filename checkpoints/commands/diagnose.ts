@@ -6,10 +6,10 @@ import { createProgress, createStatus } from "../../inspect/commands/progress.ts
 import { defineCommand, EXIT, runCommand } from "../../inspect/commands/run_command.ts";
 import { load } from "../../inspect/run/loading.ts";
 import { CAUSES } from "../diagnosis/causes.ts";
-import type { Diagnosis, Trial } from "../diagnosis/diagnose.ts";
-import { diagnose, diagnosisText } from "../diagnosis/report.ts";
+import type { Diagnosis, Trial } from "../diagnosis/without_reference/diagnose.ts";
+import { diagnose, diagnosisText } from "../diagnosis/without_reference/report.ts";
 import { isItself } from "../files/mended_file.ts";
-import { coloured } from "../parity/report.ts";
+import { coloured } from "../parity/reports/report.ts";
 import { jsonLine, printable } from "../../inspect/escape.ts";
 
 /** The command; the exit code is 1 when a cause was found. */

@@ -37,10 +37,10 @@ import {
   recomputeCommand,
   runId,
   writeProof,
-} from "../parity/proof.ts";
+} from "../parity/reports/proof.ts";
 import { ReferenceFailure } from "../references/reference.ts";
 import { isReference, REFERENCES } from "../references/mod.ts";
-import { coloured, junit, mergedJson, reportText } from "../parity/report.ts";
+import { coloured, junit, mergedJson, reportText } from "../parity/reports/report.ts";
 import { jsonLine, printable } from "../../inspect/escape.ts";
 
 /** Time for repeated runs where their number is not given. */

@@ -12,7 +12,7 @@ import type { OperationEvidence } from "../parity/divergence/evidence.ts";
 import { withWeightsOf } from "../parity/divergence/weight_rows.ts";
 import { recompute, recomputedJson } from "../parity/divergence/recompute.ts";
 import { idsText, recomputedText } from "../parity/divergence/text.ts";
-import { divergencesOf, verifyProof } from "../parity/proof.ts";
+import { divergencesOf, verifyProof } from "../parity/reports/proof.ts";
 import { jsonLine, printable } from "../../inspect/escape.ts";
 
 const command = defineCommand({

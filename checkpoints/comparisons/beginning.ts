@@ -5,17 +5,17 @@ import type { Loaded } from "../../inspect/run/loading.ts";
 import { hasVocabulary, pieceOf, tokenizerOf } from "../../inspect/run/vocabulary.ts";
 import { diffMetadata } from "../files/diff/metadata.ts";
 import { ggufWeights } from "../files/weight_file.ts";
-import { AWKWARD_TEXTS } from "../parity/awkward_texts.ts";
+import { AWKWARD_TEXTS } from "../parity/beginning/awkward_texts.ts";
 import { compareIds, NO_CASE, type ParityCheck } from "../parity/checks.ts";
-import { idsPart } from "../parity/ids.ts";
-import { type Beginning, compareStructure } from "../parity/structure.ts";
+import { idsPart } from "../parity/beginning/ids.ts";
+import { type Beginning, compareStructure } from "../parity/beginning/structure.ts";
 import {
   compareTemplated,
   compareTemplates,
   CONVERSATION,
   type Conversation,
-} from "../parity/templates.ts";
-import { compareTokenizers } from "../parity/tokenizers.ts";
+} from "../parity/beginning/templates.ts";
+import { compareTokenizers } from "../parity/beginning/tokenizers.ts";
 import type { Cause } from "../diagnosis/causes.ts";
 import type { ParityCase } from "../parity/cases.ts";
 import type { Reference } from "../references/reference.ts";

@@ -8,7 +8,7 @@ import { onePrompt, type Prompt } from "../../inspect/run/prompt.ts";
 import type { Preview } from "../../inspect/tables/preview.ts";
 import { longWork } from "../../inspect/work.ts";
 import { compareBeginnings } from "./beginning.ts";
-import type { Beginning } from "../parity/structure.ts";
+import type { Beginning } from "../parity/beginning/structure.ts";
 import { firstDivergence } from "../diagnosis/first_divergence.ts";
 import { openModel } from "../files/model_argument.ts";
 import { type ComparisonOptions, type Setup, setUp } from "./setup.ts";
@@ -23,7 +23,7 @@ import { NO_CASE } from "../parity/checks.ts";
 import type { ElementPlace } from "../parity/compare.ts";
 import type { OperationEvidence } from "../parity/divergence/evidence.ts";
 import { recompute, type Recomputed } from "../parity/divergence/recompute.ts";
-import { checkpointTable, parityTable } from "../parity/tables.ts";
+import { checkpointTable, parityTable } from "../parity/reports/tables.ts";
 import { OtherModelFailure, type Provenance } from "../references/reference.ts";
 import {
   beginningLines,
@@ -33,7 +33,7 @@ import {
   type FirstDivergence,
   ratioLine,
   reportText,
-} from "../parity/report.ts";
+} from "../parity/reports/report.ts";
 import {
   type PairOptions,
   readPair,

@@ -12,7 +12,7 @@ import { folderReference } from "../references/engine_folder/engine_folder.ts";
 import { deviceOf, openModel, tokenizeOf } from "../files/model_argument.ts";
 import type { ParityOptions } from "../parity/cases.ts";
 import type { ParityCase } from "../parity/cases.ts";
-import { OtherWeights } from "../parity/other_weights.ts";
+import { OtherWeights } from "../parity/weights/other_weights.ts";
 import type { Reference } from "../references/reference.ts";
 import { laminaReference } from "../parity/lamina.ts";
 import { oracleReference } from "../references/oracle.ts";

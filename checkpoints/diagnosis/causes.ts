@@ -1,5 +1,5 @@
 /**
- * The causes that are known by name, and how each is undone: on the weights of a file (undos.ts), on a weight of two files
+ * The causes that are known by name, and how each is undone: on the weights of a file (without_reference/undos.ts), on a weight of two files
  * (files/diff/finding.ts), and on what an operation made (activations/).
  */
 import type { Config } from "../../engine/model/config.ts";

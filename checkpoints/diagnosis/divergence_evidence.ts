@@ -6,7 +6,7 @@ import type { Pass } from "../../kernels/kernel.ts";
 import { sizeOf } from "../../base/shape.ts";
 import { formatBytes } from "../../inspect/format.ts";
 import type { ParityRow } from "../parity/comparison.ts";
-import { failedVerdict } from "../parity/report.ts";
+import { failedVerdict } from "../parity/reports/report.ts";
 import type {
   NamedTensor,
   OperationEvidence,

@@ -21,7 +21,7 @@ import { comparedSteps, type ParityCase } from "../parity/cases.ts";
 import type { ParityCheck } from "../parity/checks.ts";
 import type { Reference, ReferencePass } from "../references/reference.ts";
 import { judgeOf } from "../parity/judge.ts";
-import { failedVerdict, type FirstDivergence } from "../parity/report.ts";
+import { failedVerdict, type FirstDivergence } from "../parity/reports/report.ts";
 
 /** Tensors of fewer numbers do not tell in how many bits an engine computes. */
 const TELLING = 256;

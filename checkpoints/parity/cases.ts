@@ -2,7 +2,7 @@
 import type { GgufFile } from "../../engine/gguf/reader.ts";
 import type { Reference } from "../references/reference.ts";
 import { DECODING_STEPS } from "./contract.ts";
-import type { OtherWeights } from "./other_weights.ts";
+import type { OtherWeights } from "./weights/other_weights.ts";
 
 /** The prompt of record. */
 export const DEFAULT_PROMPT = "Hello";

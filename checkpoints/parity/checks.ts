@@ -7,8 +7,8 @@ import { compareTensors, largestError } from "./compare.ts";
 import { RELATIVE_TOLERANCE } from "./contract.ts";
 import type { ParityCase, ParityOptions } from "./cases.ts";
 import type { Cause } from "../diagnosis/causes.ts";
-import { idsPart } from "./ids.ts";
-import { isRounded } from "./rounding.ts";
+import { idsPart } from "./beginning/ids.ts";
+import { isRounded } from "./rounded_engines/rounding.ts";
 import type { Provenance, ReferenceRequest, ReferenceRun } from "../references/reference.ts";
 
 /** A case's name where a check is of no prompt. */

@@ -16,9 +16,9 @@ import type {
   ReferenceRequest,
   ReferenceRun,
 } from "../references/reference.ts";
-import { isRounded } from "./rounding.ts";
+import { isRounded } from "./rounded_engines/rounding.ts";
 import { judgeOf } from "./judge.ts";
-import type { Beginning } from "./structure.ts";
+import type { Beginning } from "./beginning/structure.ts";
 import { ownRun, pointSize } from "./lamina.ts";
 
 /** A tensor in a few numbers; hidden keys left out. */

@@ -2,11 +2,11 @@
 import { compareTensors, localAllowance } from "./compare.ts";
 import type { ParityOptions } from "./cases.ts";
 import type { Judge } from "./local.ts";
-import type { ChainModel } from "./rounded_chain.ts";
-import { roundedJudge } from "./rounded_judge.ts";
-import { isRounded } from "./rounding.ts";
+import type { ChainModel } from "./rounded_engines/rounded_chain.ts";
+import { roundedJudge } from "./rounded_engines/rounded_judge.ts";
+import { isRounded } from "./rounded_engines/rounding.ts";
 import type { Provenance } from "../references/reference.ts";
-import { judgedByRounding } from "./weights_judge.ts";
+import { judgedByRounding } from "./weights/weights_judge.ts";
 
 /**
  * The judge of a comparison with a reference whose activations are of some type, and perhaps its weights of another than ours.

@@ -1,10 +1,10 @@
 /** Strings from files on their way to a terminal, into HTML, XML and Markdown: they show, and do nothing else. */
 import assert from "node:assert/strict";
 import { CHECKPOINTS } from "../../checkpoints/parity/contract.ts";
-import { diagnosisText } from "../../checkpoints/diagnosis/report.ts";
+import { diagnosisText } from "../../checkpoints/diagnosis/without_reference/report.ts";
 import type { ParityResult } from "../../checkpoints/parity/comparison.ts";
-import { type ProofHeader, writeProof } from "../../checkpoints/parity/proof.ts";
-import { coloured, junit, reportText } from "../../checkpoints/parity/report.ts";
+import { type ProofHeader, writeProof } from "../../checkpoints/parity/reports/proof.ts";
+import { coloured, junit, reportText } from "../../checkpoints/parity/reports/report.ts";
 import { benchMarkdown, type BenchReport, benchText } from "../../inspect/bench/report.ts";
 import { formatTable } from "../../inspect/format.ts";
 import { createProgress, createStatus } from "../../inspect/commands/progress.ts";

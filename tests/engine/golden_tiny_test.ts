@@ -6,7 +6,7 @@ import type {
   Reference,
   ReferenceTensor,
 } from "../../checkpoints/references/reference.ts";
-import { reportText } from "../../checkpoints/parity/report.ts";
+import { reportText } from "../../checkpoints/parity/reports/report.ts";
 import { load } from "../../inspect/run/loading.ts";
 import { createTokenizer } from "../../text/mod.ts";
 

@@ -1,7 +1,7 @@
 /** Who a model's file is: what is loaded, copied and told of it is of all its parts, as they are now. */
 import assert from "node:assert/strict";
 import { createHash } from "node:crypto";
-import { breakModel } from "../../checkpoints/diagnosis/broken_copy.ts";
+import { breakModel } from "../../checkpoints/diagnosis/without_reference/broken_copy.ts";
 import { f32Copy } from "../../checkpoints/files/f32_copy.ts";
 import { parity } from "../../checkpoints/comparisons/parity.ts";
 import { quantizeModel } from "../../checkpoints/quantization/quantize.ts";

@@ -10,7 +10,7 @@ import { type Chain, chainOf } from "./chain.ts";
 import { extentText } from "./extent.ts";
 import { nonFinite } from "./non_finite.ts";
 import { WeightReader } from "./operation.ts";
-import { differingWeights } from "./differing_weights.ts";
+import { differingWeights } from "./products/differing_weights.ts";
 import { suspicionsOf } from "./suspicions.ts";
 import type { ReferencePass } from "../../references/reference.ts";
 

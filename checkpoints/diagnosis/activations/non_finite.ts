@@ -1,5 +1,5 @@
 /** Infinities and NaN: where they come from. */
-import { maskOfNoNumbers } from "./attention.ts";
+import { maskOfNoNumbers } from "./attention/attention.ts";
 import type { Chain } from "./chain.ts";
 import { squareSum } from "./root_mean.ts";
 import { HIDDEN, LARGEST_F16, type Operation, type Weight } from "./operation.ts";

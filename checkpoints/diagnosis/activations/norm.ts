@@ -2,10 +2,10 @@
 import { CAUSES } from "../causes.ts";
 import { LARGEST_F16, type Operation, rerun, type Variant, withWeight } from "./operation.ts";
 import { runsText } from "../../files/patterns/runs.ts";
-import { fitsBlock, wrongColumns } from "./sparse.ts";
+import { fitsBlock, wrongColumns } from "./products/sparse.ts";
 import { normsOfOthers } from "./instead.ts";
 import { rootMean, rootMeans, squareSum } from "./root_mean.ts";
-import { normWeightVariants } from "./vectors.ts";
+import { normWeightVariants } from "./products/vectors.ts";
 
 /** Numbers of a norm's weight that may be damaged: a block of most types. */
 const MOST_DAMAGED = 32;

@@ -1,6 +1,6 @@
 /** Suspected roundings: of an outcome, of a weight, or of what an operation reads. */
 import { fewBits } from "../../files/few_bits.ts";
-import { rounded, roundedBlocks, toBits, UNIT } from "../../parity/rounding.ts";
+import { rounded, roundedBlocks, toBits, UNIT } from "../../parity/rounded_engines/rounding.ts";
 import { type Operation, rerun, type Variant, withWeight } from "./operation.ts";
 
 /** 16-bit types. */

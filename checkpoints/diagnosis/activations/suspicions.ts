@@ -1,20 +1,20 @@
 /** All that is tried on a chain: what suspected faults would make of each operation, by what it computes. */
 import { layerOf } from "../../../base/layer_names.ts";
 import type { Cause } from "../causes.ts";
-import { misreadRows } from "./blocks.ts";
+import { misreadRows } from "./products/blocks.ts";
 import type { Chain } from "./chain.ts";
 import { boundVariants, factorVariants, leftOutVariants, zeroVariants } from "./any_operation.ts";
-import { maskTrials, softmaxVariants } from "./attention.ts";
+import { maskTrials, softmaxVariants } from "./attention/attention.ts";
 import { activationVariants, addVariants } from "./elementwise.ts";
-import { embedVariants } from "./embed.ts";
-import { mixVariants, scoresVariants } from "./heads.ts";
+import { embedVariants } from "./products/embed.ts";
+import { mixVariants, scoresVariants } from "./attention/heads.ts";
 import { sameVariants } from "./instead.ts";
-import { biasVariants, linearVariants } from "./linear.ts";
+import { biasVariants, linearVariants } from "./products/linear.ts";
 import { normalizeVariants, rmsVariants, scaleVariants } from "./norm.ts";
-import { positionVariants, scatteredZeros } from "./positions.ts";
-import { ropeVariants } from "./rope.ts";
+import { positionVariants, scatteredZeros } from "./attention/positions.ts";
+import { ropeVariants } from "./attention/rope.ts";
 import { roundedOutcomes } from "./rounded.ts";
-import { storeVariants } from "./slots.ts";
+import { storeVariants } from "./attention/slots.ts";
 import type { Operation, Variant } from "./operation.ts";
 
 /** Lists the variants of one operation. */

@@ -1,6 +1,6 @@
 /** What earlier operations would have to make for the last one to make what the other side shows: it lets faults be measured there. */
 import type { Operation } from "./operation.ts";
-import { inverse } from "./rope.ts";
+import { inverse } from "./attention/rope.ts";
 
 /** The operations of a chain with their targets, where those can be told: the last one's, and back through all that can be undone. */
 export function withTargets(operations: readonly Operation[], target: Float32Array): Operation[] {

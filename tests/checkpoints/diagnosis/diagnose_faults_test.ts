@@ -4,7 +4,7 @@
  * chooses among these.
  */
 import assert from "node:assert/strict";
-import { diagnoseFile } from "../../../checkpoints/diagnosis/diagnose.ts";
+import { diagnoseFile } from "../../../checkpoints/diagnosis/without_reference/diagnose.ts";
 import { load } from "../../../inspect/run/loading.ts";
 import { Board } from "../../support/faults/board.ts";
 import type { Bench, BrokenFile } from "../../support/faults/fault.ts";

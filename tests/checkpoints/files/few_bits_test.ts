@@ -2,7 +2,7 @@
 import assert from "node:assert/strict";
 import { fewBits as found, floatHolding } from "../../../checkpoints/files/few_bits.ts";
 import { Random } from "../../../checkpoints/files/random.ts";
-import { roundedBlocks, toBf16 } from "../../../checkpoints/parity/rounding.ts";
+import { roundedBlocks, toBf16 } from "../../../checkpoints/parity/rounded_engines/rounding.ts";
 
 const fewBits = (numbers: Float32Array, columns: number) => found(numbers, columns)?.what;
 

@@ -1,6 +1,6 @@
 /** `task model diff`: broken copies of tiny, one fault each, and copies that are as good as their type lets them be. */
 import assert from "node:assert/strict";
-import { roundedBlocks, toBf16 } from "../../../checkpoints/parity/rounding.ts";
+import { roundedBlocks, toBf16 } from "../../../checkpoints/parity/rounded_engines/rounding.ts";
 import { diffModels, type TensorDiff } from "../../../checkpoints/files/diff/diff.ts";
 import { bandOf } from "../../../checkpoints/files/diff/bands.ts";
 import { permuted } from "../../../checkpoints/files/permute.ts";

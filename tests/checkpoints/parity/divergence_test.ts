@@ -6,7 +6,7 @@ import { readNpy, writeNpy } from "../../../checkpoints/files/npy.ts";
 import { formulaAt } from "../../../checkpoints/parity/divergence/formula.ts";
 import { recompute } from "../../../checkpoints/parity/divergence/recompute.ts";
 import { placesOf } from "../../../checkpoints/parity/compare.ts";
-import { divergencesOf, verifyProof } from "../../../checkpoints/parity/proof.ts";
+import { divergencesOf, verifyProof } from "../../../checkpoints/parity/reports/proof.ts";
 import { chainOf } from "../../../checkpoints/diagnosis/activations/chain.ts";
 import { WeightReader } from "../../../checkpoints/diagnosis/activations/operation.ts";
 import { operationEvidence } from "../../../checkpoints/diagnosis/divergence_evidence.ts";

@@ -12,7 +12,7 @@ import {
   type ProofResult,
   verifyProof,
   writeProof,
-} from "../../../checkpoints/parity/proof.ts";
+} from "../../../checkpoints/parity/reports/proof.ts";
 import { extractReference } from "../../../checkpoints/references/reference_run.ts";
 import { openFound } from "../../../inspect/run/loading.ts";
 import { findModel } from "../../../models/mod.ts";

@@ -3,7 +3,7 @@ import assert from "node:assert/strict";
 import { join } from "node:path";
 import { parity, type ParityReport } from "../../../checkpoints/comparisons/parity.ts";
 import { Random } from "../../../checkpoints/files/random.ts";
-import { roundedBlocks, toBf16 } from "../../../checkpoints/parity/rounding.ts";
+import { roundedBlocks, toBf16 } from "../../../checkpoints/parity/rounded_engines/rounding.ts";
 import type { ActivationType } from "../../../checkpoints/references/reference.ts";
 import { loadModel, type Model } from "../../../inspect/run/model.ts";
 import { KNOWN_FAULTS } from "../../support/faults/engines/known.ts";

@@ -1,7 +1,7 @@
 /** Two files' tokenizers: what differs is found by a text that shows it and named by its entry; what does not matter is not accused. */
 import assert from "node:assert/strict";
-import { AWKWARD_TEXTS } from "../../../checkpoints/parity/awkward_texts.ts";
-import { compareTokenizers } from "../../../checkpoints/parity/tokenizers.ts";
+import { AWKWARD_TEXTS } from "../../../checkpoints/parity/beginning/awkward_texts.ts";
+import { compareTokenizers } from "../../../checkpoints/parity/beginning/tokenizers.ts";
 import { Random } from "../../../checkpoints/files/random.ts";
 import { compareIds } from "../../../checkpoints/parity/checks.ts";
 import { pieceOf } from "../../../inspect/run/vocabulary.ts";

@@ -6,8 +6,11 @@ import { GGML_TYPES } from "../../../engine/gguf/types.ts";
 import { alteredFile } from "../../../checkpoints/files/altered_file.ts";
 import { roundingText } from "../../../checkpoints/parity/compare.ts";
 import type { ParityResult } from "../../../checkpoints/parity/comparison.ts";
-import { unseenLine } from "../../../checkpoints/parity/report.ts";
-import { expectedSquares, runWidth } from "../../../checkpoints/parity/expected_rounding.ts";
+import { unseenLine } from "../../../checkpoints/parity/reports/report.ts";
+import {
+  expectedSquares,
+  runWidth,
+} from "../../../checkpoints/parity/weights/expected_rounding.ts";
 import { Random } from "../../../checkpoints/files/random.ts";
 import { comparedRun } from "../../support/engines/compared_run.ts";
 import { ForeignEngine } from "../../support/engines/faulty_engine.ts";

@@ -6,7 +6,7 @@ import { createTokenizer } from "../../../text/mod.ts";
 import { dequantize } from "../../../engine/gguf/dequantize.ts";
 import { openGgufFile } from "../../../engine/gguf/reader.ts";
 import { writeNpy } from "../../../checkpoints/files/npy.ts";
-import { verifyProof } from "../../../checkpoints/parity/proof.ts";
+import { verifyProof } from "../../../checkpoints/parity/reports/proof.ts";
 import { deno } from "../../support/command.ts";
 import { Folder } from "../../support/folder.ts";
 import { breakFile, metadata } from "../../support/models/broken_files.ts";

@@ -1,6 +1,6 @@
 /** llama.cpp as a reference, live: its tensors against the 64-bit oracle, its ids, and every way in which it can fail. */
 import assert from "node:assert/strict";
-import { AWKWARD_TEXTS } from "../../../checkpoints/parity/awkward_texts.ts";
+import { AWKWARD_TEXTS } from "../../../checkpoints/parity/beginning/awkward_texts.ts";
 import { join } from "node:path";
 import { compareTensors, localAllowance } from "../../../checkpoints/parity/compare.ts";
 import type { ReferenceRun } from "../../../checkpoints/references/reference.ts";

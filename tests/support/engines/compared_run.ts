@@ -1,7 +1,7 @@
 /** A foreign engine's run compared with ours, without a folder and without a command. */
 import type { ParityCase } from "../../../checkpoints/parity/cases.ts";
 import { compareEngines, type ParityResult } from "../../../checkpoints/parity/comparison.ts";
-import { OtherWeights } from "../../../checkpoints/parity/other_weights.ts";
+import { OtherWeights } from "../../../checkpoints/parity/weights/other_weights.ts";
 import type { Reference, ReferencePass } from "../../../checkpoints/references/reference.ts";
 import { openGgufFile } from "../../../engine/gguf/reader.ts";
 import { load } from "../../../inspect/run/loading.ts";

@@ -10,7 +10,7 @@ import {
   type ProofResult,
   verifyProof,
   writeProof,
-} from "../../../checkpoints/parity/proof.ts";
+} from "../../../checkpoints/parity/reports/proof.ts";
 import { bytesSha256 } from "../../../models/identity.ts";
 import { filesBelow } from "../files.ts";
 

@@ -9,7 +9,7 @@ import { Random } from "../../../checkpoints/files/random.ts";
 import type { Difference } from "../../../checkpoints/parity/compare.ts";
 import { judgeOf } from "../../../checkpoints/parity/judge.ts";
 import type { LocalValue } from "../../../checkpoints/parity/local.ts";
-import { OtherWeights } from "../../../checkpoints/parity/other_weights.ts";
+import { OtherWeights } from "../../../checkpoints/parity/weights/other_weights.ts";
 import type { ReferencePass } from "../../../checkpoints/references/reference.ts";
 
 /** Activations [T, columns]. */
