@@ -28,6 +28,7 @@ const SLOW: readonly string[] = [
   "checkpoints/diagnosis/weight_faults",
   "checkpoints/parity/compared_generation",
   "checkpoints/parity/divergence",
+  "checkpoints/parity/divergence_bundle",
   "checkpoints/parity/parity_library",
   "checkpoints/parity/sampler",
   "checkpoints/quantization/quantized_files",

@@ -1,5 +1,6 @@
 /** The cause of a cache that is wrong: which slot holds what. */
 import assert from "node:assert/strict";
+import { made } from "../../support/faults/engines/mistakes.ts";
 import { explained } from "../../support/engines/explained.ts";
 import type { Mistakes } from "../../support/engines/engine_mistakes.ts";
 import { faultModels } from "../../support/models/fault_models.ts";
@@ -14,14 +15,12 @@ const T = random.ids.length;
 
 /** A change of a cache [slots, WIDTH], in the prompt or in the pass of the token after it. */
 function stored(step: 0 | 1, change: (cache: Float32Array) => void, point = "cache_k"): Mistakes {
-  return {
-    made(each, numbers, { start }) {
-      if (each !== point || start !== (step === 0 ? 0 : T)) return numbers;
-      const changed = numbers.slice();
-      change(changed);
-      return changed;
-    },
-  };
+  return made(point, (numbers, { start }) => {
+    if (start !== (step === 0 ? 0 : T)) return numbers;
+    const changed = numbers.slice();
+    change(changed);
+    return changed;
+  });
 }
 
 const copied = (to: number, from: number) => (cache: Float32Array) =>

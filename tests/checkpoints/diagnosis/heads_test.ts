@@ -2,6 +2,7 @@
 import assert from "node:assert/strict";
 import { explained } from "../../support/engines/explained.ts";
 import type { Mistakes } from "../../support/engines/engine_mistakes.ts";
+import { made } from "../../support/faults/engines/mistakes.ts";
 import { ForeignEngine } from "../../support/engines/faulty_engine.ts";
 import { randomLlama } from "../../support/models/random_llama.ts";
 import { Folder } from "../../support/folder.ts";
@@ -18,10 +19,9 @@ const model = { path };
 const ids = Array.from({ length: 24 }, (_, i) => (i * 37) % 96);
 const [H, d] = [8, 16];
 
-function made(point: string, from: (place: number) => number): Mistakes {
-  return {
-    made: (each, x) => each === point ? x.map((_, i) => x[i - i % (H * d) + from(i % (H * d))]) : x,
-  };
+/** The numbers of each position in other places. */
+function moved(point: string, from: (place: number) => number): Mistakes {
+  return made(point, (x) => x.map((_, i) => x[i - i % (H * d) + from(i % (H * d))]));
 }
 
 /** Head order[h] in place h. */
@@ -44,7 +44,7 @@ const ORDERS: [(place: number) => number, RegExp][] = [
 for (const point of ["head_out", "q"]) {
   Deno.test(`heads in another order: ${point}`, async () => {
     for (const [from, detail] of ORDERS) {
-      const run = engine.run(ids, 0, { mistakes: made(point, from), where: 0 });
+      const run = engine.run(ids, 0, { mistakes: moved(point, from), where: 0 });
       const found = await explained(model, run, `blk.0.${point}`);
       assert.equal(found.cause, "head-grouping", found.detail);
       assert.match(found.detail, detail);
@@ -56,7 +56,7 @@ for (const point of ["head_out", "q"]) {
 Deno.test("heads joined in another order, seen behind the projection", async () => {
   const cases = [ORDERS[0], ...ORDERS.slice(5)];
   for (const [i, [from]] of cases.entries()) {
-    const run = engine.run(ids, 0, { mistakes: made("head_out", from), where: 0 });
+    const run = engine.run(ids, 0, { mistakes: moved("head_out", from), where: 0 });
     const shown = /attn_probs|cache_v|attn_out$/;
     const found = await explained(model, run, "blk.0.attn_out", { shown });
     assert.equal(found.cause, "head-grouping", found.detail);

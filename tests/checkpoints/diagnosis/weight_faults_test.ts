@@ -4,6 +4,7 @@ import type { Cause } from "../../../checkpoints/diagnosis/causes.ts";
 import { Random } from "../../../checkpoints/files/random.ts";
 import { explained } from "../../support/engines/explained.ts";
 import type { Mistakes } from "../../support/engines/engine_mistakes.ts";
+import { columns, instead, made, rows, weight } from "../../support/faults/engines/mistakes.ts";
 import { type FaultModel, faultModels } from "../../support/models/fault_models.ts";
 import { Folder } from "../../support/folder.ts";
 
@@ -12,48 +13,9 @@ globalThis.addEventListener("unload", () => folder[Symbol.dispose]());
 const { random, tiny } = await faultModels(folder.path);
 const LAYER = 1;
 
-/** A weight with other numbers. */
-function weight(
-  name: string,
-  change: (data: Float32Array, rows: number, columns: number) => Float32Array,
-): Mistakes {
-  return {
-    weight: (each, right) =>
-      each === name ? { ...right, data: change(right.data, right.rows, right.columns) } : right,
-  };
-}
-
-/** Its rows in another order. */
-function rows(name: string, from: (row: number, rows: number) => number): Mistakes {
-  return weight(
-    name,
-    (data, count, columns) =>
-      data.map((_, i) => {
-        const row = from(Math.floor(i / columns), count);
-        return data[row * columns + i % columns];
-      }),
-  );
-}
-
-/** Its columns in another order. */
-function columns(name: string, from: (column: number, columns: number) => number): Mistakes {
-  return weight(
-    name,
-    (data, _, width) => data.map((_, i) => data[i - i % width + from(i % width, width)]),
-  );
-}
-
 /** Rows times factors. */
 function factors(name: string, of: (row: number) => number): Mistakes {
   return weight(name, (data, _, width) => data.map((v, i) => v * of(Math.floor(i / width))));
-}
-
-function made(point: string, change: (x: Float32Array) => Float32Array): Mistakes {
-  return { made: (each, numbers) => each === point ? change(numbers) : numbers };
-}
-
-function instead(names: Readonly<Record<string, string>>): Mistakes {
-  return { weight: (name, right) => names[name] ?? right };
 }
 
 /** Numbers in an order without rule. */

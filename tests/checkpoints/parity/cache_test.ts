@@ -6,6 +6,7 @@ import type { ParityResult } from "../../../checkpoints/parity/comparison.ts";
 import type { ReferencePass } from "../../../checkpoints/references/reference.ts";
 import { comparedRun } from "../../support/engines/compared_run.ts";
 import type { Mistakes } from "../../support/engines/engine_mistakes.ts";
+import { madeDecoding } from "../../support/faults/engines/mistakes.ts";
 import { faultModels } from "../../support/models/fault_models.ts";
 import { Folder } from "../../support/folder.ts";
 
@@ -30,14 +31,11 @@ function decoding(
   point: "cache_k" | "cache_v",
   change: (cache: Float32Array, start: number) => void,
 ): Mistakes {
-  return {
-    made(each, numbers, { start }) {
-      if (each !== point || start === 0) return numbers;
-      const changed = numbers.slice();
-      change(changed, start);
-      return changed;
-    },
-  };
+  return madeDecoding(point, (numbers, { start }) => {
+    const changed = numbers.slice();
+    change(changed, start);
+    return changed;
+  });
 }
 
 const T = random.ids.length;

@@ -107,22 +107,41 @@ dump.end([9, 4])
 });
 
 const torch = await pyTorch();
+
+/** Runs a program of Python on tiny, which is `model` in it; `sys.argv[2]` is the folder for its dumps. Gives tiny's path in `code`. */
+async function runOnTiny(
+  code: Folder,
+  folder: Folder,
+  dtype: "float32" | "bfloat16",
+  body: string,
+): Promise<string> {
+  const path = code.write("tiny.gguf", (await findModel("tiny")).bytes!);
+  const program = code.write(
+    "use.py",
+    `import sys, torch, transformers
+sys.path.insert(0, sys.argv[1])
+sys.dont_write_bytecode = True
+from dump import Dump
+model = transformers.AutoModelForCausalLM.from_pretrained(
+    sys.argv[3], gguf_file="tiny.gguf", dtype=torch.${dtype}, attn_implementation="eager")
+${body}`,
+  );
+  const { command, args } = torch!.start([program, dumper(""), folder.path, code.path]);
+  await output(command, ...args);
+  return path;
+}
+
 Deno.test({
   name: "dumpers: dump.py's attach takes a Hugging Face model",
   ignore: torch === undefined,
   async fn() {
     using folder = new Folder();
     using code = new Folder();
-    code.write("tiny.gguf", (await findModel("tiny")).bytes!);
-    const program = code.write(
-      "use.py",
-      `import sys, torch, transformers
-sys.path.insert(0, sys.argv[1])
-sys.dont_write_bytecode = True
-from dump import Dump
-model = transformers.AutoModelForCausalLM.from_pretrained(
-    sys.argv[3], gguf_file="tiny.gguf", dtype=torch.float32, attn_implementation="eager")
-dump = Dump(sys.argv[2], "tiny")
+    await runOnTiny(
+      code,
+      folder,
+      "float32",
+      `dump = Dump(sys.argv[2], "tiny")
 dump.attach(model)
 dump.begin(0, 0, ${JSON.stringify(IDS)})
 with torch.no_grad():
@@ -132,9 +151,6 @@ for layer, attention in enumerate(out.attentions):
 dump.end()
 `,
     );
-    const { command, args } = torch!
-      .start([program, dumper(""), folder.path, code.path]);
-    await output(command, ...args);
 
     using tiny = await modelOf((await findModel("tiny")).bytes!);
     const reference = await folderReference(folder.path, tiny.model.config);
@@ -166,17 +182,12 @@ Deno.test({
   async fn() {
     using folder = new Folder();
     using code = new Folder();
-    const path = code.write("tiny.gguf", (await findModel("tiny")).bytes!);
     const ids = Array.from({ length: 50 }, (_, i) => 1 + (37 * i) % 500);
-    const program = code.write(
-      "use.py",
-      `import sys, torch, transformers
-sys.path.insert(0, sys.argv[1])
-sys.dont_write_bytecode = True
-from dump import Dump
-model = transformers.AutoModelForCausalLM.from_pretrained(
-    sys.argv[3], gguf_file="tiny.gguf", dtype=torch.bfloat16, attn_implementation="eager")
-dumps = [Dump(f"{sys.argv[2]}/{name}", "tiny", activations=name) for name in ["bf16", "f32"]]
+    const path = await runOnTiny(
+      code,
+      folder,
+      "bfloat16",
+      `dumps = [Dump(f"{sys.argv[2]}/{name}", "tiny", activations=name) for name in ["bf16", "f32"]]
 for dump in dumps:
     dump.attach(model)
     dump.begin(0, 0, ${JSON.stringify(ids)})
@@ -185,8 +196,6 @@ with torch.no_grad():
 for dump in dumps: dump.end()
 `,
     );
-    const { command, args } = torch!.start([program, dumper(""), folder.path, code.path]);
-    await output(command, ...args);
     using model = await loadModel(path);
     const declared = await parity(model, undefined, { engine: folder.at("bf16") });
     assert.ok(declared.passed, `${declared}`);

@@ -12,7 +12,10 @@ import {
   writeProof,
 } from "../../../checkpoints/parity/reports/proof.ts";
 import { bytesSha256 } from "../../../models/identity.ts";
+import type { FaultModel } from "../models/fault_models.ts";
 import { filesBelow } from "../files.ts";
+import type { Mistakes } from "./engine_mistakes.ts";
+import { dump } from "./faulty_engine.ts";
 
 /** A comparison that failed, its bundle written and verified. */
 export interface Diverged {
@@ -34,6 +37,27 @@ export async function diverged(
   const evidence = (await divergencesOf(bundle)).get("divergence");
   assert.equal(evidence?.kind, "operation");
   return { report, bundle, evidence: evidence as OperationEvidence };
+}
+
+/** Few positions are enough where an engine's folder says what ran. */
+export const FEW_IDS = 20;
+
+/**
+ * The comparison with an engine that is wrong in block 1, or outside of blocks.
+ *
+ * @param bundle a folder that is not there yet; the engine's stands beside it
+ */
+export async function divergedBy(
+  { path, engine, ids }: FaultModel,
+  bundle: string,
+  mistakes: Mistakes,
+  { outside = false, shown = /./ }: { readonly outside?: boolean; readonly shown?: RegExp } = {},
+): Promise<Diverged> {
+  const few = ids.slice(0, FEW_IDS);
+  const run = engine.run(few, 1, { mistakes, where: outside ? "outside" : 1 });
+  const dir = `${bundle}.engine`;
+  await dump(run, dir, { without: (point) => !shown.test(point) });
+  return await diverged(bundle, path, few, { engine: dir });
 }
 
 /** Compares on the CPU and writes the bundle. */

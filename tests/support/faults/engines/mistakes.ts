@@ -35,6 +35,11 @@ export function weight(
   };
 }
 
+/** A weight times a factor. */
+export function times(name: string, factor: number): Mistakes {
+  return weight(name, (data) => data.map((w) => w * factor));
+}
+
 /** The bytes of a weight taken for others. */
 export function misread(
   name: string,
