@@ -2,7 +2,13 @@
 import type { Packing } from "../../kernels/weights/packings.ts";
 import { type Kernel, type Knobs, PASS_WGSL, tapOverride } from "../../kernels/kernel.ts";
 import weightsWgsl from "../../kernels/weights/weights.wgsl" with { type: "text" };
-import type { Memory } from "../model/weights.ts";
+import {
+  type Create,
+  layOutPlanes,
+  type MatrixShape,
+  type Memory,
+  type Part,
+} from "../model/weights.ts";
 import { interfaceName, vulkanDrivers } from "./driver.ts";
 import { Upload } from "./upload.ts";
 
@@ -155,6 +161,10 @@ export class Device implements Memory<GPUBuffer> {
       size: words * 4,
       usage: GPUBufferUsage.STORAGE | GPUBufferUsage.COPY_DST | GPUBufferUsage.COPY_SRC,
     });
+  }
+
+  layOut(group: readonly MatrixShape[], create: Create<GPUBuffer>): Part<GPUBuffer>[][] {
+    return layOutPlanes(group, this.limit, create);
   }
 
   writer(): Upload {
