@@ -4,7 +4,7 @@ import type { Engine } from "../../engine/backend.ts";
 import { readConfig } from "../../engine/model/config.ts";
 import { type GgufFile, openGguf, openGgufFile } from "../../engine/gguf/reader.ts";
 import { bytesSource } from "../../engine/gguf/source.ts";
-import { Device, DeviceError, type DeviceInfo } from "../../engine/webgpu/device.ts";
+import { Device, DeviceError, type DeviceInfo, hasGpu } from "../../engine/webgpu/device.ts";
 import { readTuning, type TunedProducts } from "../../engine/webgpu/tuning/tuning_file.ts";
 import type { TuneMode } from "../../engine/webgpu/tuning/tuning.ts";
 import { webgpuEngine } from "../../engine/webgpu/engine.ts";
@@ -14,7 +14,7 @@ import { findModel, type FoundModel } from "../../models/mod.ts";
 
 /** How a model is loaded. */
 export interface LoadModelOptions {
-  /** `auto` (default) takes the GPU where there is one, else the CPU: slow, correct. */
+  /** `auto` (default) takes the GPU where there is a real one, else the CPU; `webgpu` takes a software GPU too. */
   readonly backend?: "auto" | "webgpu" | "cpu";
   /**
    * Which settings the products with weights run with. `auto` (default): those that were found to be the fastest on this GPU; what
@@ -194,7 +194,7 @@ export async function modelSha256(identity: Identity): Promise<string | undefine
 }
 
 async function chooseDevice(backend: "auto" | "webgpu" | "cpu"): Promise<Device | undefined> {
-  if (backend === "cpu") return undefined;
+  if (backend === "cpu" || backend === "auto" && !await hasGpu()) return undefined;
   try {
     return await openDevice();
   } catch (error) {
