@@ -16,7 +16,7 @@ const NAME = "smollm2-135m";
 const TIE = 1e-3;
 
 Deno.test("SmolLM2: prompt ids and 64 greedy ids equal llama.cpp's", async (t) => {
-  using model = await loadModel(NAME);
+  using model = await loadModel(NAME, { backend: "webgpu" });
   for (const run of golden.runs) {
     await t.step(JSON.stringify(run.prompt), async () => {
       const generation = model.generate(run.prompt, { maxTokens: 64, ignoreEos: true });
