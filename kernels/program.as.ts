@@ -4,6 +4,20 @@
  * engine/cpu/records.ts.
  */
 
+import { embed } from "./embedding/embed.as";
+import { linear } from "./products/cpu/linear.as";
+import { head_result } from "./edits/head_result.as";
+import { rms, normalize, scale_columns, rms_norm } from "./norm/norm.as";
+import { rope, store_rows, rope_store } from "./rope/rope.as";
+import { scores, softmax, mix } from "./attention/steps.as";
+import { attention, attention_split, attention_merge } from "./attention/attention.as";
+import { add, add_bias, swiglu, take_rows } from "./elementwise/elementwise.as";
+import { argmax } from "./sampling/argmax.as";
+import { sample } from "./sampling/sampling.as";
+import { edit } from "./edits/edit.as";
+export { read_row } from "./weights/read.as";
+export { pack } from "./weights/tiles.as";
+
 /** Words of `control`, in bytes from its address. */
 const ARRIVED: usize = 0; // threads that have reached the barrier
 const ROUND: usize = 4; // barriers that all have passed
@@ -67,12 +81,58 @@ export function run(
     const step = steps + (<usize> i << 8);
     runStep(step, <usize> load<u32>(step, 4), thread, threads);
     barrier(control, threads);
+    if (thread == 0) store<i32>(step, 0, 252); // all of its work was done; it is taken anew the next time
   }
 }
 
+/** The operations by the numbers of engine/cpu/records.ts. */
 function runStep(step: usize, pass: usize, thread: i32, threads: i32): void {
   switch (load<i32>(step)) {
-    default:
-      break;
+    case 1:
+      return embed(step, pass, thread, threads);
+    case 2:
+      return linear(step, pass, thread, threads);
+    case 3:
+      return head_result(step, pass, thread, threads);
+    case 4:
+      return rms(step, pass, thread, threads);
+    case 5:
+      return normalize(step, pass, thread, threads);
+    case 6:
+      return scale_columns(step, pass, thread, threads);
+    case 7:
+      return rms_norm(step, pass, thread, threads);
+    case 8:
+      return rope(step, pass, thread, threads);
+    case 9:
+      return store_rows(step, pass, thread, threads);
+    case 10:
+      return rope_store(step, pass, thread, threads);
+    case 11:
+      return scores(step, pass, thread, threads);
+    case 12:
+      return softmax(step, pass, thread, threads);
+    case 13:
+      return mix(step, pass, thread, threads);
+    case 14:
+      return attention(step, pass, thread, threads);
+    case 15:
+      return attention_split(step, pass, thread, threads);
+    case 16:
+      return attention_merge(step, pass, thread, threads);
+    case 17:
+      return add(step, pass, thread, threads);
+    case 18:
+      return add_bias(step, pass, thread, threads);
+    case 19:
+      return swiglu(step, pass, thread, threads);
+    case 20:
+      return take_rows(step, pass, thread, threads);
+    case 21:
+      return argmax(step, pass, thread, threads);
+    case 22:
+      return sample(step, pass, thread, threads);
+    case 23:
+      return edit(step, pass, thread, threads);
   }
 }
