@@ -1,1 +1,0 @@
-export const TILES: ReadonlyMap<string, {id: number; tileBytes(columns: number): number}> = new Map();
