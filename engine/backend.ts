@@ -10,6 +10,7 @@ import { type PassKind, passTokens } from "./plan/pass_size.ts";
 import type { BranchSize } from "./plan/passes/branch.ts";
 import type { Lengths, Plan } from "./plan/plan.ts";
 import type { RopeBuilder } from "./model/rope_table.ts";
+import type { Processor } from "../kernels/probes/records.ts";
 
 /** What a step of a pass costs on the device. Fused steps are one. */
 export interface StepCost {
@@ -66,7 +67,7 @@ export interface Session {
   pass(request: PassRequest): Promise<Map<string, HostTensor>>;
   /**
    * Runs one pass and gives what each of its steps cost, in order. Steps run one after the other, which takes longer than
-   * the pass itself. Not on the CPU.
+   * the pass itself. Not where steps are run by their kernels' twins.
    *
    * @internal
    */
@@ -116,6 +117,13 @@ export interface Engine {
   readonly weightBytes: number;
   /** Most positions that any pass takes. */
   readonly maxTokens: number;
+  /**
+   * Threads as those that run its steps, with memory of their own, since weights may leave none: probes run on them. Not where steps
+   * are run by a GPU, or by their kernels' twins.
+   *
+   * @internal
+   */
+  openProcessor?(): Promise<Processor>;
   /**
    * Looks whether a session can have so many positions.
    *

@@ -24,11 +24,7 @@ export async function llamaCppPeer(
   const { client, release, device } = await clientWith(library, vulkan, signal);
   const timer = client.time({ task: "time", model: path, gpu: vulkan }, signal);
   const cores = navigator.hardwareConcurrency;
-  const threads = vulkan
-    ? [1]
-    : wanted
-    ? [wanted]
-    : [...new Set([Math.max(1, cores >> 1), cores])];
+  const threads = vulkan ? [1] : wanted ? [wanted] : [...new Set([Math.max(1, cores >> 1), cores])];
   const where = vulkan ? device.description : `CPU, ${threadsWords(threads)}`;
   return {
     name: vulkan ? "llama.cpp:vulkan" : "llama.cpp",

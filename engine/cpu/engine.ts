@@ -56,6 +56,12 @@ const CHOICES = ["sample", "argmax"];
 /** Positions of one prompt pass. */
 const MAX_TOKENS = 128;
 
+/** How the CPU backend is made. */
+export interface CpuOptions extends LoadOptions {
+  /** Threads at work; twins have one. */
+  readonly threads?: number;
+}
+
 /**
  * Loads a model's weights into host memory, packed as on a GPU.
  *
@@ -64,7 +70,7 @@ const MAX_TOKENS = 128;
 export async function cpuEngine(
   file: GgufFile,
   config: Config,
-  options: LoadOptions = {},
+  options: CpuOptions = {},
   base?: Base<Uint32Array>,
 ): Promise<Engine> {
   const weights = await loadWeights(file, config, hostMemory, options, base);

@@ -1,12 +1,12 @@
 /** A model's speed as a share of what its device can do. */
 import type { Config } from "../../engine/model/config.ts";
-import type { Device } from "../../engine/webgpu/device.ts";
 import type { ProductShape } from "../../kernels/probes/probes.ts";
 import type { Model } from "../run/model.ts";
-import { dispatchProbe, type Probe, productProbe, readBackProbe, readProbe } from "./probes.ts";
+import type { Bars } from "./bars.ts";
+import type { BenchRow } from "./bench_row.ts";
+import type { DeviceProbes, NotMeasured } from "./probe.ts";
 import { profileModel } from "./profile.ts";
 import { ratios, type Sample, spread } from "./rounds.ts";
-import type { BenchRow } from "./bench_row.ts";
 
 /** The products of each layer's weights with so many positions, as the plan fuses them. */
 export function layerProducts(config: Config, positions: number): ProductShape[] {
@@ -23,42 +23,41 @@ function flops({ positions, rows, columns }: ProductShape): number {
   return 2 * positions * rows * columns;
 }
 
-/** The probes of a device for a model. */
+/** A model held against the probes of its device. */
 export class DeviceShare implements Disposable {
   readonly #model: Model;
   readonly #positions: number;
   readonly #shapes: readonly ProductShape[];
-  readonly #read: Probe;
-  readonly #products: readonly Probe[];
-  readonly #dispatch: Probe;
-  readonly #readBack: Probe;
-  /** Bytes of weights that a token reads, as they lie on the device. */
-  #weightBytes = 0;
+  readonly #probes: DeviceProbes;
+  /** Bytes of weights that a token reads, as they lie on the device; undefined where nothing counts them. */
+  #weightBytes: number | undefined;
 
   /**
    * @param positions of the prompt
-   * @param bytes that the read probe reads
+   * @param shapes of its products: {@linkcode layerProducts}
+   * @param probes for them; disposed of with it
    */
-  constructor(model: Model, device: Device, positions: number, bytes: number) {
-    const { info } = device;
+  constructor(
+    model: Model,
+    positions: number,
+    shapes: readonly ProductShape[],
+    probes: DeviceProbes,
+  ) {
     this.#model = model;
     this.#positions = positions;
-    this.#shapes = layerProducts(model.config, positions);
-    const subgroup = info.subgroupSize || 32;
-    this.#read = readProbe(device, subgroup, bytes);
-    this.#products = this.#shapes.map((shape) => productProbe(device, shape));
-    this.#dispatch = dispatchProbe(device);
-    this.#readBack = readBackProbe(device.gpu);
+    this.#shapes = shapes;
+    this.#probes = probes;
   }
 
   /** What is taken beside decoding. */
   get decodeSamples(): Sample[] {
     return [
-      async () => ({ "device read": await this.#read.measure() }),
-      async () => ({
-        "device dispatch": await this.#dispatch.measure(),
-        "device read-back": await this.#readBack.measure(),
-      }),
+      async () => ({ "device read": await this.#probes.read.measure() }),
+      async () => {
+        const figures: Record<string, number> = {};
+        for (const { what, probe } of this.#probes.others) figures[what] = await probe.measure();
+        return figures;
+      },
     ];
   }
 
@@ -69,7 +68,7 @@ export class DeviceShare implements Disposable {
         let [ms, all] = [0, 0];
         for (const [i, shape] of this.#shapes.entries()) {
           all += flops(shape);
-          ms += flops(shape) / await this.#products[i].measure() / 1e6;
+          ms += flops(shape) / await this.#probes.products[i].measure() / 1e6;
         }
         const { layers } = this.#model.config;
         return { "device products": layers * ms, "device gflops": all / ms / 1e6 };
@@ -86,6 +85,15 @@ export class DeviceShare implements Disposable {
     ];
   }
 
+  /** What was not measured; known after the samples were taken. */
+  get missing(): NotMeasured[] {
+    const uncounted = {
+      name: "weights read while decoding",
+      problem: "this backend has no profile, which counts them",
+    };
+    return [...this.#probes.missing, ...(this.#weightBytes === undefined ? [uncounted] : [])];
+  }
+
   /**
    * The lines.
    *
@@ -96,65 +104,68 @@ export class DeviceShare implements Disposable {
     of: (name: string) => readonly number[],
     decode: readonly number[],
     prefill: readonly number[],
+    bars: Bars,
   ): BenchRow[] {
-    const read = of("device read");
-    const bytes = this.#weightBytes;
-    const rates = decode.map((ms) => bytes / ms / 1e6);
-    const percent = (parts: readonly number[], wholes: readonly number[]) => {
-      const shares = spread(ratios(parts, wholes).map((share) => 100 * share));
-      // More than all of a limit: then it is none.
-      const note = shares.median > 100
-        ? "faster than the probe, which is no limit then"
-        : undefined;
-      return { ...shares, note };
-    };
-    const variants = [...new Set(this.#products.map(({ variant }) => variant))].join("; ");
+    const { read, products, others } = this.#probes;
+    const variants = [...new Set(products.map(({ variant }) => variant))].join("; ");
     return [
-      {
-        ...{
-          section: "against the device",
-          what: "weights read while decoding, of the streaming read",
-        },
-        ...{ unit: "%", ...percent(rates, read), atLeast: this.#leastOfRead() },
-        ...(percent(rates, read).note
-          ? {}
-          : { note: `${spread(rates).median.toPrecision(3)} GB/s` }),
-      },
+      ...this.#readShare(of("device read"), decode, bars.read),
       {
         section: "against the device",
         what: `prefill, ${this.#positions} tokens, of plain f32 products of its shapes`,
-        ...{ unit: "%", ...percent(of("device products"), prefill), atLeast: 70 },
+        ...{ unit: "%", ...percent(of("device products"), prefill), atLeast: bars.products },
       },
+      ...this.#productsAlone(of("device products"), of("prefill products")),
       {
-        section: "against the device",
-        what: `its products alone, of the same`,
-        ...{ unit: "%", ...percent(of("device products"), of("prefill products")) },
-      },
-      {
-        ...{ section: "device", what: "streaming read", unit: "GB/s", ...spread(read) },
-        note: this.#read.variant,
+        ...{ section: "device", what: "streaming read", unit: "GB/s" },
+        ...{ ...spread(of("device read")), note: read.variant },
       },
       {
         ...{ section: "device", what: "f32 matrix products", unit: "GFLOP/s" },
         ...{ ...spread(of("device gflops")), note: variants },
       },
-      { section: "device", what: "empty dispatch", unit: "µs", ...spread(of("device dispatch")) },
-      { section: "device", what: "read-back", unit: "ms", ...spread(of("device read-back")) },
+      ...others.map(({ what, unit }): BenchRow => ({
+        ...{ section: "device", what, unit },
+        ...spread(of(what)),
+      })),
     ];
   }
 
-  /** What of the streaming read is to be reached: where arithmetic is slow it counts too. */
-  #leastOfRead(): number {
-    const { fallback = false } = this.#model.device ?? {};
-    const types = [...this.#model.loaded.file.tensors.values()]
-      .filter(({ shape }) => shape.length > 1).map(({ type }) => type.blockSize > 1);
-    const quantized = types.filter((is) => is).length > types.length / 2;
-    return fallback ? (quantized ? 35 : 60) : (quantized ? 70 : 80);
+  /** A prompt's products one after the other, where there is a profile. */
+  #productsAlone(device: readonly number[], ours: readonly number[]): BenchRow[] {
+    if (ours.length === 0) return [];
+    return [{
+      ...{ section: "against the device", what: "its products alone, of the same" },
+      ...{ unit: "%", ...percent(device, ours) },
+    }];
+  }
+
+  /** How fast weights are read, in each round by what the probe read in it. */
+  #readShare(
+    read: readonly number[],
+    decode: readonly number[],
+    atLeast: number | undefined,
+  ): BenchRow[] {
+    const bytes = this.#weightBytes;
+    if (bytes === undefined) return [];
+    const rates = decode.map((ms) => bytes / ms / 1e6);
+    const share = percent(rates, read);
+    return [{
+      section: "against the device",
+      what: "weights read while decoding, of the streaming read",
+      ...{ unit: "%", ...share, atLeast },
+      note: share.note ?? `${spread(rates).median.toPrecision(3)} GB/s`,
+    }];
   }
 
   [Symbol.dispose](): void {
-    for (const probe of [this.#read, ...this.#products, this.#dispatch, this.#readBack]) {
-      probe.dispose();
-    }
+    this.#probes[Symbol.dispose]();
   }
+}
+
+/** Shares in percent; of more than all of a limit there is a note: then it is none. */
+function percent(parts: readonly number[], wholes: readonly number[]) {
+  const shares = spread(ratios(parts, wholes).map((share) => 100 * share));
+  const note = shares.median > 100 ? "faster than the probe, which is no limit then" : undefined;
+  return { ...shares, note };
 }

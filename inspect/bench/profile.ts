@@ -14,13 +14,13 @@ export interface PassProfile {
   readonly steps: readonly StepCost[];
 }
 
-/** A prompt's pass and that of the token after it; undefined on the CPU. */
+/** A prompt's pass and that of the token after it. */
 export interface ModelProfile {
   readonly prefill: readonly StepCost[];
   readonly decode: readonly StepCost[];
 }
 
-/** Runs one pass over a prompt and one token after it, and gives what each step cost; undefined on the CPU. */
+/** Runs one pass over a prompt and one token after it, and gives what each step cost; undefined where the backend does not tell. */
 export async function profileModel(
   model: Model,
   tokens: number,
@@ -37,7 +37,7 @@ export async function profileModel(
   }
 }
 
-/** The medians over some rounds; a first one, which compiles, does not count. */
+/** The medians over some rounds; a first one, which compiles, does not count. Empty where the backend does not tell. */
 export async function medianProfiles(
   model: Model,
   tokens: number,

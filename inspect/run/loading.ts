@@ -23,6 +23,8 @@ export interface LoadModelOptions {
    * built-in ones.
    */
   readonly tune?: TuneMode;
+  /** Threads of the CPU backend; default one for each core. On a GPU it says nothing. */
+  readonly threads?: number;
   /**
    * Called while a model that is not there is pulled, and while weights stream in, with bytes; and while kernels are compiled
    * to be checked, the first time on a device, with cases, or to be tuned, with products.
@@ -99,9 +101,9 @@ export async function load(
     onProgress: (done, total) => onProgress?.("pull", done, total),
   });
   const device = await chooseDevice(options.backend ?? "auto");
-  const { tune = "auto" } = options;
+  const { tune = "auto", threads = 0 } = options;
   const identity = await identityOf(found);
-  const key = `${device ? `webgpu ${tune}` : "cpu"} ${identity.key}`;
+  const key = `${device ? `webgpu ${tune}` : `cpu ${threads}`} ${identity.key}`;
   let entry = entries.get(key);
   // What lies on a device that has failed serves nobody any more.
   if (!entry || entry.device !== device) {
@@ -167,7 +169,7 @@ async function open(
         adapterCheck: { cacheFile: homeFile("adapters.txt"), onProgress: during("check") },
         tuning: { mode: options.tune, file: homeFile("tuning.json"), onProgress: during("tune") },
       })
-      : await cpuEngine(file, config, loadOptions);
+      : await cpuEngine(file, config, { ...loadOptions, threads: options.threads });
     let checksum: Promise<string | undefined> | undefined;
     return {
       ...{ file, identity, engine, device },

@@ -1,0 +1,89 @@
+/**
+ * Step records of the processor's probes (probes.as.ts): what their words mean, and what runs them. Words 2 to 7 are addresses of inputs,
+ * from 12 on of outputs, from 24 on constants.
+ */
+
+/** What runs step records: the threads of the CPU backend, and the memory that all of them share. */
+export interface Processor extends Disposable {
+  /** How many work on each step. */
+  readonly threads: number;
+  /** What all threads share; addresses are of it. */
+  readonly memory: { readonly buffer: ArrayBufferLike };
+  /**
+   * The address of so many bytes, a multiple of 16.
+   *
+   * @throws {Error} when there is not so much memory left
+   */
+  allocate(bytes: number): number;
+  /** Gives back what was allocated. */
+  free(address: number): void;
+  /** Runs steps one after the other, each on all threads; of a record of 64 words the last is 0. Ends when the last one has. */
+  run(records: readonly Uint32Array[]): Promise<void>;
+}
+
+/** Words of a record. */
+const WORDS = 64;
+const INPUTS = 2;
+const OUTPUTS = 12;
+const CONSTANTS = 24;
+
+/** A record of a step. */
+function recordOf(
+  operation: number,
+  inputs: readonly number[],
+  outputs: readonly number[],
+  constants: readonly number[],
+): Uint32Array<ArrayBuffer> {
+  const words = new Uint32Array(WORDS);
+  words[0] = operation;
+  words.set(inputs, INPUTS);
+  words.set(outputs, OUTPUTS);
+  words.set(constants, CONSTANTS);
+  return words;
+}
+
+/** Positions that are multiplied together. */
+export const PRODUCT_POSITIONS = 8;
+
+/** Rows that are multiplied together. */
+export const PRODUCT_ROWS = 4;
+
+/** Products of f32 matrices: y += x · Wᵀ. */
+export interface ProductRecord {
+  /** Address of x, [positions / 8, columns, 8]. */
+  readonly x: number;
+  /** Address of W, [rows / 4, columns, 4]. */
+  readonly w: number;
+  /** Address of y, [positions / 8, rows, 8]. */
+  readonly y: number;
+  /** A multiple of 8. */
+  readonly positions: number;
+  /** A multiple of 4. */
+  readonly rows: number;
+  readonly columns: number;
+}
+
+/** Operation 30: words 24 rows, 25 columns, 26 blocks of eight positions. */
+export function productRecord({ x, w, y, positions, rows, columns }: ProductRecord) {
+  return recordOf(30, [x, w], [y], [rows, columns, positions / PRODUCT_POSITIONS]);
+}
+
+/** Reads memory. */
+export interface ReadRecord {
+  readonly data: number;
+  /** Address of 16 bytes for each piece: the exclusive or of its vectors. */
+  readonly sums: number;
+  readonly pieces: number;
+  /** Of a piece, a multiple of 512. */
+  readonly bytes: number;
+  /** Places of a piece that are read at the same time. */
+  readonly streams: typeof READ_STREAMS[number];
+}
+
+/** Variants of the read. */
+export const READ_STREAMS = [1, 4] as const;
+
+/** Operation 31: words 24 pieces, 25 bytes of a piece, 26 streams. */
+export function readRecord({ data, sums, pieces, bytes, streams }: ReadRecord) {
+  return recordOf(31, [data], [sums], [pieces, bytes, streams]);
+}
