@@ -13,13 +13,15 @@ export interface FirstPassesRequest extends Pick<LoadModelOptions, "backend" | "
   readonly model: string;
   /** Tokens of the very first prompt. */
   readonly first: number;
-  /** Tokens of the prompt after which memory is looked at, and how many are generated. */
+  /** Tokens of the prompt after which memory is looked at, if the context holds them, and how many are generated. */
   readonly prompt: number;
   readonly decode: number;
 }
 
 /** What it says. */
 export interface FirstPasses {
+  /** Tokens of the prompt that was run. */
+  readonly prompt: number;
   /** Milliseconds from a prompt to its first token, right after the model was loaded. */
   readonly firstTokenMs: number;
   /** Most bytes of memory that the process has had. */
@@ -28,11 +30,14 @@ export interface FirstPasses {
   readonly allocatedBytes?: number;
 }
 
-async function main({ model: name, first, prompt, decode, ...options }: FirstPassesRequest) {
+async function main({ model: name, first, decode, ...request }: FirstPassesRequest) {
+  const { prompt: wanted, ...options } = request;
   using model = await loadModel(name, { ...options, onProgress: () => {} });
   const { prefillMs } = await timeGeneration(model, first, 1);
+  const prompt = Math.min(wanted, model.config.contextLength - decode);
   await timeGeneration(model, prompt, decode);
   const passes: FirstPasses = {
+    prompt,
     firstTokenMs: prefillMs,
     peakBytes: process.resourceUsage().maxRSS * 1024,
     allocatedBytes: model.loaded.device?.allocated,

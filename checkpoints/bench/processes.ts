@@ -23,16 +23,15 @@ export interface ProcessOptions {
 }
 
 /**
- * From starting `generate.ts` to its first token. A first time, which may compile kernels, does not count.
+ * Milliseconds from starting `generate.ts` to its first token. A first time, which may compile kernels, does not count.
  *
  * @param args of it that say where it runs: `--backend=cpu`
  */
-export async function startUp(
+export async function startTimes(
   model: string,
   args: readonly string[],
-  bars: Bars,
   { rounds, signal, onProgress }: ProcessOptions,
-): Promise<BenchRow> {
+): Promise<number[]> {
   const ids = Array.from({ length: FIRST_PROMPT }, (_, i) => i + 3).join(",");
   const times: number[] = [];
   for (let i = 0; i <= rounds; i++) {
@@ -43,6 +42,11 @@ export async function startUp(
     ], signal);
     if (i > 0) times.push(firstMs);
   }
+  return times;
+}
+
+/** A line of {@linkcode startTimes}. */
+export function startRow(model: string, times: readonly number[], bars: Bars): BenchRow {
   return {
     section: "speed",
     what: `from starting a process to the first token, ${model}`,
@@ -50,27 +54,32 @@ export async function startUp(
   };
 }
 
-/** What a model takes in memory once it has run a prompt and some tokens, in a process that does nothing else. */
+/** What a model's first passes take, each time in a process that does nothing else: time and memory. */
 export async function firstPasses(
-  model: Model,
-  bars: Bars,
-  request: Pick<FirstPassesRequest, "model" | "backend" | "tune" | "threads" | "prompt">,
+  request: Omit<FirstPassesRequest, "first" | "decode">,
   { rounds, signal, onProgress }: ProcessOptions,
-): Promise<BenchRow[]> {
+): Promise<FirstPasses[]> {
+  const asked: FirstPassesRequest = { ...request, first: FIRST_PROMPT, decode: DECODED };
   const all: FirstPasses[] = [];
-  const prompt = Math.min(request.prompt, model.config.contextLength - DECODED);
   for (let i = 0; i < rounds; i++) {
     onProgress(`first passes, ${i + 1} of ${rounds}`);
-    const asked: FirstPassesRequest = { ...request, prompt, first: FIRST_PROMPT, decode: DECODED };
     const { out } = await runDeno("first passes", [
       ...["-P=bench", "checkpoints/bench/first_passes.ts", JSON.stringify(asked)],
     ], signal);
     all.push(JSON.parse(out));
   }
+  return all;
+}
+
+/** The lines of {@linkcode firstPasses}. */
+export function firstPassesRows(
+  { weightBytes, config }: Model,
+  all: readonly FirstPasses[],
+  { memory }: Bars,
+): BenchRow[] {
   const megabytes = (of: (passes: FirstPasses) => number) =>
     spread(all.map((passes) => of(passes) / 1e6));
-  const { memory } = bars;
-  const { weightBytes, config } = model;
+  const [{ prompt }] = all;
   const row = { section: "memory", unit: "MB" } as const;
   return [
     {
@@ -112,7 +121,8 @@ export async function besides(
   onProgress(`measuring ${model}`);
   const { out } = await runDeno(model, [
     ...["-P=bench", "checkpoints/commands/bench.ts", "--model", model, "--json", ...args],
-    ...["--rounds", `${rounds}`, "--prompts", "32", "--contexts", "16", "--captures", "none"],
+    ...["--rounds", `${rounds}`, "--prompts", "32", "--contexts", "16"],
+    ...["--captures", "none", "--starts", "none"],
   ], signal);
   const { rows, model: name }: BenchReport = JSON.parse(out);
   return rows.filter(({ what }) => /^(weights read|most resident|decode|prefill)/.test(what))

@@ -42,13 +42,15 @@ import { TUNE_OPTIONS, tuneMode } from "../../inspect/commands/tune_options.ts";
 import { loadModel, type Model } from "../../inspect/run/model.ts";
 import { writeTable } from "../../inspect/tables/files.ts";
 import { openPeers, PEERS } from "../bench/peers.ts";
-import { besides, firstPasses, startUp } from "../bench/processes.ts";
+import { besides, firstPasses, firstPassesRows, startRow, startTimes } from "../bench/processes.ts";
 import { modelOnDisk } from "../references/mod.ts";
 import { jsonLine } from "../../inspect/escape.ts";
 
 const ROOT = new URL("../../", import.meta.url);
 /** Times that a model is loaded again to measure it, and that a process is started. */
 const LOADS = 3;
+/** A model of so many bytes is loaded once: again it takes long, and two may not fit. */
+const LARGE = 2 ** 30;
 /** The model whose start is always measured: nothing is quicker to load. */
 const SMALLEST = "tiny";
 /** The pass that the profile shows, and that peak memory is measured with. */
@@ -77,6 +79,7 @@ const command = defineCommand({
       "FILE|NAME",
     ),
     captures: choice("whether captures are measured", ["all", "none"], "all"),
+    starts: choice("whether starts of a process are measured", ["all", "none"], "all"),
     quick: flag("a short form, to see that it works"),
     profile: flag("also show where the time of a pass goes, step by step"),
     trace: text("file for the profile as a trace for Perfetto (ui.perfetto.dev)", "FILE"),
@@ -111,11 +114,19 @@ const command = defineCommand({
 
     const found = await findOrPull(name, { quiet: json, signal });
     const processes = { rounds: Math.min(LOADS, rounds), signal, onProgress: say };
-    // Before this process has a model in memory.
+    // Before this process has a model in memory: not all of them fit beside another.
     const others: BenchRow[] = [];
     for (const other of options.besides ?? []) {
-      others.push(...await besides(other, args, processes));
+      others.push(...await besides(other, quick ? [...args, "--quick"] : args, processes));
     }
+    const starts = new Map<string, number[]>();
+    for (const each of quick || options.starts === "none" ? [] : new Set([name, SMALLEST])) {
+      starts.set(each, await startTimes(each, args, processes));
+    }
+    const passes = await firstPasses({
+      ...{ model: name, backend, tune: tune === "now" ? "known" : tune, threads },
+      prompt: quick ? QUICK.memory : PROFILED,
+    }, processes);
     const load = async () => {
       const start = performance.now();
       const progress = createLoadProgress(name, { quiet: json });
@@ -124,26 +135,15 @@ const command = defineCommand({
       return { model, ms: performance.now() - start };
     };
     // Only the first time opens the device and compiles kernels.
-    (await load()).model.dispose();
+    let { model: loaded, ms } = await load();
     const loads: number[] = [];
-    for (let i = 1; i < (quick ? 1 : processes.rounds); i++) {
-      const again = await load();
-      loads.push(again.ms);
-      again.model.dispose();
+    while (loaded.weightBytes < LARGE && loads.length < (quick ? 1 : processes.rounds)) {
+      loaded.dispose();
+      ({ model: loaded, ms } = await load());
+      loads.push(ms);
     }
-    const last = await load();
-    using model = last.model;
-    loads.push(last.ms);
-
+    using model = loaded;
     const bars = barsOf(model);
-    const starting: BenchRow[] = [];
-    for (const each of quick ? [] : new Set([name, SMALLEST])) {
-      starting.push(await startUp(each, args, bars, processes));
-    }
-    const prompt = quick ? QUICK.memory : PROFILED;
-    const first = await firstPasses(model, bars, {
-      ...{ model: name, backend, tune: tune === "now" ? "known" : tune, threads, prompt },
-    }, processes);
     await using onDisk = await modelOnDisk(found);
     const peerOptions = { path: onDisk.path, name: found.name, config: model.config };
     const { peers, missing: missingPeers } = await openPeers(peerNames, {
@@ -166,11 +166,21 @@ const command = defineCommand({
       signal,
       onProgress: (done, total) => say(`measured ${done} of ${total}`),
     }).finally(status.finish);
+    const profiled = options.profile || traceFile !== undefined;
+    const profiles = profiled
+      ? await medianProfiles(model, profiledTokens(model), Math.min(rounds, 3), signal)
+      : [];
+    const untold = profiled && profiles.length === 0
+      ? { name: "profile", problem: "this backend does not tell what its steps cost" }
+      : undefined;
     const own: BenchRow[] = [
       ...rows,
-      ...starting,
-      { section: "speed", what: "load, again", unit: "ms", ...spread(loads) },
-      ...first,
+      ...[...starts].map(([each, times]) => startRow(each, times, bars)),
+      {
+        ...{ section: "speed", what: loads.length > 0 ? "load, again" : "load", unit: "ms" },
+        ...spread(loads.length > 0 ? loads : [ms]),
+      },
+      ...firstPassesRows(model, passes, bars),
       ...others,
     ];
     const report: BenchReport = {
@@ -182,11 +192,8 @@ const command = defineCommand({
       rounds,
       rows: SECTIONS.flatMap((section) => own.filter((row) => row.section === section)),
       peers: peers.map(({ name, description }) => ({ name, description })),
-      missing: [...missingPeers, ...missing],
+      missing: [...missingPeers, ...missing, ...(untold ? [untold] : [])],
     };
-    const profiles = options.profile || traceFile
-      ? await medianProfiles(model, profiledTokens(model), Math.min(rounds, 3), signal)
-      : [];
     const readLimit = report.rows.find(({ what }) => what === "streaming read")?.median;
     if (out !== undefined) await writeFolder(out, report, profiles, readLimit);
     await traceFile?.write(profileTrace(report.model, profiles));
