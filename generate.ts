@@ -7,6 +7,7 @@
 import { readConfig } from "./engine/model/config.ts";
 import type { GgufFile } from "./engine/gguf/reader.ts";
 import { adapterName } from "./engine/webgpu/check/adapter_check.ts";
+import { hasGpu } from "./engine/webgpu/device.ts";
 import { vendorName } from "./engine/webgpu/driver.ts";
 import { choice, flag, number, numbers, text, UsageError } from "./inspect/commands/args.ts";
 import { findOrPull } from "./inspect/commands/find_model.ts";
@@ -93,8 +94,8 @@ const command = defineCommand({
       ),
     );
     const loadMs = performance.now() - started;
-    if (model.backend === "cpu" && backend === "auto" && !options.json) {
-      printError("no WebGPU device: running on the CPU, slowly (./denow task doctor says more)");
+    if (model.backend === "cpu" && backend === "auto" && !options.json && await hasGpu()) {
+      printError("the GPU does not open: running on the CPU (./denow task doctor says more)");
     }
 
     const generation = model.generate(promptIds, {

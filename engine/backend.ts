@@ -10,7 +10,6 @@ import { type PassKind, passTokens } from "./plan/pass_size.ts";
 import type { BranchSize } from "./plan/passes/branch.ts";
 import type { Lengths, Plan } from "./plan/plan.ts";
 import type { RopeBuilder } from "./model/rope_table.ts";
-import type { Processor } from "../kernels/probes/records.ts";
 
 /** What a step of a pass costs on the device. Fused steps are one. */
 export interface StepCost {
@@ -67,11 +66,11 @@ export interface Session {
   pass(request: PassRequest): Promise<Map<string, HostTensor>>;
   /**
    * Runs one pass and gives what each of its steps cost, in order. Steps run one after the other, which takes longer than
-   * the pass itself. Not where steps are run by their kernels' twins.
+   * the pass itself.
    *
    * @internal
    */
-  profile?(request: PassRequest): Promise<readonly StepCost[]>;
+  profile(request: PassRequest): Promise<readonly StepCost[]>;
   /** Prepares a pass to be run step by step; nothing is fused. Points that only run when named are named in `wanted`. */
   steps(request: PassRequest): StepRun;
   /** Forgets all positions from `position` on, and the choice of what follows them. */
@@ -117,13 +116,8 @@ export interface Engine {
   readonly weightBytes: number;
   /** Most positions that any pass takes. */
   readonly maxTokens: number;
-  /**
-   * Threads as those that run its steps, with memory of their own, since weights may leave none: probes run on them. Not where steps
-   * are run by a GPU, or by their kernels' twins.
-   *
-   * @internal
-   */
-  openProcessor?(): Promise<Processor>;
+  /** Kernels that ran as their 64-bit twins so far, since the processor has none in WebAssembly for them; on a GPU undefined. */
+  readonly twins?: ReadonlySet<string>;
   /**
    * Looks whether a session can have so many positions.
    *
@@ -220,9 +214,8 @@ export function engineOf({ room, session, free, ...parts }: EngineParts): Engine
   const check = (positions: number) => checkCapacity(positions, config, plan, room());
   const tokens = ({ capacity, passes = {} }: SessionOptions): number => {
     check(capacity);
-    const { backend, maxTokens: most } = parts;
-    const kind = { ...passes, stepwise: passes.stepwise || backend === "cpu" };
-    return Math.min(capacity, passTokens(plan, kind, { capacity, most, room: room() }));
+    const { maxTokens: most } = parts;
+    return Math.min(capacity, passTokens(plan, passes, { capacity, most, room: room() }));
   };
   let handles = 0;
   const open = (): Engine => {

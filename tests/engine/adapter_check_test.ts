@@ -14,7 +14,9 @@ import { Device } from "../../engine/webgpu/device.ts";
 import { webgpuEngine } from "../../engine/webgpu/engine.ts";
 import { builtIn } from "../../engine/webgpu/tuning/tuning.ts";
 import { usedSteps } from "../../engine/webgpu/used_steps.ts";
-import { hostMemory, loadWeights } from "../../engine/model/weights.ts";
+import { loadWeights } from "../../engine/model/weights.ts";
+import { openProcessor } from "../../inspect/run/loading.ts";
+import { TileMemory } from "../../engine/cpu/tile_memory.ts";
 import { PACKINGS } from "../../kernels/weights/packings.ts";
 import { KERNELS } from "../../kernels/mod.ts";
 import { randomFile, type RandomLlamaOptions } from "../support/models/random_llama.ts";
@@ -169,7 +171,7 @@ Deno.test("a model's variants are the kernels that its passes run, for the packi
   const pairsOf = async (options: RandomLlamaOptions) => {
     const file = await randomFile({ layers: 2, ...options });
     const config = readConfig(file);
-    const weights = await loadWeights(file, config, hostMemory);
+    const weights = await loadWeights(file, config, new TileMemory(openProcessor(), file));
     return usedVariants(forward(config), weights).map(variantName).sort();
   };
   const others = [

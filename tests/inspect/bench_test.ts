@@ -241,7 +241,17 @@ Deno.test("task bench gives its figures as JSON, as tables, as a picture and as 
   assert.match(denoJson.tasks.bench.command, /-P=bench checkpoints\/commands\/bench\.ts$/);
   using folder = new Folder();
   const trace = folder.at("trace.json");
-  const args = ["--quick", "--json", "--profile", "--out", folder.path, "--trace", trace];
+  const args = [
+    "--backend",
+    "webgpu",
+    "--quick",
+    "--json",
+    "--profile",
+    "--out",
+    folder.path,
+    "--trace",
+    trace,
+  ];
   const { code, out, err } = await bench(args);
   assert.equal(err, "");
   assert.equal(code, 0);
@@ -288,7 +298,8 @@ Deno.test("task bench gives its figures as JSON, as tables, as a picture and as 
 
 Deno.test("a peer that cannot be had is a line that says why; a wrong one is wrong usage", async () => {
   using home = new Folder();
-  const args = ["--quick", "--captures", "none", "--markdown", "--peers", "llama.cpp,pytorch"];
+  const args = ["--backend", "webgpu", "--quick", "--captures", "none", "--markdown"];
+  args.push("--peers", "llama.cpp,pytorch");
   const { code, out } = await bench(args, { PATH: "/nowhere", LAMINA_HOME: home.path });
   assert.equal(code, 0);
   assert.match(out, /^llama\.cpp: not measured: .*npm: no such program; install Node\.js$/m);

@@ -47,6 +47,7 @@ const SETS: Readonly<Record<keyof typeof denoJson.permissions, object>> = {
   doctor: {
     read: true,
     write: true,
+    run: ["sh"], // software_gpu.sh
     sys: ["osRelease", "hostname"],
     env: standard.env.filter((each) => !/^(HF|HUGGINGFACE)_/.test(each)),
   },

@@ -269,7 +269,7 @@ Deno.test("errors say what to do, before anything runs", async () => {
 });
 
 Deno.test("300 runs with captures leave device memory where it was", async () => {
-  using model = await loadModel("tiny");
+  using model = await loadModel("tiny", { backend: "webgpu" });
   const device = await openDevice();
   const once = () => model.run("Once upon a time", { capture: ["blk.*.attn_probs", "blk.*.out"] });
   await once();

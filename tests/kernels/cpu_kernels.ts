@@ -1,0 +1,170 @@
+/** CPU kernels without packed weights, compiled from their sources, on cases as the device's kernels are checked with. */
+import asc from "npm:assemblyscript@0.28.20/asc";
+import type { KernelCase } from "../../engine/webgpu/check/case.ts";
+import type { Kernel, RowReader } from "../../kernels/kernel.ts";
+
+/** Their sources, and what each exports. */
+const EXPORTS = {
+  "norm/norm.as": ["rms", "normalize", "scale_columns", "rms_norm"],
+  "rope/rope.as": ["rope", "store_rows", "rope_store"],
+  "attention/steps.as": ["scores", "softmax", "mix"],
+  "attention/attention.as": ["attention", "attention_split", "attention_merge"],
+  "elementwise/elementwise.as": ["add", "add_bias", "swiglu", "take_rows"],
+  "sampling/argmax.as": ["argmax"],
+  "sampling/sampling.as": ["sample"],
+  "edits/edit.as": ["edit"],
+  "math.as": ["exp1"],
+};
+
+/** Operations that the sources above compute. */
+export const OPERATIONS: ReadonlySet<string> = new Set(
+  Object.values(EXPORTS).flat().filter((name) => name !== "exp1")
+    .map((name) => name === "store_rows" ? "store" : name),
+);
+
+const PAGES = 65536;
+const ROOM = new URL("../../kernels/", import.meta.url);
+
+async function compile(): Promise<Uint8Array<ArrayBuffer>> {
+  const entry = Object.entries(EXPORTS)
+    .map(([file, names]) => `export { ${names.join(", ")} } from "./${file}";`).join("\n");
+  let bytes: Uint8Array<ArrayBuffer> | undefined;
+  let messages = "";
+  await asc.main(
+    [
+      ...["entry.ts", "--outFile", "kernels.wasm", "-O3", "--noAssert", "--runtime", "stub"],
+      ...["--enable", "simd", "--enable", "relaxed-simd", "--enable", "threads"],
+      ...["--importMemory", "--sharedMemory"],
+      ...["--initialMemory", `${PAGES}`, "--maximumMemory", `${PAGES}`],
+    ],
+    {
+      stderr: { write: (text: string) => messages += text },
+      readFile: (name: string) =>
+        name === "entry.ts"
+          ? entry
+          : Deno.readTextFile(new URL(name, ROOM)).catch(() => null),
+      writeFile: (_name: string, content: string | Uint8Array) => {
+        if (typeof content !== "string") bytes = Uint8Array.from(content);
+      },
+      listFiles: () => [],
+    },
+  );
+  if (!bytes) throw new Error(messages);
+  return bytes;
+}
+
+/** The compiled module. */
+export const wasm = await compile();
+const memory = new WebAssembly.Memory({ initial: PAGES, maximum: PAGES, shared: true });
+const exports = (await WebAssembly.instantiate(wasm, { env: { memory } })).instance
+  .exports as unknown as Record<string, (...numbers: number[]) => number>;
+/** e^x as the kernels compute it. */
+export const exp1 = exports.exp1;
+
+/** Numbers behind each input (NaN) and each output (left alone by a right kernel). */
+const MARGIN = 64;
+/** What outputs hold before a kernel runs: a whole number that no kernel makes. */
+export const UNTOUCHED = 7654321;
+/** Where records lie, and what is given out behind them. */
+const STEP = 65536;
+const PASS = STEP + 256;
+const FIRST = PASS + 64;
+const SCRATCH_BYTES = 2 ** 20;
+
+/** A case, laid out in memory. */
+export class Laid {
+  readonly #run: (...numbers: number[]) => number;
+  readonly #outputs: { address: number; length: number; integers: boolean }[] = [];
+  #next = FIRST;
+
+  /** @param few whether a step for few positions is meant */
+  constructor(each: KernelCase, few = each.kernel.positions === "few") {
+    const { kernel, pass } = each;
+    this.#run = exports[kernel.operation === "store" ? "store_rows" : kernel.operation];
+    const step = new Uint32Array(memory.buffer, STEP, 64).fill(0);
+    const floats = new Float32Array(memory.buffer, STEP, 64);
+    const inputs = [...each.inputs], lengths = [...each.outputs];
+    let [input, weight, output] = [2, 8, 12];
+    for (const { kind, dtype } of kernel.bindings) {
+      if (kind === "input") step[input++] = this.#input(inputs.shift()!, dtype === "u32");
+      else if (kind === "weight") step[weight++] = this.#input(numbersOf(each.weights[0]), false);
+      else if (kind === "scratch") step[41] = this.#take(kernel.scratch!(each.constants));
+      else {
+        const length = lengths.shift()!;
+        const address = kind === "tap" && !each.taps ? 0 : this.#take(length + MARGIN);
+        this.#outputs.push({ address, length, integers: dtype === "i32" });
+        step[output++] = address;
+      }
+    }
+    Object.entries(kernel.constants).forEach(([name, type], i) => {
+      if (type === "u32") step[24 + i] = each.constants[name];
+      else floats[24 + i] = each.constants[name];
+    });
+    step[40] = kernel.branches ? 1 : 0;
+    step[42] = few ? 1 : 0;
+    const words = [pass.tokens, pass.start, pass.rows, this.#take(SCRATCH_BYTES), SCRATCH_BYTES];
+    new Uint32Array(memory.buffer, PASS, 8).set(words);
+    this.reset();
+  }
+
+  #take(length: number): number {
+    const address = this.#next;
+    this.#next += Math.ceil(length / 16) * 64;
+    return address;
+  }
+
+  /** NaN follows the input. */
+  #input(numbers: Float32Array, integers: boolean): number {
+    const address = this.#take(numbers.length + MARGIN);
+    const length = numbers.length + MARGIN;
+    const words = integers
+      ? new Uint32Array(memory.buffer, address, length).fill(0xffffffff)
+      : new Float32Array(memory.buffer, address, length).fill(NaN);
+    words.set(numbers);
+    return address;
+  }
+
+  /** Makes the outputs what they were before. */
+  reset(): void {
+    for (const { address, length } of this.#outputs) {
+      if (address) new Float32Array(memory.buffer, address, length + MARGIN).fill(UNTOUCHED);
+    }
+  }
+
+  /** One thread's share of the step, from an item on. */
+  run(thread = 0, threads = 1, first = 0): void {
+    new Uint32Array(memory.buffer, STEP, 64)[63] = first;
+    this.#run(STEP, PASS, thread, threads);
+  }
+
+  /** Outputs by binding; null for taps that were off. */
+  outputs(): (Float32Array | null)[] {
+    return this.#outputs.map(({ address, length, integers }) => {
+      if (!address) return null;
+      return integers
+        ? Float32Array.from(new Int32Array(memory.buffer, address, length))
+        : new Float32Array(memory.buffer, address, length).slice();
+    });
+  }
+
+  /** Whether what lies behind the outputs was left alone. */
+  get withinBounds(): boolean {
+    return this.#outputs.every(({ address, length }) =>
+      !address || new Float32Array(memory.buffer, address + length * 4, MARGIN)
+        .every((value) => value === UNTOUCHED)
+    );
+  }
+}
+
+function numbersOf(reader: RowReader): Float32Array {
+  const numbers = new Float32Array(reader.rows * reader.columns);
+  reader.read(0, numbers);
+  return numbers;
+}
+
+/** What the 64-bit twin gives for a case, taps included. */
+export function twinOutputs(each: KernelCase): Float32Array[] {
+  const outputs = each.outputs.map((length) => new Float32Array(length).fill(UNTOUCHED));
+  (each.kernel as Kernel).twin({ ...each, outputs });
+  return outputs;
+}
