@@ -161,18 +161,14 @@ const command = defineCommand({
       prompts: (options.prompts ?? (quick ? QUICK.prompts : [32, 128, 512])).toSorted(ascending),
       contexts: (options.contexts ?? (quick ? QUICK.contexts : [16, 1000])).toSorted(ascending),
       captures: options.captures === "all",
-      probeBytes: quick ? QUICK.probeBytes : PROBE_BYTES,
+      probe: { bytes: quick ? QUICK.probeBytes : PROBE_BYTES, threads },
       peers,
       signal,
       onProgress: (done, total) => say(`measured ${done} of ${total}`),
     }).finally(status.finish);
-    const profiled = options.profile || traceFile !== undefined;
-    const profiles = profiled
+    const profiles = options.profile || traceFile
       ? await medianProfiles(model, profiledTokens(model), Math.min(rounds, 3), signal)
       : [];
-    const untold = profiled && profiles.length === 0
-      ? { name: "profile", problem: "this backend does not tell what its steps cost" }
-      : undefined;
     const own: BenchRow[] = [
       ...rows,
       ...[...starts].map(([each, times]) => startRow(each, times, bars)),
@@ -192,7 +188,7 @@ const command = defineCommand({
       rounds,
       rows: SECTIONS.flatMap((section) => own.filter((row) => row.section === section)),
       peers: peers.map(({ name, description }) => ({ name, description })),
-      missing: [...missingPeers, ...missing, ...(untold ? [untold] : [])],
+      missing: [...missingPeers, ...missing],
     };
     const readLimit = report.rows.find(({ what }) => what === "streaming read")?.median;
     if (out !== undefined) await writeFolder(out, report, profiles, readLimit);

@@ -4,6 +4,7 @@ import type { ProductShape } from "../../kernels/probes/probes.ts";
 import type { Model } from "../run/model.ts";
 import type { Bars } from "./bars.ts";
 import type { BenchRow } from "./bench_row.ts";
+import { deviceProbes, type ProbeOptions } from "./device_probes.ts";
 import type { DeviceProbes, NotMeasured } from "./probe.ts";
 import { profileModel } from "./profile.ts";
 import { ratios, type Sample, spread } from "./rounds.ts";
@@ -29,24 +30,15 @@ export class DeviceShare implements Disposable {
   readonly #positions: number;
   readonly #shapes: readonly ProductShape[];
   readonly #probes: DeviceProbes;
-  /** Bytes of weights that a token reads, as they lie on the device; undefined where nothing counts them. */
-  #weightBytes: number | undefined;
+  /** Bytes of weights that a token reads, as they lie on the device. */
+  #weightBytes = 0;
 
-  /**
-   * @param positions of the prompt
-   * @param shapes of its products: {@linkcode layerProducts}
-   * @param probes for them; disposed of with it
-   */
-  constructor(
-    model: Model,
-    positions: number,
-    shapes: readonly ProductShape[],
-    probes: DeviceProbes,
-  ) {
+  /** @param positions of the prompt */
+  constructor(model: Model, positions: number, options: ProbeOptions) {
     this.#model = model;
     this.#positions = positions;
-    this.#shapes = shapes;
-    this.#probes = probes;
+    this.#shapes = layerProducts(model.config, positions);
+    this.#probes = deviceProbes(model, this.#shapes, options);
   }
 
   /** What is taken beside decoding. */
@@ -73,9 +65,8 @@ export class DeviceShare implements Disposable {
         const { layers } = this.#model.config;
         return { "device products": layers * ms, "device gflops": all / ms / 1e6 };
       },
-      async (): Promise<Record<string, number>> => {
+      async () => {
         const profile = await profileModel(this.#model, this.#positions);
-        if (!profile) return {};
         this.#weightBytes = profile.decode.reduce((sum, { weightBytes }) => sum + weightBytes, 0);
         const products = profile.prefill.filter(({ flops, name }) =>
           flops > 0 && name !== "logits"
@@ -85,13 +76,9 @@ export class DeviceShare implements Disposable {
     ];
   }
 
-  /** What was not measured; known after the samples were taken. */
-  get missing(): NotMeasured[] {
-    const uncounted = {
-      name: "weights read while decoding",
-      problem: "this backend has no profile, which counts them",
-    };
-    return [...this.#probes.missing, ...(this.#weightBytes === undefined ? [uncounted] : [])];
+  /** What was not measured. */
+  get missing(): readonly NotMeasured[] {
+    return this.#probes.missing;
   }
 
   /**
@@ -107,15 +94,25 @@ export class DeviceShare implements Disposable {
     bars: Bars,
   ): BenchRow[] {
     const { read, products, others } = this.#probes;
+    const rates = decode.map((ms) => this.#weightBytes / ms / 1e6);
+    const share = percent(rates, of("device read"));
     const variants = [...new Set(products.map(({ variant }) => variant))].join("; ");
     return [
-      ...this.#readShare(of("device read"), decode, bars.read),
+      {
+        section: "against the device",
+        what: "weights read while decoding, of the streaming read",
+        ...{ unit: "%", ...share, atLeast: bars.read },
+        note: share.note ?? `${spread(rates).median.toPrecision(3)} GB/s`,
+      },
       {
         section: "against the device",
         what: `prefill, ${this.#positions} tokens, of plain f32 products of its shapes`,
         ...{ unit: "%", ...percent(of("device products"), prefill), atLeast: bars.products },
       },
-      ...this.#productsAlone(of("device products"), of("prefill products")),
+      {
+        ...{ section: "against the device", what: "its products alone, of the same" },
+        ...{ unit: "%", ...percent(of("device products"), of("prefill products")) },
+      },
       {
         ...{ section: "device", what: "streaming read", unit: "GB/s" },
         ...{ ...spread(of("device read")), note: read.variant },
@@ -129,33 +126,6 @@ export class DeviceShare implements Disposable {
         ...spread(of(what)),
       })),
     ];
-  }
-
-  /** A prompt's products one after the other, where there is a profile. */
-  #productsAlone(device: readonly number[], ours: readonly number[]): BenchRow[] {
-    if (ours.length === 0) return [];
-    return [{
-      ...{ section: "against the device", what: "its products alone, of the same" },
-      ...{ unit: "%", ...percent(device, ours) },
-    }];
-  }
-
-  /** How fast weights are read, in each round by what the probe read in it. */
-  #readShare(
-    read: readonly number[],
-    decode: readonly number[],
-    atLeast: number | undefined,
-  ): BenchRow[] {
-    const bytes = this.#weightBytes;
-    if (bytes === undefined) return [];
-    const rates = decode.map((ms) => bytes / ms / 1e6);
-    const share = percent(rates, read);
-    return [{
-      section: "against the device",
-      what: "weights read while decoding, of the streaming read",
-      ...{ unit: "%", ...share, atLeast },
-      note: share.note ?? `${spread(rates).median.toPrecision(3)} GB/s`,
-    }];
   }
 
   [Symbol.dispose](): void {

@@ -2,14 +2,13 @@
 import { patchingSweep } from "../analyses/patching_sweep.ts";
 import type { Model } from "../run/model.ts";
 import { type Bars, barsOf } from "./bars.ts";
-import { deviceProbes } from "./device_probes.ts";
-import { DeviceShare, layerProducts } from "./device_share.ts";
+import type { ProbeOptions } from "./device_probes.ts";
+import { DeviceShare } from "./device_share.ts";
 import type { Peer, Task, TaskKind } from "./peer.ts";
-import type { DeviceProbes, NotMeasured } from "./probe.ts";
+import type { NotMeasured } from "./probe.ts";
 import { benchPrompt } from "./prompt.ts";
 import { alternate, ratios, type RoundOptions, type Sample, seldom, spread } from "./rounds.ts";
 import { type BenchRow, SECTIONS } from "./bench_row.ts";
-import type { ProductShape } from "../../kernels/probes/probes.ts";
 
 /** What is measured. */
 export interface BenchOptions extends RoundOptions {
@@ -19,17 +18,15 @@ export interface BenchOptions extends RoundOptions {
   readonly contexts: readonly number[];
   /** Whether captures are measured, and the patching sweep where a peer makes one. */
   readonly captures: boolean;
-  /** Bytes that the read probe reads; 0 leaves the device out. */
-  readonly probeBytes: number;
+  /** How the device is probed; undefined leaves it out. */
+  readonly probe?: ProbeOptions;
   readonly peers: readonly Peer[];
-  /** The probes for some products, in place of those of the model's device. */
-  readonly probes?: (shapes: readonly ProductShape[]) => DeviceProbes | undefined;
 }
 
 /** What was measured, and what was not. */
 export interface BenchResult {
   readonly rows: BenchRow[];
-  readonly missing: NotMeasured[];
+  readonly missing: readonly NotMeasured[];
 }
 
 /** Tokens that are generated to measure decoding. */
@@ -83,9 +80,9 @@ export async function benchModel(
   const contexts = options.contexts.filter(fits);
   const [shortest] = contexts;
   const prompt = prompts.filter((tokens) => tokens <= PROMPT).at(-1);
-  const missing: NotMeasured[] = [];
-  using share = options.probeBytes > 0 && prompt !== undefined && shortest !== undefined
-    ? await openShare(model, Math.min(prompt, model.engine.maxTokens), options, missing)
+  const positions = Math.min(prompt ?? 0, model.engine.maxTokens);
+  using share = options.probe && positions > 0 && shortest !== undefined
+    ? new DeviceShare(model, positions, options.probe)
     : undefined;
 
   const tasks: Task[] = [
@@ -158,23 +155,8 @@ export async function benchModel(
   ];
   return {
     rows: SECTIONS.flatMap((section) => rows.filter((row) => row.section === section)),
-    missing: [...missing, ...(share?.missing ?? [])],
+    missing: share?.missing ?? [],
   };
-}
-
-/** Holds the model against its device; where that has no probes, `missing` gets why. */
-async function openShare(
-  model: Model,
-  positions: number,
-  { probeBytes, probes }: BenchOptions,
-  missing: NotMeasured[],
-): Promise<DeviceShare | undefined> {
-  const shapes = layerProducts(model.config, positions);
-  const opened = probes ? probes(shapes) : await deviceProbes(model, shapes, probeBytes);
-  if (opened) return new DeviceShare(model, positions, shapes, opened);
-  const problem = "this backend runs its kernels' twins, not kernels";
-  missing.push({ name: "what the device can do", problem });
-  return undefined;
 }
 
 type Figures = (name: string) => readonly number[];

@@ -6,7 +6,7 @@ export interface Probe {
   measure(): Promise<number>;
   /** The best variant; undefined before it was measured. */
   readonly variant: string | undefined;
-  /** Frees what it reads and writes. */
+  /** Frees what is its own. */
   dispose(): void;
 }
 
@@ -51,7 +51,7 @@ export class BestProbe implements Probe {
     readonly variants: () => readonly Variant[],
     /** The figure from milliseconds: more is better. */
     readonly figure: (ms: number) => number,
-    readonly dispose: () => void,
+    readonly dispose: () => void = () => {},
   ) {}
 
   get variant(): string | undefined {

@@ -20,14 +20,13 @@ export interface ModelProfile {
   readonly decode: readonly StepCost[];
 }
 
-/** Runs one pass over a prompt and one token after it, and gives what each step cost; undefined where the backend does not tell. */
+/** Runs one pass over a prompt and one token after it, and gives what each step cost. */
 export async function profileModel(
   model: Model,
   tokens: number,
-): Promise<ModelProfile | undefined> {
+): Promise<ModelProfile> {
   const session = model.engine.session({ capacity: tokens + 1 });
   try {
-    if (!session.profile) return undefined;
     const ids = benchPrompt(model, tokens);
     const wanted = ["argmax"];
     const prefill = await session.profile({ ids, wanted });
@@ -37,7 +36,7 @@ export async function profileModel(
   }
 }
 
-/** The medians over some rounds; a first one, which compiles, does not count. Empty where the backend does not tell. */
+/** The medians over some rounds; a first one, which compiles, does not count. */
 export async function medianProfiles(
   model: Model,
   tokens: number,
@@ -48,7 +47,6 @@ export async function medianProfiles(
   for (let round = 0; round <= rounds; round++) {
     signal?.throwIfAborted();
     const profile = await profileModel(model, tokens);
-    if (!profile) return [];
     if (round > 0) all.push(profile);
   }
   const median = (of: (profile: ModelProfile) => readonly StepCost[]) =>

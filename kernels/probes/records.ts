@@ -1,25 +1,7 @@
 /**
- * Step records of the processor's probes (probes.as.ts): what their words mean, and what runs them. Words 2 to 7 are addresses of inputs,
- * from 12 on of outputs, from 24 on constants.
+ * Step records of the processor's probes (probes.as.ts). As in all records (engine/cpu/records.ts) words from 2 on are addresses of inputs,
+ * from 12 on of outputs, and from 24 on constants.
  */
-
-/** What runs step records: the threads of the CPU backend, and the memory that all of them share. */
-export interface Processor extends Disposable {
-  /** How many work on each step. */
-  readonly threads: number;
-  /** What all threads share; addresses are of it. */
-  readonly memory: { readonly buffer: ArrayBufferLike };
-  /**
-   * The address of so many bytes, a multiple of 16.
-   *
-   * @throws {Error} when there is not so much memory left
-   */
-  allocate(bytes: number): number;
-  /** Gives back what was allocated. */
-  free(address: number): void;
-  /** Runs steps one after the other, each on all threads; of a record of 64 words the last is 0. Ends when the last one has. */
-  run(records: readonly Uint32Array[]): Promise<void>;
-}
 
 /** Words of a record. */
 const WORDS = 64;

@@ -1,1 +1,2 @@
-export const TILES: ReadonlyMap<string, {id: number; tileBytes(columns: number): number}> = new Map();
+export const TILES: ReadonlyMap<string, { id: number; tileBytes(columns: number): number }> =
+  new Map();

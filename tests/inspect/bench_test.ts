@@ -182,7 +182,7 @@ Deno.test("a peer's times become ratios: its time over ours", async () => {
     [Symbol.asyncDispose]: () => Promise.resolve(),
   };
   const { rows } = await benchModel(model, 1, {
-    ...{ prompts: [8], contexts: [4], captures: true, probeBytes: 0, peers: [peer] },
+    ...{ prompts: [8], contexts: [4], captures: true, peers: [peer] },
   });
   assert.deepEqual([...new Set(asked)], ["decode 4", "prefill 8", "patching sweep 16"]);
   const against = rows.filter(({ section }) => section === "against others");
