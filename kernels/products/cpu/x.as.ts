@@ -1,0 +1,202 @@
+// @ts-nocheck: AssemblyScript, which `./denow task kernels` compiles
+/**
+ * What the products with few positions make of x before they begin: each thread for itself, since that costs less than to wait.
+ *
+ * Products with quants are sums of whole numbers. 32 columns of x become whole numbers of 24 bits (28 for signed bytes) times a power of two
+ * that the largest of them decides, so that an error is at most 2⁻²³ (2⁻²⁷) of the largest; their digits are multiplied as bytes. Where one of
+ * them is infinite or NaN, the power is NaN.
+ */
+
+/** Bytes for 16 columns in digits of 8 bits with a sign: see {@linkcode turnSigned}. */
+export const SIGNED_BYTES: usize = 80;
+/** Bytes for 32 columns in digits of 7 bits: see {@linkcode turnSevens}. */
+export const SEVENS_BYTES: usize = 144;
+
+export function spread0(v: v128): v128 {
+  return v128.shuffle<i32>(v, v, 0, 0, 0, 0);
+}
+
+export function spread1(v: v128): v128 {
+  return v128.shuffle<i32>(v, v, 1, 1, 1, 1);
+}
+
+export function spread2(v: v128): v128 {
+  return v128.shuffle<i32>(v, v, 2, 2, 2, 2);
+}
+
+export function spread3(v: v128): v128 {
+  return v128.shuffle<i32>(v, v, 3, 3, 3, 3);
+}
+
+/** The larger magnitudes of two vectors, as bits. */
+
+function larger(a: v128, b: v128, magnitude: v128): v128 {
+  return i32x4.max_s(v128.and(a, magnitude), v128.and(b, magnitude));
+}
+
+/** The largest magnitude among 16 columns, as bits: those of infinities and NaN are the largest. */
+
+function largest4(x: usize, magnitude: v128): v128 {
+  return i32x4.max_s(
+    larger(v128.load(x), v128.load(x, 16), magnitude),
+    larger(v128.load(x, 32), v128.load(x, 48), magnitude),
+  );
+}
+
+/** The largest lane. */
+
+function largestLane(v: v128): u32 {
+  v = i32x4.max_s(v, v128.shuffle<i32>(v, v, 2, 3, 0, 1));
+  v = i32x4.max_s(v, v128.shuffle<i32>(v, v, 1, 0, 3, 2));
+  return i32x4.extract_lane(v, 0);
+}
+
+/** Numbers times a power of two as the nearest whole ones. */
+
+function whole(x: usize, power: v128): v128 {
+  return i32x4.relaxed_trunc_f32x4_s(f32x4.nearest(f32x4.mul(v128.load(x), power)));
+}
+
+/** The sums of four vectors' lanes. */
+
+function laneSums(a: v128, b: v128, c: v128, d: v128): v128 {
+  const ab = i32x4.add(v128.shuffle<i32>(a, b, 0, 4, 1, 5), v128.shuffle<i32>(a, b, 2, 6, 3, 7));
+  const cd = i32x4.add(v128.shuffle<i32>(c, d, 0, 4, 1, 5), v128.shuffle<i32>(c, d, 2, 6, 3, 7));
+  return i32x4.add(v128.shuffle<i32>(ab, cd, 0, 1, 4, 5), v128.shuffle<i32>(ab, cd, 2, 3, 6, 7));
+}
+
+/** Four columns with four bytes each: the first byte of all, the second, … */
+
+function byBytes(v: v128): v128 {
+  return v128.shuffle<i8>(v, v, 0, 4, 8, 12, 1, 5, 9, 13, 2, 6, 10, 14, 3, 7, 11, 15);
+}
+
+/**
+ * 16 columns to `out`: whole numbers n = 65536·d0 + 256·d1 + d2 in digits from −128 to 127. Words 0 and 1 are −Σ(256·d0 + d1) and −Σd2, with which
+ * products take the offset of quants back, word 2 is the power, word 3 is Σx; words 4 to 7 are room for the same of 32 columns; then d0 of 16
+ * columns, d1 and d2.
+ */
+function turn16(x: usize, power: f32, inverse: f32, out: usize): void {
+  const times = f32x4.splat(inverse), offset = i32x4.splat(0x808080);
+  const a = whole(x, times), b = whole(x + 16, times);
+  const c = whole(x + 32, times), d = whole(x + 48, times);
+  // With 128 added to it, each digit is a byte without a sign.
+  const a2 = byBytes(v128.xor(i32x4.add(a, offset), offset));
+  const b2 = byBytes(v128.xor(i32x4.add(b, offset), offset));
+  const c2 = byBytes(v128.xor(i32x4.add(c, offset), offset));
+  const d2 = byBytes(v128.xor(i32x4.add(d, offset), offset));
+  const ab = v128.shuffle<i32>(a2, b2, 0, 4, 1, 5), cd = v128.shuffle<i32>(c2, d2, 0, 4, 1, 5);
+  const ab2 = v128.shuffle<i32>(a2, b2, 2, 6, 3, 7), cd2 = v128.shuffle<i32>(c2, d2, 2, 6, 3, 7);
+  const last = v128.shuffle<i64>(ab, cd, 0, 2);
+  v128.store(out, v128.shuffle<i64>(ab2, cd2, 0, 2), 32);
+  v128.store(out, v128.shuffle<i64>(ab, cd, 1, 3), 48);
+  v128.store(out, last, 64);
+  const zero = i32x4.splat(0);
+  const lasts = i32x4.relaxed_dot_i8x16_i7x16_add_s(last, i8x16.splat(1), zero);
+  const sums = laneSums(i32x4.add(i32x4.add(a, b), i32x4.add(c, d)), lasts, zero, zero);
+  const sum = i32x4.extract_lane(sums, 0), sum2 = i32x4.extract_lane(sums, 1);
+  store<i32>(out, -((sum - sum2) >> 8));
+  store<i32>(out, -sum2, 4);
+  store<f32>(out, power, 8);
+  store<f32>(out, <f32> sum * power, 12);
+}
+
+/** 2ⁿ, for n from −126 to 127. */
+
+function powerOfTwo(n: i32): f32 {
+  return reinterpret<f32>((n + 127) << 23);
+}
+
+/** x [columns] in digits of 8 bits with a sign to `out`, {@linkcode SIGNED_BYTES} for 16 columns. */
+export function turnSigned(x: usize, columns: i32, out: usize): void {
+  const magnitude = i32x4.splat(0x7fffffff);
+  for (const end = x + (<usize> columns << 2); x < end; x += 128, out += 2 * SIGNED_BYTES) {
+    const bits = largestLane(i32x4.max_s(largest4(x, magnitude), largest4(x + 64, magnitude)));
+    // Whole numbers reach 0x7f7f7f: what would be rounded to more gets a power twice as large. A power is at least 2⁻¹²⁶.
+    const exponent = max<i32>(<i32> ((bits + 0x10101) >> 23) - 127 - 22, -126);
+    if (bits < 0x7f800000) {
+      turn16(x, powerOfTwo(exponent), powerOfTwo(-exponent), out);
+      turn16(x + 64, powerOfTwo(exponent), powerOfTwo(-exponent), out + SIGNED_BYTES);
+    } else {
+      for (let i: usize = 0; i < 2 * SIGNED_BYTES; i += 16) v128.store(out + i, i32x4.splat(0));
+      for (let i: usize = 0; i < 2 * SIGNED_BYTES; i += SIGNED_BYTES) {
+        store<f32>(out + i, NaN, 8);
+        store<f32>(out + i, NaN, 12);
+      }
+    }
+    const next = out + SIGNED_BYTES;
+    store<i32>(out, load<i32>(out) + load<i32>(next), 16);
+    store<i32>(out, load<i32>(out, 4) + load<i32>(next, 4), 20);
+    store<f32>(out, load<f32>(out, 8), 24);
+    store<f32>(out, load<f32>(out, 12) + load<f32>(next, 12), 28);
+  }
+}
+
+/** 2²⁷: added to it, whole numbers have no sign. */
+const SEVENS_OFFSET: i32 = 1 << 27;
+
+/** Four columns' digits of 7 bits as bytes: first the lowest of all. */
+
+function sevens(x: usize, power: v128): v128 {
+  const n = i32x4.add(whole(x, power), i32x4.splat(SEVENS_OFFSET));
+  const low = v128.or(
+    v128.and(n, i32x4.splat(0x7f)),
+    v128.and(i32x4.shl(n, 1), i32x4.splat(0x7f00)),
+  );
+  const high = v128.or(
+    v128.and(i32x4.shl(n, 2), i32x4.splat(0x7f0000)),
+    v128.and(i32x4.shl(n, 3), i32x4.splat(0x7f000000)),
+  );
+  return byBytes(v128.or(low, high));
+}
+
+/**
+ * x [columns] in digits of 7 bits without a sign to `out`, {@linkcode SEVENS_BYTES} for 32 columns: n + 2²⁷ = 2²¹·d0 + 2¹⁴·d1 + 2⁷·d2 + d3.
+ * Word 0 is the power, then come d0 of 16 columns, d1, d2 and d3, then those of the other 16.
+ */
+export function turnSevens(x: usize, columns: i32, out: usize): void {
+  const magnitude = i32x4.splat(0x7fffffff);
+  for (const end = x + (<usize> columns << 2); x < end; out += 16) {
+    const bits = largestLane(i32x4.max_s(largest4(x, magnitude), largest4(x + 64, magnitude)));
+    const exponent = max<i32>(<i32> (bits >> 23) - 127 - 26, -126);
+    store<f32>(out, bits < 0x7f800000 ? powerOfTwo(exponent) : NaN);
+    // Of infinities and NaN the digits do not matter.
+    const times = f32x4.splat(bits < 0x7f800000 ? powerOfTwo(-exponent) : 0);
+    for (let half = 0; half < 2; half++, x += 64, out += 64) {
+      const a = sevens(x, times), b = sevens(x + 16, times);
+      const c = sevens(x + 32, times), d = sevens(x + 48, times);
+      const ab = v128.shuffle<i32>(a, b, 0, 4, 1, 5), cd = v128.shuffle<i32>(c, d, 0, 4, 1, 5);
+      const ab2 = v128.shuffle<i32>(a, b, 2, 6, 3, 7), cd2 = v128.shuffle<i32>(c, d, 2, 6, 3, 7);
+      v128.store(out, v128.shuffle<i64>(ab2, cd2, 1, 3), 16);
+      v128.store(out, v128.shuffle<i64>(ab2, cd2, 0, 2), 32);
+      v128.store(out, v128.shuffle<i64>(ab, cd, 1, 3), 48);
+      v128.store(out, v128.shuffle<i64>(ab, cd, 0, 2), 64);
+    }
+  }
+}
+
+/**
+ * x [columns] to `out` + 16, filled up with zeros to a multiple of four. Where `scaled`, times a power of two that makes the largest
+ * about 2³⁰; word 0 is what takes that back, less a factor 2³⁰: products with halves that are far too small stay in range.
+ */
+export function turnPlain(x: usize, columns: i32, out: usize, scaled: bool): void {
+  let times: f32 = 1;
+  store<f32>(out, 1);
+  if (scaled) {
+    let bits: u32 = 0;
+    for (let i = 0; i < columns; i++) {
+      bits = max<u32>(bits, load<u32>(x + (<usize> i << 2)) & 0x7fffffff);
+    }
+    const exponent = bits < 0x7f800000 ? max<i32>(<i32> (bits >> 23) - 127, -97) : 0;
+    times = powerOfTwo(30 - exponent);
+    store<f32>(out, powerOfTwo(exponent));
+  }
+  out += 16;
+  let i = 0;
+  for (const factor = f32x4.splat(times); i + 4 <= columns; i += 4, x += 16, out += 16) {
+    v128.store(out, f32x4.mul(v128.load(x), factor));
+  }
+  if (i == columns) return;
+  v128.store(out, f32x4.splat(0));
+  for (; i < columns; i++, x += 4, out += 4) store<f32>(out, load<f32>(x) * times);
+}
