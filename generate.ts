@@ -59,6 +59,10 @@ const command = defineCommand({
     "prompt-ids": numbers("token ids instead of a text", "1,2,3", { integer: true, min: 0 }),
     "ignore-eos": flag("go on after the end of the text"),
     backend: choice("where to run", ["auto", "webgpu", "cpu"], "auto"),
+    threads: number("threads of the CPU backend (default one for each core)", {
+      integer: true,
+      min: 1,
+    }),
     ...TUNE_OPTIONS,
     chat: flag("put the prompt into the model's chat template"),
     json: flag("print one line of JSON, and nothing on the way"),
@@ -71,7 +75,7 @@ const command = defineCommand({
       throw new UsageError("give either a PROMPT or --prompt-ids 1,2,3");
     }
     if (ids && options.chat) throw new UsageError("--chat needs a PROMPT, not --prompt-ids");
-    const { backend } = options;
+    const { backend, threads } = options;
     const tune = tuneMode(options);
 
     const started = performance.now();
@@ -85,7 +89,9 @@ const command = defineCommand({
 
     const progress = createLoadProgress(options.model, { quiet: options.json });
     using model = new Model(
-      await load(found, { file, backend, tune, signal, ...progress }).finally(progress.finish),
+      await load(found, { file, backend, tune, threads, signal, ...progress }).finally(
+        progress.finish,
+      ),
     );
     const loadMs = performance.now() - started;
     if (model.backend === "cpu" && backend === "auto" && !options.json && await hasGpu()) {

@@ -7,14 +7,15 @@
 import { embed } from "./embedding/embed.as";
 import { linear } from "./products/cpu/linear.as";
 import { head_result } from "./edits/head_result.as";
-import { rms, normalize, scale_columns, rms_norm } from "./norm/norm.as";
-import { rope, store_rows, rope_store } from "./rope/rope.as";
-import { scores, softmax, mix } from "./attention/steps.as";
-import { attention, attention_split, attention_merge } from "./attention/attention.as";
+import { normalize, rms, rms_norm, scale_columns } from "./norm/norm.as";
+import { rope, rope_store, store_rows } from "./rope/rope.as";
+import { mix, scores, softmax } from "./attention/steps.as";
+import { attention, attention_merge, attention_split } from "./attention/attention.as";
 import { add, add_bias, swiglu, take_rows } from "./elementwise/elementwise.as";
 import { argmax } from "./sampling/argmax.as";
 import { sample } from "./sampling/sampling.as";
 import { edit } from "./edits/edit.as";
+import { probe_product, probe_read } from "./probes/probes.as";
 export { read_row } from "./weights/read.as";
 export { pack } from "./weights/tiles.as";
 
@@ -134,5 +135,9 @@ function runStep(step: usize, pass: usize, thread: i32, threads: i32): void {
       return sample(step, pass, thread, threads);
     case 23:
       return edit(step, pass, thread, threads);
+    case 30:
+      return probe_product(step, pass, thread, threads);
+    case 31:
+      return probe_read(step, pass, thread, threads);
   }
 }

@@ -33,7 +33,7 @@ function fill(row: usize, first: i32, end: i32, value: f32): void {
 }
 
 /** Fills those numbers of the part [first, end) of a row of attention that belong to keys which its position does not see. */
-@inline
+
 function fillUnseen(
   row: usize,
   gap: i32,

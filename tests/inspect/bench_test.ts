@@ -181,8 +181,8 @@ Deno.test("a peer's times become ratios: its time over ours", async () => {
     },
     [Symbol.asyncDispose]: () => Promise.resolve(),
   };
-  const rows = await benchModel(model, 1, {
-    ...{ prompts: [8], contexts: [4], captures: true, probeBytes: 0, peers: [peer] },
+  const { rows } = await benchModel(model, 1, {
+    ...{ prompts: [8], contexts: [4], captures: true, peers: [peer] },
   });
   assert.deepEqual([...new Set(asked)], ["decode 4", "prefill 8", "patching sweep 16"]);
   const against = rows.filter(({ section }) => section === "against others");
@@ -210,7 +210,7 @@ Deno.test("llama.cpp and PyTorch are measured in processes of their own", async 
   const { peers, missing } = await openPeers(["llama.cpp", "pytorch"], {
     path: onDisk.path,
     name: "tiny",
-    config: model.config,
+    ...{ config: model.config, backend: model.backend },
     onProgress: () => {},
   });
   assert.deepEqual(missing, []);
@@ -268,7 +268,7 @@ Deno.test("task bench gives its figures as JSON, as tables, as a picture and as 
     "prefill, 32 tokens",
     "decode after 16 tokens",
     "load, again",
-    "first token after 16 tokens, kernels not compiled yet",
+    "first token after 16 tokens, right after loading",
     "most resident memory: loaded, a prompt of 16, 8 tokens",
     "weights on the device",
     "all buffers on the device",

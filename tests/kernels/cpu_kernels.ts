@@ -40,9 +40,7 @@ async function compile(): Promise<Uint8Array<ArrayBuffer>> {
     {
       stderr: { write: (text: string) => messages += text },
       readFile: (name: string) =>
-        name === "entry.ts"
-          ? entry
-          : Deno.readTextFile(new URL(name, ROOM)).catch(() => null),
+        name === "entry.ts" ? entry : Deno.readTextFile(new URL(name, ROOM)).catch(() => null),
       writeFile: (_name: string, content: string | Uint8Array) => {
         if (typeof content !== "string") bytes = Uint8Array.from(content);
       },
