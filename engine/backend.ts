@@ -70,7 +70,7 @@ export interface Session {
    *
    * @internal
    */
-  profile(request: PassRequest): Promise<readonly StepCost[]>;
+  profile?(request: PassRequest): Promise<readonly StepCost[]>;
   /** Prepares a pass to be run step by step; nothing is fused. Points that only run when named are named in `wanted`. */
   steps(request: PassRequest): StepRun;
   /** Forgets all positions from `position` on, and the choice of what follows them. */

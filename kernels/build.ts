@@ -29,7 +29,9 @@ export async function buildKernels(): Promise<Uint8Array<ArrayBuffer>> {
   let messages = "";
   const { error } = await asc.main(["program.as.ts", "--outFile", "kernels.wasm", ...OPTIONS], {
     stderr: { write: (text: string) => messages += text },
-    readFile: (name: string) => Deno.readTextFile(new URL(name, ROOM)).catch(() => null),
+    // The compiler puts .ts behind what is imported; Deno wants it there in the first place.
+    readFile: (name: string) =>
+      Deno.readTextFile(new URL(name.replace(/\.ts\.ts$/, ".ts"), ROOM)).catch(() => null),
     writeFile: (_name: string, content: string | Uint8Array) => {
       if (typeof content !== "string") bytes = Uint8Array.from(content);
     },

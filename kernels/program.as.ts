@@ -4,20 +4,20 @@
  * engine/cpu/records.ts.
  */
 
-import { embed } from "./embedding/embed.as";
-import { linear } from "./products/cpu/linear.as";
-import { head_result } from "./edits/head_result.as";
-import { normalize, rms, rms_norm, scale_columns } from "./norm/norm.as";
-import { rope, rope_store, store_rows } from "./rope/rope.as";
-import { mix, scores, softmax } from "./attention/steps.as";
-import { attention, attention_merge, attention_split } from "./attention/attention.as";
-import { add, add_bias, swiglu, take_rows } from "./elementwise/elementwise.as";
-import { argmax } from "./sampling/argmax.as";
-import { sample } from "./sampling/sampling.as";
-import { edit } from "./edits/edit.as";
-import { probe_product, probe_read } from "./probes/probes.as";
-export { read_row } from "./weights/read.as";
-export { pack } from "./weights/tiles.as";
+import { embed } from "./embedding/embed.as.ts";
+import { linear } from "./products/cpu/linear.as.ts";
+import { head_result } from "./edits/head_result.as.ts";
+import { normalize, rms, rms_norm, scale_columns } from "./norm/norm.as.ts";
+import { rope, rope_store, store_rows } from "./rope/rope.as.ts";
+import { mix, scores, softmax } from "./attention/steps.as.ts";
+import { attention, attention_merge, attention_split } from "./attention/attention.as.ts";
+import { add, add_bias, swiglu, take_rows } from "./elementwise/elementwise.as.ts";
+import { argmax } from "./sampling/argmax.as.ts";
+import { sample } from "./sampling/sampling.as.ts";
+import { edit } from "./edits/edit.as.ts";
+import { probe_product, probe_read } from "./probes/probes.as.ts";
+export { read_row } from "./weights/read.as.ts";
+export { pack } from "./weights/tiles.as.ts";
 
 /** Words of `control`, in bytes from its address. */
 const ARRIVED: usize = 0; // threads that have reached the barrier

@@ -29,8 +29,8 @@ export async function profileModel(
   try {
     const ids = benchPrompt(model, tokens);
     const wanted = ["argmax"];
-    const prefill = await session.profile({ ids, wanted });
-    return { prefill, decode: await session.profile({ ids: [ids[0]], wanted }) };
+    const prefill = await session.profile!({ ids, wanted });
+    return { prefill, decode: await session.profile!({ ids: [ids[0]], wanted }) };
   } finally {
     session.dispose();
   }

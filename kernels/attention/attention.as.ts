@@ -4,7 +4,7 @@
  * (Milakov & Gimelshein 2018; Dao et al. 2022, "FlashAttention"). One thread takes the heads that share keys, at several positions,
  * with all keys or a part of them: see attention.ts.
  */
-import { exp1 } from "../math.as";
+import { exp1 } from "../math.as.ts";
 import {
   constant,
   float,
@@ -17,9 +17,9 @@ import {
   scratchOf,
   startOf,
   tokensOf,
-} from "../record.as";
-import { take } from "../work.as";
-import { LEAST_SCORE, mix, score, TILE, weigh } from "./tiles.as";
+} from "../record.as.ts";
+import { take } from "../work.as.ts";
+import { LEAST_SCORE, mix, score, TILE, weigh } from "./tiles.as.ts";
 
 /** Rows of a block, about: what is loaded of a tile into the cache is used by all of them. */
 const BLOCK_ROWS: i32 = 24;

@@ -1,7 +1,7 @@
 // @ts-nocheck: AssemblyScript, which `./denow task kernels` compiles
 /** Interventions on a value: see edit.ts. One thread takes a row, the features of one head at one position. */
-import { constant, float, input, output, startOf, tokensOf } from "../record.as";
-import { take } from "../work.as";
+import { constant, float, input, output, startOf, tokensOf } from "../record.as.ts";
+import { take } from "../work.as.ts";
 
 /** What scores hold at keys that are not seen: see attention.ts. */
 const MASKED: f32 = -1e30;

@@ -1,8 +1,8 @@
 // @ts-nocheck: AssemblyScript, which `./denow task kernels` compiles
 /** Kernels that touch each number once: see elementwise.ts. */
-import { exp1, exp4 } from "../math.as";
-import { constant, input, ofBranches, output, rowsOf, tokensOf, weight } from "../record.as";
-import { take } from "../work.as";
+import { exp1, exp4 } from "../math.as.ts";
+import { constant, input, ofBranches, output, rowsOf, tokensOf, weight } from "../record.as.ts";
+import { take } from "../work.as.ts";
 
 /** Numbers that a thread takes at a time. */
 const PIECE: i32 = 4096;

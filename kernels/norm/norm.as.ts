@@ -1,7 +1,7 @@
 // @ts-nocheck: AssemblyScript, which `./denow task kernels` compiles
 /** RMSNorm in its three named steps and fused: see norm.ts. One thread takes a row. */
-import { constant, float, input, output, tokensOf, weight } from "../record.as";
-import { take } from "../work.as";
+import { constant, float, input, output, tokensOf, weight } from "../record.as.ts";
+import { take } from "../work.as.ts";
 
 /** Bytes of a piece of a row: 256 numbers. */
 const PIECE: usize = 1024;

@@ -9,8 +9,8 @@ import {
   output,
   startOf,
   tokensOf,
-} from "../record.as";
-import { take } from "../work.as";
+} from "../record.as.ts";
+import { take } from "../work.as.ts";
 
 /** Turns pairs that are neighbours: x0 · cos − x1 · sin, x0 · sin + x1 · cos. */
 

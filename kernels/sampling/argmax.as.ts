@@ -1,7 +1,7 @@
 // @ts-nocheck: AssemblyScript, which `./denow task kernels` compiles
 /** The greedy choice: see argmax.ts. */
-import { constant, input, output, rowsOf } from "../record.as";
-import { take } from "../work.as";
+import { constant, input, output, rowsOf } from "../record.as.ts";
+import { take } from "../work.as.ts";
 
 /** Index of the largest number, of equal ones the first; −1 where a number is NaN or +Infinity, or none is finite. */
 export function largest(x: usize, columns: i32): i32 {

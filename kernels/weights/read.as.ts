@@ -11,8 +11,8 @@ import {
   offsetOf,
   Q8_0,
   quantBytes,
-} from "./tiles.as";
-import { FAST, readPlain } from "./plain.as";
+} from "./tiles.as.ts";
+import { FAST, readPlain } from "./plain.as.ts";
 
 /** Whether a type is of plain floats. */
 export function isPlain(id: i32): bool {

@@ -9,7 +9,7 @@
  * Behind one or two such parts, as many as have a scale in common, lie eight f32 scales and, where the type has them, eight minimums:
  * a number is scale · (quant − OFFSET) + minimum. Products d·sc of K-quants are exact in f32 (11 + 8 bits).
  */
-import { packPlain } from "./plain.as";
+import { packPlain } from "./plain.as.ts";
 
 export const F32: i32 = 0;
 export const F16: i32 = 1;

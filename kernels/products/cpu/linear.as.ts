@@ -3,8 +3,8 @@
  * Products with weights: y = W·x with the epilogues of products.ts. Threads take tiles of eight rows. With few positions the quants
  * themselves are multiplied (quants.as.ts), with many a tile is made f32 first (many.as.ts).
  */
-import { exp4 } from "../../math.as";
-import { isPlain, tileAt, unpackTile } from "../../weights/read.as";
+import { exp4 } from "../../math.as.ts";
+import { isPlain, tileAt, unpackTile } from "../../weights/read.as.ts";
 import {
   BF16,
   F16,
@@ -18,11 +18,11 @@ import {
   Q5_K,
   Q6_K,
   Q8_0,
-} from "../../weights/tiles.as";
-import { take } from "../../work.as";
-import { many } from "./many.as";
-import { normRows } from "./norm_rows.as";
-import { brainFloats, floats, halves } from "./plain.as";
+} from "../../weights/tiles.as.ts";
+import { take } from "../../work.as.ts";
+import { many } from "./many.as.ts";
+import { normRows } from "./norm_rows.as.ts";
+import { brainFloats, floats, halves } from "./plain.as.ts";
 import {
   bytes16less32,
   bytes32,
@@ -32,8 +32,8 @@ import {
   nibbles32,
   nibbles32less8,
   signed,
-} from "./quants.as";
-import { SEVENS_BYTES, SIGNED_BYTES, turnPlain, turnSevens, turnSigned } from "./x.as";
+} from "./quants.as.ts";
+import { SEVENS_BYTES, SIGNED_BYTES, turnPlain, turnSevens, turnSigned } from "./x.as.ts";
 
 const RESIDUAL: i32 = 1;
 const QKV: i32 = 2;

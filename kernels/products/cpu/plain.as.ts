@@ -3,9 +3,9 @@
  * Products of one tile of plain floats with one position. Columns are taken by fours; even and odd ones have sums of their own, which are
  * added to a running total after 64 columns at most: errors of long sums stay small.
  */
-import { spread0, spread1, spread2, spread3 } from "./x.as";
-import { FAST } from "../../weights/plain.as";
-import { wholeHalves } from "../../weights/read.as";
+import { spread0, spread1, spread2, spread3 } from "./x.as.ts";
+import { FAST } from "../../weights/plain.as.ts";
+import { wholeHalves } from "../../weights/read.as.ts";
 
 /** Bytes of 64 columns of x. */
 const PIECE: usize = 256;

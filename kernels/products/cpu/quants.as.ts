@@ -3,7 +3,7 @@
  * Products of one tile of quants with one position: sums of whole numbers (see x.as.ts), four rows in a vector. `a` is the first four
  * rows, `b` the last four; 0, 1 and 2 are the digits of x. What is loaded of x serves all eight rows.
  */
-import { SIGNED_BYTES, spread0, spread1, spread2, spread3 } from "./x.as";
+import { SIGNED_BYTES, spread0, spread1, spread2, spread3 } from "./x.as.ts";
 
 /** Sums of digits, the first two together, as f32 in units of x's power. */
 
