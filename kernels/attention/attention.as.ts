@@ -28,13 +28,13 @@ const PART_KEYS: i32 = 128;
 const MOST_PARTS: i32 = 16;
 
 /** Keys of a part of a pass. */
-@inline
+
 function keysOfPart(cached: i32): i32 {
   return (cached + PART_KEYS * MOST_PARTS - 1) / (PART_KEYS * MOST_PARTS) * PART_KEYS;
 }
 
 /** Into how many parts the keys of a pass are shared out. */
-@inline
+
 function partCount(cached: i32): i32 {
   const keys = keysOfPart(cached);
   return (cached + keys - 1) / keys;
@@ -86,7 +86,7 @@ function begin(rows: i32): void {
  * Address of a row's query: rows are the heads of a position that share keys, then those of the next one. `q` is the first one's. The
  * output has the same shape.
  */
-@inline
+
 function queryAt(q: usize, row: i32): usize {
   return q + (<usize> (row / group * heads + row % group) * (<usize> width << 2));
 }
@@ -157,7 +157,7 @@ function attend(
 }
 
 /** What weights are divided by: their sum, or 1 where no key is seen. */
-@inline
+
 function divisorOf(sum: f32): f32 {
   return sum == 0 ? 1 : sum;
 }
@@ -177,7 +177,7 @@ function finish(out: usize, rows: i32): void {
 }
 
 /** q, cache_k, cache_v → head_out [T, heads, d]. For few positions it does nothing where there are several parts. */
-export function attention(step: usize, pass: usize, thread: i32, threads: i32): void {
+export function attention(step: usize, pass: usize, thread: i32, _threads: i32): void {
   const tokens = tokensOf(pass), start = startOf(pass);
   if (forFew(step) && partCount(start + tokens) > 1) return;
   const gaps = ofBranches(step) ? input(step, 3) : 0;
@@ -211,7 +211,7 @@ export function attention(step: usize, pass: usize, thread: i32, threads: i32): 
 }
 
 /** q, cache_k, cache_v → parts [T, heads, parts, d + 4]: the mix of each part, its largest score, its sum, and two zeros. */
-export function attention_split(step: usize, pass: usize, thread: i32, threads: i32): void {
+export function attention_split(step: usize, pass: usize, thread: i32, _threads: i32): void {
   const tokens = tokensOf(pass), start = startOf(pass), cached = start + tokens;
   const parts = partCount(cached), partKeys = keysOfPart(cached);
   if (parts == 1) return;
@@ -245,7 +245,7 @@ export function attention_split(step: usize, pass: usize, thread: i32, threads: 
 }
 
 /** parts [T, heads, parts, d + 4] → head_out [T, heads, d]. */
-export function attention_merge(step: usize, pass: usize, thread: i32, threads: i32): void {
+export function attention_merge(step: usize, pass: usize, thread: i32, _threads: i32): void {
   const tokens = tokensOf(pass), start = startOf(pass), cached = start + tokens;
   const all = partCount(cached), partKeys = keysOfPart(cached);
   if (all == 1) return;

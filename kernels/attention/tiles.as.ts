@@ -23,7 +23,7 @@ const LANES: usize = memory.data<u32>([
 ], 16);
 
 /** The sums of four vectors' numbers. */
-@inline
+
 function sums(a: v128, b: v128, c: v128, d: v128): v128 {
   const ab = f32x4.add(v128.shuffle<f32>(a, b, 0, 4, 1, 5), v128.shuffle<f32>(a, b, 2, 6, 3, 7));
   const cd = f32x4.add(v128.shuffle<f32>(c, d, 0, 4, 1, 5), v128.shuffle<f32>(c, d, 2, 6, 3, 7));
@@ -31,7 +31,7 @@ function sums(a: v128, b: v128, c: v128, d: v128): v128 {
 }
 
 /** The sum of a vector's numbers, as {@linkcode sums} makes it. */
-@inline
+
 function sum(a: v128): f32 {
   const b = f32x4.add(a, v128.shuffle<f32>(a, a, 2, 3, 0, 1));
   return f32x4.extract_lane(b, 0) + f32x4.extract_lane(b, 1);
@@ -41,7 +41,7 @@ function sum(a: v128): f32 {
  * scale · q·k of up to three rows (`rows` is known to the compiler) and `count` keys that lie `stride` bytes apart. Rows of scores begin
  * at s0, s1, s2.
  */
-@inline
+
 function scoreTile(
   rows: i32,
   q0: usize,
@@ -140,7 +140,7 @@ export function score(
 }
 
 /** A lane in all lanes. */
-@inline
+
 function splat(x: v128, lane: i32): v128 {
   if (lane == 0) return v128.shuffle<f32>(x, x, 0, 0, 0, 0);
   if (lane == 1) return v128.shuffle<f32>(x, x, 1, 1, 1, 1);
@@ -152,7 +152,7 @@ function splat(x: v128, lane: i32): v128 {
  * sums = sums · shrink + Σ weight · value of up to three rows (`rows` is known to the compiler) and `count` values that lie `stride`
  * bytes apart. Rows of weights begin at w, rows of sums, of whole vectors, at o, one wStride and oStride bytes behind another.
  */
-@inline
+
 function mixTile(
   rows: i32,
   w: usize,
@@ -235,12 +235,10 @@ function mixTile(
   }
 }
 
-@inline
 function addTo(o: usize, shrink: f32, a: v128): void {
   v128.store(o, f32x4.relaxed_madd(v128.load(o), f32x4.splat(shrink), a));
 }
 
-@inline
 function addUp(o: usize, shrink: f32, a: v128, b: v128, c: v128, d: v128): void {
   addTo(o, shrink, a);
   addTo(o + 16, shrink, b);
@@ -300,7 +298,7 @@ export function mix(
 }
 
 /** Fills what is left of a vector behind the first `count` numbers with −∞. */
-@inline
+
 function closeVector(row: usize, count: i32): void {
   for (let i = count; i & 3; i++) store<f32>(row + (<usize> i << 2), -Infinity);
 }

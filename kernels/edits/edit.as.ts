@@ -7,7 +7,7 @@ import { take } from "../work.as";
 const MASKED: f32 = -1e30;
 
 /** x [T, heads, features], or [heads, T, S] where `features` is 0 → x · scale + operand where selected, else x. */
-export function edit(step: usize, pass: usize, thread: i32, threads: i32): void {
+export function edit(step: usize, pass: usize, _thread: i32, _threads: i32): void {
   const tokens = tokensOf(pass), start = startOf(pass);
   const heads = constant(step, 0), scale = float(step, 2);
   const attention = constant(step, 1) == 0;
@@ -34,7 +34,7 @@ export function edit(step: usize, pass: usize, thread: i32, threads: i32): void 
 }
 
 /** Address of what is added to a head's row; 0: nothing. */
-@inline
+
 function operandOf(step: usize, head: i32, position: i32, heads: i32): usize {
   const kind = constant(step, 3), bytes = <usize> constant(step, 4) << 2;
   if (kind == 0) return 0;

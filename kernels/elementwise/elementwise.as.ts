@@ -8,7 +8,7 @@ import { take } from "../work.as";
 const PIECE: i32 = 4096;
 
 /** a, b [T, columns] → a + b. */
-export function add(step: usize, pass: usize, thread: i32, threads: i32): void {
+export function add(step: usize, pass: usize, _thread: i32, _threads: i32): void {
   const total = tokensOf(pass) * constant(step, 0);
   for (let first = take(step, PIECE); first < total; first = take(step, PIECE)) {
     const at = <usize> first << 2;
@@ -22,7 +22,7 @@ export function add(step: usize, pass: usize, thread: i32, threads: i32): void {
 }
 
 /** x [T, columns], bias [columns] → x + bias in each row. */
-export function add_bias(step: usize, pass: usize, thread: i32, threads: i32): void {
+export function add_bias(step: usize, pass: usize, _thread: i32, _threads: i32): void {
   const columns = constant(step, 0), tokens = tokensOf(pass);
   for (let row = take(step, 1); row < tokens; row = take(step, 1)) {
     const at = <usize> row * (<usize> columns << 2);
@@ -36,7 +36,7 @@ export function add_bias(step: usize, pass: usize, thread: i32, threads: i32): v
 }
 
 /** gate, up [T, columns] → silu(gate) · up. */
-export function swiglu(step: usize, pass: usize, thread: i32, threads: i32): void {
+export function swiglu(step: usize, pass: usize, _thread: i32, _threads: i32): void {
   const total = tokensOf(pass) * constant(step, 0);
   const one = f32x4.splat(1);
   for (let first = take(step, PIECE); first < total; first = take(step, PIECE)) {
@@ -56,7 +56,7 @@ export function swiglu(step: usize, pass: usize, thread: i32, threads: i32): voi
 }
 
 /** x [T, columns] → its last R rows; of branches, the rows that are listed [R]. */
-export function take_rows(step: usize, pass: usize, thread: i32, threads: i32): void {
+export function take_rows(step: usize, pass: usize, _thread: i32, _threads: i32): void {
   const rows = rowsOf(pass), bytes = <usize> constant(step, 0) << 2;
   const list = ofBranches(step) ? input(step, 1) : 0;
   const first = tokensOf(pass) - rows;

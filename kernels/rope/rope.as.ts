@@ -13,7 +13,7 @@ import {
 import { take } from "../work.as";
 
 /** Turns pairs that are neighbours: x0 · cos − x1 · sin, x0 · sin + x1 · cos. */
-@inline
+
 function turnNeighbours(x: usize, table: usize, y: usize, ropeWidth: i32): void {
   const end = x + (<usize> ropeWidth << 2);
   // −1, 1, −1, 1, which the compiler does not know.
@@ -31,7 +31,7 @@ function turnNeighbours(x: usize, table: usize, y: usize, ropeWidth: i32): void 
 }
 
 /** Turns pairs that lie half of the turned numbers apart. */
-@inline
+
 function turnHalves(x: usize, table: usize, y: usize, ropeWidth: i32): void {
   const half = <usize> ropeWidth << 1;
   const end = x + half;
@@ -49,7 +49,7 @@ function turnHalves(x: usize, table: usize, y: usize, ropeWidth: i32): void {
 }
 
 /** Turns one pair. */
-@inline
+
 function turnPair(first: f32, second: f32, table: usize, y0: usize, y1: usize): void {
   const cos = load<f32>(table), sin = load<f32>(table, 4);
   store<f32>(y0, first * cos - second * sin);
@@ -75,13 +75,13 @@ function turn(
 }
 
 /** Number of a row's position: of branches, counted from where they go on. */
-@inline
+
 function positionOf(pass: usize, gaps: usize, token: i32): i32 {
   return startOf(pass) + token - (gapEndOf(gaps, token) - gapOf(gaps, token));
 }
 
 /** x [T, heads, d], table [positions, rope_width / 2, 2] → the same shape, turned. */
-export function rope(step: usize, pass: usize, thread: i32, threads: i32): void {
+export function rope(step: usize, pass: usize, _thread: i32, _threads: i32): void {
   const tokens = tokensOf(pass);
   const heads = constant(step, 0), width = constant(step, 1);
   const ropeWidth = constant(step, 2), halves = constant(step, 3);
@@ -96,7 +96,7 @@ export function rope(step: usize, pass: usize, thread: i32, threads: i32): void 
 }
 
 /** x [T, columns] → slots start … start + T − 1 of a cache [slots, columns]. */
-export function store_rows(step: usize, pass: usize, thread: i32, threads: i32): void {
+export function store_rows(step: usize, pass: usize, _thread: i32, _threads: i32): void {
   const tokens = tokensOf(pass), first = startOf(pass);
   const bytes = <usize> constant(step, 0) << 2;
   for (let token = take(step, 1); token < tokens; token = take(step, 1)) {
@@ -106,7 +106,7 @@ export function store_rows(step: usize, pass: usize, thread: i32, threads: i32):
 }
 
 /** q, k, v, table → q_rope, cache_k, cache_v, with the tap k_rope. */
-export function rope_store(step: usize, pass: usize, thread: i32, threads: i32): void {
+export function rope_store(step: usize, pass: usize, _thread: i32, _threads: i32): void {
   const tokens = tokensOf(pass), first = startOf(pass);
   const heads = constant(step, 0), kvHeads = constant(step, 1), width = constant(step, 2);
   const ropeWidth = constant(step, 3), halves = constant(step, 4);
