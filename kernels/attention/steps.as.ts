@@ -169,7 +169,7 @@ function divide(y: usize, count: i32, divisor: f32): void {
 }
 
 /** Softmax of rows: of attention [heads, T, S], whose unseen keys get 0, or of logits [R, columns]. */
-export function softmax(step: usize, pass: usize, thread: i32, _threads: i32): void {
+export function softmax(step: usize, pass: usize, _thread: i32, _threads: i32): void {
   const tokens = tokensOf(pass), start = startOf(pass);
   const columns = constant(step, 0), causal = constant(step, 1) != 0;
   const width = causal ? start + tokens : columns;

@@ -54,7 +54,7 @@ async function compile(): Promise<Uint8Array<ArrayBuffer>> {
 /** The compiled module. */
 export const wasm = await compile();
 const memory = new WebAssembly.Memory({ initial: PAGES, maximum: PAGES, shared: true });
-const buffer = memory.buffer as unknown as SharedArrayBuffer;
+const buffer = memory.buffer as unknown as ArrayBuffer;
 const exports = (await WebAssembly.instantiate(wasm, { env: { memory } })).instance
   .exports as unknown as Record<string, (...numbers: number[]) => number>;
 /** e^x as the kernels compute it. */
