@@ -1,4 +1,5 @@
 // @ts-nocheck: AssemblyScript, which `./denow task kernels` compiles
+// deno-fmt-ignore-file: it drops decorators
 /** Attention in its three named steps, for those who look at scores and weights: see attention.ts. */
 import { exp4 } from "../math.as";
 import {
@@ -33,7 +34,7 @@ function fill(row: usize, first: i32, end: i32, value: f32): void {
 }
 
 /** Fills those numbers of the part [first, end) of a row of attention that belong to keys which its position does not see. */
-
+@inline
 function fillUnseen(
   row: usize,
   gap: i32,

@@ -1,4 +1,5 @@
 // @ts-nocheck: AssemblyScript, which `./denow task kernels` compiles
+// deno-fmt-ignore-file: it drops decorators
 /**
  * What attention is made of: up to three rows at once against a tile of keys or values. A row is one head of a query; rows share what
  * is loaded of keys and values, which costs more than what is done with it.
@@ -14,7 +15,6 @@ export const MASKED: f32 = -1e30;
 export const LEAST_SCORE: f32 = -9.999999394896025e29;
 
 /** Lanes of a vector that belong to a row that ends within it: none, one, two, three. */
-// deno-fmt-ignore
 const LANES: usize = memory.data<u32>([
   0, 0, 0, 0,
   0xffffffff, 0, 0, 0,
@@ -23,7 +23,7 @@ const LANES: usize = memory.data<u32>([
 ], 16);
 
 /** The sums of four vectors' numbers. */
-
+@inline
 function sums(a: v128, b: v128, c: v128, d: v128): v128 {
   const ab = f32x4.add(v128.shuffle<f32>(a, b, 0, 4, 1, 5), v128.shuffle<f32>(a, b, 2, 6, 3, 7));
   const cd = f32x4.add(v128.shuffle<f32>(c, d, 0, 4, 1, 5), v128.shuffle<f32>(c, d, 2, 6, 3, 7));
@@ -31,7 +31,7 @@ function sums(a: v128, b: v128, c: v128, d: v128): v128 {
 }
 
 /** The sum of a vector's numbers, as {@linkcode sums} makes it. */
-
+@inline
 function sum(a: v128): f32 {
   const b = f32x4.add(a, v128.shuffle<f32>(a, a, 2, 3, 0, 1));
   return f32x4.extract_lane(b, 0) + f32x4.extract_lane(b, 1);
@@ -41,7 +41,7 @@ function sum(a: v128): f32 {
  * scale · q·k of up to three rows (`rows` is known to the compiler) and `count` keys that lie `stride` bytes apart. Rows of scores begin
  * at s0, s1, s2.
  */
-
+@inline
 function scoreTile(
   rows: i32,
   q0: usize,
@@ -140,7 +140,7 @@ export function score(
 }
 
 /** A lane in all lanes. */
-
+@inline
 function splat(x: v128, lane: i32): v128 {
   if (lane == 0) return v128.shuffle<f32>(x, x, 0, 0, 0, 0);
   if (lane == 1) return v128.shuffle<f32>(x, x, 1, 1, 1, 1);
@@ -152,7 +152,7 @@ function splat(x: v128, lane: i32): v128 {
  * sums = sums · shrink + Σ weight · value of up to three rows (`rows` is known to the compiler) and `count` values that lie `stride`
  * bytes apart. Rows of weights begin at w, rows of sums, of whole vectors, at o, one wStride and oStride bytes behind another.
  */
-
+@inline
 function mixTile(
   rows: i32,
   w: usize,
@@ -177,44 +177,114 @@ function mixTile(
     let a0 = zero, a1 = zero, a2 = zero, a3 = zero;
     let b0 = zero, b1 = zero, b2 = zero, b3 = zero;
     let c0 = zero, c1 = zero, c2 = zero, c3 = zero;
-    for (let n: usize = 0; n < weights;) {
-      let x = zero, y = zero, z = zero;
-      let keys: i32 = 4;
-      if (n < fours) {
-        x = v128.load(w + n);
-        if (rows > 1) y = v128.load(w1 + n);
-        if (rows > 2) z = v128.load(w2 + n);
-        n += 16;
-      } else {
-        x = v128.load32_zero(w + n);
-        if (rows > 1) y = v128.load32_zero(w1 + n);
-        if (rows > 2) z = v128.load32_zero(w2 + n);
-        n += 4;
-        keys = 1;
-      }
-      do {
-        const a = splat(x, 0), b = splat(y, 0), c = splat(z, 0);
-        let v = v128.load(value);
-        a0 = f32x4.relaxed_madd(a, v, a0);
-        if (rows > 1) b0 = f32x4.relaxed_madd(b, v, b0);
-        if (rows > 2) c0 = f32x4.relaxed_madd(c, v, c0);
-        v = v128.load(value, 16);
-        a1 = f32x4.relaxed_madd(a, v, a1);
-        if (rows > 1) b1 = f32x4.relaxed_madd(b, v, b1);
-        if (rows > 2) c1 = f32x4.relaxed_madd(c, v, c1);
-        v = v128.load(value, 32);
-        a2 = f32x4.relaxed_madd(a, v, a2);
-        if (rows > 1) b2 = f32x4.relaxed_madd(b, v, b2);
-        if (rows > 2) c2 = f32x4.relaxed_madd(c, v, c2);
-        v = v128.load(value, 48);
-        a3 = f32x4.relaxed_madd(a, v, a3);
-        if (rows > 1) b3 = f32x4.relaxed_madd(b, v, b3);
-        if (rows > 2) c3 = f32x4.relaxed_madd(c, v, c3);
-        value += stride;
-        x = v128.shuffle<f32>(x, x, 1, 2, 3, 0);
-        if (rows > 1) y = v128.shuffle<f32>(y, y, 1, 2, 3, 0);
-        if (rows > 2) z = v128.shuffle<f32>(z, z, 1, 2, 3, 0);
-      } while (--keys);
+    let n: usize = 0;
+    let a = zero, b = zero, c = zero, v = zero;
+    for (; n < fours; n += 16) {
+      const x = v128.load(w + n);
+      const y = rows > 1 ? v128.load(w1 + n) : zero;
+      const z = rows > 2 ? v128.load(w2 + n) : zero;
+      a = splat(x, 0);
+      if (rows > 1) b = splat(y, 0);
+      if (rows > 2) c = splat(z, 0);
+      v = v128.load(value);
+      a0 = f32x4.relaxed_madd(a, v, a0);
+      if (rows > 1) b0 = f32x4.relaxed_madd(b, v, b0);
+      if (rows > 2) c0 = f32x4.relaxed_madd(c, v, c0);
+      v = v128.load(value, 16);
+      a1 = f32x4.relaxed_madd(a, v, a1);
+      if (rows > 1) b1 = f32x4.relaxed_madd(b, v, b1);
+      if (rows > 2) c1 = f32x4.relaxed_madd(c, v, c1);
+      v = v128.load(value, 32);
+      a2 = f32x4.relaxed_madd(a, v, a2);
+      if (rows > 1) b2 = f32x4.relaxed_madd(b, v, b2);
+      if (rows > 2) c2 = f32x4.relaxed_madd(c, v, c2);
+      v = v128.load(value, 48);
+      a3 = f32x4.relaxed_madd(a, v, a3);
+      if (rows > 1) b3 = f32x4.relaxed_madd(b, v, b3);
+      if (rows > 2) c3 = f32x4.relaxed_madd(c, v, c3);
+      value += stride;
+      a = splat(x, 1);
+      if (rows > 1) b = splat(y, 1);
+      if (rows > 2) c = splat(z, 1);
+      v = v128.load(value);
+      a0 = f32x4.relaxed_madd(a, v, a0);
+      if (rows > 1) b0 = f32x4.relaxed_madd(b, v, b0);
+      if (rows > 2) c0 = f32x4.relaxed_madd(c, v, c0);
+      v = v128.load(value, 16);
+      a1 = f32x4.relaxed_madd(a, v, a1);
+      if (rows > 1) b1 = f32x4.relaxed_madd(b, v, b1);
+      if (rows > 2) c1 = f32x4.relaxed_madd(c, v, c1);
+      v = v128.load(value, 32);
+      a2 = f32x4.relaxed_madd(a, v, a2);
+      if (rows > 1) b2 = f32x4.relaxed_madd(b, v, b2);
+      if (rows > 2) c2 = f32x4.relaxed_madd(c, v, c2);
+      v = v128.load(value, 48);
+      a3 = f32x4.relaxed_madd(a, v, a3);
+      if (rows > 1) b3 = f32x4.relaxed_madd(b, v, b3);
+      if (rows > 2) c3 = f32x4.relaxed_madd(c, v, c3);
+      value += stride;
+      a = splat(x, 2);
+      if (rows > 1) b = splat(y, 2);
+      if (rows > 2) c = splat(z, 2);
+      v = v128.load(value);
+      a0 = f32x4.relaxed_madd(a, v, a0);
+      if (rows > 1) b0 = f32x4.relaxed_madd(b, v, b0);
+      if (rows > 2) c0 = f32x4.relaxed_madd(c, v, c0);
+      v = v128.load(value, 16);
+      a1 = f32x4.relaxed_madd(a, v, a1);
+      if (rows > 1) b1 = f32x4.relaxed_madd(b, v, b1);
+      if (rows > 2) c1 = f32x4.relaxed_madd(c, v, c1);
+      v = v128.load(value, 32);
+      a2 = f32x4.relaxed_madd(a, v, a2);
+      if (rows > 1) b2 = f32x4.relaxed_madd(b, v, b2);
+      if (rows > 2) c2 = f32x4.relaxed_madd(c, v, c2);
+      v = v128.load(value, 48);
+      a3 = f32x4.relaxed_madd(a, v, a3);
+      if (rows > 1) b3 = f32x4.relaxed_madd(b, v, b3);
+      if (rows > 2) c3 = f32x4.relaxed_madd(c, v, c3);
+      value += stride;
+      a = splat(x, 3);
+      if (rows > 1) b = splat(y, 3);
+      if (rows > 2) c = splat(z, 3);
+      v = v128.load(value);
+      a0 = f32x4.relaxed_madd(a, v, a0);
+      if (rows > 1) b0 = f32x4.relaxed_madd(b, v, b0);
+      if (rows > 2) c0 = f32x4.relaxed_madd(c, v, c0);
+      v = v128.load(value, 16);
+      a1 = f32x4.relaxed_madd(a, v, a1);
+      if (rows > 1) b1 = f32x4.relaxed_madd(b, v, b1);
+      if (rows > 2) c1 = f32x4.relaxed_madd(c, v, c1);
+      v = v128.load(value, 32);
+      a2 = f32x4.relaxed_madd(a, v, a2);
+      if (rows > 1) b2 = f32x4.relaxed_madd(b, v, b2);
+      if (rows > 2) c2 = f32x4.relaxed_madd(c, v, c2);
+      v = v128.load(value, 48);
+      a3 = f32x4.relaxed_madd(a, v, a3);
+      if (rows > 1) b3 = f32x4.relaxed_madd(b, v, b3);
+      if (rows > 2) c3 = f32x4.relaxed_madd(c, v, c3);
+      value += stride;
+    }
+    for (; n < weights; n += 4) {
+      a = v128.load32_splat(w + n);
+      if (rows > 1) b = v128.load32_splat(w1 + n);
+      if (rows > 2) c = v128.load32_splat(w2 + n);
+      v = v128.load(value);
+      a0 = f32x4.relaxed_madd(a, v, a0);
+      if (rows > 1) b0 = f32x4.relaxed_madd(b, v, b0);
+      if (rows > 2) c0 = f32x4.relaxed_madd(c, v, c0);
+      v = v128.load(value, 16);
+      a1 = f32x4.relaxed_madd(a, v, a1);
+      if (rows > 1) b1 = f32x4.relaxed_madd(b, v, b1);
+      if (rows > 2) c1 = f32x4.relaxed_madd(c, v, c1);
+      v = v128.load(value, 32);
+      a2 = f32x4.relaxed_madd(a, v, a2);
+      if (rows > 1) b2 = f32x4.relaxed_madd(b, v, b2);
+      if (rows > 2) c2 = f32x4.relaxed_madd(c, v, c2);
+      v = v128.load(value, 48);
+      a3 = f32x4.relaxed_madd(a, v, a3);
+      if (rows > 1) b3 = f32x4.relaxed_madd(b, v, b3);
+      if (rows > 2) c3 = f32x4.relaxed_madd(c, v, c3);
+      value += stride;
     }
     addUp(o + j, shrink0, a0, a1, a2, a3);
     if (rows > 1) addUp(o + oStride + j, shrink1, b0, b1, b2, b3);
@@ -298,7 +368,7 @@ export function mix(
 }
 
 /** Fills what is left of a vector behind the first `count` numbers with −∞. */
-
+@inline
 function closeVector(row: usize, count: i32): void {
   for (let i = count; i & 3; i++) store<f32>(row + (<usize> i << 2), -Infinity);
 }

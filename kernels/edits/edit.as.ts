@@ -1,4 +1,5 @@
 // @ts-nocheck: AssemblyScript, which `./denow task kernels` compiles
+// deno-fmt-ignore-file: it drops decorators
 /** Interventions on a value: see edit.ts. One thread takes a row, the features of one head at one position. */
 import { constant, float, input, output, startOf, tokensOf } from "../record.as";
 import { take } from "../work.as";
@@ -34,7 +35,7 @@ export function edit(step: usize, pass: usize, _thread: i32, _threads: i32): voi
 }
 
 /** Address of what is added to a head's row; 0: nothing. */
-
+@inline
 function operandOf(step: usize, head: i32, position: i32, heads: i32): usize {
   const kind = constant(step, 3), bytes = <usize> constant(step, 4) << 2;
   if (kind == 0) return 0;

@@ -1,4 +1,5 @@
 // @ts-nocheck: AssemblyScript, which `./denow task kernels` compiles
+// deno-fmt-ignore-file: it drops decorators
 /** Kernels that touch each number once: see elementwise.ts. */
 import { exp1, exp4 } from "../math.as";
 import { constant, input, ofBranches, output, rowsOf, tokensOf, weight } from "../record.as";

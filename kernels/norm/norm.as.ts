@@ -1,4 +1,5 @@
 // @ts-nocheck: AssemblyScript, which `./denow task kernels` compiles
+// deno-fmt-ignore-file: it drops decorators
 /** RMSNorm in its three named steps and fused: see norm.ts. One thread takes a row. */
 import { constant, float, input, output, tokensOf, weight } from "../record.as";
 import { take } from "../work.as";
@@ -35,7 +36,7 @@ function rootMeanSquare(x: usize, columns: i32, epsilon: f32): f32 {
 }
 
 /** y = x / root. */
-
+@inline
 function divide(x: usize, root: f32, y: usize, columns: i32): void {
   const end = x + (<usize> columns << 2);
   const roots = f32x4.splat(root);

@@ -1,4 +1,5 @@
 // @ts-nocheck: AssemblyScript, which `./denow task kernels` compiles
+// deno-fmt-ignore-file: it drops decorators
 /** The greedy choice: see argmax.ts. */
 import { constant, input, output, rowsOf } from "../record.as";
 import { take } from "../work.as";

@@ -1,4 +1,5 @@
 // @ts-nocheck: AssemblyScript, which `./denow task kernels` compiles
+// deno-fmt-ignore-file: it drops decorators
 /**
  * The choice of the next id, in the whole numbers of sampling.ts. One thread chooses: what it looks at are ids by falling logit, of
  * equal ones the lower id first, and nothing is sorted. Each choice (the last candidate of top-k, the last of top-p, the one that is
@@ -22,20 +23,20 @@ const DRAWN: i32 = 2; // weights at the draw's temperature
 const GROUPS: i32 = 2048;
 
 /** How far a logit is below the best one, in halvings of the probability, in units of 2⁻²⁷. */
-
+@inline
 function exponentOf(logit: f32, best: f32, scale: f32): u32 {
   const halvings = (best - logit) * scale;
   return halvings < 32 ? <u32> (halvings * 134217728) : FARTHEST;
 }
 
 /** floor(sum · t / 2¹⁶) */
-
+@inline
 function scaled(sum: u64, t: u64): u64 {
   return sum * t >> 16;
 }
 
 /** The probability of an exponent in units of the best one's, times 2³¹, rounded down. */
-
+@inline
 function weightOf(exponent: u32): u64 {
   if (exponent == FARTHEST) return 0;
   const t = <u64> (exponent >> 11 & 0xffff);
@@ -50,7 +51,7 @@ function weightOf(exponent: u32): u64 {
 }
 
 /** floor(sum · share / 2³²); sums are below 2⁵⁴. */
-
+@inline
 function shareOf(sum: u64, share: u64): u64 {
   return (sum >> 32) * share + ((sum & 0xffffffff) * share >> 32);
 }
@@ -80,7 +81,7 @@ function randomShare(low: u32, high: u32, length: u32): u64 {
 }
 
 /** Bits that rise as logits fall; −0 is 0. */
-
+@inline
 function orderOf(logit: f32): u32 {
   const bits = reinterpret<u32>(logit);
   if (bits == 0x80000000) return 0x7fffffff;
@@ -88,7 +89,7 @@ function orderOf(logit: f32): u32 {
 }
 
 /** The group of a candidate in a round: the first looks at the distance from the best, the others at the logit's bits. */
-
+@inline
 function groupOf(logit: f32, best: f32, scale: f32, round: i32): i32 {
   if (round == 0) return <i32> (exponentOf(logit, best, scale) >> 21);
   const order = orderOf(logit);
@@ -154,7 +155,7 @@ let narrowed: usize = 0;
 let sums: usize = 0;
 
 /** Candidate `i` of a list. */
-
+@inline
 function idAt(list: usize, i: i32): i32 {
   return list ? load<i32>(list + (<usize> i << 2)) : i;
 }
@@ -203,7 +204,7 @@ function keepNear(farthest: u32): void {
 }
 
 /** What a candidate adds to a sum. */
-
+@inline
 function measure(logit: f32, scale: f32, what: i32): u64 {
   return what == COUNT ? 1 : weightOf(exponentOf(logit, best, scale));
 }
