@@ -1,11 +1,11 @@
 // @ts-nocheck: AssemblyScript, which `./denow task kernels` compiles
+// deno-fmt-ignore-file: it drops decorators
 /** Functions that the processor has no instruction for. */
 
 /**
  * Constants lie in memory, four times each: what the compiler knows it would put together anew at every use, and a load from a known
  * address needs no check of bounds.
  */
-// deno-fmt-ignore
 const EXP: usize = memory.data<f32>([
   -104, -104, -104, -104, // below it e^x is 0
   89, 89, 89, 89, // above it e^x is infinite
@@ -28,7 +28,7 @@ const EXP: usize = memory.data<f32>([
  * Functions", 1980). e^r = 1 + r + r² · p(r), and p, of degree 4, is the minimax polynomial of its relative error for |r| ≤ ln 2 / 2:
  * 4.5e-9 with these coefficients, found by iteratively reweighted least squares. 2ⁿ is multiplied in two steps, since n reaches −150.
  */
-
+@inline
 export function exp4(x: v128): v128 {
   // Of pmin and pmax the first argument stays where it is NaN.
   x = f32x4.pmin(f32x4.pmax(x, v128.load(EXP)), v128.load(EXP, 16));
@@ -50,7 +50,7 @@ export function exp4(x: v128): v128 {
 }
 
 /** e^x of one number, with the bits that {@linkcode exp4} gives. */
-
+@inline
 export function exp1(x: f32): f32 {
   return f32x4.extract_lane(exp4(f32x4.splat(x)), 0);
 }

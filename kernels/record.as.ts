@@ -1,4 +1,5 @@
 // @ts-nocheck: AssemblyScript, which `./denow task kernels` compiles
+// deno-fmt-ignore-file: it drops decorators
 /** What a step's record and a pass hold: see engine/cpu/records.ts. */
 
 /** Address of an input, in the order of the kernel's bindings. */

@@ -1,4 +1,5 @@
 // @ts-nocheck: AssemblyScript, which `./denow task kernels` compiles
+// deno-fmt-ignore-file: it drops decorators
 /**
  * Fused attention, without holding the scores: keys are taken in tiles, and a running maximum and sum rescale what was mixed so far
  * (Milakov & Gimelshein 2018; Dao et al. 2022, "FlashAttention"). One thread takes the heads that share keys, at several positions,
@@ -177,7 +178,7 @@ function finish(out: usize, rows: i32): void {
 }
 
 /** q, cache_k, cache_v → head_out [T, heads, d]. For few positions it does nothing where there are several parts. */
-export function attention(step: usize, pass: usize, thread: i32, threads: i32): void {
+export function attention(step: usize, pass: usize, thread: i32, _threads: i32): void {
   const tokens = tokensOf(pass), start = startOf(pass);
   if (forFew(step) && partCount(start + tokens) > 1) return;
   const gaps = ofBranches(step) ? input(step, 3) : 0;
@@ -211,7 +212,7 @@ export function attention(step: usize, pass: usize, thread: i32, threads: i32): 
 }
 
 /** q, cache_k, cache_v → parts [T, heads, parts, d + 4]: the mix of each part, its largest score, its sum, and two zeros. */
-export function attention_split(step: usize, pass: usize, thread: i32, threads: i32): void {
+export function attention_split(step: usize, pass: usize, thread: i32, _threads: i32): void {
   const tokens = tokensOf(pass), start = startOf(pass), cached = start + tokens;
   const parts = partCount(cached), partKeys = keysOfPart(cached);
   if (parts == 1) return;
@@ -245,7 +246,7 @@ export function attention_split(step: usize, pass: usize, thread: i32, threads: 
 }
 
 /** parts [T, heads, parts, d + 4] → head_out [T, heads, d]. */
-export function attention_merge(step: usize, pass: usize, thread: i32, threads: i32): void {
+export function attention_merge(step: usize, pass: usize, thread: i32, _threads: i32): void {
   const tokens = tokensOf(pass), start = startOf(pass), cached = start + tokens;
   const all = partCount(cached), partKeys = keysOfPart(cached);
   if (all == 1) return;

@@ -1,4 +1,5 @@
 // @ts-nocheck: AssemblyScript, which `./denow task kernels` compiles
+// deno-fmt-ignore-file: it drops decorators
 /** Attention in its three named steps, for those who look at scores and weights: see attention.ts. */
 import { exp4 } from "../math.as.ts";
 import {
@@ -48,7 +49,7 @@ function fillUnseen(
 }
 
 /** q_rope [T, heads, d], cache_k → scores [heads, T, S]. One thread takes the heads that share keys, at several positions. */
-export function scores(step: usize, pass: usize, thread: i32, threads: i32): void {
+export function scores(step: usize, pass: usize, _thread: i32, _threads: i32): void {
   const tokens = tokensOf(pass), start = startOf(pass), cached = start + tokens;
   const heads = constant(step, 0), kvHeads = constant(step, 1), width = constant(step, 2);
   const group = heads / kvHeads;
@@ -169,7 +170,7 @@ function divide(y: usize, count: i32, divisor: f32): void {
 }
 
 /** Softmax of rows: of attention [heads, T, S], whose unseen keys get 0, or of logits [R, columns]. */
-export function softmax(step: usize, pass: usize, thread: i32, threads: i32): void {
+export function softmax(step: usize, pass: usize, _thread: i32, _threads: i32): void {
   const tokens = tokensOf(pass), start = startOf(pass);
   const columns = constant(step, 0), causal = constant(step, 1) != 0;
   const width = causal ? start + tokens : columns;
@@ -195,7 +196,7 @@ export function softmax(step: usize, pass: usize, thread: i32, threads: i32): vo
 }
 
 /** probs [heads, T, S], cache_v → head_out [T, heads, d]. One thread takes a head at several positions. */
-export function mix(step: usize, pass: usize, thread: i32, threads: i32): void {
+export function mix(step: usize, pass: usize, thread: i32, _threads: i32): void {
   const tokens = tokensOf(pass), start = startOf(pass), cached = start + tokens;
   const heads = constant(step, 0), kvHeads = constant(step, 1), width = constant(step, 2);
   const group = heads / kvHeads;

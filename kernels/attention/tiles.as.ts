@@ -1,4 +1,5 @@
 // @ts-nocheck: AssemblyScript, which `./denow task kernels` compiles
+// deno-fmt-ignore-file: it drops decorators
 /**
  * What attention is made of: up to three rows at once against a tile of keys or values. A row is one head of a query; rows share what
  * is loaded of keys and values, which costs more than what is done with it.
@@ -14,7 +15,6 @@ export const MASKED: f32 = -1e30;
 export const LEAST_SCORE: f32 = -9.999999394896025e29;
 
 /** Lanes of a vector that belong to a row that ends within it: none, one, two, three. */
-// deno-fmt-ignore
 const LANES: usize = memory.data<u32>([
   0, 0, 0, 0,
   0xffffffff, 0, 0, 0,
@@ -177,44 +177,114 @@ function mixTile(
     let a0 = zero, a1 = zero, a2 = zero, a3 = zero;
     let b0 = zero, b1 = zero, b2 = zero, b3 = zero;
     let c0 = zero, c1 = zero, c2 = zero, c3 = zero;
-    for (let n: usize = 0; n < weights;) {
-      let x = zero, y = zero, z = zero;
-      let keys: i32 = 4;
-      if (n < fours) {
-        x = v128.load(w + n);
-        if (rows > 1) y = v128.load(w1 + n);
-        if (rows > 2) z = v128.load(w2 + n);
-        n += 16;
-      } else {
-        x = v128.load32_zero(w + n);
-        if (rows > 1) y = v128.load32_zero(w1 + n);
-        if (rows > 2) z = v128.load32_zero(w2 + n);
-        n += 4;
-        keys = 1;
-      }
-      do {
-        const a = splat(x, 0), b = splat(y, 0), c = splat(z, 0);
-        let v = v128.load(value);
-        a0 = f32x4.relaxed_madd(a, v, a0);
-        if (rows > 1) b0 = f32x4.relaxed_madd(b, v, b0);
-        if (rows > 2) c0 = f32x4.relaxed_madd(c, v, c0);
-        v = v128.load(value, 16);
-        a1 = f32x4.relaxed_madd(a, v, a1);
-        if (rows > 1) b1 = f32x4.relaxed_madd(b, v, b1);
-        if (rows > 2) c1 = f32x4.relaxed_madd(c, v, c1);
-        v = v128.load(value, 32);
-        a2 = f32x4.relaxed_madd(a, v, a2);
-        if (rows > 1) b2 = f32x4.relaxed_madd(b, v, b2);
-        if (rows > 2) c2 = f32x4.relaxed_madd(c, v, c2);
-        v = v128.load(value, 48);
-        a3 = f32x4.relaxed_madd(a, v, a3);
-        if (rows > 1) b3 = f32x4.relaxed_madd(b, v, b3);
-        if (rows > 2) c3 = f32x4.relaxed_madd(c, v, c3);
-        value += stride;
-        x = v128.shuffle<f32>(x, x, 1, 2, 3, 0);
-        if (rows > 1) y = v128.shuffle<f32>(y, y, 1, 2, 3, 0);
-        if (rows > 2) z = v128.shuffle<f32>(z, z, 1, 2, 3, 0);
-      } while (--keys);
+    let n: usize = 0;
+    let a = zero, b = zero, c = zero, v = zero;
+    for (; n < fours; n += 16) {
+      const x = v128.load(w + n);
+      const y = rows > 1 ? v128.load(w1 + n) : zero;
+      const z = rows > 2 ? v128.load(w2 + n) : zero;
+      a = splat(x, 0);
+      if (rows > 1) b = splat(y, 0);
+      if (rows > 2) c = splat(z, 0);
+      v = v128.load(value);
+      a0 = f32x4.relaxed_madd(a, v, a0);
+      if (rows > 1) b0 = f32x4.relaxed_madd(b, v, b0);
+      if (rows > 2) c0 = f32x4.relaxed_madd(c, v, c0);
+      v = v128.load(value, 16);
+      a1 = f32x4.relaxed_madd(a, v, a1);
+      if (rows > 1) b1 = f32x4.relaxed_madd(b, v, b1);
+      if (rows > 2) c1 = f32x4.relaxed_madd(c, v, c1);
+      v = v128.load(value, 32);
+      a2 = f32x4.relaxed_madd(a, v, a2);
+      if (rows > 1) b2 = f32x4.relaxed_madd(b, v, b2);
+      if (rows > 2) c2 = f32x4.relaxed_madd(c, v, c2);
+      v = v128.load(value, 48);
+      a3 = f32x4.relaxed_madd(a, v, a3);
+      if (rows > 1) b3 = f32x4.relaxed_madd(b, v, b3);
+      if (rows > 2) c3 = f32x4.relaxed_madd(c, v, c3);
+      value += stride;
+      a = splat(x, 1);
+      if (rows > 1) b = splat(y, 1);
+      if (rows > 2) c = splat(z, 1);
+      v = v128.load(value);
+      a0 = f32x4.relaxed_madd(a, v, a0);
+      if (rows > 1) b0 = f32x4.relaxed_madd(b, v, b0);
+      if (rows > 2) c0 = f32x4.relaxed_madd(c, v, c0);
+      v = v128.load(value, 16);
+      a1 = f32x4.relaxed_madd(a, v, a1);
+      if (rows > 1) b1 = f32x4.relaxed_madd(b, v, b1);
+      if (rows > 2) c1 = f32x4.relaxed_madd(c, v, c1);
+      v = v128.load(value, 32);
+      a2 = f32x4.relaxed_madd(a, v, a2);
+      if (rows > 1) b2 = f32x4.relaxed_madd(b, v, b2);
+      if (rows > 2) c2 = f32x4.relaxed_madd(c, v, c2);
+      v = v128.load(value, 48);
+      a3 = f32x4.relaxed_madd(a, v, a3);
+      if (rows > 1) b3 = f32x4.relaxed_madd(b, v, b3);
+      if (rows > 2) c3 = f32x4.relaxed_madd(c, v, c3);
+      value += stride;
+      a = splat(x, 2);
+      if (rows > 1) b = splat(y, 2);
+      if (rows > 2) c = splat(z, 2);
+      v = v128.load(value);
+      a0 = f32x4.relaxed_madd(a, v, a0);
+      if (rows > 1) b0 = f32x4.relaxed_madd(b, v, b0);
+      if (rows > 2) c0 = f32x4.relaxed_madd(c, v, c0);
+      v = v128.load(value, 16);
+      a1 = f32x4.relaxed_madd(a, v, a1);
+      if (rows > 1) b1 = f32x4.relaxed_madd(b, v, b1);
+      if (rows > 2) c1 = f32x4.relaxed_madd(c, v, c1);
+      v = v128.load(value, 32);
+      a2 = f32x4.relaxed_madd(a, v, a2);
+      if (rows > 1) b2 = f32x4.relaxed_madd(b, v, b2);
+      if (rows > 2) c2 = f32x4.relaxed_madd(c, v, c2);
+      v = v128.load(value, 48);
+      a3 = f32x4.relaxed_madd(a, v, a3);
+      if (rows > 1) b3 = f32x4.relaxed_madd(b, v, b3);
+      if (rows > 2) c3 = f32x4.relaxed_madd(c, v, c3);
+      value += stride;
+      a = splat(x, 3);
+      if (rows > 1) b = splat(y, 3);
+      if (rows > 2) c = splat(z, 3);
+      v = v128.load(value);
+      a0 = f32x4.relaxed_madd(a, v, a0);
+      if (rows > 1) b0 = f32x4.relaxed_madd(b, v, b0);
+      if (rows > 2) c0 = f32x4.relaxed_madd(c, v, c0);
+      v = v128.load(value, 16);
+      a1 = f32x4.relaxed_madd(a, v, a1);
+      if (rows > 1) b1 = f32x4.relaxed_madd(b, v, b1);
+      if (rows > 2) c1 = f32x4.relaxed_madd(c, v, c1);
+      v = v128.load(value, 32);
+      a2 = f32x4.relaxed_madd(a, v, a2);
+      if (rows > 1) b2 = f32x4.relaxed_madd(b, v, b2);
+      if (rows > 2) c2 = f32x4.relaxed_madd(c, v, c2);
+      v = v128.load(value, 48);
+      a3 = f32x4.relaxed_madd(a, v, a3);
+      if (rows > 1) b3 = f32x4.relaxed_madd(b, v, b3);
+      if (rows > 2) c3 = f32x4.relaxed_madd(c, v, c3);
+      value += stride;
+    }
+    for (; n < weights; n += 4) {
+      a = v128.load32_splat(w + n);
+      if (rows > 1) b = v128.load32_splat(w1 + n);
+      if (rows > 2) c = v128.load32_splat(w2 + n);
+      v = v128.load(value);
+      a0 = f32x4.relaxed_madd(a, v, a0);
+      if (rows > 1) b0 = f32x4.relaxed_madd(b, v, b0);
+      if (rows > 2) c0 = f32x4.relaxed_madd(c, v, c0);
+      v = v128.load(value, 16);
+      a1 = f32x4.relaxed_madd(a, v, a1);
+      if (rows > 1) b1 = f32x4.relaxed_madd(b, v, b1);
+      if (rows > 2) c1 = f32x4.relaxed_madd(c, v, c1);
+      v = v128.load(value, 32);
+      a2 = f32x4.relaxed_madd(a, v, a2);
+      if (rows > 1) b2 = f32x4.relaxed_madd(b, v, b2);
+      if (rows > 2) c2 = f32x4.relaxed_madd(c, v, c2);
+      v = v128.load(value, 48);
+      a3 = f32x4.relaxed_madd(a, v, a3);
+      if (rows > 1) b3 = f32x4.relaxed_madd(b, v, b3);
+      if (rows > 2) c3 = f32x4.relaxed_madd(c, v, c3);
+      value += stride;
     }
     addUp(o + j, shrink0, a0, a1, a2, a3);
     if (rows > 1) addUp(o + oStride + j, shrink1, b0, b1, b2, b3);

@@ -1,4 +1,5 @@
 // @ts-nocheck: AssemblyScript, which `./denow task kernels` compiles
+// deno-fmt-ignore-file: it drops decorators
 /** Interventions on a value: see edit.ts. One thread takes a row, the features of one head at one position. */
 import { constant, float, input, output, startOf, tokensOf } from "../record.as.ts";
 import { take } from "../work.as.ts";
@@ -7,7 +8,7 @@ import { take } from "../work.as.ts";
 const MASKED: f32 = -1e30;
 
 /** x [T, heads, features], or [heads, T, S] where `features` is 0 → x · scale + operand where selected, else x. */
-export function edit(step: usize, pass: usize, thread: i32, threads: i32): void {
+export function edit(step: usize, pass: usize, _thread: i32, _threads: i32): void {
   const tokens = tokensOf(pass), start = startOf(pass);
   const heads = constant(step, 0), scale = float(step, 2);
   const attention = constant(step, 1) == 0;

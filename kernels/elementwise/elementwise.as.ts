@@ -1,4 +1,5 @@
 // @ts-nocheck: AssemblyScript, which `./denow task kernels` compiles
+// deno-fmt-ignore-file: it drops decorators
 /** Kernels that touch each number once: see elementwise.ts. */
 import { exp1, exp4 } from "../math.as.ts";
 import { constant, input, ofBranches, output, rowsOf, tokensOf, weight } from "../record.as.ts";
@@ -8,7 +9,7 @@ import { take } from "../work.as.ts";
 const PIECE: i32 = 4096;
 
 /** a, b [T, columns] → a + b. */
-export function add(step: usize, pass: usize, thread: i32, threads: i32): void {
+export function add(step: usize, pass: usize, _thread: i32, _threads: i32): void {
   const total = tokensOf(pass) * constant(step, 0);
   for (let first = take(step, PIECE); first < total; first = take(step, PIECE)) {
     const at = <usize> first << 2;
@@ -22,7 +23,7 @@ export function add(step: usize, pass: usize, thread: i32, threads: i32): void {
 }
 
 /** x [T, columns], bias [columns] → x + bias in each row. */
-export function add_bias(step: usize, pass: usize, thread: i32, threads: i32): void {
+export function add_bias(step: usize, pass: usize, _thread: i32, _threads: i32): void {
   const columns = constant(step, 0), tokens = tokensOf(pass);
   for (let row = take(step, 1); row < tokens; row = take(step, 1)) {
     const at = <usize> row * (<usize> columns << 2);
@@ -36,7 +37,7 @@ export function add_bias(step: usize, pass: usize, thread: i32, threads: i32): v
 }
 
 /** gate, up [T, columns] → silu(gate) · up. */
-export function swiglu(step: usize, pass: usize, thread: i32, threads: i32): void {
+export function swiglu(step: usize, pass: usize, _thread: i32, _threads: i32): void {
   const total = tokensOf(pass) * constant(step, 0);
   const one = f32x4.splat(1);
   for (let first = take(step, PIECE); first < total; first = take(step, PIECE)) {
@@ -56,7 +57,7 @@ export function swiglu(step: usize, pass: usize, thread: i32, threads: i32): voi
 }
 
 /** x [T, columns] → its last R rows; of branches, the rows that are listed [R]. */
-export function take_rows(step: usize, pass: usize, thread: i32, threads: i32): void {
+export function take_rows(step: usize, pass: usize, _thread: i32, _threads: i32): void {
   const rows = rowsOf(pass), bytes = <usize> constant(step, 0) << 2;
   const list = ofBranches(step) ? input(step, 1) : 0;
   const first = tokensOf(pass) - rows;

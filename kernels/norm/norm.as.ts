@@ -1,4 +1,5 @@
 // @ts-nocheck: AssemblyScript, which `./denow task kernels` compiles
+// deno-fmt-ignore-file: it drops decorators
 /** RMSNorm in its three named steps and fused: see norm.ts. One thread takes a row. */
 import { constant, float, input, output, tokensOf, weight } from "../record.as.ts";
 import { take } from "../work.as.ts";
@@ -44,7 +45,7 @@ function divide(x: usize, root: f32, y: usize, columns: i32): void {
 }
 
 /** x [T, columns] → rms [T]. */
-export function rms(step: usize, pass: usize, thread: i32, threads: i32): void {
+export function rms(step: usize, pass: usize, _thread: i32, _threads: i32): void {
   const columns = constant(step, 0), tokens = tokensOf(pass);
   const x = input(step, 0), out = output(step, 0);
   for (let row = take(step, 1); row < tokens; row = take(step, 1)) {
@@ -54,7 +55,7 @@ export function rms(step: usize, pass: usize, thread: i32, threads: i32): void {
 }
 
 /** x [T, columns], rms [T] → x / rms. */
-export function normalize(step: usize, pass: usize, thread: i32, threads: i32): void {
+export function normalize(step: usize, pass: usize, _thread: i32, _threads: i32): void {
   const columns = constant(step, 0), tokens = tokensOf(pass);
   const x = input(step, 0), roots = input(step, 1), y = output(step, 0);
   for (let row = take(step, 1); row < tokens; row = take(step, 1)) {
@@ -64,7 +65,7 @@ export function normalize(step: usize, pass: usize, thread: i32, threads: i32): 
 }
 
 /** x [T, columns], weight [columns] → x · weight. */
-export function scale_columns(step: usize, pass: usize, thread: i32, threads: i32): void {
+export function scale_columns(step: usize, pass: usize, _thread: i32, _threads: i32): void {
   const columns = constant(step, 0), tokens = tokensOf(pass);
   for (let row = take(step, 1); row < tokens; row = take(step, 1)) {
     const at = <usize> row * (<usize> columns << 2);
@@ -78,7 +79,7 @@ export function scale_columns(step: usize, pass: usize, thread: i32, threads: i3
 }
 
 /** x [T, columns], weight [columns] → norm, with the taps rms [T] and pre [T, columns]. */
-export function rms_norm(step: usize, pass: usize, thread: i32, threads: i32): void {
+export function rms_norm(step: usize, pass: usize, _thread: i32, _threads: i32): void {
   const columns = constant(step, 0), tokens = tokensOf(pass);
   const roots = output(step, 1), pres = output(step, 2);
   for (let row = take(step, 1); row < tokens; row = take(step, 1)) {

@@ -1,4 +1,5 @@
 // @ts-nocheck: AssemblyScript, which `./denow task kernels` compiles
+// deno-fmt-ignore-file: it drops decorators
 /** Rotary position embedding and the cache's writes: see rope.ts. One thread takes a position. */
 import {
   constant,
@@ -81,7 +82,7 @@ function positionOf(pass: usize, gaps: usize, token: i32): i32 {
 }
 
 /** x [T, heads, d], table [positions, rope_width / 2, 2] → the same shape, turned. */
-export function rope(step: usize, pass: usize, thread: i32, threads: i32): void {
+export function rope(step: usize, pass: usize, _thread: i32, _threads: i32): void {
   const tokens = tokensOf(pass);
   const heads = constant(step, 0), width = constant(step, 1);
   const ropeWidth = constant(step, 2), halves = constant(step, 3);
@@ -96,7 +97,7 @@ export function rope(step: usize, pass: usize, thread: i32, threads: i32): void 
 }
 
 /** x [T, columns] → slots start … start + T − 1 of a cache [slots, columns]. */
-export function store_rows(step: usize, pass: usize, thread: i32, threads: i32): void {
+export function store_rows(step: usize, pass: usize, _thread: i32, _threads: i32): void {
   const tokens = tokensOf(pass), first = startOf(pass);
   const bytes = <usize> constant(step, 0) << 2;
   for (let token = take(step, 1); token < tokens; token = take(step, 1)) {
@@ -106,7 +107,7 @@ export function store_rows(step: usize, pass: usize, thread: i32, threads: i32):
 }
 
 /** q, k, v, table → q_rope, cache_k, cache_v, with the tap k_rope. */
-export function rope_store(step: usize, pass: usize, thread: i32, threads: i32): void {
+export function rope_store(step: usize, pass: usize, _thread: i32, _threads: i32): void {
   const tokens = tokensOf(pass), first = startOf(pass);
   const heads = constant(step, 0), kvHeads = constant(step, 1), width = constant(step, 2);
   const ropeWidth = constant(step, 3), halves = constant(step, 4);

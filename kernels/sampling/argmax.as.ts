@@ -1,4 +1,5 @@
 // @ts-nocheck: AssemblyScript, which `./denow task kernels` compiles
+// deno-fmt-ignore-file: it drops decorators
 /** The greedy choice: see argmax.ts. */
 import { constant, input, output, rowsOf } from "../record.as.ts";
 import { take } from "../work.as.ts";
@@ -33,7 +34,7 @@ export function largest(x: usize, columns: i32): i32 {
 }
 
 /** x [R, columns] → index [R] of the largest number. */
-export function argmax(step: usize, pass: usize, thread: i32, threads: i32): void {
+export function argmax(step: usize, pass: usize, _thread: i32, _threads: i32): void {
   const rows = rowsOf(pass), columns = constant(step, 0);
   for (let row = take(step, 1); row < rows; row = take(step, 1)) {
     const x = input(step, 0) + <usize> row * (<usize> columns << 2);

@@ -1,4 +1,5 @@
 // @ts-nocheck: AssemblyScript, which `./denow task kernels` compiles
+// deno-fmt-ignore-file: it drops decorators
 /**
  * The choice of the next id, in the whole numbers of sampling.ts. One thread chooses: what it looks at are ids by falling logit, of
  * equal ones the lower id first, and nothing is sorted. Each choice (the last candidate of top-k, the last of top-p, the one that is
@@ -96,7 +97,7 @@ function groupOf(logit: f32, best: f32, scale: f32, round: i32): i32 {
 }
 
 /** x [R, columns], sampling [16], history [S] → the id [1] that follows the last row; −1 where there is none. */
-export function sample(step: usize, pass: usize, thread: i32, threads: i32): void {
+export function sample(step: usize, pass: usize, thread: i32, _threads: i32): void {
   if (thread != 0) return;
   const columns = constant(step, 0), words = input(step, 1);
   // Of the scratch: penalized logits, the candidates that are kept, those among which a choice is narrowed down.

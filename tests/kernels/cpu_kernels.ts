@@ -54,10 +54,31 @@ async function compile(): Promise<Uint8Array<ArrayBuffer>> {
 /** The compiled module. */
 export const wasm = await compile();
 const memory = new WebAssembly.Memory({ initial: PAGES, maximum: PAGES, shared: true });
+const buffer = memory.buffer as unknown as ArrayBuffer;
 const exports = (await WebAssembly.instantiate(wasm, { env: { memory } })).instance
   .exports as unknown as Record<string, (...numbers: number[]) => number>;
 /** e^x as the kernels compute it. */
 export const exp1 = exports.exp1;
+
+const WORKER = `onmessage = ({ data: { wasm, memory, name, numbers } }) => {
+  if (wasm) kernels = new WebAssembly.Instance(new WebAssembly.Module(wasm), { env: { memory } });
+  else kernels.exports[name](...numbers);
+  postMessage(0);
+};
+let kernels;`;
+const WORKERS = Array.from({ length: 3 }, () => {
+  const worker = new Worker(`data:text/javascript,${encodeURIComponent(WORKER)}`, {
+    type: "module",
+  });
+  worker.postMessage({ wasm, memory });
+  return worker;
+});
+await Promise.all(WORKERS.map((worker) => new Promise((done) => worker.onmessage = done)));
+
+/** Ends the workers. */
+export function endWorkers(): void {
+  for (const worker of WORKERS) worker.terminate();
+}
 
 /** Numbers behind each input (NaN) and each output (left alone by a right kernel). */
 const MARGIN = 64;
@@ -71,16 +92,16 @@ const SCRATCH_BYTES = 2 ** 20;
 
 /** A case, laid out in memory. */
 export class Laid {
-  readonly #run: (...numbers: number[]) => number;
+  readonly #name: string;
   readonly #outputs: { address: number; length: number; integers: boolean }[] = [];
   #next = FIRST;
 
   /** @param few whether a step for few positions is meant */
   constructor(each: KernelCase, few = each.kernel.positions === "few") {
     const { kernel, pass } = each;
-    this.#run = exports[kernel.operation === "store" ? "store_rows" : kernel.operation];
-    const step = new Uint32Array(memory.buffer, STEP, 64).fill(0);
-    const floats = new Float32Array(memory.buffer, STEP, 64);
+    this.#name = kernel.operation === "store" ? "store_rows" : kernel.operation;
+    const step = new Uint32Array(buffer, STEP, 64).fill(0);
+    const floats = new Float32Array(buffer, STEP, 64);
     const inputs = [...each.inputs], lengths = [...each.outputs];
     let [input, weight, output] = [2, 8, 12];
     for (const { kind, dtype } of kernel.bindings) {
@@ -101,7 +122,7 @@ export class Laid {
     step[40] = kernel.branches ? 1 : 0;
     step[42] = few ? 1 : 0;
     const words = [pass.tokens, pass.start, pass.rows, this.#take(SCRATCH_BYTES), SCRATCH_BYTES];
-    new Uint32Array(memory.buffer, PASS, 8).set(words);
+    new Uint32Array(buffer, PASS, 8).set(words);
     this.reset();
   }
 
@@ -116,23 +137,35 @@ export class Laid {
     const address = this.#take(numbers.length + MARGIN);
     const length = numbers.length + MARGIN;
     const words = integers
-      ? new Uint32Array(memory.buffer, address, length).fill(0xffffffff)
-      : new Float32Array(memory.buffer, address, length).fill(NaN);
+      ? new Uint32Array(buffer, address, length).fill(0xffffffff)
+      : new Float32Array(buffer, address, length).fill(NaN);
     words.set(numbers);
     return address;
   }
 
   /** Makes the outputs what they were before. */
   reset(): void {
-    for (const { address, length } of this.#outputs) {
-      if (address) new Float32Array(memory.buffer, address, length + MARGIN).fill(UNTOUCHED);
+    for (const { address, length, integers } of this.#outputs) {
+      const numbers = integers ? Int32Array : Float32Array;
+      if (address) new numbers(buffer, address, length + MARGIN).fill(UNTOUCHED);
     }
   }
 
   /** One thread's share of the step, from an item on. */
   run(thread = 0, threads = 1, first = 0): void {
-    new Uint32Array(memory.buffer, STEP, 64)[63] = first;
-    this.#run(STEP, PASS, thread, threads);
+    new Uint32Array(buffer, STEP, 64)[63] = first;
+    exports[this.#name](STEP, PASS, thread, threads);
+  }
+
+  /** The same by three workers at once. */
+  async runAtOnce(): Promise<void> {
+    new Uint32Array(buffer, STEP, 64)[63] = 0;
+    await Promise.all(WORKERS.map((worker, thread) =>
+      new Promise<void>((done) => {
+        worker.onmessage = () => done();
+        worker.postMessage({ name: this.#name, numbers: [STEP, PASS, thread, WORKERS.length] });
+      })
+    ));
   }
 
   /** Outputs by binding; null for taps that were off. */
@@ -140,17 +173,18 @@ export class Laid {
     return this.#outputs.map(({ address, length, integers }) => {
       if (!address) return null;
       return integers
-        ? Float32Array.from(new Int32Array(memory.buffer, address, length))
-        : new Float32Array(memory.buffer, address, length).slice();
+        ? Float32Array.from(new Int32Array(buffer, address, length))
+        : new Float32Array(buffer, address, length).slice();
     });
   }
 
   /** Whether what lies behind the outputs was left alone. */
   get withinBounds(): boolean {
-    return this.#outputs.every(({ address, length }) =>
-      !address || new Float32Array(memory.buffer, address + length * 4, MARGIN)
-        .every((value) => value === UNTOUCHED)
-    );
+    return this.#outputs.every(({ address, length, integers }) => {
+      const numbers = integers ? Int32Array : Float32Array;
+      return !address ||
+        new numbers(buffer, address + length * 4, MARGIN).every((x) => x === UNTOUCHED);
+    });
   }
 }
 
