@@ -1,6 +1,6 @@
 /** A plan made ready for one session on the processor: values placed, records written. */
 import { kernelOf } from "../../kernels/mod.ts";
-import { type Dtype, type Kernel, type Pass } from "../../kernels/kernel.ts";
+import type { Dtype, Kernel, Pass } from "../../kernels/kernel.ts";
 import { MATMUL_FROM } from "../../kernels/products/products.ts";
 import type { Weights } from "../model/weights.ts";
 import { place } from "../plan/passes/place.ts";

@@ -16,7 +16,7 @@
  *
  * A pass's numbers are T, start, R, the address of scratch for the threads, and the bytes that each of them has of it.
  */
-import { type Constants, type Kernel, type Operation } from "../../kernels/kernel.ts";
+import type { Constants, Kernel, Operation } from "../../kernels/kernel.ts";
 import type { Step } from "../plan/plan.ts";
 
 /** Words of a record. */

@@ -1,7 +1,6 @@
 /** Weights in shared memory, in tiles that the kernels compute on. */
 import type { RowReader } from "../../kernels/kernel.ts";
 import { TILES } from "../../kernels/weights/tiles.ts";
-import type { Config } from "../model/config.ts";
 import type { GgufFile, TensorInfo } from "../gguf/reader.ts";
 import { layerOf } from "../../base/layer_names.ts";
 import { sizeOf } from "../../base/shape.ts";
