@@ -9,13 +9,19 @@ import { forward } from "../plan/forward.ts";
 import type { Block } from "./heap.ts";
 import type { Processor } from "./processor.ts";
 import { CpuSession } from "./session.ts";
-import { TileMemory } from "./tile_memory.ts";
+import { type HeapLimits, TileMemory } from "./tile_memory.ts";
 
 /** Most positions of one prompt pass. */
 const MAX_TOKENS = 128;
 
 /** Most bytes of one value: what typed arrays over a heap hold with ease. */
 const LARGEST_VALUE = 2 ** 31;
+
+/** How a model comes onto the processor. */
+export interface CpuOptions extends LoadOptions {
+  /** What goes into which heap; tests make it small. */
+  readonly heapLimits?: HeapLimits;
+}
 
 /**
  * Loads a model's weights into the memory of a processor's threads.
@@ -26,10 +32,11 @@ export async function cpuEngine(
   file: GgufFile,
   config: Config,
   processor: Processor,
-  options: LoadOptions = {},
+  options: CpuOptions = {},
   base?: Base<Block>,
 ): Promise<Engine> {
-  const weights = await loadWeights(file, config, new TileMemory(processor, file), options, base);
+  const memory = new TileMemory(processor, file, options.heapLimits);
+  const weights = await loadWeights(file, config, memory, options, base);
   const plan = forward(config);
   const twins = new Set<string>();
   const model = {

@@ -20,11 +20,15 @@ import type { Processor } from "./processor.ts";
 /** In front of a matrix's tiles lies its descriptor: address of the tiles, packing, rows, columns, bytes of a tile. */
 const DESCRIPTOR_BYTES = 64;
 
-/** Models up to this size share the home heap with others; larger ones have heaps of their own, whose memory ends with them. */
-const MOST_AT_HOME = 2 ** 30;
+/** What goes into which heap, in bytes. */
+export interface HeapLimits {
+  /** Models up to this size share the home heap with others; larger ones have heaps of their own, whose memory ends with them. */
+  readonly home: number;
+  /** Weights that a heap takes at most: what is left of it is for caches and values. */
+  readonly weights: number;
+}
 
-/** What is left of a heap of weights for caches and values. */
-const RESERVED = 2 ** 29;
+const LIMITS: HeapLimits = { home: 2 ** 30, weights: HEAP_BYTES - 2 ** 29 };
 
 /** Bytes of file that are packed at a time. */
 const STAGING_BYTES = 2 ** 24;
@@ -37,17 +41,20 @@ export class TileMemory implements Memory<Block> {
   readonly #sizes = new Map<number | string, number>();
   readonly #heaps = new Map<number | string, Heap>();
   readonly #atHome: boolean;
+  readonly #limits: HeapLimits;
   #free = 0;
 
   /** @param file whose weights are to be loaded */
-  constructor(processor: Processor, file: GgufFile) {
+  constructor(processor: Processor, file: GgufFile, limits = LIMITS) {
     this.#processor = processor;
+    this.#limits = limits;
     for (const tensor of file.tensors.values()) {
       const key = layerKey(tensor.name);
       this.#sizes.set(key, (this.#sizes.get(key) ?? 0) + bytesOf(tensor));
     }
     const total = this.#sizes.values().reduce((sum, bytes) => sum + bytes, 0);
-    this.#atHome = total <= Math.min(MOST_AT_HOME, processor.home.largest - RESERVED);
+    const room = processor.home.largest - (HEAP_BYTES - limits.weights);
+    this.#atHome = total <= Math.min(limits.home, room);
   }
 
   create(words: number, label: string): Block {
@@ -96,7 +103,7 @@ export class TileMemory implements Memory<Block> {
     const bytes = this.#sizes.get(key) ?? 0;
     if (bytes > this.#free || this.#own.length === 0) {
       this.#own.push(this.#processor.addHeap());
-      this.#free = HEAP_BYTES - RESERVED;
+      this.#free = this.#limits.weights;
     }
     this.#free -= bytes;
     const heap = this.#own.at(-1)!;
