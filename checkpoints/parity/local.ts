@@ -132,7 +132,10 @@ function inLayers(
   return point === "token_embd" ? first === 0 : last === engine.config.layers - 1;
 }
 
-/** What a point was made of, and more: points of the same layer and the stream before it; at the ends all that is outside of blocks, and the last block. */
+/**
+ * What a point was made of, and more: points of the same layer and the stream before it; at the ends all that is outside of blocks, and
+ * the last block; of a cache what every layer writes.
+ */
 export function pointsAround(engine: Engine, point: string): string[] {
   const layer = layerOf(point);
   const near = layer ?? (point === "token_embd" ? 0 : engine.config.layers - 1);
@@ -169,7 +172,7 @@ export function rowsOf(
     return { shape: [heads, count, seen], data: part };
   }
   const width = sizeOf(shape.slice(1));
-  if (/\.cache_/.test(point)) {
+  if (isCache(point)) {
     const slots = start + at + count;
     return { shape: [slots, ...shape.slice(1)], data: data.subarray(0, slots * width) };
   }

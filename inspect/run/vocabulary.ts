@@ -2,8 +2,9 @@
 import { createTokenizer, type Metadata, type Tokenizer } from "../../text/mod.ts";
 
 /** A file, or a model. */
-interface Named {
-  readonly name: string;
+export interface Named {
+  /** For errors. */
+  readonly name?: string;
   readonly metadata: Metadata;
 }
 
@@ -11,7 +12,7 @@ interface Named {
 const tokenizers = new WeakMap<Metadata, Tokenizer>();
 
 /** A file without a vocabulary still runs on ids; its tokens then have no text. */
-export function hasVocabulary({ metadata }: Pick<Named, "metadata">): boolean {
+export function hasVocabulary({ metadata }: Named): boolean {
   return metadata.has("tokenizer.ggml.tokens");
 }
 

@@ -5,6 +5,7 @@ import {
   type Tokenizer,
   TokenizerError,
 } from "../../../text/mod.ts";
+import { type Named, tokenizerOf } from "../../../inspect/run/vocabulary.ts";
 import type { Cause } from "../../diagnosis/causes.ts";
 import { AWKWARD_TEXTS } from "./awkward_texts.ts";
 import { idsPart } from "./ids.ts";
@@ -52,11 +53,12 @@ interface Example {
  * @throws {TokenizerError} for a vocabulary that cannot be used
  */
 export function compareTokenizers(
-  ours: Metadata,
-  theirs: Metadata,
+  here: Named,
+  there: Named,
   texts: readonly string[] = [],
 ): TokenizerDifference | undefined {
-  const [a, b] = [createTokenizer(ours), createTokenizer(theirs)];
+  const [a, b] = [here, there].map(tokenizerOf);
+  const [ours, theirs] = [here.metadata, there.metadata];
   const differing = keysOf(ours, theirs).filter((key) => !isSame(ours.get(key), theirs.get(key)));
   let examples = parting(a, b, [...texts, ...AWKWARD_TEXTS]);
   if (examples.length === 0) examples = parting(a, b, derivedTexts(a, ours, theirs, differing));
