@@ -5,7 +5,8 @@ import { orderText } from "../../../files/patterns/order_text.ts";
 import { wholeOrders } from "../../../files/patterns/whole_orders.ts";
 import { roundedOutcomes } from "../rounded.ts";
 import { fitsBlock } from "./sparse.ts";
-import type { Operation, Variant, Weight } from "../operation.ts";
+import type { Weight } from "../../../parity/steps_behind.ts";
+import type { Operation, Variant } from "../operation.ts";
 
 /** How near a factor must be to one that has a name. */
 const NAMED = 2e-3; // a bf16 rounds √D by as much

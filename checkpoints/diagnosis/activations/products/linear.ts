@@ -7,7 +7,8 @@ import { columnVariants } from "./columns.ts";
 
 import { exchangedAxes, headVariants, inOrder } from "../attention/heads.ts";
 import { otherInputs } from "../instead.ts";
-import { type Operation, rerun, type Variant, type Weight, withWeight } from "../operation.ts";
+import type { Weight } from "../../../parity/steps_behind.ts";
+import { type Operation, rerun, type Variant, withWeight } from "../operation.ts";
 import { otherTensorVariants } from "./other_tensor.ts";
 import { rotatedVariants } from "../attention/rope.ts";
 import { roundedProducts } from "../rounded.ts";
