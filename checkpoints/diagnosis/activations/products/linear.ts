@@ -5,7 +5,7 @@ import { softCapVariants } from "../any_operation.ts";
 import { misreadProducts } from "./blocks.ts";
 import { columnVariants } from "./columns.ts";
 
-import { exchangedAxes, headVariants, inOrder } from "../attention/heads.ts";
+import { exchangedHeads, headVariants, inOrder } from "../attention/heads.ts";
 import { otherInputs } from "../instead.ts";
 import { type Operation, rerun, type Variant, type Weight, withWeight } from "../operation.ts";
 import { otherTensorVariants } from "./other_tensor.ts";
@@ -100,7 +100,7 @@ function joinedVariants(operation: Operation): Variant[] {
   return [
     ...orders.filter(([, order]) => order.some((h, i) => h !== i))
       .map(([name, order]) => joined(`heads are joined ${name}`, order, config.headWidth)),
-    ...exchangedAxes(config.heads, config.headWidth)
+    ...exchangedHeads(config.heads, config.headWidth)
       .map(([what, order]) => joined(`heads are joined so that ${what}`, order, 1)),
   ];
 }
