@@ -21,6 +21,13 @@ export function largest(values: ArrayLike<number>, k: number): number[] {
   return best;
 }
 
+/** Σ(a − b)². */
+export function squaredDistance(a: ArrayLike<number>, b: ArrayLike<number>): number {
+  let sum = 0;
+  for (let i = 0; i < a.length; i++) sum += (a[i] - b[i]) ** 2;
+  return sum;
+}
+
 /** Σ a·b over `b`'s length, from an offset in `a` on. */
 export function dot(a: ArrayLike<number>, b: ArrayLike<number>, offset = 0): number {
   let sum = 0;
