@@ -2,9 +2,8 @@
 import { createTokenizer, type Metadata, type Tokenizer } from "../../text/mod.ts";
 
 /** A file, or a model. */
-export interface Named {
-  /** For errors. */
-  readonly name?: string;
+interface Named {
+  readonly name: string;
   readonly metadata: Metadata;
 }
 
@@ -12,7 +11,7 @@ export interface Named {
 const tokenizers = new WeakMap<Metadata, Tokenizer>();
 
 /** A file without a vocabulary still runs on ids; its tokens then have no text. */
-export function hasVocabulary({ metadata }: Named): boolean {
+export function hasVocabulary({ metadata }: Pick<Named, "metadata">): boolean {
   return metadata.has("tokenizer.ggml.tokens");
 }
 

@@ -5,12 +5,15 @@ import {
   type Tokenizer,
   TokenizerError,
 } from "../../../text/mod.ts";
-import { type Named, tokenizerOf } from "../../../inspect/run/vocabulary.ts";
+import { tokenizerOf } from "../../../inspect/run/vocabulary.ts";
 import type { Cause } from "../../diagnosis/causes.ts";
 import { AWKWARD_TEXTS } from "./awkward_texts.ts";
 import { idsPart } from "./ids.ts";
 import { derivedTexts } from "./derived_texts.ts";
 import { entryText, firstEntry, isSame } from "./entries.ts";
+
+/** A file that has a tokenizer. */
+type Named = Parameters<typeof tokenizerOf>[0];
 
 /** What two tokenizers part in. */
 export interface TokenizerDifference {

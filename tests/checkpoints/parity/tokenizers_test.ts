@@ -13,7 +13,7 @@ const smol = await smolLm2();
 const spm = await llamaSpm();
 
 const compareTokenizers = (ours: Metadata, theirs: Metadata, texts?: readonly string[]) =>
-  compareFiles({ metadata: ours }, { metadata: theirs }, texts);
+  compareFiles({ metadata: ours, name: "ours" }, { metadata: theirs, name: "theirs" }, texts);
 
 function changed(metadata: Metadata, key: string, value: unknown): Metadata {
   return new Map([...metadata, [`tokenizer.ggml.${key}`, value]]);
