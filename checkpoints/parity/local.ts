@@ -39,24 +39,24 @@ const IN_FLIGHT = 128 * 2 ** 20;
  * Computes the points that a reference's pass shows, each from the reference's own inputs, and hands them over one after the other in
  * the order of computation.
  *
- * @param cache of the positions before the pass; a point that needs a cache which is not there is left out
+ * @param pass with the cache before it; a point that needs a cache which is not there is left out
  * @param layers first and last layer, to bound memory; all without it
  */
 export async function* localValues(
   engine: Engine,
   pass: ReferencePass,
-  cache: Cache,
   rope: Provenance["rope"],
   layers: readonly [first: number, last: number] = [0, engine.config.layers - 1],
 ): AsyncGenerator<LocalValue> {
   const { ids, start } = pass;
+  const cache: Cache = start === 0 ? new Map() : pass.before ?? new Map();
   const shown = [...pass.tensors.keys()].filter((point) => inLayers(point, layers, engine));
   const passes = { points: shown, stepwise: true };
   const session = engine.session({ capacity: start + ids.length, passes, ropeBuilder: rope });
   try {
     const previous = `blk.${layers[0] - 1}.out`;
     const resumes = layers[0] > 0 && pass.tensors.has(previous);
-    session.restore(start, start === 0 ? new Map() : cache);
+    session.restore(start, cache);
     for (let at = 0; at < ids.length; at += session.maxTokens) {
       const count = Math.min(session.maxTokens, ids.length - at);
       const part = (point: string) => rowsOf(point, pass.tensors.get(point)!, start, at, count);
