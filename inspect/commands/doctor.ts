@@ -1,5 +1,5 @@
 /**
- * `./denow task doctor`: the devices of this machine, CPU and GPU, and every kernel on them against its 64-bit twin.
+ * `./denow task doctor`: the devices of this machine, CPU and GPU, and every kernel on the GPU against its 64-bit twin.
  *
  * @module
  */
@@ -26,7 +26,7 @@ import { jsonLine, printableLines } from "../escape.ts";
 const command = defineCommand({
   name: "./denow task doctor",
   summary:
-    "Shows the CPU and the GPU, checks every kernel on them, and ends in a block for bug reports.",
+    "Shows the CPU and the GPU, checks every kernel on the GPU, and ends in a block for bug reports.",
   options: {
     "software-gpu": flag(
       "check the software GPU; on Linux as root, install it where it is missing",

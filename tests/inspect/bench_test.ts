@@ -123,7 +123,7 @@ Deno.test("the ratios are drawn, each at its place", async () => {
 });
 
 Deno.test("products of a layer are counted as the plan fuses them", async () => {
-  using model = await loadModel("tiny");
+  using model = await loadModel("tiny", { backend: "webgpu" });
   const { width, layers } = model.config;
   const [profile] = await medianProfiles(model, 16, 1);
   const [, prefill] = await medianProfiles(model, 16, 1);
@@ -142,7 +142,7 @@ Deno.test("products of a layer are counted as the plan fuses them", async () => 
 });
 
 Deno.test("a profile has every step, by kind too, and as a trace", async () => {
-  using model = await loadModel("tiny");
+  using model = await loadModel("tiny", { backend: "webgpu" });
   const profiles = await medianProfiles(model, 16, 2);
   assert.deepEqual(profiles.map(({ pass }) => pass), [
     "decode after 16 tokens",
