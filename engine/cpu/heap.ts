@@ -3,8 +3,12 @@
 /** Bytes of every heap: all that a 32-bit address reaches. Pages that nobody has touched take no room. */
 export const HEAP_BYTES = 2 ** 32;
 
-/** Where the kernels' own constants lie, which the compiler puts at the beginning. */
-const RESERVED = 65536;
+/** Where threads meet, in every heap: behind the kernels' own constants, which the compiler puts at the beginning. */
+export const CONTROL = 65536;
+/** Bytes that are kept for that. */
+export const CONTROL_BYTES = 64;
+/** The first byte that is given out. */
+const RESERVED = CONTROL + CONTROL_BYTES;
 
 /** Blocks begin at multiples of this: a cache line. */
 const ALIGNMENT = 64;

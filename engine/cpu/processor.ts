@@ -1,6 +1,6 @@
 /** The processor as a device: threads that run steps in WebAssembly, in memory that all of them share. */
 import kernelsBase64 from "../../kernels/kernels.wasm.base64" with { type: "text" };
-import { type Block, Heap } from "./heap.ts";
+import { type Block, CONTROL, CONTROL_BYTES, Heap } from "./heap.ts";
 import { startThread } from "./threads.ts";
 
 /** What the module offers. */
@@ -22,10 +22,9 @@ interface Kernels {
   read_row(descriptor: number, row: number, to: number): void;
 }
 
-/** Words of the control block; program.as.ts says what the first ones are, worker.js what these. */
+/** Words of the control block of the home heap; program.as.ts says what the first ones are, in every heap; worker.js what these. */
 const READY = 6;
 const JOB = 8;
-const CONTROL_BYTES = 64;
 
 /** Most milliseconds that threads may take to start. */
 const PATIENCE = 10_000;
@@ -47,7 +46,6 @@ export class Processor {
   readonly #module: WebAssembly.Module;
   readonly #places = new Map<Heap, Place>();
   readonly #workers: Worker[] = [];
-  readonly #control: Block;
   readonly #words: Int32Array;
   #heaps = 0;
   /** Workers that are not known to have taken what was sent to them. */
@@ -57,9 +55,7 @@ export class Processor {
   constructor(threads: number = navigator.hardwareConcurrency) {
     this.#module = new WebAssembly.Module(Uint8Array.fromBase64(kernelsBase64));
     this.home = new Heap();
-    this.#control = this.home.take(CONTROL_BYTES)!;
-    const { address } = this.#control;
-    this.#words = new Int32Array(this.home.memory.buffer, address, CONTROL_BYTES / 4);
+    this.#words = new Int32Array(this.home.memory.buffer, CONTROL, CONTROL_BYTES / 4);
     this.#place(this.home);
     const wanted = Math.max(1, Math.floor(threads));
     try {
@@ -101,12 +97,11 @@ export class Processor {
   run({ heap, address }: Block, from: number, to: number): void {
     this.#waitForWorkers();
     const { number, kernels } = this.#places.get(heap)!;
-    const control = this.#control.address;
     if (this.#workers.length > 0) {
       this.#words.set([number, address, from, to], JOB);
-      this.kernels(this.home).start(control);
+      this.kernels(this.home).start(CONTROL);
     }
-    kernels.run(address, from, to, control, 0, this.threads);
+    kernels.run(address, from, to, CONTROL, 0, this.threads);
   }
 
   /** The kernels of a heap, for what one thread does alone. */
@@ -130,14 +125,14 @@ export class Processor {
   #admit(forget: number): void {
     if (this.#workers.length === 0) return;
     this.#words.set([-1, forget, 0, 0], JOB);
-    this.kernels(this.home).start(this.#control.address);
+    this.kernels(this.home).start(CONTROL);
   }
 
   /** Sends a heap to a worker; `thread` says which one it is, the first time. */
   #send(worker: Worker, heap: Heap, thread?: number): void {
     const first = thread === undefined
       ? undefined
-      : { control: this.#control.address, thread, threads: this.threads };
+      : { control: CONTROL, thread, threads: this.threads };
     const { number } = this.#places.get(heap)!;
     worker.postMessage({ module: this.#module, memory: heap.memory, heap: number, first });
     this.#awaited++;
