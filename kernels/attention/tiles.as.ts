@@ -4,7 +4,7 @@
  * What attention is made of: up to three rows at once against a tile of keys or values. A row is one head of a query; rows share what
  * is loaded of keys and values, which costs more than what is done with it.
  */
-import { exp1, exp4 } from "../math.as";
+import { exp1, weights } from "../math.as";
 
 /** Keys of a tile: sums over keys are made in tiles, which are added up. */
 export const TILE: i32 = 64;
@@ -169,7 +169,7 @@ function mixTile(
 ): void {
   const w1 = w + wStride, w2 = w1 + wStride;
   const zero = f32x4.splat(0);
-  const weights = <usize> count << 2, fours = <usize> (count >> 2) << 4;
+  const bytes = <usize> count << 2, fours = <usize> (count >> 2) << 4;
   const end = <usize> (width + 3 >> 2) << 4;
   let j: usize = 0;
   for (; j + 64 <= end; j += 64) {
@@ -264,7 +264,7 @@ function mixTile(
       if (rows > 2) c3 = f32x4.relaxed_madd(c, v, c3);
       value += stride;
     }
-    for (; n < weights; n += 4) {
+    for (; n < bytes; n += 4) {
       a = v128.load32_splat(w + n);
       if (rows > 1) b = v128.load32_splat(w1 + n);
       if (rows > 2) c = v128.load32_splat(w2 + n);
@@ -293,7 +293,7 @@ function mixTile(
   for (; j < end; j += 16) {
     let value = values + j;
     let a = zero, b = zero, c = zero;
-    for (let n: usize = 0; n < weights; n += 4, value += stride) {
+    for (let n: usize = 0; n < bytes; n += 4, value += stride) {
       const v = v128.load(value);
       a = f32x4.relaxed_madd(v128.load32_splat(w + n), v, a);
       if (rows > 1) b = f32x4.relaxed_madd(v128.load32_splat(w1 + n), v, b);
@@ -387,12 +387,7 @@ export function weigh(row: usize, count: i32, state: usize): f32 {
   for (let at = row; at < end; at += 16) most = f32x4.pmax(most, v128.load(at));
   most = f32x4.pmax(most, v128.shuffle<f32>(most, most, 2, 3, 0, 1));
   most = f32x4.pmax(most, v128.shuffle<f32>(most, most, 1, 0, 3, 2));
-  let total = f32x4.splat(0);
-  for (let at = row; at < end; at += 16) {
-    const weights = exp4(f32x4.sub(v128.load(at), most));
-    v128.store(at, weights);
-    total = f32x4.add(total, weights);
-  }
+  const total = weights(row, end, row, most);
   const largest = f32x4.extract_lane(most, 0);
   const shrink = exp1(before - largest);
   store<f32>(state, largest);
