@@ -1,7 +1,7 @@
 // @ts-nocheck: AssemblyScript, which `./denow task kernels` compiles
 // deno-fmt-ignore-file: it drops decorators
 /** Attention in its three named steps, for those who look at scores and weights: see attention.ts. */
-import { exp4 } from "../math.as.ts";
+import { weights } from "../math.as";
 import {
   constant,
   float,
@@ -14,9 +14,9 @@ import {
   scratchOf,
   startOf,
   tokensOf,
-} from "../record.as.ts";
-import { take } from "../work.as.ts";
-import { LEAST_SCORE, MASKED, mix as mixRows, score, TILE } from "./tiles.as.ts";
+} from "../record.as";
+import { take } from "../work.as";
+import { LEAST_SCORE, MASKED, mix as mixRows, score, TILE } from "./tiles.as";
 
 /** Rows of a block, about: what is loaded of a tile into the cache is used by all of them. */
 const BLOCK_ROWS: i32 = 24;
@@ -34,7 +34,7 @@ function fill(row: usize, first: i32, end: i32, value: f32): void {
 }
 
 /** Fills those numbers of the part [first, end) of a row of attention that belong to keys which its position does not see. */
-
+@inline
 function fillUnseen(
   row: usize,
   gap: i32,
@@ -122,41 +122,27 @@ function largestOf(x: usize, count: i32, most: f32): f32 {
   return most;
 }
 
-/** y = exp(x − largest); their sum. */
-function exponentials(x: usize, y: usize, count: i32, largest: f32): f32 {
+/** y = exp(x − largest); their sum. `spare` has room for a vector. */
+function exponentials(x: usize, y: usize, count: i32, largest: f32, spare: usize): f32 {
   const most = f32x4.splat(largest);
   const end = x + (<usize> count << 2), vectors = x + (<usize> (count >> 2) << 4);
   let total = f32x4.splat(0);
   while (x < vectors) {
     const pieceEnd = min(x + PIECE, vectors);
-    let a = f32x4.splat(0), b = a;
-    for (; x + 32 <= pieceEnd; x += 32, y += 32) {
-      const e0 = exp4(f32x4.sub(v128.load(x), most));
-      const e1 = exp4(f32x4.sub(v128.load(x, 16), most));
-      v128.store(y, e0);
-      v128.store(y, e1, 16);
-      a = f32x4.add(a, e0);
-      b = f32x4.add(b, e1);
-    }
-    for (; x < pieceEnd; x += 16, y += 16) {
-      const e = exp4(f32x4.sub(v128.load(x), most));
-      v128.store(y, e);
-      a = f32x4.add(a, e);
-    }
-    total = f32x4.add(total, f32x4.add(a, b));
+    total = f32x4.add(total, weights(x, pieceEnd, y, most));
+    y += pieceEnd - x;
+    x = pieceEnd;
   }
   if (x < end) {
     // The last one to three numbers, as a vector whose other lanes weigh nothing.
     const rest = <i32> (end - x) >> 2;
-    let last = f32x4.splat(-Infinity);
-    last = f32x4.replace_lane(last, 0, load<f32>(x));
-    if (rest > 1) last = f32x4.replace_lane(last, 1, load<f32>(x, 4));
-    if (rest > 2) last = f32x4.replace_lane(last, 2, load<f32>(x, 8));
-    last = exp4(f32x4.sub(last, most));
-    store<f32>(y, f32x4.extract_lane(last, 0));
-    if (rest > 1) store<f32>(y, f32x4.extract_lane(last, 1), 4);
-    if (rest > 2) store<f32>(y, f32x4.extract_lane(last, 2), 8);
-    total = f32x4.add(total, last);
+    for (let i: i32 = 0; i < 4; i++) {
+      store<f32>(spare + (<usize> i << 2), i < rest ? load<f32>(x + (<usize> i << 2)) : -Infinity);
+    }
+    total = f32x4.add(total, weights(spare, spare + 16, spare, most));
+    for (let i: i32 = 0; i < rest; i++) {
+      store<f32>(y + (<usize> i << 2), load<f32>(spare + (<usize> i << 2)));
+    }
   }
   total = f32x4.add(total, v128.shuffle<f32>(total, total, 2, 3, 0, 1));
   return f32x4.extract_lane(total, 0) + f32x4.extract_lane(total, 1);
@@ -170,12 +156,13 @@ function divide(y: usize, count: i32, divisor: f32): void {
 }
 
 /** Softmax of rows: of attention [heads, T, S], whose unseen keys get 0, or of logits [R, columns]. */
-export function softmax(step: usize, pass: usize, _thread: i32, _threads: i32): void {
+export function softmax(step: usize, pass: usize, thread: i32, _threads: i32): void {
   const tokens = tokensOf(pass), start = startOf(pass);
   const columns = constant(step, 0), causal = constant(step, 1) != 0;
   const width = causal ? start + tokens : columns;
   const rows = causal ? columns * tokens : rowsOf(pass);
   const gaps = causal && ofBranches(step) ? input(step, 1) : 0;
+  const spare = scratchOf(pass, thread);
   for (let row = take(step, 1); row < rows; row = take(step, 1)) {
     const at = <usize> row * (<usize> width << 2);
     const x = input(step, 0) + at, y = output(step, 0) + at;
@@ -186,8 +173,8 @@ export function softmax(step: usize, pass: usize, _thread: i32, _threads: i32): 
     const skipped = <usize> first << 2;
     let largest = gap > 0 ? largestOf(x, gap, LEAST_SCORE) : LEAST_SCORE;
     largest = largestOf(x + skipped, visible - first, largest);
-    let sum: f32 = gap > 0 ? exponentials(x, y, gap, largest) : 0;
-    sum += exponentials(x + skipped, y + skipped, visible - first, largest);
+    let sum: f32 = gap > 0 ? exponentials(x, y, gap, largest, spare) : 0;
+    sum += exponentials(x + skipped, y + skipped, visible - first, largest, spare);
     const divisor: f32 = sum == 0 ? 1 : sum;
     if (gap > 0) divide(y, gap, divisor);
     divide(y + skipped, visible - first, divisor);

@@ -4,7 +4,7 @@
  * What attention is made of: up to three rows at once against a tile of keys or values. A row is one head of a query; rows share what
  * is loaded of keys and values, which costs more than what is done with it.
  */
-import { exp1, exp4 } from "../math.as.ts";
+import { exp1, weights } from "../math.as";
 
 /** Keys of a tile: sums over keys are made in tiles, which are added up. */
 export const TILE: i32 = 64;
@@ -23,7 +23,7 @@ const LANES: usize = memory.data<u32>([
 ], 16);
 
 /** The sums of four vectors' numbers. */
-
+@inline
 function sums(a: v128, b: v128, c: v128, d: v128): v128 {
   const ab = f32x4.add(v128.shuffle<f32>(a, b, 0, 4, 1, 5), v128.shuffle<f32>(a, b, 2, 6, 3, 7));
   const cd = f32x4.add(v128.shuffle<f32>(c, d, 0, 4, 1, 5), v128.shuffle<f32>(c, d, 2, 6, 3, 7));
@@ -31,7 +31,7 @@ function sums(a: v128, b: v128, c: v128, d: v128): v128 {
 }
 
 /** The sum of a vector's numbers, as {@linkcode sums} makes it. */
-
+@inline
 function sum(a: v128): f32 {
   const b = f32x4.add(a, v128.shuffle<f32>(a, a, 2, 3, 0, 1));
   return f32x4.extract_lane(b, 0) + f32x4.extract_lane(b, 1);
@@ -41,7 +41,7 @@ function sum(a: v128): f32 {
  * scale · q·k of up to three rows (`rows` is known to the compiler) and `count` keys that lie `stride` bytes apart. Rows of scores begin
  * at s0, s1, s2.
  */
-
+@inline
 function scoreTile(
   rows: i32,
   q0: usize,
@@ -140,7 +140,7 @@ export function score(
 }
 
 /** A lane in all lanes. */
-
+@inline
 function splat(x: v128, lane: i32): v128 {
   if (lane == 0) return v128.shuffle<f32>(x, x, 0, 0, 0, 0);
   if (lane == 1) return v128.shuffle<f32>(x, x, 1, 1, 1, 1);
@@ -152,7 +152,7 @@ function splat(x: v128, lane: i32): v128 {
  * sums = sums · shrink + Σ weight · value of up to three rows (`rows` is known to the compiler) and `count` values that lie `stride`
  * bytes apart. Rows of weights begin at w, rows of sums, of whole vectors, at o, one wStride and oStride bytes behind another.
  */
-
+@inline
 function mixTile(
   rows: i32,
   w: usize,
@@ -169,7 +169,7 @@ function mixTile(
 ): void {
   const w1 = w + wStride, w2 = w1 + wStride;
   const zero = f32x4.splat(0);
-  const weights = <usize> count << 2, fours = <usize> (count >> 2) << 4;
+  const bytes = <usize> count << 2, fours = <usize> (count >> 2) << 4;
   const end = <usize> (width + 3 >> 2) << 4;
   let j: usize = 0;
   for (; j + 64 <= end; j += 64) {
@@ -264,7 +264,7 @@ function mixTile(
       if (rows > 2) c3 = f32x4.relaxed_madd(c, v, c3);
       value += stride;
     }
-    for (; n < weights; n += 4) {
+    for (; n < bytes; n += 4) {
       a = v128.load32_splat(w + n);
       if (rows > 1) b = v128.load32_splat(w1 + n);
       if (rows > 2) c = v128.load32_splat(w2 + n);
@@ -293,7 +293,7 @@ function mixTile(
   for (; j < end; j += 16) {
     let value = values + j;
     let a = zero, b = zero, c = zero;
-    for (let n: usize = 0; n < weights; n += 4, value += stride) {
+    for (let n: usize = 0; n < bytes; n += 4, value += stride) {
       const v = v128.load(value);
       a = f32x4.relaxed_madd(v128.load32_splat(w + n), v, a);
       if (rows > 1) b = f32x4.relaxed_madd(v128.load32_splat(w1 + n), v, b);
@@ -368,7 +368,7 @@ export function mix(
 }
 
 /** Fills what is left of a vector behind the first `count` numbers with −∞. */
-
+@inline
 function closeVector(row: usize, count: i32): void {
   for (let i = count; i & 3; i++) store<f32>(row + (<usize> i << 2), -Infinity);
 }
@@ -387,12 +387,7 @@ export function weigh(row: usize, count: i32, state: usize): f32 {
   for (let at = row; at < end; at += 16) most = f32x4.pmax(most, v128.load(at));
   most = f32x4.pmax(most, v128.shuffle<f32>(most, most, 2, 3, 0, 1));
   most = f32x4.pmax(most, v128.shuffle<f32>(most, most, 1, 0, 3, 2));
-  let total = f32x4.splat(0);
-  for (let at = row; at < end; at += 16) {
-    const weights = exp4(f32x4.sub(v128.load(at), most));
-    v128.store(at, weights);
-    total = f32x4.add(total, weights);
-  }
+  const total = weights(row, end, row, most);
   const largest = f32x4.extract_lane(most, 0);
   const shrink = exp1(before - largest);
   store<f32>(state, largest);
