@@ -181,27 +181,28 @@ export function turnSevens(x: usize, columns: i32, out: usize): void {
 }
 
 /**
- * x [columns] to `out` + 16, filled up with zeros to a multiple of four. Where `scaled`, times a power of two that makes the largest
- * about 2³⁰; word 0 is what takes that back, less a factor 2³⁰: products with halves that are far too small stay in range.
+ * x [columns] to `out` + 16, filled up with zeros to a multiple of four, times a power of two that makes the largest about 2³⁰: so products
+ * with halves that are far too small stay in range. Word 0 takes the power back, less a factor 2³⁰.
  */
-export function turnPlain(x: usize, columns: i32, out: usize, scaled: bool): void {
-  let times: f32 = 1;
-  store<f32>(out, 1);
-  if (scaled) {
-    let bits: u32 = 0;
-    for (let i = 0; i < columns; i++) {
-      bits = max<u32>(bits, load<u32>(x + (<usize> i << 2)) & 0x7fffffff);
-    }
-    const exponent = bits < 0x7f800000 ? max<i32>(<i32> (bits >> 23) - 127, -97) : 0;
-    times = powerOfTwo(30 - exponent);
-    store<f32>(out, powerOfTwo(exponent));
+export function turnScaled(x: usize, columns: i32, out: usize): void {
+  const magnitude = i32x4.splat(0x7fffffff), bytes = <usize> columns << 2;
+  let most = i32x4.splat(0), i: usize = 0;
+  for (; i + 16 <= bytes; i += 16) {
+    most = i32x4.max_s(most, v128.and(v128.load(x + i), magnitude));
   }
-  out += 16;
-  let i = 0;
-  for (const factor = f32x4.splat(times); i + 4 <= columns; i += 4, x += 16, out += 16) {
-    v128.store(out, f32x4.mul(v128.load(x), factor));
-  }
-  if (i == columns) return;
-  v128.store(out, f32x4.splat(0));
-  for (; i < columns; i++, x += 4, out += 4) store<f32>(out, load<f32>(x) * times);
+  let bits = largestLane(most);
+  for (; i < bytes; i += 4) bits = max<u32>(bits, load<u32>(x + i) & 0x7fffffff);
+  const exponent = bits < 0x7f800000 ? max<i32>(<i32> (bits >> 23) - 127, -97) : 0;
+  store<f32>(out, powerOfTwo(exponent));
+  fill(x, columns, out + 16, powerOfTwo(30 - exponent));
+}
+
+/** x [columns] times a factor to `out`, filled up with zeros to a multiple of four. */
+export function fill(x: usize, columns: i32, out: usize, factor: f32): void {
+  const factors = f32x4.splat(factor), bytes = <usize> columns << 2;
+  let i: usize = 0;
+  for (; i + 16 <= bytes; i += 16) v128.store(out + i, f32x4.mul(v128.load(x + i), factors));
+  if (i == bytes) return;
+  v128.store(out + i, f32x4.splat(0));
+  for (; i < bytes; i += 4) store<f32>(out + i, load<f32>(x + i) * factor);
 }
