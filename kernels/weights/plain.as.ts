@@ -1,4 +1,5 @@
 // @ts-nocheck: AssemblyScript, which `./denow task kernels` compiles
+// deno-fmt-ignore-file: it drops decorators
 /**
  * Tiles of plain floats, [column][8 rows], filled up with zeros to a multiple of four columns. Those of 16 bits have the rows in the
  * order 0, 4, 1, 5, 2, 6, 3, 7: a vector's low halves are then the rows 0 to 3, its high halves 4 to 7.
@@ -88,19 +89,21 @@ function transpose4(source: usize, stride: usize, to: usize): void {
 }
 
 /** Rows `row` and `row` + 4 of eight columns of halves: the words of four columns, then of the next four. */
-
+@inline
 function pairLow(source: usize, stride: usize, times: bool): v128 {
   const a = v128.load(source), b = v128.load(source + 4 * stride);
   const both = v128.shuffle<i16>(a, b, 0, 8, 1, 9, 2, 10, 3, 11);
   return times ? scaled8(both) : both;
 }
 
+@inline
 function pairHigh(source: usize, stride: usize, times: bool): v128 {
   const a = v128.load(source), b = v128.load(source + 4 * stride);
   const both = v128.shuffle<i16>(a, b, 4, 12, 5, 13, 6, 14, 7, 15);
   return times ? scaled8(both) : both;
 }
 
+@inline
 function words4(a: v128, b: v128, c: v128, d: v128, to: usize): void {
   const ab = v128.shuffle<i32>(a, b, 0, 4, 1, 5), cd = v128.shuffle<i32>(c, d, 0, 4, 1, 5);
   const ab2 = v128.shuffle<i32>(a, b, 2, 6, 3, 7), cd2 = v128.shuffle<i32>(c, d, 2, 6, 3, 7);

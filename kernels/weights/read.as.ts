@@ -1,4 +1,5 @@
 // @ts-nocheck: AssemblyScript, which `./denow task kernels` compiles
+// deno-fmt-ignore-file: it drops decorators
 /** Reads tiles back as f32: one row, or a whole tile. */
 import {
   BF16,
@@ -58,19 +59,20 @@ export function read_row(descriptor: usize, row: i32, out: usize): void {
 }
 
 /** Four quants, one of each lane, as f32. `shift` is where they lie in the lanes. */
-
+@inline
 function lanes(words: v128, shift: i32, mask: v128, offset: v128): v128 {
   return f32x4.convert_i32x4_s(
     i32x4.sub(v128.and(i32x4.shr_u(words, shift), mask), offset),
   );
 }
 
+@inline
 function signedLanes(words: v128, shift: i32): v128 {
   return f32x4.convert_i32x4_s(i32x4.shr_s(i32x4.shl(words, 24 - shift), 24));
 }
 
 /** One vector of quants, four rows, as four columns of f32 from `out` on: 32 bytes a column. */
-
+@inline
 function unpackFour(
   words: v128,
   first: i32,
@@ -98,7 +100,7 @@ function unpackFour(
 }
 
 /** Four rows of all blocks of nibbles. */
-
+@inline
 function unpackNibbles(id: i32, at: usize, columns: i32, out: usize, minimums: bool): void {
   const mask = i32x4.splat(15), offset = i32x4.splat(offsetOf(id));
   const size = blockColumns(id), quants = quantBytes(id), bytes = blockBytes(id);
@@ -116,7 +118,7 @@ function unpackNibbles(id: i32, at: usize, columns: i32, out: usize, minimums: b
 }
 
 /** Four rows of all blocks of bytes without a sign. */
-
+@inline
 function unpackBytes(id: i32, at: usize, columns: i32, out: usize, minimums: bool): void {
   const mask = i32x4.splat(255), offset = i32x4.splat(offsetOf(id));
   const size = blockColumns(id), quants = quantBytes(id), bytes = blockBytes(id);

@@ -1,4 +1,5 @@
 // @ts-nocheck: AssemblyScript, which `./denow task kernels` compiles
+// deno-fmt-ignore-file: it drops decorators
 /**
  * Packs rows of a file into tiles of eight rows: see tiles.ts. Rows that the last tile lacks are zeros.
  *
@@ -85,20 +86,20 @@ export function fromHalf(bits: u32): f32 {
 const NIBBLES: u64 = 0x0f0f0f0f0f0f0f0f;
 
 /** Eight bytes of low and eight of high nibbles in eight. */
-
+@inline
 function both(low: u64, high: u64): u64 {
   return low | (high << 4);
 }
 
 /** Two neighbouring words of a row. */
-
+@inline
 function put(to: usize, words: u64): void {
   store<u32>(to, <u32> words);
   store<u32>(to, <u32> (words >> 32), 32);
 }
 
 /** Eight bits, each in the lowest bit of a byte of its own. */
-
+@inline
 function bitBytes(bits: u64): u64 {
   bits = (bits | (bits << 28)) & 0x0000000f0000000f;
   bits = (bits | (bits << 14)) & 0x0003000300030003;

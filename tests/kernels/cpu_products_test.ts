@@ -335,7 +335,7 @@ test("products of each type with each number of positions", async (t) => {
   for (const packing of PACKINGS.values()) {
     await t.step(packing.name, () => {
       for (const columns of columnsOf(packing)) {
-        for (const tokens of [1, 2, 5, 7, 8, 13, 128]) {
+        for (const tokens of [1, 2, 5, 7, 8, 13, 17, 128]) {
           if (tokens === 128 && columns > 600) continue;
           free = FIRST;
           const rows = tokens === 128 ? 9 : 21;

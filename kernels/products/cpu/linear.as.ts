@@ -1,10 +1,11 @@
 // @ts-nocheck: AssemblyScript, which `./denow task kernels` compiles
+// deno-fmt-ignore-file: it drops decorators
 /**
  * Products with weights: y = W·x with the epilogues of products.ts. Threads take tiles of eight rows. With few positions the quants
  * themselves are multiplied (quants.as.ts), with many a tile is made f32 first (many.as.ts).
  */
-import { exp4 } from "../../math.as.ts";
-import { isPlain, tileAt, unpackTile } from "../../weights/read.as.ts";
+import { exp4 } from "../../math.as";
+import { isPlain, tileAt, unpackTile } from "../../weights/read.as";
 import {
   BF16,
   F16,
@@ -18,11 +19,11 @@ import {
   Q5_K,
   Q6_K,
   Q8_0,
-} from "../../weights/tiles.as.ts";
-import { take } from "../../work.as.ts";
-import { many } from "./many.as.ts";
-import { normRows } from "./norm_rows.as.ts";
-import { brainFloats, floats, halves } from "./plain.as.ts";
+} from "../../weights/tiles.as";
+import { take } from "../../work.as";
+import { many } from "./many.as";
+import { normRows } from "./norm_rows.as";
+import { brainFloats, floats, halves } from "./plain.as";
 import {
   bytes16less32,
   bytes32,
@@ -32,15 +33,16 @@ import {
   nibbles32,
   nibbles32less8,
   signed,
-} from "./quants.as.ts";
-import { SEVENS_BYTES, SIGNED_BYTES, turnPlain, turnSevens, turnSigned } from "./x.as.ts";
+} from "./quants.as";
+import { fill, SEVENS_BYTES, SIGNED_BYTES, turnScaled, turnSevens, turnSigned } from "./x.as";
 
 const RESIDUAL: i32 = 1;
 const QKV: i32 = 2;
 const SWIGLU: i32 = 3;
 
-/** From this number of positions on tiles are made f32 first. */
-const MANY: i32 = 8;
+/** From these numbers of positions on a tile is made f32 first: with quants, and with floats. */
+const MANY_QUANTS: i32 = 16;
+const MANY_FLOATS: i32 = 4;
 
 /** Products that a thread takes at a time, at least: an atomic addition costs as much as a thousand of them. */
 const PRODUCTS: i32 = 16384;
@@ -62,21 +64,66 @@ function formOf(id: i32): i32 {
 function formBytes(form: i32, columns: i32): usize {
   if (form == SIGNED) return <usize> (columns >> 4) * SIGNED_BYTES;
   if (form == SEVENS) return <usize> (columns >> 5) * SEVENS_BYTES;
-  return 16 + ((<usize> columns + 3) & -4) * 4;
+  return (form == SCALED ? 16 : 0) + ((<usize> columns + 3) & -4) * 4;
 }
 
-/** Makes the form of all positions at `out`. */
+/** Makes a form of all positions at `out`. */
 function turn(form: i32, x: usize, tokens: i32, columns: i32, out: usize): void {
   const bytes = formBytes(form, columns);
   for (let t = 0; t < tokens; t++, x += <usize> columns << 2, out += bytes) {
     if (form == SIGNED) turnSigned(x, columns, out);
     else if (form == SEVENS) turnSevens(x, columns, out);
-    else turnPlain(x, columns, out, form == SCALED);
+    else if (form == SCALED) turnScaled(x, columns, out);
+    else fill(x, columns, out, 1);
   }
 }
 
+/** A weight descriptor of a step. */
+@inline
+function weightOf(step: usize, i: i32): usize {
+  return load<u32>(step + (<usize> i << 2), 32);
+}
+
+/**
+ * Makes the forms of x that the weights of a step need, from `free` on, and writes their addresses to `forms`, four words.
+ *
+ * @returns whether tiles are multiplied as they are; else there are too many positions, or `limit` is too near
+ */
+function turned(
+  step: usize,
+  weights: i32,
+  x: usize,
+  tokens: i32,
+  columns: i32,
+  forms: usize,
+  free: usize,
+  limit: usize,
+): bool {
+  v128.store(forms, i32x4.splat(0));
+  let most = MANY_QUANTS, needed: usize = 0;
+  for (let i = 0; i < weights; i++) {
+    const id = load<i32>(weightOf(step, i), 4), form = formOf(id), at = forms + (<usize> form << 2);
+    if (isPlain(id)) most = MANY_FLOATS;
+    if (!load<u32>(at)) needed += <usize> tokens * formBytes(form, columns);
+    store<u32>(at, 1);
+  }
+  if (tokens >= most || free + needed > limit) return false;
+  for (let form = 0; form < 4; form++) {
+    const at = forms + (<usize> form << 2);
+    if (!load<u32>(at)) continue;
+    if (form == PLAIN && !(columns & 3)) { // x itself
+      store<u32>(at, x);
+      continue;
+    }
+    store<u32>(at, free);
+    turn(form, x, tokens, columns, free);
+    free += <usize> tokens * formBytes(form, columns);
+  }
+  return true;
+}
+
 /** Products of a tile with few positions in the form of its type, [tokens][8 rows] to `out`. */
-function few(id: i32, tile: usize, x: usize, tokens: i32, columns: i32, out: usize): void {
+function multiplyFew(id: i32, tile: usize, x: usize, tokens: i32, columns: i32, out: usize): void {
   const bytes = formBytes(formOf(id), columns);
   for (let t = 0; t < tokens; t++, out += 32) {
     const end = x + bytes;
@@ -85,14 +132,40 @@ function few(id: i32, tile: usize, x: usize, tokens: i32, columns: i32, out: usi
     else if (id == Q6_K) bytes16less32(tile, x, end, out);
     else if (id == Q4_0) nibbles32less8(tile, x, end, out);
     else if (id == F16) halves(tile, x, end, out);
-    else if (id == BF16) brainFloats(tile, x + 16, end, out);
-    else if (id == F32) floats(tile, x + 16, end, out);
+    else if (id == BF16) brainFloats(tile, x, end, out);
+    else if (id == F32) floats(tile, x, end, out);
     else if (id == Q5_0) bytes32less16(tile, x, end, out);
     else if (id == Q5_1 || id == Q5_K) bytes32(tile, x, end, out);
     else if (id == Q3_K) nibbles16less4(tile, x, end, out);
     else nibbles16(tile, x, end, out);
     x = end;
   }
+}
+
+/** Products of a tile with x, [tokens][8 rows] to `out`; a tile of f32 is made at `free`. */
+function multiply(
+  weight: usize,
+  tile: i32,
+  few: bool,
+  forms: usize,
+  x: usize,
+  tokens: i32,
+  columns: i32,
+  free: usize,
+  out: usize,
+): void {
+  if (few) {
+    const id = load<i32>(weight, 4), form = load<u32>(forms + (<usize> formOf(id) << 2));
+    multiplyFew(id, tileAt(weight, tile), form, tokens, columns, out);
+  } else {
+    many(unpackTile(weight, tile, free), x, <usize> columns << 2, columns, tokens, out);
+  }
+}
+
+/** Tiles of a matrix. */
+@inline
+function tilesOf(weight: usize): i32 {
+  return (load<i32>(weight, 8) + 7) >> 3;
 }
 
 /** silu(g) · u of four numbers: see products.ts. */
@@ -163,98 +236,44 @@ function finish(
 
 /**
  * The product of a step. x is [T, columns]; weights are one matrix, gate and up, or q, k and v, and with `normed` the gain of the norm
- * behind them, which x goes through first: then T is 15 at most.
+ * behind them, which x goes through first: then all of it has to fit in a thread's scratch (15 positions always do).
  */
 export function linear(step: usize, pass: usize, thread: i32, _threads: i32): void {
   const tokens = load<i32>(pass), columns = load<i32>(step, 96);
   const epilogue = load<i32>(step, 100), normed = load<i32>(step, 104);
   const weights = epilogue == QKV ? 3 : epilogue == SWIGLU ? 2 : 1;
   const bytes = <usize> load<u32>(pass, 16);
-  const sums = <usize> load<u32>(pass, 12) + <usize> thread * bytes,
-    up = sums + (<usize> tokens << 5);
-  const limit = sums + bytes;
-  let free = up + (<usize> tokens << 5);
-  let x = <usize> load<u32>(step, 8);
+  const forms = <usize> load<u32>(pass, 12) + <usize> thread * bytes, limit = forms + bytes;
+  const sums = forms + 16, up = sums + (<usize> tokens << 5);
+  let free = up + (<usize> tokens << 5), x = <usize> load<u32>(step, 8);
   if (normed) {
-    if (free + ((<usize> tokens * columns) << 2) > limit) unreachable();
+    const normedX = free;
+    free += (((<usize> tokens * columns) << 2) + 15) & -16;
+    if (free > limit) unreachable();
     const results: usize = epilogue ? (epilogue == RESIDUAL ? 2 : 3) : 1;
-    normRows(
-      x,
-      tokens,
-      columns,
-      load<f32>(step, 108),
-      load<u32>(step + (<usize> weights << 2), 32),
-      free,
-      thread == 0 ? step + 48 + (results << 2) : 0,
-    );
-    x = free;
-    free += ((<usize> tokens * columns) << 2) + 15 & -16;
+    const taps = thread == 0 ? step + 48 + (results << 2) : 0;
+    normRows(x, tokens, columns, load<f32>(step, 108), weightOf(step, weights), normedX, taps);
+    x = normedX;
   }
-  const isFew = tokens < MANY;
-  let signedX: usize = 0, sevensX: usize = 0, scaledX: usize = 0, plainX: usize = 0;
-  if (isFew) {
-    for (let i = 0; i < weights; i++) {
-      const form = formOf(load<i32>(load<u32>(step + (<usize> i << 2), 32), 4));
-      const made = form == SIGNED
-        ? signedX
-        : form == SEVENS
-        ? sevensX
-        : form == SCALED
-        ? scaledX
-        : plainX;
-      if (made) continue;
-      if (form == SIGNED) signedX = free;
-      else if (form == SEVENS) sevensX = free;
-      else if (form == SCALED) scaledX = free;
-      else plainX = free;
-      const end = free + <usize> tokens * formBytes(form, columns);
-      if (end > limit) unreachable();
-      turn(form, x, tokens, columns, free);
-      free = end;
-    }
-  } else if (free + ((<usize> columns + 3 & -4) << 5) > limit) {
-    unreachable();
-  }
-  const first = <usize> load<u32>(step, 32);
-  const second = weights > 1 ? <usize> load<u32>(step, 36) : first;
-  const third = weights > 2 ? <usize> load<u32>(step, 40) : first;
-  const tiles1 = (load<i32>(first, 8) + 7) >> 3;
-  const tiles2 = epilogue == QKV ? tiles1 + ((load<i32>(second, 8) + 7) >> 3) : tiles1;
-  const tiles = epilogue == QKV ? tiles2 + ((load<i32>(third, 8) + 7) >> 3) : tiles1;
+  const few = turned(step, weights, x, tokens, columns, forms, free, limit);
+  if (!few && free + (<usize> (columns + 3) << 5) > limit) unreachable();
+  const parts = epilogue == QKV ? 3 : 1;
+  let tiles = 0;
+  for (let i = 0; i < parts; i++) tiles += tilesOf(weightOf(step, i));
   const count = max(1, PRODUCTS / (tokens * columns * 8));
   for (let from = take(step, count); from < tiles; from = take(step, count)) {
     for (let i = from, end = min(from + count, tiles); i < end; i++) {
-      const which = i < tiles1 ? 0 : i < tiles2 ? 1 : 2;
-      const tile = i - (which == 0 ? 0 : which == 1 ? tiles1 : tiles2);
-      const parts = epilogue == SWIGLU ? 2 : 1;
-      for (let part = 0; part < parts; part++) {
-        const weight = part ? second : which == 0 ? first : which == 1 ? second : third;
-        const out = part ? up : sums;
-        if (isFew) {
-          const id = load<i32>(weight, 4), form = formOf(id);
-          const turned = form == SIGNED
-            ? signedX
-            : form == SEVENS
-            ? sevensX
-            : form == SCALED
-            ? scaledX
-            : plainX;
-          few(id, tileAt(weight, tile), turned, tokens, columns, out);
-        } else {
-          many(unpackTile(weight, tile, free), x, <usize> columns << 2, columns, tokens, out);
-        }
+      let tile = i, part = 0;
+      for (; part < parts - 1 && tile >= tilesOf(weightOf(step, part)); part++) {
+        tile -= tilesOf(weightOf(step, part));
       }
-      const rows = load<i32>(which == 0 ? first : which == 1 ? second : third, 8);
-      finish(
-        epilogue,
-        step,
-        load<u32>(step + (<usize> which << 2), 48),
-        sums,
-        up,
-        tokens,
-        tile << 3,
-        rows,
-      );
+      const weight = weightOf(step, part);
+      multiply(weight, tile, few, forms, x, tokens, columns, free, sums);
+      if (epilogue == SWIGLU) {
+        multiply(weightOf(step, 1), tile, few, forms, x, tokens, columns, free, up);
+      }
+      const y = load<u32>(step + (<usize> part << 2), 48);
+      finish(epilogue, step, y, sums, up, tokens, tile << 3, load<i32>(weight, 8));
     }
   }
 }

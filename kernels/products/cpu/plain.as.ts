@@ -161,7 +161,7 @@ function rawHalves(at: usize, x: usize, end: usize, out: usize): void {
   v128.store(out, sumB, 16);
 }
 
-/** F16: `x` is what {@linkcode turnPlain} makes, its first word with it. */
+/** F16: `x` is what {@linkcode turnScaled} makes, its first word with it. */
 export function halves(at: usize, x: usize, end: usize, out: usize): void {
   const fast = load<u32>(at) == FAST, power = f32x4.splat(load<f32>(x));
   if (fast) fastHalves(at + 16, x + 16, end, out);

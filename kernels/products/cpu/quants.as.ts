@@ -1,269 +1,257 @@
 // @ts-nocheck: AssemblyScript, which `./denow task kernels` compiles
+// deno-fmt-ignore-file: it drops decorators
 /**
  * Products of one tile of quants with one position: sums of whole numbers (see x.as.ts), four rows in a vector. `a` is the first four
  * rows, `b` the last four; 0, 1 and 2 are the digits of x. What is loaded of x serves all eight rows.
  */
 import { SIGNED_BYTES, spread0, spread1, spread2, spread3 } from "./x.as.ts";
 
-/** Sums of digits, the first two together, as f32 in units of x's power. */
+/**
+ * Constants lie in memory: what the compiler knows it would put together anew at every use, and a load from a known address needs no
+ * check of bounds.
+ */
+const NIBBLE: usize = memory.data<u32>([0x0f0f0f0f, 0x0f0f0f0f, 0x0f0f0f0f, 0x0f0f0f0f], 16);
+const BYTE: usize = memory.data<f32>([256, 256, 256, 256], 16);
+const TWO_SEVENS: usize = memory.data<f32>([16384, 16384, 16384, 16384], 16);
 
-function joined(sum01: v128, sum2: v128): v128 {
-  return f32x4.relaxed_madd(
-    f32x4.convert_i32x4_s(sum01),
-    f32x4.splat(256),
-    f32x4.convert_i32x4_s(sum2),
-  );
-}
-
+@inline
 function dot(x: v128, weights: v128, sum: v128): v128 {
   return i32x4.relaxed_dot_i8x16_i7x16_add_s(x, weights, sum);
 }
 
+/** Sums of the digits, as f32 in units of x's power. The first two fit in 32 bits together. */
+@inline
+function joined(sum0: v128, sum1: v128, sum2: v128, byte: v128): v128 {
+  const sum01 = i32x4.add(i32x4.shl(sum0, 8), sum1);
+  return f32x4.relaxed_madd(f32x4.convert_i32x4_s(sum01), byte, f32x4.convert_i32x4_s(sum2));
+}
+
 /** Nibbles: `parts` times 16 columns have a scale in common; quants are 2^`shift` too large, or have minimums where it is 0. */
-
-function nibbles(at: usize, x: usize, end: usize, out: usize, parts: usize, shift: i32): void {
-  const mask = i8x16.splat(15), zero = i32x4.splat(0);
+@inline
+function nibbles(at: usize, x: usize, end: usize, out: usize, parts: i32, shift: i32): void {
+  const mask = v128.load(NIBBLE), byte = v128.load(BYTE), zero = i32x4.splat(0);
   let sumA = zero, sumB = zero;
   while (x < end) {
-    let a0 = zero, a1 = zero, a2 = zero;
-    let b0 = zero, b1 = zero, b2 = zero;
-    const words = v128.load(x + (parts == 2 ? 16 : 0));
+    let a0 = zero, a1 = zero, a2 = zero, b0 = zero, b1 = zero, b2 = zero;
+    const words = parts == 2 ? v128.load(x, 16) : v128.load(x);
     if (shift) {
       const less = i32x4.shl(words, shift);
       a1 = b1 = spread0(less);
       a2 = b2 = spread1(less);
     }
-    for (
-      let digits = x + 32, last = digits + parts * SIGNED_BYTES;
-      digits < last;
-      digits += SIGNED_BYTES
-    ) {
-      const x0 = v128.load(digits), x1 = v128.load(digits, 16), x2 = v128.load(digits, 32);
-      let q = v128.load(at, 0);
-      let p = v128.load(at, 16);
-      let u = v128.and(q, mask), v = v128.and(p, mask);
-      let s = spread0(x0);
-      a0 = dot(s, u, a0);
-      b0 = dot(s, v, b0);
-      s = spread0(x1);
-      a1 = dot(s, u, a1);
-      b1 = dot(s, v, b1);
-      s = spread0(x2);
-      a2 = dot(s, u, a2);
-      b2 = dot(s, v, b2);
-      u = v128.and(i16x8.shr_u(q, 4), mask);
-      v = v128.and(i16x8.shr_u(p, 4), mask);
-      s = spread2(x0);
-      a0 = dot(s, u, a0);
-      b0 = dot(s, v, b0);
-      s = spread2(x1);
-      a1 = dot(s, u, a1);
-      b1 = dot(s, v, b1);
-      s = spread2(x2);
-      a2 = dot(s, u, a2);
-      b2 = dot(s, v, b2);
-      q = v128.load(at, 32);
-      p = v128.load(at, 48);
-      u = v128.and(q, mask);
-      v = v128.and(p, mask);
-      s = spread1(x0);
-      a0 = dot(s, u, a0);
-      b0 = dot(s, v, b0);
-      s = spread1(x1);
-      a1 = dot(s, u, a1);
-      b1 = dot(s, v, b1);
-      s = spread1(x2);
-      a2 = dot(s, u, a2);
-      b2 = dot(s, v, b2);
-      u = v128.and(i16x8.shr_u(q, 4), mask);
-      v = v128.and(i16x8.shr_u(p, 4), mask);
-      s = spread3(x0);
-      a0 = dot(s, u, a0);
-      b0 = dot(s, v, b0);
-      s = spread3(x1);
-      a1 = dot(s, u, a1);
-      b1 = dot(s, v, b1);
-      s = spread3(x2);
-      a2 = dot(s, u, a2);
-      b2 = dot(s, v, b2);
-      at += 64;
+    {
+      const q0 = v128.load(at), p0 = v128.load(at, 16);
+      const q1 = v128.load(at, 32), p1 = v128.load(at, 48);
+      const u0 = v128.and(q0, mask), v0 = v128.and(p0, mask);
+      const u2 = v128.and(i16x8.shr_u(q0, 4), mask), v2 = v128.and(i16x8.shr_u(p0, 4), mask);
+      const u1 = v128.and(q1, mask), v1 = v128.and(p1, mask);
+      const u3 = v128.and(i16x8.shr_u(q1, 4), mask), v3 = v128.and(i16x8.shr_u(p1, 4), mask);
+      let x0: v128, s: v128;
+      x0 = v128.load(x, 32);
+      s = spread0(x0); a0 = dot(s, u0, a0); b0 = dot(s, v0, b0);
+      s = spread1(x0); a0 = dot(s, u1, a0); b0 = dot(s, v1, b0);
+      s = spread2(x0); a0 = dot(s, u2, a0); b0 = dot(s, v2, b0);
+      s = spread3(x0); a0 = dot(s, u3, a0); b0 = dot(s, v3, b0);
+      x0 = v128.load(x, 48);
+      s = spread0(x0); a1 = dot(s, u0, a1); b1 = dot(s, v0, b1);
+      s = spread1(x0); a1 = dot(s, u1, a1); b1 = dot(s, v1, b1);
+      s = spread2(x0); a1 = dot(s, u2, a1); b1 = dot(s, v2, b1);
+      s = spread3(x0); a1 = dot(s, u3, a1); b1 = dot(s, v3, b1);
+      x0 = v128.load(x, 64);
+      s = spread0(x0); a2 = dot(s, u0, a2); b2 = dot(s, v0, b2);
+      s = spread1(x0); a2 = dot(s, u1, a2); b2 = dot(s, v1, b2);
+      s = spread2(x0); a2 = dot(s, u2, a2); b2 = dot(s, v2, b2);
+      s = spread3(x0); a2 = dot(s, u3, a2); b2 = dot(s, v3, b2);
     }
+    if (parts == 2) {
+      const q0 = v128.load(at, 64), p0 = v128.load(at, 80);
+      const q1 = v128.load(at, 96), p1 = v128.load(at, 112);
+      const u0 = v128.and(q0, mask), v0 = v128.and(p0, mask);
+      const u2 = v128.and(i16x8.shr_u(q0, 4), mask), v2 = v128.and(i16x8.shr_u(p0, 4), mask);
+      const u1 = v128.and(q1, mask), v1 = v128.and(p1, mask);
+      const u3 = v128.and(i16x8.shr_u(q1, 4), mask), v3 = v128.and(i16x8.shr_u(p1, 4), mask);
+      let x0: v128, s: v128;
+      x0 = v128.load(x, 112);
+      s = spread0(x0); a0 = dot(s, u0, a0); b0 = dot(s, v0, b0);
+      s = spread1(x0); a0 = dot(s, u1, a0); b0 = dot(s, v1, b0);
+      s = spread2(x0); a0 = dot(s, u2, a0); b0 = dot(s, v2, b0);
+      s = spread3(x0); a0 = dot(s, u3, a0); b0 = dot(s, v3, b0);
+      x0 = v128.load(x, 128);
+      s = spread0(x0); a1 = dot(s, u0, a1); b1 = dot(s, v0, b1);
+      s = spread1(x0); a1 = dot(s, u1, a1); b1 = dot(s, v1, b1);
+      s = spread2(x0); a1 = dot(s, u2, a1); b1 = dot(s, v2, b1);
+      s = spread3(x0); a1 = dot(s, u3, a1); b1 = dot(s, v3, b1);
+      x0 = v128.load(x, 144);
+      s = spread0(x0); a2 = dot(s, u0, a2); b2 = dot(s, v0, b2);
+      s = spread1(x0); a2 = dot(s, u1, a2); b2 = dot(s, v1, b2);
+      s = spread2(x0); a2 = dot(s, u2, a2); b2 = dot(s, v2, b2);
+      s = spread3(x0); a2 = dot(s, u3, a2); b2 = dot(s, v3, b2);
+    }
+    at += parts == 2 ? 128 : 64;
+    x += parts == 2 ? 2 * SIGNED_BYTES : SIGNED_BYTES;
     const power = spread2(words);
-    a0 = joined(i32x4.add(i32x4.shl(a0, 8), a1), a2);
-    b0 = joined(i32x4.add(i32x4.shl(b0, 8), b1), b2);
-    sumA = f32x4.relaxed_madd(f32x4.mul(a0, power), v128.load(at), sumA);
-    sumB = f32x4.relaxed_madd(f32x4.mul(b0, power), v128.load(at, 16), sumB);
+    sumA = f32x4.relaxed_madd(f32x4.mul(joined(a0, a1, a2, byte), power), v128.load(at), sumA);
+    sumB = f32x4.relaxed_madd(f32x4.mul(joined(b0, b1, b2, byte), power), v128.load(at, 16), sumB);
     if (!shift) {
       const total = spread3(words);
       sumA = f32x4.relaxed_madd(total, v128.load(at, 32), sumA);
       sumB = f32x4.relaxed_madd(total, v128.load(at, 48), sumB);
     }
     at += shift ? 32 : 64;
-    x += parts * SIGNED_BYTES;
   }
   v128.store(out, sumA);
   v128.store(out, sumB, 16);
 }
 
-/** Bytes from 0 to 127, as nibbles. */
-
-function bytes(at: usize, x: usize, end: usize, out: usize, parts: usize, shift: i32): void {
-  const zero = i32x4.splat(0);
+/** Bytes from 0 to 127, else as {@linkcode nibbles}. */
+@inline
+function bytes(at: usize, x: usize, end: usize, out: usize, parts: i32, shift: i32): void {
+  const byte = v128.load(BYTE), zero = i32x4.splat(0);
   let sumA = zero, sumB = zero;
   while (x < end) {
-    let a0 = zero, a1 = zero, a2 = zero;
-    let b0 = zero, b1 = zero, b2 = zero;
-    const words = v128.load(x + (parts == 2 ? 16 : 0));
+    let a0 = zero, a1 = zero, a2 = zero, b0 = zero, b1 = zero, b2 = zero;
+    const words = parts == 2 ? v128.load(x, 16) : v128.load(x);
     if (shift) {
       const less = i32x4.shl(words, shift);
       a1 = b1 = spread0(less);
       a2 = b2 = spread1(less);
     }
-    for (
-      let digits = x + 32, last = digits + parts * SIGNED_BYTES;
-      digits < last;
-      digits += SIGNED_BYTES
-    ) {
-      const x0 = v128.load(digits), x1 = v128.load(digits, 16), x2 = v128.load(digits, 32);
-      let u = v128.load(at, 0), v = v128.load(at, 16);
-      let s = spread0(x0);
-      a0 = dot(s, u, a0);
-      b0 = dot(s, v, b0);
-      s = spread0(x1);
-      a1 = dot(s, u, a1);
-      b1 = dot(s, v, b1);
-      s = spread0(x2);
-      a2 = dot(s, u, a2);
-      b2 = dot(s, v, b2);
-      u = v128.load(at, 32);
-      v = v128.load(at, 48);
-      s = spread1(x0);
-      a0 = dot(s, u, a0);
-      b0 = dot(s, v, b0);
-      s = spread1(x1);
-      a1 = dot(s, u, a1);
-      b1 = dot(s, v, b1);
-      s = spread1(x2);
-      a2 = dot(s, u, a2);
-      b2 = dot(s, v, b2);
-      u = v128.load(at, 64);
-      v = v128.load(at, 80);
-      s = spread2(x0);
-      a0 = dot(s, u, a0);
-      b0 = dot(s, v, b0);
-      s = spread2(x1);
-      a1 = dot(s, u, a1);
-      b1 = dot(s, v, b1);
-      s = spread2(x2);
-      a2 = dot(s, u, a2);
-      b2 = dot(s, v, b2);
-      u = v128.load(at, 96);
-      v = v128.load(at, 112);
-      s = spread3(x0);
-      a0 = dot(s, u, a0);
-      b0 = dot(s, v, b0);
-      s = spread3(x1);
-      a1 = dot(s, u, a1);
-      b1 = dot(s, v, b1);
-      s = spread3(x2);
-      a2 = dot(s, u, a2);
-      b2 = dot(s, v, b2);
-      at += 128;
+    {
+      const u0 = v128.load(at), v0 = v128.load(at, 16);
+      const u1 = v128.load(at, 32), v1 = v128.load(at, 48);
+      const u2 = v128.load(at, 64), v2 = v128.load(at, 80);
+      const u3 = v128.load(at, 96), v3 = v128.load(at, 112);
+      let x0: v128, s: v128;
+      x0 = v128.load(x, 32);
+      s = spread0(x0); a0 = dot(s, u0, a0); b0 = dot(s, v0, b0);
+      s = spread1(x0); a0 = dot(s, u1, a0); b0 = dot(s, v1, b0);
+      s = spread2(x0); a0 = dot(s, u2, a0); b0 = dot(s, v2, b0);
+      s = spread3(x0); a0 = dot(s, u3, a0); b0 = dot(s, v3, b0);
+      x0 = v128.load(x, 48);
+      s = spread0(x0); a1 = dot(s, u0, a1); b1 = dot(s, v0, b1);
+      s = spread1(x0); a1 = dot(s, u1, a1); b1 = dot(s, v1, b1);
+      s = spread2(x0); a1 = dot(s, u2, a1); b1 = dot(s, v2, b1);
+      s = spread3(x0); a1 = dot(s, u3, a1); b1 = dot(s, v3, b1);
+      x0 = v128.load(x, 64);
+      s = spread0(x0); a2 = dot(s, u0, a2); b2 = dot(s, v0, b2);
+      s = spread1(x0); a2 = dot(s, u1, a2); b2 = dot(s, v1, b2);
+      s = spread2(x0); a2 = dot(s, u2, a2); b2 = dot(s, v2, b2);
+      s = spread3(x0); a2 = dot(s, u3, a2); b2 = dot(s, v3, b2);
     }
+    if (parts == 2) {
+      const u0 = v128.load(at, 128), v0 = v128.load(at, 144);
+      const u1 = v128.load(at, 160), v1 = v128.load(at, 176);
+      const u2 = v128.load(at, 192), v2 = v128.load(at, 208);
+      const u3 = v128.load(at, 224), v3 = v128.load(at, 240);
+      let x0: v128, s: v128;
+      x0 = v128.load(x, 112);
+      s = spread0(x0); a0 = dot(s, u0, a0); b0 = dot(s, v0, b0);
+      s = spread1(x0); a0 = dot(s, u1, a0); b0 = dot(s, v1, b0);
+      s = spread2(x0); a0 = dot(s, u2, a0); b0 = dot(s, v2, b0);
+      s = spread3(x0); a0 = dot(s, u3, a0); b0 = dot(s, v3, b0);
+      x0 = v128.load(x, 128);
+      s = spread0(x0); a1 = dot(s, u0, a1); b1 = dot(s, v0, b1);
+      s = spread1(x0); a1 = dot(s, u1, a1); b1 = dot(s, v1, b1);
+      s = spread2(x0); a1 = dot(s, u2, a1); b1 = dot(s, v2, b1);
+      s = spread3(x0); a1 = dot(s, u3, a1); b1 = dot(s, v3, b1);
+      x0 = v128.load(x, 144);
+      s = spread0(x0); a2 = dot(s, u0, a2); b2 = dot(s, v0, b2);
+      s = spread1(x0); a2 = dot(s, u1, a2); b2 = dot(s, v1, b2);
+      s = spread2(x0); a2 = dot(s, u2, a2); b2 = dot(s, v2, b2);
+      s = spread3(x0); a2 = dot(s, u3, a2); b2 = dot(s, v3, b2);
+    }
+    at += parts == 2 ? 256 : 128;
+    x += parts == 2 ? 2 * SIGNED_BYTES : SIGNED_BYTES;
     const power = spread2(words);
-    a0 = joined(i32x4.add(i32x4.shl(a0, 8), a1), a2);
-    b0 = joined(i32x4.add(i32x4.shl(b0, 8), b1), b2);
-    sumA = f32x4.relaxed_madd(f32x4.mul(a0, power), v128.load(at), sumA);
-    sumB = f32x4.relaxed_madd(f32x4.mul(b0, power), v128.load(at, 16), sumB);
+    sumA = f32x4.relaxed_madd(f32x4.mul(joined(a0, a1, a2, byte), power), v128.load(at), sumA);
+    sumB = f32x4.relaxed_madd(f32x4.mul(joined(b0, b1, b2, byte), power), v128.load(at, 16), sumB);
     if (!shift) {
       const total = spread3(words);
       sumA = f32x4.relaxed_madd(total, v128.load(at, 32), sumA);
       sumB = f32x4.relaxed_madd(total, v128.load(at, 48), sumB);
     }
     at += shift ? 32 : 64;
-    x += parts * SIGNED_BYTES;
   }
   v128.store(out, sumA);
   v128.store(out, sumB, 16);
 }
 
-/** Signed bytes with x in digits of 7 bits, without a sign: an offset of 64 in the first digit, which the stored sums take back. */
+/**
+ * Q8_0: signed bytes, with x in digits of 7 bits without a sign; those have an offset of 64 in the first digit, which the stored sums of quants
+ * take back.
+ */
 export function signed(at: usize, x: usize, end: usize, out: usize): void {
-  const zero = i32x4.splat(0), first = f32x4.splat(16384);
+  const zero = i32x4.splat(0), twoSevens = v128.load(TWO_SEVENS);
   let sumA = zero, sumB = zero;
   while (x < end) {
-    const less = v128.load(at, 288), power = spread0(v128.load(x));
+    const less = v128.load(at, 288);
     let a0 = i32x4.shl(i32x4.extend_low_i16x8_s(less), 6), a1 = zero, a2 = zero, a3 = zero;
     let b0 = i32x4.shl(i32x4.extend_high_i16x8_s(less), 6), b1 = zero, b2 = zero, b3 = zero;
-    x += 16;
-    for (const last = x + 128; x < last; x += 64) {
-      const x0 = v128.load(x), x1 = v128.load(x, 16), x2 = v128.load(x, 32), x3 = v128.load(x, 48);
-      let u = v128.load(at, 0), v = v128.load(at, 16);
-      let s = spread0(x0);
-      a0 = dot(u, s, a0);
-      b0 = dot(v, s, b0);
-      s = spread0(x1);
-      a1 = dot(u, s, a1);
-      b1 = dot(v, s, b1);
-      s = spread0(x2);
-      a2 = dot(u, s, a2);
-      b2 = dot(v, s, b2);
-      s = spread0(x3);
-      a3 = dot(u, s, a3);
-      b3 = dot(v, s, b3);
-      u = v128.load(at, 32);
-      v = v128.load(at, 48);
-      s = spread1(x0);
-      a0 = dot(u, s, a0);
-      b0 = dot(v, s, b0);
-      s = spread1(x1);
-      a1 = dot(u, s, a1);
-      b1 = dot(v, s, b1);
-      s = spread1(x2);
-      a2 = dot(u, s, a2);
-      b2 = dot(v, s, b2);
-      s = spread1(x3);
-      a3 = dot(u, s, a3);
-      b3 = dot(v, s, b3);
-      u = v128.load(at, 64);
-      v = v128.load(at, 80);
-      s = spread2(x0);
-      a0 = dot(u, s, a0);
-      b0 = dot(v, s, b0);
-      s = spread2(x1);
-      a1 = dot(u, s, a1);
-      b1 = dot(v, s, b1);
-      s = spread2(x2);
-      a2 = dot(u, s, a2);
-      b2 = dot(v, s, b2);
-      s = spread2(x3);
-      a3 = dot(u, s, a3);
-      b3 = dot(v, s, b3);
-      u = v128.load(at, 96);
-      v = v128.load(at, 112);
-      s = spread3(x0);
-      a0 = dot(u, s, a0);
-      b0 = dot(v, s, b0);
-      s = spread3(x1);
-      a1 = dot(u, s, a1);
-      b1 = dot(v, s, b1);
-      s = spread3(x2);
-      a2 = dot(u, s, a2);
-      b2 = dot(v, s, b2);
-      s = spread3(x3);
-      a3 = dot(u, s, a3);
-      b3 = dot(v, s, b3);
-      at += 128;
+    {
+      const u0 = v128.load(at), v0 = v128.load(at, 16);
+      const u1 = v128.load(at, 32), v1 = v128.load(at, 48);
+      const u2 = v128.load(at, 64), v2 = v128.load(at, 80);
+      const u3 = v128.load(at, 96), v3 = v128.load(at, 112);
+      let x0: v128, s: v128;
+      x0 = v128.load(x, 16);
+      s = spread0(x0); a0 = dot(u0, s, a0); b0 = dot(v0, s, b0);
+      s = spread1(x0); a0 = dot(u1, s, a0); b0 = dot(v1, s, b0);
+      s = spread2(x0); a0 = dot(u2, s, a0); b0 = dot(v2, s, b0);
+      s = spread3(x0); a0 = dot(u3, s, a0); b0 = dot(v3, s, b0);
+      x0 = v128.load(x, 32);
+      s = spread0(x0); a1 = dot(u0, s, a1); b1 = dot(v0, s, b1);
+      s = spread1(x0); a1 = dot(u1, s, a1); b1 = dot(v1, s, b1);
+      s = spread2(x0); a1 = dot(u2, s, a1); b1 = dot(v2, s, b1);
+      s = spread3(x0); a1 = dot(u3, s, a1); b1 = dot(v3, s, b1);
+      x0 = v128.load(x, 48);
+      s = spread0(x0); a2 = dot(u0, s, a2); b2 = dot(v0, s, b2);
+      s = spread1(x0); a2 = dot(u1, s, a2); b2 = dot(v1, s, b2);
+      s = spread2(x0); a2 = dot(u2, s, a2); b2 = dot(v2, s, b2);
+      s = spread3(x0); a2 = dot(u3, s, a2); b2 = dot(v3, s, b2);
+      x0 = v128.load(x, 64);
+      s = spread0(x0); a3 = dot(u0, s, a3); b3 = dot(v0, s, b3);
+      s = spread1(x0); a3 = dot(u1, s, a3); b3 = dot(v1, s, b3);
+      s = spread2(x0); a3 = dot(u2, s, a3); b3 = dot(v2, s, b3);
+      s = spread3(x0); a3 = dot(u3, s, a3); b3 = dot(v3, s, b3);
     }
+    {
+      const u0 = v128.load(at, 128), v0 = v128.load(at, 144);
+      const u1 = v128.load(at, 160), v1 = v128.load(at, 176);
+      const u2 = v128.load(at, 192), v2 = v128.load(at, 208);
+      const u3 = v128.load(at, 224), v3 = v128.load(at, 240);
+      let x0: v128, s: v128;
+      x0 = v128.load(x, 80);
+      s = spread0(x0); a0 = dot(u0, s, a0); b0 = dot(v0, s, b0);
+      s = spread1(x0); a0 = dot(u1, s, a0); b0 = dot(v1, s, b0);
+      s = spread2(x0); a0 = dot(u2, s, a0); b0 = dot(v2, s, b0);
+      s = spread3(x0); a0 = dot(u3, s, a0); b0 = dot(v3, s, b0);
+      x0 = v128.load(x, 96);
+      s = spread0(x0); a1 = dot(u0, s, a1); b1 = dot(v0, s, b1);
+      s = spread1(x0); a1 = dot(u1, s, a1); b1 = dot(v1, s, b1);
+      s = spread2(x0); a1 = dot(u2, s, a1); b1 = dot(v2, s, b1);
+      s = spread3(x0); a1 = dot(u3, s, a1); b1 = dot(v3, s, b1);
+      x0 = v128.load(x, 112);
+      s = spread0(x0); a2 = dot(u0, s, a2); b2 = dot(v0, s, b2);
+      s = spread1(x0); a2 = dot(u1, s, a2); b2 = dot(v1, s, b2);
+      s = spread2(x0); a2 = dot(u2, s, a2); b2 = dot(v2, s, b2);
+      s = spread3(x0); a2 = dot(u3, s, a2); b2 = dot(v3, s, b2);
+      x0 = v128.load(x, 128);
+      s = spread0(x0); a3 = dot(u0, s, a3); b3 = dot(v0, s, b3);
+      s = spread1(x0); a3 = dot(u1, s, a3); b3 = dot(v1, s, b3);
+      s = spread2(x0); a3 = dot(u2, s, a3); b3 = dot(v2, s, b3);
+      s = spread3(x0); a3 = dot(u3, s, a3); b3 = dot(v3, s, b3);
+    }
+    const power = spread0(v128.load(x));
     a1 = f32x4.convert_i32x4_s(i32x4.add(i32x4.shl(a0, 7), a1));
     a3 = f32x4.convert_i32x4_s(i32x4.add(i32x4.shl(a2, 7), a3));
     b1 = f32x4.convert_i32x4_s(i32x4.add(i32x4.shl(b0, 7), b1));
     b3 = f32x4.convert_i32x4_s(i32x4.add(i32x4.shl(b2, 7), b3));
-    a1 = f32x4.mul(f32x4.relaxed_madd(a1, first, a3), power);
-    b1 = f32x4.mul(f32x4.relaxed_madd(b1, first, b3), power);
-    sumA = f32x4.relaxed_madd(a1, v128.load(at), sumA);
-    sumB = f32x4.relaxed_madd(b1, v128.load(at, 16), sumB);
-    at += 48;
+    a1 = f32x4.mul(f32x4.relaxed_madd(a1, twoSevens, a3), power);
+    b1 = f32x4.mul(f32x4.relaxed_madd(b1, twoSevens, b3), power);
+    sumA = f32x4.relaxed_madd(a1, v128.load(at, 256), sumA);
+    sumB = f32x4.relaxed_madd(b1, v128.load(at, 272), sumB);
+    at += 304;
+    x += 144;
   }
   v128.store(out, sumA);
   v128.store(out, sumB, 16);

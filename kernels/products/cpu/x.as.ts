@@ -1,4 +1,5 @@
 // @ts-nocheck: AssemblyScript, which `./denow task kernels` compiles
+// deno-fmt-ignore-file: it drops decorators
 /**
  * What the products with few positions make of x before they begin: each thread for itself, since that costs less than to wait.
  *
@@ -12,30 +13,34 @@ export const SIGNED_BYTES: usize = 80;
 /** Bytes for 32 columns in digits of 7 bits: see {@linkcode turnSevens}. */
 export const SEVENS_BYTES: usize = 144;
 
+@inline
 export function spread0(v: v128): v128 {
   return v128.shuffle<i32>(v, v, 0, 0, 0, 0);
 }
 
+@inline
 export function spread1(v: v128): v128 {
   return v128.shuffle<i32>(v, v, 1, 1, 1, 1);
 }
 
+@inline
 export function spread2(v: v128): v128 {
   return v128.shuffle<i32>(v, v, 2, 2, 2, 2);
 }
 
+@inline
 export function spread3(v: v128): v128 {
   return v128.shuffle<i32>(v, v, 3, 3, 3, 3);
 }
 
 /** The larger magnitudes of two vectors, as bits. */
-
+@inline
 function larger(a: v128, b: v128, magnitude: v128): v128 {
   return i32x4.max_s(v128.and(a, magnitude), v128.and(b, magnitude));
 }
 
 /** The largest magnitude among 16 columns, as bits: those of infinities and NaN are the largest. */
-
+@inline
 function largest4(x: usize, magnitude: v128): v128 {
   return i32x4.max_s(
     larger(v128.load(x), v128.load(x, 16), magnitude),
@@ -44,7 +49,7 @@ function largest4(x: usize, magnitude: v128): v128 {
 }
 
 /** The largest lane. */
-
+@inline
 function largestLane(v: v128): u32 {
   v = i32x4.max_s(v, v128.shuffle<i32>(v, v, 2, 3, 0, 1));
   v = i32x4.max_s(v, v128.shuffle<i32>(v, v, 1, 0, 3, 2));
@@ -52,13 +57,13 @@ function largestLane(v: v128): u32 {
 }
 
 /** Numbers times a power of two as the nearest whole ones. */
-
+@inline
 function whole(x: usize, power: v128): v128 {
   return i32x4.relaxed_trunc_f32x4_s(f32x4.nearest(f32x4.mul(v128.load(x), power)));
 }
 
 /** The sums of four vectors' lanes. */
-
+@inline
 function laneSums(a: v128, b: v128, c: v128, d: v128): v128 {
   const ab = i32x4.add(v128.shuffle<i32>(a, b, 0, 4, 1, 5), v128.shuffle<i32>(a, b, 2, 6, 3, 7));
   const cd = i32x4.add(v128.shuffle<i32>(c, d, 0, 4, 1, 5), v128.shuffle<i32>(c, d, 2, 6, 3, 7));
@@ -66,7 +71,7 @@ function laneSums(a: v128, b: v128, c: v128, d: v128): v128 {
 }
 
 /** Four columns with four bytes each: the first byte of all, the second, … */
-
+@inline
 function byBytes(v: v128): v128 {
   return v128.shuffle<i8>(v, v, 0, 4, 8, 12, 1, 5, 9, 13, 2, 6, 10, 14, 3, 7, 11, 15);
 }
@@ -102,7 +107,7 @@ function turn16(x: usize, power: f32, inverse: f32, out: usize): void {
 }
 
 /** 2ⁿ, for n from −126 to 127. */
-
+@inline
 function powerOfTwo(n: i32): f32 {
   return reinterpret<f32>((n + 127) << 23);
 }
@@ -136,7 +141,7 @@ export function turnSigned(x: usize, columns: i32, out: usize): void {
 const SEVENS_OFFSET: i32 = 1 << 27;
 
 /** Four columns' digits of 7 bits as bytes: first the lowest of all. */
-
+@inline
 function sevens(x: usize, power: v128): v128 {
   const n = i32x4.add(whole(x, power), i32x4.splat(SEVENS_OFFSET));
   const low = v128.or(
@@ -176,27 +181,28 @@ export function turnSevens(x: usize, columns: i32, out: usize): void {
 }
 
 /**
- * x [columns] to `out` + 16, filled up with zeros to a multiple of four. Where `scaled`, times a power of two that makes the largest
- * about 2³⁰; word 0 is what takes that back, less a factor 2³⁰: products with halves that are far too small stay in range.
+ * x [columns] to `out` + 16, filled up with zeros to a multiple of four, times a power of two that makes the largest about 2³⁰: so products
+ * with halves that are far too small stay in range. Word 0 takes the power back, less a factor 2³⁰.
  */
-export function turnPlain(x: usize, columns: i32, out: usize, scaled: bool): void {
-  let times: f32 = 1;
-  store<f32>(out, 1);
-  if (scaled) {
-    let bits: u32 = 0;
-    for (let i = 0; i < columns; i++) {
-      bits = max<u32>(bits, load<u32>(x + (<usize> i << 2)) & 0x7fffffff);
-    }
-    const exponent = bits < 0x7f800000 ? max<i32>(<i32> (bits >> 23) - 127, -97) : 0;
-    times = powerOfTwo(30 - exponent);
-    store<f32>(out, powerOfTwo(exponent));
+export function turnScaled(x: usize, columns: i32, out: usize): void {
+  const magnitude = i32x4.splat(0x7fffffff), bytes = <usize> columns << 2;
+  let most = i32x4.splat(0), i: usize = 0;
+  for (; i + 16 <= bytes; i += 16) {
+    most = i32x4.max_s(most, v128.and(v128.load(x + i), magnitude));
   }
-  out += 16;
-  let i = 0;
-  for (const factor = f32x4.splat(times); i + 4 <= columns; i += 4, x += 16, out += 16) {
-    v128.store(out, f32x4.mul(v128.load(x), factor));
-  }
-  if (i == columns) return;
-  v128.store(out, f32x4.splat(0));
-  for (; i < columns; i++, x += 4, out += 4) store<f32>(out, load<f32>(x) * times);
+  let bits = largestLane(most);
+  for (; i < bytes; i += 4) bits = max<u32>(bits, load<u32>(x + i) & 0x7fffffff);
+  const exponent = bits < 0x7f800000 ? max<i32>(<i32> (bits >> 23) - 127, -97) : 0;
+  store<f32>(out, powerOfTwo(exponent));
+  fill(x, columns, out + 16, powerOfTwo(30 - exponent));
+}
+
+/** x [columns] times a factor to `out`, filled up with zeros to a multiple of four. */
+export function fill(x: usize, columns: i32, out: usize, factor: f32): void {
+  const factors = f32x4.splat(factor), bytes = <usize> columns << 2;
+  let i: usize = 0;
+  for (; i + 16 <= bytes; i += 16) v128.store(out + i, f32x4.mul(v128.load(x + i), factors));
+  if (i == bytes) return;
+  v128.store(out + i, f32x4.splat(0));
+  for (; i < bytes; i += 4) store<f32>(out + i, load<f32>(x + i) * factor);
 }
