@@ -1,7 +1,7 @@
 // @ts-nocheck: AssemblyScript, which `./denow task kernels` compiles
 // deno-fmt-ignore-file: it drops decorators
 /** Attention in its three named steps, for those who look at scores and weights: see attention.ts. */
-import { weights } from "../math.as";
+import { weights } from "../math.as.ts";
 import {
   constant,
   float,
@@ -14,9 +14,9 @@ import {
   scratchOf,
   startOf,
   tokensOf,
-} from "../record.as";
-import { take } from "../work.as";
-import { LEAST_SCORE, MASKED, mix as mixRows, score, TILE } from "./tiles.as";
+} from "../record.as.ts";
+import { take } from "../work.as.ts";
+import { LEAST_SCORE, MASKED, mix as mixRows, score, TILE } from "./tiles.as.ts";
 
 /** Rows of a block, about: what is loaded of a tile into the cache is used by all of them. */
 const BLOCK_ROWS: i32 = 24;

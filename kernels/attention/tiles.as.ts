@@ -4,7 +4,7 @@
  * What attention is made of: up to three rows at once against a tile of keys or values. A row is one head of a query; rows share what
  * is loaded of keys and values, which costs more than what is done with it.
  */
-import { exp1, weights } from "../math.as";
+import { exp1, weights } from "../math.as.ts";
 
 /** Keys of a tile: sums over keys are made in tiles, which are added up. */
 export const TILE: i32 = 64;

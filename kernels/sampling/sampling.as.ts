@@ -6,8 +6,8 @@
  * drawn) is the first candidate, from the likeliest, at which a sum of whole numbers reaches a target: sums over groups of candidates
  * tell in which group it lies, and only that group is looked at again.
  */
-import { constant, input, output, rowsOf, scratchOf, startOf, tokensOf } from "../record.as";
-import { largest } from "./argmax.as";
+import { constant, input, output, rowsOf, scratchOf, startOf, tokensOf } from "../record.as.ts";
+import { largest } from "./argmax.as.ts";
 
 /** An exponent of which no weight is left. */
 const FARTHEST: u32 = 0xffffffff;
