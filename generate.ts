@@ -174,7 +174,11 @@ function stats(model: Model, generation: Generation, loadMs: number): string {
     const words = [adapterName(device), vendorName(device.vendor), device.interface];
     rows.push(["device", words.join(", ")], ["driver", device.driver || "not stated"]);
   } else {
-    rows.push(["device", "CPU backend"]);
+    const { threads, twins } = model.processor!;
+    rows.push(["device", `CPU, ${threads} thread${threads === 1 ? "" : "s"}`]);
+    if (twins.size > 0) {
+      rows.push(["slow", `no WebAssembly, but 64-bit twins for ${[...twins].join(", ")}`]);
+    }
   }
   return rows.map(([name, value]) => `${name.padEnd(12)}${value}`).join("\n");
 }

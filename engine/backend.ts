@@ -104,6 +104,14 @@ export interface SessionOptions {
   readonly signal?: AbortSignal;
 }
 
+/** How the processor runs a model. */
+export interface ProcessorUse {
+  /** How many compute. */
+  readonly threads: number;
+  /** Kernels that there are no others of than their 64-bit twins, as far as they have been asked for: right and slow. */
+  readonly twins: ReadonlySet<string>;
+}
+
 /** A handle on a model's weights on a device, ready to run. */
 export interface Engine {
   /** Where it runs. */
@@ -116,8 +124,8 @@ export interface Engine {
   readonly weightBytes: number;
   /** Most positions that any pass takes. */
   readonly maxTokens: number;
-  /** Kernels that ran as their 64-bit twins so far, since the processor has none in WebAssembly for them; on a GPU undefined. */
-  readonly twins?: ReadonlySet<string>;
+  /** What computes where no GPU does. */
+  readonly processor?: ProcessorUse;
   /**
    * Looks whether a session can have so many positions.
    *

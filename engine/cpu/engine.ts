@@ -53,7 +53,7 @@ export async function cpuEngine(
     plan,
     weightBytes: weights.bytes,
     maxTokens: MAX_TOKENS,
-    twins,
+    processor: { threads: processor.threads, twins },
     variant: (other, config, { signal } = {}) =>
       cpuEngine(other, config, processor, { signal }, { file, weights }),
     room: () => ({ buffer: LARGEST_VALUE, total: freeMemory() }),
