@@ -251,7 +251,7 @@ Deno.test("a peer on the GPU is none where Lamina runs on the CPU", async () => 
   assert.match(missing[0].problem, /runs on a GPU/);
 });
 
-Deno.test("bars are those of the model and of where it runs", async () => {
+Deno.test("bars are those of the model and of where it runs", () => {
   const named = (name: string, backend: "cpu" | "webgpu", weightBytes: number) => {
     const tensors = new Map([["a", { shape: [32, 32], type: { blockSize: 32 } }]]);
     const device = backend === "cpu" ? undefined : { fallback: false };
