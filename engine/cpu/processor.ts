@@ -77,6 +77,8 @@ export class Processor {
   addHeap(): Heap {
     this.#waitForWorkers();
     const heap = new Heap();
+    // Threads that run steps of this heap meet at words of its own memory, at the address that the control words have at home.
+    heap.take(CONTROL_BYTES);
     this.#place(heap);
     this.#admit(0);
     for (const worker of this.#workers) this.#send(worker, heap);
