@@ -80,14 +80,15 @@ export function run(
 ): void {
   for (let i = from; i < to; i++) {
     const step = steps + (<usize> i << 8);
-    runStep(step, <usize> load<u32>(step, 4), thread, threads);
+    runStep(step, thread, threads);
     barrier(control, threads);
     if (thread == 0) store<i32>(step, 0, 252); // all of its work was done; it is taken anew the next time
   }
 }
 
-/** The operations by the numbers of engine/cpu/records.ts. */
-function runStep(step: usize, pass: usize, thread: i32, threads: i32): void {
+/** What one thread does of a step: all that others have not taken. The operations have the numbers of engine/cpu/records.ts. */
+export function runStep(step: usize, thread: i32, threads: i32): void {
+  const pass = <usize> load<u32>(step, 4);
   switch (load<i32>(step)) {
     case 1:
       return embed(step, pass, thread, threads);
