@@ -6,20 +6,7 @@
  */
 import { exp4 } from "../../math.as.ts";
 import { isPlain, tileAt, unpackTile } from "../../weights/read.as.ts";
-import {
-  BF16,
-  F16,
-  F32,
-  Q3_K,
-  Q4_0,
-  Q4_1,
-  Q4_K,
-  Q5_0,
-  Q5_1,
-  Q5_K,
-  Q6_K,
-  Q8_0,
-} from "../../weights/tiles.as.ts";
+import { BF16, F16, F32, Q3_K, Q4_0, Q4_1, Q4_K, Q5_0, Q5_1, Q5_K, Q6_K, Q8_0 } from "../../weights/types.as.ts";
 import { take } from "../../work.as.ts";
 import { many } from "./many.as.ts";
 import { normRows } from "./norm_rows.as.ts";
