@@ -462,15 +462,16 @@ test("infinities and NaN in x never become finite numbers", () => {
   }
 });
 
-test("infinities and NaN among halves", () => {
-  const packing = PACKINGS.get("F16")!, columns = 12;
-  for (const special of [NaN, Infinity, -Infinity]) {
+test("halves of any size, infinities and NaN among them: tiles that are stored in two ways", () => {
+  const packing = PACKINGS.get("F16")!, columns = 12, rows = 44;
+  for (const special of [NaN, Infinity, -Infinity, 65504, -64]) {
     free = FIRST;
-    const values = Float16Array.from({ length: 8 * columns }, (_, i) => i % 7 - 3);
-    values[3 * columns + 5] = special;
-    const { descriptor } = matrix(packing, new Uint8Array(values.buffer), 8, columns);
-    for (const tokens of [1, 8]) {
-      const y = room(tokens * 32);
+    const values = Float16Array.from({ length: rows * columns }, (_, i) => i % 7 - 3);
+    // In the third and the last of six tiles.
+    for (const row of [19, 43]) values[row * columns + 5] = special;
+    const { descriptor } = matrix(packing, new Uint8Array(values.buffer), rows, columns);
+    for (const tokens of [1, 2, 8]) {
+      const y = room(tokens * rows * 4);
       const x = put(new Float32Array(tokens * columns).fill(2));
       run(kernels.linear, tokens, {
         inputs: [x],
@@ -478,10 +479,11 @@ test("infinities and NaN among halves", () => {
         outputs: [y],
         constants: [columns, 0, 0],
       }, [0]);
-      for (let row = 0; row < 8; row++) {
+      for (let i = 0; i < tokens * rows; i++) {
+        const row = i % rows;
         const sum = values.subarray(row * columns, (row + 1) * columns)
           .reduce((total, each) => total + 2 * each, 0);
-        assert.ok(Object.is(floats(y, 8)[row], sum), `${special} ${row}`);
+        assert.equal(floats(y, tokens * rows)[i], sum, `${special} ${row}`);
       }
     }
   }
