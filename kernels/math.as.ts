@@ -1,11 +1,8 @@
 // @ts-nocheck: AssemblyScript, which `./denow task kernels` compiles
+// deno-fmt-ignore-file: it drops decorators
 /** Functions that the processor has no instruction for. */
 
-/**
- * Constants lie in memory, four times each: what the compiler knows it would put together anew at every use, and a load from a known
- * address needs no check of bounds.
- */
-// deno-fmt-ignore
+/** Constants lie in memory, four times each: those that the compiler knows are put together anew at every use. */
 const EXP: usize = memory.data<f32>([
   -104, -104, -104, -104, // below it e^x is 0
   89, 89, 89, 89, // above it e^x is infinite
@@ -19,6 +16,7 @@ const EXP: usize = memory.data<f32>([
   0.1666651964187622, 0.1666651964187622, 0.1666651964187622, 0.1666651964187622,
   0.4999999403953552, 0.4999999403953552, 0.4999999403953552, 0.4999999403953552,
   1, 1, 1, 1,
+  -87.3, -87.3, -87.3, -87.3, // below it e^x is subnormal, or about to be
 ], 16);
 
 /**
@@ -28,7 +26,7 @@ const EXP: usize = memory.data<f32>([
  * Functions", 1980). e^r = 1 + r + r² · p(r), and p, of degree 4, is the minimax polynomial of its relative error for |r| ≤ ln 2 / 2:
  * 4.5e-9 with these coefficients, found by iteratively reweighted least squares. 2ⁿ is multiplied in two steps, since n reaches −150.
  */
-
+@inline
 export function exp4(x: v128): v128 {
   // Of pmin and pmax the first argument stays where it is NaN.
   x = f32x4.pmin(f32x4.pmax(x, v128.load(EXP)), v128.load(EXP, 16));
@@ -50,7 +48,41 @@ export function exp4(x: v128): v128 {
 }
 
 /** e^x of one number, with the bits that {@linkcode exp4} gives. */
-
+@inline
 export function exp1(x: f32): f32 {
   return f32x4.extract_lane(exp4(f32x4.splat(x)), 0);
+}
+
+/**
+ * Softmax's weights: y = e^(x − largest) for the numbers from x to `end`, whole vectors, none above `largest`. Weights that would be
+ * subnormal are 0, whatever x is, NaN stays NaN. A subnormal aside, these are the bits of {@linkcode exp4} or its neighbours.
+ *
+ * @returns four sums of them
+ */
+export function weights(x: usize, end: usize, y: usize, largest: v128): v128 {
+  const log2e = v128.load(EXP, 32), rounder = v128.load(EXP, 48);
+  const ln2 = v128.load(EXP, 64), rest = v128.load(EXP, 80);
+  const c6 = v128.load(EXP, 96), c5 = v128.load(EXP, 112), c4 = v128.load(EXP, 128);
+  const c3 = v128.load(EXP, 144), c2 = v128.load(EXP, 160);
+  const one = v128.load(EXP, 176), least = v128.load(EXP, 192);
+  let sum = f32x4.splat(0);
+  for (; x < end; x += 16, y += 16) {
+    const distance = f32x4.sub(v128.load(x), largest);
+    const shifted = f32x4.relaxed_madd(distance, log2e, rounder);
+    const n = f32x4.sub(shifted, rounder);
+    let r = f32x4.relaxed_madd(n, ln2, distance);
+    r = f32x4.relaxed_madd(n, rest, r);
+    let p = f32x4.relaxed_madd(c6, r, c5);
+    p = f32x4.relaxed_madd(p, r, c4);
+    p = f32x4.relaxed_madd(p, r, c3);
+    p = f32x4.relaxed_madd(p, r, c2);
+    p = f32x4.relaxed_madd(p, f32x4.mul(r, r), r);
+    p = f32x4.add(p, one);
+    p = f32x4.mul(p, i32x4.add(i32x4.shl(shifted, 23), one));
+    // What is wrong far below, −∞ included, goes here.
+    p = v128.andnot(p, f32x4.lt(distance, least));
+    v128.store(y, p);
+    sum = f32x4.add(sum, p);
+  }
+  return sum;
 }

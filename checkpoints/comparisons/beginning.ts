@@ -6,7 +6,7 @@ import { hasVocabulary, pieceOf, tokenizerOf } from "../../inspect/run/vocabular
 import { diffMetadata } from "../files/diff/metadata.ts";
 import { ggufWeights } from "../files/weight_file.ts";
 import { AWKWARD_TEXTS } from "../parity/beginning/awkward_texts.ts";
-import { compareIds, NO_CASE, type ParityCheck } from "../parity/checks.ts";
+import { compareIds, foundationFault, type ParityCheck } from "../parity/checks.ts";
 import { idsPart } from "../parity/beginning/ids.ts";
 import { type Beginning, compareStructure } from "../parity/beginning/structure.ts";
 import {
@@ -16,7 +16,6 @@ import {
   type Conversation,
 } from "../parity/beginning/templates.ts";
 import { compareTokenizers } from "../parity/beginning/tokenizers.ts";
-import type { Cause } from "../diagnosis/causes.ts";
 import type { ParityCase } from "../parity/cases.ts";
 import type { Reference } from "../references/reference.ts";
 import type { Setup } from "./setup.ts";
@@ -40,7 +39,7 @@ export async function compareBeginnings(
   return {
     checks: [
       ...structure?.checks ?? [],
-      ...beyond === undefined ? [] : [failed(beyond, "absent", "tensors")],
+      ...beyond === undefined ? [] : [foundationFault(beyond, "absent", "tensors")],
       ...template.checks,
       ...vocabularies.checks ?? [],
       ...ids.checks,
@@ -68,11 +67,6 @@ async function conversationOf(
   return text === undefined ? undefined : { messages: CONVERSATION, text };
 }
 
-/** What fails the foundation before a prompt is run. */
-function failed(what: string, cause: Cause, subject = "token ids"): ParityCheck {
-  return { checkpoint: "0", case: NO_CASE, passed: false, what, cause, subject };
-}
-
 function sideOf(file: GgufFile) {
   return { weights: ggufWeights(file), config: readConfig(file) };
 }
@@ -87,13 +81,15 @@ function compareVocabularies(
   if (!here && !there) return {};
   if (!here || !there) {
     const what = `the vocabulary is missing ${here ? "there" : "here"}`;
-    return { checks: [failed(what, "absent")], absent: [what] };
+    return { checks: [foundationFault(what, "absent", "token ids")], absent: [what] };
   }
   const texts = cases.flatMap(({ text }) => text === undefined ? [] : [text]);
-  const found = compareTokenizers(ours.metadata, theirs.metadata, texts);
-  if (found) return { checks: [failed(found.what, found.cause)] };
+  const found = compareTokenizers(ours, theirs, texts);
+  if (found) return { checks: [foundationFault(found.what, found.cause, "token ids")] };
   const entries = otherEntries(ours, theirs);
-  return { checks: entries === undefined ? [] : [failed(entries, "tokenizer")] };
+  return {
+    checks: entries === undefined ? [] : [foundationFault(entries, "tokenizer", "token ids")],
+  };
 }
 
 /** What the files say differently of their tokenizers, though no text was found that shows it: they are two tokenizers all the same. */
@@ -137,7 +133,7 @@ async function compareTexts(
       JSON.stringify(text.slice(0, 40))
     }: ${idsPart(ids, piece)}`;
     if (reference.isOtherTokenizer) notes.push(`${reference.provenance.name}'s tokenizer: ${what}`);
-    else checks.push(failed(what, "tokenizer"));
+    else checks.push(foundationFault(what, "tokenizer", "token ids"));
   }
   return { checks, notes };
 }

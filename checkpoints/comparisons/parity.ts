@@ -19,7 +19,7 @@ import {
   verdictOf,
 } from "../parity/comparison.ts";
 import { comparedSteps, type ParityCase } from "../parity/cases.ts";
-import { NO_CASE } from "../parity/checks.ts";
+import { foundationFault } from "../parity/checks.ts";
 import type { ElementPlace } from "../parity/compare.ts";
 import type { OperationEvidence } from "../parity/divergence/evidence.ts";
 import { recompute, type Recomputed } from "../parity/divergence/recompute.ts";
@@ -345,10 +345,9 @@ export async function parity(
 
 /** What is known where the reference's tensors turn out to be of another model. */
 function withoutNumbers(before: Beginning, { message }: Error): Beginning {
-  const check = { checkpoint: "0", case: NO_CASE, passed: false, what: message } as const;
   return {
     ...before,
-    checks: [...before.checks, { ...check, cause: "absent", subject: "tensors" }],
+    checks: [...before.checks, foundationFault(message, "absent", "tensors")],
     absent: [...before.absent, message],
     comparable: "none",
   };

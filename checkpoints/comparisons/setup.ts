@@ -6,12 +6,15 @@ import type { Loaded, LoadModelOptions } from "../../inspect/run/loading.ts";
 import { hasVocabulary, tokenizerOf } from "../../inspect/run/vocabulary.ts";
 import type { Prompt } from "../../inspect/run/prompt.ts";
 import type { WorkOptions } from "../../inspect/work.ts";
-import { DEFAULT_PROMPT, parityCases } from "../parity/cases.ts";
+import {
+  DEFAULT_PROMPT,
+  type ParityCase,
+  parityCases,
+  type ParityOptions,
+} from "../parity/cases.ts";
 import { anglesOf } from "../references/engine_folder/angles.ts";
 import { folderReference } from "../references/engine_folder/engine_folder.ts";
 import { deviceOf, openModel, tokenizeOf } from "../files/model_argument.ts";
-import type { ParityOptions } from "../parity/cases.ts";
-import type { ParityCase } from "../parity/cases.ts";
 import { OtherWeights } from "../parity/weights/other_weights.ts";
 import type { Reference } from "../references/reference.ts";
 import { laminaReference } from "../parity/lamina.ts";

@@ -228,7 +228,7 @@ async function explainRow(
     ...{ plan, config, file, other, pass, point, position, rope, judge, rounds, onChain },
   });
   if (!chain) return { explanation };
-  const ours = row.local && await localTensor(engine, passes, shown, point, rope);
+  const ours = row.local && await localTensor(engine, pass, point, rope);
   const piece = pieceOf(file);
   const scene = { chain, config, file, other, provenance, row, pass, ours, piece };
   return { explanation, evidence: await operationEvidence(scene) };

@@ -6,8 +6,9 @@ import { ropeTable } from "../../engine/model/rope_table.ts";
 import { forward } from "../../engine/plan/forward.ts";
 import { type Step, stepName } from "../../engine/plan/plan.ts";
 import type { RopeFacts } from "../parity/divergence/evidence.ts";
+import { compute, type Weight } from "../parity/steps_behind.ts";
 import type { Chain } from "./activations/chain.ts";
-import { compute, type Operation, type Weight, WeightReader } from "./activations/operation.ts";
+import { type Operation, WeightReader } from "./activations/operation.ts";
 
 /** An operation of the other file. */
 export interface OtherOperation {

@@ -85,15 +85,23 @@ export function wholeTensor(
   return { type, shape, bytes };
 }
 
+/** A tensor of a file as the numbers that are made of its bytes, as F32. */
+export function readAs(
+  file: GgufFile,
+  tensor: TensorInfo,
+  read: (bytes: Uint8Array) => Float32Array,
+): NewTensorData {
+  const bytes = (stored: Uint8Array) => new Uint8Array(new Float32Array(read(stored)).buffer);
+  return { ...wholeTensor(file, tensor, bytes), type: F32 };
+}
+
 /** A tensor of a file with its numbers changed, as F32. */
 export function asF32(
   file: GgufFile,
   tensor: TensorInfo,
   change: (data: Float32Array) => Float32Array,
 ): NewTensorData {
-  const bytes = (stored: Uint8Array) =>
-    new Uint8Array(Float32Array.from(change(dequantize(tensor.type, stored))).buffer);
-  return { ...wholeTensor(file, tensor, bytes), type: F32 };
+  return readAs(file, tensor, (bytes) => change(dequantize(tensor.type, bytes)));
 }
 
 /** How a value is stored where the file has none of that name. */

@@ -89,7 +89,8 @@ export interface ParityOptions {
   readonly file?: GgufFile;
   /**
    * For an engine of whose rounding nothing is known, and always for one that rounds to fewer than 32 bits: each step is judged from
-   * its own inputs where it shows them, and what has added up is reported and not judged. Where it does not (decoding without its caches) that may be four times what it was in the prompt.
+   * its own inputs where it shows them, and what has added up is reported and not judged. Where it does not (decoding without its
+   * caches) that may be four times what it was in the prompt.
    */
   readonly localOnly?: boolean;
   readonly signal?: AbortSignal;

@@ -32,6 +32,16 @@ export interface ParityCheck {
   readonly ours?: readonly number[];
   readonly theirs?: readonly number[];
 }
+
+/** A fault of checkpoint 0 that shows before a prompt is run. */
+export function foundationFault(
+  what: string,
+  cause: Cause,
+  subject: "tensors" | "chat template" | "token ids",
+): ParityCheck {
+  return { checkpoint: "0", case: NO_CASE, passed: false, what, cause, subject };
+}
+
 /** A choice that is closer than this is a tie: the logits' tolerance. */
 const TIE = 1e-3;
 /** Largest difference of our probabilities to a 64-bit softmax of our logits. */
@@ -102,21 +112,16 @@ export async function checkEnd(
 }
 
 /**
-/**
  * How close two logits must be for rounding to exchange them: twice as far as the logits of the passes that are shown lie apart. Each
  * operation before them is judged by itself, so that a fault does not hide behind what it does to them. Undefined where none are shown.
  */
 function roundedTie(ours: ReferenceRun, theirs: ReferenceRun): number | undefined {
-  let tie: number | undefined;
-  for (const { step, start, tensors } of theirs.passes) {
-    const [own, logits] = [
-      ours.passes.find((pass) => pass.step === step)?.tensors.get("logits"),
-      tensors.get("logits"),
-    ];
-    if (!own || !logits) continue;
-    tie = Math.max(tie ?? TIE, 2 * largestError("logits", own, logits, start));
-  }
-  return tie;
+  const apart = theirs.passes.flatMap(({ step, start, tensors }) => {
+    const own = ours.passes.find((pass) => pass.step === step)?.tensors.get("logits");
+    const logits = tensors.get("logits");
+    return own && logits ? [largestError("logits", own, logits, start)] : [];
+  });
+  return apart.length > 0 ? Math.max(TIE, 2 * Math.max(...apart)) : undefined;
 }
 
 /**

@@ -1,6 +1,7 @@
 /** One tensor against another: how far off, where, and whether that is too far. */
 import { kindOf, layerOf } from "../../base/layer_names.ts";
 import { sizeOf } from "../../base/shape.ts";
+import { isCache } from "./cache.ts";
 import { checkpointOf, RELATIVE_TOLERANCE } from "./contract.ts";
 import type { ActivationType } from "../references/reference.ts";
 
@@ -244,11 +245,8 @@ function rowPositions(
   const at = (i: number) => positions ? positions[i] : start + i;
   if (isAttention(point)) return (row) => at(row % shape[1]);
   const perPosition = sizeOf(shape.slice(1, -1));
-  const isCache = /^cache_/.test(kindOf(point));
-  return (row) => {
-    const position = Math.floor(row / perPosition);
-    return isCache ? position : at(position);
-  };
+  const absolute = isCache(point) ? (slot: number) => slot : at;
+  return (row) => absolute(Math.floor(row / perPosition));
 }
 
 /** Where the elements of a pass's tensor are, the first of whose rows is at `start`. */

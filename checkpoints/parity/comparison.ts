@@ -3,7 +3,7 @@ import { comparedSteps, type ParityCase, type ParityOptions } from "./cases.ts";
 import { layerOf } from "../../base/layer_names.ts";
 import type { Engine } from "../../engine/backend.ts";
 import { planValues } from "../../engine/plan/plan.ts";
-import { compareTensors, type Difference, largestError, localAllowance } from "./compare.ts";
+import { compareTensors, type Difference, localAllowance } from "./compare.ts";
 import { cacheBefore } from "./cache.ts";
 import { type Checkpoint, checkpointOf, CHECKPOINTS, isCompared } from "./contract.ts";
 import { checkComplete, checkEnd, checkWritten, type ParityCheck } from "./checks.ts";
@@ -150,7 +150,7 @@ export async function compareEngines(
   rows.sort((a, b) =>
     caseOrder(cases, a) - caseOrder(cases, b) || a.step - b.step || a.order - b.order
   );
-  const results = CHECKPOINTS.map((checkpoint) => judge(checkpoint, rows, checks, cases));
+  const results = CHECKPOINTS.map((checkpoint) => outcomeOf(checkpoint, rows, checks, cases));
   return {
     provenance,
     passed: results.every(({ status }) => status !== "fail"),
@@ -269,19 +269,21 @@ async function comparePasses(
       const exactTensor = oracle?.tensors.get(point);
       const { start } = pass;
       const base = localAllowance(point, theirTensor ? activations : "f32");
+      const theirError = theirTensor && exactTensor &&
+        compareTensors(point, theirTensor, exactTensor, base, start);
       const atLeast = weights?.differ || (localOnly && local.has(point))
         ? Infinity
-        : exactTensor && theirTensor
-        ? 4 * largestError(point, theirTensor, exactTensor, start)
+        : theirError
+        ? 4 * theirError.maxError
         : 4 * (inPrompt.get(point) ?? 0);
       const allowance = { ...base, atLeast };
       // Where the reference does not show a point, the oracle is the reference.
       const against = theirTensor ?? exactTensor;
-      const cumulative = against && compareTensors(point, tensor, against, allowance, start);
-      const rms = exactTensor && compareTensors(point, tensor, exactTensor, base, start).rms;
-      const theirRms = exactTensor && theirTensor &&
-        compareTensors(point, theirTensor, exactTensor, base, start).rms;
-      if (!cumulative) continue;
+      if (!against) continue;
+      const cumulative = compareTensors(point, tensor, against, allowance, start);
+      const ownError = exactTensor && against !== exactTensor
+        ? compareTensors(point, tensor, exactTensor, base, start)
+        : cumulative;
       if (localOnly && pass.step === 0) inPrompt.set(point, cumulative.maxError);
       rows.push({
         case: name,
@@ -293,7 +295,7 @@ async function comparePasses(
         summary: summarize(tensor.data),
         local: local.get(point),
         cumulative,
-        oracle: rms === undefined ? undefined : { ours: rms, reference: theirRms },
+        oracle: exactTensor && { ours: ownError.rms, reference: theirError?.rms },
       });
     }
   }
@@ -328,9 +330,8 @@ async function localDifferences(
   judge: Judge,
 ): Promise<Map<string, Difference>> {
   const found = new Map<string, Difference>();
-  const before = cacheBefore(pass, passes);
-  const told = { ...pass, before };
-  for await (const value of localValues(engine, pass, before, rope, layers)) {
+  const told = { ...pass, before: cacheBefore(pass, passes) };
+  for await (const value of localValues(engine, told, rope, layers)) {
     const { point } = value;
     const judged = await judge(value, told);
     const other = found.get(point);
@@ -339,8 +340,8 @@ async function localDifferences(
   return found;
 }
 
-/** A checkpoint's status from its rows and checks. */
-function judge(
+/** A checkpoint's outcome, from its rows and checks. */
+function outcomeOf(
   checkpoint: Checkpoint,
   rows: readonly ParityRow[],
   checks: readonly ParityCheck[],

@@ -3,6 +3,7 @@ import type { Engine, Session } from "../../engine/backend.ts";
 import type { HostTensor } from "../../engine/host_tensor.ts";
 import type { Config } from "../../engine/model/config.ts";
 import { elementCount, planValues } from "../../engine/plan/plan.ts";
+import { isCache } from "./cache.ts";
 import { isAttention } from "./compare.ts";
 import {
   greedyChoice,
@@ -98,7 +99,7 @@ export function joinPieces(
   { heads }: Config,
 ): ReferenceTensor {
   const last = pieces.at(-1)!;
-  if (pieces.length === 1 || /\.cache_/.test(point)) return last;
+  if (pieces.length === 1 || isCache(point)) return last;
   if (isAttention(point)) {
     const rows = pieces.reduce((sum, { shape }) => sum + shape[1], 0);
     const keys = last.shape[2];

@@ -39,24 +39,24 @@ const IN_FLIGHT = 128 * 2 ** 20;
  * Computes the points that a reference's pass shows, each from the reference's own inputs, and hands them over one after the other in
  * the order of computation.
  *
- * @param cache of the positions before the pass; a point that needs a cache which is not there is left out
+ * @param pass with the cache before it; a point that needs a cache which is not there is left out
  * @param layers first and last layer, to bound memory; all without it
  */
 export async function* localValues(
   engine: Engine,
   pass: ReferencePass,
-  cache: Cache,
   rope: Provenance["rope"],
   layers: readonly [first: number, last: number] = [0, engine.config.layers - 1],
 ): AsyncGenerator<LocalValue> {
   const { ids, start } = pass;
+  const cache: Cache = start === 0 ? new Map() : pass.before ?? new Map();
   const shown = [...pass.tensors.keys()].filter((point) => inLayers(point, layers, engine));
   const passes = { points: shown, stepwise: true };
   const session = engine.session({ capacity: start + ids.length, passes, ropeBuilder: rope });
   try {
     const previous = `blk.${layers[0] - 1}.out`;
     const resumes = layers[0] > 0 && pass.tensors.has(previous);
-    session.restore(start, start === 0 ? new Map() : cache);
+    session.restore(start, cache);
     for (let at = 0; at < ids.length; at += session.maxTokens) {
       const count = Math.min(session.maxTokens, ids.length - at);
       const part = (point: string) => rowsOf(point, pass.tensors.get(point)!, start, at, count);
@@ -132,7 +132,10 @@ function inLayers(
   return point === "token_embd" ? first === 0 : last === engine.config.layers - 1;
 }
 
-/** What a point was made of, and more: points of the same layer and the stream before it; at the ends all that is outside of blocks, and the last block. */
+/**
+ * What a point was made of, and more: points of the same layer and the stream before it; at the ends all that is outside of blocks, and
+ * the last block; of a cache what every layer writes.
+ */
 export function pointsAround(engine: Engine, point: string): string[] {
   const layer = layerOf(point);
   const near = layer ?? (point === "token_embd" ? 0 : engine.config.layers - 1);
@@ -169,7 +172,7 @@ export function rowsOf(
     return { shape: [heads, count, seen], data: part };
   }
   const width = sizeOf(shape.slice(1));
-  if (/\.cache_/.test(point)) {
+  if (isCache(point)) {
     const slots = start + at + count;
     return { shape: [slots, ...shape.slice(1)], data: data.subarray(0, slots * width) };
   }

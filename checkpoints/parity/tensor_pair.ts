@@ -222,25 +222,23 @@ export async function readPair(
   if (!theirs) throw new ReferenceFailure(name, `it does not show ${point}`);
   const { rope } = reference.provenance;
   const ours = verdict === "local" && pass && shown
-    ? await localTensor(engine, passes, pass, point, rope)
+    ? await localTensor(engine, { ...pass, before: cacheBefore(pass, passes) }, point, rope)
     : (await ownRun(engine, { ...request, points: [point] }, rope)).passes[0].tensors.get(point)!;
   const all = [...ids, ...forced.slice(0, step)];
   const start = step === 0 ? 0 : ids.length + step - 1;
   return pairOf(model, { row, verdict, name, ours, theirs, all, start });
 }
 
-/** What our kernels make of a pass's own inputs, at one point that it shows. */
+/** What our kernels make of a pass's own inputs, at one point that it shows; `pass` has the cache before it. */
 export async function localTensor(
   engine: Engine,
-  passes: readonly ReferencePass[],
   pass: ReferencePass,
   point: string,
   rope: Provenance["rope"],
 ): Promise<ReferenceTensor> {
   const layer = layerOf(point) ?? (point === "token_embd" ? 0 : engine.config.layers - 1);
   const pieces: (ReferenceTensor & { data: Float32Array<ArrayBuffer> })[] = [];
-  const cache = cacheBefore(pass, passes);
-  for await (const each of localValues(engine, pass, cache, rope, [layer, layer])) {
+  for await (const each of localValues(engine, pass, rope, [layer, layer])) {
     if (each.point === point) pieces.push(each.ours);
   }
   return joinPieces(point, pieces, engine.config);

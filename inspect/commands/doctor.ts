@@ -1,16 +1,23 @@
 /**
- * `./denow task doctor`: this device, and every kernel on it against its 64-bit twin on the CPU.
+ * `./denow task doctor`: the devices of this machine, CPU and GPU, and every kernel on the GPU against its 64-bit twin.
  *
  * @module
  */
 import denoJson from "../../deno.json" with { type: "json" };
 import { allVariants, variantName } from "../../engine/webgpu/check/kernel_variants.ts";
-import { Device, DeviceError, LIMITS } from "../../engine/webgpu/device.ts";
+import { Device, DeviceError, hasGpu, LIMITS } from "../../engine/webgpu/device.ts";
+import { installSoftwareGpu } from "../../engine/webgpu/software_gpu.ts";
 import { checkKernel, type KernelResult } from "../../engine/webgpu/check/kernel_check.ts";
 import { KERNELS } from "../../kernels/mod.ts";
 import { tunedProducts } from "../run/loading.ts";
 import { flag, number } from "./args.ts";
-import { type DeviceFindings, type Findings, reportText } from "./doctor_report.ts";
+import {
+  type CpuFindings,
+  type Findings,
+  type GpuFindings,
+  type KernelFindings,
+  reportText,
+} from "./doctor_report.ts";
 import { printLine } from "./print.ts";
 import { createStatus } from "./progress.ts";
 import { defineCommand, EXIT, runCommand } from "./run_command.ts";
@@ -18,14 +25,20 @@ import { jsonLine, printableLines } from "../escape.ts";
 
 const command = defineCommand({
   name: "./denow task doctor",
-  summary: "Shows the GPU device, checks every kernel on it, and ends in a block for bug reports.",
+  summary:
+    "Shows the CPU and the GPU, checks every kernel on the GPU, and ends in a block for bug reports.",
   options: {
+    "software-gpu": flag(
+      "check the software GPU; on Linux as root, install it where it is missing",
+    ),
     all: flag("check every kernel for every weight type, however long compiling takes"),
     seconds: number("begin no check that may last longer", { above: 0, default: 28 }),
     json: flag("print one line of JSON"),
   },
   async main({ options, signal }) {
-    const findings = await examine(options.all ? Infinity : options.seconds * 1000, {
+    const findings = await examine({
+      software: options["software-gpu"],
+      timeLimit: options.all ? Infinity : options.seconds * 1000,
       quiet: options.json,
       signal,
     });
@@ -34,29 +47,63 @@ const command = defineCommand({
   },
 });
 
-/** @param timeLimit in ms from the start of the process, for a driver that compiles slowly */
-async function examine(
-  timeLimit: number,
-  { quiet, signal }: { quiet: boolean; signal: AbortSignal },
-): Promise<Findings> {
+interface ExamineOptions extends CheckOptions {
+  /** The software GPU and no other one. */
+  readonly software: boolean;
+  /** In ms from the start of the process, for a driver that compiles slowly; installing one does not count. */
+  readonly timeLimit: number;
+}
+
+interface CheckOptions {
+  readonly quiet: boolean;
+  readonly signal: AbortSignal;
+}
+
+async function examine({ timeLimit, ...options }: ExamineOptions): Promise<Findings> {
   const versions = {
     lamina: denoJson.version,
     deno: Deno.version.deno,
     v8: Deno.version.v8,
     system: `${Deno.build.os} ${systemRelease()} ${Deno.build.arch}`.replace("  ", " "),
-    cores: navigator.hardwareConcurrency,
   };
+  const begun = performance.now();
+  if (options.software) await installSoftwareGpu();
+  const installed = performance.now() - begun;
+  const cpu = examineCpu();
+  const gpu = await examineGpu({ timeLimit: timeLimit + installed, ...options });
+  // A GPU that is asked for, or a real one, has to open.
+  const opened = typeof gpu !== "string" || !(options.software || await hasGpu());
+  const checked = [cpu, gpu].flatMap((device) =>
+    typeof device === "string" ? [] : device.check ?? []
+  );
+  return {
+    passed: opened && checked.length > 0 && checked.every(({ passed }) => passed),
+    versions,
+    cpu,
+    gpu,
+  };
+}
+
+/** The CPU; its kernels are not checked. */
+function examineCpu(): CpuFindings {
+  return { cores: navigator.hardwareConcurrency };
+}
+
+/** The GPU with its kernels checked, or why there is none. */
+async function examineGpu(
+  { software, timeLimit, ...options }: ExamineOptions,
+): Promise<GpuFindings | string> {
   let device: Device;
   try {
-    device = await Device.open();
+    device = await Device.open(undefined, undefined, { software });
   } catch (error) {
     if (!(error instanceof DeviceError)) throw error;
-    const nothing = { kernels: [], unreached: [...KERNELS.keys()], unbound: [], notChecked: [] };
-    return { passed: false, versions, device: error.message, ...nothing, seconds: 0 };
+    return error.message;
   }
-  const checked = await checkDevice(device, timeLimit, { quiet, signal });
+  const check = await checkDevice(device, timeLimit, options);
+  const findings = { ...await describe(device), check };
   device.dispose();
-  return { versions, ...checked };
+  return findings;
 }
 
 /**
@@ -67,8 +114,8 @@ async function examine(
 export async function checkDevice(
   device: Device,
   timeLimit: number,
-  { quiet, signal }: { quiet: boolean; signal: AbortSignal },
-): Promise<Omit<Findings, "versions">> {
+  { quiet, signal }: CheckOptions,
+): Promise<KernelFindings> {
   const start = performance.now();
   const { maxStorageBuffersPerShaderStage: buffers } = device.gpu.limits;
   const variants = allVariants(buffers);
@@ -95,7 +142,6 @@ export async function checkDevice(
   ];
   return {
     passed: unreached.length === 0 && kernels.every(({ passed }) => passed),
-    device: await describe(device),
     kernels,
     unreached,
     unbound,
@@ -104,12 +150,11 @@ export async function checkDevice(
   };
 }
 
-async function describe({ gpu, info }: Device): Promise<DeviceFindings> {
-  const adapter = await navigator.gpu.requestAdapter({ powerPreference: "high-performance" });
+async function describe({ gpu, info, offered }: Device): Promise<Omit<GpuFindings, "check">> {
   return {
     info,
     features: [...gpu.features].sort(),
-    offered: [...adapter?.features ?? []].sort(),
+    offered: [...offered].sort(),
     limits: Object.fromEntries(LIMITS.map((name) => [name, gpu.limits[name]])),
     tuned: Object.fromEntries(await tunedProducts(info)),
   };

@@ -1,8 +1,8 @@
 // @ts-nocheck: AssemblyScript, which `./denow task kernels` compiles
 /** The heads' own contributions to the residual stream: see edit.ts. */
-import { many } from "../products/cpu/many.as";
-import { unpackTile } from "../weights/read.as";
-import { take } from "../work.as";
+import { many } from "../products/cpu/many.as.ts";
+import { unpackTile } from "../weights/read.as.ts";
+import { take } from "../work.as.ts";
 
 /** head_out [T, heads · d] → [T, heads, rows]: each head's columns of the matrix [rows, heads · d] times its own part of x. */
 export function head_result(step: usize, pass: usize, thread: i32, _threads: i32): void {

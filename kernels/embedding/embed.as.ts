@@ -1,7 +1,7 @@
 // @ts-nocheck: AssemblyScript, which `./denow task kernels` compiles
 /** Rows of the embedding matrix: see embed.ts. */
-import { read_row } from "../weights/read.as";
-import { take } from "../work.as";
+import { read_row } from "../weights/read.as.ts";
+import { take } from "../work.as.ts";
 
 /** ids [T] → rows of the weight [T, columns]; NaN where an id has no row. */
 export function embed(step: usize, pass: usize, _thread: i32, _threads: i32): void {

@@ -4,7 +4,13 @@ import { Device } from "../../engine/webgpu/device.ts";
 import { checkKernel } from "../../engine/webgpu/check/kernel_check.ts";
 import { allVariants, variantName } from "../../engine/webgpu/check/kernel_variants.ts";
 import { checkDevice } from "../../inspect/commands/doctor.ts";
-import { type Findings, pasteBlock, reportText } from "../../inspect/commands/doctor_report.ts";
+import {
+  type Findings,
+  type GpuFindings,
+  type KernelFindings,
+  pasteBlock,
+  reportText,
+} from "../../inspect/commands/doctor_report.ts";
 import { PACKINGS } from "../../kernels/weights/packings.ts";
 import { KERNELS } from "../../kernels/mod.ts";
 import denoJson from "../../deno.json" with { type: "json" };
@@ -19,26 +25,35 @@ function doctor(args: string[], env: Record<string, string> = {}) {
 }
 
 let findings: Findings;
+/** Of the findings. */
+let gpu: GpuFindings;
 
-Deno.test("doctor checks every kernel on this device, and says which packings it had no time for", async () => {
+/** The findings, with others about the GPU's kernels. */
+function findingsWith(check: Partial<KernelFindings>): Findings {
+  return { ...findings, gpu: { ...gpu, check: { ...gpu.check, ...check } } };
+}
+
+Deno.test("doctor checks every kernel on this GPU, and says which packings it had no time for", async () => {
   const { code, out, err } = await doctor(["--json"]);
   assert.equal(err, "");
   assert.equal(code, 0, out);
   assert.equal(out.trimEnd().split("\n").length, 1);
   findings = JSON.parse(out);
   assert.equal(findings.passed, true);
-  assert.deepEqual(new Set(findings.kernels.map(({ kernel }) => kernel)), new Set(KERNELS.keys()));
-  assert.ok(findings.kernels.every(({ passed }) => passed));
+  assert.ok(findings.cpu.cores > 0);
+  assert.ok(typeof findings.gpu !== "string");
+  gpu = findings.gpu;
+  const { kernels, notChecked } = gpu.check;
+  assert.deepEqual(new Set(kernels.map(({ kernel }) => kernel)), new Set(KERNELS.keys()));
+  assert.ok(kernels.every(({ passed }) => passed));
   // How many those are depends on the driver: kernels_test.ts checks every packing.
   const names = allVariants().map(variantName);
-  assert.deepEqual(findings.notChecked, names.slice(names.length - findings.notChecked.length));
-  const checked = new Set(
-    findings.kernels.map(({ kernel, packing }) => `${kernel} ${packing ?? ""}`),
-  );
-  assert.ok(checked.size <= names.length - findings.notChecked.length);
+  assert.deepEqual(notChecked, names.slice(names.length - notChecked.length));
+  const checked = new Set(kernels.map(({ kernel, packing }) => `${kernel} ${packing ?? ""}`));
+  assert.ok(checked.size <= names.length - notChecked.length);
 });
 
-Deno.test("the report is a table per subject and ends in a block to paste", () => {
+Deno.test("the report has a part for each device, tables in them, and ends in a block to paste", () => {
   const text = reportText(findings);
   const [, block] = text.split("Paste this into a bug report:\n\n");
   assert.equal(block, pasteBlock(findings));
@@ -47,12 +62,12 @@ Deno.test("the report is a table per subject and ends in a block to paste", () =
   const all = `${KERNELS.size} of ${KERNELS.size} kernels`;
   assert.match(text, new RegExp(`${all}, \\d+ cases in [\\d.]+ s, 0 failed`));
   assert.doesNotMatch(text, /FAILED/);
-  assert.ok(typeof findings.device !== "string");
-  const { description } = findings.device.info;
+  assert.ok(text.indexOf("\nCPU\n  cores  ") < text.indexOf("\nGPU\n  name "));
+  const { description } = gpu.info;
   for (const part of [denoJson.version, Deno.version.deno, Deno.build.arch, description]) {
     assert.ok(block.includes(part), part);
   }
-  const { interface: api, driver } = findings.device.info;
+  const { interface: api, driver } = gpu.info;
   for (const [name, value] of [["interface", api], ["driver", driver || "not stated"]]) {
     assert.ok(text.includes(`\n  ${name.padEnd(14)}${value}\n`), name);
     assert.ok(block.includes(`${name}=${JSON.stringify(value)}`), name);
@@ -75,16 +90,9 @@ Deno.test("a device that computes wrongly is said to, and what is wrong is named
     }),
   ];
   device.dispose();
-  const passed = kernels.every((each) => each.passed);
-  assert.equal(passed, false);
+  assert.ok(!kernels.every(({ passed }) => passed));
   const unreached = [...KERNELS.keys()].filter((name) => !/^(add|softmax)$/.test(name));
-  const text = reportText({
-    ...findings,
-    passed,
-    kernels,
-    unreached,
-    notChecked: ["linear Q4_K"],
-  });
+  const text = reportText(findingsWith({ kernels, unreached, notChecked: ["linear Q4_K"] }));
   assert.match(text, /^ {2}add .* ok$/m);
   assert.match(text, /^ {2}softmax .* FAILED$/m);
   assert.match(text, new RegExp(`2 of ${KERNELS.size} kernels, 9 cases in [\\d.]+ s, 1 failed`));
@@ -92,7 +100,7 @@ Deno.test("a device that computes wrongly is said to, and what is wrong is named
     text,
     /^ {2}softmax {2}is off by [\d.e-]+ at y\[\d+\], allowed is [\d.e-]+ \(.*\)$/m,
   );
-  assert.match(text, /computes wrongly: update its driver, or use the CPU backend/);
+  assert.match(text, /This GPU computes wrongly: update its driver, or use the CPU/);
   const [table, block] = text.split("Paste this");
   for (const part of [table, block]) {
     assert.match(part, /^ *INCOMPLETE: 1 pairs of kernel .* not reached in time, among .*linear/m);
@@ -111,13 +119,13 @@ Deno.test("NaN and refused kernels have their place in the report", async () => 
     ...await broken("store", "cache[", "nonsense["),
   ];
   device.dispose();
-  const text = reportText({ ...findings, passed: false, kernels });
+  const text = reportText(findingsWith({ kernels }));
   assert.match(text, /^FAILED add: is off by NaN at y\[0\]/m);
   assert.match(text, /^FAILED store: the GPU device refused a kernel: .*nonsense/m);
-  assert.match(text, /This device computes wrongly/);
+  assert.match(text, /This GPU computes wrongly/);
   const refused = kernels.filter(({ kernel }) => kernel === "store");
-  const report = reportText({ ...findings, passed: false, kernels: refused });
-  assert.match(report, /This device refuses kernels: update its driver, or use the CPU backend/);
+  const report = reportText(findingsWith({ kernels: refused }));
+  assert.match(report, /This GPU refuses kernels: update its driver, or use the CPU/);
   assert.doesNotMatch(report, /wrongly/);
 });
 
@@ -137,8 +145,15 @@ Deno.test("kernels that a device cannot bind are a fact, and not looked for", as
     assert.ok(!reached.some((variant) => variant.startsWith(`${name} `)), name);
   }
 
-  const kernels = findings.kernels.filter(({ kernel }) => !names.includes(kernel));
-  const text = reportText({ ...findings, ...checked, kernels, unreached: [], notChecked: [] });
+  const kernels = gpu.check.kernels.filter(({ kernel }) => !names.includes(kernel));
+  const text = reportText({
+    ...findings,
+    gpu: {
+      ...gpu,
+      limits: { ...gpu.limits, maxStorageBuffersPerShaderStage: 8 },
+      check: { ...checked, kernels, unreached: [], notChecked: [] },
+    },
+  });
   const [table, block] = text.split("Paste this");
   for (const part of [table, block]) {
     assert.match(
@@ -151,22 +166,38 @@ Deno.test("kernels that a device cannot bind are a fact, and not looked for", as
   assert.doesNotMatch(text, /FAILED|wrongly|refuses|INCOMPLETE/);
 });
 
-Deno.test("without a device doctor says what Lamina does then and how to get a driver, and fails", async () => {
-  const env = {
-    VK_DRIVER_FILES: "/nonexistent.json",
-    VK_ICD_FILENAMES: "/nonexistent.json",
-    DENO_WEBGPU_BACKEND: "vulkan",
-  };
-  const { code, out, err } = await doctor([], env);
-  assert.equal(code, 1);
+/** As on a machine without a driver: the loader finds none. */
+const NO_DRIVER = {
+  VK_DRIVER_FILES: "/nonexistent.json",
+  VK_ICD_FILENAMES: "/nonexistent.json",
+  DENO_WEBGPU_BACKEND: "vulkan",
+};
+
+Deno.test("without a GPU doctor shows the CPU, and says in one line how to get a software GPU", async () => {
+  const { code, out, err } = await doctor([], NO_DRIVER);
+  assert.equal(code, 1, "nothing was checked");
   assert.equal(err, "");
-  assert.match(out, /none {2}no WebGPU device/);
-  assert.match(out, /computes on the CPU: slow, correct/);
-  assert.match(out, /Install a Vulkan driver/);
-  assert.match(out, /adapter: none/);
-  const json = await doctor(["--json"], env);
-  assert.equal(json.code, 1);
+  assert.match(out, /^CPU\n {2}cores {2}\d+$/m);
+  assert.match(
+    out,
+    /^GPU\n {2}none {2}no WebGPU device: .*\.\/denow task doctor --software-gpu.*$/m,
+  );
+  assert.match(out, /^ {2}Lamina computes on the CPU\.$/m);
+  assert.match(out, /^adapter: none/m);
+  const json = await doctor(["--json"], NO_DRIVER);
   assert.equal(JSON.parse(json.out).passed, false);
+});
+
+Deno.test("--software-gpu takes software and nothing else, and fails without it", async () => {
+  const { code, out, err } = await doctor(["--software-gpu", "--json", "--seconds", "5"]);
+  const { gpu, passed } = JSON.parse(out) as Findings;
+  // Elsewhere there may be none to install.
+  if (Deno.build.os === "linux") assert.ok(typeof gpu !== "string", err);
+  if (typeof gpu !== "string") assert.equal(gpu.info.fallback, true);
+  assert.equal(code, passed ? 0 : 1);
+  const without = await doctor(["--software-gpu"], NO_DRIVER);
+  assert.equal(without.code, 1);
+  assert.match(without.out, /^GPU\n {2}none {2}no software GPU$/m);
 });
 
 Deno.test("wrong usage is exit code 2 with one line", async () => {

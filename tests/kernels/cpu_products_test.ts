@@ -11,21 +11,32 @@ import type { Constants, RowReader } from "../../kernels/kernel.ts";
 import { KERNELS } from "../../kernels/mod.ts";
 import { type Packing, PACKINGS } from "../../kernels/weights/packings.ts";
 import { TILES } from "../../kernels/weights/tiles.ts";
+import { OPERATIONS } from "../../engine/cpu/records.ts";
+import type { Operation } from "../../kernels/kernel.ts";
+import kernelsBase64 from "../../kernels/kernels.wasm.base64" with { type: "text" };
 import { silu } from "../../kernels/products/products.ts";
 
 const PAGES = 65536;
 const memory = new WebAssembly.Memory({ initial: PAGES, maximum: PAGES, shared: true });
 const { instance } = await WebAssembly.instantiate(
-  await Deno.readFile(new URL("../../kernels/kernels.wasm", import.meta.url)),
+  Uint8Array.fromBase64(kernelsBase64),
   { env: { memory } },
 );
 type StepKernel = (step: number, pass: number, thread: number, threads: number) => void;
-const kernels = instance.exports as unknown as {
-  linear: StepKernel;
-  embed: StepKernel;
-  head_result: StepKernel;
+const wasm = instance.exports as unknown as {
+  runStep(step: number, thread: number, threads: number): void;
   pack(id: number, source: number, destination: number, rows: number, columns: number): void;
   read_row(descriptor: number, row: number, out: number): void;
+};
+const stepKernel = (operation: Operation): StepKernel => (step, pass, thread, threads) => {
+  words(step, 2).set([OPERATIONS.get(operation)!, pass]);
+  wasm.runStep(step, thread, threads);
+};
+const kernels = {
+  ...wasm,
+  linear: stepKernel("linear"),
+  embed: stepKernel("embed"),
+  head_result: stepKernel("head_result"),
 };
 
 const FIRST = 1 << 20;

@@ -36,9 +36,9 @@ export function zeroVariants({ output, target, shape, weights }: Operation): Var
     if (value !== 0) ours[i % width] = 1;
     if (target[i] !== 0) theirs[i % width] = 1;
   });
-  const zero = [...ours.keys()].filter((i) => ours[i] === 1 && theirs[i] === 0);
-  if (zero.length === 0) return [];
   const isZero = (i: number) => ours[i] === 1 && theirs[i] === 0;
+  const zero = [...ours.keys()].filter(isZero);
+  if (zero.length === 0) return [];
   return [{
     cause: "zeros",
     what: zero.length === width

@@ -4,21 +4,20 @@
  */
 import type { Config } from "../../../engine/model/config.ts";
 import {
-  elementCount,
   type Lengths,
   type Plan,
   planValues,
   resolveShape,
   type Step,
   stepName,
-  type Value,
 } from "../../../engine/plan/plan.ts";
 import { ropeFactors } from "../../../engine/model/rope_factors.ts";
 import { type RopeBuilder, ropeTable } from "../../../engine/model/rope_table.ts";
 import type { Pass } from "../../../kernels/kernel.ts";
 import { rowsOf } from "../../parity/local.ts";
+import { compute, roomFor, stepsBehind, workPerRow } from "../../parity/steps_behind.ts";
 import type { ReferencePass } from "../../references/reference.ts";
-import { compute, type Operation, type WeightReader } from "./operation.ts";
+import type { Operation, WeightReader } from "./operation.ts";
 import { withTargets } from "./targets.ts";
 
 /** The chain behind one point. */
@@ -71,11 +70,12 @@ const MOST_WORK = 1e8;
  * Sets up the chain of a point from a reference's pass. Of a long pass some rows are enough; attention needs all that are before
  * them.
  *
- * @throws {RangeError} when the point lies behind a weight that is not there
+ * @throws {RangeError} when no step makes the point, or it lies behind a weight or a cache that is not there
  */
 export async function chainOf(options: ChainOptions): Promise<Chain> {
   const { plan, config, reader, others, pass, point, builder } = options;
   const steps = stepsBehind(plan, pass, point);
+  if (steps.length === 0) throw new RangeError(`Cannot explain ${point}: no step makes it`);
   const all = pass.ids.length;
   // A slot of the cache may be older than the pass.
   const row = Math.max(0, (options.position ?? pass.start + all - 1) - pass.start);
@@ -97,18 +97,7 @@ export async function chainOf(options: ChainOptions): Promise<Chain> {
     for (const { name } of inputs) if (pass.tensors.has(name)) values.set(name, shown(name));
   }
   const target = shown(point);
-  const outputOf = (step: Step): Float32Array => {
-    const { name, kind, shape } = step.outputs[0] as Value;
-    const out = new Float32Array(elementCount(shape, lengths));
-    if (kind !== "cache" || numbers.start === 0) return out;
-    const before = pass.before?.get(name);
-    if (before) {
-      out.set(before);
-      return out;
-    }
-    if (pass.tensors.has(name)) return shown(name); // the earlier slots are what they are
-    throw new RangeError(`Cannot compute ${point}: ${name} is not shown`);
-  };
+  const room = (step: Step) => roomFor(step, pass, lengths, point);
   const operations: Operation[] = [];
   for (const step of steps) {
     const weights = await Promise.all(step.weights.map(async (name) => {
@@ -118,7 +107,7 @@ export async function chainOf(options: ChainOptions): Promise<Chain> {
     }));
     const name = stepName(step);
     const inputs = step.inputs.map((input) => values.get(input.name)!);
-    const output = compute({ step, pass: numbers, inputs, weights }, outputOf(step));
+    const output = compute({ step, pass: numbers, inputs, weights }, room(step));
     if (!pass.tensors.has(name)) values.set(name, output);
     const shape = resolveShape(step.outputs[0]!.shape, lengths);
     const before = planValues(plan.slice(0, plan.indexOf(step)));
@@ -144,34 +133,11 @@ export async function chainOf(options: ChainOptions): Promise<Chain> {
         const isSame = inputs.every((input, j) => input === operation.inputs[j]);
         const right = isSame
           ? operation.output
-          : compute({ ...operation, inputs }, outputOf(operation.step));
+          : compute({ ...operation, inputs }, room(operation.step));
         output = await replace({ ...operation, inputs, output: right }, i) ?? right;
         changed.set(operation.name, output);
       }
       return output;
     },
   };
-}
-
-/** Multiplications of a step for one row, about. */
-function workPerRow({ constants: { rows = 1, columns = 1 } }: Step): number {
-  return rows * columns;
-}
-
-/** The steps from what is shown to a point, in order. */
-function stepsBehind(plan: Plan, pass: ReferencePass, point: string): Step[] {
-  const makes = new Map(plan.map((step) => [stepName(step), step]));
-  const needed = new Set<Step>();
-  const visit = (name: string) => {
-    const step = makes.get(name);
-    if (!step || needed.has(step)) return;
-    needed.add(step);
-    for (const input of step.inputs) {
-      const external = input.kind === "ids" || input.kind === "table";
-      if (!external && !pass.tensors.has(input.name)) visit(input.name);
-    }
-  };
-  visit(point);
-  if (needed.size === 0) throw new RangeError(`Cannot explain ${point}: no step makes it`);
-  return plan.filter((step) => needed.has(step));
 }

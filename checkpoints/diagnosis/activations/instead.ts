@@ -1,5 +1,6 @@
 /** Suspected mix-ups of whole tensors: an operation that reads another one than it should, or a point that holds another's numbers. */
 import { kindOf } from "../../../base/layer_names.ts";
+import { dot } from "../../../inspect/analyses/numbers.ts";
 import { isCache } from "../../parity/cache.ts";
 import { isAttention } from "../../parity/compare.ts";
 import { rootMean } from "./root_mean.ts";
@@ -35,9 +36,8 @@ export function otherInputs(operation: Operation): Variant[] {
     for (let n = 0; n < SAMPLE; n++) {
       const at = Math.floor((n + 0.5) * target.length / SAMPLE);
       const [t, row] = [Math.floor(at / rows), at % rows];
-      let sum = 0;
-      for (let c = 0; c < columns; c++) sum += data[row * columns + c] * other[t * columns + c];
-      worst = Math.max(worst, Math.abs(sum - target[at]));
+      const weights = data.subarray(row * columns, (row + 1) * columns);
+      worst = Math.max(worst, Math.abs(dot(other, weights, t * columns) - target[at]));
       largest = Math.max(largest, Math.abs(target[at]));
     }
     return worst <= NEAR * largest;

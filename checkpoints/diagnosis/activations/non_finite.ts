@@ -2,7 +2,8 @@
 import { maskOfNoNumbers } from "./attention/attention.ts";
 import type { Chain } from "./chain.ts";
 import { squareSum } from "./root_mean.ts";
-import { HIDDEN, LARGEST_F16, type Operation, type Weight } from "./operation.ts";
+import type { Weight } from "../../parity/steps_behind.ts";
+import { HIDDEN, LARGEST_F16, type Operation } from "./operation.ts";
 
 /** What makes numbers that are none. */
 export interface NonFinite {

@@ -5,7 +5,7 @@ import { runsText } from "../../files/patterns/runs.ts";
 import { fitsBlock, wrongColumns } from "./products/sparse.ts";
 import { normsOfOthers } from "./instead.ts";
 import { rootMean, rootMeans, squareSum } from "./root_mean.ts";
-import { normWeightVariants } from "./products/vectors.ts";
+import { normWeightVariants, weightBetween } from "./products/vectors.ts";
 
 /** Numbers of a norm's weight that may be damaged: a block of most types. */
 const MOST_DAMAGED = 32;
@@ -14,21 +14,20 @@ const MOST_DAMAGED = 32;
 export function rmsVariants(operation: Operation): Variant[] {
   const { inputs: [x], step: { constants: { columns, epsilon: own } }, target } = operation;
   const outside = target && outsideEpsilon(x, columns, target);
+  const here = Number(own.toPrecision(3));
   const epsilons = new Set<number>(CAUSES.epsilon.undo);
   if (target) epsilons.add(Number(fitEpsilon(x, columns, target).toPrecision(3)));
   return [
     ...[...epsilons].filter((epsilon) => !isClose(epsilon, own)).map((epsilon): Variant => ({
       cause: "epsilon",
-      what: `${epsilon} instead of ${Number(own.toPrecision(3))}`,
+      what: `${epsilon} instead of ${here}`,
       make: () => rerun(operation, { constants: { epsilon } }),
     })),
     ...outside
       ? [
         {
           cause: "epsilon",
-          what: `${outside} is added to the root, instead of ${
-            Number(own.toPrecision(3))
-          } below it`,
+          what: `${outside} is added to the root, instead of ${here} below it`,
           make: () => rootMeans(x, columns, 0).map((root) => root + outside),
         } satisfies Variant,
       ]
@@ -117,15 +116,9 @@ function damagedScales(operation: Operation, target: Float32Array): Variant | un
   const { inputs: [x], weights: [{ columns, name, data }], output } = operation;
   const wrong = wrongColumns(output, target, columns, MOST_DAMAGED);
   if (!wrong) return undefined;
+  const there = weightBetween(x, target, columns);
   const mended = data.slice();
-  for (const column of wrong) {
-    let [above, below] = [0, 0];
-    for (let i = column; i < x.length; i += columns) {
-      above += x[i] * target[i];
-      below += x[i] * x[i];
-    }
-    mended[column] = above / below;
-  }
+  for (const column of wrong) mended[column] = there[column];
   const isRun = fitsBlock(wrong[0], wrong.at(-1)!, columns);
   return {
     cause: isRun ? "dequant-block" : "unknown",

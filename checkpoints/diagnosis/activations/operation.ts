@@ -1,23 +1,10 @@
-/** One operation of a pass with all that it works on, and how it is computed once more. */
+/** One operation of a pass with all that it works on, and what it makes where something of that is changed. */
 import type { Config } from "../../../engine/model/config.ts";
-import { dequantize } from "../../../engine/gguf/dequantize.ts";
 import type { GgufFile } from "../../../engine/gguf/reader.ts";
-import type { Step } from "../../../engine/plan/plan.ts";
 import type { RopeBuilder } from "../../../engine/model/rope_table.ts";
-import type { Pass, RowReader } from "../../../kernels/kernel.ts";
-import { kernelOf } from "../../../kernels/mod.ts";
+import { compute, readWeight, type StepInputs, type Weight } from "../../parity/steps_behind.ts";
 import type { ReferencePass } from "../../references/reference.ts";
 import type { Cause } from "../causes.ts";
-
-/** A weight in memory: [rows, columns]; vectors are one row. */
-export interface Weight {
-  readonly name: string;
-  readonly rows: number;
-  readonly columns: number;
-  /** Numbers that the file keeps together in a block: 1 where it keeps them singly. */
-  readonly blockSize: number;
-  readonly data: Float32Array;
-}
 
 /** Reads weights of a file, each once. */
 export class WeightReader {
@@ -28,27 +15,15 @@ export class WeightReader {
   /** Undefined where the file has no such weight. */
   read(name: string): Promise<Weight | undefined> {
     let weight = this.#weights.get(name);
-    if (!weight) this.#weights.set(name, weight = this.#load(name));
+    if (!weight) this.#weights.set(name, weight = readWeight(this.file, name));
     return weight;
-  }
-
-  async #load(name: string): Promise<Weight | undefined> {
-    const tensor = this.file.tensors.get(name);
-    if (!tensor) return undefined;
-    const data = dequantize(tensor.type, await this.file.readTensor(tensor));
-    const columns = tensor.shape[0];
-    return { name, rows: data.length / columns, columns, blockSize: tensor.type.blockSize, data };
   }
 }
 
 /** A step of the chain with all that it works on. */
-export interface Operation {
-  readonly step: Step;
+export interface Operation extends StepInputs {
   readonly name: string;
   readonly config: Config;
-  readonly pass: Pass;
-  readonly inputs: readonly Float32Array[];
-  readonly weights: readonly Weight[];
   /** What the step makes of its inputs. */
   readonly output: Float32Array;
   readonly shape: readonly number[];
@@ -91,42 +66,17 @@ export const LARGEST_F16 = 65504;
 export const HIDDEN = -1e29;
 
 /** What a variant changes of an operation. */
-export interface Changes {
-  readonly inputs?: readonly Float32Array[];
-  readonly weights?: readonly Weight[];
+export interface Changes extends Partial<Pick<Operation, "inputs" | "weights">> {
   readonly constants?: Readonly<Record<string, number>>;
 }
 
-/** Runs an operation's kernel in 64-bit floats into `out`, on other inputs, constants or weights where some are given. */
-export function compute(
-  { step, pass, inputs, weights }: Pick<Operation, "step" | "pass" | "inputs" | "weights">,
-  out: Float32Array,
-  changes: Changes = {},
-): Float32Array {
-  kernelOf(step)!.twin({
-    pass,
-    constants: { ...step.constants, ...changes.constants },
-    inputs: changes.inputs ?? inputs,
-    weights: (changes.weights ?? weights).map(asReader),
-    outputs: [out],
-  });
-  return out;
-}
-
 /** What an operation makes with something changed: what variants are made of. */
-export function rerun(operation: Operation, changes: Changes): Float32Array {
-  return compute(operation, new Float32Array(operation.output.length), changes);
+export function rerun(operation: Operation, { constants, ...others }: Changes): Float32Array {
+  const step = { ...operation.step, constants: { ...operation.step.constants, ...constants } };
+  return compute({ ...operation, ...others, step }, new Float32Array(operation.output.length));
 }
 
 /** What an operation makes with other numbers in its weight. */
 export function withWeight(operation: Operation, data: Float32Array): Float32Array {
   return rerun(operation, { weights: [{ ...operation.weights[0], data }] });
-}
-
-function asReader({ rows, columns, data }: Weight): RowReader {
-  return {
-    rows,
-    columns,
-    read: (row, out) => out.set(data.subarray(row * columns, (row + 1) * columns)),
-  };
 }

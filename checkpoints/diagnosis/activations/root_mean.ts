@@ -1,9 +1,16 @@
-/** Root mean squares of rows, in 64-bit floats. */
+/** Root mean squares of rows, and other sums of squares, in 64-bit floats. */
 
 /** Σx² of a row. */
 export function squareSum(x: Float32Array, row: number, columns: number): number {
   let sum = 0;
   for (let i = row * columns; i < (row + 1) * columns; i++) sum += x[i] * x[i];
+  return sum;
+}
+
+/** Σ(a − b)². */
+export function squaredDistance(a: ArrayLike<number>, b: ArrayLike<number>): number {
+  let sum = 0;
+  for (let i = 0; i < a.length; i++) sum += (a[i] - b[i]) ** 2;
   return sum;
 }
 

@@ -142,17 +142,16 @@ async function pairOf(
 ): Promise<[Trial, Trial] | undefined> {
   const firsts = best ? [best] : trials.filter(({ outcome }) => outcome === "improves");
   for (const first of firsts.slice(0, MOST_FIRST)) {
-    const mended = bench.with(first);
-    const { file } = mended;
-    const config = readConfig(file);
-    const more = [
-      ...undosOf(file, config),
-      ...first.layer === undefined ? [] : layerUndos(file, config, first.layer),
-    ].filter((undo) => isTryable(undo) && undo.cause !== first.cause);
-    const seconds = (await mended.tryOut(more)).filter(mends).sort((a, b) => b.gain - a.gain);
-    for (const second of seconds.slice(0, 1)) {
-      if (await bench.needsBoth(second)) return [first, second];
-    }
+    const [second] = await bench.with(first, async (mended) => {
+      const { file } = mended;
+      const config = readConfig(file);
+      const more = [
+        ...undosOf(file, config),
+        ...first.layer === undefined ? [] : layerUndos(file, config, first.layer),
+      ].filter((undo) => isTryable(undo) && undo.cause !== first.cause);
+      return (await mended.tryOut(more)).filter(mends).sort((a, b) => b.gain - a.gain);
+    });
+    if (second && await bench.needsBoth(second)) return [first, second];
   }
 }
 

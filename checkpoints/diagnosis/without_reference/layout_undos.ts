@@ -1,8 +1,7 @@
 /** Blocks of quantized weights that were written in another layout, undone: read as what wrote them meant it. */
 import { dequantize } from "../../../engine/gguf/dequantize.ts";
 import type { GgufFile, TensorInfo } from "../../../engine/gguf/reader.ts";
-import { wholeTensor } from "../../files/altered_file.ts";
-import { F32 } from "../../files/f32_copy.ts";
+import { readAs } from "../../files/altered_file.ts";
 import { type Misreading, misreadingsOf } from "../block_layouts.ts";
 import type { Undo } from "./undo.ts";
 
@@ -22,16 +21,13 @@ export function layoutUndos(file: GgufFile): Undo[] {
       cause: "block-layout",
       detail: `${type} read so: ${misreading.what}`,
       alteration: {
-        tensors: new Map(tensors.map((tensor) => [tensor.name, read(file, tensor, misreading)])),
+        tensors: new Map(
+          tensors.map((tensor) => [tensor.name, readAs(file, tensor, misreading.read)]),
+        ),
       },
       isPlausible: () => isCentred(file, tensors[0], misreading),
     }))
   );
-}
-
-function read(file: GgufFile, tensor: TensorInfo, { read }: Misreading) {
-  const bytes = (stored: Uint8Array) => new Uint8Array(Float32Array.from(read(stored)).buffer);
-  return { ...wholeTensor(file, tensor, bytes), type: F32 };
 }
 
 /** Whether another reading changes a tensor's numbers, and what it makes of them could be weights. */

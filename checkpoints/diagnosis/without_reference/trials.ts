@@ -89,7 +89,7 @@ export class Bench {
   #tokenizer: Tokenizer | undefined;
   readonly vocabSize: number;
 
-  /** @param engine has the weights of the file, or of the one that it was made from; they are used in place */
+  /** @param engine has the weights of the file; they are used in place */
   constructor(
     readonly file: GgufFile,
     readonly engine: Engine,
@@ -100,12 +100,16 @@ export class Bench {
     this.vocabSize = engine.config.vocabSize;
   }
 
-  /** The same with an undo done. */
-  with({ alteration, after = [] }: Pick<Trial, "alteration" | "after">): Bench {
-    const { file, engine, signal, say } = this;
-    const bench = new Bench(alteredFile(file, alteration), engine, signal, say);
-    TEXTS.forEach((text, i) => after[i] && bench.#known.set(text, after[i]));
-    return bench;
+  /** The same with an undo done, whose weights stay on the device as long as it is used. */
+  async with<Result>(
+    { alteration, after = [] }: Pick<Trial, "alteration" | "after">,
+    use: (mended: Bench) => Promise<Result>,
+  ): Promise<Result> {
+    return await this.#altered(alteration, async (file, engine) => {
+      const mended = new Bench(file, engine, this.signal, this.say);
+      TEXTS.forEach((text, i) => after[i] && mended.#known.set(text, after[i]));
+      return await use(mended);
+    });
   }
 
   /** What the file makes of a text. */
@@ -213,22 +217,32 @@ export class Bench {
     texts: readonly Text[],
     isEnough?: (first: TextLosses) => boolean,
   ): Promise<TextLosses[]> {
-    const { file, engine, signal } = this;
-    signal?.throwIfAborted();
+    this.signal?.throwIfAborted();
     this.say(detail);
-    const altered = alteredFile(file, alteration);
-    const variant = await engine.variant(altered, readConfig(altered), { signal });
-    try {
+    return await this.#altered(alteration, async (altered, variant) => {
       const isOwn = ![...alteration.metadata?.keys() ?? []].some(isOfTokenizer);
       const tokenizer = isOwn
-        ? this.#tokenizer ??= createTokenizer(file.metadata)
+        ? this.#tokenizer ??= createTokenizer(this.file.metadata)
         : createTokenizer(altered.metadata);
       const losses: TextLosses[] = [];
       for (const text of texts) {
-        losses.push(await textLosses(variant, tokenizer, text, signal));
+        losses.push(await textLosses(variant, tokenizer, text, this.signal));
         if (losses.length === 1 && isEnough?.(losses[0])) break;
       }
       return losses;
+    });
+  }
+
+  /** Uses the file with something altered, and an engine that has its weights. */
+  async #altered<Result>(
+    alteration: Alteration,
+    use: (file: GgufFile, engine: Engine) => Promise<Result>,
+  ): Promise<Result> {
+    const { engine, signal } = this;
+    const file = alteredFile(this.file, alteration);
+    const variant = await engine.variant(file, readConfig(file), { signal });
+    try {
+      return await use(file, variant);
     } finally {
       variant.dispose();
     }

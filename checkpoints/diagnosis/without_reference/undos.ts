@@ -340,9 +340,13 @@ function rearranged(
   tensor: TensorInfo,
   from: (place: number) => number,
 ): NewTensorData {
-  return tensor.type.blockSize > 1
-    ? asF32(file, tensor, (data) => data.map((_, place) => data[from(place)]))
-    : moved(file, tensor, tensor.type.blockBytes, from);
+  if (tensor.type.blockSize === 1) return moved(file, tensor, tensor.type.blockBytes, from);
+  return asF32(file, tensor, (data) => {
+    // Several times as quick as `map`.
+    const out = new Float32Array(data.length);
+    for (let place = 0; place < out.length; place++) out[place] = data[from(place)];
+    return out;
+  });
 }
 
 /** At each place the `width` bytes that stand at another one. */

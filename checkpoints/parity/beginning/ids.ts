@@ -1,4 +1,5 @@
 /** Token ids of one text by two tokenizers: the place at which they part, as people read it. */
+import { firstEntry } from "./entries.ts";
 
 /** Ids around the place that are shown. */
 const BEFORE = 1;
@@ -15,8 +16,7 @@ export function idsPart(
   piece?: (id: number) => string,
   theirPiece = piece,
 ): string {
-  const length = Math.max(ours.length, theirs.length);
-  const at = Array.from({ length }).findIndex((_, i) => ours[i] !== theirs[i]);
+  const at = firstEntry(ours, theirs);
   const token = (id: number | undefined, piece?: (id: number) => string) =>
     id === undefined ? "the end" : piece ? `${id} ${JSON.stringify(piece(id))}` : `${id}`;
   const around = (ids: readonly number[], piece?: (id: number) => string) => {

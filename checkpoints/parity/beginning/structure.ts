@@ -3,7 +3,8 @@ import { kindOf, layerOf } from "../../../base/layer_names.ts";
 import type { Config } from "../../../engine/model/config.ts";
 import { diffMetadata } from "../../files/diff/metadata.ts";
 import type { WeightFile } from "../../files/weight_file.ts";
-import { NO_CASE, type ParityCheck } from "../checks.ts";
+import type { Cause } from "../../diagnosis/causes.ts";
+import { foundationFault, type ParityCheck } from "../checks.ts";
 
 /** What is known of two sides before any number of a pass is compared. */
 export interface Beginning {
@@ -18,7 +19,7 @@ export interface Beginning {
 }
 
 /** A model's weights and sizes. */
-export interface Side {
+interface Model {
   readonly weights: WeightFile;
   readonly config: Config;
 }
@@ -33,14 +34,13 @@ const SIZES = ["width", "ffnWidth", "heads", "kvHeads", "headWidth"] as const;
  * Compares names, shapes and metadata of two files that run. Blocks or shapes that differ fail checkpoint 0. What a model may have or
  * not (biases, an output matrix), and hyperparameters, are lines: the numbers show what they do.
  */
-export function compareStructure(ours: Side, theirs: Side): Beginning {
+export function compareStructure(ours: Model, theirs: Model): Beginning {
   const [a, b] = [ours.config, theirs.config];
   const found = absentTensors(ours.weights, theirs.weights);
   const shapes = otherShapes(ours.weights, theirs.weights);
   const metadata = diffMetadata(ours.weights, theirs.weights).filter(({ matters }) => matters);
   const checks: ParityCheck[] = [];
-  const fail = (cause: ParityCheck["cause"], what: string) =>
-    checks.push({ checkpoint: "0", case: NO_CASE, passed: false, what, cause, subject: "tensors" });
+  const fail = (cause: Cause, what: string) => checks.push(foundationFault(what, cause, "tensors"));
   if (a.layers !== b.layers) {
     const range = blockRange(Math.min(a.layers, b.layers), Math.max(a.layers, b.layers));
     fail(

@@ -6,7 +6,7 @@ import {
   type Metadata,
   renderChat,
 } from "../../../text/mod.ts";
-import { NO_CASE, type ParityCheck } from "../checks.ts";
+import { foundationFault, NO_CASE, type ParityCheck } from "../checks.ts";
 
 /** What a comparison of templates found. */
 export interface TemplateFindings {
@@ -93,8 +93,7 @@ function noted(line: string): TemplateFindings {
 
 function parted(ours: string, theirs: string): TemplateFindings {
   const what = `${KEY} makes another text: ${textsPart(ours, theirs)}`;
-  const check = { checkpoint: "0", case: NO_CASE, passed: false, what } as const;
-  return { checks: [{ ...check, cause: "tokenizer", subject: "chat template" }], notes: [] };
+  return { checks: [foundationFault(what, "tokenizer", "chat template")], notes: [] };
 }
 
 interface Attempt {

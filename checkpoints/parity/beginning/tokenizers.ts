@@ -5,11 +5,15 @@ import {
   type Tokenizer,
   TokenizerError,
 } from "../../../text/mod.ts";
+import { tokenizerOf } from "../../../inspect/run/vocabulary.ts";
 import type { Cause } from "../../diagnosis/causes.ts";
 import { AWKWARD_TEXTS } from "./awkward_texts.ts";
 import { idsPart } from "./ids.ts";
 import { derivedTexts } from "./derived_texts.ts";
 import { entryText, firstEntry, isSame } from "./entries.ts";
+
+/** A file that has a tokenizer. */
+type Named = Parameters<typeof tokenizerOf>[0];
 
 /** What two tokenizers part in. */
 export interface TokenizerDifference {
@@ -52,11 +56,12 @@ interface Example {
  * @throws {TokenizerError} for a vocabulary that cannot be used
  */
 export function compareTokenizers(
-  ours: Metadata,
-  theirs: Metadata,
+  here: Named,
+  there: Named,
   texts: readonly string[] = [],
 ): TokenizerDifference | undefined {
-  const [a, b] = [createTokenizer(ours), createTokenizer(theirs)];
+  const [a, b] = [here, there].map(tokenizerOf);
+  const [ours, theirs] = [here.metadata, there.metadata];
   const differing = keysOf(ours, theirs).filter((key) => !isSame(ours.get(key), theirs.get(key)));
   let examples = parting(a, b, [...texts, ...AWKWARD_TEXTS]);
   if (examples.length === 0) examples = parting(a, b, derivedTexts(a, ours, theirs, differing));

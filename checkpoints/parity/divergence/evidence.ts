@@ -1,8 +1,8 @@
 /** What the operation that went wrong first read and made, on both sides: what a bundle holds of it, and what a notebook looks at. */
-import { kindOf } from "../../../base/layer_names.ts";
 import type { RopeScaling } from "../../../engine/model/config.ts";
 import type { RopeBuilder } from "../../../engine/model/rope_table.ts";
 import type { Constants, Operation, Pass } from "../../../kernels/kernel.ts";
+import { isCache } from "../cache.ts";
 import { type ElementPlace, isAttention } from "../compare.ts";
 import type { ActivationType } from "../../references/reference.ts";
 
@@ -137,7 +137,7 @@ export function elementAt(
   { head = 0, position, index }: ElementPlace,
 ): number | undefined {
   const within = (at: number, size: number) => Number.isInteger(at) && at >= 0 && at < size;
-  const row = /^cache_/.test(kindOf(name)) ? position : position - start;
+  const row = isCache(name) ? position : position - start;
   const [a, b, c] = isAttention(name)
     ? [head, row, index]
     : shape.length === 3

@@ -1,6 +1,7 @@
 /** What recomputing an operation found, as lines for people. */
 import { formatTable } from "../../../inspect/format.ts";
 import { printable } from "../../../inspect/escape.ts";
+import { firstEntry } from "../beginning/entries.ts";
 import { placeText } from "../compare.ts";
 import type { IdsEvidence, OperationEvidence } from "./evidence.ts";
 import type { Formula, Terms } from "./formula.ts";
@@ -83,9 +84,8 @@ export function idsText(
   { case: name, checkpoint, text, ours, reference, referenceName }: IdsEvidence,
 ): string {
   const longest = Math.max(ours.length, reference.length);
-  const first = Array.from({ length: longest }).findIndex((_, i) =>
-    ours[i]?.id !== reference[i]?.id
-  );
+  const [a, b] = [ours, reference].map((tokens) => tokens.map(({ id }) => id));
+  const first = firstEntry(a, b);
   const what = checkpoint === "0" ? "token ids" : "choices, one after each pass";
   const lines = [`${what} (${name})`];
   if (text !== undefined) lines.push(`  of ${JSON.stringify(text)}`);

@@ -2,23 +2,23 @@
  * The steps between what a reference shows and a point, computed by the kernels' 64-bit twins for a few positions: once exactly, and
  * some times as an engine would that rounds whatever it computes. How far those lie apart is what rounding may make of the point.
  */
-import { dequantize } from "../../../engine/gguf/dequantize.ts";
 import type { GgufFile } from "../../../engine/gguf/reader.ts";
 import type { Config } from "../../../engine/model/config.ts";
 import { ropeFactors } from "../../../engine/model/rope_factors.ts";
 import { type RopeBuilder, ropeTable } from "../../../engine/model/rope_table.ts";
-import {
-  elementCount,
-  type Plan,
-  type Step,
-  stepName,
-  type Value,
-} from "../../../engine/plan/plan.ts";
+import { type Plan, type Step, stepName, type Value } from "../../../engine/plan/plan.ts";
 import type { Pass } from "../../../kernels/kernel.ts";
-import { kernelOf } from "../../../kernels/mod.ts";
 import { Random } from "../../files/random.ts";
 import type { ReferencePass } from "../../references/reference.ts";
 import { rowsOf } from "../local.ts";
+import {
+  compute,
+  readWeight,
+  roomFor,
+  stepsBehind,
+  type Weight,
+  workPerRow,
+} from "../steps_behind.ts";
 import { rounded, roundedBlocks, type RoundedType } from "./rounding.ts";
 
 /** What a chain is computed with. */
@@ -56,11 +56,22 @@ interface Rounding {
   readonly stretch: number;
 }
 
+/** What is computed of a pass, and where. */
+interface Task {
+  readonly pass: ReferencePass;
+  /** The last one makes the point. */
+  readonly steps: readonly Step[];
+  /** Names of those that are computed of all positions. */
+  readonly whole: ReadonlySet<string>;
+  /** Ascending. */
+  readonly positions: readonly number[];
+}
+
 /** Computes chains of one model. */
 export class RoundedChains {
   readonly #model: ChainModel;
   readonly #type: RoundedType;
-  readonly #weights = new Map<string, Float32Array>();
+  readonly #weights = new Map<string, Weight>();
   #bytes = 0;
 
   constructor(model: ChainModel, type: RoundedType) {
@@ -79,9 +90,10 @@ export class RoundedChains {
     point: string,
     positions: readonly number[],
   ): Promise<Map<number, Deviation>> {
-    const steps = stepsBehind(this.#model.plan, pass, point);
-    const whole = wholeOf(steps, point);
-    const perRow = (found: readonly Step[]) => found.reduce((sum, step) => sum + workOf(step), 0);
+    const { plan, config, file, rope } = this.#model;
+    const steps = stepsBehind(plan, pass, point);
+    const whole = wholeOf(steps, pass);
+    const perRow = (some: readonly Step[]) => some.reduce((sum, step) => sum + workPerRow(step), 0);
     const behind = perRow(steps.filter((step) => whole.has(stepName(step))));
     const alone = perRow(steps.filter((step) => !whole.has(stepName(step))));
     const workUpTo = (count: number) => {
@@ -98,12 +110,17 @@ export class RoundedChains {
       LEAST_TRIES,
       Math.min(MOST_TRIES, Math.floor(MORE_WORK / workUpTo(count))),
     );
-    const exact = await this.#compute(pass, steps, whole, chosen);
+    const task: Task = { pass, steps, whole, positions: chosen };
+    const slots = pass.start + chosen.at(-1)! + 1;
+    const table = ropeTable(config, slots, rope, await ropeFactors(file, config));
+    const exact = await this.#compute(task, table);
+    const type = this.#type;
+    const angles = type === "q8" ? table : rounded(table, type);
     const random = new Random(1);
     const found: Float32Array[][] = chosen.map(() => []);
     for (let i = 0; i < tries; i++) {
       const stretch = i === 0 ? 1 : random.uniform(1, 2);
-      const values = await this.#compute(pass, steps, whole, chosen, { type: this.#type, stretch });
+      const values = await this.#compute(task, angles, { type, stretch });
       values.forEach((value, j) =>
         found[j].push(value.map((number, k) => {
           const moved = number - exact[j][k];
@@ -118,20 +135,20 @@ export class RoundedChains {
     }));
   }
 
-  /** The point at each of some positions. */
+  /**
+   * The point at each of the positions.
+   *
+   * @param table RoPE's angles, as the engine has them
+   */
   async #compute(
-    pass: ReferencePass,
-    steps: readonly Step[],
-    whole: ReadonlySet<string>,
-    positions: readonly number[],
+    { pass, steps, whole, positions }: Task,
+    table: Float32Array,
     rounding?: Rounding,
   ): Promise<Float32Array[]> {
-    const { config, file, rope } = this.#model;
     const { start, tensors } = pass;
     const count = positions.at(-1)! + 1;
     const all: Pass = { tokens: count, start, rows: count };
     const own = positions.map((at): Pass => ({ tokens: 1, start: start + at, rows: 1 }));
-    const table = ropeTable(config, start + count, rope, await ropeFactors(file, config));
     // What is computed, of all positions up to the last one, or of each that was asked for.
     const joined = new Map<string, Float32Array>();
     const single = new Map<string, Float32Array[]>();
@@ -139,7 +156,7 @@ export class RoundedChains {
     /** A step's input in a pass that begins at row `at` and has so many. */
     const read = ({ name, kind }: Value, { tokens }: Pass, at: number, i?: number) => {
       if (kind === "ids") return ids.slice(at, at + tokens);
-      if (kind === "table") return rounding ? roundedTable(table, rounding.type) : table;
+      if (kind === "table") return table;
       const computed = i === undefined ? joined.get(name) : single.get(name)?.[i];
       if (computed) return computed;
       const before = joined.get(name);
@@ -153,30 +170,23 @@ export class RoundedChains {
       const { data } = rowsOf(name, tensors.get(name)!, start, at, tokens);
       return Float32Array.from(data);
     };
+    const shown = steps.at(-1)!;
+    const point = stepName(shown);
     let last: Float32Array[] = [];
     for (const step of steps) {
       const name = stepName(step);
-      const { kind, shape } = step.outputs[0] as Value;
-      const isWhole = whole.has(name);
       const weights = await Promise.all(step.weights.map((each) => this.#weight(each, rounding)));
       const make = (numbers: Pass, inputs: Float32Array[]) => {
         const { tokens: T } = numbers;
-        const lengths = { T, S: numbers.start + T, R: T };
-        const out = new Float32Array(elementCount(shape, lengths));
-        // Earlier slots are what they are.
-        if (kind === "cache" && pass.before?.has(name)) out.set(pass.before.get(name)!);
-        kernelOf(step)!.twin({
-          ...{ pass: numbers, constants: step.constants, outputs: [out] },
-          inputs: rounding
-            ? inputs.map((input, i) => roundedInput(step, i, input, rounding.type, file))
-            : inputs,
-          weights: weights.map((weight) => readerOf(weight, step)),
-        });
-        return rounding
-          ? roundedOutcome(step, out, rounding, name === stepName(steps.at(-1)!))
-          : out;
+        const room = roomFor(step, pass, { T, S: numbers.start + T, R: T }, point);
+        const read = rounding
+          ? inputs.map((input, i) => roundedInput(step, i, input, weights, rounding.type))
+          : inputs;
+        const out = compute({ step, pass: numbers, inputs: read, weights }, room);
+        // How the outcome that is shown is rounded is allowed for where it is judged.
+        return rounding && step !== shown ? roundedOutcome(step, out, rounding) : out;
       };
-      if (isWhole) {
+      if (whole.has(name)) {
         joined.set(name, make(all, step.inputs.map((input) => read(input, all, 0))));
         continue;
       }
@@ -192,10 +202,9 @@ export class RoundedChains {
       }
       single.set(name, last);
     }
-    const name = stepName(steps.at(-1)!);
-    const made = joined.get(name);
+    const made = joined.get(point);
     if (!made) return last;
-    const isCache = steps.at(-1)!.outputs[0]!.kind === "cache";
+    const isCache = shown.outputs[0]!.kind === "cache";
     const width = made.length / (isCache ? start + count : count);
     return positions.map((at) => {
       const row = isCache ? start + at : at;
@@ -203,99 +212,57 @@ export class RoundedChains {
     });
   }
 
-  async #weight(name: string, rounding?: Rounding): Promise<Float32Array> {
+  async #weight(name: string, rounding?: Rounding): Promise<Weight> {
     const type = rounding?.type === "q8" ? undefined : rounding?.type;
     const key = `${name} ${type}`;
     const kept = this.#weights.get(key);
     if (kept) return kept;
-    const { file } = this.#model;
-    const tensor = file.tensors.get(name)!;
     const exact = this.#weights.get(`${name} undefined`) ??
-      dequantize(tensor.type, await file.readTensor(tensor));
-    const data = type ? rounded(exact, type) : exact;
-    if (this.#bytes + data.byteLength > KEPT_BYTES) {
+      (await readWeight(this.#model.file, name))!;
+    const weight = type ? { ...exact, data: rounded(exact.data, type) } : exact;
+    const { byteLength } = weight.data;
+    if (this.#bytes + byteLength > KEPT_BYTES) {
       this.#weights.clear();
       this.#bytes = 0;
     }
-    this.#weights.set(key, data);
-    this.#bytes += data.byteLength;
-    return data;
+    this.#weights.set(key, weight);
+    this.#bytes += byteLength;
+    return weight;
   }
 }
 
-/** The steps from what is shown to a point, in the order of computation. */
-function stepsBehind(plan: Plan, { tensors }: ReferencePass, point: string): Step[] {
-  const makes = new Map(plan.map((step) => [stepName(step), step]));
-  const needed = new Set<Step>();
-  const visit = (name: string) => {
-    const step = makes.get(name);
-    if (!step || needed.has(step)) return;
-    needed.add(step);
-    for (const { name } of step.inputs) if (!tensors.has(name)) visit(name);
-  };
-  visit(point);
-  return plan.filter((step) => needed.has(step));
-}
-
 /** Names of steps that are computed of all positions: what a cache is made of, and the cache. */
-function wholeOf(steps: readonly Step[], point: string): Set<string> {
-  const makes = new Map(steps.map((step) => [stepName(step), step]));
-  const whole = new Set<string>();
-  const visit = (name: string) => {
-    const step = makes.get(name);
-    if (!step || whole.has(name)) return;
-    whole.add(name);
-    for (const { name } of step.inputs) visit(name);
-  };
-  for (const step of steps) if (step.operation === "store") visit(stepName(step));
-  if (whole.has(point)) return new Set(makes.keys());
-  return whole;
-}
-
-/** Multiplications of a step for one position, about. */
-function workOf({ constants: { rows = 1, columns = 1 }, operation }: Step): number {
-  return operation === "embed" ? columns : rows * columns;
-}
-
-function roundedTable(table: Float32Array, type: RoundedType): Float32Array {
-  return type === "q8" ? table : rounded(table, type);
+function wholeOf(steps: readonly Step[], pass: ReferencePass): Set<string> {
+  const caches = steps.filter(({ operation }) => operation === "store");
+  return new Set(
+    caches.flatMap((store) => stepsBehind(steps, pass, stepName(store)).map(stepName)),
+  );
 }
 
 /** What a step reads, as it may be rounded on the way in; weights and angles are rounded already. */
 function roundedInput(
-  { operation, weights }: Step,
+  { operation }: Step,
   index: number,
   input: Float32Array,
+  weights: readonly Weight[],
   type: RoundedType,
-  file: GgufFile,
 ): Float32Array {
   if (operation === "embed" || (operation === "rope" && index === 1)) return input;
   if (type !== "q8") return rounded(input, type);
   if (operation === "linear") {
-    return roundedBlocks(input, file.tensors.get(weights[0])!.type.blockSize > 32 ? 256 : 32);
+    return roundedBlocks(input, weights[0].blockSize > 32 ? 256 : 32);
   }
   return operation === "scores" || operation === "mix" ? rounded(input, "f16") : input;
 }
 
-/** What a step makes; how the outcome that is shown is rounded is allowed for where it is judged. */
+/** What a step makes, as it may be rounded on the way out. */
 function roundedOutcome(
   { operation }: Step,
   out: Float32Array,
   { type, stretch }: Rounding,
-  isShown: boolean,
 ): Float32Array {
-  if (isShown) return out;
   if (type !== "q8") return rounded(out, type, stretch);
   return operation === "store" ? rounded(out, "f16", stretch) : out;
-}
-
-function readerOf(data: Float32Array, { constants: { columns } }: Step) {
-  return {
-    rows: data.length / columns,
-    columns,
-    read: (row: number, out: Float32Array) =>
-      out.set(data.subarray(row * columns, (row + 1) * columns)),
-  };
 }
 
 function concatenated(parts: readonly Float32Array[]): Float32Array {

@@ -34,7 +34,7 @@ export class AdapterError extends Error {
       `the GPU ${adapter} ${refused ? "cannot run the model" : "computes wrongly"}: kernel ${
         packing ? `${kernel} for ${packing}` : kernel
       } ${problem}; ` +
-        "update its driver, or use the CPU backend (slow, correct); ./denow task doctor says more",
+        "update its driver, or use the CPU backend (--backend cpu); ./denow task doctor says more",
     );
   }
 }

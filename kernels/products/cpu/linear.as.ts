@@ -4,26 +4,13 @@
  * Products with weights: y = W·x with the epilogues of products.ts. Threads take tiles of eight rows. With few positions the quants
  * themselves are multiplied (quants.as.ts), with many a tile is made f32 first (many.as.ts).
  */
-import { exp4 } from "../../math.as";
-import { isPlain, tileAt, unpackTile } from "../../weights/read.as";
-import {
-  BF16,
-  F16,
-  F32,
-  Q3_K,
-  Q4_0,
-  Q4_1,
-  Q4_K,
-  Q5_0,
-  Q5_1,
-  Q5_K,
-  Q6_K,
-  Q8_0,
-} from "../../weights/tiles.as";
-import { take } from "../../work.as";
-import { many } from "./many.as";
-import { normRows } from "./norm_rows.as";
-import { brainFloats, floats, halves } from "./plain.as";
+import { exp4 } from "../../math.as.ts";
+import { isPlain, tileAt, unpackTile } from "../../weights/read.as.ts";
+import { BF16, F16, F32, Q3_K, Q4_0, Q4_1, Q4_K, Q5_0, Q5_1, Q5_K, Q6_K, Q8_0 } from "../../weights/types.as.ts";
+import { take } from "../../work.as.ts";
+import { many } from "./many.as.ts";
+import { normRows } from "./norm_rows.as.ts";
+import { brainFloats, floats, halves } from "./plain.as.ts";
 import {
   bytes16less32,
   bytes32,
@@ -33,8 +20,8 @@ import {
   nibbles32,
   nibbles32less8,
   signed,
-} from "./quants.as";
-import { fill, SEVENS_BYTES, SIGNED_BYTES, turnScaled, turnSevens, turnSigned } from "./x.as";
+} from "./quants.as.ts";
+import { fill, SEVENS_BYTES, SIGNED_BYTES, turnScaled, turnSevens, turnSigned } from "./x.as.ts";
 
 const RESIDUAL: i32 = 1;
 const QKV: i32 = 2;

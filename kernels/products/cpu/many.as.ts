@@ -4,7 +4,7 @@
  * Products of one tile, made f32 [column][8 rows], with many positions: four at a time, whose sums of eight rows lie in eight vectors. Sums of
  * 64 columns at most are added to a running total: errors of long sums stay small.
  */
-import { spread0, spread1, spread2, spread3 } from "./x.as";
+import { spread0, spread1, spread2, spread3 } from "./x.as.ts";
 
 /** Bytes of a tile's 64 columns. */
 const PIECE: usize = 64 * 32;

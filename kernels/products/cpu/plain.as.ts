@@ -7,9 +7,9 @@
  * Each function takes `tiles` tiles, `stride` bytes from one to the next, piece by piece: see quants.as.ts. `x` to `end` are a position's columns,
  * filled up to a multiple of four; products go to `out`, [tiles][8 rows].
  */
-import { spread0, spread1, spread2, spread3 } from "./x.as";
-import { FAST } from "../../weights/plain.as";
-import { wholeHalves } from "../../weights/read.as";
+import { spread0, spread1, spread2, spread3 } from "./x.as.ts";
+import { FAST } from "../../weights/plain.as.ts";
+import { wholeHalves } from "../../weights/read.as.ts";
 
 /** Masks lie in memory: see quants.as.ts. */
 const HIGH_HALF: usize = memory.data<u32>([0xffff0000, 0xffff0000, 0xffff0000, 0xffff0000], 16);

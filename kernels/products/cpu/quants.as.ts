@@ -7,7 +7,7 @@
  * Each function takes `tiles` tiles, `stride` bytes from one to the next, block by block: a processor reads ahead of several places at once, so that
  * it waits less for the memory than with one tile after the other. `x` to `end` is a position's record; products go to `out`, [tiles][8 rows].
  */
-import { SEVENS_BYTES, SIGNED_BYTES, spread0, spread1, spread2, spread3 } from "./x.as";
+import { SEVENS_BYTES, SIGNED_BYTES, spread0, spread1, spread2, spread3 } from "./x.as.ts";
 
 /**
  * Constants lie in memory: what the compiler knows it would put together anew at every use, and a load from a known address needs no

@@ -28,6 +28,16 @@ const copied = (to: number, from: number) => (cache: Float32Array) =>
 const zeros = (from: number, to: number) => (cache: Float32Array) =>
   cache.fill(0, from * WIDTH, to * WIDTH);
 
+/** The prompt's cache as [head, slot], or read as if it were. */
+const exchanged = (rows: number, columns: number) => (cache: Float32Array) => {
+  const right = cache.slice();
+  for (let place = 0; place < rows * columns; place++) {
+    const from = place % rows * columns + Math.floor(place / rows);
+    const numbers = right.subarray(from * headWidth, (from + 1) * headWidth);
+    cache.set(numbers, place * headWidth);
+  }
+};
+
 const FAULTS: [string, 0 | 1, (cache: Float32Array) => void, RegExp][] = [
   [
     "the slot before",
@@ -67,6 +77,18 @@ const FAULTS: [string, 0 | 1, (cache: Float32Array) => void, RegExp][] = [
       cache.set(row, 9 * WIDTH);
     },
     /^slot 3 holds position 9's numbers, slot 9 holds position 3's numbers$/,
+  ],
+  [
+    "head by head",
+    0,
+    exchanged(T, kvHeads),
+    /^numbers stand as \[head, slot\] where \[slot, head\] belongs$/,
+  ],
+  [
+    "read head by head",
+    0,
+    exchanged(kvHeads, T),
+    /^numbers are read as \[head, slot\] where they are \[slot, head\]$/,
   ],
 ];
 

@@ -1,7 +1,7 @@
 /** Two files' tokenizers: what differs is found by a text that shows it and named by its entry; what does not matter is not accused. */
 import assert from "node:assert/strict";
 import { AWKWARD_TEXTS } from "../../../checkpoints/parity/beginning/awkward_texts.ts";
-import { compareTokenizers } from "../../../checkpoints/parity/beginning/tokenizers.ts";
+import { compareTokenizers as compareFiles } from "../../../checkpoints/parity/beginning/tokenizers.ts";
 import { Random } from "../../../checkpoints/files/random.ts";
 import { compareIds } from "../../../checkpoints/parity/checks.ts";
 import { pieceOf } from "../../../inspect/run/vocabulary.ts";
@@ -11,6 +11,9 @@ import { readPreTokenizerIds } from "../../support/text/tokenizer_fixtures.ts";
 
 const smol = await smolLm2();
 const spm = await llamaSpm();
+
+const compareTokenizers = (ours: Metadata, theirs: Metadata, texts?: readonly string[]) =>
+  compareFiles({ metadata: ours, name: "ours" }, { metadata: theirs, name: "theirs" }, texts);
 
 function changed(metadata: Metadata, key: string, value: unknown): Metadata {
   return new Map([...metadata, [`tokenizer.ggml.${key}`, value]]);

@@ -1,4 +1,5 @@
 /** Suspected faults in the order of heads, and in the map from query heads to key/value heads. */
+import { transposedOrder } from "../../../files/patterns/whole_orders.ts";
 import { floorVariants, hiddenMass, roundedVisible, scoreVariants } from "./attention.ts";
 import { type Operation, rerun, type Variant } from "../operation.ts";
 
@@ -23,7 +24,7 @@ export function headVariants(
 ): Variant[] {
   const { output, target, config: { headWidth } } = operation;
   if (heads < 2) return [];
-  const exchanged = exchangedAxes(heads, headWidth).map(([what, order]): Variant => ({
+  const exchanged = exchangedHeads(heads, headWidth).map(([what, order]): Variant => ({
     cause: "head-grouping",
     what,
     make: () => inOrder(output, order, 1),
@@ -40,13 +41,13 @@ export function headVariants(
   if (order.every((from, to) => from === to)) return exchanged;
   return [{
     cause: "head-grouping",
-    what: orderText(order),
+    what: headsText(order),
     make: () => inOrder(output, order, headWidth),
   }, ...exchanged];
 }
 
 /** An order of heads in words: in place h stands the head `order[h]`. */
-export function orderText(order: readonly number[]): string {
+function headsText(order: readonly number[]): string {
   const heads = order.length;
   if (order.every((from, to) => from === heads - 1 - to)) return "heads stand backwards";
   const by = order[0];
@@ -63,25 +64,28 @@ export function orderText(order: readonly number[]): string {
 }
 
 /** Where the numbers of a row [head, feature] stand that was taken for [feature, head], or the reverse. */
+export function exchangedHeads(heads: number, headWidth: number): ReturnType<typeof exchangedAxes> {
+  return exchangedAxes(["head", heads], ["feature", headWidth]);
+}
+
+/** An axis of so many places. */
+type Axis = readonly [name: string, size: number];
+
+/** Where numbers [a, b] stand that were taken for [b, a], or the reverse. */
 export function exchangedAxes(
-  heads: number,
-  headWidth: number,
+  [a, sizeA]: Axis,
+  [b, sizeB]: Axis,
 ): [what: string, order: Int32Array][] {
-  const exchanged = (rows: number, columns: number) =>
-    Int32Array.from(
-      { length: rows * columns },
-      (_, place) => place % rows * columns + Math.floor(place / rows),
-    );
   const written: [string, Int32Array] = [
-    "numbers stand as [feature, head] where [head, feature] belongs",
-    exchanged(heads, headWidth),
+    `numbers stand as [${b}, ${a}] where [${a}, ${b}] belongs`,
+    transposedOrder(sizeA, sizeB),
   ];
-  // Both are the same where there are as many heads as features.
-  return heads === headWidth ? [written] : [
+  // Both are the same where both axes are of the same size.
+  return sizeA === sizeB ? [written] : [
     written,
     [
-      "numbers are read as [feature, head] where they are [head, feature]",
-      exchanged(headWidth, heads),
+      `numbers are read as [${b}, ${a}] where they are [${a}, ${b}]`,
+      transposedOrder(sizeB, sizeA),
     ],
   ];
 }

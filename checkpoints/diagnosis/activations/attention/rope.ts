@@ -4,7 +4,8 @@ import { ropeTable } from "../../../../engine/model/rope_table.ts";
 import type { Step } from "../../../../engine/plan/plan.ts";
 import { CAUSES } from "../../causes.ts";
 import { minimum } from "../minimum.ts";
-import { compute, type Operation, rerun, type Variant } from "../operation.ts";
+import { compute } from "../../../parity/steps_behind.ts";
+import { type Operation, rerun, type Variant } from "../operation.ts";
 import {
   distance,
   frequenciesOf,

@@ -3,8 +3,7 @@ import { layerOf } from "../../../../base/layer_names.ts";
 import { sizeOf } from "../../../../base/shape.ts";
 import { isCache, writtenInto } from "../../../parity/cache.ts";
 import { localAllowance } from "../../../parity/compare.ts";
-import { inverseOrder } from "../../../files/patterns/order.ts";
-import { headVariants, inOrder } from "./heads.ts";
+import { exchangedAxes, headVariants, inOrder } from "./heads.ts";
 import type { Operation, Variant } from "../operation.ts";
 import { roundedOutcomes } from "../rounded.ts";
 import { rotatedVariants } from "./rope.ts";
@@ -14,23 +13,25 @@ const MOST_NAMED = 3;
 
 /** x [T, Hkv, d] → the cache [S, Hkv, d] */
 export function storeVariants(operation: Operation): Variant[] {
-  const { name, inputs: [x], output, target, config, pass, step } = operation;
-  const { columns } = step.constants;
+  const { name, inputs: [x], target, config } = operation;
   const rotated = name.endsWith("cache_v") ? rotatedVariants(x, config.kvHeads, operation) : [];
   return [
     ...rotated.map((variant) => ({
       ...variant,
       what: `on its way into the cache ${variant.what}`,
-      make() {
-        const cache = output.slice();
-        cache.set(variant.make(), pass.start * columns);
-        return cache;
-      },
+      make: () => stored(operation, variant.make()),
     })),
     ...target ? measuredSlots(operation, target) : suspectedSlots(operation),
     ...target ? [...headVariants(config.kvHeads, operation), ...storedOtherwise(operation)] : [],
     ...roundedOutcomes(operation),
   ];
+}
+
+/** The cache with other numbers in the slots that the pass writes. */
+function stored({ output, pass, step }: Operation, numbers: Float32Array): Float32Array {
+  const cache = output.slice();
+  cache.set(numbers, pass.start * step.constants.columns);
+  return cache;
 }
 
 /** Blocks that caches are rounded in, with an f16 for each. */
@@ -40,15 +41,9 @@ const BLOCK = 32;
 function storedOtherwise(operation: Operation): Variant[] {
   const { name, inputs: [x], output, config: { kvHeads }, pass: { start, tokens } } = operation;
   const again = name.endsWith("cache_k") ? rotatedVariants(x, kvHeads, operation) : [];
-  const stored = (numbers: Float32Array) => {
-    const cache = output.slice();
-    cache.set(numbers, output.length - x.length);
-    return cache;
-  };
-  const layout = Int32Array.from(
-    { length: tokens * kvHeads },
-    (_, place) => place % tokens * kvHeads + Math.floor(place / tokens),
-  );
+  const exchanged = start > 0 || kvHeads === 1
+    ? []
+    : exchangedAxes(["slot", tokens], ["head", kvHeads]);
   const of = (cause: Variant["cause"], what: string, make: Variant["make"]): Variant => ({
     cause,
     what,
@@ -59,21 +54,12 @@ function storedOtherwise(operation: Operation): Variant[] {
       of(
         "rope-scaling",
         `keys are turned again on their way into the cache (${what}), as by positions times 2`,
-        () => stored(make()),
+        () => stored(operation, make()),
       )
     ),
-    ...start > 0 || kvHeads === 1 ? [] : [
-      of(
-        "cache-slot",
-        "numbers stand as [head, slot] where [slot, head] belongs",
-        () => inOrder(output, inverseOrder(layout), output.length / layout.length),
-      ),
-      of(
-        "cache-slot",
-        "numbers are read as [head, slot] where they are [slot, head]",
-        () => inOrder(output, layout, output.length / layout.length),
-      ),
-    ],
+    ...exchanged.map(([what, order]) =>
+      of("cache-slot", what, () => inOrder(output, order, output.length / order.length))
+    ),
     of(
       "rounded",
       `numbers are kept in 8 bits, in blocks of ${BLOCK} with an f16 each`,

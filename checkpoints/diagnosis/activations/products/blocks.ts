@@ -1,6 +1,8 @@
 /** Suspected misreadings of the blocks of a quantized weight. */
+import { dot } from "../../../../inspect/analyses/numbers.ts";
 import { type Misreading, misreadingsOf } from "../../block_layouts.ts";
 import { type Operation, type Variant, withWeight } from "../operation.ts";
+import { squaredDistance } from "../root_mean.ts";
 
 /** Outputs that every misreading is tried on: a full product for each would take long. */
 const SAMPLE = 16;
@@ -26,9 +28,8 @@ export async function misreadProducts(operation: Operation): Promise<Variant[]> 
     let squares = 0;
     for (let t = 0; t < x.length / columns; t++) {
       for (let row = 0; row < count; row++) {
-        let sum = 0;
-        for (let c = 0; c < columns; c++) sum += x[t * columns + c] * numbers[row * columns + c];
-        squares += (sum - target[t * rows + first + row]) ** 2;
+        const weights = numbers.subarray(row * columns, (row + 1) * columns);
+        squares += (dot(x, weights, t * columns) - target[t * rows + first + row]) ** 2;
       }
     }
     return squares;
@@ -57,7 +58,7 @@ export async function misreadRows(operation: Operation): Promise<Variant[]> {
     const bytes = await file.readTensor(tensor, first * rowBytes, count * rowBytes);
     stored.set(id, { first, bytes });
   }
-  const usual = distance(output, target);
+  const usual = squaredDistance(output, target);
   return misreadingsOf(tensor.type.name).flatMap((misreading) => {
     const read = new Map(
       [...stored].map(([id, { first, bytes }]) => {
@@ -67,18 +68,11 @@ export async function misreadRows(operation: Operation): Promise<Variant[]> {
     );
     const misread = output.slice();
     ids.forEach((id, t) => misread.set(read.get(id)!, t * columns));
-    if (!(distance(misread, target) < LEFT ** 2 * usual)) return [];
+    if (!(squaredDistance(misread, target) < LEFT ** 2 * usual)) return [];
     return [variant(name, misreading, () => misread)];
   });
 }
 
 function variant(where: string, { what }: Misreading, make: () => Float32Array): Variant {
   return { cause: "block-layout", what: `blocks are read there so: ${what}`, where, make };
-}
-
-/** Σ (a − b)² */
-function distance(a: Float32Array, b: Float32Array): number {
-  let sum = 0;
-  for (let i = 0; i < a.length; i++) sum += (a[i] - b[i]) ** 2;
-  return sum;
 }

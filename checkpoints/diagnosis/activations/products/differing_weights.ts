@@ -4,7 +4,8 @@ import { diffTensor, type Finding } from "../../../files/diff/diff.ts";
 import { ggufWeights } from "../../../files/weight_file.ts";
 import { type Cause, CAUSES } from "../../causes.ts";
 import type { Chain } from "../chain.ts";
-import { rerun, type Weight } from "../operation.ts";
+import type { Weight } from "../../../parity/steps_behind.ts";
+import { rerun } from "../operation.ts";
 import type { Suspicion } from "../suspicions.ts";
 
 /**

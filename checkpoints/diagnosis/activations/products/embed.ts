@@ -3,9 +3,11 @@ import { factorText, namedFactor } from "../../../files/patterns/factors.ts";
 import { runsText } from "../../../files/patterns/runs.ts";
 import { orderText } from "../../../files/patterns/order_text.ts";
 import { wholeOrders } from "../../../files/patterns/whole_orders.ts";
+import { toBf16 } from "../../../parity/rounded_engines/rounding.ts";
 import { roundedOutcomes } from "../rounded.ts";
-import { fitsBlock } from "./sparse.ts";
-import type { Operation, Variant, Weight } from "../operation.ts";
+import { damage } from "./sparse.ts";
+import type { Weight } from "../../../parity/steps_behind.ts";
+import type { Operation, Variant } from "../operation.ts";
 
 /** How near a factor must be to one that has a name. */
 const NAMED = 2e-3; // a bf16 rounds √D by as much
@@ -152,13 +154,7 @@ function scaledRows({ output, config }: Operation, target: Float32Array): Varian
   });
   if (!Number.isFinite(factor)) return [];
   if (!named) return factor === 0 ? [] : [of(factor), of(Math.fround(factor))];
-  return [...new Set([named.value, Math.fround(named.value), inBf16(named.value)])].map(of);
-}
-
-/** The nearest number with 8 bits: what a bf16 holds. */
-function inBf16(value: number): number {
-  const unit = 2 ** (Math.floor(Math.log2(Math.abs(value))) - 7);
-  return Math.round(value / unit) * unit;
+  return [...new Set([named.value, Math.fround(named.value), toBf16(named.value)])].map(of);
 }
 
 /** Rows of tokens that may be damaged, as a share. */
@@ -170,9 +166,8 @@ function damagedRows(
   theirs: ReadonlyMap<number, Float32Array>,
   wrong: readonly (readonly [id: number, row: Float32Array])[],
 ): Variant[] {
-  const of = (cause: Variant["cause"], what: string): Variant => ({
-    cause,
-    what,
+  const damaged = (is: Pick<Variant, "cause" | "what">): Variant => ({
+    ...is,
     where: name,
     fitted: true,
     make() {
@@ -181,23 +176,18 @@ function damagedRows(
       return out;
     },
   });
-  const rows = runsText(wrong.map(([id]) => id).sort((a, b) => a - b), "rows");
-  const are = wrong.length === 1 ? "is" : "are";
+  const sorted = wrong.toSorted(([a], [b]) => a - b);
+  const rows = sorted.map(([id]) => id);
   if (wrong.every(([, row]) => row.every((value) => value === 0))) {
-    return [
-      of("zeros", wrong.length === theirs.size ? "all of it is zero" : `${rows} ${are} zero`),
-    ];
+    const zero = `${runsText(rows, "rows")} ${rows.length === 1 ? "is" : "are"} zero`;
+    const what = rows.length === theirs.size ? "all of it is zero" : zero;
+    return [damaged({ cause: "zeros", what })];
   }
   if (wrong.length > FEW * theirs.size) return [];
-  const runs = wrong.map(([id, row]) => {
+  const runs = sorted.map(([id, row]) => {
     const at = ids.indexOf(id) * columns;
     const off = [...row.keys()].filter((i) => row[i] !== output[at + i]);
-    return [off[0], off.at(-1)!];
+    return { first: off[0], last: off.at(-1) };
   });
-  if (!runs.every(([first, last]) => fitsBlock(first, last, columns))) {
-    return [of("unknown", `only ${rows} ${wrong.length === 1 ? "has" : "have"} other numbers`)];
-  }
-  const [[first, last]] = runs;
-  const more = wrong.length > 1 ? ` and ${wrong.length - 1} more` : "";
-  return [of("dequant-block", `row ${wrong[0][0]}${more}, columns ${first} to ${last}`)];
+  return [damaged(damage(rows, runs, columns))];
 }

@@ -4,17 +4,17 @@ import { CAUSES } from "../../causes.ts";
 import { softCapVariants } from "../any_operation.ts";
 import { misreadProducts } from "./blocks.ts";
 import { columnVariants } from "./columns.ts";
-
-import { exchangedAxes, headVariants, inOrder } from "../attention/heads.ts";
+import { exchangedHeads, headVariants, inOrder } from "../attention/heads.ts";
 import { otherInputs } from "../instead.ts";
-import { type Operation, rerun, type Variant, type Weight, withWeight } from "../operation.ts";
+import type { Weight } from "../../../parity/steps_behind.ts";
+import { type Operation, rerun, type Variant, withWeight } from "../operation.ts";
 import { otherTensorVariants } from "./other_tensor.ts";
 import { rotatedVariants } from "../attention/rope.ts";
 import { roundedProducts } from "../rounded.ts";
+import { squaredDistance } from "../root_mean.ts";
 import { rowVariants } from "./rows.ts";
-import { fitsBlock, rowChange, wrongColumns } from "./sparse.ts";
+import { damage, rowChange, type Run, wrongColumns } from "./sparse.ts";
 import { biasVectorVariants } from "./vectors.ts";
-import { runsText } from "../../../files/patterns/runs.ts";
 
 /** Rows of a weight that may be damaged: at most this share, and one in any case. */
 const FEW = 0.03;
@@ -100,7 +100,7 @@ function joinedVariants(operation: Operation): Variant[] {
   return [
     ...orders.filter(([, order]) => order.some((h, i) => h !== i))
       .map(([name, order]) => joined(`heads are joined ${name}`, order, config.headWidth)),
-    ...exchangedAxes(config.heads, config.headWidth)
+    ...exchangedHeads(config.heads, config.headWidth)
       .map(([what, order]) => joined(`heads are joined so that ${what}`, order, 1)),
   ];
 }
@@ -115,11 +115,16 @@ async function otherWeightVariants(kind: string, operation: Operation): Promise<
   const exchanged = CAUSES["gate-up-swapped"].undo(weight.name);
   if (exchanged !== weight.name) {
     const other = await reader.read(exchanged);
-    const whole = other && isAlone(operation, other)
+    if (!other) return [];
+    const whole = isAlone(operation, other)
       ? product("other-tensor", `it holds the numbers of ${exchanged}`, other)
       : product("gate-up-swapped", "it stands where the other belongs", other);
-    const what = "a joint gate and up is split there row by row, instead of in halves";
-    return [...whole, ...product("reordered", what, other && interleaved(weight, other))];
+    return [...whole, {
+      cause: "reordered",
+      what: "a joint gate and up is split there row by row, instead of in halves",
+      where: weight.name,
+      make: () => withWeight(operation, interleaved(weight, other)),
+    }];
   }
   if (kind !== "logits") return [];
   const embedding = await reader.read("token_embd.weight");
@@ -135,7 +140,7 @@ async function otherWeightVariants(kind: string, operation: Operation): Promise<
 }
 
 /** Of gate and up one below the other, every second row: the first, third, … for the gate. */
-function interleaved(weight: Weight, other: Weight): Weight {
+function interleaved(weight: Weight, other: Weight): Float32Array {
   const { name, rows, columns } = weight;
   const isGate = name.includes("ffn_gate");
   const [gate, up] = isGate ? [weight, other] : [other, weight];
@@ -145,7 +150,7 @@ function interleaved(weight: Weight, other: Weight): Weight {
     const [half, at] = from < rows ? [gate, from] : [up, from - rows];
     data.set(half.data.subarray(at * columns, (at + 1) * columns), row * columns);
   }
-  return { ...weight, data };
+  return data;
 }
 
 /** Whether the other one of gate and up is right there, so that they are not exchanged: as far as it is shown. */
@@ -156,11 +161,9 @@ function isAlone(operation: Operation, other: Weight): boolean {
     (_, own) => own === "gate" ? "ffn_up" : "ffn_gate",
   );
   const there = shown.get(counterpart)?.data;
-  if (!there || there.length !== output.length) return false;
+  if (there?.length !== output.length) return false;
   const right = rerun(operation, { weights: [other] });
-  const distance = (to: Float32Array) =>
-    to.reduce((sum, value, i) => sum + (value - there[i]) ** 2, 0);
-  return distance(right) < distance(output);
+  return squaredDistance(right, there) < squaredDistance(output, there);
 }
 
 /** The matrix as the other of rows and columns has it: its numbers are column by column here, or there. */
@@ -209,30 +212,6 @@ async function damagedRows(operation: Operation): Promise<Variant[]> {
     where: name,
     make: () => withWeight(operation, mended),
   }];
-}
-
-/** Columns of a row that are wrong; undefined where that cannot be told. */
-interface Run {
-  readonly first?: number;
-  readonly last?: number;
-}
-
-/** What wrong rows are: blocks that were damaged where they are wrong in a block only; whole rows of other numbers have no name. */
-function damage(
-  rows: readonly number[],
-  runs: readonly Run[],
-  columns: number,
-): Pick<Variant, "cause" | "what"> {
-  const inBlocks = runs.every(({ first, last }) =>
-    first !== undefined && fitsBlock(first, last!, columns)
-  );
-  if (!inBlocks) {
-    const have = rows.length === 1 ? "has" : "have";
-    return { cause: "unknown", what: `only ${runsText(rows, "rows")} ${have} other numbers` };
-  }
-  const [{ first, last }] = runs;
-  const more = rows.length > 1 ? ` and ${rows.length - 1} more` : "";
-  return { cause: "dequant-block", what: `row ${rows[0]}${more}, columns ${first} to ${last}` };
 }
 
 /** A vector that is added there and not here: a difference that is the same in all rows. */

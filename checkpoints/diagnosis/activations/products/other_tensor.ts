@@ -3,7 +3,9 @@ import { kindOf, layerOf } from "../../../../base/layer_names.ts";
 import { sizeOf } from "../../../../base/shape.ts";
 import { dequantize } from "../../../../engine/gguf/dequantize.ts";
 import type { GgufFile, TensorInfo } from "../../../../engine/gguf/reader.ts";
+import { dot } from "../../../../inspect/analyses/numbers.ts";
 import { CAUSES } from "../../causes.ts";
+import type { Weight } from "../../../parity/steps_behind.ts";
 import { type Operation, rerun, type Variant } from "../operation.ts";
 
 /** Rows of a product that a tensor is tried on, and positions; fewer tell too little. */
@@ -25,7 +27,7 @@ export async function otherTensorVariants(operation: Operation): Promise<Variant
     : candidates.slice(0, 4).map(({ name }) => name);
   const variants = await Promise.all(found.map(async (name) => {
     const other = await reader.read(name);
-    return other ? wholeAndPart(operation, { ...other, name }, target) : [];
+    return other ? wholeAndPart(operation, other, target) : [];
   }));
   return variants.flat();
 }
@@ -33,7 +35,7 @@ export async function otherTensorVariants(operation: Operation): Promise<Variant
 /** The other tensor in place of the weight, or of those of its rows that are wrong. */
 function wholeAndPart(
   operation: Operation,
-  other: Operation["weights"][number],
+  other: Weight,
   target: Float32Array | undefined,
 ): Variant[] {
   const { output, weights: [weight] } = operation;
@@ -94,12 +96,12 @@ async function fitting(
   let bytes = 0;
   for (const tensor of candidates) {
     const rowBytes = tensor.bytes / rows;
-    bytes += sample.length * rowBytes;
+    bytes += count * rowBytes;
     if (bytes > MOST_BYTES) break;
     let fits = true;
     for (const row of sample) {
       const data = dequantize(tensor.type, await file.readTensor(tensor, row * rowBytes, rowBytes));
-      fits &&= makes(data, row);
+      fits = makes(data, row);
       if (!fits) break;
     }
     if (fits) return [tensor.name];
@@ -110,11 +112,9 @@ async function fitting(
   function makes(w: Float32Array, row: number): boolean {
     let [size, worst] = [0, 0];
     for (let t = 0; t < T; t++) {
-      let sum = 0;
-      for (let c = 0; c < columns; c++) sum += w[c] * x[t * columns + c];
       const there = target[t * rows + row];
       size += there * there;
-      worst = Math.max(worst, Math.abs(sum - there));
+      worst = Math.max(worst, Math.abs(dot(x, w, t * columns) - there));
     }
     return worst <= NEAR * Math.sqrt(size / T);
   }

@@ -57,7 +57,7 @@ export function rowVariants(
             ? "all of it is zero"
             : `${runsText(zero, "rows")} ${zero.length === 1 ? "is" : "are"} zero`,
           where: name,
-          make: () => withColumns((row, t) => zero.includes(row) ? 0 : own(row, t)),
+          make: () => withColumns((row, t) => isZero[row] ? 0 : own(row, t)),
         } satisfies Variant,
       ]
       : [],

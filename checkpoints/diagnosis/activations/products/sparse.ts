@@ -1,4 +1,7 @@
 /** Differences in few places only: what a damaged block leaves. */
+import { runsText } from "../../../files/patterns/runs.ts";
+import { dot } from "../../../../inspect/analyses/numbers.ts";
+import type { Variant } from "../operation.ts";
 
 /** What is left of a difference when all that is wrong is mended: rounding. */
 const ROUNDING = 1e-6;
@@ -46,6 +49,30 @@ export function fitsBlock(first: number, last: number, columns: number): boolean
   return BLOCKS.some((size) =>
     size < columns && Math.floor(first / size) === Math.floor(last / size)
   );
+}
+
+/** Columns of a row that are wrong; undefined where that cannot be told. */
+export interface Run {
+  readonly first?: number;
+  readonly last?: number;
+}
+
+/** What wrong rows are: blocks that were damaged where they are wrong in a block only; whole rows of other numbers have no name. */
+export function damage(
+  rows: readonly number[],
+  runs: readonly Run[],
+  columns: number,
+): Pick<Variant, "cause" | "what"> {
+  const inBlocks = runs.every(({ first, last }) =>
+    first !== undefined && fitsBlock(first, last!, columns)
+  );
+  if (!inBlocks) {
+    const have = rows.length === 1 ? "has" : "have";
+    return { cause: "unknown", what: `only ${runsText(rows, "rows")} ${have} other numbers` };
+  }
+  const [{ first, last }] = runs;
+  const more = rows.length > 1 ? ` and ${rows.length - 1} more` : "";
+  return { cause: "dequant-block", what: `row ${rows[0]}${more}, columns ${first} to ${last}` };
 }
 
 /** What a change of one row of a weight makes of its outputs. */
@@ -96,10 +123,6 @@ function projection(vector: Float64Array, span: readonly Float64Array[]): Float6
   const fit = new Float64Array(vector.length);
   for (const b of basis) subtract(fit, b, -dot(vector, b));
   return fit;
-}
-
-function dot(a: Float64Array, b: Float64Array): number {
-  return a.reduce((sum, value, i) => sum + value * b[i], 0);
 }
 
 function norm(a: Float64Array): number {

@@ -13,12 +13,17 @@ const NEAR = 1e-3;
 export async function normWeightVariants(operation: Operation): Promise<Variant[]> {
   const { inputs: [x], weights: [{ columns }], target } = operation;
   if (!target) return [];
+  return await vectorVariants(operation, weightBetween(x, target, columns));
+}
+
+/** The weight [D] that brings x · weight nearest to y, both [T, D], by least squares. */
+export function weightBetween(x: Float32Array, y: Float32Array, columns: number): Float32Array {
   const [above, below] = [new Float64Array(columns), new Float64Array(columns)];
   x.forEach((value, i) => {
-    above[i % columns] += value * target[i];
+    above[i % columns] += value * y[i];
     below[i % columns] += value * value;
   });
-  return await vectorVariants(operation, Float32Array.from(above, (sum, i) => sum / below[i]));
+  return Float32Array.from(above, (sum, i) => sum / below[i]);
 }
 
 /** product [T, rows], bias [rows] → product + bias */
@@ -46,8 +51,8 @@ async function vectorVariants(operation: Operation, theirs: Float32Array): Promi
     where: name,
     make: () => withWeight(operation, numbers),
   });
-  const allowed = NEAR * data.reduce((largest, value) => Math.max(largest, Math.abs(value)), 0);
-  const isNear = (a: number, b: number) => Math.abs(a - b) <= allowed;
+  const largest = data.reduce((most, value) => Math.max(most, Math.abs(value)), 0);
+  const isNear = (a: number, b: number) => Math.abs(a - b) <= NEAR * largest;
   const variants: Variant[] = [];
   const other = await vectorWith(file, theirs, name, NEAR);
   if (other) variants.push(of("other-tensor", `it holds the numbers of ${other.name}`, other.data));
@@ -61,9 +66,8 @@ async function vectorVariants(operation: Operation, theirs: Float32Array): Promi
     const times = `times ${factorText(factor, config, NEAR)}`;
     variants.push(of("scaled", times, data.map((value) => value * named.value)));
   }
-  const zero = [...data.keys()].filter((i) =>
-    data[i] !== 0 && Math.abs(theirs[i]) <= 1e-6 * allowed / NEAR
-  );
+  const isZero = (value: number) => Math.abs(value) <= 1e-6 * largest;
+  const zero = [...data.keys()].filter((i) => data[i] !== 0 && isZero(theirs[i]));
   if (zero.length > 0) {
     const what = zero.length === data.length
       ? "all of it is zero"
