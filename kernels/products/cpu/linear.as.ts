@@ -267,9 +267,10 @@ export function linear(step: usize, pass: usize, thread: i32, threads: i32): voi
   for (let i = 0; i < parts; i++) tiles += tilesOf(weightOf(step, i));
   const together = few ? TOGETHER : 1;
   // Several times as many pieces as threads, so that all have finished at about the same time.
+  // Two tiles at least: their rows of an output are a line of the cache, which two threads had better not write to.
   const count = min(
-    max(together, PRODUCTS / (tokens * columns * 8)),
-    max(1, tiles / (4 * threads)),
+    max(max(together, 2), PRODUCTS / (tokens * columns * 8)),
+    max(2, tiles / (4 * threads)),
   );
   for (let from = take(step, count); from < tiles; from = take(step, count)) {
     for (let i = from, end = min(from + count, tiles), next = 0; i < end; i += next) {
