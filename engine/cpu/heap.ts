@@ -40,7 +40,14 @@ export class Heap {
   /** @throws {RangeError} where there is no room for the addresses */
   constructor() {
     const pages = HEAP_BYTES / 65536;
-    this.memory = new WebAssembly.Memory({ initial: pages, maximum: pages, shared: true });
+    try {
+      this.memory = new WebAssembly.Memory({ initial: pages, maximum: pages, shared: true });
+    } catch {
+      throw new RangeError(
+        "Cannot compute on the CPU: this process may not reserve 4 GiB of addresses (they take no memory); " +
+          "raise its limit (ulimit -v), or free other models",
+      );
+    }
   }
 
   /** Bytes of the largest block that it has room for. */

@@ -43,6 +43,9 @@ import { weightBlock, weightBytes } from "./tile_memory.ts";
 /** Values that are a choice of the next id, the one that counts first. */
 const CHOICES = ["sample", "argmax"];
 
+/** Most programs that a session keeps, the ones used last: each edit list has its own, with memory for its values. */
+const MOST_PROGRAMS = 16;
+
 /** The edit list of passes without edits. */
 const NO_EDITS: readonly Edit[] = [];
 
@@ -265,11 +268,11 @@ export class CpuSession implements Session {
     if (given) return make();
     const list = edits.length > 0 ? edits : NO_EDITS;
     const kind = [one ? "" : "branches", asked.T, asked.R, ...wanted.toSorted()].join(" ");
-    const ready = this.#programs.find((each) => each.edits === list && each.kind === kind);
-    if (ready) return ready.program;
-    const program = make();
-    this.#programs.push({ edits: list, kind, program });
-    return program;
+    const at = this.#programs.findIndex((each) => each.edits === list && each.kind === kind);
+    const ready = at < 0 ? { edits: list, kind, program: make() } : this.#programs.splice(at, 1)[0];
+    this.#programs.push(ready);
+    if (this.#programs.length > MOST_PROGRAMS) this.#programs.shift()!.program.dispose();
+    return ready.program;
   }
 
   #newProgram(
