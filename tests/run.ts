@@ -48,6 +48,8 @@ const SLOW: readonly string[] = [
   "inspect/figures/pictures",
   "inspect/run/generation_captures",
   "inspect/tables/arrow_python",
+  "kernels/build",
+  "kernels/cpu_kernels",
   "kernels/tint",
   "project/docs",
   "project/readme",

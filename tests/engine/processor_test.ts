@@ -1,4 +1,4 @@
-/** The processor as a device: heaps, threads, models in several heaps, and the kernels that are committed. */
+/** The processor as a device: heaps, threads, and models in several heaps. */
 import assert from "node:assert/strict";
 import type { Session } from "../../engine/backend.ts";
 import { cpuEngine } from "../../engine/cpu/engine.ts";
@@ -6,19 +6,8 @@ import { type Block, CONTROL, Heap } from "../../engine/cpu/heap.ts";
 import { Processor } from "../../engine/cpu/processor.ts";
 import { readConfig } from "../../engine/model/config.ts";
 import { planValues } from "../../engine/plan/plan.ts";
-import { base64Lines, buildKernels } from "../../kernels/build.ts";
 import { randomFile, type RandomLlamaOptions } from "../support/models/random_llama.ts";
 import { deno } from "../support/command.ts";
-
-Deno.test("the committed kernels are what the sources compile to", async () => {
-  const committed = await Deno.readTextFile(
-    new URL("../../kernels/kernels.wasm.base64", import.meta.url),
-  );
-  assert.ok(
-    base64Lines(await buildKernels()) === committed,
-    "kernels.wasm.base64 is not what the sources compile to: run ./denow task kernels",
-  );
-});
 
 Deno.test("a heap gives out what is free, and joins what comes back", () => {
   const heap = new Heap();
