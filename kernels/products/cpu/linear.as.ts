@@ -35,7 +35,7 @@ const MANY_FLOATS: i32 = 4;
 const TOGETHER: i32 = 4;
 
 /** Products that a thread takes at a time, at least: an atomic addition costs as much as a thousand of them. */
-const PRODUCTS: i32 = 16384;
+const PRODUCTS: i32 = 65536;
 
 /** Forms of x for few positions. */
 const SIGNED: i32 = 0;
