@@ -2,7 +2,8 @@
 import assert from "node:assert/strict";
 import { Device } from "../../engine/webgpu/device.ts";
 import { checkKernel } from "../../engine/webgpu/check/kernel_check.ts";
-import { allVariants, variantName } from "../../engine/webgpu/check/kernel_variants.ts";
+import { variantName } from "../../engine/check/variants.ts";
+import { allVariants } from "../../engine/webgpu/check/kernel_variants.ts";
 import { checkDevice } from "../../inspect/commands/doctor.ts";
 import {
   type Findings,

@@ -1,6 +1,6 @@
 /** CPU kernels without packed weights, compiled from their sources, on cases as the device's kernels are checked with. */
 import asc from "npm:assemblyscript@0.28.20/asc";
-import type { KernelCase } from "../../engine/webgpu/check/case.ts";
+import type { KernelCase } from "../../engine/check/case.ts";
 import type { Kernel, RowReader } from "../../kernels/kernel.ts";
 
 /** Their sources, and what each exports. */

@@ -5,8 +5,8 @@ import {
   numbersReader,
   packMatrices,
   randomBlocks,
-} from "../../engine/webgpu/check/data.ts";
-import type { Kind } from "../../engine/webgpu/check/data.ts";
+} from "../../engine/check/data.ts";
+import type { Kind } from "../../engine/check/data.ts";
 import type { Constants, RowReader } from "../../kernels/kernel.ts";
 import { KERNELS } from "../../kernels/mod.ts";
 import { type Packing, PACKINGS } from "../../kernels/weights/packings.ts";
