@@ -32,7 +32,11 @@ export function cpuVariants(): KernelVariant[] {
 }
 
 /** Where an output of a case lies; undefined for a tap that is off. */
-type Output = { readonly address: number; readonly length: number; readonly dtype: Binding["dtype"] };
+type Output = {
+  readonly address: number;
+  readonly length: number;
+  readonly dtype: Binding["dtype"];
+};
 
 /** Cases laid out in a heap, a record each. */
 class Program {

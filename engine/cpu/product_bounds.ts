@@ -121,7 +121,13 @@ function productErrors(
   const sizes = x.map(Math.abs);
   const largest = new Float32Array(x.length);
   for (let from = 0; from < x.length; from += TURNED) {
-    if (turned) largest.fill(sizes.subarray(from, from + TURNED).reduce((a, b) => Math.max(a, b)), from, from + TURNED);
+    if (turned) {
+      largest.fill(
+        sizes.subarray(from, from + TURNED).reduce((a, b) => Math.max(a, b)),
+        from,
+        from + TURNED,
+      );
+    }
   }
   const w = new Float32Array(columns);
   return partSizes(packed).map((reader) => {
@@ -134,7 +140,7 @@ function productErrors(
         const first = part % heads * width;
         const start = part * width;
         for (let i = 0; i < width; i++) terms += w[first + i] * sizes[start + i];
-        if (turned) for (let i = 0; i < width; i++) off += w[first + i] * largest[start + i];
+        if (turned) { for (let i = 0; i < width; i++) off += w[first + i] * largest[start + i]; }
         const rounding = sumError(terms, (operations + more) / 2, whole);
         // Whole numbers stay what they are when they are turned.
         errors[part * reader.rows + row] = rounding && rounding + off * turned + TINY;
@@ -165,7 +171,9 @@ function linearErrors(args: BoundArguments, packed: PackedMatrices): Float64Arra
       const [tap] = stored(1);
       const [error] = products;
       // One operation more; a sum of whole numbers is exact.
-      const sum = error.map((each, i) => each && each + relative(outputs[0].subarray(i, i + 1), 0.5)[0]);
+      const sum = error.map((each, i) =>
+        each && each + relative(outputs[0].subarray(i, i + 1), 0.5)[0]
+      );
       return [rounded(sum, outputs[0]), tap];
     }
     case "swiglu": {
