@@ -316,7 +316,9 @@ export function pasteBlock({ versions, cpu, gpu }: Findings): string {
 /** The CPU's speed in one line. */
 function speedLine({ byThreads, weights }: CpuFigures): string {
   const speeds = byThreads.map(({ threads, arithmetic, read }) =>
-    `${threads} threads ${arithmetic.toFixed(0)} GFLOP/s ${read.toFixed(1)} GB/s`
+    `${threads} thread${threads === 1 ? "" : "s"} ${arithmetic.toFixed(0)} GFLOP/s ${
+      read.toFixed(1)
+    } GB/s`
   );
   const rates = Object.entries(weights).map(([type, rate]) => `${type} ${rate.toFixed(1)}`);
   return `CPU speed: ${speeds.join(", ")}; 10⁹ weights/s: ${rates.join(" ")}`;
