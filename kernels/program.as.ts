@@ -17,7 +17,8 @@ import { sample } from "./sampling/sampling.as.ts";
 import { edit } from "./edits/edit.as.ts";
 import { probe_product, probe_read } from "./probes/probes.as.ts";
 export { read_row } from "./weights/read.as.ts";
-export { pack } from "./weights/tiles.as.ts";
+import { take } from "./work.as.ts";
+import { pack } from "./weights/tiles.as.ts";
 
 /** Words of `control`, in bytes from its address. */
 const ARRIVED: usize = 0; // threads that have reached the barrier
@@ -80,14 +81,15 @@ export function run(
 ): void {
   for (let i = from; i < to; i++) {
     const step = steps + (<usize> i << 8);
-    runStep(step, <usize> load<u32>(step, 4), thread, threads);
+    runStep(step, thread, threads);
     barrier(control, threads);
     if (thread == 0) store<i32>(step, 0, 252); // all of its work was done; it is taken anew the next time
   }
 }
 
-/** The operations by the numbers of engine/cpu/records.ts. */
-function runStep(step: usize, pass: usize, thread: i32, threads: i32): void {
+/** What one thread does of a step: all that others have not taken. The operations have the numbers of engine/cpu/records.ts. */
+export function runStep(step: usize, thread: i32, threads: i32): void {
+  const pass = <usize> load<u32>(step, 4);
   switch (load<i32>(step)) {
     case 1:
       return embed(step, pass, thread, threads);
@@ -135,9 +137,26 @@ function runStep(step: usize, pass: usize, thread: i32, threads: i32): void {
       return sample(step, pass, thread, threads);
     case 23:
       return edit(step, pass, thread, threads);
+    case 24:
+      return packTiles(step);
     case 30:
       return probe_product(step, pass, thread, threads);
     case 31:
       return probe_read(step, pass, thread, threads);
   }
 }
+
+/** Puts a file's rows into tiles, each of which is a piece of work. */
+function packTiles(step: usize): void {
+  const source = <usize> load<u32>(step, 8), tiles = <usize> load<u32>(step, 48);
+  const id = load<i32>(step, 96), rows = load<i32>(step, 100), columns = load<i32>(step, 104);
+  const eightRows = <usize> load<u32>(step, 108), bytes = <usize> load<u32>(step, 112);
+  const count = (rows + 7) >> 3;
+  for (let tile = take(step, 8); tile < count; tile = take(step, 8)) {
+    for (let i = tile, end = min(tile + 8, count); i < end; i++) {
+      pack(id, source + i * eightRows, tiles + i * bytes, min(8, rows - 8 * i), columns);
+    }
+  }
+}
+
+export { pack };

@@ -16,8 +16,6 @@ interface Kernels {
     thread: number,
     threads: number,
   ): void;
-  /** Puts the file's bytes of whole rows into tiles of 8 rows. */
-  pack(id: number, from: number, to: number, rows: number, columns: number): void;
   /** The exact numbers of one row. */
   read_row(descriptor: number, row: number, to: number): void;
 }

@@ -116,3 +116,31 @@ function constantsOf(
       return named(kernel.constants, constants);
   }
 }
+
+/** The operation that puts a file's rows into tiles; no step of a plan. */
+const PACK = 24;
+
+/** What is packed: a file's bytes of whole rows, into tiles of eight. */
+export interface PackJob {
+  /** Address of the file's bytes. */
+  readonly source: number;
+  /** Address of the tiles. */
+  readonly tiles: number;
+  /** Of the type of weights. */
+  readonly id: number;
+  readonly rows: number;
+  readonly columns: number;
+  /** Bytes of a row in the file. */
+  readonly rowBytes: number;
+  /** Bytes of a tile. */
+  readonly tile: number;
+}
+
+/** Writes the record of a {@linkcode PackJob}: word 2 the source, 12 the tiles, from 24 on type, rows, columns, bytes of eight rows and of a tile. */
+export function writePackRecord(record: Uint32Array, job: PackJob): void {
+  const { source, tiles, id, rows, columns, rowBytes, tile } = job;
+  record.fill(0);
+  record.set([PACK, 0, source]);
+  record[12] = tiles;
+  record.set([id, rows, columns, 8 * rowBytes, tile], 24);
+}

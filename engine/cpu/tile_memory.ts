@@ -17,6 +17,7 @@ import type {
 import type { WeightSize } from "../plan/step_cost.ts";
 import { type Block, type Heap, HEAP_BYTES } from "./heap.ts";
 import type { Processor } from "./processor.ts";
+import { RECORD_WORDS, writePackRecord } from "./records.ts";
 
 /** In front of a matrix's tiles lies its descriptor: address of the tiles, packing, rows, columns, bytes of a tile. */
 export const DESCRIPTOR_BYTES = 64;
@@ -49,7 +50,7 @@ export interface HeapLimits {
 const LIMITS: HeapLimits = { home: 2 ** 30, weights: HEAP_BYTES - 2 ** 29 };
 
 /** Bytes of file that are packed at a time. */
-const STAGING_BYTES = 2 ** 24;
+const STAGING_BYTES = 2 ** 21;
 
 /** Where the weights of one model go: layer by layer into as few heaps as hold them. */
 export class TileMemory implements Memory<Block> {
@@ -141,7 +142,7 @@ function bytesOf({ type, shape }: TensorInfo): number {
 
 class TileWriter implements Writer<Block> {
   readonly #processor: Processor;
-  readonly #staging = new Map<Heap, Block>();
+  readonly #staging = new Map<Heap, Staging>();
 
   constructor(processor: Processor) {
     this.#processor = processor;
@@ -162,10 +163,15 @@ class TileWriter implements Writer<Block> {
   ): Promise<void> {
     const { heap, address } = storage;
     const { id, tileBytes } = TILES.get(packing.name)!;
-    const staging = this.#stagingIn(heap, bytes.length);
-    heap.bytes(staging.address, bytes.length).set(bytes);
-    const to = address + DESCRIPTOR_BYTES + first / 8 * tileBytes(columns);
-    this.#processor.kernels(heap).pack(id, staging.address, to, rows, columns);
+    const { record, source } = this.#stagingIn(heap, bytes.length);
+    heap.bytes(source.address, bytes.length).set(bytes);
+    const tile = tileBytes(columns);
+    writePackRecord(heap.words(record.address, RECORD_WORDS), {
+      source: source.address,
+      tiles: address + DESCRIPTOR_BYTES + first / 8 * tile,
+      ...{ id, rows, columns, tile, rowBytes: bytes.length / rows },
+    });
+    this.#processor.run(record, 0, 1);
   }
 
   flush(): Promise<void> {
@@ -174,21 +180,32 @@ class TileWriter implements Writer<Block> {
 
   // deno-lint-ignore require-await -- nothing is under way
   async close(): Promise<void> {
-    for (const [heap, block] of this.#staging) heap.giveBack(block);
+    for (const [heap, { record, source }] of this.#staging) {
+      heap.giveBack(record);
+      heap.giveBack(source);
+    }
     this.#staging.clear();
   }
 
-  #stagingIn(heap: Heap, bytes: number): Block {
+  #stagingIn(heap: Heap, bytes: number): Staging {
     const known = this.#staging.get(heap);
-    if (known && known.bytes >= bytes) return known;
-    if (known) heap.giveBack(known);
-    const block = heap.take(Math.max(bytes, STAGING_BYTES));
-    if (!block) {
+    if (known && known.source.bytes >= bytes) return known;
+    if (known) heap.giveBack(known.source);
+    const record = known?.record ?? heap.take(RECORD_WORDS * 4);
+    const source = heap.take(Math.max(bytes, STAGING_BYTES));
+    if (!record || !source) {
       throw new RangeError("Cannot load the weights: their memory has no room to pack them");
     }
-    this.#staging.set(heap, block);
-    return block;
+    const staging = { record, source };
+    this.#staging.set(heap, staging);
+    return staging;
   }
+}
+
+/** Where the file's bytes wait to be packed. */
+interface Staging {
+  readonly record: Block;
+  readonly source: Block;
 }
 
 /** Where a step finds a weight: of a matrix its descriptor, of a vector its numbers. */

@@ -83,8 +83,8 @@ export interface Weights<Storage> {
   destroy(): void;
 }
 
-/** Rows are read, packed and written in pieces of about this many file bytes. */
-const PIECE = 16 * 2 ** 20;
+/** Rows are read, packed and written in pieces of about this many file bytes: they stay in the processor's caches on their way. */
+const PIECE = 2 * 2 ** 20;
 
 /** What is reported while weights stream in. */
 export interface LoadOptions<Storage = never> {
@@ -191,6 +191,7 @@ export async function loadWeights<Storage>(
       }
     }
     options.onLayout?.(weights);
+    const piece = new Uint8Array(PIECE);
     for (const tensor of groups.flat()) {
       const vector = vectors.get(tensor.name);
       if (vector) {
@@ -201,7 +202,7 @@ export async function loadWeights<Storage>(
       } else {
         const matrix = matrices.get(tensor.name)!;
         for (const part of matrix.parts) {
-          await loadPart(file, tensor, matrix, part, writer, advance);
+          await loadPart(file, tensor, matrix, part, writer, advance, piece);
         }
       }
     }
@@ -321,7 +322,11 @@ export async function writePlanes<Storage>(
   await writer.write(part.storage, part.highs + row * words.highs, planes.highs);
 }
 
-/** Reads, packs and writes one part, a few rows at a time. */
+/**
+ * Reads, packs and writes one part, a few rows at a time.
+ *
+ * @param into memory for the bytes of a few rows
+ */
 async function loadPart<Storage>(
   file: GgufFile,
   tensor: TensorInfo,
@@ -329,6 +334,7 @@ async function loadPart<Storage>(
   part: Part<Storage>,
   writer: Writer<Storage>,
   advance: (bytes: number) => void,
+  into: Uint8Array<ArrayBuffer>,
 ): Promise<void> {
   const { packing, columns } = matrix;
   const rowBytes = columns / packing.blockSize * packing.blockBytes;
@@ -336,7 +342,8 @@ async function loadPart<Storage>(
   const step = Math.max(8, Math.floor(PIECE / rowBytes / 8) * 8);
   for (let first = 0; first < part.rows; first += step) {
     const rows = Math.min(step, part.rows - first);
-    const bytes = await file.readTensor(tensor, (part.row + first) * rowBytes, rows * rowBytes);
+    const from = (part.row + first) * rowBytes;
+    const bytes = await file.readTensor(tensor, from, rows * rowBytes, into);
     await writer.writeRows(matrix, part, first, rows, bytes);
     advance(bytes.length);
   }

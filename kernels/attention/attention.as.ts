@@ -29,13 +29,13 @@ const PART_KEYS: i32 = 128;
 const MOST_PARTS: i32 = 16;
 
 /** Keys of a part of a pass. */
-
+@inline
 function keysOfPart(cached: i32): i32 {
   return (cached + PART_KEYS * MOST_PARTS - 1) / (PART_KEYS * MOST_PARTS) * PART_KEYS;
 }
 
 /** Into how many parts the keys of a pass are shared out. */
-
+@inline
 function partCount(cached: i32): i32 {
   const keys = keysOfPart(cached);
   return (cached + keys - 1) / keys;
@@ -87,7 +87,7 @@ function begin(rows: i32): void {
  * Address of a row's query: rows are the heads of a position that share keys, then those of the next one. `q` is the first one's. The
  * output has the same shape.
  */
-
+@inline
 function queryAt(q: usize, row: i32): usize {
   return q + (<usize> (row / group * heads + row % group) * (<usize> width << 2));
 }
@@ -158,7 +158,7 @@ function attend(
 }
 
 /** What weights are divided by: their sum, or 1 where no key is seen. */
-
+@inline
 function divisorOf(sum: f32): f32 {
   return sum == 0 ? 1 : sum;
 }

@@ -35,7 +35,7 @@ export function edit(step: usize, pass: usize, _thread: i32, _threads: i32): voi
 }
 
 /** Address of what is added to a head's row; 0: nothing. */
-
+@inline
 function operandOf(step: usize, head: i32, position: i32, heads: i32): usize {
   const kind = constant(step, 3), bytes = <usize> constant(step, 4) << 2;
   if (kind == 0) return 0;

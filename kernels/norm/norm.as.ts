@@ -36,7 +36,7 @@ function rootMeanSquare(x: usize, columns: i32, epsilon: f32): f32 {
 }
 
 /** y = x / root. */
-
+@inline
 function divide(x: usize, root: f32, y: usize, columns: i32): void {
   const end = x + (<usize> columns << 2);
   const roots = f32x4.splat(root);

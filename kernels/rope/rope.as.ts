@@ -14,7 +14,7 @@ import {
 import { take } from "../work.as.ts";
 
 /** Turns pairs that are neighbours: x0 · cos − x1 · sin, x0 · sin + x1 · cos. */
-
+@inline
 function turnNeighbours(x: usize, table: usize, y: usize, ropeWidth: i32): void {
   const end = x + (<usize> ropeWidth << 2);
   // −1, 1, −1, 1, which the compiler does not know.
@@ -32,7 +32,7 @@ function turnNeighbours(x: usize, table: usize, y: usize, ropeWidth: i32): void 
 }
 
 /** Turns pairs that lie half of the turned numbers apart. */
-
+@inline
 function turnHalves(x: usize, table: usize, y: usize, ropeWidth: i32): void {
   const half = <usize> ropeWidth << 1;
   const end = x + half;
@@ -50,7 +50,7 @@ function turnHalves(x: usize, table: usize, y: usize, ropeWidth: i32): void {
 }
 
 /** Turns one pair. */
-
+@inline
 function turnPair(first: f32, second: f32, table: usize, y0: usize, y1: usize): void {
   const cos = load<f32>(table), sin = load<f32>(table, 4);
   store<f32>(y0, first * cos - second * sin);
@@ -76,7 +76,7 @@ function turn(
 }
 
 /** Number of a row's position: of branches, counted from where they go on. */
-
+@inline
 function positionOf(pass: usize, gaps: usize, token: i32): i32 {
   return startOf(pass) + token - (gapEndOf(gaps, token) - gapOf(gaps, token));
 }

@@ -8,7 +8,7 @@
  * are 2¹⁰ times themselves, which is exact: no number is subnormal then, and its sign, exponent and mantissa, moved to where f32 has them,
  * are a normal number 2⁻¹⁰² times as large. Otherwise (RAW) they are as in the file.
  */
-import { clear, F16, F32, fromHalf } from "./tiles.as.ts";
+import { clear, F16, F32, fromHalf } from "./types.as.ts";
 
 /** A tile of F16 whose numbers are 2¹⁰ times themselves. */
 export const FAST: u32 = 0;

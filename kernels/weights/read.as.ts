@@ -1,18 +1,8 @@
 // @ts-nocheck: AssemblyScript, which `./denow task kernels` compiles
 // deno-fmt-ignore-file: it drops decorators
 /** Reads tiles back as f32: one row, or a whole tile. */
-import {
-  BF16,
-  blockBytes,
-  blockColumns,
-  F16,
-  F32,
-  hasMinimums,
-  hasNibbles,
-  offsetOf,
-  Q8_0,
-  quantBytes,
-} from "./tiles.as.ts";
+import { blockBytes, blockColumns, hasMinimums, hasNibbles, offsetOf, quantBytes } from "./tiles.as.ts";
+import { BF16, F16, F32, Q8_0 } from "./types.as.ts";
 import { FAST, readPlain } from "./plain.as.ts";
 
 /** Whether a type is of plain floats. */

@@ -1,6 +1,6 @@
 /** CPU kernels without packed weights, compiled from their sources, on cases as the device's kernels are checked with. */
-import asc from "npm:assemblyscript@0.28.20/asc";
 import type { KernelCase } from "../../engine/check/case.ts";
+import { buildKernels } from "../../kernels/build.ts";
 import type { Kernel, RowReader } from "../../kernels/kernel.ts";
 
 /** Their sources, and what each exports. */
@@ -23,36 +23,11 @@ export const OPERATIONS: ReadonlySet<string> = new Set(
 );
 
 const PAGES = 65536;
-const ROOM = new URL("../../kernels/", import.meta.url);
-
-async function compile(): Promise<Uint8Array<ArrayBuffer>> {
-  const entry = Object.entries(EXPORTS)
-    .map(([file, names]) => `export { ${names.join(", ")} } from "./${file}";`).join("\n");
-  let bytes: Uint8Array<ArrayBuffer> | undefined;
-  let messages = "";
-  await asc.main(
-    [
-      ...["entry.ts", "--outFile", "kernels.wasm", "-O3", "--noAssert", "--runtime", "stub"],
-      ...["--enable", "simd", "--enable", "relaxed-simd", "--enable", "threads"],
-      ...["--importMemory", "--sharedMemory"],
-      ...["--initialMemory", `${PAGES}`, "--maximumMemory", `${PAGES}`],
-    ],
-    {
-      stderr: { write: (text: string) => messages += text },
-      readFile: (name: string) =>
-        name === "entry.ts" ? entry : Deno.readTextFile(new URL(name, ROOM)).catch(() => null),
-      writeFile: (_name: string, content: string | Uint8Array) => {
-        if (typeof content !== "string") bytes = Uint8Array.from(content);
-      },
-      listFiles: () => [],
-    },
-  );
-  if (!bytes) throw new Error(messages);
-  return bytes;
-}
+const PROGRAM = Object.entries(EXPORTS)
+  .map(([file, names]) => `export { ${names.join(", ")} } from "./${file}.ts";`).join("\n");
 
 /** The compiled module. */
-export const wasm = await compile();
+export const wasm = await buildKernels(PROGRAM);
 const memory = new WebAssembly.Memory({ initial: PAGES, maximum: PAGES, shared: true });
 const buffer = memory.buffer as unknown as ArrayBuffer;
 const exports = (await WebAssembly.instantiate(wasm, { env: { memory } })).instance

@@ -6,20 +6,7 @@
  */
 import { exp4 } from "../../math.as.ts";
 import { isPlain, tileAt, unpackTile } from "../../weights/read.as.ts";
-import {
-  BF16,
-  F16,
-  F32,
-  Q3_K,
-  Q4_0,
-  Q4_1,
-  Q4_K,
-  Q5_0,
-  Q5_1,
-  Q5_K,
-  Q6_K,
-  Q8_0,
-} from "../../weights/tiles.as.ts";
+import { BF16, F16, F32, Q3_K, Q4_0, Q4_1, Q4_K, Q5_0, Q5_1, Q5_K, Q6_K, Q8_0 } from "../../weights/types.as.ts";
 import { take } from "../../work.as.ts";
 import { many } from "./many.as.ts";
 import { normRows } from "./norm_rows.as.ts";
@@ -43,6 +30,9 @@ const SWIGLU: i32 = 3;
 /** From these numbers of positions on a tile is made f32 first: with quants, and with floats. */
 const MANY_QUANTS: i32 = 16;
 const MANY_FLOATS: i32 = 4;
+
+/** Tiles that are read together (see quants.as.ts). */
+const TOGETHER: i32 = 4;
 
 /** Products that a thread takes at a time, at least: an atomic addition costs as much as a thousand of them. */
 const PRODUCTS: i32 = 16384;
@@ -122,30 +112,42 @@ function turned(
   return true;
 }
 
-/** Products of a tile with few positions in the form of its type, [tokens][8 rows] to `out`. */
-function multiplyFew(id: i32, tile: usize, x: usize, tokens: i32, columns: i32, out: usize): void {
-  const bytes = formBytes(formOf(id), columns);
-  for (let t = 0; t < tokens; t++, out += 32) {
-    const end = x + bytes;
-    if (id == Q4_1 || id == Q4_K) nibbles32(tile, x, end, out);
-    else if (id == Q8_0) signed(tile, x, end, out);
-    else if (id == Q6_K) bytes16less32(tile, x, end, out);
-    else if (id == Q4_0) nibbles32less8(tile, x, end, out);
-    else if (id == F16) halves(tile, x, end, out);
-    else if (id == BF16) brainFloats(tile, x, end, out);
-    else if (id == F32) floats(tile, x, end, out);
-    else if (id == Q5_0) bytes32less16(tile, x, end, out);
-    else if (id == Q5_1 || id == Q5_K) bytes32(tile, x, end, out);
-    else if (id == Q3_K) nibbles16less4(tile, x, end, out);
-    else nibbles16(tile, x, end, out);
+/** Products of tiles with few positions in the form of their type, [tokens][tiles][8 rows] to `out`. */
+function multiplyFew(
+  weight: usize,
+  first: i32,
+  tiles: i32,
+  x: usize,
+  tokens: i32,
+  columns: i32,
+  out: usize,
+): void {
+  const id = load<i32>(weight, 4),
+    at = tileAt(weight, first),
+    bytes = <usize> load<u32>(weight, 16);
+  const xBytes = formBytes(formOf(id), columns);
+  for (let t = 0; t < tokens; t++, out += <usize> tiles << 5) {
+    const end = x + xBytes;
+    if (id == Q4_1 || id == Q4_K) nibbles32(at, bytes, tiles, x, end, out);
+    else if (id == Q8_0) signed(at, bytes, tiles, x, end, out);
+    else if (id == Q6_K) bytes16less32(at, bytes, tiles, x, end, out);
+    else if (id == Q4_0) nibbles32less8(at, bytes, tiles, x, end, out);
+    else if (id == F16) halves(at, bytes, tiles, x, end, out);
+    else if (id == BF16) brainFloats(at, bytes, tiles, x, end, out);
+    else if (id == F32) floats(at, bytes, tiles, x, end, out);
+    else if (id == Q5_0) bytes32less16(at, bytes, tiles, x, end, out);
+    else if (id == Q5_1 || id == Q5_K) bytes32(at, bytes, tiles, x, end, out);
+    else if (id == Q3_K) nibbles16less4(at, bytes, tiles, x, end, out);
+    else nibbles16(at, bytes, tiles, x, end, out);
     x = end;
   }
 }
 
-/** Products of a tile with x, [tokens][8 rows] to `out`; a tile of f32 is made at `free`. */
+/** Products of tiles with x, [tokens][tiles][8 rows] to `out`; one tile of f32 is made at `free`. */
 function multiply(
   weight: usize,
-  tile: i32,
+  first: i32,
+  tiles: i32,
   few: bool,
   forms: usize,
   x: usize,
@@ -155,10 +157,10 @@ function multiply(
   out: usize,
 ): void {
   if (few) {
-    const id = load<i32>(weight, 4), form = load<u32>(forms + (<usize> formOf(id) << 2));
-    multiplyFew(id, tileAt(weight, tile), form, tokens, columns, out);
+    const form = load<u32>(forms + (<usize> formOf(load<i32>(weight, 4)) << 2));
+    multiplyFew(weight, first, tiles, form, tokens, columns, out);
   } else {
-    many(unpackTile(weight, tile, free), x, <usize> columns << 2, columns, tokens, out);
+    many(unpackTile(weight, first, free), x, <usize> columns << 2, columns, tokens, out);
   }
 }
 
@@ -202,7 +204,7 @@ function read4(from: usize, count: i32): v128 {
   return four;
 }
 
-/** A tile's sums, [tokens][8 rows], to the outputs; `up` are those of the second weight. */
+/** Sums of tiles from `row` on, [tokens][tiles][8 rows], to the outputs; `up` are those of the second weight. */
 function finish(
   epilogue: i32,
   step: usize,
@@ -211,26 +213,28 @@ function finish(
   up: usize,
   tokens: i32,
   row: i32,
+  tiles: i32,
   rows: i32,
 ): void {
-  const count = rows - row;
   const residual = <usize> load<u32>(step, 12);
   const second = <usize> load<u32>(step, 52), third = <usize> load<u32>(step, 56);
-  for (let t = 0; t < tokens; t++, sums += 32, up += 32) {
-    const at = (<usize> t * rows + row) << 2;
-    let a = v128.load(sums), b = v128.load(sums, 16);
-    if (epilogue == RESIDUAL) {
-      if (second) write(second + at, a, b, count);
-      a = f32x4.add(read4(residual + at, count), a);
-      b = f32x4.add(read4(residual + at + 16, count - 4), b);
-    } else if (epilogue == SWIGLU) {
-      const upA = v128.load(up), upB = v128.load(up, 16);
-      if (second) write(second + at, a, b, count);
-      if (third) write(third + at, upA, upB, count);
-      a = gated(a, upA);
-      b = gated(b, upB);
+  for (let t = 0; t < tokens; t++) {
+    let at = (<usize> t * rows + row) << 2, count = rows - row;
+    for (let tile = 0; tile < tiles; tile++, at += 32, count -= 8, sums += 32, up += 32) {
+      let a = v128.load(sums), b = v128.load(sums, 16);
+      if (epilogue == RESIDUAL) {
+        if (second) write(second + at, a, b, count);
+        a = f32x4.add(read4(residual + at, count), a);
+        b = f32x4.add(read4(residual + at + 16, count - 4), b);
+      } else if (epilogue == SWIGLU) {
+        const upA = v128.load(up), upB = v128.load(up, 16);
+        if (second) write(second + at, a, b, count);
+        if (third) write(third + at, upA, upB, count);
+        a = gated(a, upA);
+        b = gated(b, upB);
+      }
+      write(y + at, a, b, count);
     }
-    write(y + at, a, b, count);
   }
 }
 
@@ -238,14 +242,15 @@ function finish(
  * The product of a step. x is [T, columns]; weights are one matrix, gate and up, or q, k and v, and with `normed` the gain of the norm
  * behind them, which x goes through first: then all of it has to fit in a thread's scratch (15 positions always do).
  */
-export function linear(step: usize, pass: usize, thread: i32, _threads: i32): void {
+export function linear(step: usize, pass: usize, thread: i32, threads: i32): void {
   const tokens = load<i32>(pass), columns = load<i32>(step, 96);
   const epilogue = load<i32>(step, 100), normed = load<i32>(step, 104);
   const weights = epilogue == QKV ? 3 : epilogue == SWIGLU ? 2 : 1;
   const bytes = <usize> load<u32>(pass, 16);
   const forms = <usize> load<u32>(pass, 12) + <usize> thread * bytes, limit = forms + bytes;
-  const sums = forms + 16, up = sums + (<usize> tokens << 5);
-  let free = up + (<usize> tokens << 5), x = <usize> load<u32>(step, 8);
+  const sums = forms + 16, sumBytes = <usize> tokens * (tokens < MANY_QUANTS ? TOGETHER << 5 : 32);
+  const up = sums + sumBytes;
+  let free = up + sumBytes, x = <usize> load<u32>(step, 8);
   if (normed) {
     const normedX = free;
     free += (((<usize> tokens * columns) << 2) + 15) & -16;
@@ -260,20 +265,27 @@ export function linear(step: usize, pass: usize, thread: i32, _threads: i32): vo
   const parts = epilogue == QKV ? 3 : 1;
   let tiles = 0;
   for (let i = 0; i < parts; i++) tiles += tilesOf(weightOf(step, i));
-  const count = max(1, PRODUCTS / (tokens * columns * 8));
+  const together = few ? TOGETHER : 1;
+  // Several times as many pieces as threads, so that all have finished at about the same time.
+  // Two tiles at least: their rows of an output are a line of the cache, which two threads had better not write to.
+  const count = min(
+    max(max(together, 2), PRODUCTS / (tokens * columns * 8)),
+    max(2, tiles / (4 * threads)),
+  );
   for (let from = take(step, count); from < tiles; from = take(step, count)) {
-    for (let i = from, end = min(from + count, tiles); i < end; i++) {
-      let tile = i, part = 0;
-      for (; part < parts - 1 && tile >= tilesOf(weightOf(step, part)); part++) {
-        tile -= tilesOf(weightOf(step, part));
+    for (let i = from, end = min(from + count, tiles), next = 0; i < end; i += next) {
+      let first = i, part = 0;
+      for (; part < parts - 1 && first >= tilesOf(weightOf(step, part)); part++) {
+        first -= tilesOf(weightOf(step, part));
       }
       const weight = weightOf(step, part);
-      multiply(weight, tile, few, forms, x, tokens, columns, free, sums);
+      next = min(together, min(end - i, tilesOf(weight) - first));
+      multiply(weight, first, next, few, forms, x, tokens, columns, free, sums);
       if (epilogue == SWIGLU) {
-        multiply(weightOf(step, 1), tile, few, forms, x, tokens, columns, free, up);
+        multiply(weightOf(step, 1), first, next, few, forms, x, tokens, columns, free, up);
       }
       const y = load<u32>(step + (<usize> part << 2), 48);
-      finish(epilogue, step, y, sums, up, tokens, tile << 3, load<i32>(weight, 8));
+      finish(epilogue, step, y, sums, up, tokens, first << 3, next, load<i32>(weight, 8));
     }
   }
 }

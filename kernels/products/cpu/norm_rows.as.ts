@@ -3,15 +3,19 @@
 
 /** Σx² of a row, in 64-bit floats. */
 function squares(x: usize, columns: i32): f64 {
-  let a = f64x2.splat(0), b = a, i = 0;
-  for (; i + 4 <= columns; i += 4, x += 16) {
-    const four = v128.load(x);
-    const low = f64x2.promote_low_f32x4(four);
-    const high = f64x2.promote_low_f32x4(v128.shuffle<i64>(four, four, 1, 0));
-    a = f64x2.add(a, f64x2.mul(low, low));
-    b = f64x2.add(b, f64x2.mul(high, high));
+  let a = f64x2.splat(0), b = a, c = a, d = a, i = 0;
+  for (; i + 8 <= columns; i += 8, x += 32) {
+    const low = v128.load(x), high = v128.load(x, 16);
+    let two = f64x2.promote_low_f32x4(low);
+    a = f64x2.add(a, f64x2.mul(two, two));
+    two = f64x2.promote_low_f32x4(v128.shuffle<i64>(low, low, 1, 0));
+    b = f64x2.add(b, f64x2.mul(two, two));
+    two = f64x2.promote_low_f32x4(high);
+    c = f64x2.add(c, f64x2.mul(two, two));
+    two = f64x2.promote_low_f32x4(v128.shuffle<i64>(high, high, 1, 0));
+    d = f64x2.add(d, f64x2.mul(two, two));
   }
-  a = f64x2.add(a, b);
+  a = f64x2.add(f64x2.add(a, b), f64x2.add(c, d));
   let sum = f64x2.extract_lane(a, 0) + f64x2.extract_lane(a, 1);
   for (; i < columns; i++, x += 4) sum += <f64> load<f32>(x) * <f64> load<f32>(x);
   return sum;

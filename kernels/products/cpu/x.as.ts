@@ -8,6 +8,24 @@
  * them is infinite or NaN, the power is NaN.
  */
 
+/**
+ * Constants lie in memory: what the compiler knows it would put together anew at every use, and a load from a known address needs no
+ * check of bounds.
+ */
+const MAGNITUDE: usize = memory.data<u32>([0x7fffffff, 0x7fffffff, 0x7fffffff, 0x7fffffff], 16);
+/** Added to a whole number, it makes bytes without a sign of its digits. */
+const DIGITS: usize = memory.data<u32>([0x808080, 0x808080, 0x808080, 0x808080], 16);
+const ONES: usize = memory.data<u32>([0x01010101, 0x01010101, 0x01010101, 0x01010101], 16);
+/** Of four columns with four bytes each: the first byte of all, the second, … */
+const BY_BYTES: usize = memory.data<u8>([0, 4, 8, 12, 1, 5, 9, 13, 2, 6, 10, 14, 3, 7, 11, 15], 16);
+/** 2²⁷: added to them, whole numbers have no sign. */
+const SEVENS: usize = memory.data<u32>([1 << 27, 1 << 27, 1 << 27, 1 << 27], 16);
+/** Digits of 7 bits, each at the place of a byte. */
+const SEVEN0: usize = memory.data<u32>([0x7f, 0x7f, 0x7f, 0x7f], 16);
+const SEVEN1: usize = memory.data<u32>([0x7f00, 0x7f00, 0x7f00, 0x7f00], 16);
+const SEVEN2: usize = memory.data<u32>([0x7f0000, 0x7f0000, 0x7f0000, 0x7f0000], 16);
+const SEVEN3: usize = memory.data<u32>([0x7f000000, 0x7f000000, 0x7f000000, 0x7f000000], 16);
+
 /** Bytes for 16 columns in digits of 8 bits with a sign: see {@linkcode turnSigned}. */
 export const SIGNED_BYTES: usize = 80;
 /** Bytes for 32 columns in digits of 7 bits: see {@linkcode turnSevens}. */
@@ -62,18 +80,10 @@ function whole(x: usize, power: v128): v128 {
   return i32x4.relaxed_trunc_f32x4_s(f32x4.nearest(f32x4.mul(v128.load(x), power)));
 }
 
-/** The sums of four vectors' lanes. */
+/** The digits of whole numbers, four columns: first the lowest of all. */
 @inline
-function laneSums(a: v128, b: v128, c: v128, d: v128): v128 {
-  const ab = i32x4.add(v128.shuffle<i32>(a, b, 0, 4, 1, 5), v128.shuffle<i32>(a, b, 2, 6, 3, 7));
-  const cd = i32x4.add(v128.shuffle<i32>(c, d, 0, 4, 1, 5), v128.shuffle<i32>(c, d, 2, 6, 3, 7));
-  return i32x4.add(v128.shuffle<i32>(ab, cd, 0, 1, 4, 5), v128.shuffle<i32>(ab, cd, 2, 3, 6, 7));
-}
-
-/** Four columns with four bytes each: the first byte of all, the second, … */
-@inline
-function byBytes(v: v128): v128 {
-  return v128.shuffle<i8>(v, v, 0, 4, 8, 12, 1, 5, 9, 13, 2, 6, 10, 14, 3, 7, 11, 15);
+function digits(n: v128, offset: v128, byBytes: v128): v128 {
+  return i8x16.relaxed_swizzle(v128.xor(i32x4.add(n, offset), offset), byBytes);
 }
 
 /**
@@ -82,23 +92,26 @@ function byBytes(v: v128): v128 {
  * columns, d1 and d2.
  */
 function turn16(x: usize, power: f32, inverse: f32, out: usize): void {
-  const times = f32x4.splat(inverse), offset = i32x4.splat(0x808080);
+  const times = f32x4.splat(inverse);
+  const offset = v128.load(DIGITS), byBytes = v128.load(BY_BYTES);
   const a = whole(x, times), b = whole(x + 16, times);
   const c = whole(x + 32, times), d = whole(x + 48, times);
-  // With 128 added to it, each digit is a byte without a sign.
-  const a2 = byBytes(v128.xor(i32x4.add(a, offset), offset));
-  const b2 = byBytes(v128.xor(i32x4.add(b, offset), offset));
-  const c2 = byBytes(v128.xor(i32x4.add(c, offset), offset));
-  const d2 = byBytes(v128.xor(i32x4.add(d, offset), offset));
+  const a2 = digits(a, offset, byBytes), b2 = digits(b, offset, byBytes);
+  const c2 = digits(c, offset, byBytes), d2 = digits(d, offset, byBytes);
   const ab = v128.shuffle<i32>(a2, b2, 0, 4, 1, 5), cd = v128.shuffle<i32>(c2, d2, 0, 4, 1, 5);
   const ab2 = v128.shuffle<i32>(a2, b2, 2, 6, 3, 7), cd2 = v128.shuffle<i32>(c2, d2, 2, 6, 3, 7);
   const last = v128.shuffle<i64>(ab, cd, 0, 2);
   v128.store(out, v128.shuffle<i64>(ab2, cd2, 0, 2), 32);
   v128.store(out, v128.shuffle<i64>(ab, cd, 1, 3), 48);
   v128.store(out, last, 64);
-  const zero = i32x4.splat(0);
-  const lasts = i32x4.relaxed_dot_i8x16_i7x16_add_s(last, i8x16.splat(1), zero);
-  const sums = laneSums(i32x4.add(i32x4.add(a, b), i32x4.add(c, d)), lasts, zero, zero);
+  const lasts = i32x4.relaxed_dot_i8x16_i7x16_add_s(last, v128.load(ONES), i32x4.splat(0));
+  // Four sums of each become two, then one.
+  const all = i32x4.add(i32x4.add(a, b), i32x4.add(c, d));
+  let sums = i32x4.add(
+    v128.shuffle<i32>(all, lasts, 0, 4, 1, 5),
+    v128.shuffle<i32>(all, lasts, 2, 6, 3, 7),
+  );
+  sums = i32x4.add(sums, v128.shuffle<i32>(sums, sums, 2, 3, 0, 1));
   const sum = i32x4.extract_lane(sums, 0), sum2 = i32x4.extract_lane(sums, 1);
   store<i32>(out, -((sum - sum2) >> 8));
   store<i32>(out, -sum2, 4);
@@ -114,7 +127,7 @@ function powerOfTwo(n: i32): f32 {
 
 /** x [columns] in digits of 8 bits with a sign to `out`, {@linkcode SIGNED_BYTES} for 16 columns. */
 export function turnSigned(x: usize, columns: i32, out: usize): void {
-  const magnitude = i32x4.splat(0x7fffffff);
+  const magnitude = v128.load(MAGNITUDE);
   for (const end = x + (<usize> columns << 2); x < end; x += 128, out += 2 * SIGNED_BYTES) {
     const bits = largestLane(i32x4.max_s(largest4(x, magnitude), largest4(x + 64, magnitude)));
     // Whole numbers reach 0x7f7f7f: what would be rounded to more gets a power twice as large. A power is at least 2⁻¹²⁶.
@@ -137,22 +150,19 @@ export function turnSigned(x: usize, columns: i32, out: usize): void {
   }
 }
 
-/** 2²⁷: added to it, whole numbers have no sign. */
-const SEVENS_OFFSET: i32 = 1 << 27;
-
 /** Four columns' digits of 7 bits as bytes: first the lowest of all. */
 @inline
 function sevens(x: usize, power: v128): v128 {
-  const n = i32x4.add(whole(x, power), i32x4.splat(SEVENS_OFFSET));
+  const n = i32x4.add(whole(x, power), v128.load(SEVENS));
   const low = v128.or(
-    v128.and(n, i32x4.splat(0x7f)),
-    v128.and(i32x4.shl(n, 1), i32x4.splat(0x7f00)),
+    v128.and(n, v128.load(SEVEN0)),
+    v128.and(i32x4.shl(n, 1), v128.load(SEVEN1)),
   );
   const high = v128.or(
-    v128.and(i32x4.shl(n, 2), i32x4.splat(0x7f0000)),
-    v128.and(i32x4.shl(n, 3), i32x4.splat(0x7f000000)),
+    v128.and(i32x4.shl(n, 2), v128.load(SEVEN2)),
+    v128.and(i32x4.shl(n, 3), v128.load(SEVEN3)),
   );
-  return byBytes(v128.or(low, high));
+  return i8x16.relaxed_swizzle(v128.or(low, high), v128.load(BY_BYTES));
 }
 
 /**
@@ -160,7 +170,7 @@ function sevens(x: usize, power: v128): v128 {
  * Word 0 is the power, then come d0 of 16 columns, d1, d2 and d3, then those of the other 16.
  */
 export function turnSevens(x: usize, columns: i32, out: usize): void {
-  const magnitude = i32x4.splat(0x7fffffff);
+  const magnitude = v128.load(MAGNITUDE);
   for (const end = x + (<usize> columns << 2); x < end; out += 16) {
     const bits = largestLane(i32x4.max_s(largest4(x, magnitude), largest4(x + 64, magnitude)));
     const exponent = max<i32>(<i32> (bits >> 23) - 127 - 26, -126);
@@ -185,7 +195,7 @@ export function turnSevens(x: usize, columns: i32, out: usize): void {
  * with halves that are far too small stay in range. Word 0 takes the power back, less a factor 2³⁰.
  */
 export function turnScaled(x: usize, columns: i32, out: usize): void {
-  const magnitude = i32x4.splat(0x7fffffff), bytes = <usize> columns << 2;
+  const magnitude = v128.load(MAGNITUDE), bytes = <usize> columns << 2;
   let most = i32x4.splat(0), i: usize = 0;
   for (; i + 16 <= bytes; i += 16) {
     most = i32x4.max_s(most, v128.and(v128.load(x + i), magnitude));
