@@ -14,6 +14,16 @@ const SCRATCH_PER_COLUMN = 96;
 /** For each position of the session. */
 const SCRATCH_PER_POSITION = 64;
 
+/**
+ * Bytes of scratch that each thread has.
+ *
+ * @param columns of the widest matrix
+ * @param capacity positions of the session
+ */
+export function scratchBytes(columns: number, capacity: number): number {
+  return SCRATCH_BYTES + SCRATCH_PER_COLUMN * columns + SCRATCH_PER_POSITION * capacity;
+}
+
 /** What there is of a session in one heap. */
 interface HeapPart {
   readonly pass: Block;
@@ -51,8 +61,7 @@ export class Places implements SessionPlaces {
     this.#processor = processor;
     this.#options = options;
     const columns = options.plan.map(({ constants }) => constants.columns ?? 0);
-    this.#scratchBytes = SCRATCH_BYTES + SCRATCH_PER_COLUMN * Math.max(...columns) +
-      SCRATCH_PER_POSITION * options.capacity;
+    this.#scratchBytes = scratchBytes(Math.max(...columns), options.capacity);
     try {
       for (const value of planValues(options.plan).values()) {
         if (value.kind === "cache") this.#caches.set(value.name, this.#cache(value));

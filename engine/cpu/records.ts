@@ -70,10 +70,13 @@ export interface Addresses {
   readonly scratch: number;
 }
 
+/** What a record says of a step. */
+export type RecordedStep = Omit<Step, "inputs" | "weights" | "outputs">;
+
 /** Writes a step's record. */
 export function writeRecord(
   record: Uint32Array,
-  step: Step,
+  step: RecordedStep,
   kernel: Kernel,
   { pass, inputs, weights, outputs, scratch }: Addresses,
 ): void {
@@ -92,7 +95,7 @@ export function writeRecord(
 }
 
 function constantsOf(
-  { operation, epilogue, normed, constants }: Step,
+  { operation, epilogue, normed, constants }: RecordedStep,
   kernel: Kernel,
 ): [value: number, type: "u32" | "f32"][] {
   const named = (names: Readonly<Record<string, "u32" | "f32">>, from: Constants) =>

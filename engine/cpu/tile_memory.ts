@@ -1,5 +1,6 @@
 /** Weights in shared memory, in tiles that the kernels compute on. */
 import type { RowReader } from "../../kernels/kernel.ts";
+import type { Packing } from "../../kernels/weights/packings.ts";
 import { TILES } from "../../kernels/weights/tiles.ts";
 import type { GgufFile, TensorInfo } from "../gguf/reader.ts";
 import { layerOf } from "../../base/layer_names.ts";
@@ -19,7 +20,24 @@ import type { Processor } from "./processor.ts";
 import { RECORD_WORDS, writePackRecord } from "./records.ts";
 
 /** In front of a matrix's tiles lies its descriptor: address of the tiles, packing, rows, columns, bytes of a tile. */
-const DESCRIPTOR_BYTES = 64;
+export const DESCRIPTOR_BYTES = 64;
+
+/** What a matrix takes, its descriptor included. */
+export function matrixBytes(packing: Packing, rows: number, columns: number): number {
+  return DESCRIPTOR_BYTES + Math.ceil(rows / 8) * TILES.get(packing.name)!.tileBytes(columns);
+}
+
+/** Writes a matrix's descriptor in front of its tiles. */
+export function writeDescriptor(
+  { heap, address }: Block,
+  packing: Packing,
+  rows: number,
+  columns: number,
+): void {
+  const { id, tileBytes } = TILES.get(packing.name)!;
+  heap.words(address, DESCRIPTOR_BYTES / 4).fill(0);
+  heap.words(address, 5).set([address + DESCRIPTOR_BYTES, id, rows, columns, tileBytes(columns)]);
+}
 
 /** What goes into which heap, in bytes. */
 export interface HeapLimits {
@@ -72,14 +90,8 @@ export class TileMemory implements Memory<Block> {
 
   layOut(group: readonly MatrixShape[], create: Create<Block>): Part<Block>[][] {
     return group.map(({ name, packing, rows, columns }) => {
-      const { id, tileBytes } = TILES.get(packing.name)!;
-      const tile = tileBytes(columns);
-      const bytes = DESCRIPTOR_BYTES + Math.ceil(rows / 8) * tile;
-      const storage = create(Math.ceil(bytes / 4), name);
-      storage.heap.words(storage.address, DESCRIPTOR_BYTES / 4).fill(0);
-      storage.heap.words(storage.address, 5).set(
-        [storage.address + DESCRIPTOR_BYTES, id, rows, columns, tile],
-      );
+      const storage = create(Math.ceil(matrixBytes(packing, rows, columns) / 4), name);
+      writeDescriptor(storage, packing, rows, columns);
       return [{ storage, planeRow: 0, row: 0, rows, scales: 0, highs: 0 }];
     });
   }

@@ -1,16 +1,16 @@
 /** What `doctor` found, as text for people and for bug reports. */
-import { problemOf } from "../../engine/webgpu/check/adapter_check.ts";
+import { type KernelResult, problemOf } from "../../engine/check/results.ts";
 import type { DeviceInfo } from "../../engine/webgpu/device.ts";
 import { knobsText, type TunedProduct } from "../../engine/webgpu/tuning/tuning_file.ts";
 import { vendorName } from "../../engine/webgpu/driver.ts";
-import type { KernelResult } from "../../engine/webgpu/check/kernel_check.ts";
 import { PACKINGS } from "../../kernels/weights/packings.ts";
 import { KERNELS } from "../../kernels/mod.ts";
+import type { CpuFigures } from "../bench/cpu_figures.ts";
 import { formatBytes, formatTable } from "../format.ts";
 
 /** All that `doctor` found. */
 export interface Findings {
-  /** Whether kernels were checked, all that were are right, and a GPU opened that is asked for or real. */
+  /** Whether the kernels of each device were checked, all that were are right, and a GPU opened that is asked for or real. */
   readonly passed: boolean;
   readonly versions: {
     readonly lamina: string;
@@ -28,8 +28,18 @@ export interface Findings {
 export interface CpuFindings {
   /** Threads that run at the same time. */
   readonly cores: number;
-  /** Its kernels; undefined where they were not checked. */
+  /** Whether WebAssembly has the relaxed SIMD instructions, which the kernels need. */
+  readonly relaxedSimd: boolean;
+  /** Bytes that programs may have; undefined where nobody may ask. */
+  readonly freeMemory?: number;
+  /** Threads that share their memory; undefined where the kernels do not run at all. */
+  readonly threads?: number;
+  /** Why the kernels do not run. */
+  readonly problem?: string;
+  /** Its kernels; undefined where they do not run. */
   readonly check?: KernelFindings;
+  /** How fast it is; undefined where there was no time. */
+  readonly figures?: CpuFigures;
 }
 
 /** An open GPU device. */
@@ -72,8 +82,52 @@ export function reportText(findings: Findings): string {
   ].join("\n\n");
 }
 
-function cpuParts({ cores }: CpuFindings): string[] {
-  return [section("CPU", [["cores", String(cores)]])];
+function cpuParts(cpu: CpuFindings): string[] {
+  const { cores, relaxedSimd, check, figures, problem } = cpu;
+  const parts = [
+    section("CPU", [
+      ["cores", String(cores)],
+      ["memory", memoryText(cpu)],
+      ["relaxed SIMD", relaxedSimd ? "yes" : "no"],
+      ...(problem ? [["kernels", `do not run here: ${problem}`]] : []),
+    ]),
+  ];
+  if (figures) parts.push(section("CPU: speed", speedRows(figures)));
+  if (figures) {
+    const rows = Object.entries(figures.weights).map(([type, rate]) => [type, rate.toFixed(1)]);
+    parts.push(section("CPU: products with one position, all threads, 10⁹ weights/s", rows));
+  }
+  if (check) {
+    parts.push(kernelTable("CPU", check, []), ...failureParts("CPU", check));
+    if (!check.kernels.every(({ passed }) => passed)) {
+      parts.push("This CPU computes wrongly: please report it, or use the GPU (--backend webgpu).");
+    }
+  }
+  return parts;
+}
+
+/** How much memory there is, and who shares it. */
+function memoryText({ freeMemory, threads }: CpuFindings): string {
+  const free = freeMemory === undefined ? [] : [`${formatBytes(freeMemory)} free`];
+  if (threads === undefined) return free[0] ?? "not stated";
+  return [...free, threads > 1 ? `shared by ${threads} threads` : "not shared: one thread"]
+    .join(", ");
+}
+
+function speedRows({ byThreads }: CpuFigures): string[][] {
+  return [
+    ["", ...byThreads.map(({ threads }) => threads === 1 ? "1 thread" : `${threads} threads`)],
+    ["f32 products", ...byThreads.map(({ arithmetic }) => `${arithmetic.toFixed(0)} GFLOP/s`)],
+    ["memory read", ...byThreads.map(({ read }) => `${read.toFixed(1)} GB/s`)],
+  ];
+}
+
+/** A table of what failed on a device; nothing where nothing did. */
+function failureParts(device: string, { kernels }: KernelFindings): string[] {
+  const failures = kernels.filter(({ passed }) => !passed);
+  return failures.length === 0
+    ? []
+    : [section(`${device}: failures`, failures.map((each) => [nameOf(each), problemOf(each)]))];
 }
 
 function gpuParts(gpu: GpuFindings | string): string[] {
@@ -85,10 +139,12 @@ function gpuParts(gpu: GpuFindings | string): string[] {
     const title = "GPU: tuned (--tune does it anew, --no-tune leaves it out)";
     parts.push(section(title, tunedRows(gpu)));
   }
-  parts.push(kernelTable("GPU", gpu.check, unboundLines(gpu)));
+  parts.push(
+    kernelTable("GPU", gpu.check, unboundLines(gpu)),
+    ...failureParts("GPU", gpu.check),
+  );
   const failures = gpu.check.kernels.filter(({ passed }) => !passed);
   if (failures.length > 0) {
-    parts.push(section("GPU: failures", failures.map((each) => [nameOf(each), problemOf(each)])));
     const wrong = failures.some(({ refused }) => !refused);
     parts.push(
       `This GPU ${
@@ -165,7 +221,11 @@ function formatShare(share: number): string {
 }
 
 /** @param notes about the device's kernels, a line each */
-function kernelTable(device: string, check: KernelFindings, notes: readonly string[]): string {
+function kernelTable(
+  device: "CPU" | "GPU",
+  check: KernelFindings,
+  notes: readonly string[],
+): string {
   const { kernels, unreached, seconds } = check;
   const byKernel = Map.groupBy(kernels, ({ kernel }) => kernel);
   const rows = [...byKernel].map(([kernel, results]) => {
@@ -187,7 +247,12 @@ function kernelTable(device: string, check: KernelFindings, notes: readonly stri
   ];
   summary.push(...notes);
   for (const line of incompleteness(check)) {
-    summary.push(line, "what the driver compiled is kept, so run it again, or with --all");
+    summary.push(
+      line,
+      device === "GPU"
+        ? "what the driver compiled is kept, so run it again, or with --all"
+        : "run it with --all",
+    );
   }
   return `${device}: kernels against their 64-bit twins (worst: the largest error, as a share of what rounding explains)\n` +
     `${table}\n${summary.join("\n")}`.replaceAll(/^/gm, "  ");
@@ -215,7 +280,14 @@ function incompleteness({ unreached, notChecked }: KernelFindings): string[] {
 /** A few lines without decoration that hold all that a maintainer asks for first. */
 export function pasteBlock({ versions, cpu, gpu }: Findings): string {
   const { lamina, deno, v8, system } = versions;
-  const lines = [`lamina ${lamina}; deno ${deno} (v8 ${v8}); ${system}; ${cpu.cores} cores`];
+  const lines = [
+    `lamina ${lamina}; deno ${deno} (v8 ${v8}); ${system}; ${cpu.cores} cores`,
+    `CPU: memory ${memoryText(cpu)}; relaxed SIMD ${cpu.relaxedSimd ? "yes" : "no"}${
+      cpu.problem ? `; kernels do not run: ${cpu.problem}` : ""
+    }`,
+  ];
+  if (cpu.figures) lines.push(speedLine(cpu.figures));
+  if (cpu.check) lines.push(...checkLines("CPU", cpu.check, []));
   if (typeof gpu === "string") {
     lines.push(`adapter: none (${gpu})`);
   } else {
@@ -239,6 +311,17 @@ export function pasteBlock({ versions, cpu, gpu }: Findings): string {
     );
   }
   return lines.join("\n");
+}
+
+/** The CPU's speed in one line. */
+function speedLine({ byThreads, weights }: CpuFigures): string {
+  const speeds = byThreads.map(({ threads, arithmetic, read }) =>
+    `${threads} thread${threads === 1 ? "" : "s"} ${arithmetic.toFixed(0)} GFLOP/s ${
+      read.toFixed(1)
+    } GB/s`
+  );
+  const rates = Object.entries(weights).map(([type, rate]) => `${type} ${rate.toFixed(1)}`);
+  return `CPU speed: ${speeds.join(", ")}; 10⁹ weights/s: ${rates.join(" ")}`;
 }
 
 /** @param notes about the device's kernels, a line each */

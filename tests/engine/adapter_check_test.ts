@@ -4,11 +4,8 @@ import { join } from "node:path";
 import { readConfig } from "../../engine/model/config.ts";
 import { forward } from "../../engine/plan/forward.ts";
 import { AdapterError, ensureAdapterChecked } from "../../engine/webgpu/check/adapter_check.ts";
-import {
-  type KernelVariant,
-  usedVariants,
-  variantName,
-} from "../../engine/webgpu/check/kernel_variants.ts";
+import { type KernelVariant, variantName } from "../../engine/check/variants.ts";
+import { usedVariants } from "../../engine/webgpu/check/kernel_variants.ts";
 import { compileAhead } from "../../engine/webgpu/compile_ahead.ts";
 import { Device } from "../../engine/webgpu/device.ts";
 import { webgpuEngine } from "../../engine/webgpu/engine.ts";

@@ -6,7 +6,7 @@ import { readConfig } from "../../engine/model/config.ts";
 import { forward } from "../../engine/plan/forward.ts";
 import { openGguf } from "../../engine/gguf/reader.ts";
 import { bytesSource } from "../../engine/gguf/source.ts";
-import { kernelCases } from "../../engine/webgpu/check/cases.ts";
+import { kernelCases } from "../../engine/check/cases.ts";
 import { Device } from "../../engine/webgpu/device.ts";
 import { webgpuEngine } from "../../engine/webgpu/engine.ts";
 import { checkKernels } from "../../engine/webgpu/check/kernel_check.ts";

@@ -2,7 +2,10 @@
 import assert from "node:assert/strict";
 import { Device } from "../../engine/webgpu/device.ts";
 import { checkKernel } from "../../engine/webgpu/check/kernel_check.ts";
-import { allVariants, variantName } from "../../engine/webgpu/check/kernel_variants.ts";
+import { variantName } from "../../engine/check/variants.ts";
+import { allVariants } from "../../engine/webgpu/check/kernel_variants.ts";
+import { failure } from "../../engine/check/results.ts";
+import { cpuVariants } from "../../engine/cpu/check.ts";
 import { checkDevice } from "../../inspect/commands/doctor.ts";
 import {
   type Findings,
@@ -33,14 +36,26 @@ function findingsWith(check: Partial<KernelFindings>): Findings {
   return { ...findings, gpu: { ...gpu, check: { ...gpu.check, ...check } } };
 }
 
-Deno.test("doctor checks every kernel on this GPU, and says which packings it had no time for", async () => {
+Deno.test("doctor checks every kernel on CPU and GPU, and says which packings it had no time for", async () => {
   const { code, out, err } = await doctor(["--json"]);
   assert.equal(err, "");
   assert.equal(code, 0, out);
   assert.equal(out.trimEnd().split("\n").length, 1);
   findings = JSON.parse(out);
   assert.equal(findings.passed, true);
-  assert.ok(findings.cpu.cores > 0);
+  const { cores, threads, relaxedSimd, check, figures } = findings.cpu;
+  assert.ok(cores > 0 && relaxedSimd);
+  assert.equal(threads, cores);
+  assert.ok(check?.passed);
+  const own = new Set(cpuVariants().map(({ kernel }) => kernel.name));
+  assert.deepEqual(new Set(check.kernels.map(({ kernel }) => kernel)), own);
+  assert.deepEqual([check.notChecked, check.unreached, check.unbound], [[], [], []]);
+  assert.deepEqual(new Set(Object.keys(figures!.weights)), new Set(PACKINGS.keys()));
+  assert.deepEqual(
+    figures!.byThreads.map(({ threads }) => threads),
+    cores > 1 ? [1, cores] : [1],
+  );
+  for (const { read, arithmetic } of figures!.byThreads) assert.ok(read > 0 && arithmetic > 0);
   assert.ok(typeof findings.gpu !== "string");
   gpu = findings.gpu;
   const { kernels, notChecked } = gpu.check;
@@ -59,8 +74,20 @@ Deno.test("the report has a part for each device, tables in them, and ends in a 
   assert.equal(block, pasteBlock(findings));
   for (const line of text.split("\n")) assert.ok(line === line.trimEnd(), `"${line}"`);
   for (const name of KERNELS.keys()) assert.match(text, new RegExp(`^  ${name} .* ok$`, "m"));
-  const all = `${KERNELS.size} of ${KERNELS.size} kernels`;
-  assert.match(text, new RegExp(`${all}, \\d+ cases in [\\d.]+ s, 0 failed`));
+  const own = new Set(cpuVariants().map(({ kernel }) => kernel.name)).size;
+  for (const count of [own, KERNELS.size]) {
+    const all = `${count} of ${count} kernels`;
+    assert.match(text, new RegExp(`${all}, \\d+ cases in [\\d.]+ s, 0 failed`));
+  }
+  for (const device of ["CPU", "GPU"]) {
+    assert.match(text, new RegExp(`^${device}: kernels against their 64-bit twins`, "m"));
+    assert.match(block, new RegExp(`^${device} kernels: (\\d+) of \\1 cases ok in`, "m"));
+  }
+  assert.match(text, /^ {2}f32 products .* GFLOP\/s$/m);
+  assert.match(text, /^ {2}memory read .* GB\/s$/m);
+  assert.match(text, /^ {2}relaxed SIMD {2}yes$/m);
+  assert.match(block, /^CPU: memory .*shared.*; relaxed SIMD yes$/m);
+  assert.match(block, /^CPU speed: .* GFLOP\/s .* GB\/s; 10⁹ weights\/s: F32 [\d.]+ /m);
   assert.doesNotMatch(text, /FAILED/);
   assert.ok(text.indexOf("\nCPU\n  cores  ") < text.indexOf("\nGPU\n  name "));
   const { description } = gpu.info;
@@ -106,6 +133,23 @@ Deno.test("a device that computes wrongly is said to, and what is wrong is named
     assert.match(part, /^ *INCOMPLETE: 1 pairs of kernel .* not reached in time, among .*linear/m);
   }
   assert.match(block, /^FAILED softmax: is off by/m);
+});
+
+Deno.test("a CPU that computes wrongly, or where the kernels do not run, is said to", () => {
+  const { cpu } = findings;
+  const kernels = [failure("add", "stopped: unreachable", { case: "65 columns" })];
+  const text = reportText({
+    ...findings,
+    cpu: { ...cpu, check: { ...cpu.check!, passed: false, kernels } },
+  });
+  assert.match(text, /^CPU: failures\n {2}add {2}stopped: unreachable \(65 columns\)$/m);
+  assert.match(text, /^This CPU computes wrongly: .*--backend webgpu/m);
+  assert.match(text, /^FAILED add: stopped: unreachable \(65 columns\)$/m);
+  assert.doesNotMatch(text, /This GPU/);
+  const problem = "no relaxed SIMD";
+  const none = reportText({ ...findings, cpu: { cores: 3, relaxedSimd: false, problem } });
+  assert.match(none, /^ {2}kernels {7}do not run here: no relaxed SIMD$/m);
+  assert.match(none, /^CPU: memory not stated; relaxed SIMD no; kernels do not run: no relaxed/m);
 });
 
 Deno.test("NaN and refused kernels have their place in the report", async () => {
@@ -173,19 +217,18 @@ const NO_DRIVER = {
   DENO_WEBGPU_BACKEND: "vulkan",
 };
 
-Deno.test("without a GPU doctor shows the CPU, and says in one line how to get a software GPU", async () => {
+Deno.test("without a GPU doctor checks the CPU, and says in one line how to get a software GPU", async () => {
   const { code, out, err } = await doctor([], NO_DRIVER);
-  assert.equal(code, 1, "nothing was checked");
+  assert.equal(code, 0, out);
   assert.equal(err, "");
-  assert.match(out, /^CPU\n {2}cores {2}\d+$/m);
+  assert.match(out, /^CPU\n {2}cores {9}\d+\n {2}memory .*shared/m);
+  assert.match(out, /^ {2}(\d+) of \1 kernels, \d+ cases in [\d.]+ s, 0 failed$/m);
   assert.match(
     out,
     /^GPU\n {2}none {2}no WebGPU device: .*\.\/denow task doctor --software-gpu.*$/m,
   );
   assert.match(out, /^ {2}Lamina computes on the CPU\.$/m);
   assert.match(out, /^adapter: none/m);
-  const json = await doctor(["--json"], NO_DRIVER);
-  assert.equal(JSON.parse(json.out).passed, false);
 });
 
 Deno.test("--software-gpu takes software and nothing else, and fails without it", async () => {
@@ -210,7 +253,10 @@ Deno.test("without time for every kernel the report is INCOMPLETE, and that is n
   const { code, out } = await doctor(["--seconds", "0.001"]);
   assert.equal(code, 1);
   const [table, block] = out.split("Paste this");
-  assert.match(table, new RegExp(`^  0 of ${KERNELS.size} kernels, 0 cases`, "m"));
+  const own = new Set(cpuVariants().map(({ kernel }) => kernel.name)).size;
+  for (const count of [own, KERNELS.size]) {
+    assert.match(table, new RegExp(`^  0 of ${count} kernels, 0 cases`, "m"));
+  }
   for (const name of KERNELS.keys()) {
     assert.match(block, new RegExp(`^INCOMPLETE: .* among them all of .*\\b${name}\\b`, "m"));
   }

@@ -1,5 +1,5 @@
 /** CPU kernels without packed weights, compiled from their sources, on cases as the device's kernels are checked with. */
-import type { KernelCase } from "../../engine/webgpu/check/case.ts";
+import type { KernelCase } from "../../engine/check/case.ts";
 import { buildKernels } from "../../kernels/build.ts";
 import type { Kernel, RowReader } from "../../kernels/kernel.ts";
 

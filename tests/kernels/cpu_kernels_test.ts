@@ -1,9 +1,9 @@
 /** CPU kernels without packed weights against their 64-bit twins. */
 import assert from "node:assert/strict";
-import { allowedErrors } from "../../engine/webgpu/check/bounds.ts";
-import type { KernelCase } from "../../engine/webgpu/check/case.ts";
-import { kernelCases } from "../../engine/webgpu/check/cases.ts";
-import { Noise } from "../../engine/webgpu/check/data.ts";
+import { allowedErrors } from "../../engine/check/bounds.ts";
+import type { KernelCase } from "../../engine/check/case.ts";
+import { kernelCases } from "../../engine/check/cases.ts";
+import { Noise } from "../../engine/check/data.ts";
 import { MASKED, partsOf } from "../../kernels/attention/attention.ts";
 import type { Kernel } from "../../kernels/kernel.ts";
 import { KERNELS } from "../../kernels/mod.ts";

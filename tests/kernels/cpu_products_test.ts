@@ -1,12 +1,7 @@
 /** The CPU's products with weights against their 64-bit twins: every weight type, epilogue and odd shape. */
 import assert from "node:assert/strict";
-import {
-  Noise,
-  numbersReader,
-  packMatrices,
-  randomBlocks,
-} from "../../engine/webgpu/check/data.ts";
-import type { Kind } from "../../engine/webgpu/check/data.ts";
+import { Noise, numbersReader, packMatrices, randomBlocks } from "../../engine/check/data.ts";
+import type { Kind } from "../../engine/check/data.ts";
 import type { Constants, RowReader } from "../../kernels/kernel.ts";
 import { KERNELS } from "../../kernels/mod.ts";
 import { type Packing, PACKINGS } from "../../kernels/weights/packings.ts";

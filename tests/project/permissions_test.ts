@@ -48,7 +48,7 @@ const SETS: Readonly<Record<keyof typeof denoJson.permissions, object>> = {
     read: true,
     write: true,
     run: ["sh"], // software_gpu.sh
-    sys: ["osRelease", "hostname"],
+    sys: ["osRelease", "hostname", "systemMemoryInfo"],
     env: standard.env.filter((each) => !/^(HF|HUGGINGFACE)_/.test(each)),
   },
   // They start other engines, which may do anything.
