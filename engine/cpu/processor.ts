@@ -16,6 +16,8 @@ interface Kernels {
     thread: number,
     threads: number,
   ): void;
+  /** Puts a file's bytes of whole rows into tiles of eight rows, on one thread; `id` as in tiles.ts. */
+  pack(id: number, source: number, tiles: number, rows: number, columns: number): void;
   /** The exact numbers of one row. */
   read_row(descriptor: number, row: number, to: number): void;
 }
