@@ -7,6 +7,7 @@
 import { readConfig } from "./engine/model/config.ts";
 import type { GgufFile } from "./engine/gguf/reader.ts";
 import { adapterName } from "./engine/webgpu/check/adapter_check.ts";
+import { hasGpu } from "./engine/webgpu/device.ts";
 import { vendorName } from "./engine/webgpu/driver.ts";
 import { choice, flag, number, numbers, text, UsageError } from "./inspect/commands/args.ts";
 import { findOrPull } from "./inspect/commands/find_model.ts";
@@ -58,6 +59,10 @@ const command = defineCommand({
     "prompt-ids": numbers("token ids instead of a text", "1,2,3", { integer: true, min: 0 }),
     "ignore-eos": flag("go on after the end of the text"),
     backend: choice("where to run", ["auto", "webgpu", "cpu"], "auto"),
+    threads: number("threads of the CPU backend (default one for each core)", {
+      integer: true,
+      min: 1,
+    }),
     ...TUNE_OPTIONS,
     chat: flag("put the prompt into the model's chat template"),
     json: flag("print one line of JSON, and nothing on the way"),
@@ -70,7 +75,7 @@ const command = defineCommand({
       throw new UsageError("give either a PROMPT or --prompt-ids 1,2,3");
     }
     if (ids && options.chat) throw new UsageError("--chat needs a PROMPT, not --prompt-ids");
-    const { backend } = options;
+    const { backend, threads } = options;
     const tune = tuneMode(options);
 
     const started = performance.now();
@@ -84,11 +89,13 @@ const command = defineCommand({
 
     const progress = createLoadProgress(options.model, { quiet: options.json });
     using model = new Model(
-      await load(found, { file, backend, tune, signal, ...progress }).finally(progress.finish),
+      await load(found, { file, backend, tune, threads, signal, ...progress }).finally(
+        progress.finish,
+      ),
     );
     const loadMs = performance.now() - started;
-    if (model.backend === "cpu" && backend === "auto" && !options.json) {
-      printError("no WebGPU device: running on the CPU, slowly (./denow task doctor says more)");
+    if (model.backend === "cpu" && backend === "auto" && !options.json && await hasGpu()) {
+      printError("the GPU does not open: running on the CPU (./denow task doctor says more)");
     }
 
     const generation = model.generate(promptIds, {
@@ -167,7 +174,11 @@ function stats(model: Model, generation: Generation, loadMs: number): string {
     const words = [adapterName(device), vendorName(device.vendor), device.interface];
     rows.push(["device", words.join(", ")], ["driver", device.driver || "not stated"]);
   } else {
-    rows.push(["device", "CPU backend"]);
+    const { threads, twins } = model.processor!;
+    rows.push(["device", `CPU, ${threads} thread${threads === 1 ? "" : "s"}`]);
+    if (twins.size > 0) {
+      rows.push(["slow", `no WebAssembly, but 64-bit twins for ${[...twins].join(", ")}`]);
+    }
   }
   return rows.map(([name, value]) => `${name.padEnd(12)}${value}`).join("\n");
 }

@@ -35,6 +35,7 @@ export { loadModel, Model, TokenError } from "./inspect/run/model.ts";
 export type { LoadModelOptions, LoadPhase } from "./inspect/run/loading.ts";
 export type { TuneMode } from "./engine/webgpu/tuning/tuning.ts";
 export type { Biases, Config, RopeScaling } from "./engine/model/config.ts";
+export type { ProcessorUse } from "./engine/backend.ts";
 export { DeviceError, type DeviceInfo } from "./engine/webgpu/device.ts";
 export { AdapterError } from "./engine/webgpu/check/adapter_check.ts";
 export { DisposedError, type Owner } from "./engine/lifetime.ts";

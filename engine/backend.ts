@@ -66,7 +66,7 @@ export interface Session {
   pass(request: PassRequest): Promise<Map<string, HostTensor>>;
   /**
    * Runs one pass and gives what each of its steps cost, in order. Steps run one after the other, which takes longer than
-   * the pass itself. Not on the CPU.
+   * the pass itself.
    *
    * @internal
    */
@@ -104,6 +104,14 @@ export interface SessionOptions {
   readonly signal?: AbortSignal;
 }
 
+/** How the processor runs a model. */
+export interface ProcessorUse {
+  /** How many compute. */
+  readonly threads: number;
+  /** Kernels that there are no others of than their 64-bit twins, as far as they have been asked for: right and slow. */
+  readonly twins: ReadonlySet<string>;
+}
+
 /** A handle on a model's weights on a device, ready to run. */
 export interface Engine {
   /** Where it runs. */
@@ -116,6 +124,8 @@ export interface Engine {
   readonly weightBytes: number;
   /** Most positions that any pass takes. */
   readonly maxTokens: number;
+  /** What computes where no GPU does. */
+  readonly processor?: ProcessorUse;
   /**
    * Looks whether a session can have so many positions.
    *
@@ -212,9 +222,8 @@ export function engineOf({ room, session, free, ...parts }: EngineParts): Engine
   const check = (positions: number) => checkCapacity(positions, config, plan, room());
   const tokens = ({ capacity, passes = {} }: SessionOptions): number => {
     check(capacity);
-    const { backend, maxTokens: most } = parts;
-    const kind = { ...passes, stepwise: passes.stepwise || backend === "cpu" };
-    return Math.min(capacity, passTokens(plan, kind, { capacity, most, room: room() }));
+    const { maxTokens: most } = parts;
+    return Math.min(capacity, passTokens(plan, passes, { capacity, most, room: room() }));
   };
   let handles = 0;
   const open = (): Engine => {

@@ -71,7 +71,7 @@ export async function identityOf(
   env?: Environment,
 ): Promise<Identity> {
   if (model.path === undefined) {
-    const digest = bytesSha256(model.bytes!);
+    const digest = await bytesSha256(model.bytes!);
     return {
       ...{ key: digest, paths: [] },
       sha256: () => Promise.resolve(digest),
@@ -93,7 +93,7 @@ export async function identityOf(
         if (digest === undefined) return undefined;
         digests.push(digest);
       }
-      return joinedSha256(digests);
+      return await joinedSha256(digests);
     },
     async holds() {
       const now = await Promise.all(parts.map(({ path }) => partAt(path)));
@@ -103,16 +103,17 @@ export async function identityOf(
 }
 
 /** The SHA-256 of a content out of its parts' hashes: see {@linkcode Identity.sha256}. */
-export function joinedSha256(digests: readonly string[]): string {
+export async function joinedSha256(digests: readonly string[]): Promise<string> {
   if (digests.length === 1) return digests[0];
-  return bytesSha256(new TextEncoder().encode(digests.map((digest) => `${digest}\n`).join("")));
+  return await bytesSha256(
+    new TextEncoder().encode(digests.map((digest) => `${digest}\n`).join("")),
+  );
 }
 
 /** The SHA-256 of bytes in memory. */
-export function bytesSha256(bytes: Uint8Array): string {
-  const hash = sha256();
-  hash.update(bytes);
-  return hash.digest();
+export async function bytesSha256(bytes: Uint8Array): Promise<string> {
+  const digest = await crypto.subtle.digest("SHA-256", bytes as Uint8Array<ArrayBuffer>);
+  return new Uint8Array(digest).toHex();
 }
 
 /**
@@ -147,7 +148,7 @@ async function partAt(path: string): Promise<Part> {
 /** A part's hash as it was computed before: by this process, or by another one that left a note in `checksums` of Lamina's folder. */
 async function remembered({ key }: Part, env?: Environment): Promise<string | undefined> {
   if (computed.has(key)) return computed.get(key);
-  const note = notePath(key, env);
+  const note = await notePath(key, env);
   if (note === undefined || !isGranted({ name: "read", path: note })) return undefined;
   return await isFile(note) ? leadingSha256(await Deno.readTextFile(note)) : undefined;
 }
@@ -164,12 +165,12 @@ async function hashed(
   if ((await partAt(path)).key !== key) return undefined;
   const digest = hash.digest();
   computed.set(key, digest);
-  if (size >= LEAST_REMEMBERED) await leaveNote(notePath(key, env), `${digest}  ${path}\n`);
+  if (size >= LEAST_REMEMBERED) await leaveNote(await notePath(key, env), `${digest}  ${path}\n`);
   return digest;
 }
 
-function notePath(key: string, env?: Environment): string | undefined {
-  const name = bytesSha256(new TextEncoder().encode(key)).slice(0, 32);
+async function notePath(key: string, env?: Environment): Promise<string | undefined> {
+  const name = (await bytesSha256(new TextEncoder().encode(key))).slice(0, 32);
   return homeFile(join("checksums", name), env);
 }
 

@@ -119,7 +119,7 @@ export async function verifyModel(
   const found = await findModel(nameOrPath, { ...options, pull: false });
   const { name, path } = found;
   const listed = knownModel(nameOrPath)?.sha256;
-  if (path === undefined) return { name, sha256: bytesSha256(found.bytes), expected: listed };
+  if (path === undefined) return { name, sha256: await bytesSha256(found.bytes), expected: listed };
   const parts: VerifiedFile[] = [];
   for (const each of partPaths(path)) {
     const sha256 = await fileSha256(each, options, options.env);
@@ -130,8 +130,8 @@ export async function verifyModel(
   const stated = parts.flatMap(({ expected }) => expected ?? []);
   return {
     ...{ name, path, parts },
-    sha256: joinedSha256(parts.map(({ sha256 }) => sha256)),
-    expected: stated.length === parts.length ? joinedSha256(stated) : undefined,
+    sha256: await joinedSha256(parts.map(({ sha256 }) => sha256)),
+    expected: stated.length === parts.length ? await joinedSha256(stated) : undefined,
   };
 }
 

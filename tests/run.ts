@@ -1,9 +1,12 @@
 /**
  * `./denow task test`: formatting, lint, types, all tests, the short bench; each test file in a process of its own, at the end one line
  * "N passed, N failed[, N skipped]". Formatting, lint, types and the bench count as one test each. `.ci/run` does the same on a clean
- * clone. With `--quick` only what takes no network, no other engine and no Python package: for use while working.
+ * clone. On a machine without a GPU Mesa's software Vulkan driver is installed first, or one line says what to install. With `--quick` only
+ * what takes no network, no other engine and no Python package: for use while working.
  */
 
+import { hasGpu } from "../engine/webgpu/device.ts";
+import { installSoftwareGpu } from "../engine/webgpu/software_gpu.ts";
 import { filesBelow } from "./support/files.ts";
 
 /**
@@ -45,6 +48,8 @@ const SLOW: readonly string[] = [
   "inspect/figures/pictures",
   "inspect/run/generation_captures",
   "inspect/tables/arrow_python",
+  "kernels/build",
+  "kernels/cpu_kernels",
   "kernels/tint",
   "project/docs",
   "project/readme",
@@ -158,6 +163,8 @@ async function main(): Promise<number> {
     return 2;
   }
   const start = performance.now();
+  // Where it cannot be had, the tests that need it fail, and say so.
+  if (!await hasGpu()) await installSoftwareGpu();
   const { quick, slow, alone } = await testFiles();
   const cores = navigator.hardwareConcurrency;
   const results = [await runAll([...CHECKS, ...quick], cores)];

@@ -17,15 +17,15 @@ const TIMEOUT_MS = 30 * 60_000;
 /** Starts llama.cpp with the model. */
 export async function llamaCppPeer(
   vulkan: boolean,
-  { path, name, signal, onProgress }: PeerOptions,
+  { path, name, threads: wanted, signal, onProgress }: PeerOptions,
 ): Promise<Peer> {
   const onFetch = (packageName: string) => onProgress(`fetching ${packageName} with npm`);
   const library = await llamaCppLibrary({ vulkan, onFetch, signal });
   const { client, release, device } = await clientWith(library, vulkan, signal);
   const timer = client.time({ task: "time", model: path, gpu: vulkan }, signal);
   const cores = navigator.hardwareConcurrency;
-  const threads = vulkan ? [1] : [...new Set([Math.max(1, cores >> 1), cores])];
-  const where = vulkan ? device.description : `CPU, the faster of ${threads.join(" and ")} threads`;
+  const threads = vulkan ? [1] : wanted ? [wanted] : [...new Set([Math.max(1, cores >> 1), cores])];
+  const where = vulkan ? device.description : `CPU, ${threadsWords(threads)}`;
   return {
     name: vulkan ? "llama.cpp:vulkan" : "llama.cpp",
     description: `llama.cpp ${release} (${library.origin}), ${where}; ${name} as it is`,
@@ -46,6 +46,12 @@ export async function llamaCppPeer(
     },
     [Symbol.asyncDispose]: () => timer[Symbol.asyncDispose](),
   };
+}
+
+function threadsWords(counts: readonly number[]): string {
+  return counts.length > 1
+    ? `the faster of ${counts.join(" and ")} threads`
+    : `${counts[0]} thread${counts[0] === 1 ? "" : "s"}`;
 }
 
 /** llama.cpp takes a software device only where its number is named. */

@@ -3,13 +3,13 @@
 Started with the library's name, `transformers` or `transformer_lens`. Takes requests as lines of JSON on its standard input and answers
 each with a frame (references/frames.ts) on its standard output:
 
-  {"load": {"layers": …, "width": …, …}}                first; `ready` with a description
+  {"load": {"layers": …, "width": …, …}, "threads": 2}  first; `ready` with a description; null: as many threads as serve best
   {"measure": {"kind": "decode", "tokens": 16}}         `timed` with milliseconds (inspect/bench/peer.ts says of what)
 
 Weights are random: how long a pass takes does not depend on them, and making them is quicker than reading them.
 
 PyTorch's threads wait for each other spinning: where the machine has other things to do, all of them can be twenty times slower than half.
-So whatever is measured is measured with both, and the faster counts.
+So whatever is measured is measured with both, and the faster counts, unless the number of threads is given.
 """
 
 import json
@@ -31,9 +31,12 @@ def send(kind, **header):
     frames.flush()
 
 
+wanted_threads = None
+
+
 def thread_counts():
     cores = os.cpu_count() or 1
-    return sorted({max(1, cores // 2), cores})
+    return [wanted_threads] if wanted_threads else sorted({max(1, cores // 2), cores})
 
 
 def with_best_threads(torch, measure):
@@ -48,7 +51,10 @@ def with_best_threads(torch, measure):
 
 
 def threads_words():
-    return f"CPU, the faster of {' and '.join(map(str, thread_counts()))} threads"
+    counts = thread_counts()
+    if len(counts) == 1:
+        return f"CPU, {counts[0]} thread{'' if counts == [1] else 's'}"
+    return f"CPU, the faster of {' and '.join(map(str, counts))} threads"
 
 
 def milliseconds(work):
@@ -61,24 +67,29 @@ def prompt(torch, tokens, vocabulary, shift=0):
     return torch.tensor([[(i * 7919 + 101 + shift) % vocabulary for i in range(tokens)]])
 
 
+def llama(shape, **options):
+    """Hugging Face's own Llama of a shape, with random weights."""
+    import torch
+    import transformers
+
+    torch.manual_seed(0)
+    torch.set_grad_enabled(False)
+    config = transformers.LlamaConfig(
+        num_hidden_layers=shape["layers"], hidden_size=shape["width"], intermediate_size=shape["ffnWidth"],
+        num_attention_heads=shape["heads"], num_key_value_heads=shape["kvHeads"], head_dim=shape["headWidth"],
+        vocab_size=shape["vocabSize"], max_position_embeddings=shape["contextLength"],
+        rms_norm_eps=shape["normEpsilon"], tie_word_embeddings=shape["tiedOutput"], **options)
+    return torch, transformers.LlamaForCausalLM(config).eval(), transformers.__version__
+
+
 class Transformers:
     """Hugging Face's own Llama."""
 
     def __init__(self, shape):
-        import torch
-        import transformers
-
-        torch.manual_seed(0)
-        torch.set_grad_enabled(False)
-        self.torch = torch
+        self.torch, self.model, version = llama(shape)
         self.vocabulary = shape["vocabSize"]
-        self.config = transformers.LlamaConfig(
-            num_hidden_layers=shape["layers"], hidden_size=shape["width"], intermediate_size=shape["ffnWidth"],
-            num_attention_heads=shape["heads"], num_key_value_heads=shape["kvHeads"], head_dim=shape["headWidth"],
-            vocab_size=shape["vocabSize"], max_position_embeddings=shape["contextLength"],
-            rms_norm_eps=shape["normEpsilon"], tie_word_embeddings=shape["tiedOutput"])
-        self.model = transformers.LlamaForCausalLM(self.config).eval()
-        self.description = (f"transformers {transformers.__version__} on PyTorch {torch.__version__}, "
+        self.config = self.model.config
+        self.description = (f"transformers {version} on PyTorch {self.torch.__version__}, "
                             f"{threads_words()}, F32, {self.config._attn_implementation} attention")
 
     def measure(self, kind, tokens):
@@ -106,25 +117,17 @@ class Transformers:
 
 
 class TransformerLens:
-    """TransformerLens's HookedTransformer."""
+    """TransformerLens's TransformerBridge over transformers' model, with its defaults: nothing folded, eager attention, which its hooks need."""
 
     def __init__(self, shape):
-        import torch
         from importlib.metadata import version
-        from transformer_lens import HookedTransformer, HookedTransformerConfig
+        from transformer_lens.model_bridge.sources import build_bridge_from_module
 
-        torch.manual_seed(0)
-        torch.set_grad_enabled(False)
-        self.torch = torch
+        self.torch, model, transformers = llama(shape, attn_implementation="eager")
         self.shape = shape
-        self.model = HookedTransformer(HookedTransformerConfig(
-            n_layers=shape["layers"], d_model=shape["width"], n_ctx=min(shape["contextLength"], 1024),
-            d_head=shape["headWidth"], n_heads=shape["heads"], n_key_value_heads=shape["kvHeads"],
-            d_mlp=shape["ffnWidth"], d_vocab=shape["vocabSize"], act_fn="silu", gated_mlp=True,
-            normalization_type="RMS", positional_embedding_type="rotary", rotary_dim=shape["headWidth"],
-            final_rms=True, eps=shape["normEpsilon"], device="cpu", dtype=torch.float32)).eval()
-        self.description = (f"TransformerLens {version('transformer-lens')} on PyTorch {torch.__version__}, "
-                            f"{threads_words()}, F32")
+        self.model = build_bridge_from_module(model, "LlamaForCausalLM", hf_config=model.config)
+        self.description = (f"TransformerLens {version('transformer-lens')} (TransformerBridge, transformers {transformers}) "
+                            f"on PyTorch {self.torch.__version__}, {threads_words()}, F32")
 
     def measure(self, kind, tokens):
         ids = prompt(self.torch, tokens, self.shape["vocabSize"])
@@ -138,11 +141,11 @@ class TransformerLens:
     def sweep(self, corrupted, clean):
         """Each layer's residual stream is patched at each position, as in TransformerLens's own patching demonstration."""
         names = [f"blocks.{layer}.hook_resid_pre" for layer in range(self.shape["layers"])]
-        _, cache = self.model.run_with_cache(clean, names_filter=lambda name: name in names)
+        _, cache = self.model.run_with_cache(clean, names_filter=names)
         for name in names:
             for position in range(corrupted.shape[1]):
-                def patch(value, hook, position=position):
-                    value[:, position] = cache[hook.name][:, position]
+                def patch(value, hook, name=name, position=position):
+                    value[:, position] = cache[name][:, position]
                     return value
 
                 logits = self.model.run_with_hooks(corrupted, fwd_hooks=[(name, patch)])
@@ -153,11 +156,13 @@ LIBRARIES = {"transformers": Transformers, "transformer_lens": TransformerLens}
 
 
 def main():
+    global wanted_threads
     peer = None
     for line in sys.stdin.buffer:
         request = json.loads(line)
         try:
             if "load" in request:
+                wanted_threads = request["threads"]
                 peer = LIBRARIES[sys.argv[1]](request["load"])
                 send("ready", description=peer.description)
             else:

@@ -1,6 +1,7 @@
 /** The peers by the names that people type. */
 import type { PeerOptions } from "./peer_options.ts";
-import type { MissingPeer, Peer } from "../../inspect/bench/peer.ts";
+import type { Peer } from "../../inspect/bench/peer.ts";
+import type { NotMeasured } from "../../inspect/bench/probe.ts";
 import { ReferenceFailure } from "../references/reference.ts";
 import { checkCpuOnly, pyTorchEnvironment } from "../references/pytorch/reference.ts";
 import {
@@ -37,15 +38,22 @@ const OPEN: Readonly<Record<string, (options: PeerOptions) => Promise<Peer>>> = 
 /** The peers that there are. */
 export const PEERS: readonly string[] = Object.keys(OPEN);
 
+/** Peers that run on a GPU only. */
+const ON_GPU: readonly string[] = ["llama.cpp:vulkan"];
+
 /** Opens peers; of one that cannot be had it says why. */
 export async function openPeers(
   names: readonly string[],
   options: PeerOptions,
-): Promise<{ readonly peers: Peer[]; readonly missing: MissingPeer[] }> {
+): Promise<{ readonly peers: Peer[]; readonly missing: NotMeasured[] }> {
   const peers: Peer[] = [];
-  const missing: MissingPeer[] = [];
+  const missing: NotMeasured[] = [];
   try {
     for (const name of names) {
+      if (options.backend === "cpu" && ON_GPU.includes(name)) {
+        missing.push({ name, problem: "it runs on a GPU, and Lamina here on the CPU" });
+        continue;
+      }
       options.onProgress(`starting ${name}`);
       try {
         peers.push(await OPEN[name](options));

@@ -24,7 +24,7 @@ export async function pythonPeer(
   { name, module, kinds }: Library,
   environment: PythonEnvironment,
   config: Config,
-  { signal }: Pick<PeerOptions, "signal">,
+  { threads, signal }: Pick<PeerOptions, "threads" | "signal">,
 ): Promise<Peer> {
   const start = environment.start([SCRIPT, module]);
   const process = new RequestProcess(name, {
@@ -36,7 +36,7 @@ export async function pythonPeer(
     process.ask(request, take, signal);
   try {
     const description = await ask(
-      { load: config },
+      { load: config, threads: threads ?? null },
       ({ header }) => header.kind === "ready" ? String(header.description) : undefined,
     );
     return {

@@ -4,10 +4,10 @@
  * @module
  */
 import { join } from "node:path";
-import process from "node:process";
-import { fileURLToPath } from "node:url";
+import os from "node:os";
 import denoJson from "../../deno.json" with { type: "json" };
-import { benchModel, timeGeneration } from "../../inspect/bench/model_bench.ts";
+import { barsOf } from "../../inspect/bench/bars.ts";
+import { benchModel } from "../../inspect/bench/model_bench.ts";
 import {
   medianProfiles,
   type PassProfile,
@@ -30,6 +30,7 @@ import {
   number,
   numbers,
   text,
+  texts,
   UsageError,
 } from "../../inspect/commands/args.ts";
 import { findOrPull } from "../../inspect/commands/find_model.ts";
@@ -41,20 +42,23 @@ import { TUNE_OPTIONS, tuneMode } from "../../inspect/commands/tune_options.ts";
 import { loadModel, type Model } from "../../inspect/run/model.ts";
 import { writeTable } from "../../inspect/tables/files.ts";
 import { openPeers, PEERS } from "../bench/peers.ts";
+import { besides, firstPasses, firstPassesRows, startRow, startTimes } from "../bench/processes.ts";
 import { modelOnDisk } from "../references/mod.ts";
 import { jsonLine } from "../../inspect/escape.ts";
 
 const ROOT = new URL("../../", import.meta.url);
 /** Times that a model is loaded again to measure it, and that a process is started. */
 const LOADS = 3;
-/** The prompt of the very first token. */
-const FIRST_PROMPT = 16;
+/** A model of so many bytes is loaded once: again it takes long, and two may not fit. */
+const LARGE = 2 ** 30;
+/** The model whose start is always measured: nothing is quicker to load. */
+const SMALLEST = "tiny";
 /** The pass that the profile shows, and that peak memory is measured with. */
 const PROFILED = 128;
 /** More than the caches of most processors hold. */
 const PROBE_BYTES = 512 * 2 ** 20;
 /** What a quick run measures. */
-const QUICK = { prompts: [32], contexts: [16], rounds: 1, probeBytes: 16 * 2 ** 20 };
+const QUICK = { prompts: [32], contexts: [16], rounds: 1, probeBytes: 16 * 2 ** 20, memory: 16 };
 
 const command = defineCommand({
   name: "./denow task bench",
@@ -70,7 +74,12 @@ const command = defineCommand({
       integer: true,
       min: 1,
     }),
+    besides: texts(
+      "also decode this model, in a process of its own: its share of the streaming read, its memory; repeatable",
+      "FILE|NAME",
+    ),
     captures: choice("whether captures are measured", ["all", "none"], "all"),
+    starts: choice("whether starts of a process are measured", ["all", "none"], "all"),
     quick: flag("a short form, to see that it works"),
     profile: flag("also show where the time of a pass goes, step by step"),
     trace: text("file for the profile as a trace for Perfetto (ui.perfetto.dev)", "FILE"),
@@ -79,12 +88,20 @@ const command = defineCommand({
     markdown: flag("print tables in Markdown"),
     json: flag("print one line of JSON, and nothing on the way"),
     backend: choice("where to run", ["auto", "webgpu", "cpu"], "auto"),
+    threads: number(
+      "threads on the CPU, of Lamina and of its peers (default: as many as serve each best)",
+      { integer: true, min: 1 },
+    ),
     ...TUNE_OPTIONS,
   },
   async main({ options, signal }) {
-    const { model: name, out, json, quick, trace, backend } = options;
+    const { model: name, out, json, quick, trace, backend, threads } = options;
     const tune = tuneMode(options);
-    const tuneArgs = tune === "never" ? ["--no-tune"] : [];
+    const args = [
+      `--backend=${backend}`,
+      ...(threads === undefined ? [] : [`--threads=${threads}`]),
+      ...(tune === "never" ? ["--no-tune"] : []),
+    ];
     if (options.peers?.includes("none") && options.peers.length > 1) {
       throw new UsageError("--peers none goes with no other");
     }
@@ -96,34 +113,42 @@ const command = defineCommand({
     const say = (line: string) => status.update(line);
 
     const found = await findOrPull(name, { quiet: json, signal });
-    const starting: BenchRow[] = quick
-      ? []
-      : await startUp(name, [`--backend=${backend}`, ...tuneArgs], signal, say);
+    const processes = { rounds: Math.min(LOADS, rounds), signal, onProgress: say };
+    // Before this process has a model in memory: not all of them fit beside another.
+    const others: BenchRow[] = [];
+    for (const other of options.besides ?? []) {
+      others.push(...await besides(other, quick ? [...args, "--quick"] : args, processes));
+    }
+    const starts = new Map<string, number[]>();
+    for (const each of quick || options.starts === "none" ? [] : new Set([name, SMALLEST])) {
+      starts.set(each, await startTimes(each, args, processes));
+    }
+    const passes = await firstPasses({
+      ...{ model: name, backend, tune: tune === "now" ? "known" : tune, threads },
+      prompt: quick ? QUICK.memory : PROFILED,
+    }, processes);
     const load = async () => {
       const start = performance.now();
       const progress = createLoadProgress(name, { quiet: json });
-      const model = await loadModel(name, { backend, tune, signal, ...progress })
+      const model = await loadModel(name, { backend, tune, threads, signal, ...progress })
         .finally(progress.finish);
       return { model, ms: performance.now() - start };
     };
     // Only the first time opens the device and compiles kernels.
-    const first = await load();
-    const memory = await memoryRows(first.model, quick);
-    first.model.dispose();
+    let { model: loaded, ms } = await load();
     const loads: number[] = [];
-    for (let i = 1; i < (quick ? 1 : Math.min(LOADS, rounds)); i++) {
-      const again = await load();
-      loads.push(again.ms);
-      again.model.dispose();
+    while (loaded.weightBytes < LARGE && loads.length < (quick ? 1 : processes.rounds)) {
+      loaded.dispose();
+      ({ model: loaded, ms } = await load());
+      loads.push(ms);
     }
-    const last = await load();
-    using model = last.model;
-    loads.push(last.ms);
-
+    using model = loaded;
+    const bars = barsOf(model);
     await using onDisk = await modelOnDisk(found);
     const peerOptions = { path: onDisk.path, name: found.name, config: model.config };
-    const { peers, missing } = await openPeers(peerNames, {
+    const { peers, missing: missingPeers } = await openPeers(peerNames, {
       ...peerOptions,
+      ...{ backend: model.backend, threads },
       signal,
       onProgress: say,
     });
@@ -132,35 +157,39 @@ const command = defineCommand({
         for (const peer of peers) await peer[Symbol.asyncDispose]();
       },
     };
-    const rows = await benchModel(model, rounds, {
+    const { rows, missing } = await benchModel(model, rounds, {
       prompts: (options.prompts ?? (quick ? QUICK.prompts : [32, 128, 512])).toSorted(ascending),
       contexts: (options.contexts ?? (quick ? QUICK.contexts : [16, 1000])).toSorted(ascending),
       captures: options.captures === "all",
-      probeBytes: quick ? QUICK.probeBytes : PROBE_BYTES,
+      probe: { bytes: quick ? QUICK.probeBytes : PROBE_BYTES, threads },
       peers,
       signal,
       onProgress: (done, total) => say(`measured ${done} of ${total}`),
     }).finally(status.finish);
+    const profiles = options.profile || traceFile
+      ? await medianProfiles(model, profiledTokens(model), Math.min(rounds, 3), signal)
+      : [];
     const own: BenchRow[] = [
       ...rows,
-      ...starting,
-      { section: "speed", what: "load, again", unit: "ms", ...spread(loads) },
-      ...memory,
+      ...[...starts].map(([each, times]) => startRow(each, times, bars)),
+      {
+        ...{ section: "speed", what: loads.length > 0 ? "load, again" : "load", unit: "ms" },
+        ...spread(loads.length > 0 ? loads : [ms]),
+      },
+      ...firstPassesRows(model, passes, bars),
+      ...others,
     ];
     const report: BenchReport = {
       model: found.name,
-      device: deviceName(model),
+      device: deviceName(model, threads),
       version: denoJson.version,
       deno: Deno.version.deno,
       time: new Date().toISOString(),
       rounds,
       rows: SECTIONS.flatMap((section) => own.filter((row) => row.section === section)),
       peers: peers.map(({ name, description }) => ({ name, description })),
-      missing,
+      missing: [...missingPeers, ...missing],
     };
-    const profiles = options.profile || traceFile
-      ? await medianProfiles(model, profiledTokens(model), Math.min(rounds, 3), signal)
-      : [];
     const readLimit = report.rows.find(({ what }) => what === "streaming read")?.median;
     if (out !== undefined) await writeFolder(out, report, profiles, readLimit);
     await traceFile?.write(profileTrace(report.model, profiles));
@@ -178,70 +207,15 @@ const command = defineCommand({
 
 const ascending = (a: number, b: number) => a - b;
 
-function deviceName({ device }: Model): string {
-  return device ? device.description || device.device : "CPU backend";
+/** The GPU, or the processor with the threads that are at work. */
+function deviceName({ device }: Model, threads: number = navigator.hardwareConcurrency): string {
+  if (device) return device.description || device.device;
+  const processor = os.cpus()[0]?.model.trim() || `${Deno.build.arch} processor`;
+  return `${processor}, ${threads} thread${threads === 1 ? "" : "s"}`;
 }
 
 function profiledTokens({ config }: Model): number {
   return Math.min(PROFILED, config.contextLength - 1);
-}
-
-/** How long it takes from starting a process to its end, with one token generated. The first time may compile kernels. */
-async function startUp(
-  model: string,
-  options: readonly string[],
-  signal: AbortSignal,
-  say: (line: string) => void,
-): Promise<BenchRow[]> {
-  const ids = Array.from({ length: FIRST_PROMPT }, (_, i) => i + 3).join(",");
-  const times: number[] = [];
-  for (let i = 0; i <= LOADS; i++) {
-    say(`starting generate.ts, ${i + 1} of ${LOADS + 1}`);
-    const start = performance.now();
-    const { success, stderr } = await new Deno.Command(Deno.execPath(), {
-      args: ["run", "-q", "--no-prompt", "-P", "generate.ts", "--model", model, "--json"]
-        .concat(options, "--ignore-eos", "--max-tokens", "1", "--prompt-ids", ids),
-      cwd: fileURLToPath(ROOT),
-      stdin: "null",
-      stdout: "null",
-      signal,
-    }).output();
-    signal.throwIfAborted();
-    if (!success) throw new Error(`generate.ts: ${new TextDecoder().decode(stderr).trim()}`);
-    if (i > 0) times.push(performance.now() - start);
-  }
-  const what = "start to first token, a process of its own";
-  return [{ section: "speed", what, unit: "ms", ...spread(times) }];
-}
-
-/** What a model takes in memory: once it has run a prompt and some tokens, before anything else is measured. */
-async function memoryRows(model: Model, quick: boolean): Promise<BenchRow[]> {
-  const { prefillMs } = await timeGeneration(model, FIRST_PROMPT, 1);
-  const prompt = Math.min(quick ? FIRST_PROMPT : PROFILED, model.config.contextLength - 8);
-  await timeGeneration(model, prompt, 8);
-  const { device, config } = model;
-  const allocated = model.loaded.device?.allocated;
-  const peak = process.resourceUsage().maxRSS * 1024;
-  // Weights are in this process's memory where there is no other.
-  const here = !device || device.fallback;
-  const row = (what: string, bytes: number, more: Partial<BenchRow> = {}): BenchRow => ({
-    ...{ section: "memory", what, unit: "MB", ...spread([bytes / 1e6]) },
-    ...more,
-  });
-  return [
-    {
-      section: "speed",
-      what: `first token after ${FIRST_PROMPT} tokens, kernels not compiled yet`,
-      unit: "ms",
-      ...spread([prefillMs]),
-    },
-    row(`most resident memory: loaded, a prompt of ${prompt}, 8 tokens`, peak, {
-      atMost: here ? (model.weightBytes + 2 ** 30) / 1e6 : undefined,
-      note: here ? "at most: weights + 1 GiB" : undefined,
-    }),
-    row("weights on the device", model.weightBytes, { note: `${config.layers} layers` }),
-    ...(allocated === undefined ? [] : [row("all buffers on the device", allocated)]),
-  ];
 }
 
 async function writeFolder(

@@ -32,6 +32,7 @@ export interface GgufFile {
    * little-endian order whatever the file's. The result may be a view of the file's own memory:
    * do not write into it. Ask for pieces of large tensors: nothing here splits them.
    *
+   * @param into as for {@linkcode ByteSource.read}
    * @throws {RangeError} when the range leaves the tensor
    * @throws {GgufError} when the file cannot be read
    */
@@ -39,6 +40,7 @@ export interface GgufFile {
     tensor: TensorInfo,
     offset?: number,
     length?: number,
+    into?: Uint8Array<ArrayBuffer>,
   ): Promise<Uint8Array<ArrayBuffer>>;
   /** Closes the sources. */
   close(): void;
@@ -112,9 +114,9 @@ function assemble(sources: readonly ByteSource[], headers: readonly GgufHeader[]
     metadataTypes,
     tensors,
     size: sources.reduce((sum, source) => sum + source.size, 0),
-    readTensor(tensor, offset = 0, length = tensor.bytes - offset) {
+    readTensor(tensor, offset = 0, length = tensor.bytes - offset, into) {
       const swapped = !headers[tensor.source].littleEndian;
-      return readTensor(sources[tensor.source], tensor, offset, length, swapped);
+      return readTensor(sources[tensor.source], tensor, { offset, length, into }, swapped);
     },
     close() {
       for (const source of sources) source.close();
@@ -125,8 +127,11 @@ function assemble(sources: readonly ByteSource[], headers: readonly GgufHeader[]
 async function readTensor(
   source: ByteSource,
   tensor: TensorInfo,
-  offset: number,
-  length: number,
+  { offset, length, into }: {
+    readonly offset: number;
+    readonly length: number;
+    readonly into?: Uint8Array<ArrayBuffer>;
+  },
   swapped: boolean,
 ): Promise<Uint8Array<ArrayBuffer>> {
   if (!(offset >= 0 && length >= 0 && offset + length <= tensor.bytes)) {
@@ -134,7 +139,7 @@ async function readTensor(
       `Cannot read ${length} bytes at ${offset} of tensor ${tensor.name}: it has ${tensor.bytes}`,
     );
   }
-  if (!swapped) return await source.read(tensor.offset + offset, length);
+  if (!swapped) return await source.read(tensor.offset + offset, length, into);
   // Which bytes change places depends on where they are in their block, so whole blocks are read.
   const { blockBytes } = tensor.type;
   const start = Math.floor(offset / blockBytes) * blockBytes;

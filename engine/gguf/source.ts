@@ -10,9 +10,14 @@ export interface ByteSource {
    * Reads exactly `length` bytes from `offset` on. The result may be a view of the source's own
    * memory: do not write into it.
    *
+   * @param into memory that may be used for the result, where it is large enough: new memory costs as much as reading
    * @throws {GgufError} when the range leaves the source or the source has shrunk.
    */
-  read(offset: number, length: number): Promise<Uint8Array<ArrayBuffer>>;
+  read(
+    offset: number,
+    length: number,
+    into?: Uint8Array<ArrayBuffer>,
+  ): Promise<Uint8Array<ArrayBuffer>>;
   /** Gives the file handle back when what was asked for is read; reading afterwards fails. */
   close(): void;
 }
@@ -50,10 +55,10 @@ export async function fileSource(path: string): Promise<ByteSource> {
   return {
     name: path,
     size,
-    read(offset, length) {
+    read(offset, length, into) {
       const turn = last.then(() => {
         checkRange(path, size, offset, length);
-        return readAt(file, path, offset, length);
+        return readAt(file, path, offset, length, into);
       });
       last = turn.catch(() => {});
       return turn;
@@ -88,8 +93,9 @@ async function readAt(
   name: string,
   offset: number,
   length: number,
+  into?: Uint8Array<ArrayBuffer>,
 ): Promise<Uint8Array<ArrayBuffer>> {
-  const bytes = new Uint8Array(length);
+  const bytes = into && into.length >= length ? into.subarray(0, length) : new Uint8Array(length);
   await file.seek(offset, Deno.SeekMode.Start);
   for (let filled = 0; filled < length;) {
     const count = await file.read(bytes.subarray(filled));

@@ -2,29 +2,49 @@
  * Weights on their way from the file to a device: which tensors lie together, how they are split, and the stream that
  * packs them.
  *
- * Matrices are packed into planes (kernels/weights/packings.ts); vectors become plain f32. Matrices that one dispatch may compute
- * together (q, k, v; gate, up) lie one behind another. A storage never exceeds the device's binding limit: larger
- * matrices are split by rows.
+ * On a GPU matrices are packed into planes (kernels/weights/packings.ts), on the processor into tiles (kernels/weights/tiles.ts); vectors
+ * become plain f32. Matrices that one step may compute together (q, k, v; gate, up) lie one behind another. A storage never exceeds a
+ * GPU's binding limit: larger matrices are split by rows.
  */
 import { sizeOf } from "../../base/shape.ts";
 import { type Packing, PACKINGS, type Planes } from "../../kernels/weights/packings.ts";
-import type { RowReader } from "../../kernels/kernel.ts";
 import { type Config, expectedTensors } from "./config.ts";
 import { dequantize } from "../gguf/dequantize.ts";
 import type { GgufFile, TensorInfo } from "../gguf/reader.ts";
+import type { WeightSize } from "../plan/step_cost.ts";
 
-/** Where packed words go: a GPU buffer or host memory. */
+/** Where weights go: to a GPU's buffers, or into the memory that the processor's threads share. */
 export interface Memory<Storage> {
-  /** Largest storage, in bytes. */
-  readonly limit: number;
   create(words: number, label: string): Storage;
+  /** Gives matrices of one type and width, which are used together, their places; see {@linkcode layOutPlanes}. */
+  layOut(group: readonly MatrixShape[], create: Create<Storage>): Part<Storage>[][];
   writer(): Writer<Storage>;
   destroy(storage: Storage): void;
 }
 
+/** Makes a storage of so many words. */
+export type Create<Storage> = (words: number, label: string) => Storage;
+
+/** A matrix that has no place yet. */
+export interface MatrixShape {
+  readonly name: string;
+  readonly packing: Packing;
+  readonly rows: number;
+  readonly columns: number;
+}
+
 /** Writes into storages. It has little memory of its own: it waits where more is written than has arrived. */
 export interface Writer<Storage> {
+  /** Writes words as they are. */
   write(storage: Storage, word: number, data: Uint32Array): Promise<void>;
+  /** Packs the file's bytes of some rows, of which the first is row `first` of the part. */
+  writeRows(
+    matrix: Matrix<Storage>,
+    part: Part<Storage>,
+    first: number,
+    rows: number,
+    bytes: Uint8Array,
+  ): Promise<void>;
   /** Waits until all that was written has arrived. */
   flush(): Promise<void>;
   /** Gives up what has not been flushed. */
@@ -63,8 +83,8 @@ export interface Weights<Storage> {
   destroy(): void;
 }
 
-/** Rows are read, packed and written in pieces of about this many file bytes. */
-const PIECE = 16 * 2 ** 20;
+/** Rows are read, packed and written in pieces of about this many file bytes: they stay in the processor's caches on their way. */
+const PIECE = 2 * 2 ** 20;
 
 /** What is reported while weights stream in. */
 export interface LoadOptions<Storage = never> {
@@ -157,12 +177,21 @@ export async function loadWeights<Storage>(
       if (vectorNames.has(tensor.name)) {
         vectors.set(tensor.name, create(rowsOf(tensor) * tensor.shape[0], tensor.name));
       } else {
-        for (const each of layOut(group, memory.limit, create)) {
-          matrices.set(each.tensor.name, each.matrix);
-        }
+        const packing = PACKINGS.get(tensor.type.name)!;
+        const shapes = group.map((each) => ({
+          name: each.name,
+          packing,
+          rows: rowsOf(each),
+          columns: each.shape[0],
+        }));
+        memory.layOut(shapes, create).forEach((parts, i) => {
+          const { name, rows, columns } = shapes[i];
+          matrices.set(name, { packing, rows, columns, parts });
+        });
       }
     }
     options.onLayout?.(weights);
+    const piece = new Uint8Array(PIECE);
     for (const tensor of groups.flat()) {
       const vector = vectors.get(tensor.name);
       if (vector) {
@@ -173,7 +202,7 @@ export async function loadWeights<Storage>(
       } else {
         const matrix = matrices.get(tensor.name)!;
         for (const part of matrix.parts) {
-          await loadPart(file, tensor, matrix, part, writer, advance);
+          await loadPart(file, tensor, matrix, part, writer, advance, piece);
         }
       }
     }
@@ -232,18 +261,21 @@ function rowsOf(tensor: TensorInfo): number {
   return sizeOf(tensor.shape.slice(1));
 }
 
-/** Gives each matrix of a group its place: all in one storage where they fit, else split by rows. */
-function layOut<Storage>(
-  group: readonly TensorInfo[],
+/**
+ * Gives each matrix of a group its place, in planes: all in one storage where they fit, else split by rows.
+ *
+ * @param limit largest storage, in bytes
+ */
+export function layOutPlanes<Storage>(
+  group: readonly MatrixShape[],
   limit: number,
-  create: (words: number, label: string) => Storage,
-): { tensor: TensorInfo; matrix: Matrix<Storage> }[] {
-  const packing = PACKINGS.get(group[0].type.name)!;
-  const columns = group[0].shape[0];
+  create: Create<Storage>,
+): Part<Storage>[][] {
+  const [{ packing, columns }] = group;
   const words = packing.words(columns);
   const rowWords = words.quants + words.scales + words.highs;
   const most = Math.floor(limit / 4 / rowWords);
-  const together = group.reduce((sum, tensor) => sum + rowsOf(tensor), 0);
+  const together = group.reduce((sum, { rows }) => sum + rows, 0);
   const allocate = (rows: number, label: string) => ({
     // Kernels read by fours.
     storage: create(Math.ceil(rows * rowWords / 4) * 4, label),
@@ -252,11 +284,10 @@ function layOut<Storage>(
   });
 
   const shared = together <= most
-    ? allocate(together, group.map((tensor) => tensor.name).join(" "))
+    ? allocate(together, group.map(({ name }) => name).join(" "))
     : undefined;
   let planeRow = 0;
-  return group.map((tensor) => {
-    const rows = rowsOf(tensor);
+  return group.map(({ name, rows }) => {
     const parts: Part<Storage>[] = [];
     if (shared) {
       parts.push({ ...shared, planeRow, row: 0, rows });
@@ -266,39 +297,54 @@ function layOut<Storage>(
       const size = Math.ceil(rows / count);
       for (let row = 0; row < rows; row += size) {
         const inPart = Math.min(size, rows - row);
-        parts.push({
-          ...allocate(inPart, `${tensor.name} ${row}`),
-          planeRow: 0,
-          row,
-          rows: inPart,
-        });
+        parts.push({ ...allocate(inPart, `${name} ${row}`), planeRow: 0, row, rows: inPart });
       }
     }
-    return { tensor, matrix: { packing, rows, columns, parts } };
+    return parts;
   });
 }
 
-/** Reads, packs and writes one part, a few rows at a time. */
+/** Packs the file's bytes of some rows into planes and writes them by {@linkcode Writer.write}. */
+export async function writePlanes<Storage>(
+  writer: Pick<Writer<Storage>, "write">,
+  { packing, columns }: Matrix<Storage>,
+  part: Part<Storage>,
+  first: number,
+  rows: number,
+  bytes: Uint8Array,
+): Promise<void> {
+  const words = packing.words(columns);
+  const planes = newPlanes(rows, words);
+  packing.pack(bytes, rows, columns, planes, 0);
+  const row = part.planeRow + first;
+  await writer.write(part.storage, row * words.quants, planes.quants);
+  await writer.write(part.storage, part.scales + row * words.scales, planes.scales);
+  await writer.write(part.storage, part.highs + row * words.highs, planes.highs);
+}
+
+/**
+ * Reads, packs and writes one part, a few rows at a time.
+ *
+ * @param into memory for the bytes of a few rows
+ */
 async function loadPart<Storage>(
   file: GgufFile,
   tensor: TensorInfo,
-  { packing, columns }: Matrix<Storage>,
+  matrix: Matrix<Storage>,
   part: Part<Storage>,
   writer: Writer<Storage>,
   advance: (bytes: number) => void,
+  into: Uint8Array<ArrayBuffer>,
 ): Promise<void> {
+  const { packing, columns } = matrix;
   const rowBytes = columns / packing.blockSize * packing.blockBytes;
-  const words = packing.words(columns);
-  const step = Math.max(1, Math.floor(PIECE / rowBytes));
+  // Whole tiles of eight rows, which is how the processor has them.
+  const step = Math.max(8, Math.floor(PIECE / rowBytes / 8) * 8);
   for (let first = 0; first < part.rows; first += step) {
     const rows = Math.min(step, part.rows - first);
-    const bytes = await file.readTensor(tensor, (part.row + first) * rowBytes, rows * rowBytes);
-    const planes = newPlanes(rows, words);
-    packing.pack(bytes, rows, columns, planes, 0);
-    const row = part.planeRow + first;
-    await writer.write(part.storage, row * words.quants, planes.quants);
-    await writer.write(part.storage, part.scales + row * words.scales, planes.scales);
-    await writer.write(part.storage, part.highs + row * words.highs, planes.highs);
+    const from = (part.row + first) * rowBytes;
+    const bytes = await file.readTensor(tensor, from, rows * rowBytes, into);
+    await writer.writeRows(matrix, part, first, rows, bytes);
     advance(bytes.length);
   }
 }
@@ -311,40 +357,18 @@ function newPlanes(rows: number, words: { quants: number; scales: number; highs:
   };
 }
 
-/** Host memory for the CPU backend. */
-export const hostMemory: Memory<Uint32Array> = {
-  limit: 2 ** 31,
-  create: (words) => new Uint32Array(words),
-  writer: () => ({
-    // deno-lint-ignore require-await -- arrived when it is written
-    async write(storage, word, data) {
-      storage.set(data, word);
-    },
-    flush: () => Promise.resolve(),
-    close: () => Promise.resolve(),
-  }),
-  destroy() {},
-};
-
-/** Reads rows of a weight that lies in host memory. */
-export function rowReader(weights: Weights<Uint32Array>, name: string): RowReader {
-  const vector = weights.vectors.get(name);
-  if (vector) {
-    const values = new Float32Array(vector.buffer, vector.byteOffset, vector.length);
-    return { rows: 1, columns: values.length, read: (_row, out) => out.set(values) };
+/** Bytes of a weight in planes, and of one of its rows; how many numbers a matrix has. */
+export function planeBytes(
+  { matrices, vectors }: Weights<{ readonly size: number }>,
+  name: string,
+): WeightSize {
+  const matrix = matrices.get(name);
+  if (!matrix) {
+    const { size } = vectors.get(name)!;
+    return { all: size, row: size, numbers: 0 };
   }
-  const { packing, rows, columns, parts } = weights.matrices.get(name)!;
-  const planes = parts.map(({ storage, scales, highs }) => ({
-    quants: storage.subarray(0, scales || undefined),
-    scales: storage.subarray(scales, highs),
-    highs: storage.subarray(highs),
-  }));
-  return {
-    rows,
-    columns,
-    read(row, out) {
-      const i = parts.findIndex((part) => row < part.row + part.rows);
-      packing.unpack(planes[i], parts[i].planeRow + row - parts[i].row, columns, out);
-    },
-  };
+  const { packing, rows, columns } = matrix;
+  const { quants, scales, highs } = packing.words(columns);
+  const row = 4 * (quants + scales + highs);
+  return { all: rows * row, row, numbers: rows * columns };
 }

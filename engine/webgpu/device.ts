@@ -2,8 +2,14 @@
 import type { Packing } from "../../kernels/weights/packings.ts";
 import { type Kernel, type Knobs, PASS_WGSL, tapOverride } from "../../kernels/kernel.ts";
 import weightsWgsl from "../../kernels/weights/weights.wgsl" with { type: "text" };
-import type { Memory } from "../model/weights.ts";
-import { interfaceName, vulkanDrivers } from "./driver.ts";
+import {
+  type Create,
+  layOutPlanes,
+  type MatrixShape,
+  type Memory,
+  type Part,
+} from "../model/weights.ts";
+import { interfaceName, isSoftware, vulkanDrivers } from "./driver.ts";
 import { Upload } from "./upload.ts";
 
 /** No adapter, no device, or a device that failed. The message says which and what to do. */
@@ -24,7 +30,7 @@ export interface DeviceInfo {
   readonly description: string;
   /** Most lanes that a subgroup has; 0 where the adapter does not say. */
   readonly subgroupSize: number;
-  /** Whether WebGPU calls it a fallback: software in place of a GPU. */
+  /** Whether it is a GPU in name only: software that computes on the CPU, as {@linkcode isSoftware} tells. */
   readonly fallback: boolean;
   /** The interface that WebGPU goes through, as far as it can be told. */
   readonly interface: string;
@@ -68,6 +74,8 @@ export class Device implements Memory<GPUBuffer> {
   private constructor(
     readonly gpu: GPUDevice,
     readonly info: DeviceInfo,
+    /** Features that the adapter names, whether in use or not. */
+    readonly offered: ReadonlySet<string>,
     knobs: Partial<Knobs> | undefined,
     /** In front of every shader. */
     readonly directives: string,
@@ -95,16 +103,20 @@ export class Device implements Memory<GPUBuffer> {
    *
    * @param knobs others than those that suit the adapter
    * @param limits lower ones than the adapter's, to be as another device is; not below what every device has
+   * @param options `software`: the software GPU, beside a real one too
    * @throws {DeviceError} when there is none; the CPU backend then still works
    */
   static async open(
     knobs?: Partial<Knobs>,
     limits: Partial<Record<typeof LIMITS[number], number>> = {},
+    { software = false }: { readonly software?: boolean } = {},
   ): Promise<Device> {
-    const adapter = await navigator.gpu?.requestAdapter({ powerPreference: "high-performance" });
+    const adapter = await requestAdapter(software);
     if (!adapter) {
       throw new DeviceError(
-        "no WebGPU device: install a Vulkan driver (./denow does it as root; Debian: mesa-vulkan-drivers), or use the CPU backend",
+        software
+          ? "no software GPU"
+          : "no WebGPU device: install the GPU's driver, or a software GPU (./denow task doctor --software-gpu), or use the CPU",
       );
     }
     const requiredLimits = Object.fromEntries(
@@ -114,7 +126,8 @@ export class Device implements Memory<GPUBuffer> {
     while (true) {
       try {
         const gpu = await adapter.requestDevice({ requiredFeatures: features, requiredLimits });
-        return new Device(gpu, describe(adapter), knobs, await directivesFor(gpu));
+        const directives = await directivesFor(gpu);
+        return new Device(gpu, describe(adapter), new Set(adapter.features), knobs, directives);
       } catch (error) {
         // Some features are hidden though present, so asking is the only way to know: drop the last and ask again.
         if (features.length === 0) {
@@ -155,6 +168,10 @@ export class Device implements Memory<GPUBuffer> {
       size: words * 4,
       usage: GPUBufferUsage.STORAGE | GPUBufferUsage.COPY_DST | GPUBufferUsage.COPY_SRC,
     });
+  }
+
+  layOut(group: readonly MatrixShape[], create: Create<GPUBuffer>): Part<GPUBuffer>[][] {
+    return layOutPlanes(group, this.limit, create);
   }
 
   writer(): Upload {
@@ -349,12 +366,28 @@ function lastHidden(features: GPUFeatureName[], adapter: GPUAdapter): number {
   return features.findLastIndex((name) => !adapter.features.has(name));
 }
 
+/** The adapter of the best GPU that there is, or of the software GPU; none where there is no driver. */
+async function requestAdapter(software = false): Promise<GPUAdapter | null | undefined> {
+  return await navigator.gpu?.requestAdapter({
+    powerPreference: "high-performance",
+    forceFallbackAdapter: software,
+  });
+}
+
+/**
+ * Whether there is a GPU that is none in name only. Opens no device: loading the drivers takes 5 ms without one, 20 ms with Mesa's,
+ * once a process.
+ */
+export async function hasGpu(): Promise<boolean> {
+  const adapter = await requestAdapter();
+  return adapter ? !isSoftware(adapter.info) : false;
+}
+
 function describe(adapter: GPUAdapter): DeviceInfo {
   const { vendor, architecture, device, description } = adapter.info;
   const info = adapter.info as GPUAdapterInfo & {
     subgroupMinSize?: number;
     subgroupMaxSize?: number;
-    isFallbackAdapter?: boolean;
   };
   const api = interfaceName(info);
   return {
@@ -363,7 +396,7 @@ function describe(adapter: GPUAdapter): DeviceInfo {
     device,
     description,
     subgroupSize: info.subgroupMaxSize ?? 0,
-    fallback: info.isFallbackAdapter ?? false,
+    fallback: isSoftware(info),
     interface: api,
     driver: api === "Vulkan" ? vulkanDrivers(vendor) : "",
   };

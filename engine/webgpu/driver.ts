@@ -40,6 +40,22 @@ export function interfaceName(
   return unknown ? "OpenGL, or Vulkan before 1.3" : "Vulkan";
 }
 
+/** Drivers that compute on the CPU, by the names that they give their devices: Mesa's, Google's, Microsoft's. */
+const SOFTWARE = /llvmpipe|lavapipe|softpipe|swiftshader|microsoft basic render/i;
+
+/**
+ * Whether a GPU is one in name only: software that computes on the CPU. WebGPU says so (`isFallbackAdapter`), or the name does.
+ */
+export function isSoftware(
+  { description, device, isFallbackAdapter = false }: {
+    readonly description: string;
+    readonly device: string;
+    readonly isFallbackAdapter?: boolean;
+  },
+): boolean {
+  return isFallbackAdapter || SOFTWARE.test(`${description} ${device}`);
+}
+
 /** Variables that name other drivers to the Vulkan loader than those that are installed. */
 export const VULKAN_VARIABLES = ["VK_DRIVER_FILES", "VK_ICD_FILENAMES"];
 

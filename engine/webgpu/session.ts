@@ -25,6 +25,9 @@ import { Lifetime } from "../lifetime.ts";
 import { branch, branchInputs } from "../plan/passes/branch.ts";
 import { fuse } from "../plan/passes/fuse.ts";
 import { passTokens } from "../plan/pass_size.ts";
+import { portions } from "../plan/portions.ts";
+import { stepCost } from "../plan/step_cost.ts";
+import { planeBytes } from "../model/weights.ts";
 import {
   type Lengths,
   onLastRows,
@@ -36,8 +39,6 @@ import {
 import { numbersOf, SAMPLING_DEFAULTS, type SamplingOptions } from "../sampling.ts";
 import { Executable } from "./executable.ts";
 import { GpuTimer } from "./gpu_timer.ts";
-import { portions } from "./portions.ts";
-import { stepCost } from "./profile.ts";
 import { MAX_TOKENS, NO_EDITS, type SessionModel, type Workspace } from "./workspace.ts";
 
 /** The numbers of a pass, over all its rows and over the last ones. */
@@ -169,7 +170,8 @@ export class WebgpuSession implements Session {
       );
       device.check();
       this.#advance(request, numbers);
-      return steps.map((i, at) => stepCost(executable.plan[i], times[at], lengths, weights));
+      const size = (name: string) => planeBytes(weights, name);
+      return steps.map((i, at) => stepCost(executable.plan[i], times[at], lengths, size));
     });
   }
 

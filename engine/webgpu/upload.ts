@@ -1,5 +1,5 @@
 /** Weights on their way from the host to buffers on the device. */
-import type { Writer } from "../model/weights.ts";
+import { type Matrix, type Part, writePlanes, type Writer } from "../model/weights.ts";
 
 /** Bytes of a staging buffer. */
 const STAGING_BYTES = 16 * 2 ** 20;
@@ -55,6 +55,16 @@ export class Upload implements Writer<GPUBuffer> {
       done += count;
       if (filling.used === words.length) this.#submit(filling);
     }
+  }
+
+  async writeRows(
+    matrix: Matrix<GPUBuffer>,
+    part: Part<GPUBuffer>,
+    first: number,
+    rows: number,
+    bytes: Uint8Array,
+  ): Promise<void> {
+    await writePlanes(this, matrix, part, first, rows, bytes);
   }
 
   async flush(): Promise<void> {

@@ -1,12 +1,13 @@
 /** A model's speed as a share of what its device can do. */
 import type { Config } from "../../engine/model/config.ts";
-import type { Device } from "../../engine/webgpu/device.ts";
 import type { ProductShape } from "../../kernels/probes/probes.ts";
 import type { Model } from "../run/model.ts";
-import { dispatchProbe, type Probe, productProbe, readBackProbe, readProbe } from "./probes.ts";
+import type { Bars } from "./bars.ts";
+import type { BenchRow } from "./bench_row.ts";
+import { deviceProbes, type ProbeOptions } from "./device_probes.ts";
+import type { DeviceProbes, NotMeasured } from "./probe.ts";
 import { profileModel } from "./profile.ts";
 import { ratios, type Sample, spread } from "./rounds.ts";
-import type { BenchRow } from "./bench_row.ts";
 
 /** The products of each layer's weights with so many positions, as the plan fuses them. */
 export function layerProducts(config: Config, positions: number): ProductShape[] {
@@ -23,42 +24,32 @@ function flops({ positions, rows, columns }: ProductShape): number {
   return 2 * positions * rows * columns;
 }
 
-/** The probes of a device for a model. */
+/** A model held against the probes of its device. */
 export class DeviceShare implements Disposable {
   readonly #model: Model;
   readonly #positions: number;
   readonly #shapes: readonly ProductShape[];
-  readonly #read: Probe;
-  readonly #products: readonly Probe[];
-  readonly #dispatch: Probe;
-  readonly #readBack: Probe;
+  readonly #probes: DeviceProbes;
   /** Bytes of weights that a token reads, as they lie on the device. */
   #weightBytes = 0;
 
-  /**
-   * @param positions of the prompt
-   * @param bytes that the read probe reads
-   */
-  constructor(model: Model, device: Device, positions: number, bytes: number) {
-    const { info } = device;
+  /** @param positions of the prompt */
+  constructor(model: Model, positions: number, options: ProbeOptions) {
     this.#model = model;
     this.#positions = positions;
     this.#shapes = layerProducts(model.config, positions);
-    const subgroup = info.subgroupSize || 32;
-    this.#read = readProbe(device, subgroup, bytes);
-    this.#products = this.#shapes.map((shape) => productProbe(device, shape));
-    this.#dispatch = dispatchProbe(device);
-    this.#readBack = readBackProbe(device.gpu);
+    this.#probes = deviceProbes(model, this.#shapes, options);
   }
 
   /** What is taken beside decoding. */
   get decodeSamples(): Sample[] {
     return [
-      async () => ({ "device read": await this.#read.measure() }),
-      async () => ({
-        "device dispatch": await this.#dispatch.measure(),
-        "device read-back": await this.#readBack.measure(),
-      }),
+      async () => ({ "device read": await this.#probes.read.measure() }),
+      async () => {
+        const figures: Record<string, number> = {};
+        for (const { what, probe } of this.#probes.others) figures[what] = await probe.measure();
+        return figures;
+      },
     ];
   }
 
@@ -69,14 +60,13 @@ export class DeviceShare implements Disposable {
         let [ms, all] = [0, 0];
         for (const [i, shape] of this.#shapes.entries()) {
           all += flops(shape);
-          ms += flops(shape) / await this.#products[i].measure() / 1e6;
+          ms += flops(shape) / await this.#probes.products[i].measure() / 1e6;
         }
         const { layers } = this.#model.config;
         return { "device products": layers * ms, "device gflops": all / ms / 1e6 };
       },
-      async (): Promise<Record<string, number>> => {
+      async () => {
         const profile = await profileModel(this.#model, this.#positions);
-        if (!profile) return {};
         this.#weightBytes = profile.decode.reduce((sum, { weightBytes }) => sum + weightBytes, 0);
         const products = profile.prefill.filter(({ flops, name }) =>
           flops > 0 && name !== "logits"
@@ -84,6 +74,11 @@ export class DeviceShare implements Disposable {
         return { "prefill products": products.reduce((sum, { ms }) => sum + ms, 0) };
       },
     ];
+  }
+
+  /** What was not measured. */
+  get missing(): readonly NotMeasured[] {
+    return this.#probes.missing;
   }
 
   /**
@@ -96,65 +91,51 @@ export class DeviceShare implements Disposable {
     of: (name: string) => readonly number[],
     decode: readonly number[],
     prefill: readonly number[],
+    bars: Bars,
   ): BenchRow[] {
-    const read = of("device read");
-    const bytes = this.#weightBytes;
-    const rates = decode.map((ms) => bytes / ms / 1e6);
-    const percent = (parts: readonly number[], wholes: readonly number[]) => {
-      const shares = spread(ratios(parts, wholes).map((share) => 100 * share));
-      // More than all of a limit: then it is none.
-      const note = shares.median > 100
-        ? "faster than the probe, which is no limit then"
-        : undefined;
-      return { ...shares, note };
-    };
-    const variants = [...new Set(this.#products.map(({ variant }) => variant))].join("; ");
+    const { read, products, others } = this.#probes;
+    const rates = decode.map((ms) => this.#weightBytes / ms / 1e6);
+    const share = percent(rates, of("device read"));
+    const variants = [...new Set(products.map(({ variant }) => variant))].join("; ");
     return [
       {
-        ...{
-          section: "against the device",
-          what: "weights read while decoding, of the streaming read",
-        },
-        ...{ unit: "%", ...percent(rates, read), atLeast: this.#leastOfRead() },
-        ...(percent(rates, read).note
-          ? {}
-          : { note: `${spread(rates).median.toPrecision(3)} GB/s` }),
+        section: "against the device",
+        what: "weights read while decoding, of the streaming read",
+        ...{ unit: "%", ...share, atLeast: bars.read },
+        note: share.note ?? `${spread(rates).median.toPrecision(3)} GB/s`,
       },
       {
         section: "against the device",
         what: `prefill, ${this.#positions} tokens, of plain f32 products of its shapes`,
-        ...{ unit: "%", ...percent(of("device products"), prefill), atLeast: 70 },
+        ...{ unit: "%", ...percent(of("device products"), prefill), atLeast: bars.products },
       },
       {
-        section: "against the device",
-        what: `its products alone, of the same`,
+        ...{ section: "against the device", what: "its products alone, of the same" },
         ...{ unit: "%", ...percent(of("device products"), of("prefill products")) },
       },
       {
-        ...{ section: "device", what: "streaming read", unit: "GB/s", ...spread(read) },
-        note: this.#read.variant,
+        ...{ section: "device", what: "streaming read", unit: "GB/s" },
+        ...{ ...spread(of("device read")), note: read.variant },
       },
       {
         ...{ section: "device", what: "f32 matrix products", unit: "GFLOP/s" },
         ...{ ...spread(of("device gflops")), note: variants },
       },
-      { section: "device", what: "empty dispatch", unit: "µs", ...spread(of("device dispatch")) },
-      { section: "device", what: "read-back", unit: "ms", ...spread(of("device read-back")) },
+      ...others.map(({ what, unit }): BenchRow => ({
+        ...{ section: "device", what, unit },
+        ...spread(of(what)),
+      })),
     ];
   }
 
-  /** What of the streaming read is to be reached: where arithmetic is slow it counts too. */
-  #leastOfRead(): number {
-    const { fallback = false } = this.#model.device ?? {};
-    const types = [...this.#model.loaded.file.tensors.values()]
-      .filter(({ shape }) => shape.length > 1).map(({ type }) => type.blockSize > 1);
-    const quantized = types.filter((is) => is).length > types.length / 2;
-    return fallback ? (quantized ? 35 : 60) : (quantized ? 70 : 80);
-  }
-
   [Symbol.dispose](): void {
-    for (const probe of [this.#read, ...this.#products, this.#dispatch, this.#readBack]) {
-      probe.dispose();
-    }
+    this.#probes[Symbol.dispose]();
   }
+}
+
+/** Shares in percent; of more than all of a limit there is a note: then it is none. */
+function percent(parts: readonly number[], wholes: readonly number[]) {
+  const shares = spread(ratios(parts, wholes).map((share) => 100 * share));
+  const note = shares.median > 100 ? "faster than the probe, which is no limit then" : undefined;
+  return { ...shares, note };
 }

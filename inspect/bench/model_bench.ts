@@ -1,8 +1,11 @@
 /** What `task bench` measures of a loaded model, of the device under it, and of other engines beside it. */
 import { patchingSweep } from "../analyses/patching_sweep.ts";
 import type { Model } from "../run/model.ts";
+import { type Bars, barsOf } from "./bars.ts";
+import type { ProbeOptions } from "./device_probes.ts";
 import { DeviceShare } from "./device_share.ts";
 import type { Peer, Task, TaskKind } from "./peer.ts";
+import type { NotMeasured } from "./probe.ts";
 import { benchPrompt } from "./prompt.ts";
 import { alternate, ratios, type RoundOptions, type Sample, seldom, spread } from "./rounds.ts";
 import { type BenchRow, SECTIONS } from "./bench_row.ts";
@@ -15,9 +18,15 @@ export interface BenchOptions extends RoundOptions {
   readonly contexts: readonly number[];
   /** Whether captures are measured, and the patching sweep where a peer makes one. */
   readonly captures: boolean;
-  /** Bytes that the read probe reads; 0 leaves the device out. */
-  readonly probeBytes: number;
+  /** How the device is probed; undefined leaves it out. */
+  readonly probe?: ProbeOptions;
   readonly peers: readonly Peer[];
+}
+
+/** What was measured, and what was not. */
+export interface BenchResult {
+  readonly rows: BenchRow[];
+  readonly missing: readonly NotMeasured[];
 }
 
 /** Tokens that are generated to measure decoding. */
@@ -38,19 +47,6 @@ const CAPTURES = [
   { name: "everything", capture: ["*"], atMost: 2 },
 ] as const;
 const PLAIN = { name: "nothing", capture: [] } as const;
-
-/** How much longer a token may take after the longest context than after the shortest. */
-const LONG_CONTEXT = 1.5;
-
-/** What Lamina is to reach against others: SmolLM2 on a software device. */
-const AT_LEAST: Readonly<Record<string, number>> = {
-  "decode llama.cpp:vulkan": 10,
-  "prefill llama.cpp:vulkan": 2,
-  "decode pytorch": 2,
-  "decode llama.cpp": 0.3,
-  "decode captured llama.cpp": 1.3,
-  "patching sweep transformerlens": 1,
-};
 
 /** What a task is called. */
 function words({ kind, tokens }: Task): string {
@@ -76,16 +72,17 @@ export async function benchModel(
   model: Model,
   rounds: number,
   options: BenchOptions,
-): Promise<BenchRow[]> {
+): Promise<BenchResult> {
   const { contextLength } = model.config;
+  const bars = barsOf(model);
   const fits = (tokens: number) => tokens + DECODED <= contextLength;
   const prompts = options.prompts.filter(fits);
   const contexts = options.contexts.filter(fits);
-  const { device } = model.loaded;
   const [shortest] = contexts;
   const prompt = prompts.filter((tokens) => tokens <= PROMPT).at(-1);
-  using share = device && options.probeBytes > 0 && prompt !== undefined && shortest !== undefined
-    ? new DeviceShare(model, device, Math.min(prompt, model.engine.maxTokens), options.probeBytes)
+  const positions = Math.min(prompt ?? 0, model.engine.maxTokens);
+  using share = options.probe && positions > 0 && shortest !== undefined
+    ? new DeviceShare(model, positions, options.probe)
     : undefined;
 
   const tasks: Task[] = [
@@ -141,23 +138,25 @@ export async function benchModel(
 
   const rows: BenchRow[] = [
     ...options.peers.flatMap((peer) =>
-      both(peer).map((task) => againstPeer(model, peer, task, of)).filter((row) =>
-        row !== undefined
-      )
+      both(peer).map((task) => againstPeer(bars, peer, task, of)).filter((row) => row !== undefined)
     ),
     ...(share?.rows(
       of,
       of(keyOf(OURS, { kind: "decode", tokens: shortest! })),
       of(keyOf(OURS, { kind: "prefill", tokens: prompt! })),
+      bars,
     ) ?? []),
-    ...longContext(contexts, of),
+    ...longContext(contexts, of, bars),
     ...(options.captures ? captureCosts(model, bytes, of) : []),
     ...ownRows(prompts, contexts, of),
     ...options.peers.flatMap((peer) =>
       both(peer).map((task) => speedRow(peer.name, task, of)).filter((row) => row !== undefined)
     ),
   ];
-  return SECTIONS.flatMap((section) => rows.filter((row) => row.section === section));
+  return {
+    rows: SECTIONS.flatMap((section) => rows.filter((row) => row.section === section)),
+    missing: share?.missing ?? [],
+  };
 }
 
 type Figures = (name: string) => readonly number[];
@@ -180,15 +179,19 @@ function ownSpeed(
 }
 
 /** Our speed over another engine's. */
-function againstPeer(model: Model, peer: Peer, task: Task, of: Figures): BenchRow | undefined {
+function againstPeer(
+  { against }: Bars,
+  peer: Peer,
+  task: Task,
+  of: Figures,
+): BenchRow | undefined {
   const [ours, theirs] = [of(keyOf(OURS, task)), of(keyOf(peer.name, task))];
   if (ours.length === 0 || theirs.length === 0) return undefined;
-  const known = model.name === "smollm2-135m" && (model.device?.fallback ?? false);
   return {
     ...{ section: "against others", what: words(task), engine: peer.name, unit: "×" },
     ...spread(ratios(theirs, ours)),
     againstBest: Math.min(...theirs) / spread(ours).median,
-    atLeast: known ? AT_LEAST[`${task.kind} ${peer.name}`] : undefined,
+    atLeast: against[`${task.kind} ${peer.name}`],
   };
 }
 
@@ -217,14 +220,14 @@ function ownRows(
 }
 
 /** How much longer a token takes after a long context. */
-function longContext(contexts: readonly number[], of: Figures): BenchRow[] {
+function longContext(contexts: readonly number[], of: Figures, bars: Bars): BenchRow[] {
   const [short, long] = [Math.min(...contexts), Math.max(...contexts)];
   if (contexts.length < 2) return [];
   const decode = (tokens: number) => of(keyOf(OURS, { kind: "decode", tokens }));
   return [{
     ...{ section: "against itself", what: `a token after ${long} tokens, to one after ${short}` },
     ...{ unit: "×", ...spread(ratios(decode(long), decode(short))) },
-    atMost: LONG_CONTEXT,
+    atMost: bars.longContext,
   }];
 }
 

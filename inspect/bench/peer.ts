@@ -30,9 +30,3 @@ export interface Peer extends AsyncDisposable {
   readonly kinds: readonly TaskKind[];
   measure(task: Task): Promise<number>;
 }
-
-/** A peer that there is not, and why. */
-export interface MissingPeer {
-  readonly name: string;
-  readonly problem: string;
-}

@@ -14,24 +14,23 @@ export interface PassProfile {
   readonly steps: readonly StepCost[];
 }
 
-/** A prompt's pass and that of the token after it; undefined on the CPU. */
+/** A prompt's pass and that of the token after it. */
 export interface ModelProfile {
   readonly prefill: readonly StepCost[];
   readonly decode: readonly StepCost[];
 }
 
-/** Runs one pass over a prompt and one token after it, and gives what each step cost; undefined on the CPU. */
+/** Runs one pass over a prompt and one token after it, and gives what each step cost. */
 export async function profileModel(
   model: Model,
   tokens: number,
-): Promise<ModelProfile | undefined> {
+): Promise<ModelProfile> {
   const session = model.engine.session({ capacity: tokens + 1 });
   try {
-    if (!session.profile) return undefined;
     const ids = benchPrompt(model, tokens);
     const wanted = ["argmax"];
-    const prefill = await session.profile({ ids, wanted });
-    return { prefill, decode: await session.profile({ ids: [ids[0]], wanted }) };
+    const prefill = await session.profile!({ ids, wanted });
+    return { prefill, decode: await session.profile!({ ids: [ids[0]], wanted }) };
   } finally {
     session.dispose();
   }
@@ -48,7 +47,6 @@ export async function medianProfiles(
   for (let round = 0; round <= rounds; round++) {
     signal?.throwIfAborted();
     const profile = await profileModel(model, tokens);
-    if (!profile) return [];
     if (round > 0) all.push(profile);
   }
   const median = (of: (profile: ModelProfile) => readonly StepCost[]) =>

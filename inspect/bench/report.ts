@@ -1,7 +1,7 @@
 /** The figures of `task bench` as text, as Markdown, as JSON and as a table. */
 import { formatBytes, formatTable } from "../format.ts";
 import { float64, int32, rowsTable, type Table, utf8 } from "../tables/mod.ts";
-import type { MissingPeer } from "./peer.ts";
+import type { NotMeasured } from "./probe.ts";
 import { type BenchRow, isKept, type Section, SECTIONS } from "./bench_row.ts";
 import { escapeMarkdown, printable } from "../escape.ts";
 
@@ -22,7 +22,7 @@ export interface BenchReport {
   readonly rounds: number;
   readonly rows: readonly BenchRow[];
   readonly peers: readonly MeasuredPeer[];
-  readonly missing: readonly MissingPeer[];
+  readonly missing: readonly NotMeasured[];
 }
 
 const HEADS: Readonly<Record<Section, string>> = {

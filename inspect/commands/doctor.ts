@@ -1,16 +1,32 @@
 /**
- * `./denow task doctor`: this device, and every kernel on it against its 64-bit twin on the CPU.
+ * `./denow task doctor`: the devices of this machine, CPU and GPU, every kernel on both against its 64-bit twin, and how fast the CPU is.
  *
  * @module
  */
 import denoJson from "../../deno.json" with { type: "json" };
-import { allVariants, variantName } from "../../engine/webgpu/check/kernel_variants.ts";
-import { Device, DeviceError, LIMITS } from "../../engine/webgpu/device.ts";
-import { checkKernel, type KernelResult } from "../../engine/webgpu/check/kernel_check.ts";
+import type { KernelResult } from "../../engine/check/results.ts";
+import { type KernelVariant, variantName } from "../../engine/check/variants.ts";
+import { checkCpuKernel, cpuVariants } from "../../engine/cpu/check.ts";
+import { Processor } from "../../engine/cpu/processor.ts";
+import { freeMemory } from "../../engine/model/capacity.ts";
+import { allVariants } from "../../engine/webgpu/check/kernel_variants.ts";
+import { Device, DeviceError, hasGpu, LIMITS } from "../../engine/webgpu/device.ts";
+import { installSoftwareGpu } from "../../engine/webgpu/software_gpu.ts";
+import { checkKernel } from "../../engine/webgpu/check/kernel_check.ts";
+import type { CaseOptions } from "../../engine/check/cases.ts";
+import type { Kernel } from "../../kernels/kernel.ts";
 import { KERNELS } from "../../kernels/mod.ts";
+import { cpuFigures } from "../bench/cpu_figures.ts";
+import { hasRelaxedSimd } from "../bench/relaxed_simd.ts";
 import { tunedProducts } from "../run/loading.ts";
 import { flag, number } from "./args.ts";
-import { type DeviceFindings, type Findings, reportText } from "./doctor_report.ts";
+import {
+  type CpuFindings,
+  type Findings,
+  type GpuFindings,
+  type KernelFindings,
+  reportText,
+} from "./doctor_report.ts";
 import { printLine } from "./print.ts";
 import { createStatus } from "./progress.ts";
 import { defineCommand, EXIT, runCommand } from "./run_command.ts";
@@ -18,14 +34,23 @@ import { jsonLine, printableLines } from "../escape.ts";
 
 const command = defineCommand({
   name: "./denow task doctor",
-  summary: "Shows the GPU device, checks every kernel on it, and ends in a block for bug reports.",
+  summary:
+    "Shows the CPU and the GPU, checks every kernel on both, times the CPU, and ends in a block for bug reports.",
   options: {
+    "software-gpu": flag(
+      "check the software GPU; on Linux as root, install it where it is missing",
+    ),
     all: flag("check every kernel for every weight type, however long compiling takes"),
-    seconds: number("begin no check that may last longer", { above: 0, default: 28 }),
+    seconds: number("begin no check that may last longer, on the CPU or on the GPU", {
+      above: 0,
+      default: 28,
+    }),
     json: flag("print one line of JSON"),
   },
   async main({ options, signal }) {
-    const findings = await examine(options.all ? Infinity : options.seconds * 1000, {
+    const findings = await examine({
+      software: options["software-gpu"],
+      timeLimit: options.all ? Infinity : options.seconds * 1000,
       quiet: options.json,
       signal,
     });
@@ -34,29 +59,100 @@ const command = defineCommand({
   },
 });
 
-/** @param timeLimit in ms from the start of the process, for a driver that compiles slowly */
-async function examine(
-  timeLimit: number,
-  { quiet, signal }: { quiet: boolean; signal: AbortSignal },
-): Promise<Findings> {
+interface ExamineOptions extends CheckOptions {
+  /** The software GPU and no other one. */
+  readonly software: boolean;
+  /** In ms from the start of the process, for a driver that compiles slowly; installing one does not count. */
+  readonly timeLimit: number;
+}
+
+interface CheckOptions {
+  readonly quiet: boolean;
+  readonly signal: AbortSignal;
+}
+
+async function examine({ timeLimit, ...options }: ExamineOptions): Promise<Findings> {
   const versions = {
     lamina: denoJson.version,
     deno: Deno.version.deno,
     v8: Deno.version.v8,
     system: `${Deno.build.os} ${systemRelease()} ${Deno.build.arch}`.replace("  ", " "),
-    cores: navigator.hardwareConcurrency,
   };
+  const begun = performance.now();
+  if (options.software) await installSoftwareGpu();
+  const cpuLimit = timeLimit + performance.now() - begun;
+  const cpu = await examineCpu(cpuLimit, options);
+  const gpu = await examineGpu({ timeLimit: timeLimit + performance.now() - begun, ...options });
+  // A GPU that is asked for, or a real one, has to open.
+  const opened = typeof gpu !== "string" || !(options.software || await hasGpu());
+  const checked = [cpu, gpu].flatMap((device) =>
+    typeof device === "string" ? [] : device.check ?? []
+  );
+  return {
+    passed: opened && cpu.problem === undefined && checked.every(({ passed }) => passed),
+    versions,
+    cpu,
+    gpu,
+  };
+}
+
+/**
+ * The CPU with its kernels checked and timed.
+ *
+ * @param timeLimit in ms from the start of the process
+ */
+async function examineCpu(timeLimit: number, options: CheckOptions): Promise<CpuFindings> {
+  const facts = {
+    cores: navigator.hardwareConcurrency,
+    relaxedSimd: hasRelaxedSimd(),
+    freeMemory: freeMemory(),
+  };
+  let processor: Processor;
+  try {
+    processor = new Processor();
+  } catch (error) {
+    if (!(error instanceof WebAssembly.CompileError || error instanceof RangeError)) throw error;
+    return { ...facts, problem: error.message };
+  }
+  try {
+    const check = await checkProcessor(processor, timeLimit, options);
+    const figures = performance.now() < timeLimit ? await cpuFigures(processor) : undefined;
+    return { ...facts, threads: processor.threads, check, figures };
+  } finally {
+    processor.close();
+  }
+}
+
+/**
+ * Checks the kernels that the CPU has.
+ *
+ * @param timeLimit in ms from the start of the process
+ */
+export function checkProcessor(
+  processor: Processor,
+  timeLimit: number,
+  options: CheckOptions,
+): Promise<KernelFindings> {
+  const check = (kernel: Kernel, cases: CaseOptions) =>
+    Promise.resolve(checkCpuKernel(processor, kernel, cases));
+  return checkVariants(cpuVariants(), check, timeLimit, options);
+}
+
+/** The GPU with its kernels checked, or why there is none. */
+async function examineGpu(
+  { software, timeLimit, ...options }: ExamineOptions,
+): Promise<GpuFindings | string> {
   let device: Device;
   try {
-    device = await Device.open();
+    device = await Device.open(undefined, undefined, { software });
   } catch (error) {
     if (!(error instanceof DeviceError)) throw error;
-    const nothing = { kernels: [], unreached: [...KERNELS.keys()], unbound: [], notChecked: [] };
-    return { passed: false, versions, device: error.message, ...nothing, seconds: 0 };
+    return error.message;
   }
-  const checked = await checkDevice(device, timeLimit, { quiet, signal });
+  const check = await checkDevice(device, timeLimit, options);
+  const findings = { ...await describe(device), check };
   device.dispose();
-  return { versions, ...checked };
+  return findings;
 }
 
 /**
@@ -67,11 +163,25 @@ async function examine(
 export async function checkDevice(
   device: Device,
   timeLimit: number,
-  { quiet, signal }: { quiet: boolean; signal: AbortSignal },
-): Promise<Omit<Findings, "versions">> {
-  const start = performance.now();
+  options: CheckOptions,
+): Promise<KernelFindings> {
   const { maxStorageBuffersPerShaderStage: buffers } = device.gpu.limits;
   const variants = allVariants(buffers);
+  const bound = new Set(variants.map(({ kernel }) => kernel.name));
+  const check = (kernel: Kernel, cases: CaseOptions) => checkKernel(device, kernel, cases);
+  return {
+    ...await checkVariants(variants, check, timeLimit, options),
+    unbound: [...KERNELS.keys()].filter((name) => !bound.has(name)),
+  };
+}
+
+async function checkVariants(
+  variants: readonly KernelVariant[],
+  check: (kernel: Kernel, options: CaseOptions) => Promise<KernelResult[]>,
+  timeLimit: number,
+  { quiet, signal }: CheckOptions,
+): Promise<KernelFindings> {
+  const start = performance.now();
   const kernels: KernelResult[] = [];
   const status = createStatus({ quiet: quiet || !Deno.stderr.isTerminal() });
   let checked = 0;
@@ -82,34 +192,29 @@ export async function checkDevice(
     const about = `${variantName(variants[checked])} (${checked + 1} of ${variants.length})`;
     status.update(`checking ${about}`);
     const begun = performance.now();
-    kernels.push(...await checkKernel(device, kernel, { packings: packing && [packing], taps }));
+    kernels.push(...await check(kernel, { packings: packing && [packing], taps }));
     slowest = Math.max(slowest, performance.now() - begun);
     checked++;
   }
   status.finish();
   const reached = new Set(kernels.map(({ kernel }) => kernel));
-  const bound = new Set(variants.map(({ kernel }) => kernel.name));
-  const [unbound, unreached] = [
-    [...KERNELS.keys()].filter((name) => !bound.has(name)),
-    [...KERNELS.keys()].filter((name) => bound.has(name) && !reached.has(name)),
-  ];
+  const names = new Set(variants.map(({ kernel }) => kernel.name));
+  const unreached = [...KERNELS.keys()].filter((name) => names.has(name) && !reached.has(name));
   return {
     passed: unreached.length === 0 && kernels.every(({ passed }) => passed),
-    device: await describe(device),
     kernels,
     unreached,
-    unbound,
+    unbound: [],
     notChecked: variants.slice(checked).map(variantName),
     seconds: (performance.now() - start) / 1000,
   };
 }
 
-async function describe({ gpu, info }: Device): Promise<DeviceFindings> {
-  const adapter = await navigator.gpu.requestAdapter({ powerPreference: "high-performance" });
+async function describe({ gpu, info, offered }: Device): Promise<Omit<GpuFindings, "check">> {
   return {
     info,
     features: [...gpu.features].sort(),
-    offered: [...adapter?.features ?? []].sort(),
+    offered: [...offered].sort(),
     limits: Object.fromEntries(LIMITS.map((name) => [name, gpu.limits[name]])),
     tuned: Object.fromEntries(await tunedProducts(info)),
   };

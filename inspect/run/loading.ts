@@ -1,10 +1,11 @@
 /** Opening models so that the same file is on a device once, however often it is loaded. */
 import { cpuEngine } from "../../engine/cpu/engine.ts";
+import { Processor } from "../../engine/cpu/processor.ts";
 import type { Engine } from "../../engine/backend.ts";
 import { readConfig } from "../../engine/model/config.ts";
 import { type GgufFile, openGguf, openGgufFile } from "../../engine/gguf/reader.ts";
 import { bytesSource } from "../../engine/gguf/source.ts";
-import { Device, DeviceError, type DeviceInfo } from "../../engine/webgpu/device.ts";
+import { Device, DeviceError, type DeviceInfo, hasGpu } from "../../engine/webgpu/device.ts";
 import { readTuning, type TunedProducts } from "../../engine/webgpu/tuning/tuning_file.ts";
 import type { TuneMode } from "../../engine/webgpu/tuning/tuning.ts";
 import { webgpuEngine } from "../../engine/webgpu/engine.ts";
@@ -14,7 +15,7 @@ import { findModel, type FoundModel } from "../../models/mod.ts";
 
 /** How a model is loaded. */
 export interface LoadModelOptions {
-  /** `auto` (default) takes the GPU where there is one, else the CPU: slow, correct. */
+  /** `auto` (default) takes the GPU where there is a real one, else the CPU; `webgpu` takes a software GPU too. */
   readonly backend?: "auto" | "webgpu" | "cpu";
   /**
    * Which settings the products with weights run with. `auto` (default): those that were found to be the fastest on this GPU; what
@@ -30,6 +31,8 @@ export interface LoadModelOptions {
   readonly onProgress?: (phase: LoadPhase, done: number, total?: number) => void;
   /** Called once when another process pulls the same model and this one waits for it. */
   readonly onWait?: () => void;
+  /** Threads of the CPU backend; by default as many as there are cores. The numbers are the same whatever their number. */
+  readonly threads?: number;
   /** Ends loading and pulling; {@linkcode loadModel} then fails with its reason. */
   readonly signal?: AbortSignal;
 }
@@ -80,6 +83,18 @@ export function openDevice(): Promise<Device> {
   });
 }
 
+const processors = new Map<number | undefined, Processor>();
+
+/**
+ * The processor of this process with so many threads, as many as cores by default. It stays open: threads that wait cost nothing, and
+ * end with the process.
+ */
+export function openProcessor(threads?: number): Processor {
+  let processor = processors.get(threads);
+  if (!processor) processors.set(threads, processor = new Processor(threads));
+  return processor;
+}
+
 /**
  * Loads a model by name or path, or one that was found already; or hands over the one that is loaded already.
  *
@@ -101,7 +116,9 @@ export async function load(
   const device = await chooseDevice(options.backend ?? "auto");
   const { tune = "auto" } = options;
   const identity = await identityOf(found);
-  const key = `${device ? `webgpu ${tune}` : "cpu"} ${identity.key}`;
+  // The processor's threads start while the file is looked at.
+  const where = device ? `webgpu ${tune}` : `cpu ${openProcessor(options.threads).threads}`;
+  const key = `${where} ${identity.key}`;
   let entry = entries.get(key);
   // What lies on a device that has failed serves nobody any more.
   if (!entry || entry.device !== device) {
@@ -167,7 +184,7 @@ async function open(
         adapterCheck: { cacheFile: homeFile("adapters.txt"), onProgress: during("check") },
         tuning: { mode: options.tune, file: homeFile("tuning.json"), onProgress: during("tune") },
       })
-      : await cpuEngine(file, config, loadOptions);
+      : await cpuEngine(file, config, openProcessor(options.threads), loadOptions);
     let checksum: Promise<string | undefined> | undefined;
     return {
       ...{ file, identity, engine, device },
@@ -194,7 +211,7 @@ export async function modelSha256(identity: Identity): Promise<string | undefine
 }
 
 async function chooseDevice(backend: "auto" | "webgpu" | "cpu"): Promise<Device | undefined> {
-  if (backend === "cpu") return undefined;
+  if (backend === "cpu" || backend === "auto" && !await hasGpu()) return undefined;
   try {
     return await openDevice();
   } catch (error) {

@@ -1,6 +1,6 @@
 /** A model as people use it: text in, text out. */
 import { sizeOf } from "../../base/shape.ts";
-import type { Engine } from "../../engine/backend.ts";
+import type { Engine, ProcessorUse } from "../../engine/backend.ts";
 import type { Config } from "../../engine/model/config.ts";
 import { dequantize } from "../../engine/gguf/dequantize.ts";
 import { DisposedError } from "../../engine/lifetime.ts";
@@ -119,6 +119,11 @@ export class Model {
   /** The GPU; undefined on the CPU. */
   get device(): DeviceInfo | undefined {
     return this.#loaded.device?.info;
+  }
+
+  /** How many threads compute, and what they have no fast kernels for; undefined on a GPU. */
+  get processor(): ProcessorUse | undefined {
+    return this.#loaded.engine.processor;
   }
 
   /** Bytes of weights on the device. */

@@ -63,14 +63,14 @@ Deno.test("--json prints one line; greedy and seeded sampling repeat themselves"
 
 Deno.test("the CPU backend generates what the GPU does, also from ids", async () => {
   const ids = ["--prompt-ids", "1,433,500", "--json", "--max-tokens", "8", "--ignore-eos"];
-  const gpu = JSON.parse((await generate(ids)).out);
+  const gpu = JSON.parse((await generate(["--backend", "webgpu", ...ids])).out);
   const cpu = JSON.parse((await generate(["--backend", "cpu", ...ids])).out);
   assert.deepEqual(cpu.ids, gpu.ids);
   assert.deepEqual(gpu.prompt_ids, [1, 433, 500]);
 });
 
 Deno.test("--stats goes to err, the text to out", async () => {
-  const args = ["--stats", "--max-tokens", "4", "Once"];
+  const args = ["--backend", "webgpu", "--stats", "--max-tokens", "4", "Once"];
   const { out, err } = await generate(args);
   for (const word of ["load", "first token", "prefill", "decode", "device"]) {
     assert.ok(err.includes(word), word);

@@ -10,8 +10,10 @@ const ignore = await terminals() === undefined;
 
 /** Runs generate.ts for a few tokens; the terminal must hold the text and no question. */
 async function generate(permissions: string[], args: string[], home: string): Promise<void> {
-  const command = [Deno.execPath(), "run", "-q", ...permissions, GENERATE, "--max-tokens", "6"];
-  const { code, output } = await runInTerminal([...command, ...args, "Once upon a time"], {
+  // A GPU has a name, a driver and files of its own to ask for.
+  const command = [Deno.execPath(), "run", "-q", ...permissions, GENERATE, "--backend", "webgpu"];
+  const all = [...command, "--max-tokens", "6", ...args, "Once upon a time"];
+  const { code, output } = await runInTerminal(all, {
     env: { LAMINA_HOME: home, NO_COLOR: "1" },
   });
   assert.doesNotMatch(output, /Deno requests|Allow\?/);

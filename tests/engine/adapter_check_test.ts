@@ -4,17 +4,14 @@ import { join } from "node:path";
 import { readConfig } from "../../engine/model/config.ts";
 import { forward } from "../../engine/plan/forward.ts";
 import { AdapterError, ensureAdapterChecked } from "../../engine/webgpu/check/adapter_check.ts";
-import {
-  type KernelVariant,
-  usedVariants,
-  variantName,
-} from "../../engine/webgpu/check/kernel_variants.ts";
+import { type KernelVariant, variantName } from "../../engine/check/variants.ts";
+import { usedVariants } from "../../engine/webgpu/check/kernel_variants.ts";
 import { compileAhead } from "../../engine/webgpu/compile_ahead.ts";
 import { Device } from "../../engine/webgpu/device.ts";
 import { webgpuEngine } from "../../engine/webgpu/engine.ts";
 import { builtIn } from "../../engine/webgpu/tuning/tuning.ts";
 import { usedSteps } from "../../engine/webgpu/used_steps.ts";
-import { hostMemory, loadWeights } from "../../engine/model/weights.ts";
+import { layOutPlanes, loadWeights, type Memory } from "../../engine/model/weights.ts";
 import { PACKINGS } from "../../kernels/weights/packings.ts";
 import { KERNELS } from "../../kernels/mod.ts";
 import { randomFile, type RandomLlamaOptions } from "../support/models/random_llama.ts";
@@ -165,11 +162,22 @@ Deno.test("no permission is needed", async () => {
   assert.deepEqual([code, out], [0, "checked\n"]);
 });
 
+/** Planes without a device: only how they lie counts. */
+const PLANES: Memory<Uint32Array> = {
+  create: (words) => new Uint32Array(words),
+  layOut: (group, create) => layOutPlanes(group, 2 ** 31, create),
+  writer: () => {
+    const done = () => Promise.resolve();
+    return { write: done, writeRows: done, flush: done, close: done };
+  },
+  destroy() {},
+};
+
 Deno.test("a model's variants are the kernels that its passes run, for the packings of its weights", async () => {
   const pairsOf = async (options: RandomLlamaOptions) => {
     const file = await randomFile({ layers: 2, ...options });
     const config = readConfig(file);
-    const weights = await loadWeights(file, config, hostMemory);
+    const weights = await loadWeights(file, config, PLANES);
     return usedVariants(forward(config), weights).map(variantName).sort();
   };
   const others = [

@@ -8,7 +8,7 @@ import type { Edit } from "../../engine/plan/edits.ts";
 import { readConfig } from "../../engine/model/config.ts";
 import { planValues } from "../../engine/plan/plan.ts";
 import { webgpuEngine } from "../../engine/webgpu/engine.ts";
-import { openDevice } from "../../inspect/run/loading.ts";
+import { openDevice, openProcessor } from "../../inspect/run/loading.ts";
 import { batchesOf } from "../../inspect/run/runner.ts";
 import { add, loadModel, patch, type Run, zero } from "../../mod.ts";
 import { randomFile, type RandomLlamaOptions } from "../support/models/random_llama.ts";
@@ -20,7 +20,7 @@ async function openGpu(options: RandomLlamaOptions = {}) {
 
 async function openCpu() {
   const file = await randomFile({ layers: 2 });
-  return await cpuEngine(file, readConfig(file));
+  return await cpuEngine(file, readConfig(file), openProcessor());
 }
 
 function ids(length: number, seed: number): number[] {

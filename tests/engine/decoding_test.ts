@@ -206,7 +206,7 @@ Deno.test("steps behind the last id that was taken are discarded, and the sessio
 });
 
 Deno.test("end-of-text in the middle and a consumer that leaves end a generation at their token", async () => {
-  using model = await loadModel("tiny");
+  using model = await loadModel("tiny", { backend: "webgpu" });
   const options = { temperature: 1.5, maxTokens: 200 };
   const eos = model.tokenizer!.endOfGeneration;
   let ended = 0;

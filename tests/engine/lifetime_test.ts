@@ -214,7 +214,7 @@ const FAILURES: readonly [string, (gpu: GPUDevice) => void, RegExp][] = [
 for (const [how, fail, message] of FAILURES) {
   Deno.test(`after a device ${how} models are loaded on a fresh one`, async () => {
     const failed = await openDevice();
-    const model = await loadModel("tiny");
+    const model = await loadModel("tiny", { backend: "webgpu" });
     const plain = (model: Model) => ids(model.generate(PROMPT, { maxTokens: 4 }));
     const expected = await plain(model);
     const begun = model.run(PROMPT);
@@ -227,11 +227,11 @@ for (const [how, fail, message] of FAILURES) {
     const [fresh, same] = await Promise.all([openDevice(), openDevice()]);
     assert.notEqual(fresh, failed);
     assert.equal(fresh, same);
-    const again = await loadModel("tiny");
+    const again = await loadModel("tiny", { backend: "webgpu" });
     assert.deepEqual(await plain(again), expected);
     model.dispose();
     assert.equal(failed.allocated, 0);
-    using third = await loadModel("tiny");
+    using third = await loadModel("tiny", { backend: "webgpu" });
     again.dispose();
     assert.deepEqual(await plain(third), expected);
   });
@@ -240,7 +240,7 @@ for (const [how, fail, message] of FAILURES) {
 Deno.test("the pool of buffers is bounded, and empty when models are gone", async () => {
   const device = await openDevice();
   const before = device.allocated;
-  const model = await loadModel("tiny");
+  const model = await loadModel("tiny", { backend: "webgpu" });
   for (const length of [1, 3, 17, 40, 100, 128, 150, 257, 400]) {
     const prompt = Array.from({ length }, (_, i) => 260 + i);
     await model.run([prompt], { capture: ["blk.*.attn_probs"] });
@@ -270,7 +270,7 @@ Deno.test("buffers that the pool has no room for are destroyed, those not used f
 });
 
 Deno.test("runs of one kind take over what the first one set up", async () => {
-  using model = await loadModel("tiny");
+  using model = await loadModel("tiny", { backend: "webgpu" });
   const { gpu } = await openDevice();
   const run = async (...ids: number[]) =>
     (await model.run([ids], { capture: ["blk.*.out"] })).top(5);

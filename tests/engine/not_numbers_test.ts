@@ -5,8 +5,9 @@
 import assert from "node:assert/strict";
 import { softmaxRows } from "../../engine/oracle/math.ts";
 import { Device } from "../../engine/webgpu/device.ts";
-import { runKernels, twinOutputs } from "../../engine/webgpu/check/kernel_check.ts";
-import type { KernelCase } from "../../engine/webgpu/check/case.ts";
+import { twinOutputs } from "../../engine/check/results.ts";
+import { runKernels } from "../../engine/webgpu/check/kernel_check.ts";
+import type { KernelCase } from "../../engine/check/case.ts";
 import { type EditList, patch, scale, zero } from "../../inspect/run/interventions.ts";
 import { attentionMap } from "../../inspect/figures/attention/map.ts";
 import { openDevice } from "../../inspect/run/loading.ts";

@@ -4,7 +4,7 @@ import { cpuEngine } from "../../engine/cpu/engine.ts";
 import { readConfig } from "../../engine/model/config.ts";
 import { openGgufFile } from "../../engine/gguf/reader.ts";
 import { oracle, oracleGreedy } from "../../engine/oracle/oracle.ts";
-import { openDevice } from "../../inspect/run/loading.ts";
+import { openDevice, openProcessor } from "../../inspect/run/loading.ts";
 import { loadModel } from "../../inspect/run/model.ts";
 import { webgpuEngine } from "../../engine/webgpu/engine.ts";
 import { findModel } from "../../models/mod.ts";
@@ -16,7 +16,7 @@ const NAME = "smollm2-135m";
 const TIE = 1e-3;
 
 Deno.test("SmolLM2: prompt ids and 64 greedy ids equal llama.cpp's", async (t) => {
-  using model = await loadModel(NAME);
+  using model = await loadModel(NAME, { backend: "webgpu" });
   for (const run of golden.runs) {
     await t.step(JSON.stringify(run.prompt), async () => {
       const generation = model.generate(run.prompt, { maxTokens: 64, ignoreEos: true });
@@ -57,7 +57,7 @@ Deno.test("SmolLM2: the device's logits are the oracle's within 1e-3, greedy ids
 Deno.test("SmolLM2: the CPU backend gives the same first ids as the device", async () => {
   const found = await findModel(NAME);
   const file = await openGgufFile(found.path!);
-  const engine = await cpuEngine(file, readConfig(file));
+  const engine = await cpuEngine(file, readConfig(file), openProcessor());
   const { prompt_ids, greedy_ids } = golden.runs[1];
   const session = engine.session({ capacity: prompt_ids.length + 2 });
   const first = await session.pass({ ids: prompt_ids, wanted: ["argmax"] });

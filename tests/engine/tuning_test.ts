@@ -6,7 +6,7 @@ import { readConfig } from "../../engine/model/config.ts";
 import { forward } from "../../engine/plan/forward.ts";
 import { openGguf } from "../../engine/gguf/reader.ts";
 import { bytesSource } from "../../engine/gguf/source.ts";
-import { kernelCases } from "../../engine/webgpu/check/cases.ts";
+import { kernelCases } from "../../engine/check/cases.ts";
 import { Device } from "../../engine/webgpu/device.ts";
 import { webgpuEngine } from "../../engine/webgpu/engine.ts";
 import { checkKernels } from "../../engine/webgpu/check/kernel_check.ts";
@@ -193,10 +193,13 @@ Deno.test("the thirteen checkpoints hold with tuning on and off", async (t) => {
     const home = Deno.env.get("LAMINA_HOME");
     Deno.env.set("LAMINA_HOME", join(file, ".."));
     try {
-      await tuneOtherwise(file, async () => (await loadModel("tiny", { tune: "now" })).dispose());
+      await tuneOtherwise(
+        file,
+        async () => (await loadModel("tiny", { backend: "webgpu", tune: "now" })).dispose(),
+      );
       for (const mode of ["auto", "never"] as const) {
         await t.step(mode, async () => {
-          using model = await loadModel("tiny", { tune: mode });
+          using model = await loadModel("tiny", { backend: "webgpu", tune: mode });
           const { result } = await parity(model, undefined, { reference: "oracle", generate: 8 });
           const failed = result.checkpoints.filter(({ status }) => status !== "pass");
           assert.deepEqual(failed, []);

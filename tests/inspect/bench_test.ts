@@ -3,8 +3,15 @@ import assert from "node:assert/strict";
 import denoJson from "../../deno.json" with { type: "json" };
 import { openPeers } from "../../checkpoints/bench/peers.ts";
 import { layerProducts } from "../../inspect/bench/device_share.ts";
+import { barsOf } from "../../inspect/bench/bars.ts";
 import type { Peer } from "../../inspect/bench/peer.ts";
-import { byKind, medianProfiles, profileText, profileTrace } from "../../inspect/bench/profile.ts";
+import {
+  byKind,
+  medianProfiles,
+  type PassProfile,
+  profileText,
+  profileTrace,
+} from "../../inspect/bench/profile.ts";
 import { benchModel } from "../../inspect/bench/model_bench.ts";
 import {
   benchMarkdown,
@@ -14,7 +21,7 @@ import {
 } from "../../inspect/bench/report.ts";
 import { alternate, ratios, seldom, spread } from "../../inspect/bench/rounds.ts";
 import { type BenchRow, isKept } from "../../inspect/bench/bench_row.ts";
-import { loadModel } from "../../inspect/run/model.ts";
+import { loadModel, type Model } from "../../inspect/run/model.ts";
 import { benchRatios } from "../../inspect/figures/bench.ts";
 import { readArrow } from "../../inspect/tables/files.ts";
 import { findModel } from "../../models/mod.ts";
@@ -122,27 +129,28 @@ Deno.test("the ratios are drawn, each at its place", async () => {
   assert.throws(() => benchRatios(benchTable(speeds)), /no ratios/);
 });
 
-Deno.test("products of a layer are counted as the plan fuses them", async () => {
-  using model = await loadModel("tiny");
-  const { width, layers } = model.config;
-  const [profile] = await medianProfiles(model, 16, 1);
-  const [, prefill] = await medianProfiles(model, 16, 1);
-  const counted = layerProducts(model.config, 16)
-    .reduce((sum, { positions, rows, columns }) => sum + 2 * positions * rows * columns, 0);
-  const done = prefill.steps.filter(({ name }) => name !== "logits")
-    .reduce((sum, { flops }) => sum + flops, 0);
-  assert.equal(done, layers * counted);
-  // All weights are read once for a token, of the embedding (tied: it is the output matrix as well) one more row.
-  const read = profile.steps.reduce((sum, { weightBytes }) => sum + weightBytes, 0);
-  assert.equal(
-    read,
-    model.weightBytes +
-      (model.config.tiedOutput ? 2 * width : -2 * width * (model.config.vocabSize - 1)),
-  );
-});
+for (const backend of ["webgpu", "cpu"] as const) {
+  Deno.test(`products of a layer are counted as the plan fuses them: ${backend}`, async () => {
+    using model = await loadModel("tiny", { backend });
+    const { width, layers, tiedOutput, vocabSize } = model.config;
+    const [profile, prefill] = await medianProfiles(model, 16, 1);
+    const counted = layerProducts(model.config, 16)
+      .reduce((sum, { positions, rows, columns }) => sum + 2 * positions * rows * columns, 0);
+    const done = prefill.steps.filter(({ name }) => name !== "logits")
+      .reduce((sum, { flops }) => sum + flops, 0);
+    assert.equal(done, layers * counted);
+    // All weights are read once for a token, of the embedding (tied: it is the output matrix as well) one more row.
+    const read = profile.steps.reduce((sum, { weightBytes }) => sum + weightBytes, 0);
+    const all = model.weightBytes + (tiedOutput ? 2 * width : -2 * width * (vocabSize - 1));
+    // On the processor each matrix has a few words in front, which nobody counts.
+    const more = backend === "cpu" ? all - read : 0;
+    assert.equal(read, all - more);
+    assert.ok(more >= 0 && more < 0.001 * all, `${more} bytes`);
+  });
+}
 
 Deno.test("a profile has every step, by kind too, and as a trace", async () => {
-  using model = await loadModel("tiny");
+  using model = await loadModel("tiny", { backend: "webgpu" });
   const profiles = await medianProfiles(model, 16, 2);
   assert.deepEqual(profiles.map(({ pass }) => pass), [
     "decode after 16 tokens",
@@ -181,8 +189,8 @@ Deno.test("a peer's times become ratios: its time over ours", async () => {
     },
     [Symbol.asyncDispose]: () => Promise.resolve(),
   };
-  const rows = await benchModel(model, 1, {
-    ...{ prompts: [8], contexts: [4], captures: true, probeBytes: 0, peers: [peer] },
+  const { rows } = await benchModel(model, 1, {
+    ...{ prompts: [8], contexts: [4], captures: true, peers: [peer] },
   });
   assert.deepEqual([...new Set(asked)], ["decode 4", "prefill 8", "patching sweep 16"]);
   const against = rows.filter(({ section }) => section === "against others");
@@ -204,13 +212,13 @@ Deno.test("a peer's times become ratios: its time over ours", async () => {
   ]);
 });
 
-Deno.test("llama.cpp and PyTorch are measured in processes of their own", async () => {
+Deno.test("peers are measured in processes of their own", async () => {
   using model = await loadModel("tiny");
   await using onDisk = await modelOnDisk(await findModel("tiny"));
-  const { peers, missing } = await openPeers(["llama.cpp", "pytorch"], {
+  const { peers, missing } = await openPeers(["llama.cpp", "pytorch", "transformerlens"], {
     path: onDisk.path,
     name: "tiny",
-    config: model.config,
+    ...{ config: model.config, backend: model.backend },
     onProgress: () => {},
   });
   assert.deepEqual(missing, []);
@@ -221,15 +229,43 @@ Deno.test("llama.cpp and PyTorch are measured in processes of their own", async 
         assert.ok(few > 0 && Number.isFinite(few), `${peer.name}, ${kind}: ${few}`);
       }
     }
-    assert.deepEqual(peers.map(({ name }) => name), ["llama.cpp", "pytorch"]);
+    assert.deepEqual(peers.map(({ name }) => name), ["llama.cpp", "pytorch", "transformerlens"]);
     assert.match(
       peers[0].description,
       /^llama\.cpp v\S+ .*CPU, the faster of .* threads; tiny as it is$/,
     );
     assert.match(peers[1].description, /^transformers \S+ on PyTorch .*random weights/);
+    assert.match(peers[2].description, /^TransformerLens 4\.\S+ \(TransformerBridge, .*random/);
   } finally {
     for (const peer of peers) await peer[Symbol.asyncDispose]();
   }
+});
+
+Deno.test("a peer on the GPU is none where Lamina runs on the CPU", async () => {
+  using model = await loadModel("tiny", { backend: "cpu" });
+  const { peers, missing } = await openPeers(["llama.cpp:vulkan"], {
+    ...{ path: "/nowhere", name: "tiny", config: model.config, backend: model.backend },
+    onProgress: () => {},
+  });
+  assert.deepEqual(peers, []);
+  assert.match(missing[0].problem, /runs on a GPU/);
+});
+
+Deno.test("bars are those of the model and of where it runs", () => {
+  const named = (name: string, backend: "cpu" | "webgpu", weightBytes: number) => {
+    const tensors = new Map([["a", { shape: [32, 32], type: { blockSize: 32 } }]]);
+    const device = backend === "cpu" ? undefined : { fallback: false };
+    return { name, backend, weightBytes, device, loaded: { file: { tensors } } };
+  };
+  const bars = (...model: Parameters<typeof named>) => barsOf(named(...model) as unknown as Model);
+  const small = bars("smollm2-135m", "cpu", 1e8);
+  assert.equal(small.against["decode pytorch"], 4);
+  assert.equal(small.against["prefill captured transformerlens"], 1);
+  assert.deepEqual([small.read, small.longContext, small.start.tiny], [undefined, 1.25, 250]);
+  const large = bars("7b", "cpu", 4e9);
+  assert.deepEqual([large.read, large.memory, large.against], [50, 2 ** 29, {}]);
+  const gpu = bars("smollm2-135m", "webgpu", 1e8);
+  assert.deepEqual([gpu.read, gpu.memory, gpu.against], [70, undefined, {}]);
 });
 
 async function bench(args: readonly string[], env: Record<string, string> = {}) {
@@ -241,7 +277,17 @@ Deno.test("task bench gives its figures as JSON, as tables, as a picture and as 
   assert.match(denoJson.tasks.bench.command, /-P=bench checkpoints\/commands\/bench\.ts$/);
   using folder = new Folder();
   const trace = folder.at("trace.json");
-  const args = ["--quick", "--json", "--profile", "--out", folder.path, "--trace", trace];
+  const args = [
+    "--backend",
+    "webgpu",
+    "--quick",
+    "--json",
+    "--profile",
+    "--out",
+    folder.path,
+    "--trace",
+    trace,
+  ];
   const { code, out, err } = await bench(args);
   assert.equal(err, "");
   assert.equal(code, 0);
@@ -258,7 +304,7 @@ Deno.test("task bench gives its figures as JSON, as tables, as a picture and as 
     "prefill, 32 tokens",
     "decode after 16 tokens",
     "load, again",
-    "first token after 16 tokens, kernels not compiled yet",
+    "first token after 16 tokens, right after loading",
     "most resident memory: loaded, a prompt of 16, 8 tokens",
     "weights on the device",
     "all buffers on the device",
@@ -286,9 +332,45 @@ Deno.test("task bench gives its figures as JSON, as tables, as a picture and as 
   assert.match(layout.title.text, /tiny/);
 });
 
+Deno.test("task bench on the CPU: what only a GPU has is left out with a reason; another model beside", async () => {
+  const args = ["--backend", "cpu", "--threads", "2", "--quick", "--json", "--profile"];
+  const { code, out, err } = await bench([...args, "--captures", "none", "--besides", "tiny"]);
+  assert.equal(err, "");
+  assert.equal(code, 0);
+  const report: BenchReport & { profiles: PassProfile[] } = JSON.parse(out);
+  assert.deepEqual(report.rows.map(({ what }) => what), [
+    "weights read while decoding, of the streaming read",
+    "prefill, 32 tokens, of plain f32 products of its shapes",
+    "its products alone, of the same",
+    "tiny: weights read while decoding, of the streaming read",
+    "tiny: prefill, 32 tokens, of plain f32 products of its shapes",
+    "prefill, 32 tokens",
+    "decode after 16 tokens",
+    "load, again",
+    "first token after 16 tokens, right after loading",
+    "tiny: prefill, 32 tokens",
+    "tiny: decode after 16 tokens",
+    "most resident memory: loaded, a prompt of 16, 8 tokens",
+    "weights on the device",
+    "tiny: most resident memory: loaded, a prompt of 16, 8 tokens",
+    "streaming read",
+    "f32 matrix products",
+  ]);
+  for (const { what, median, low, high } of report.rows) {
+    assert.ok(median > 0 && low <= median && median <= high, what);
+  }
+  assert.match(report.device, /, 2 threads$/);
+  assert.deepEqual(report.missing.map(({ name }) => name), ["empty dispatch", "read-back"]);
+  for (const { steps } of report.profiles) {
+    assert.ok(steps.length > 40 && steps.every(({ ms }) => ms >= 0));
+    assert.ok(steps.some(({ name, weightBytes }) => name === "logits" && weightBytes > 0));
+  }
+});
+
 Deno.test("a peer that cannot be had is a line that says why; a wrong one is wrong usage", async () => {
   using home = new Folder();
-  const args = ["--quick", "--captures", "none", "--markdown", "--peers", "llama.cpp,pytorch"];
+  const args = ["--backend", "webgpu", "--quick", "--captures", "none", "--markdown"];
+  args.push("--peers", "llama.cpp,pytorch");
   const { code, out } = await bench(args, { PATH: "/nowhere", LAMINA_HOME: home.path });
   assert.equal(code, 0);
   assert.match(out, /^llama\.cpp: not measured: .*npm: no such program; install Node\.js$/m);

@@ -1,5 +1,5 @@
 #!/bin/sh
-# Tries ./denow in a clean Debian made with debootstrap: no Deno, no Vulkan driver, only npm.
+# Tries ./denow, and the software GPU's installation, in a clean Debian made with debootstrap: no Deno, no Vulkan driver, only npm.
 #   tests/install/debootstrap.sh bookworm [FOLDER]      (or trixie; FOLDER: where the root goes, 1.5 GB, removed afterwards)
 # Needs root, debootstrap and downloads of some 400 MB, and takes minutes: not part of `task test`.
 # MIRROR=URL takes another mirror than debootstrap's own.
@@ -61,8 +61,9 @@ inside root 'rm -rf /var/lib/apt/lists/*'
 
 # A path with a space, once for each user.
 for checkout in "$target/srv/of root" "$target/srv/of tester"; do
-  mkdir -p "$checkout"
+  mkdir -p "$checkout/engine/webgpu"
   cp "$here/denow" "$here/.deno-version" "$checkout/"
+  cp "$here/engine/webgpu/software_gpu.sh" "$checkout/engine/webgpu/"
   cat >"$checkout/gpu.ts" <<'TYPESCRIPT'
 const adapter = await navigator.gpu.requestAdapter();
 console.log(adapter === null ? "no adapter" : adapter.info.description);
@@ -104,9 +105,13 @@ apt_unchanged() { [ "$(apt_state)" = "$before" ]; }
 echo "== an ordinary user, nothing installed"
 attempt tester '"/srv/of tester/denow" --version'
 check "runs the pinned Deno" prints "^deno $version "
-check "one line about Deno, one about the driver" says 2 'no Vulkan driver: install mesa-vulkan-drivers'
+check "one line, about Deno" says 1 'installing Deno'
 attempt tester 'cd /tmp && "/srv/of tester/denow" run "/srv/of tester/gpu.ts"'
 check "goes on without a device" prints '^no adapter$'
+check "says nothing" says 0
+attempt tester 'sh "/srv/of tester/engine/webgpu/software_gpu.sh"'
+check "the software GPU is not there: exit status 1" test "$status" = 1
+check "one line says what to install" says 1 "no software Vulkan driver: install mesa-vulkan-drivers 25 or newer from $suite-backports, as root"
 attempt tester 'rm -rf "/srv/of tester/.deno"; LAMINA_NO_INSTALL=1 "/srv/of tester/denow" --version'
 check "LAMINA_NO_INSTALL installs nothing and fails" test "$status" = 1 -a ! -e "$target/srv/of tester/.deno"
 attempt tester '
@@ -121,15 +126,26 @@ before=$(apt_state)
 attempt root '"/srv/of root/denow" --version'
 check "exit status 0" succeeds
 check "runs the pinned Deno, stdout is Deno's alone" prints "^deno $version "
-check "says what it installs, in two lines" says 2 "no Vulkan driver: installing mesa-vulkan-drivers from $suite-backports"
+check "one line, about Deno" says 1 'installing Deno'
+attempt root 'dpkg-query -W mesa-vulkan-drivers libvulkan1 libegl1'
+check "installs no driver" test ! -s "$base/stdout"
+attempt root 'LAMINA_NO_INSTALL=1 sh "/srv/of root/engine/webgpu/software_gpu.sh"'
+check "LAMINA_NO_INSTALL installs no software GPU, and says so in a line" says 1 'no software Vulkan driver: install'
+check "and fails" test "$status" = 1
+attempt root 'cd / && sh "/srv/of root/engine/webgpu/software_gpu.sh"'
+check "the software GPU is installed: exit status 0" succeeds
+check "says what it installs, in a line" says 1 "no software Vulkan driver: installing mesa-vulkan-drivers from $suite-backports"
 check "Mesa is 25 or newer ($(llvmpipe_version))" mesa_is_new
 check "apt's configuration and lists are as before" apt_unchanged
 attempt root '"/srv/of root/denow" run "/srv/of root/gpu.ts"'
 check "WebGPU has llvmpipe" prints '^llvmpipe '
-check "says nothing any more" says 0
+check "says nothing" says 0
 attempt tester '"/srv/of tester/denow" run "/srv/of tester/gpu.ts"'
 check "WebGPU has llvmpipe for the user too" prints '^llvmpipe '
 check "says nothing" says 0
+attempt tester 'sh "/srv/of tester/engine/webgpu/software_gpu.sh"'
+check "where it is there, nothing is done or said" says 0
+check "exit status 0" succeeds
 
 echo "== other ways to call it"
 attempt root 'mkdir -p /srv/links && cd /srv/links && ln -sf "../of root/denow" d && ln -sf d e && cd /tmp && /srv/links/e eval "console.log(Deno.cwd(), Deno.execPath())"'
@@ -159,19 +175,19 @@ inside root '
   { tail "$base/log" && exit 1; }
 if mesa_is_new; then
   inside root 'apt-get -q -y purge mesa-vulkan-drivers libvulkan1' >/dev/null 2>&1
-  expected='no Vulkan driver: installing'
+  expected='no software Vulkan driver: installing'
 else
   echo "   Mesa is now $(llvmpipe_version)"
-  attempt tester '"/srv/of tester/denow" run "/srv/of tester/gpu.ts"'
+  attempt tester 'sh "/srv/of tester/engine/webgpu/software_gpu.sh"'
   check "one line of advice" says 1 'older than 25.*install mesa-vulkan-drivers 25 or newer'
-  attempt tester '"/srv/of tester/denow" run "/srv/of tester/gpu.ts"'
-  check "only once" says 0
+  check "it serves: exit status 0" succeeds
   expected='older than 25.*installing'
 fi
 before=$(apt_state)
-attempt root '"/srv/of root/denow" run "/srv/of root/gpu.ts"'
+attempt root 'sh "/srv/of root/engine/webgpu/software_gpu.sh"'
 check "says what it installs" says 1 "$expected mesa-vulkan-drivers from $suite-backports"
 check "Mesa is 25 or newer ($(llvmpipe_version))" mesa_is_new
+attempt root '"/srv/of root/denow" run "/srv/of root/gpu.ts"'
 check "WebGPU has llvmpipe" prints '^llvmpipe '
 check "apt's configuration and lists are as before" apt_unchanged
 
@@ -179,11 +195,15 @@ echo "== apt without a network"
 inside root '
   apt-get -q -y purge mesa-vulkan-drivers libvulkan1
   sed -i "s|^URIs:.*|URIs: http://localhost:9/debian|" /etc/apt/sources.list.d/debian.sources' >/dev/null 2>&1
+attempt root 'sh "/srv/of root/engine/webgpu/software_gpu.sh"'
+check "fails" test "$status" = 1
+check "says so, with the log's name" says 2 'could be installed (see .*driver-install.log)'
+attempt root 'sh "/srv/of root/engine/webgpu/software_gpu.sh"'
+check "does not try again at once" says 1 'less than an hour ago none could be installed'
+check "fails again" test "$status" = 1
 attempt root '"/srv/of root/denow" run "/srv/of root/gpu.ts"'
-check "goes on with the CPU" prints '^no adapter$'
-check "says so, with the log's name" says 2 'could be installed (see .*driver-install.log); Lamina goes on with the CPU'
-attempt root '"/srv/of root/denow" --version'
-check "does not try again at once" says 0
+check "denow goes on without a device" prints '^no adapter$'
+check "and says nothing" says 0
 
 echo "$passed passed, $failed failed"
 [ "$failed" = 0 ]

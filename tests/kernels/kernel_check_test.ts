@@ -1,7 +1,8 @@
 /** The check of kernels itself: it must see what is wrong, for it is what stands between a bad driver and wrong text. */
 import assert from "node:assert/strict";
 import { Device } from "../../engine/webgpu/device.ts";
-import { checkKernel, type KernelResult } from "../../engine/webgpu/check/kernel_check.ts";
+import type { KernelResult } from "../../engine/check/results.ts";
+import { checkKernel } from "../../engine/webgpu/check/kernel_check.ts";
 import { PACKINGS } from "../../kernels/weights/packings.ts";
 import type { Kernel } from "../../kernels/kernel.ts";
 import { KERNELS } from "../../kernels/mod.ts";

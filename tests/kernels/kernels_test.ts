@@ -8,13 +8,10 @@
  */
 import assert from "node:assert/strict";
 import { Device } from "../../engine/webgpu/device.ts";
-import {
-  checkKernels,
-  type KernelResult,
-  runKernels,
-} from "../../engine/webgpu/check/kernel_check.ts";
-import type { KernelCase } from "../../engine/webgpu/check/case.ts";
-import { kernelCases } from "../../engine/webgpu/check/cases.ts";
+import type { KernelResult } from "../../engine/check/results.ts";
+import { checkKernels, runKernels } from "../../engine/webgpu/check/kernel_check.ts";
+import type { KernelCase } from "../../engine/check/case.ts";
+import { kernelCases } from "../../engine/check/cases.ts";
 import { openDevice } from "../../inspect/run/loading.ts";
 import { type Packing, PACKINGS } from "../../kernels/weights/packings.ts";
 import type { Kernel } from "../../kernels/kernel.ts";

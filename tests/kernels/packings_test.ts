@@ -2,9 +2,9 @@
 import assert from "node:assert/strict";
 import { dequantize } from "../../engine/gguf/dequantize.ts";
 import { GGML_TYPES } from "../../engine/gguf/types.ts";
-import { type Kind, Noise, randomBlocks } from "../../engine/webgpu/check/data.ts";
+import { type Kind, Noise, randomBlocks } from "../../engine/check/data.ts";
 import { runKernels } from "../../engine/webgpu/check/kernel_check.ts";
-import type { KernelCase } from "../../engine/webgpu/check/case.ts";
+import type { KernelCase } from "../../engine/check/case.ts";
 import { openDevice } from "../../inspect/run/loading.ts";
 import { type Packing, PACKINGS, type Planes } from "../../kernels/weights/packings.ts";
 import { KERNELS } from "../../kernels/mod.ts";
@@ -167,6 +167,7 @@ function lookUp(packing: Packing, bytes: Uint8Array, rows: number, columns: numb
     packed: {
       packing,
       columns,
+      bytes,
       words,
       scales: quants.length,
       highs: quants.length + scales.length,

@@ -5,11 +5,11 @@ import {
   dispatchProbe,
   encodeProduct,
   encodeRead,
-  type Probe,
   productProbe,
   readBackProbe,
   readProbe,
-} from "../../inspect/bench/probes.ts";
+} from "../../inspect/bench/gpu_probes.ts";
+import type { Probe } from "../../inspect/bench/probe.ts";
 import { productKernels, READ_STEP, readKernels } from "../../kernels/probes/probes.ts";
 import { openDevice } from "../../inspect/run/loading.ts";
 

@@ -75,6 +75,11 @@ Deno.test({
   },
 });
 
+Deno.test("denow needs neither root nor apt: the software GPU has a script of its own", async () => {
+  const denow = await Deno.readTextFile(new URL("denow", ROOT));
+  assert.doesNotMatch(denow.replaceAll(/^\s*#.*$/gm, ""), /apt|sudo|\bid -u\b|software_gpu/);
+});
+
 Deno.test({
   name: "no OpenGL is in a process that has a Vulkan device: its library breaks the heap at exit",
   ignore: Deno.build.os !== "linux" || Deno.env.get("DENO_WEBGPU_BACKEND") !== "vulkan",

@@ -47,7 +47,8 @@ const SETS: Readonly<Record<keyof typeof denoJson.permissions, object>> = {
   doctor: {
     read: true,
     write: true,
-    sys: ["osRelease", "hostname"],
+    run: ["sh"], // software_gpu.sh
+    sys: ["osRelease", "hostname", "systemMemoryInfo"],
     env: standard.env.filter((each) => !/^(HF|HUGGINGFACE)_/.test(each)),
   },
   // They start other engines, which may do anything.
@@ -55,6 +56,7 @@ const SETS: Readonly<Record<keyof typeof denoJson.permissions, object>> = {
   parity: EVERYTHING,
   reference: EVERYTHING,
   proof: { read: true },
+  kernels: { read: true, write: true, env: true }, // the compiler looks at CI and the like
   lab: { read: true, write: true, run: PYTHONS },
   notebooks: { read: true, write: true, run: PYTHONS },
 };

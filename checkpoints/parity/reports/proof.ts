@@ -298,7 +298,7 @@ async function manifestOf(folder: string, names: readonly string[]): Promise<Pro
     const path = join(folder, name);
     // A folder or a link has no bytes of the bundle's own.
     const bytes = (await Deno.lstat(path)).isFile ? await Deno.readFile(path) : new Uint8Array();
-    manifest[name] = { sha256: bytesSha256(bytes), bytes: bytes.length };
+    manifest[name] = { sha256: await bytesSha256(bytes), bytes: bytes.length };
   }
   return manifest;
 }

@@ -15,6 +15,8 @@ export interface FuseOptions {
   readonly adjacent: (weights: readonly string[]) => boolean;
   /** Most buffers that a kernel may bind; any number by default. */
   readonly buffers?: number;
+  /** Whether a device can do it, where it has not all kernels. */
+  readonly has?: (computation: Computation) => boolean;
   /** Whether the steps will be those of several branches, whose kernels bind more. */
   readonly branches?: boolean;
   /** Which steps have few positions: there norms go into products, and attention shares its keys out. None by default. */
@@ -226,7 +228,8 @@ function takesNorm(step: Step, options: FuseOptions): boolean {
 }
 
 /** Whether there is a kernel for it that binds no more buffers than there may be. */
-function binds(computation: Computation, { buffers, branches }: FuseOptions): boolean {
+function binds(computation: Computation, { buffers, branches, has }: FuseOptions): boolean {
+  if (has && !has(computation)) return false;
   const ofBranches = branches ? kernelOf({ ...computation, branches }) : undefined;
   const kernel = ofBranches ?? kernelOf(computation);
   return kernel !== undefined && canBind(kernel, buffers);

@@ -3,11 +3,12 @@
  * saying so are what users of GPU programs meet most.
  */
 import { digestOf, readCacheFile, writeCacheFile } from "../cache_file.ts";
-import type { KernelCase } from "./case.ts";
-import { kernelCases } from "./cases.ts";
-import { type KernelVariant, variantName } from "./kernel_variants.ts";
+import type { KernelCase } from "../../check/case.ts";
+import { kernelCases } from "../../check/cases.ts";
+import { type KernelResult, problemOf } from "../../check/results.ts";
+import { type KernelVariant, variantName } from "../../check/variants.ts";
 import { type Device, DeviceError, type DeviceInfo, kernelSource } from "../device.ts";
-import { checkKernels, type KernelResult } from "./kernel_check.ts";
+import { checkKernels } from "./kernel_check.ts";
 
 /** An adapter that computes wrongly, or refuses a kernel. */
 export class AdapterError extends Error {
@@ -34,7 +35,7 @@ export class AdapterError extends Error {
       `the GPU ${adapter} ${refused ? "cannot run the model" : "computes wrongly"}: kernel ${
         packing ? `${kernel} for ${packing}` : kernel
       } ${problem}; ` +
-        "update its driver, or use the CPU backend (slow, correct); ./denow task doctor says more",
+        "update its driver, or use the CPU backend (--backend cpu); ./denow task doctor says more",
     );
   }
 }
@@ -129,14 +130,6 @@ async function check(
 
 function casesOf({ kernel, packing, taps }: KernelVariant): KernelCase[] {
   return [...kernelCases(kernel, { packings: packing && [packing], taps })];
-}
-
-/** A failure in words. */
-export function problemOf({ case: name, output, at, worst, allowed, fault }: KernelResult): string {
-  if (fault) return `${fault} (${name})`;
-  return `is off by ${worst.toPrecision(2)} at ${output}[${at}], allowed is ${
-    allowed.toPrecision(2)
-  } (${name})`;
 }
 
 /** What a passed check depends on. */

@@ -4,46 +4,22 @@
  */
 import type { Binding, Constants, Kernel, RowReader } from "../../../kernels/kernel.ts";
 import { type Device, DeviceError } from "../device.ts";
-import { allowedErrors } from "./bounds.ts";
-import type { KernelCase } from "./case.ts";
-import { type CaseOptions, kernelCases } from "./cases.ts";
+import { allowedErrors } from "../../check/bounds.ts";
+import type { KernelCase } from "../../check/case.ts";
+import { type CaseOptions, kernelCases } from "../../check/cases.ts";
+import {
+  batches,
+  compare,
+  failure,
+  type KernelResult,
+  type KernelRun,
+  MARGIN,
+  twinOutputs,
+  UNTOUCHED,
+} from "../../check/results.ts";
 
-/** What a kernel left in its outputs. */
-export interface KernelRun {
-  /** By binding, taps included; null for taps that were off. Integers as numbers. */
-  readonly outputs: readonly (Float32Array<ArrayBuffer> | null)[];
-  /** Whether what lies behind the outputs was left alone. */
-  readonly withinBounds: boolean;
-}
-
-/** A kernel compared with its twin on one case. */
-export interface KernelResult {
-  readonly kernel: string;
-  /** The weights' packing, of kernels over packed weights. */
-  readonly packing?: string;
-  readonly case: string;
-  readonly passed: boolean;
-  /** The output and the index of the number that is farthest off, as a share of what is allowed. */
-  readonly output: string;
-  readonly at: number;
-  /** Its error, and how large that may be. */
-  readonly worst: number;
-  readonly allowed: number;
-  /** What went wrong, where it was not a number that is too far off. */
-  readonly fault?: string;
-  /** Whether the device refused the kernel: then nothing was computed. */
-  readonly refused?: boolean;
-}
-
-/** Numbers behind each input (NaN) and each output (left alone by a right kernel). */
-const MARGIN = 64;
-/** What outputs hold before a kernel runs: a whole number that no kernel makes. */
-const UNTOUCHED = 7654321;
 /** Room for a kernel's `struct Step`, as in executable.ts. */
 const STEP_BYTES = 64;
-/** Bytes of inputs and outputs that are on the device at one time, about. */
-const BATCH_BYTES = 32 * 2 ** 20;
-
 /**
  * Runs kernels, each on its case, in one submission.
  *
@@ -229,13 +205,6 @@ function readRun(
   return { outputs, withinBounds };
 }
 
-/** What the 64-bit twin gives for a case, taps included. */
-export function twinOutputs(each: KernelCase): Float32Array[] {
-  const outputs = each.outputs.map((length) => new Float32Array(length).fill(UNTOUCHED));
-  each.kernel.twin({ ...each, outputs });
-  return outputs;
-}
-
 /**
  * Checks kernels, each on its case.
  *
@@ -253,7 +222,9 @@ export async function checkKernels(
     running.catch(() => {}); // it is awaited below, the twins compute meanwhile
     const expected = batch.map(twinOutputs);
     const runs = await running;
-    batch.forEach((each, i) => results.push(compare(device, each, runs[i], expected[i])));
+    batch.forEach((each, i) =>
+      results.push(compare(each, runs[i], expected[i], allowed(device, each, expected[i])))
+    );
   }
   return results;
 }
@@ -268,37 +239,17 @@ export async function checkKernel(
     return await checkKernels(device, kernelCases(kernel, options));
   } catch (error) {
     if (!(error instanceof DeviceError)) throw error;
-    const nothing = { output: "", at: 0, worst: NaN, allowed: 0 };
-    const refusal = { passed: false, refused: true, fault: error.message };
-    return [{ kernel: kernel.name, case: "", ...nothing, ...refusal }];
+    return [failure(kernel.name, error.message, { refused: true })];
   }
 }
 
-function* batches(cases: Iterable<KernelCase>): Generator<KernelCase[]> {
-  let batch: KernelCase[] = [];
-  let bytes = 0;
-  for (const each of cases) {
-    batch.push(each);
-    for (const { length } of each.inputs) bytes += length * 4;
-    for (const length of each.outputs) bytes += length * 4;
-    bytes += each.packed?.words.byteLength ?? 0;
-    if (bytes > BATCH_BYTES) {
-      yield batch;
-      batch = [];
-      bytes = 0;
-    }
-  }
-  if (batch.length > 0) yield batch;
-}
-
-function compare(
+function allowed(
   device: Device,
   each: KernelCase,
-  run: KernelRun,
   expected: readonly Float32Array[],
-): KernelResult {
-  const { kernel, packed, kind, knobs = device.knobs } = each;
-  const allowed = allowedErrors({
+): Float64Array[] {
+  const { kernel, kind, knobs = device.knobs } = each;
+  return allowedErrors({
     ...each,
     outputs: expected,
     lanes: kernel.lanes(knobs),
@@ -306,28 +257,6 @@ function compare(
     broadcast: knobs.broadcast,
     whole: kind === "whole",
   });
-  const names = kernel.bindings.filter(({ kind }) => kind === "output" || kind === "tap")
-    .map(({ name }) => name);
-  let worst = { output: names[0], at: 0, worst: 0, allowed: allowed[0][0] };
-  let worstShare = 0;
-  run.outputs.forEach((output, i) =>
-    output?.forEach((value, at) => {
-      const error = Math.abs(value - expected[i][at]);
-      const share = error === 0 ? 0 : error / allowed[i][at];
-      // NaN is as wrong as can be, and stays.
-      if (share <= worstShare || Number.isNaN(worstShare)) return;
-      worstShare = share;
-      worst = { output: names[i], at, worst: error, allowed: allowed[i][at] };
-    })
-  );
-  return {
-    kernel: kernel.name,
-    packing: packed?.packing.name,
-    case: `${each.name}, ${kind} numbers`,
-    passed: worstShare <= 1 && run.withinBounds,
-    ...worst,
-    fault: run.withinBounds ? undefined : "wrote behind the end of its output",
-  };
 }
 
 function oneLine(text: string): string {

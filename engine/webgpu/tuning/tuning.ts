@@ -7,7 +7,7 @@ import type { Packing } from "../../../kernels/weights/packings.ts";
 import type { Kernel, Knobs } from "../../../kernels/kernel.ts";
 import { elementCount, type Lengths, type Plan, type Step } from "../../plan/plan.ts";
 import type { Weights } from "../../model/weights.ts";
-import { kernelCases } from "../check/cases.ts";
+import { kernelCases } from "../../check/cases.ts";
 import { type Device, DeviceError, kernelSource } from "../device.ts";
 import { Executable, type External, STORAGE } from "../executable.ts";
 import { GpuTimer } from "../gpu_timer.ts";

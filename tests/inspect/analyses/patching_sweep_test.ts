@@ -123,8 +123,9 @@ Deno.test("patching the whole residual stream of a layer restores the clean run"
     const rows = tableRows(table);
     assert.deepEqual(rows.map(({ layer }) => layer), [0, 1, 2]);
     for (const { metric, value } of rows) {
-      assert.equal(metric, clean.logitDiff(...METRIC));
-      assert.equal(value, 1);
+      // What runs together may be computed by the kernels for many positions, which add up in another order.
+      assert.ok(Math.abs(metric - clean.logitDiff(...METRIC)) < 1e-5, `${metric}`);
+      assert.ok(Math.abs(value - 1) < 1e-4, `${value}`);
     }
     assert.equal(Number(table.metadata.get("metric_clean")), clean.logitDiff(...METRIC));
     assert.equal(Number(table.metadata.get("metric_corrupted")), corrupted.logitDiff(...METRIC));
@@ -194,7 +195,7 @@ Deno.test("the clean run may be another model's of the same shape", async () => 
     }),
   );
   const scratch = await random.model.run([CLEAN], { edit: [["blk.2.out", patch(clean)]] });
-  assert.equal(rows[0].metric, scratch.logitDiff(...METRIC));
+  assert.ok(Math.abs(rows[0].metric - scratch.logitDiff(...METRIC)) < 1e-5);
 });
 
 Deno.test("runs of another shape are refused, both shapes named", async () => {

@@ -40,22 +40,28 @@ const placeOf = (
 for (const edited of [false, true]) {
   const what = edited ? "edited generation" : "generation";
 
-  Deno.test(`the same ${what} twice: ids, tensors and tables are equal bit for bit`, async () => {
-    using model = await loadModel("tiny");
-    const edit = edited ? await edits(model) : [];
-    const [first, second] = [await generated(model, 24, edit), await generated(model, 24, edit)];
-    assert.deepEqual(second.ids, first.ids);
-    assert.deepEqual(second.captured, first.captured);
-    assert.ok(first.captured.length > 5 * 22);
-    for (const point of first.captured) {
-      assert.deepEqual(
-        second.pieces(point).map(({ data }) => data),
-        first.pieces(point).map(({ data }) => data),
-        point,
-      );
-      assert.deepEqual(tableColumns(second.table(point)), tableColumns(first.table(point)), point);
-    }
-  });
+  for (const backend of ["webgpu", "cpu"] as const) {
+    Deno.test(`the same ${what} twice: ids, tensors and tables are equal bit for bit (${backend})`, async () => {
+      using model = await loadModel("tiny", { backend });
+      const edit = edited ? await edits(model) : [];
+      const [first, second] = [await generated(model, 24, edit), await generated(model, 24, edit)];
+      assert.deepEqual(second.ids, first.ids);
+      assert.deepEqual(second.captured, first.captured);
+      assert.ok(first.captured.length > 5 * 22);
+      for (const point of first.captured) {
+        assert.deepEqual(
+          second.pieces(point).map(({ data }) => data),
+          first.pieces(point).map(({ data }) => data),
+          point,
+        );
+        assert.deepEqual(
+          tableColumns(second.table(point)),
+          tableColumns(first.table(point)),
+          point,
+        );
+      }
+    });
+  }
 
   Deno.test(`the same ${what} on the GPU and on the CPU, by the rule of the tolerances`, async () => {
     const runs: Run[] = [];

@@ -6,6 +6,9 @@ import { randomLlama, writeEmptyLlama } from "../../support/models/random_llama.
 import { deno } from "../../support/command.ts";
 import { Folder } from "../../support/folder.ts";
 
+/** A software GPU too. */
+const WEBGPU = { backend: "webgpu" } as const;
+
 async function withModelFile(run: (path: string) => Promise<void>): Promise<void> {
   using folder = new Folder();
   const model = randomLlama({ layers: 2, seed: 5, type: "Q4_0", vocab: 300 });
@@ -16,10 +19,10 @@ Deno.test("the same file loaded five times takes the device memory of one", asyn
   await withModelFile(async (path) => {
     const device = await openDevice();
     const before = device.allocated;
-    const first = await loadModel(path);
+    const first = await loadModel(path, WEBGPU);
     const one = device.allocated - before;
     assert.equal(one, first.weightBytes);
-    const all = [first, ...await Promise.all([1, 2, 3, 4].map(() => loadModel(path)))];
+    const all = [first, ...await Promise.all([1, 2, 3, 4].map(() => loadModel(path, WEBGPU)))];
     assert.equal(device.allocated - before, one);
     for (const model of all.slice(1)) model.dispose();
     assert.equal(device.allocated - before, one, "one user is left");
@@ -37,12 +40,13 @@ Deno.test("a load that is aborted frees what it had put on the device", async ()
     const before = device.allocated;
     const controller = new AbortController();
     const load = loadModel(path, {
+      ...WEBGPU,
       signal: controller.signal,
       onProgress: (_phase, done) => done > 0 && controller.abort(new Error("interrupted")),
     });
     await assert.rejects(load, /interrupted/);
     assert.equal(device.allocated, before);
-    using model = await loadModel(path);
+    using model = await loadModel(path, WEBGPU);
     assert.ok(model.weightBytes > 0, "it loads again afterwards");
   });
 });
@@ -50,10 +54,10 @@ Deno.test("a load that is aborted frees what it had put on the device", async ()
 Deno.test("a device that is lost while a model loads says so; the next load is on a fresh one", async () => {
   await withModelFile(async (path) => {
     const device = await openDevice();
-    const load = loadModel(path, { onProgress: () => device.gpu.destroy() });
+    const load = loadModel(path, { ...WEBGPU, onProgress: () => device.gpu.destroy() });
     await assert.rejects(load, { name: "DeviceError", message: /^the GPU device was closed/ });
     assert.equal(device.allocated, 0);
-    using model = await loadModel(path);
+    using model = await loadModel(path, WEBGPU);
     assert.notEqual(await openDevice(), device);
     assert.ok(model.weightBytes > 0);
   });
@@ -102,7 +106,7 @@ Deno.test({
 
 Deno.test("matrices above the binding limit are split by rows, with the same results", async () => {
   await withModelFile(async (path) => {
-    using model = await loadModel(path);
+    using model = await loadModel(path, WEBGPU);
     const whole = await model.run([[5, 9, 200]], { capture: ["logits"] });
     model.dispose();
     const device = await openDevice();
@@ -110,7 +114,7 @@ Deno.test("matrices above the binding limit are split by rows, with the same res
     // Small enough that the embedding and the FFN fall into several parts.
     Object.defineProperty(device, "limit", { value: 4096, configurable: true });
     try {
-      using parts = await loadModel(path);
+      using parts = await loadModel(path, WEBGPU);
       const split = await parts.run([[5, 9, 200]], { capture: ["logits"] });
       const [a, b] = [whole, split].map((run) => run.tensor("logits").toFloat32Array());
       a.forEach((value, i) => assert.ok(Math.abs(value - b[i]) < 1e-5));
@@ -122,20 +126,55 @@ Deno.test("matrices above the binding limit are split by rows, with the same res
   });
 });
 
-Deno.test("without a device generate.ts says so and goes on with the CPU; --backend webgpu is an error", async () => {
-  // The loader finds no driver: as on a machine that has none.
-  const env = {
-    VK_DRIVER_FILES: "/nonexistent.json",
-    VK_ICD_FILENAMES: "/nonexistent.json",
-    DENO_WEBGPU_BACKEND: "vulkan",
-  };
+/** As on a machine without a driver: the loader finds none. */
+const NO_DRIVER = {
+  VK_DRIVER_FILES: "/nonexistent.json",
+  VK_ICD_FILENAMES: "/nonexistent.json",
+  DENO_WEBGPU_BACKEND: "vulkan",
+};
+
+Deno.test("without a driver generate.ts runs on the CPU; --backend webgpu is an error that says what to do", async () => {
   const command = ["run", "--quiet", "--no-prompt", "generate.ts", "--max-tokens", "4"];
-  const run = (...args: string[]) => deno([...command, ...args, "Once"], { env });
-  const auto = await run();
+  const run = (...args: string[]) => deno([...command, ...args, "Once"], { env: NO_DRIVER });
+  const auto = await run("--stats");
   assert.equal(auto.code, 0, auto.err);
-  assert.match(auto.err, /no WebGPU device: running on the CPU/);
+  assert.match(auto.err, /^device +CPU backend$/m);
   assert.match(auto.out, /^Once.+/);
+  const quiet = await run();
+  assert.deepEqual([quiet.code, quiet.err, quiet.out], [0, "", auto.out]);
   const forced = await run("--backend", "webgpu");
   assert.equal(forced.code, 1);
-  assert.match(forced.err, /^error: no WebGPU device: install a Vulkan driver.*\n$/);
+  assert.match(forced.err, /^error: no WebGPU device: .*task doctor --software-gpu.*\n$/);
+});
+
+Deno.test("a software GPU is taken only when it is asked for", async () => {
+  await withModelFile(async (path) => {
+    const { info } = await openDevice();
+    using auto = await loadModel(path);
+    using asked = await loadModel(path, WEBGPU);
+    assert.equal(auto.backend, info.fallback ? "cpu" : "webgpu");
+    assert.equal(asked.backend, "webgpu");
+    assert.equal(asked.device?.fallback, info.fallback);
+  });
+});
+
+Deno.test("a real GPU that does not open is told, and the CPU goes on", async () => {
+  using folder = new Folder();
+  const preload = folder.write(
+    "card.ts",
+    `const info = { vendor: "1", device: "2", description: "a card", isFallbackAdapter: false };
+     const requestDevice = () => Promise.reject(new Error("no memory"));
+     navigator.gpu.requestAdapter = () =>
+       Promise.resolve({ info, features: new Set(), limits: {}, requestDevice } as never);`,
+  );
+  const command = ["run", "-q", "--no-prompt", "--preload", preload, "generate.ts"];
+  const run = (...args: string[]) => deno([...command, "--max-tokens", "4", ...args, "Once"]);
+  const { code, out, err } = await run();
+  assert.equal(err, "the GPU does not open: running on the CPU (./denow task doctor says more)\n");
+  assert.equal(code, 0);
+  assert.match(out, /^Once.+/);
+  assert.match(
+    (await run("--backend", "webgpu")).err,
+    /^error: the GPU device did not open: .*no memory/,
+  );
 });

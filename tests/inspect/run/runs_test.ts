@@ -27,34 +27,38 @@ function worst(a: TensorView, b: TensorView): number {
   );
 }
 
-Deno.test("64 greedy ids are the same with nothing and with everything captured", async () => {
-  using model = await loadModel("tiny");
-  const plain = await greedy(model, PROMPT, 64);
-  const observed = await greedy(model, PROMPT, 64, EVERYTHING);
-  assert.deepEqual(observed.ids, plain.ids);
-  assert.equal(observed.run.tensor("blk.4.attn_probs").shape[1], plain.promptIds.length + 63);
-});
+for (const backend of ["webgpu", "cpu"] as const) {
+  Deno.test(`64 greedy ids are the same with nothing and with everything captured (${backend})`, async () => {
+    using model = await loadModel("tiny", { backend });
+    const plain = await greedy(model, PROMPT, 64);
+    const observed = await greedy(model, PROMPT, 64, EVERYTHING);
+    assert.deepEqual(observed.ids, plain.ids);
+    assert.equal(observed.run.tensor("blk.4.attn_probs").shape[1], plain.promptIds.length + 63);
+  });
+}
 
-Deno.test("what is captured beside everything else is what is captured alone, by the rule of the tolerances", async () => {
-  using model = await loadModel("tiny");
-  const all = await model.run(PROMPT, { capture: EVERYTHING });
-  for (
-    const point of [
-      "blk.0.q",
-      "blk.2.attn_norm_pre",
-      "blk.3.head_out",
-      "blk.3.k_rope",
-      "blk.4.ffn_up",
-      "blk.4.out",
-      "logits",
-    ]
-  ) {
-    const alone = (await model.run(PROMPT, { capture: [point] })).tensor(point);
-    const largest = alone.toFloat32Array().reduce((most, x) => Math.max(most, Math.abs(x)), 0);
-    const difference = worst(all.tensor(point), alone);
-    assert.ok(difference <= 1e-5 + 1e-5 * largest, `${point}: ${difference}`);
-  }
-});
+for (const backend of ["webgpu", "cpu"] as const) {
+  Deno.test(`what is captured beside everything else is what is captured alone, by the rule of the tolerances (${backend})`, async () => {
+    using model = await loadModel("tiny", { backend });
+    const all = await model.run(PROMPT, { capture: EVERYTHING });
+    for (
+      const point of [
+        "blk.0.q",
+        "blk.2.attn_norm_pre",
+        "blk.3.head_out",
+        "blk.3.k_rope",
+        "blk.4.ffn_up",
+        "blk.4.out",
+        "logits",
+      ]
+    ) {
+      const alone = (await model.run(PROMPT, { capture: [point] })).tensor(point);
+      const largest = alone.toFloat32Array().reduce((most, x) => Math.max(most, Math.abs(x)), 0);
+      const difference = worst(all.tensor(point), alone);
+      assert.ok(difference <= 1e-5 + 1e-5 * largest, `${point}: ${difference}`);
+    }
+  });
+}
 
 Deno.test("every point of every layer agrees with the oracle, on both backends", async () => {
   const found = await findModel("tiny");
@@ -87,36 +91,40 @@ Deno.test("every point of every layer agrees with the oracle, on both backends",
   file.close();
 });
 
-Deno.test("the same run twice is equal bit for bit", async () => {
-  using model = await loadModel("tiny");
-  const [a, b] = [
-    await model.run(PROMPT, { capture: EVERYTHING }),
-    await model.run(PROMPT, { capture: EVERYTHING }),
-  ];
-  for (const name of a.captured) {
-    assert.deepEqual(
-      a.pieces(name).map(({ data }) => data),
-      b.pieces(name).map(({ data }) => data),
-      name,
-    );
-  }
-});
+for (const backend of ["webgpu", "cpu"] as const) {
+  Deno.test(`the same run twice is equal bit for bit (${backend})`, async () => {
+    using model = await loadModel("tiny", { backend });
+    const [a, b] = [
+      await model.run(PROMPT, { capture: EVERYTHING }),
+      await model.run(PROMPT, { capture: EVERYTHING }),
+    ];
+    for (const name of a.captured) {
+      assert.deepEqual(
+        a.pieces(name).map(({ data }) => data),
+        b.pieces(name).map(({ data }) => data),
+        name,
+      );
+    }
+  });
+}
 
-Deno.test("generation captures what a run over the whole text captures", async () => {
-  using model = await loadModel("tiny");
-  const points = ["blk.1.attn_probs", "blk.3.out", "blk.2.cache_v", "blk.4.ffn_act"];
-  const generation = await greedy(model, PROMPT, 24, points);
-  const ids = [...generation.promptIds, ...generation.ids.slice(0, -1)];
-  const whole = await model.run([ids], { capture: points });
-  for (const point of points) {
-    const largest = whole.tensor(point).toFloat32Array().reduce(
-      (most, x) => Math.max(most, Math.abs(x)),
-      0,
-    );
-    const difference = worst(generation.run.tensor(point), whole.tensor(point));
-    assert.ok(difference <= 1e-4 + 1e-5 * largest, `${point}: ${difference}`);
-  }
-});
+for (const backend of ["webgpu", "cpu"] as const) {
+  Deno.test(`generation captures what a run over the whole text captures (${backend})`, async () => {
+    using model = await loadModel("tiny", { backend });
+    const points = ["blk.1.attn_probs", "blk.3.out", "blk.2.cache_v", "blk.4.ffn_act"];
+    const generation = await greedy(model, PROMPT, 24, points);
+    const ids = [...generation.promptIds, ...generation.ids.slice(0, -1)];
+    const whole = await model.run([ids], { capture: points });
+    for (const point of points) {
+      const largest = whole.tensor(point).toFloat32Array().reduce(
+        (most, x) => Math.max(most, Math.abs(x)),
+        0,
+      );
+      const difference = worst(generation.run.tensor(point), whole.tensor(point));
+      assert.ok(difference <= 1e-4 + 1e-5 * largest, `${point}: ${difference}`);
+    }
+  });
+}
 
 Deno.test("captures of some positions and of every n-th token", async () => {
   using model = await loadModel("tiny");
@@ -146,38 +154,42 @@ Deno.test("captures of some positions and of every n-th token", async () => {
   assert.deepEqual(generation.run.pieces("blk.0.out").map(({ step }) => step), [3, 6, 9]);
 });
 
-Deno.test("prompts longer than one pass", async () => {
-  using model = await loadModel("tiny");
-  const ids = Array.from({ length: 300 }, (_, i) => 260 + (i * 37) % 700);
-  const run = await model.run([ids], {
-    capture: ["blk.4.out", "blk.4.attn_probs", "blk.0.cache_k"],
+for (const backend of ["webgpu", "cpu"] as const) {
+  Deno.test(`prompts longer than one pass (${backend})`, async () => {
+    using model = await loadModel("tiny", { backend });
+    const ids = Array.from({ length: 300 }, (_, i) => 260 + (i * 37) % 700);
+    const run = await model.run([ids], {
+      capture: ["blk.4.out", "blk.4.attn_probs", "blk.0.cache_k"],
+    });
+    assert.deepEqual(run.tensor("blk.4.out").shape, [300, 256]);
+    assert.deepEqual(run.tensor("blk.4.attn_probs").shape, [8, 300, 300]);
+    assert.deepEqual(run.tensor("blk.0.cache_k").shape, [300, 4, 32]);
+    const sums = run.tensor("blk.4.attn_probs").sum("key").toFloat32Array();
+    sums.forEach((sum) => assert.ok(Math.abs(sum - 1) < 3e-6));
+    const file = await openGguf(bytesSource("tiny", (await findModel("tiny")).bytes!));
+    const { logits } = await oracle(file, ids, { rows: "last" });
+    run.sequences[0].lastLogits!.forEach((value, i) =>
+      assert.ok(Math.abs(value - logits[0][i]) < 1e-4)
+    );
   });
-  assert.deepEqual(run.tensor("blk.4.out").shape, [300, 256]);
-  assert.deepEqual(run.tensor("blk.4.attn_probs").shape, [8, 300, 300]);
-  assert.deepEqual(run.tensor("blk.0.cache_k").shape, [300, 4, 32]);
-  const sums = run.tensor("blk.4.attn_probs").sum("key").toFloat32Array();
-  sums.forEach((sum) => assert.ok(Math.abs(sum - 1) < 3e-6));
-  const file = await openGguf(bytesSource("tiny", (await findModel("tiny")).bytes!));
-  const { logits } = await oracle(file, ids, { rows: "last" });
-  run.sequences[0].lastLogits!.forEach((value, i) =>
-    assert.ok(Math.abs(value - logits[0][i]) < 1e-4)
-  );
-});
+}
 
-Deno.test("ragged batches: each sequence as if alone", async () => {
-  using model = await loadModel("tiny");
-  const prompts = ["Once", "There was a dog and a", "The"];
-  const batch = await model.run(prompts, { capture: ["blk.4.out"] });
-  for (const [sequence, prompt] of prompts.entries()) {
-    const alone = await model.run(prompt, { capture: ["blk.4.out"] });
-    const [ours, theirs] = [batch.tensor("blk.4.out", { sequence }), alone.tensor("blk.4.out")];
-    assert.deepEqual(ours.shape, theirs.shape);
-    // In one pass, the sums are added up in another order.
-    const expected = theirs.toFloat32Array();
-    ours.toFloat32Array().forEach((value, i) => assert.ok(Math.abs(value - expected[i]) < 1e-4));
-    assert.deepEqual(batch.tokens(sequence), alone.tokens());
-  }
-});
+for (const backend of ["webgpu", "cpu"] as const) {
+  Deno.test(`ragged batches: each sequence as if alone (${backend})`, async () => {
+    using model = await loadModel("tiny", { backend });
+    const prompts = ["Once", "There was a dog and a", "The"];
+    const batch = await model.run(prompts, { capture: ["blk.4.out"] });
+    for (const [sequence, prompt] of prompts.entries()) {
+      const alone = await model.run(prompt, { capture: ["blk.4.out"] });
+      const [ours, theirs] = [batch.tensor("blk.4.out", { sequence }), alone.tensor("blk.4.out")];
+      assert.deepEqual(ours.shape, theirs.shape);
+      // In one pass, the sums are added up in another order.
+      const expected = theirs.toFloat32Array();
+      ours.toFloat32Array().forEach((value, i) => assert.ok(Math.abs(value - expected[i]) < 1e-4));
+      assert.deepEqual(batch.tokens(sequence), alone.tokens());
+    }
+  });
+}
 
 Deno.test("top, logitDiff, loss", async () => {
   using model = await loadModel("tiny");
@@ -269,7 +281,7 @@ Deno.test("errors say what to do, before anything runs", async () => {
 });
 
 Deno.test("300 runs with captures leave device memory where it was", async () => {
-  using model = await loadModel("tiny");
+  using model = await loadModel("tiny", { backend: "webgpu" });
   const device = await openDevice();
   const once = () => model.run("Once upon a time", { capture: ["blk.*.attn_probs", "blk.*.out"] });
   await once();

@@ -302,7 +302,7 @@ Deno.test("stepper: what cannot be done is refused in one line", async () => {
 });
 
 Deno.test("stepper: a hundred abandoned ones leave the device's memory where it was", async () => {
-  using model = await loadModel("tiny");
+  using model = await loadModel("tiny", { backend: "webgpu" });
   const { openDevice } = await import("../../../inspect/run/loading.ts");
   const device = await openDevice();
   (await model.stepper(PROMPT)).close();

@@ -95,7 +95,7 @@ export async function sign(bundle: string): Promise<void> {
   for await (const name of filesBelow(new URL(`file://${bundle}/`))) {
     if (name === "manifest.json") continue;
     const bytes = await Deno.readFile(join(bundle, name));
-    manifest[name] = { sha256: bytesSha256(bytes), bytes: bytes.length };
+    manifest[name] = { sha256: await bytesSha256(bytes), bytes: bytes.length };
   }
   await Deno.writeTextFile(join(bundle, "manifest.json"), JSON.stringify(manifest));
 }

@@ -6,7 +6,7 @@ import { type GgufFile, openGguf } from "../../../engine/gguf/reader.ts";
 import { bytesSource } from "../../../engine/gguf/source.ts";
 import type { Device } from "../../../engine/webgpu/device.ts";
 import { webgpuEngine } from "../../../engine/webgpu/engine.ts";
-import { openDevice } from "../../../inspect/run/loading.ts";
+import { openDevice, openProcessor } from "../../../inspect/run/loading.ts";
 import { Model } from "../../../inspect/run/model.ts";
 import { identityOf } from "../../../models/identity.ts";
 import { randomFile, randomLlama, type RandomLlamaOptions } from "./random_llama.ts";
@@ -40,7 +40,7 @@ export async function modelOf(
     : backend;
   const engine: Engine = device
     ? await webgpuEngine(file, config, device)
-    : await cpuEngine(file, config);
+    : await cpuEngine(file, config, openProcessor());
   const found = { name: "bytes", bytes };
   const model = new Model({
     found,
@@ -81,7 +81,7 @@ export async function bothEngines(
   const file = await randomFile(options);
   const config = readConfig(file);
   const gpu = await webgpuEngine(file, config, device ?? await openDevice());
-  const cpu = await cpuEngine(file, config);
+  const cpu = await cpuEngine(file, config, openProcessor());
   return {
     ...{ file, config, gpu, cpu },
     [Symbol.dispose]() {

@@ -3,7 +3,7 @@
  * of shaders as JSON from stdin, compiles them, runs kernels, and prints a {@linkcode TintAnswer}.
  */
 import { create } from "npm:webgpu@0.6.2";
-import { kernelCases } from "../../../engine/webgpu/check/cases.ts";
+import { kernelCases } from "../../../engine/check/cases.ts";
 import { Device } from "../../../engine/webgpu/device.ts";
 import { checkKernels } from "../../../engine/webgpu/check/kernel_check.ts";
 import { PACKINGS } from "../../../kernels/weights/packings.ts";

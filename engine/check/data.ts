@@ -1,7 +1,7 @@
 /** Seeded numbers and weights for the kernels' checks. */
-import type { Packing, Planes } from "../../../kernels/weights/packings.ts";
-import type { RowReader } from "../../../kernels/kernel.ts";
-import { GGML_TYPES } from "../../gguf/types.ts";
+import type { Packing, Planes } from "../../kernels/weights/packings.ts";
+import type { RowReader } from "../../kernels/kernel.ts";
+import { GGML_TYPES } from "../gguf/types.ts";
 
 /**
  * `real` numbers have many bits, so that sums round. `whole` ones are so small that sums are exact in f32 in any order:
@@ -104,6 +104,8 @@ function plainNumbers(
 export interface PackedMatrices {
   readonly packing: Packing;
   readonly columns: number;
+  /** The rows as a file has them. */
+  readonly bytes: Uint8Array;
   /** The three planes in a row. */
   readonly words: Uint32Array<ArrayBuffer>;
   /** Word offsets of the later planes. */
@@ -143,7 +145,7 @@ export function packMatrices(
     first += count;
     return reader;
   });
-  return { packing, columns, words, scales, highs, readers };
+  return { packing, columns, bytes, words, scales, highs, readers };
 }
 
 /** A reader over numbers in memory, [rows, columns]. */

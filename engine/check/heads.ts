@@ -1,6 +1,6 @@
 /** Cases of kernels over heads: RoPE, the cache's writes, attention. */
-import type { Operation } from "../../../kernels/kernel.ts";
-import { canFuseAttention, MASKED, partsOf } from "../../../kernels/attention/attention.ts";
+import type { Operation } from "../../kernels/kernel.ts";
+import { canFuseAttention, MASKED, partsOf } from "../../kernels/attention/attention.ts";
 import { COLUMNS, type Draft, KINDS, type Maker, type Order, passOf, SPARE_SLOTS } from "./case.ts";
 import { type Kind, type Noise, turns } from "./data.ts";
 

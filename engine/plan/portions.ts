@@ -1,14 +1,14 @@
 /** A pass in portions, so that long ones let Ctrl-C in. */
 import type { Pass } from "../../kernels/kernel.ts";
-import { onLastRows, type Plan } from "../plan/plan.ts";
+import { onLastRows, type Plan } from "./plan.ts";
 
 /**
- * Multiplications in one submission of a prompt's pass, about. Software drivers compute on the thread that submits: for as long as a
- * portion takes (a fraction of a second at some 10⁹ a second) nobody hears Ctrl-C.
+ * Multiplications in one portion of a prompt's pass, about. The processor, and software drivers, compute on the thread that submits: for
+ * as long as a portion takes (a fraction of a second at some 10⁹ a second) nobody hears Ctrl-C.
  */
 const PORTION = 2e9;
 
-/** The steps of a pass in runs that are submitted one after the other; decoding is submitted whole. */
+/** The steps of a pass in runs that are computed one after the other; decoding is one. */
 export function* portions(
   plan: Plan,
   { pass, tail }: { readonly pass: Pass; readonly tail: Pass },

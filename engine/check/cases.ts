@@ -1,6 +1,6 @@
 /** The shapes over which each kernel is checked: a few for a look at a device, many for the tests. */
-import { type Packing, PACKINGS } from "../../../kernels/weights/packings.ts";
-import type { Kernel } from "../../../kernels/kernel.ts";
+import { type Packing, PACKINGS } from "../../kernels/weights/packings.ts";
+import type { Kernel } from "../../kernels/kernel.ts";
 import type { KernelCase, Maker } from "./case.ts";
 import { Noise } from "./data.ts";
 import { edits } from "./edits.ts";

@@ -1,27 +1,28 @@
-/** What each step of a pass costs on the GPU: time, bytes, arithmetic. */
+/** What each step of a pass costs on a device: time, bytes, arithmetic. */
 import { computationName } from "../../kernels/kernel.ts";
 import type { StepCost } from "../backend.ts";
-import {
-  elementCount,
-  type Lengths,
-  onLastRows,
-  type Step,
-  stepName,
-  type Value,
-} from "../plan/plan.ts";
-import type { Weights } from "../model/weights.ts";
+import { elementCount, type Lengths, onLastRows, type Step, stepName, type Value } from "./plan.ts";
+
+/** Bytes of a weight as it lies on the device, and its numbers. */
+export interface WeightSize {
+  readonly all: number;
+  readonly row: number;
+  /** 0 of a vector, which no product has. */
+  readonly numbers: number;
+}
 
 /**
  * The cost of a step.
  *
  * @param ms what it took
  * @param lengths of the pass
+ * @param sizeOf the size of a weight
  */
 export function stepCost(
   step: Step,
   ms: number,
   lengths: Lengths,
-  weights: Weights<GPUBuffer>,
+  sizeOf: (weight: string) => WeightSize,
 ): StepCost {
   const positions = onLastRows(step) ? lengths.R : lengths.T;
   // Of a table and of what goes into a cache only the pass's own rows count.
@@ -32,7 +33,7 @@ export function stepCost(
   const written = step.outputs.map((value) =>
     bytes(value, value?.kind === "cache" ? own : lengths)
   );
-  const packed = step.weights.map((name) => weightBytes(weights, name));
+  const packed = step.weights.map(sizeOf);
   const sum = (numbers: readonly number[]) => numbers.reduce((a, b) => a + b, 0);
   return {
     name: stepName(step),
@@ -44,24 +45,7 @@ export function stepCost(
     ),
     valueBytes: sum(read) + sum(written),
     flops: step.operation === "linear"
-      ? 2 * positions *
-        sum(step.weights.map((name, i) => weights.matrices.has(name) ? packed[i].numbers : 0))
+      ? 2 * positions * sum(packed.map(({ numbers }) => numbers))
       : 0,
   };
-}
-
-/** Bytes of a weight as it lies on the device, and its numbers. */
-export function weightBytes(
-  { matrices, vectors }: Weights<GPUBuffer>,
-  name: string,
-): { readonly all: number; readonly row: number; readonly numbers: number } {
-  const matrix = matrices.get(name);
-  if (!matrix) {
-    const { size } = vectors.get(name)!;
-    return { all: size, row: size, numbers: size / 4 };
-  }
-  const { packing, rows, columns } = matrix;
-  const { quants, scales, highs } = packing.words(columns);
-  const row = 4 * (quants + scales + highs);
-  return { all: rows * row, row, numbers: rows * columns };
 }

@@ -13,9 +13,9 @@ import {
   seenSlots,
   upTo,
   visibleParts,
-} from "../../../kernels/attention/attention.ts";
-import { ropeStore } from "../../../kernels/rope/rope.ts";
-import type { Kernel, RowReader, TwinArguments } from "../../../kernels/kernel.ts";
+} from "../../kernels/attention/attention.ts";
+import { ropeStore } from "../../kernels/rope/rope.ts";
+import type { Kernel, RowReader, TwinArguments } from "../../kernels/kernel.ts";
 
 /** What a bound is worked out from. */
 export interface BoundArguments extends TwinArguments {
@@ -31,25 +31,25 @@ export interface BoundArguments extends TwinArguments {
   readonly whole: boolean;
 }
 
-const ULP = 2 ** -23;
+export const ULP = 2 ** -23;
 /** The smallest normal f32. */
-const TINY = 2 ** -126;
+export const TINY = 2 ** -126;
 
 /** The largest relative error after that many ULP: (1 + ULP)ⁿ − 1 ≤ exp(n · ULP) − 1. */
-function growth(ulps: number): number {
+export function growth(ulps: number): number {
   return Math.expm1(ulps * ULP);
 }
 
 /** The error of a sum, given Σ|terms| and how many rounded operations a term passes through. */
-function sumError(terms: number, depth: number, whole: boolean): number {
+export function sumError(terms: number, depth: number, whole: boolean): number {
   return whole && terms <= 2 ** 24 ? 0 : growth(depth) * terms + depth * TINY;
 }
 
 /** An error bound per number of each output; of outputs that must be exact, zeros. */
-type Bound = (args: BoundArguments) => Float64Array[];
+export type Bound = (args: BoundArguments) => Float64Array[];
 
 /** Allowed errors that grow with the result: `ulps` of its size. The twin's own rounding is half a one. */
-function relative(output: Float32Array, ulps: number): Float64Array {
+export function relative(output: Float32Array, ulps: number): Float64Array {
   return Float64Array.from(output, (value) => growth(ulps + 0.5) * Math.abs(value) + TINY);
 }
 
@@ -108,7 +108,7 @@ function productDepth(
 }
 
 /** Errors of results that were not exact, with the twin's own rounding. */
-function rounded(errors: Float64Array, output: Float32Array): Float64Array {
+export function rounded(errors: Float64Array, output: Float32Array): Float64Array {
   return errors.map((error, i) => error === 0 ? 0 : error + ULP / 2 * Math.abs(output[i]));
 }
 
@@ -121,7 +121,7 @@ const product: Bound = (args) => {
 };
 
 /** The error of silu(gate) · up where gate and up are off by as much as is given. */
-function gatedError(gate: number, up: number, gateError = 0, upError = 0): number {
+export function gatedError(gate: number, up: number, gateError = 0, upError = 0): number {
   const size = Math.abs(gate);
   const sigmoid = 1 / (1 + Math.exp(-gate));
   // exp's error counts as much as exp does beside 1; then a sum, a quotient and a product.

@@ -1,6 +1,6 @@
 /** What a case is: one run of one kernel on seeded inputs. */
-import type { Packing } from "../../../kernels/weights/packings.ts";
-import type { Constants, Kernel, Knobs, Pass, RowReader } from "../../../kernels/kernel.ts";
+import type { Packing } from "../../kernels/weights/packings.ts";
+import type { Constants, Kernel, Knobs, Pass, RowReader } from "../../kernels/kernel.ts";
 import type { Kind, Noise, PackedMatrices } from "./data.ts";
 
 /** One run of one kernel on seeded inputs. */

@@ -5,7 +5,7 @@ import {
   LOG2E,
   type SamplingNumbers,
   samplingWords,
-} from "../../../kernels/sampling/sampling.ts";
+} from "../../kernels/sampling/sampling.ts";
 import { type Draft, type Maker, passOf } from "./case.ts";
 import type { Noise } from "./data.ts";
 

@@ -1,5 +1,5 @@
 /** Cases of kernels over rows of numbers. */
-import type { Operation } from "../../../kernels/kernel.ts";
+import type { Operation } from "../../kernels/kernel.ts";
 import {
   COLUMNS,
   type Draft,

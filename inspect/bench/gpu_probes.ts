@@ -1,5 +1,5 @@
 /**
- * What the device can do, found by small kernels of our own, a few variants of each: how fast memory is read, how fast f32 matrices are
+ * What a GPU can do, found by small kernels of our own, a few variants of each: how fast memory is read, how fast f32 matrices are
  * multiplied, what an empty dispatch and a read-back cost. The models' figures are held against these.
  */
 import type { Device } from "../../engine/webgpu/device.ts";
@@ -16,60 +16,58 @@ import {
   type ReadKernel,
   readKernels,
 } from "../../kernels/probes/probes.ts";
+import { BestProbe, type DeviceProbes, type Probe, type Variant } from "./probe.ts";
 
-/** Measures something of the device. The first time all variants are tried; the best of them is measured from then on. */
-export interface Probe {
-  /** A figure, in the unit of whoever made the probe. */
-  measure(): Promise<number>;
-  /** The best variant; undefined before it was measured. */
-  readonly variant: string | undefined;
-  /** Frees its buffers. */
-  dispose(): void;
-}
-
-/** One way to do it. */
-interface Variant {
+/** One way to do it, as dispatches. */
+interface Dispatches {
   readonly name: string;
   readonly encode: Encode;
 }
 
-/** The best of some variants. */
-class BestProbe implements Probe {
-  #best: Variant | undefined;
+/** The best of some dispatches. */
+function bestOf(
+  gpu: GPUDevice,
+  ways: () => readonly Dispatches[],
+  figure: (ms: number) => number,
+  buffers: readonly GPUBuffer[],
+): Probe {
+  const timer = new GpuTimer(gpu);
+  const variants = () =>
+    ways().map(({ name, encode }): Variant => ({
+      name,
+      times: () => timer.measure([encode, encode, encode]),
+    }));
+  return new BestProbe(variants, figure, () => {
+    for (const buffer of buffers) buffer.destroy();
+  });
+}
 
-  constructor(
-    readonly timer: GpuTimer,
-    /** Compiled when they are first needed. */
-    readonly variants: () => readonly Variant[],
-    /** The figure from milliseconds: more is better. */
-    readonly figure: (ms: number) => number,
-    readonly buffers: readonly GPUBuffer[],
-  ) {}
-
-  get variant(): string | undefined {
-    return this.#best?.name;
-  }
-
-  async measure(): Promise<number> {
-    if (this.#best) return this.figure(await this.#least(this.#best));
-    let least = Infinity;
-    for (const variant of this.variants()) {
-      // The first time a driver compiles, and memory is touched.
-      await this.timer.measure([variant.encode]);
-      const ms = await this.#least(variant);
-      if (ms < least) [least, this.#best] = [ms, variant];
-    }
-    return this.figure(least);
-  }
-
-  /** Of a few times in a row: it is the device's limit, whatever else the machine does. */
-  async #least({ encode }: Variant): Promise<number> {
-    return Math.min(...await this.timer.measure([encode, encode, encode]));
-  }
-
-  dispose(): void {
-    for (const buffer of this.buffers) buffer.destroy();
-  }
+/**
+ * The probes of a GPU.
+ *
+ * @param shapes of the products
+ * @param bytes that the read probe reads, about
+ */
+export function gpuProbes(
+  device: Device,
+  shapes: readonly ProductShape[],
+  bytes: number,
+): DeviceProbes {
+  const read = readProbe(device, device.info.subgroupSize || 32, bytes);
+  const products = shapes.map((shape) => productProbe(device, shape));
+  const [dispatch, readBack] = [dispatchProbe(device), readBackProbe(device.gpu)];
+  return {
+    read,
+    products,
+    others: [
+      { what: "empty dispatch", unit: "µs", probe: dispatch },
+      { what: "read-back", unit: "ms", probe: readBack },
+    ],
+    missing: [],
+    [Symbol.dispose]() {
+      for (const probe of [read, ...products, dispatch, readBack]) probe.dispose();
+    },
+  };
 }
 
 /** The dispatches that read all of these buffers, each lane leaving the exclusive or of its words in `sums`. */
@@ -106,12 +104,12 @@ export function readProbe(device: Device, subgroup: number, bytes: number): Prob
   // A word for each run: of the buffers' bytes a 64th at most.
   const sums = storage(gpu, size / 64);
   const variants = () =>
-    readKernels(subgroup).map((kernel): Variant => ({
+    readKernels(subgroup).map((kernel): Dispatches => ({
       name: kernel.name,
       encode: encodeRead(device, kernel, buffers, sums),
     }));
   const figure = (ms: number) => count * size / ms / 1e6;
-  return new BestProbe(new GpuTimer(gpu), variants, figure, [...buffers, sums]);
+  return bestOf(gpu, variants, figure, [...buffers, sums]);
 }
 
 /** The dispatch of a product. */
@@ -148,7 +146,7 @@ function engineProduct(
   device: Device,
   { positions, rows, columns }: ProductShape,
   [x, w, y]: readonly [x: GPUBuffer, w: GPUBuffer, y: GPUBuffer],
-): Variant & { readonly uniforms: readonly GPUBuffer[] } {
+): Dispatches & { readonly uniforms: readonly GPUBuffer[] } {
   const { gpu, knobs } = device;
   const kernel = kernelOf({ operation: "linear", positions: "many" })!;
   const packing = PACKINGS.get("F32")!;
@@ -206,13 +204,13 @@ export function productProbe(device: Device, wanted: ProductShape): Probe {
   const own = engineProduct(device, shape, all);
   const variants = () => [
     own,
-    ...productKernels(subgroup, gpu.features.has("subgroups")).flatMap((kernel): Variant[] => {
+    ...productKernels(subgroup, gpu.features.has("subgroups")).flatMap((kernel): Dispatches[] => {
       const encode = encodeProduct(device, kernel, shape, all);
       return encode ? [{ name: kernel.name, encode }] : [];
     }),
   ];
   const figure = (ms: number) => 2 * positions * rows * columns / ms / 1e6;
-  return new BestProbe(new GpuTimer(gpu), variants, figure, [...all, ...own.uniforms]);
+  return bestOf(gpu, variants, figure, [...all, ...own.uniforms]);
 }
 
 const EMPTY_DISPATCHES = 1000;
@@ -225,7 +223,7 @@ export function dispatchProbe(device: Device): Probe {
     for (let i = 0; i < EMPTY_DISPATCHES; i++) pass.dispatchWorkgroups(1);
   };
   const figure = (ms: number) => ms / EMPTY_DISPATCHES * 1000;
-  return new BestProbe(new GpuTimer(device.gpu), () => [{ name: "empty", encode }], figure, []);
+  return bestOf(device.gpu, () => [{ name: "empty", encode }], figure, []);
 }
 
 /** How long it takes from submitting to four bytes that have come back, in milliseconds: the least of a few. */
