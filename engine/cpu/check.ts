@@ -50,6 +50,7 @@ class Program {
 
   constructor(processor: Processor, cases: readonly KernelCase[]) {
     this.#processor = processor;
+    processor.expect(Infinity); // all threads are checked
     this.#heap = processor.home;
     try {
       const records = cases.reduce((sum, { packed }) => sum + 1 + (packed?.readers.length ?? 0), 0);

@@ -45,6 +45,7 @@ export async function cpuEngine(
     plan,
     weights,
     ropeFactors: await ropeFactors(file, config),
+    numbers: weights.matrices.values().reduce((sum, { rows, columns }) => sum + rows * columns, 0),
     onTwins: (names: readonly string[]) => names.forEach((name) => twins.add(name)),
   };
   return engineOf({
@@ -53,7 +54,12 @@ export async function cpuEngine(
     plan,
     weightBytes: weights.bytes,
     maxTokens: MAX_TOKENS,
-    processor: { threads: processor.threads, twins },
+    processor: {
+      get threads() {
+        return processor.threads;
+      },
+      twins,
+    },
     variant: (other, config, { signal } = {}) =>
       cpuEngine(other, config, processor, { signal }, { file, weights }),
     room: () => ({ buffer: LARGEST_VALUE, total: freeMemory() }),

@@ -156,7 +156,7 @@ export class Places implements SessionPlaces {
     let part = this.#parts.get(heap);
     if (!part) {
       const pass = this.#take(heap, 2 * PASS_WORDS * 4);
-      const scratch = this.#take(heap, this.#scratchBytes * this.#processor.threads);
+      const scratch = this.#take(heap, this.#scratchBytes * this.#processor.mostThreads);
       this.#parts.set(heap, part = { pass, scratch, blocks: new Map() });
     }
     return part;

@@ -16,8 +16,6 @@ interface Kernels {
     thread: number,
     threads: number,
   ): void;
-  /** Puts a file's bytes of whole rows into tiles of eight rows, on one thread; `id` as in tiles.ts. */
-  pack(id: number, source: number, tiles: number, rows: number, columns: number): void;
   /** The exact numbers of one row. */
   read_row(descriptor: number, row: number, to: number): void;
 }
@@ -25,6 +23,9 @@ interface Kernels {
 /** Words of the control block of the home heap; program.as.ts says what the first ones are, in every heap; worker.js what these. */
 const READY = 6;
 const JOB = 8;
+
+/** Multiplications that are worth the start of threads, which takes 20 ms: more than a token of a small model. */
+const WORTH_THREADS = 1e8;
 
 /** Most milliseconds that threads may take to start. */
 const PATIENCE = 10_000;
@@ -36,17 +37,19 @@ interface Place {
 }
 
 /**
- * Threads and memory. The thread that asks computes too; where there can be no others, or none that could share its memory, it computes
- * alone. What is computed does not depend on the number of threads.
+ * Threads and memory. The thread that asks computes too; the others start when there is work for them. Where there can be no others, or
+ * none that could share its memory, it computes alone. What is computed does not depend on the number of threads.
  */
 export class Processor {
-  readonly threads: number;
+  /** Most threads that will compute. */
+  readonly mostThreads: number;
   /** For what is small; a large model has heaps of its own, which end with it. */
   readonly home: Heap;
   readonly #module: WebAssembly.Module;
   readonly #places = new Map<Heap, Place>();
   readonly #workers: Worker[] = [];
   readonly #words: Int32Array;
+  #started = false;
   #heaps = 0;
   /** Workers that are not known to have taken what was sent to them. */
   #awaited = 0;
@@ -57,31 +60,45 @@ export class Processor {
     this.home = new Heap();
     this.#words = new Int32Array(this.home.memory.buffer, CONTROL, CONTROL_BYTES / 4);
     this.#place(this.home);
-    const wanted = Math.max(1, Math.floor(threads));
+    this.mostThreads = Math.max(1, Math.floor(threads));
+  }
+
+  /** How many compute so far. */
+  get threads(): number {
+    return 1 + this.#workers.length;
+  }
+
+  /**
+   * Starts the other threads if that is worth it.
+   *
+   * @param work multiplications that are to come
+   */
+  expect(work: number): void {
+    if (this.#started || work < WORTH_THREADS) return;
+    this.#started = true;
     try {
-      for (let i = 1; i < wanted; i++) this.#workers.push(startThread());
+      for (let i = 1; i < this.mostThreads; i++) this.#workers.push(startThread());
     } catch {
       // Where workers are forbidden, or no more of them can be had, those that there are serve.
     }
-    this.threads = 1 + this.#workers.length;
     try {
       this.#workers.forEach((worker, i) => this.#send(worker, this.home, i + 1));
+      for (const heap of this.#places.keys()) {
+        if (heap !== this.home) this.#tell(heap);
+      }
     } catch {
       // Memory cannot be handed to workers here (a page that is not isolated).
       this.close();
-      this.threads = 1;
     }
   }
 
   /** A heap of its own for what is large. */
   addHeap(): Heap {
-    this.#waitForWorkers();
     const heap = new Heap();
     // Threads that run steps of this heap meet at words of its own memory, at the address that the control words have at home.
     heap.take(CONTROL_BYTES);
     this.#place(heap);
-    this.#admit(0);
-    for (const worker of this.#workers) this.#send(worker, heap);
+    this.#tell(heap);
     return heap;
   }
 
@@ -121,6 +138,13 @@ export class Processor {
     const { exports } = new WebAssembly.Instance(this.#module, { env: { memory: heap.memory } });
     const kernels = exports as unknown as Kernels;
     this.#places.set(heap, { number: this.#heaps++, kernels });
+  }
+
+  /** Tells the threads of a heap. */
+  #tell(heap: Heap): void {
+    this.#waitForWorkers();
+    this.#admit(0);
+    for (const worker of this.#workers) this.#send(worker, heap);
   }
 
   /** Lets the threads look for a message; they forget a heap. */

@@ -56,6 +56,8 @@ export interface SessionModel {
   readonly plan: Plan;
   readonly weights: Weights<Block>;
   readonly ropeFactors?: Float32Array;
+  /** Of all matrices together. */
+  readonly numbers: number;
   /** Told of steps that ran as 64-bit twins, by their kernels' names. */
   onTwins(names: readonly string[]): void;
 }
@@ -293,6 +295,7 @@ export class CpuSession implements Session {
 
   /** Writes what the pass is told. */
   #begin({ ids, branches, sampling, wanted }: PassRequest, { pass, tail }: PassNumbers): void {
+    this.#model.processor.expect(this.#model.numbers * pass.tokens);
     const words = Uint32Array.from(ids === "next" ? [this.#choice!] : ids);
     this.#places.begin(pass, tail);
     this.#places.write("ids", words);

@@ -72,6 +72,7 @@ export class TileMemory implements Memory<Block> {
       this.#sizes.set(key, (this.#sizes.get(key) ?? 0) + bytesOf(tensor));
     }
     const total = this.#sizes.values().reduce((sum, bytes) => sum + bytes, 0);
+    processor.expect(total); // to be packed
     const room = processor.home.largest - (HEAP_BYTES - limits.weights);
     this.#atHome = total <= Math.min(limits.home, room);
   }

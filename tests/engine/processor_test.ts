@@ -64,6 +64,8 @@ Deno.test("the bits depend neither on the number of threads nor on the number of
   for (const threads of [1, 2, 3, 5]) {
     for (const heapLimits of [undefined, { home: 0, weights: 70_000 }]) {
       const processor = new Processor(threads);
+      assert.deepEqual([processor.mostThreads, processor.threads], [threads, 1]);
+      processor.expect(Infinity);
       assert.equal(processor.threads, threads);
       const engine = await cpuEngine(file, config, processor, { heapLimits });
       const names = [...planValues(engine.plan).keys()];
@@ -81,6 +83,7 @@ Deno.test("the bits depend neither on the number of threads nor on the number of
 Deno.test("a hundred passes give the same bits", async () => {
   const file = await randomFile(MODEL);
   const processor = new Processor(3);
+  processor.expect(Infinity);
   const engine = await cpuEngine(file, readConfig(file), processor);
   const session = engine.session({ capacity: 64 });
   const pass = async (ids: number[]) => {
@@ -102,4 +105,28 @@ Deno.test("a process ends though threads wait, and needs no permission", async (
   const { code, out, err } = await deno(["run", "--quiet", "--no-prompt", script.href]);
   assert.equal(err, "");
   assert.deepEqual([code, out], [0, "3 threads\n"]);
+});
+
+Deno.test("threads start when there is work for them, also in the middle of a session and with heaps that are there", async () => {
+  const file = await randomFile(MODEL);
+  const config = readConfig(file);
+  const outcomes: Float32Array[][] = [];
+  for (const starts of [false, true]) {
+    const processor = new Processor(3);
+    const engine = await cpuEngine(file, config, processor, {
+      heapLimits: { home: 0, weights: 70_000 },
+    });
+    const session = engine.session({ capacity: 64 });
+    const results: Float32Array[] = [];
+    for (const id of [3, 5, 8, 13]) {
+      results.push((await session.pass({ ids: [id] })).get("logits")!.data);
+      if (starts && id === 5) processor.expect(Infinity);
+    }
+    assert.equal(processor.threads, starts ? 3 : 1);
+    outcomes.push(results);
+    session.dispose();
+    engine.dispose();
+    processor.close();
+  }
+  assert.ok(sameBits(outcomes[1], outcomes[0]));
 });
