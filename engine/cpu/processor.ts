@@ -76,7 +76,6 @@ export class Processor {
     this.#waitForWorkers();
     const heap = new Heap();
     // Threads that run steps of this heap meet at words of its own memory, at the address that the control words have at home.
-    heap.take(CONTROL_BYTES);
     this.#place(heap);
     this.#admit(0);
     for (const worker of this.#workers) this.#send(worker, heap);
