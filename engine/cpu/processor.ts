@@ -1,6 +1,7 @@
 /** The processor as a device: threads that run steps in WebAssembly, in memory that all of them share. */
 import kernelsBase64 from "../../kernels/kernels.wasm.base64" with { type: "text" };
 import { type Block, CONTROL, CONTROL_BYTES, Heap } from "./heap.ts";
+import { collectGarbage } from "./garbage.ts";
 import { startThread } from "./threads.ts";
 
 /** What the module offers. */
@@ -63,7 +64,7 @@ export class Processor {
     }
     this.threads = 1 + this.#workers.length;
     try {
-      this.#workers.forEach((worker, i) => this.#send(worker, this.home, i + 1));
+      this.#workers.forEach((worker, i) => this.#send(worker, this.home, { thread: i + 1 }));
     } catch {
       // Memory cannot be handed to workers here (a page that is not isolated).
       this.close();
@@ -89,7 +90,8 @@ export class Processor {
     this.#waitForWorkers();
     // They take up their work again at the next message.
     this.#admit(number);
-    for (const worker of this.#workers) this.#send(worker, this.home);
+    for (const worker of this.#workers) this.#send(worker, this.home, { collect: true });
+    collectGarbage();
   }
 
   /** Runs the steps `from` to `to` (exclusive) of a program's records (records.ts) on all threads. */
@@ -127,13 +129,23 @@ export class Processor {
     this.kernels(this.home).start(CONTROL);
   }
 
-  /** Sends a heap to a worker; `thread` says which one it is, the first time. */
-  #send(worker: Worker, heap: Heap, thread?: number): void {
+  /** Sends a heap to a worker; `thread` says which one it is, the first time, `collect` that it has forgotten another heap. */
+  #send(
+    worker: Worker,
+    heap: Heap,
+    { thread, collect = false }: { thread?: number; collect?: boolean } = {},
+  ): void {
     const first = thread === undefined
       ? undefined
       : { control: CONTROL, thread, threads: this.threads };
     const { number } = this.#places.get(heap)!;
-    worker.postMessage({ module: this.#module, memory: heap.memory, heap: number, first });
+    worker.postMessage({
+      module: this.#module,
+      memory: heap.memory,
+      heap: number,
+      first,
+      collect,
+    });
     this.#awaited++;
   }
 

@@ -130,6 +130,7 @@ export class TileMemory implements Memory<Block> {
     const at = this.#own.indexOf(block.heap);
     if (at < 0 || block.heap.used > 0) return;
     this.#own.splice(at, 1);
+    for (const [key, heap] of this.#heaps) if (heap === block.heap) this.#heaps.delete(key);
     this.#processor.dropHeap(block.heap);
   }
 

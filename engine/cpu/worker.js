@@ -6,7 +6,21 @@ const READY = 6;
 const JOB = 8;
 const heaps = new Map();
 
-onmessage = ({ data: { module, memory, heap, first } }) => {
+// As in garbage.ts.
+const collectGarbage = async () => {
+  try {
+    const [v8, vm] = await Promise.all([import("node:v8"), import("node:vm")]);
+    v8.setFlagsFromString("--expose-gc");
+    const gc = vm.runInNewContext("gc");
+    v8.setFlagsFromString("--no-expose-gc");
+    gc();
+  } catch {
+    // No V8 that can be told.
+  }
+};
+
+onmessage = async ({ data: { module, memory, heap, first, collect } }) => {
+  if (collect) await collectGarbage();
   if (first) {
     ({ control, thread, threads } = first);
     words = new Int32Array(memory.buffer, control);
