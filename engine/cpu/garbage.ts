@@ -6,7 +6,7 @@ let pending: Promise<void> | undefined;
  * Collects this thread's garbage as soon as whoever runs has finished. Where it cannot be asked for (in a browser) nothing happens: it
  * goes when the engine likes. worker.js does the same for its thread.
  *
- * V8 has the function when a flag is set, which is taken back: https://nodejs.org/api/v8.html#v8setflagsfromstringflags
+ * V8 has the function when a flag is set. It stays: other threads may be about to do the same. https://nodejs.org/api/v8.html#v8setflagsfromstringflags
  */
 export function collectGarbage(): Promise<void> {
   return pending ??= collect().finally(() => pending = undefined);
@@ -21,7 +21,6 @@ async function collect(): Promise<void> {
     ]);
     setFlagsFromString("--expose-gc");
     const gc = runInNewContext("gc");
-    setFlagsFromString("--no-expose-gc");
     gc();
   } catch {
     // No V8 that can be told.

@@ -12,7 +12,6 @@ const collectGarbage = async () => {
     const [v8, vm] = await Promise.all([import("node:v8"), import("node:vm")]);
     v8.setFlagsFromString("--expose-gc");
     const gc = vm.runInNewContext("gc");
-    v8.setFlagsFromString("--no-expose-gc");
     gc();
   } catch {
     // No V8 that can be told.

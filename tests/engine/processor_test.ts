@@ -174,6 +174,25 @@ Deno.test("a model's heaps end with it, and with a load that fails", async () =>
   processor.close();
 });
 
+Deno.test("the memory of a heap that is dropped goes back to the system", async () => {
+  const processor = new Processor(3);
+  const bytes = 2 ** 28;
+  const fill = () => {
+    const heap = processor.addHeap();
+    heap.bytes(heap.take(bytes)!.address, bytes).fill(1);
+    return heap;
+  };
+  const drop = () => processor.dropHeap(fill());
+  const before = Deno.memoryUsage().rss;
+  drop();
+  const deadline = performance.now() + 10_000;
+  while (Deno.memoryUsage().rss > before + bytes / 2 && performance.now() < deadline) {
+    await new Promise((done) => setTimeout(done, 20));
+  }
+  assert.ok(Deno.memoryUsage().rss < before + bytes / 2);
+  processor.close();
+});
+
 Deno.test("a model that is larger than the free memory is refused before anything is taken", async () => {
   const file = await randomFile(MODEL);
   const processor = new CountedProcessor(1);
