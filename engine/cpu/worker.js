@@ -7,19 +7,14 @@ const JOB = 8;
 const heaps = new Map();
 
 // As in garbage.ts.
-const collectGarbage = async () => {
-  try {
-    const [v8, vm] = await Promise.all([import("node:v8"), import("node:vm")]);
-    v8.setFlagsFromString("--expose-gc");
-    const gc = vm.runInNewContext("gc");
-    gc();
-  } catch {
-    // No V8 that can be told.
-  }
+const collectGarbage = () => {
+  const { process } = globalThis;
+  process?.getBuiltinModule?.("node:v8")?.setFlagsFromString("--expose-gc");
+  process?.getBuiltinModule?.("node:vm")?.runInNewContext("globalThis.gc?.()");
 };
 
-onmessage = async ({ data: { module, memory, heap, first, collect } }) => {
-  if (collect) await collectGarbage();
+onmessage = ({ data: { module, memory, heap, first, collect } }) => {
+  if (collect) collectGarbage();
   if (first) {
     ({ control, thread, threads } = first);
     words = new Int32Array(memory.buffer, control);
