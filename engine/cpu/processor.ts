@@ -1,6 +1,7 @@
 /** The processor as a device: threads that run steps in WebAssembly, in memory that all of them share. */
 import kernelsBase64 from "../../kernels/kernels.wasm.base64" with { type: "text" };
 import { type Block, CONTROL, CONTROL_BYTES, Heap } from "./heap.ts";
+import { collectGarbage } from "./garbage.ts";
 import { startThread } from "./threads.ts";
 
 /** What the module offers. */
@@ -28,7 +29,7 @@ const JOB = 8;
 const WORTH_THREADS = 1e8;
 
 /** Most milliseconds that threads may take to start. */
-const PATIENCE = 10_000;
+const PATIENCE = 60_000;
 
 /** A heap as the threads know it. */
 interface Place {
@@ -82,7 +83,7 @@ export class Processor {
       // Where workers are forbidden, or no more of them can be had, those that there are serve.
     }
     try {
-      this.#workers.forEach((worker, i) => this.#send(worker, this.home, i + 1));
+      this.#workers.forEach((worker, i) => this.#send(worker, this.home, { thread: i + 1 }));
       for (const heap of this.#places.keys()) {
         if (heap !== this.home) this.#tell(heap);
       }
@@ -96,7 +97,6 @@ export class Processor {
   addHeap(): Heap {
     const heap = new Heap();
     // Threads that run steps of this heap meet at words of its own memory, at the address that the control words have at home.
-    heap.take(CONTROL_BYTES);
     this.#place(heap);
     this.#tell(heap);
     return heap;
@@ -109,7 +109,8 @@ export class Processor {
     this.#waitForWorkers();
     // They take up their work again at the next message.
     this.#admit(number);
-    for (const worker of this.#workers) this.#send(worker, this.home);
+    for (const worker of this.#workers) this.#send(worker, this.home, { collect: true });
+    collectGarbage();
   }
 
   /** Runs the steps `from` to `to` (exclusive) of a program's records (records.ts) on all threads. */
@@ -154,13 +155,23 @@ export class Processor {
     this.kernels(this.home).start(CONTROL);
   }
 
-  /** Sends a heap to a worker; `thread` says which one it is, the first time. */
-  #send(worker: Worker, heap: Heap, thread?: number): void {
+  /** Sends a heap to a worker; `thread` says which one it is, the first time, `collect` that it has forgotten another heap. */
+  #send(
+    worker: Worker,
+    heap: Heap,
+    { thread, collect = false }: { thread?: number; collect?: boolean } = {},
+  ): void {
     const first = thread === undefined
       ? undefined
       : { control: CONTROL, thread, threads: this.threads };
     const { number } = this.#places.get(heap)!;
-    worker.postMessage({ module: this.#module, memory: heap.memory, heap: number, first });
+    worker.postMessage({
+      module: this.#module,
+      memory: heap.memory,
+      heap: number,
+      first,
+      collect,
+    });
     this.#awaited++;
   }
 
