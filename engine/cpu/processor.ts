@@ -96,7 +96,6 @@ export class Processor {
   /** A heap of its own for what is large. */
   addHeap(): Heap {
     const heap = new Heap();
-    // Threads that run steps of this heap meet at words of its own memory, at the address that the control words have at home.
     this.#place(heap);
     this.#tell(heap);
     return heap;
