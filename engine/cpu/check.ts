@@ -23,7 +23,7 @@ import { type Block, CONTROL, type Heap } from "./heap.ts";
 import { scratchBytes } from "./places.ts";
 import type { Processor } from "./processor.ts";
 import { cpuAllowedErrors } from "./product_bounds.ts";
-import { hasRecord, PASS_WORDS, RECORD_WORDS, writeRecord } from "./records.ts";
+import { hasRecord, PASS_WORDS, RECORD_WORDS, writePackRecord, writeRecord } from "./records.ts";
 import { DESCRIPTOR_BYTES, matrixBytes, writeDescriptor } from "./tile_memory.ts";
 
 /** All variants that have a kernel in WebAssembly, in the order of {@linkcode variantsOf}. */
@@ -38,25 +38,29 @@ type Output = {
   readonly dtype: Binding["dtype"];
 };
 
-/** Cases laid out in a heap, a record each. */
+/** Cases laid out in a heap: a record for each, behind those that pack its matrices. */
 class Program {
   readonly #processor: Processor;
   readonly #heap: Heap;
   readonly #blocks: Block[] = [];
   readonly #records: Block;
   readonly #outputs: (Output | undefined)[][];
+  /** Records so far. */
+  #count = 0;
 
   constructor(processor: Processor, cases: readonly KernelCase[]) {
     this.#processor = processor;
+    processor.expect(Infinity); // all threads are checked
     this.#heap = processor.home;
     try {
-      this.#records = this.#take(cases.length * RECORD_WORDS * 4);
+      const records = cases.reduce((sum, { packed }) => sum + 1 + (packed?.readers.length ?? 0), 0);
+      this.#records = this.#take(records * RECORD_WORDS * 4);
       const columns = cases.map(({ constants }) => constants.columns ?? 0);
       const lengths = cases.map(({ pass }) => pass.start + pass.tokens);
       const bytes = scratchBytes(Math.max(...columns), Math.max(...lengths));
       const { threads } = processor;
       const { address } = this.#numbers(new Uint32Array(threads * bytes / 4).fill(NAN_BITS));
-      this.#outputs = cases.map((each, i) => this.#layOut(each, i, address, bytes));
+      this.#outputs = cases.map((each) => this.#layOut(each, address, bytes));
     } catch (error) {
       this.dispose();
       throw error;
@@ -71,11 +75,10 @@ class Program {
       const mark = dtype === "i32" ? Int32Array.of(UNTOUCHED) : Float32Array.of(UNTOUCHED);
       this.#heap.words(address, length + MARGIN).fill(new Uint32Array(mark.buffer)[0]);
     }
-    const count = this.#outputs.length;
-    if (all) this.#processor.run(this.#records, 0, count);
+    if (all) this.#processor.run(this.#records, 0, this.#count);
     else {
       const { run } = this.#processor.kernels(this.#heap);
-      run(this.#records.address, 0, count, CONTROL, 0, 1);
+      run(this.#records.address, 0, this.#count, CONTROL, 0, 1);
     }
   }
 
@@ -125,11 +128,17 @@ class Program {
     return this.#numbers(words).address;
   }
 
-  /** Packs a case's matrices as loading does; gives the addresses of their descriptors. */
+  /** Words of the next record. */
+  #record(): Uint32Array {
+    const address = this.#records.address + this.#count++ * RECORD_WORDS * 4;
+    return this.#heap.words(address, RECORD_WORDS);
+  }
+
+  /** Has a case's matrices packed as loading does; gives the addresses of their descriptors. */
   #matrices({ packed }: KernelCase): number[] {
     if (!packed) return [];
     const { packing, columns, bytes, readers } = packed;
-    const { id, blockSize, blockBytes } = TILES.get(packing.name)!;
+    const { id, blockSize, blockBytes, tileBytes } = TILES.get(packing.name)!;
     const rowBytes = columns / blockSize * blockBytes;
     let first = 0;
     return readers.map(({ rows }) => {
@@ -142,15 +151,17 @@ class Program {
       // Memory holds what was there before.
       this.#heap.bytes(matrix.address, size + 4 * MARGIN).fill(0xff);
       writeDescriptor(matrix, packing, rows, columns);
-      const tiles = matrix.address + DESCRIPTOR_BYTES;
-      this.#processor.kernels(this.#heap).pack(id, staging.address, tiles, rows, columns);
+      writePackRecord(this.#record(), {
+        source: staging.address,
+        tiles: matrix.address + DESCRIPTOR_BYTES,
+        ...{ id, rows, columns, rowBytes, tile: tileBytes(columns) },
+      });
       return matrix.address;
     });
   }
 
   #layOut(
     each: KernelCase,
-    record: number,
     scratch: number,
     scratchBytes: number,
   ): (Output | undefined)[] {
@@ -171,8 +182,7 @@ class Program {
     });
     const numbers = new Uint32Array(PASS_WORDS);
     numbers.set([pass.tokens, pass.start, pass.rows, scratch, scratchBytes]);
-    const address = this.#records.address + record * RECORD_WORDS * 4;
-    writeRecord(this.#heap.words(address, RECORD_WORDS), { ...kernel, constants }, kernel, {
+    writeRecord(this.#record(), { ...kernel, constants }, kernel, {
       pass: this.#numbers(numbers).address,
       inputs,
       weights: [...matrices, ...vectors],

@@ -9,13 +9,13 @@ import { forward } from "../plan/forward.ts";
 import type { Block } from "./heap.ts";
 import type { Processor } from "./processor.ts";
 import { CpuSession } from "./session.ts";
-import { type HeapLimits, TileMemory } from "./tile_memory.ts";
+import { type HeapLimits, LIMITS, TileMemory } from "./tile_memory.ts";
 
 /** Most positions of one prompt pass. */
 const MAX_TOKENS = 128;
 
-/** Most bytes of one value: what typed arrays over a heap hold with ease. */
-const LARGEST_VALUE = 2 ** 31;
+/** Most bytes of one value: a heap holds both caches of a layer, and what passes need beside them. */
+const LARGEST_VALUE = 7 * 2 ** 28;
 
 /** How a model comes onto the processor. */
 export interface CpuOptions extends LoadOptions {
@@ -35,7 +35,8 @@ export async function cpuEngine(
   options: CpuOptions = {},
   base?: Base<Block>,
 ): Promise<Engine> {
-  const memory = new TileMemory(processor, file, options.heapLimits);
+  const limits = options.heapLimits ?? LIMITS;
+  const memory = new TileMemory(processor, file, { limits, base: base?.file, free: freeMemory() });
   const weights = await loadWeights(file, config, memory, options, base);
   const plan = forward(config);
   const twins = new Set<string>();
@@ -45,6 +46,8 @@ export async function cpuEngine(
     plan,
     weights,
     ropeFactors: await ropeFactors(file, config),
+    numbers: weights.matrices.values().reduce((sum, { rows, columns }) => sum + rows * columns, 0),
+    spared: limits.values,
     onTwins: (names: readonly string[]) => names.forEach((name) => twins.add(name)),
   };
   return engineOf({
@@ -53,10 +56,16 @@ export async function cpuEngine(
     plan,
     weightBytes: weights.bytes,
     maxTokens: MAX_TOKENS,
-    processor: { threads: processor.threads, twins },
+    processor: {
+      get threads() {
+        return processor.threads;
+      },
+      twins,
+    },
     variant: (other, config, { signal } = {}) =>
       cpuEngine(other, config, processor, { signal }, { file, weights }),
-    room: () => ({ buffer: LARGEST_VALUE, total: freeMemory() }),
+    // Of the points of a pass that come back, all may lie in one heap.
+    room: () => ({ buffer: LARGEST_VALUE, together: memory.together, total: freeMemory() }),
     session: (options, maxTokens, handle) =>
       new CpuSession(model, { ...options, maxTokens, handle }),
     free: () => weights.destroy(),

@@ -18,8 +18,8 @@ function roundUp(bytes: number): number {
   return Math.max(1, Math.ceil(bytes / ALIGNMENT)) * ALIGNMENT;
 }
 
-/** The largest byte offset that a typed array over the memory can have. */
-const END = HEAP_BYTES - ALIGNMENT;
+/** Where blocks end: kernels may look that far ahead of their numbers, and an address there must not begin again at zero. */
+const END = HEAP_BYTES - 2 ** 24;
 
 /** Numbers somewhere in a heap. */
 export interface Block {
@@ -42,10 +42,11 @@ export class Heap {
     const pages = HEAP_BYTES / 65536;
     try {
       this.memory = new WebAssembly.Memory({ initial: pages, maximum: pages, shared: true });
-    } catch {
+    } catch (error) {
       throw new RangeError(
-        "Cannot compute on the CPU: this process may not reserve 4 GiB of addresses (they take no memory); " +
-          "raise its limit (ulimit -v), or free other models",
+        "Cannot reserve 4096 MiB of addresses for the CPU backend: the system gives this process no more; " +
+          "raise its limit of virtual memory (ulimit -v), or dispose of other models",
+        { cause: error },
       );
     }
   }

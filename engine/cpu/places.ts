@@ -1,6 +1,7 @@
 /** What a session keeps in memory between passes: caches, the table, ids, and the numbers of the pass. */
 import type { Pass } from "../../kernels/kernel.ts";
-import { CapacityError } from "../model/capacity.ts";
+import { layerOf } from "../../base/layer_names.ts";
+import { CapacityError, mebibytes } from "../model/capacity.ts";
 import { elementCount, type Lengths, type Plan, planValues, type Value } from "../plan/plan.ts";
 import type { Block, Heap } from "./heap.ts";
 import type { Processor } from "./processor.ts";
@@ -41,7 +42,9 @@ export interface PlacesOptions {
   /** (cos, sin) of each position and pair. */
   readonly table: Float32Array;
   /** Heap of a layer's weights, where its caches lie if there is room. */
-  heapOf(layer: string): Heap;
+  heapOf(cache: string): Heap;
+  /** What caches leave of a heap, in bytes. */
+  readonly spared: number;
 }
 
 /** The memory of one session. Its caches lie beside their layers' weights; all else is in each heap that needs it. */
@@ -63,9 +66,9 @@ export class Places implements SessionPlaces {
     const columns = options.plan.map(({ constants }) => constants.columns ?? 0);
     this.#scratchBytes = scratchBytes(Math.max(...columns), options.capacity);
     try {
-      for (const value of planValues(options.plan).values()) {
-        if (value.kind === "cache") this.#caches.set(value.name, this.#cache(value));
-      }
+      const caches = [...planValues(options.plan).values()].filter(({ kind }) => kind === "cache");
+      // A step may read both of a layer: they lie in the same heap.
+      for (const of of Map.groupBy(caches, ({ name }) => layerOf(name)).values()) this.#cache(of);
     } catch (error) {
       this.dispose();
       throw error;
@@ -136,27 +139,27 @@ export class Places implements SessionPlaces {
     return { T, S, R: T };
   }
 
-  #cache(value: Value): Block {
-    const bytes = 4 * elementCount(value.shape, this.#largest);
-    const beside = this.#options.heapOf(value.name).take(bytes) ?? this.#extra.at(-1)?.take(bytes);
-    if (beside) return beside;
-    this.#extra.push(this.#processor.addHeap());
-    const block = this.#extra.at(-1)!.take(bytes);
-    if (!block) {
-      throw new CapacityError(
-        this.#options.capacity,
-        0,
-        "a WebAssembly memory is too small for them",
-      );
-    }
-    return block;
+  /** Gives the caches of a layer their places. */
+  #cache(caches: readonly Value[]): void {
+    const { heapOf, spared } = this.#options;
+    const sizes = caches.map(({ shape }) => 4 * elementCount(shape, this.#largest));
+    const together = sizes.reduce((sum, bytes) => sum + bytes, 0);
+    const fits = (heap?: Heap) => heap && heap.largest >= together + spared;
+    const heap = [heapOf(caches[0].name), this.#extra.at(-1)].find(fits) ?? this.#addHeap();
+    caches.forEach(({ name }, i) => this.#caches.set(name, this.#take(heap, sizes[i])));
+  }
+
+  #addHeap(): Heap {
+    const heap = this.#processor.addHeap();
+    this.#extra.push(heap);
+    return heap;
   }
 
   #part(heap: Heap): HeapPart {
     let part = this.#parts.get(heap);
     if (!part) {
       const pass = this.#take(heap, 2 * PASS_WORDS * 4);
-      const scratch = this.#take(heap, this.#scratchBytes * this.#processor.threads);
+      const scratch = this.#take(heap, this.#scratchBytes * this.#processor.mostThreads);
       this.#parts.set(heap, part = { pass, scratch, blocks: new Map() });
     }
     return part;
@@ -168,7 +171,7 @@ export class Places implements SessionPlaces {
       throw new CapacityError(
         this.#options.capacity,
         0,
-        "the weights' memory has no room left for them",
+        `a WebAssembly memory has no room for ${mebibytes(bytes)} more`,
       );
     }
     return block;

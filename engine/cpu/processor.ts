@@ -1,6 +1,7 @@
 /** The processor as a device: threads that run steps in WebAssembly, in memory that all of them share. */
 import kernelsBase64 from "../../kernels/kernels.wasm.base64" with { type: "text" };
 import { type Block, CONTROL, CONTROL_BYTES, Heap } from "./heap.ts";
+import { collectGarbage } from "./garbage.ts";
 import { startThread } from "./threads.ts";
 
 /** What the module offers. */
@@ -16,8 +17,6 @@ interface Kernels {
     thread: number,
     threads: number,
   ): void;
-  /** Puts a file's bytes of whole rows into tiles of eight rows, on one thread; `id` as in tiles.ts. */
-  pack(id: number, source: number, tiles: number, rows: number, columns: number): void;
   /** The exact numbers of one row. */
   read_row(descriptor: number, row: number, to: number): void;
 }
@@ -26,8 +25,11 @@ interface Kernels {
 const READY = 6;
 const JOB = 8;
 
+/** Multiplications that are worth the start of threads, which takes 20 ms: more than a token of a small model. */
+const WORTH_THREADS = 1e8;
+
 /** Most milliseconds that threads may take to start. */
-const PATIENCE = 10_000;
+const PATIENCE = 60_000;
 
 /** A heap as the threads know it. */
 interface Place {
@@ -36,17 +38,19 @@ interface Place {
 }
 
 /**
- * Threads and memory. The thread that asks computes too; where there can be no others, or none that could share its memory, it computes
- * alone. What is computed does not depend on the number of threads.
+ * Threads and memory. The thread that asks computes too; the others start when there is work for them. Where there can be no others, or
+ * none that could share its memory, it computes alone. What is computed does not depend on the number of threads.
  */
 export class Processor {
-  readonly threads: number;
+  /** Most threads that will compute. */
+  readonly mostThreads: number;
   /** For what is small; a large model has heaps of its own, which end with it. */
   readonly home: Heap;
   readonly #module: WebAssembly.Module;
   readonly #places = new Map<Heap, Place>();
   readonly #workers: Worker[] = [];
   readonly #words: Int32Array;
+  #started = false;
   #heaps = 0;
   /** Workers that are not known to have taken what was sent to them. */
   #awaited = 0;
@@ -57,31 +61,43 @@ export class Processor {
     this.home = new Heap();
     this.#words = new Int32Array(this.home.memory.buffer, CONTROL, CONTROL_BYTES / 4);
     this.#place(this.home);
-    const wanted = Math.max(1, Math.floor(threads));
+    this.mostThreads = Math.max(1, Math.floor(threads));
+  }
+
+  /** How many compute so far. */
+  get threads(): number {
+    return 1 + this.#workers.length;
+  }
+
+  /**
+   * Starts the other threads if that is worth it.
+   *
+   * @param work multiplications that are to come
+   */
+  expect(work: number): void {
+    if (this.#started || work < WORTH_THREADS) return;
+    this.#started = true;
     try {
-      for (let i = 1; i < wanted; i++) this.#workers.push(startThread());
+      for (let i = 1; i < this.mostThreads; i++) this.#workers.push(startThread());
     } catch {
       // Where workers are forbidden, or no more of them can be had, those that there are serve.
     }
-    this.threads = 1 + this.#workers.length;
     try {
-      this.#workers.forEach((worker, i) => this.#send(worker, this.home, i + 1));
+      this.#workers.forEach((worker, i) => this.#send(worker, this.home, { thread: i + 1 }));
+      for (const heap of this.#places.keys()) {
+        if (heap !== this.home) this.#tell(heap);
+      }
     } catch {
       // Memory cannot be handed to workers here (a page that is not isolated).
       this.close();
-      this.threads = 1;
     }
   }
 
   /** A heap of its own for what is large. */
   addHeap(): Heap {
-    this.#waitForWorkers();
     const heap = new Heap();
-    // Threads that run steps of this heap meet at words of its own memory, at the address that the control words have at home.
-    heap.take(CONTROL_BYTES);
     this.#place(heap);
-    this.#admit(0);
-    for (const worker of this.#workers) this.#send(worker, heap);
+    this.#tell(heap);
     return heap;
   }
 
@@ -92,7 +108,8 @@ export class Processor {
     this.#waitForWorkers();
     // They take up their work again at the next message.
     this.#admit(number);
-    for (const worker of this.#workers) this.#send(worker, this.home);
+    for (const worker of this.#workers) this.#send(worker, this.home, { collect: true });
+    collectGarbage();
   }
 
   /** Runs the steps `from` to `to` (exclusive) of a program's records (records.ts) on all threads. */
@@ -123,6 +140,13 @@ export class Processor {
     this.#places.set(heap, { number: this.#heaps++, kernels });
   }
 
+  /** Tells the threads of a heap. */
+  #tell(heap: Heap): void {
+    this.#waitForWorkers();
+    this.#admit(0);
+    for (const worker of this.#workers) this.#send(worker, heap);
+  }
+
   /** Lets the threads look for a message; they forget a heap. */
   #admit(forget: number): void {
     if (this.#workers.length === 0) return;
@@ -130,13 +154,23 @@ export class Processor {
     this.kernels(this.home).start(CONTROL);
   }
 
-  /** Sends a heap to a worker; `thread` says which one it is, the first time. */
-  #send(worker: Worker, heap: Heap, thread?: number): void {
+  /** Sends a heap to a worker; `thread` says which one it is, the first time, `collect` that it has forgotten another heap. */
+  #send(
+    worker: Worker,
+    heap: Heap,
+    { thread, collect = false }: { thread?: number; collect?: boolean } = {},
+  ): void {
     const first = thread === undefined
       ? undefined
       : { control: CONTROL, thread, threads: this.threads };
     const { number } = this.#places.get(heap)!;
-    worker.postMessage({ module: this.#module, memory: heap.memory, heap: number, first });
+    worker.postMessage({
+      module: this.#module,
+      memory: heap.memory,
+      heap: number,
+      first,
+      collect,
+    });
     this.#awaited++;
   }
 

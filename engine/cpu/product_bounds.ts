@@ -91,8 +91,10 @@ function arithmetic(
 ): { readonly operations: number; readonly turned: number } {
   const quants = blockSize > 1;
   if (split || tokens > (quants ? FEW_QUANTS : FEW_FLOATS)) {
-    // many.as.ts: a number is made f32, two operations; a product; sums of 64 columns, and their total.
-    return { operations: 2 + 1 + Math.min(columns, 64) + Math.ceil(columns / 64), turned: 0 };
+    // many.as.ts: a number is made f32, two operations; a product; sums of a piece's columns, and their total.
+    const piece = columns > 2048 ? 64 : 32;
+    const operations = 2 + 1 + Math.min(columns, piece) + Math.ceil(columns / piece);
+    return { operations, turned: 0 };
   }
   if (!quants) {
     // plain.as.ts: a product, sums of sixteen columns, of four such sums, their total, and two factors of halves.

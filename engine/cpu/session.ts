@@ -56,6 +56,10 @@ export interface SessionModel {
   readonly plan: Plan;
   readonly weights: Weights<Block>;
   readonly ropeFactors?: Float32Array;
+  /** Of all matrices together. */
+  readonly numbers: number;
+  /** What caches leave of a heap for the values of passes, in bytes. */
+  readonly spared: number;
   /** Told of steps that ran as 64-bit twins, by their kernels' names. */
   onTwins(names: readonly string[]): void;
 }
@@ -114,6 +118,7 @@ export class CpuSession implements Session {
       maxTokens: this.maxTokens,
       table: ropeTable(config, this.capacity, options.ropeBuilder, ropeFactors),
       heapOf: (cache) => weightBlock(weights, makers.get(cache)!).heap,
+      spared: model.spared,
     });
     this.#life = new Lifetime("session", () => this.#free(), options.handle, options.signal);
   }
@@ -257,7 +262,9 @@ export class CpuSession implements Session {
       const few = (step: Step) => isFew(onLastRows(step) ? asked.R : asked.T);
       const fused = fuse(compiled.plan, {
         wanted: compiled.wanted,
-        adjacent: () => true, // each matrix has a descriptor of its own
+        // Each matrix has a descriptor of its own, but those of a variant may lie in other heaps.
+        adjacent: (names) =>
+          new Set(names.map((name) => weightBlock(this.#model.weights, name).heap)).size === 1,
         branches: !one,
         few: one ? few : undefined,
         has: hasRecord,
@@ -293,6 +300,7 @@ export class CpuSession implements Session {
 
   /** Writes what the pass is told. */
   #begin({ ids, branches, sampling, wanted }: PassRequest, { pass, tail }: PassNumbers): void {
+    this.#model.processor.expect(this.#model.numbers * pass.tokens);
     const words = Uint32Array.from(ids === "next" ? [this.#choice!] : ids);
     this.#places.begin(pass, tail);
     this.#places.write("ids", words);

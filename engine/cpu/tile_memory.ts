@@ -15,6 +15,7 @@ import type {
   Writer,
 } from "../model/weights.ts";
 import type { WeightSize } from "../plan/step_cost.ts";
+import { mebibytes } from "../model/capacity.ts";
 import { type Block, type Heap, HEAP_BYTES } from "./heap.ts";
 import type { Processor } from "./processor.ts";
 import { RECORD_WORDS, writePackRecord } from "./records.ts";
@@ -45,9 +46,16 @@ export interface HeapLimits {
   readonly home: number;
   /** Weights that a heap takes at most: what is left of it is for caches and values. */
   readonly weights: number;
+  /** What caches leave of a heap for the values of passes. */
+  readonly values: number;
 }
 
-const LIMITS: HeapLimits = { home: 2 ** 30, weights: HEAP_BYTES - 2 ** 29 };
+/** The limits of models. */
+export const LIMITS: HeapLimits = {
+  home: 2 ** 30,
+  weights: HEAP_BYTES - 2 ** 29,
+  values: 3 * 2 ** 27,
+};
 
 /** Bytes of file that are packed at a time. */
 const STAGING_BYTES = 2 ** 21;
@@ -63,17 +71,46 @@ export class TileMemory implements Memory<Block> {
   readonly #limits: HeapLimits;
   #free = 0;
 
-  /** @param file whose weights are to be loaded */
-  constructor(processor: Processor, file: GgufFile, limits = LIMITS) {
+  /**
+   * @param file whose weights are to be loaded
+   * @param base the file whose weights are loaded already, which tensors may be of
+   * @param free bytes of this machine's memory that are free, where that is known
+   * @throws {RangeError} where they are more than that
+   */
+  constructor(
+    processor: Processor,
+    file: GgufFile,
+    { limits = LIMITS, base, free = Infinity }: {
+      limits?: HeapLimits;
+      base?: GgufFile;
+      free?: number;
+    } = {},
+  ) {
     this.#processor = processor;
     this.#limits = limits;
     for (const tensor of file.tensors.values()) {
+      if (base?.tensors.get(tensor.name) === tensor) continue;
       const key = layerKey(tensor.name);
       this.#sizes.set(key, (this.#sizes.get(key) ?? 0) + bytesOf(tensor));
     }
     const total = this.#sizes.values().reduce((sum, bytes) => sum + bytes, 0);
+    if (total > free) {
+      throw new RangeError(
+        `Cannot load the model: its weights take ${mebibytes(total)} of memory, ${
+          mebibytes(free)
+        } are free; end other programs, or take a smaller model or one of fewer bits a weight`,
+      );
+    }
+    processor.expect(total); // to be packed
     const room = processor.home.largest - (HEAP_BYTES - limits.weights);
     this.#atHome = total <= Math.min(limits.home, room);
+  }
+
+  /** Bytes of values that a pass may keep until its end. */
+  get together(): number {
+    const { values } = this.#limits;
+    const room = this.#atHome ? this.#processor.home.largest / 4 : 0;
+    return Math.max(room, values / 3 * 2);
   }
 
   create(words: number, label: string): Block {
@@ -82,7 +119,7 @@ export class TileMemory implements Memory<Block> {
       throw new RangeError(
         `Cannot load ${label}: it takes ${
           Math.ceil(words / 2 ** 18)
-        } MiB, more than a WebAssembly memory has room for`,
+        } MiB, more than a WebAssembly memory has room for; take a file of fewer bits a weight, or a GPU (--backend webgpu)`,
       );
     }
     return block;
@@ -97,14 +134,16 @@ export class TileMemory implements Memory<Block> {
   }
 
   writer(): Writer<Block> {
-    return new TileWriter(this.#processor);
+    return new TileWriter(this.#processor, (block) => this.destroy(block));
   }
 
+  /** Gives a block back, and with the last one of a heap of its own the heap. */
   destroy(block: Block): void {
     block.heap.giveBack(block);
     const at = this.#own.indexOf(block.heap);
     if (at < 0 || block.heap.used > 0) return;
     this.#own.splice(at, 1);
+    for (const [key, heap] of this.#heaps) if (heap === block.heap) this.#heaps.delete(key);
     this.#processor.dropHeap(block.heap);
   }
 
@@ -142,10 +181,12 @@ function bytesOf({ type, shape }: TensorInfo): number {
 
 class TileWriter implements Writer<Block> {
   readonly #processor: Processor;
+  readonly #giveBack: (block: Block) => void;
   readonly #staging = new Map<Heap, Staging>();
 
-  constructor(processor: Processor) {
+  constructor(processor: Processor, giveBack: (block: Block) => void) {
     this.#processor = processor;
+    this.#giveBack = giveBack;
   }
 
   // deno-lint-ignore require-await -- arrived when it is written
@@ -180,9 +221,9 @@ class TileWriter implements Writer<Block> {
 
   // deno-lint-ignore require-await -- nothing is under way
   async close(): Promise<void> {
-    for (const [heap, { record, source }] of this.#staging) {
-      heap.giveBack(record);
-      heap.giveBack(source);
+    for (const { record, source } of this.#staging.values()) {
+      this.#giveBack(record);
+      this.#giveBack(source);
     }
     this.#staging.clear();
   }
@@ -223,7 +264,8 @@ export function rowReader(processor: Processor, weights: Weights<Block>, name: s
     return { rows: 1, columns: values.length, read: (_row, out) => out.set(values) };
   }
   const { rows, columns } = matrix;
-  const place = heap.take(columns * 4)!;
+  const place = heap.take(columns * 4);
+  if (!place) throw new RangeError(`Cannot read ${name}: its memory has no room for a row`);
   heap.giveBack(place); // it is used before anything else can take it
   const numbers = heap.floats(place.address, columns);
   return {

@@ -6,7 +6,15 @@ const READY = 6;
 const JOB = 8;
 const heaps = new Map();
 
-onmessage = ({ data: { module, memory, heap, first } }) => {
+// As in garbage.ts.
+const collectGarbage = () => {
+  const { process } = globalThis;
+  process?.getBuiltinModule?.("node:v8")?.setFlagsFromString("--expose-gc");
+  process?.getBuiltinModule?.("node:vm")?.runInNewContext("globalThis.gc?.()");
+};
+
+onmessage = ({ data: { module, memory, heap, first, collect } }) => {
+  if (collect) collectGarbage();
   if (first) {
     ({ control, thread, threads } = first);
     words = new Int32Array(memory.buffer, control);

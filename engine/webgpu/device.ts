@@ -30,7 +30,7 @@ export interface DeviceInfo {
   readonly description: string;
   /** Most lanes that a subgroup has; 0 where the adapter does not say. */
   readonly subgroupSize: number;
-  /** Whether it is a GPU in name only: software that computes on the CPU, as {@linkcode isSoftware} tells. */
+  /** Whether it is a GPU in name only: software that computes on the CPU, as its name or WebGPU tells. */
   readonly fallback: boolean;
   /** The interface that WebGPU goes through, as far as it can be told. */
   readonly interface: string;

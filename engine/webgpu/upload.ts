@@ -6,6 +6,9 @@ const STAGING_BYTES = 16 * 2 ** 20;
 /** Most staging buffers: while one is copied out of, another is filled. */
 const MOST_STAGING = 2;
 
+/** How long a lost device may take to say so, in ms. */
+const MOMENT = 100;
+
 /** A mapped staging buffer. */
 interface Staging {
   readonly buffer: GPUBuffer;
@@ -109,6 +112,9 @@ export class Upload implements Writer<GPUBuffer> {
       return { buffer, bytes: buffer.getMappedRange() };
     } catch (error) {
       this.#device.destroy(buffer);
+      // Where the device is lost, that is what went wrong, and it is told a moment later.
+      const { lost } = this.#device.gpu;
+      await Promise.race([lost, new Promise((resolve) => setTimeout(resolve, MOMENT))]);
       throw this.#device.fail(`took no weights: ${error}`);
     }
   }

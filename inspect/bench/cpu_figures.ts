@@ -2,7 +2,12 @@
 import type { Heap } from "../../engine/cpu/heap.ts";
 import { scratchBytes } from "../../engine/cpu/places.ts";
 import { Processor } from "../../engine/cpu/processor.ts";
-import { PASS_WORDS, RECORD_WORDS, writeRecord } from "../../engine/cpu/records.ts";
+import {
+  PASS_WORDS,
+  RECORD_WORDS,
+  writePackRecord,
+  writeRecord,
+} from "../../engine/cpu/records.ts";
 import { DESCRIPTOR_BYTES, matrixBytes, writeDescriptor } from "../../engine/cpu/tile_memory.ts";
 import { Noise, randomBlocks } from "../../engine/check/data.ts";
 import { kernelOf } from "../../kernels/mod.ts";
@@ -86,9 +91,16 @@ function weightsPerNanosecond(processor: Processor, heap: Heap, packing: Packing
   heap.bytes(source.address, file.length).set(file);
   const matrix = take(matrixBytes(packing, rows, COLUMNS));
   writeDescriptor(matrix, packing, rows, COLUMNS);
+  const record = take(4 * RECORD_WORDS);
+  const words = heap.words(record.address, RECORD_WORDS);
+  const tile = tileBytes(COLUMNS);
   for (let row = 0; row < rows; row += OWN_ROWS) {
-    const to = matrix.address + DESCRIPTOR_BYTES + row / 8 * tileBytes(COLUMNS);
-    processor.kernels(heap).pack(id, source.address, to, OWN_ROWS, COLUMNS);
+    writePackRecord(words, {
+      source: source.address,
+      tiles: matrix.address + DESCRIPTOR_BYTES + row / 8 * tile,
+      ...{ id, rows: OWN_ROWS, columns: COLUMNS, tile, rowBytes: file.length / OWN_ROWS },
+    });
+    processor.run(record, 0, 1);
   }
   const x = take(4 * COLUMNS);
   heap.floats(x.address, COLUMNS).set(noise.numbers(COLUMNS));
@@ -97,10 +109,9 @@ function weightsPerNanosecond(processor: Processor, heap: Heap, packing: Packing
   const scratch = take(bytes * processor.threads);
   const pass = take(4 * PASS_WORDS);
   heap.words(pass.address, 5).set([1, 0, 1, scratch.address, bytes]);
-  const record = take(4 * RECORD_WORDS);
   const kernel = kernelOf({ operation: "linear" })!;
   const step = { ...kernel, constants: { columns: COLUMNS } };
-  writeRecord(heap.words(record.address, RECORD_WORDS), step, kernel, {
+  writeRecord(words, step, kernel, {
     pass: pass.address,
     inputs: [x.address],
     weights: [matrix.address],

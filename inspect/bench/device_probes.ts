@@ -24,7 +24,8 @@ export function deviceProbes(
   shapes: readonly ProductShape[],
   { bytes, threads }: ProbeOptions,
 ): DeviceProbes {
-  return device
-    ? gpuProbes(device, shapes, bytes)
-    : cpuProbes(openProcessor(threads), shapes, bytes);
+  if (device) return gpuProbes(device, shapes, bytes);
+  const processor = openProcessor(threads);
+  processor.expect(Infinity);
+  return cpuProbes(processor, shapes, bytes);
 }

@@ -117,7 +117,7 @@ export async function load(
   const { tune = "auto" } = options;
   const identity = await identityOf(found);
   // The processor's threads start while the file is looked at.
-  const where = device ? `webgpu ${tune}` : `cpu ${openProcessor(options.threads).threads}`;
+  const where = device ? `webgpu ${tune}` : `cpu ${openProcessor(options.threads).mostThreads}`;
   const key = `${where} ${identity.key}`;
   let entry = entries.get(key);
   // What lies on a device that has failed serves nobody any more.

@@ -205,7 +205,7 @@ await broken.done();`;
 
 Deno.test("live shows the text as it comes, tinted, and a figure below", async () => {
   const ran = await kernel.run(`
-const story = model.generate("Once upon <a> time", { maxTokens: 60, temperature: 1, seed: 1, capture: "blk.3.attn_probs" });
+const story = model.generate("Once upon <a> time", { maxTokens: 300, ignoreEos: true, temperature: 1, seed: 1, capture: "blk.3.attn_probs" });
 await live(story, ({ run }) => tensorMap(run.tensor("blk.3.attn_probs").at({ head: 0 })));`);
   const [text, figure] = shown(ran);
   const { "text/html": html, "text/plain": plain } = text.at(-1)!.data as Record<string, string>;

@@ -13,6 +13,7 @@ import { KERNELS } from "../../kernels/mod.ts";
 import { PACKINGS } from "../../kernels/weights/packings.ts";
 
 const processor = new Processor(3);
+processor.expect(Infinity);
 
 function assertPassed(results: readonly KernelResult[]): void {
   const failed = results.filter(({ passed }) => !passed);

@@ -11,6 +11,7 @@ import {
 } from "../../kernels/probes/records.ts";
 
 const processor = new Processor(3);
+processor.expect(Infinity);
 
 /** Runs a record in a heap of its own; `fill` gives the heap's blocks their numbers, and says what the record is. */
 function runRecord<T>(

@@ -2,16 +2,19 @@
 // deno-fmt-ignore-file: what belongs together stays on a line
 /**
  * Products of one tile, made f32 [column][8 rows], with many positions: four at a time, whose sums of eight rows lie in eight vectors. Sums of
- * 64 columns at most are added to a running total: errors of long sums stay small.
+ * 32 columns (64 of long rows) are added to a running total: errors are least where pieces and their number are about alike.
  */
 import { spread0, spread1, spread2, spread3 } from "./x.as.ts";
 
-/** Bytes of a tile's 64 columns. */
-const PIECE: usize = 64 * 32;
+/** Bytes of a piece of a tile, of so many columns in all. */
+@inline
+function pieceBytes(columns: i32): usize {
+  return columns > 2048 ? 64 * 32 : 32 * 32;
+}
 
 /** Four positions, x `stride` bytes from one to the next; 32 bytes of sums each to `out`. */
 function four(tile: usize, x0: usize, stride: usize, columns: i32, out: usize): void {
-  const zero = i32x4.splat(0), end = tile + (<usize> columns << 5);
+  const zero = i32x4.splat(0), end = tile + (<usize> columns << 5), piece = pieceBytes(columns);
   let x1 = x0 + stride, x2 = x1 + stride, x3 = x2 + stride;
   let sum0a = zero, sum0b = zero, sum1a = zero, sum1b = zero;
   let sum2a = zero, sum2b = zero, sum3a = zero, sum3b = zero;
@@ -19,7 +22,7 @@ function four(tile: usize, x0: usize, stride: usize, columns: i32, out: usize): 
     let y0a = zero, y0b = zero, y1a = zero, y1b = zero;
     let y2a = zero, y2b = zero, y3a = zero, y3b = zero;
     let a: v128, b: v128, s: v128;
-    const last = min(end, tile + PIECE);
+    const last = min(end, tile + piece);
     for (; tile + 128 <= last; tile += 128) {
       const v0 = v128.load(x0), v1 = v128.load(x1), v2 = v128.load(x2), v3 = v128.load(x3);
       a = v128.load(tile); b = v128.load(tile, 16);
@@ -65,11 +68,11 @@ function four(tile: usize, x0: usize, stride: usize, columns: i32, out: usize): 
 
 /** One position, in the same order. */
 function single(tile: usize, x: usize, columns: i32, out: usize): void {
-  const zero = i32x4.splat(0), end = tile + (<usize> columns << 5);
+  const zero = i32x4.splat(0), end = tile + (<usize> columns << 5), piece = pieceBytes(columns);
   let sumA = zero, sumB = zero;
   while (tile < end) {
     let a = zero, b = zero;
-    for (const last = min(end, tile + PIECE); tile < last; tile += 32, x += 4) {
+    for (const last = min(end, tile + piece); tile < last; tile += 32, x += 4) {
       const s = v128.load32_splat(x);
       a = f32x4.relaxed_madd(s, v128.load(tile), a);
       b = f32x4.relaxed_madd(s, v128.load(tile, 16), b);

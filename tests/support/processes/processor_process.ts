@@ -2,6 +2,7 @@
 import { Processor } from "../../../engine/cpu/processor.ts";
 
 const processor = new Processor(3);
+processor.expect(Infinity);
 const records = processor.home.take(256)!;
 processor.home.words(records.address, 64).fill(0);
 processor.run(records, 0, 1);
