@@ -82,14 +82,14 @@ function longPrompts(tokens: number): string {
 const LONG: Readonly<Record<string, string>> = {
   generation: `
 const generation = model.generate("Once", { maxTokens: 500, ignoreEos: true, capture: "blk.3.out" });
-for await (const _ of generation);`,
+for await (const _ of generation) await new Promise((go) => setTimeout(go, 5)); // who takes tokens slowly`,
   "sampled generation":
-    `for await (const _ of model.generate("Once", { maxTokens: 500, ignoreEos: true, temperature: 1 }));`,
+    `for await (const _ of model.generate("Once", { maxTokens: 500, ignoreEos: true, temperature: 1, capture: "*" }));`,
   run:
     `for (;;) await model.run([Array.from({ length: 500 }, (_, i) => i + 3)], { capture: "blk.*.out" })`,
   sweep: `await patchingSweep(model, ${longPrompts(200)}, {
   metric: ([a, b]) => a - b, point: "head_out", over: ["position", "head"] })`,
-  live: `await live(model.generate("Once", { maxTokens: 500, ignoreEos: true }))`,
+  live: `await live(model.generate("Once", { maxTokens: 500, ignoreEos: true, capture: "*" }))`,
   stepper:
     `const s = await model.stepper("Once"); for (;;) { await s.until("logits"); await s.rewind("token_embd") }`,
 };
@@ -205,7 +205,7 @@ await broken.done();`;
 
 Deno.test("live shows the text as it comes, tinted, and a figure below", async () => {
   const ran = await kernel.run(`
-const story = model.generate("Once upon <a> time", { maxTokens: 300, ignoreEos: true, temperature: 1, seed: 1, capture: "blk.3.attn_probs" });
+const story = model.generate("Once upon <a> time", { maxTokens: 400, ignoreEos: true, temperature: 1, seed: 1, capture: "*" });
 await live(story, ({ run }) => tensorMap(run.tensor("blk.3.attn_probs").at({ head: 0 })));`);
   const [text, figure] = shown(ran);
   const { "text/html": html, "text/plain": plain } = text.at(-1)!.data as Record<string, string>;
