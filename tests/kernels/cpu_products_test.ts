@@ -1,287 +1,33 @@
 /** The CPU's products with weights against their 64-bit twins: every weight type, epilogue and odd shape. */
 import assert from "node:assert/strict";
-import { Noise, numbersReader, packMatrices, randomBlocks } from "../../engine/check/data.ts";
-import type { Kind } from "../../engine/check/data.ts";
-import type { Constants, RowReader } from "../../kernels/kernel.ts";
+import { Noise } from "../../engine/check/data.ts";
 import { KERNELS } from "../../kernels/mod.ts";
-import { type Packing, PACKINGS } from "../../kernels/weights/packings.ts";
+import { PACKINGS } from "../../kernels/weights/packings.ts";
 import { TILES } from "../../kernels/weights/tiles.ts";
-import { OPERATIONS } from "../../engine/cpu/records.ts";
-import type { Operation } from "../../kernels/kernel.ts";
-import kernelsBase64 from "../../kernels/kernels.wasm.base64" with { type: "text" };
-import { silu } from "../../kernels/products/products.ts";
-
-const PAGES = 65536;
-const memory = new WebAssembly.Memory({ initial: PAGES, maximum: PAGES, shared: true });
-const { instance } = await WebAssembly.instantiate(
-  Uint8Array.fromBase64(kernelsBase64),
-  { env: { memory } },
-);
-type StepKernel = (step: number, pass: number, thread: number, threads: number) => void;
-const wasm = instance.exports as unknown as {
-  runStep(step: number, thread: number, threads: number): void;
-  pack(id: number, source: number, destination: number, rows: number, columns: number): void;
-  read_row(descriptor: number, row: number, out: number): void;
-};
-const stepKernel = (operation: Operation): StepKernel => (step, pass, thread, threads) => {
-  words(step, 2).set([OPERATIONS.get(operation)!, pass]);
-  wasm.runStep(step, thread, threads);
-};
-const kernels = {
-  ...wasm,
-  linear: stepKernel("linear"),
-  embed: stepKernel("embed"),
-  head_result: stepKernel("head_result"),
-};
-
-const FIRST = 1 << 20;
-/** What lies behind what a kernel may write. */
-const UNTOUCHED = 12345.5;
-let free = FIRST;
-
-function room(bytes: number): number {
-  const at = free;
-  free += Math.ceil(bytes / 16) * 16 + 64;
-  return at;
-}
-
-function floats(at: number, length: number): Float32Array {
-  return new Float32Array(memory.buffer, at, length);
-}
-
-function words(at: number, length: number): Uint32Array {
-  return new Uint32Array(memory.buffer, at, length);
-}
-
-function put(numbers: ArrayLike<number>): number {
-  const at = room(numbers.length * 4);
-  floats(at, numbers.length).set(numbers);
-  return at;
-}
-
-interface Matrix {
-  readonly descriptor: number;
-  readonly reader: RowReader;
-  /** Of each number of a row, how large what it is the sum of is at most. */
-  magnitudes(row: number): Float64Array;
-}
-
-function matrix(packing: Packing, bytes: Uint8Array, rows: number, columns: number): Matrix {
-  const { id, tileBytes, blockSize } = TILES.get(packing.name)!;
-  const source = room(bytes.length + 1) + 1; // at no even address
-  new Uint8Array(memory.buffer, source, bytes.length).set(bytes);
-  const tiles = room(Math.ceil(rows / 8) * tileBytes(columns));
-  new Uint8Array(memory.buffer, tiles, Math.ceil(rows / 8) * tileBytes(columns)).fill(255);
-  kernels.pack(id, source, tiles, rows, columns);
-  const descriptor = room(32);
-  words(descriptor, 5).set([tiles, id, rows, columns, tileBytes(columns)]);
-  const reader = packMatrices(packing, columns, [rows], bytes).readers[0];
-  const minimums = ["Q4_1", "Q5_1", "Q2_K", "Q4_K", "Q5_K"].includes(packing.name);
-  const size = packing.name === "Q2_K" ? 16 : 32;
-  return {
-    descriptor,
-    reader,
-    magnitudes(row) {
-      const w = new Float32Array(columns);
-      reader.read(row, w);
-      const all = Float64Array.from(w, Math.abs);
-      if (!minimums || blockSize === 1) return all;
-      const blockBytes = tileBytes(columns) / (columns / size);
-      for (let i = 0; i < columns; i++) {
-        const block = tiles + (row >> 3) * tileBytes(columns) + Math.floor(i / size) * blockBytes;
-        all[i] += 2 * Math.abs(floats(block + blockBytes - 32, 8)[row & 7]); // |d·q| ≤ |w| + |m|
-      }
-      return all;
-    },
-  };
-}
-
-const THREAD_BYTES = 1 << 23;
-
-interface StepFields {
-  readonly inputs: readonly number[];
-  readonly weights: readonly number[];
-  readonly outputs: readonly number[];
-  readonly constants: readonly number[];
-  readonly epsilon?: number;
-}
-
-/** Runs a kernel for each of so many threads, one after the other, in that order. */
-function run(kernel: StepKernel, tokens: number, fields: StepFields, order: readonly number[]) {
-  const step = room(256), pass = room(32), scratch = room(THREAD_BYTES * order.length);
-  const record = words(step, 64);
-  record.fill(0);
-  record.set(fields.inputs, 2);
-  record.set(fields.weights, 8);
-  record.set(fields.outputs, 12);
-  record.set(fields.constants, 24);
-  if (fields.epsilon !== undefined) floats(step, 64)[27] = fields.epsilon;
-  words(pass, 5).set([tokens, 0, 1, scratch, THREAD_BYTES]);
-  floats(scratch, THREAD_BYTES / 4 * order.length).fill(NaN);
-  for (const thread of order) kernel(step, pass, thread, order.length);
-}
-
-const EPSILON = 1e-5;
-const HALF_ULP = 2 ** -24;
-const EPILOGUES = ["plain", "residual", "qkv", "swiglu"] as const;
-type Epilogue = typeof EPILOGUES[number];
-
-interface Product {
-  readonly epilogue: Epilogue;
-  readonly normed: boolean;
-  readonly tokens: number;
-  readonly matrices: readonly Matrix[];
-  readonly x: Float32Array;
-  /** Which outputs, taps among them, are wanted. */
-  readonly wanted: (i: number) => boolean;
-  readonly order?: readonly number[];
-}
-
-interface Results {
-  readonly outputs: (Float32Array | null)[];
-  readonly expected: (Float32Array | null)[];
-  /** Each result's allowed error. */
-  readonly allowed: (Float64Array | null)[];
-}
-
-/** How far a product of `reader`'s rows with x may be off: see the comments. */
-function productErrors(
-  { reader, magnitudes }: Matrix,
-  x: Float32Array,
-  tokens: number,
-  rounding: number,
-): Float64Array {
-  const { rows, columns } = reader;
-  const errors = new Float64Array(tokens * rows);
-  for (let row = 0; row < rows; row++) {
-    const m = magnitudes(row);
-    for (let t = 0; t < tokens; t++) {
-      let total = 0, turned = 0;
-      for (let block = 0; block < columns; block += 32) {
-        let most = 0, weight = 0;
-        for (let i = block; i < Math.min(columns, block + 32); i++) {
-          most = Math.max(most, Math.abs(x[t * columns + i]));
-          weight += m[i];
-          total += Math.abs(x[t * columns + i]) * m[i];
-        }
-        // x becomes a whole number whose unit is at most 2⁻²² (and a bit) of the block's largest.
-        turned += most * weight * 1.01 * 2 ** -23;
-      }
-      // Sums of 64 columns, or of whole numbers; then the total of all; the number itself, products and factors are rounded, too.
-      const operations = Math.min(columns, 64) + columns / 32 + 8 + rounding;
-      errors[t * rows + row] = total * operations * HALF_ULP + turned;
-    }
-  }
-  return errors;
-}
-
-function runProduct(product: Product): Results {
-  const { epilogue, normed, tokens, matrices, x, wanted, order = [0] } = product;
-  const { columns } = matrices[0].reader;
-  const before = free;
-  const name = ["linear", epilogue === "plain" ? "" : epilogue, normed ? "normed" : ""]
-    .filter(Boolean).join("_");
-  const kernel = KERNELS.get(name)!;
-  const noise = new Noise(`${name} ${tokens} ${columns}`);
-  const gain = noise.numbers(columns);
-  const rows = matrices.map(({ reader }) => reader.rows);
-  const residual = epilogue === "residual" ? [noise.numbers(tokens * rows[0])] : [];
-  const sizes = [
-    ...({
-      plain: [rows[0]],
-      residual: [rows[0], rows[0]],
-      qkv: rows,
-      swiglu: [rows[0], rows[0], rows[0]],
-    }[epilogue]),
-    ...(normed ? [columns, 1, columns] : []),
-  ].map((each) => each * tokens);
-  const results = sizes.length - (normed ? 3 : 0);
-  const places = sizes.map((size, i) =>
-    wanted(i) ? put(new Float32Array(size + 4).fill(UNTOUCHED)) : 0
-  );
-  run(kernels.linear, tokens, {
-    inputs: [put(x), ...residual.map(put)],
-    weights: [...matrices.map(({ descriptor }) => descriptor), ...(normed ? [put(gain)] : [])],
-    outputs: places,
-    constants: [columns, EPILOGUES.indexOf(epilogue), normed ? 1 : 0],
-    epsilon: normed ? EPSILON : undefined,
-  }, order);
-  const outputs = places.map((at, i) => at ? floats(at, sizes[i]).slice() : null);
-  places.forEach((at, i) =>
-    assert.ok(!at || floats(at, sizes[i] + 4).slice(-4).every((each) => each === UNTOUCHED))
-  );
-  free = before;
-
-  // All of the twin's results: what is allowed depends on some that are not wanted.
-  const all = sizes.map((size) => new Float32Array(size));
-  const constants: Constants = { columns, epsilon: Math.fround(EPSILON) };
-  kernel.twin({
-    pass: { tokens, start: 0, rows: 1 },
-    constants,
-    inputs: [x, ...residual],
-    weights: [
-      ...matrices.map(({ reader }) => reader),
-      ...(normed ? [numbersReader(gain, columns)] : []),
-    ],
-    outputs: all,
-  });
-  const expected = all.map((each, i) => wanted(i) ? each : null);
-  // Root, division and gain are rounded.
-  const multiplied = normed ? all[results] : x;
-  const errors = matrices.map((each) => productErrors(each, multiplied, tokens, normed ? 4 : 0));
-  let allowed: Float64Array[];
-  if (epilogue === "swiglu") {
-    const [act, gate, up] = all;
-    allowed = [
-      // |silu'| < 1.1; the exponential, two sums, division and product are rounded.
-      Float64Array.from(act, (y, i) =>
-        1.1 * errors[0][i] * (Math.abs(up[i]) + errors[1][i]) +
-        Math.abs(silu(gate[i])) * errors[1][i] + 8 * HALF_ULP * Math.abs(y)),
-      ...errors,
-    ];
-  } else if (epilogue === "residual") {
-    allowed = [errors[0].map((each, i) => each + HALF_ULP * Math.abs(all[0][i])), errors[0]];
-  } else {
-    allowed = errors;
-  }
-  for (let i = results; i < all.length; i++) {
-    allowed.push(Float64Array.from(all[i], (each) => 4 * HALF_ULP * Math.abs(each)));
-  }
-  return { outputs, expected, allowed: allowed.map((each, i) => wanted(i) ? each : null) };
-}
-
-/** The worst error as a part of what is allowed. */
-function judge({ outputs, expected, allowed }: Results, what: string): number {
-  let worst = 0;
-  outputs.forEach((output, o) => {
-    output?.forEach((value, i) => {
-      // The twin's own result is rounded once.
-      const most = allowed[o]![i] + HALF_ULP * Math.abs(expected[o]![i]) + 2 ** -126;
-      const error = Math.abs(value - expected[o]![i]);
-      worst = Math.max(worst, error / most);
-      assert.ok(
-        error <= most,
-        `${what}: output ${o}[${i}] is ${value}, not ${expected[o]![i]}: allowed ${most}`,
-      );
-    });
-  });
-  return worst;
-}
-
-function made(packing: Packing, rows: number, columns: number, kind: Kind = "real"): Matrix {
-  const noise = new Noise(`${packing.name} ${rows} ${columns} ${kind}`);
-  return matrix(packing, randomBlocks(packing, rows * columns, noise, kind), rows, columns);
-}
-
-function columnsOf({ blockSize }: Packing): number[] {
-  if (blockSize === 1) return [1, 3, 7, 8, 64, 65, 130, 576];
-  return blockSize === 32 ? [32, 64, 96, 576, 1056] : [256, 768];
-}
+import {
+  clearRoom,
+  columnsOf,
+  type Epilogue,
+  EPILOGUES,
+  floats,
+  HALF_ULP,
+  judge,
+  kernels,
+  made,
+  matrix,
+  productErrors,
+  put,
+  room,
+  run,
+  runProduct,
+  UNTOUCHED,
+  words,
+} from "./cpu_products.ts";
 
 /** Starts the room anew. */
 function test(name: string, body: (t: Deno.TestContext) => Promise<void> | void) {
   Deno.test(name, async (t) => {
-    free = FIRST;
+    clearRoom();
     await body(t);
   });
 }
@@ -299,7 +45,7 @@ test("packing changes no number: a row that is read has the packings' bits", () 
   for (const packing of PACKINGS.values()) {
     for (const columns of columnsOf(packing)) {
       for (const rows of [1, 8, 13]) {
-        free = FIRST;
+        clearRoom();
         const { descriptor, reader } = made(packing, rows, columns);
         const out = room(columns * 4 + 4), expected = new Float32Array(columns);
         for (let row = 0; row < rows; row++) {
@@ -322,7 +68,7 @@ test("all halves are read as they are, those of small tiles and those of large o
   const packing = PACKINGS.get("F16")!;
   for (const [first, count] of [[0, 0x5400], [0, 0x7c00], [0x5400, 0x2c00]]) {
     for (const sign of [0, 0x8000]) {
-      free = FIRST;
+      clearRoom();
       const rows = 8, columns = count / 8;
       const halves = Uint16Array.from({ length: count }, (_, i) => (first + i) | sign);
       const { descriptor } = matrix(packing, new Uint8Array(halves.buffer), rows, columns);
@@ -343,7 +89,7 @@ test("products of each type with each number of positions", async (t) => {
       for (const columns of columnsOf(packing)) {
         for (const tokens of [1, 2, 5, 7, 8, 13, 17, 128]) {
           if (tokens === 128 && columns > 600) continue;
-          free = FIRST;
+          clearRoom();
           const rows = tokens === 128 ? 9 : 21;
           const matrices = [made(packing, rows, columns)];
           const x = new Noise(`x ${columns}`).numbers(tokens * columns);
@@ -361,7 +107,7 @@ test("errors are on the average less than two fifths of those of one sum in f32"
   // Bounds hold for the worst that rounding can do; what it does is much less, and a coarser x would hide there.
   for (const packing of PACKINGS.values()) {
     for (const tokens of [15, 16]) {
-      free = FIRST;
+      clearRoom();
       const columns = 4096, rows = 32;
       const each = made(packing, rows, columns);
       const x = new Noise("average").numbers(tokens * columns);
@@ -394,7 +140,7 @@ test("whole numbers come out exactly", () => {
   for (const packing of PACKINGS.values()) {
     for (const columns of columnsOf(packing)) {
       for (const tokens of [1, 3, 9]) {
-        free = FIRST;
+        clearRoom();
         const matrices = [made(packing, 11, columns, "whole")];
         const x = new Noise(`whole ${columns}`).numbers(tokens * columns, "whole");
         const { outputs, expected } = runProduct(
@@ -416,7 +162,7 @@ test("x of very different and of extreme sizes", () => {
     const columns = packing.blockSize === 1 ? 66 : 256;
     for (const tokens of [1, 8]) {
       for (const size of [2 ** -90, 2 ** -40, 1, 2 ** 40, 2 ** 90]) {
-        free = FIRST;
+        clearRoom();
         const matrices = [made(packing, 9, columns)];
         const noise = new Noise(`sizes ${size}`);
         const x = noise.numbers(tokens * columns)
@@ -449,7 +195,7 @@ test("every epilogue, with and without norm, with all taps, some and none", asyn
                 ? [(i: number) => i < 3, ...taps.slice(0, 1)]
                 : taps
             ) {
-              free = FIRST;
+              clearRoom();
               const columns = 256, rows = epilogue === "qkv" ? [20, 9, 1] : [19, 19];
               const matrices = names.map((name, i) => made(PACKINGS.get(name)!, rows[i], columns));
               const x = new Noise(`${epilogue} ${tokens}`).numbers(tokens * columns);
@@ -471,7 +217,7 @@ test("infinities and NaN in x never become finite numbers", () => {
     for (const tokens of [1, 3, 8, 9]) {
       for (const special of [NaN, Infinity, -Infinity]) {
         for (const at of [0, 31, columns - 1]) {
-          free = FIRST;
+          clearRoom();
           // Whole numbers of all signs, zeros among them: 0 · ∞ is NaN.
           const matrices = [made(packing, 9, columns)];
           const x = new Noise("special").numbers(tokens * columns);
@@ -493,7 +239,7 @@ test("infinities and NaN in x never become finite numbers", () => {
 test("halves of any size, infinities and NaN among them: tiles that are stored in two ways", () => {
   const packing = PACKINGS.get("F16")!, columns = 12, rows = 44;
   for (const special of [NaN, Infinity, -Infinity, 65504, -64]) {
-    free = FIRST;
+    clearRoom();
     const values = Float16Array.from({ length: rows * columns }, (_, i) => i % 7 - 3);
     // In the third and the last of six tiles.
     for (const row of [19, 43]) values[row * columns + 5] = special;
@@ -520,7 +266,7 @@ test("halves of any size, infinities and NaN among them: tiles that are stored i
 test("results do not depend on the number of threads, nor on their order", () => {
   for (const name of ["F16", "Q4_1", "Q8_0", "Q6_K"]) {
     for (const [tokens, rows] of [[1, 301], [3, 173], [9, 61]]) {
-      free = FIRST;
+      clearRoom();
       const columns = 512, packing = PACKINGS.get(name)!;
       const matrices = [made(packing, rows, columns), made(packing, rows, columns)];
       const x = new Noise("threads").numbers(tokens * columns);
@@ -544,7 +290,7 @@ test("results do not depend on the number of threads, nor on their order", () =>
 
 test("rows of the embedding matrix; an id without a row gives NaN", () => {
   for (const packing of PACKINGS.values()) {
-    free = FIRST;
+    clearRoom();
     const columns = packing.blockSize === 1 ? 9 : 256, rows = 21;
     const { descriptor, reader } = made(packing, rows, columns);
     const ids = [20, 0, 8, 8, rows, -1];
@@ -573,7 +319,7 @@ test("each head's part of a product", () => {
         : [[2, 128], [8, 32]]
     ) {
       for (const tokens of [1, 3, 4, 9]) {
-        free = FIRST;
+        clearRoom();
         const columns = heads * width, rows = 19;
         const each = made(packing, rows, columns);
         const x = new Noise("heads").numbers(tokens * columns);
