@@ -1,4 +1,5 @@
 /** What the two backends have in common: a model on a device, and sessions that run passes. */
+import type { Pass } from "../kernels/kernel.ts";
 import type { PassRequest } from "./pass_request.ts";
 import type { HostTensor } from "./host_tensor.ts";
 import { kindOf, layerOf } from "../base/layer_names.ts";
@@ -166,6 +167,15 @@ export interface Engine {
   dispose(): void;
 }
 
+/** Checks what {@linkcode Session.rewind} is given. */
+export function checkRewind(position: number, session: Session): void {
+  if (!Number.isInteger(position) || position < 0 || position > session.position) {
+    throw new RangeError(
+      `Cannot rewind to position ${position}: the session stands at ${session.position}`,
+    );
+  }
+}
+
 /** Checks what {@linkcode Session.restore} is given. */
 export function checkRestore(
   position: number,
@@ -276,7 +286,7 @@ function checkBranches(
 }
 
 /** Checks a pass's request against its session and gives the number of positions. */
-export function checkRequest(request: PassRequest, session: Session, config: Config): number {
+function checkRequest(request: PassRequest, session: Session, config: Config): number {
   const { ids } = request;
   if (ids === "next") {
     if (session.position === 0) {
@@ -319,4 +329,23 @@ export function checkRequest(request: PassRequest, session: Session, config: Con
     checkBranches(request.branches, { tokens, rows, position: session.position });
   }
   return tokens;
+}
+
+/** The numbers of a pass, over all its rows and over the last ones. */
+export interface PassNumbers {
+  readonly pass: Pass;
+  readonly tail: Pass;
+  readonly lengths: Lengths;
+}
+
+/** Checks a pass's request against its session and works out its numbers. */
+export function passNumbers(request: PassRequest, session: Session, config: Config): PassNumbers {
+  const tokens = checkRequest(request, session, config);
+  const { rows = 1 } = request;
+  const start = session.position;
+  return {
+    pass: { tokens, start, rows },
+    tail: { tokens: rows, start: start + tokens - rows, rows },
+    lengths: { T: tokens, S: start + tokens, R: rows },
+  };
 }

@@ -107,12 +107,13 @@ export class Places implements SessionPlaces {
     }
   }
 
-  /** Writes words of a value in every heap that has it. */
-  write(name: string, words: Uint32Array): void {
+  /** Writes words of a value in every heap that has it: those from `from` to `to` (exclusive), where the others are there already. */
+  write(name: string, words: Uint32Array, from = 0, to = words.length): void {
     this.#written.set(name, words);
+    const changed = words.subarray(from, to);
     for (const [heap, { blocks }] of this.#parts) {
       const block = blocks.get(name);
-      if (block) heap.words(block.address, words.length).set(words);
+      if (block) heap.words(block.address + 4 * from, changed.length).set(changed);
     }
   }
 

@@ -1,7 +1,6 @@
 /** A plan made ready for one session on the processor: values placed, records written. */
 import { kernelOf } from "../../kernels/mod.ts";
 import type { Dtype, Kernel, Pass } from "../../kernels/kernel.ts";
-import { MATMUL_FROM } from "../../kernels/products/products.ts";
 import type { Weights } from "../model/weights.ts";
 import { place } from "../plan/passes/place.ts";
 import {
@@ -212,23 +211,18 @@ export class Program {
     }
     const made = this.#places.get(value.name)!;
     if (made.heap === heap) return made;
-    let known = this.#copies.get(heap);
-    if (!known) this.#copies.set(heap, known = new Map());
-    let to = known.get(value.name);
-    if (!to) known.set(value.name, to = this.#take(heap, 4 * this.#most(value)));
+    const to = this.#copies.get(heap)?.get(value.name) ??
+      this.#copy(value, heap, 4 * elementCount(value.shape, this.options.largest));
     copies.push({ value, from: made, to });
     return to;
   }
 
   /** What edits and given values bring along, in the heap that reads it. */
   #operand(value: Value, heap: Heap): Block {
-    let known = this.#copies.get(heap);
-    if (!known) this.#copies.set(heap, known = new Map());
-    const there = known.get(value.name);
+    const there = this.#copies.get(heap)?.get(value.name);
     if (there) return there;
     const data = this.options.operands.get(value.name)!;
-    const block = this.#take(heap, data.byteLength);
-    known.set(value.name, block);
+    const block = this.#copy(value, heap, data.byteLength);
     this.#places.set(value.name, block);
     this.write(value, data);
     return block;
@@ -249,8 +243,12 @@ export class Program {
     return block;
   }
 
-  #most(value: Value): number {
-    return elementCount(value.shape, this.options.largest);
+  /** Room for a value in a heap that did not make it. */
+  #copy({ name }: Value, heap: Heap, bytes: number): Block {
+    const block = this.#take(heap, bytes);
+    const own = this.#copies.get(heap) ?? new Map<string, Block>();
+    this.#copies.set(heap, own.set(name, block));
+    return block;
   }
 
   #copyInputs({ copies }: Action, lengths: Lengths): void {
@@ -287,13 +285,8 @@ export class Program {
 }
 
 /** The lengths that a pass gives to shapes. */
-export function lengthsOf({ tokens, start, rows }: Pass): Lengths {
+function lengthsOf({ tokens, start, rows }: Pass): Lengths {
   return { T: tokens, S: start + tokens, R: rows };
-}
-
-/** Whether passes of so many positions run with the kernels for few. */
-export function isFew(positions: number): boolean {
-  return positions < MATMUL_FROM;
 }
 
 /** Numbers in memory of their own. */

@@ -1,9 +1,11 @@
 /** A session on the processor: passes in order, each run by all threads. */
-import type { Pass } from "../../kernels/kernel.ts";
+import { MATMUL_FROM } from "../../kernels/products/products.ts";
 import { samplingWords } from "../../kernels/sampling/sampling.ts";
 import {
-  checkRequest,
   checkRestore,
+  checkRewind,
+  type PassNumbers,
+  passNumbers,
   type Session,
   type SessionOptions,
   type StepCost,
@@ -18,7 +20,7 @@ import { ropeTable } from "../model/rope_table.ts";
 import type { Weights } from "../model/weights.ts";
 import type { PassRequest } from "../pass_request.ts";
 import { checkLength, compile, extract, firstPosition, hostEdit } from "../plan/compile.ts";
-import type { Edit } from "../plan/edits.ts";
+import { type Edit, NO_EDITS } from "../plan/edits.ts";
 import { branch, branchInputs } from "../plan/passes/branch.ts";
 import { fuse } from "../plan/passes/fuse.ts";
 import { portions } from "../plan/portions.ts";
@@ -36,7 +38,7 @@ import { numbersOf } from "../sampling.ts";
 import type { Block } from "./heap.ts";
 import { Places } from "./places.ts";
 import type { Processor } from "./processor.ts";
-import { isFew, lengthsOf, Program } from "./program.ts";
+import { Program } from "./program.ts";
 import { hasRecord } from "./records.ts";
 import { weightBlock, weightBytes } from "./tile_memory.ts";
 
@@ -45,9 +47,6 @@ const CHOICES = ["sample", "argmax"];
 
 /** Most programs that a session keeps, the ones used last: each edit list has its own, with memory for its values. */
 const MOST_PROGRAMS = 16;
-
-/** The edit list of passes without edits. */
-const NO_EDITS: readonly Edit[] = [];
 
 /** What a session needs of its model. */
 export interface SessionModel {
@@ -75,13 +74,6 @@ interface Ready {
   readonly edits: readonly Edit[];
   readonly kind: string;
   readonly program: Program;
-}
-
-/** The numbers of a pass, over all its rows and over the last ones. */
-interface PassNumbers {
-  readonly pass: Pass;
-  readonly tail: Pass;
-  readonly lengths: Lengths;
 }
 
 /** Positions and passes of one sequence. */
@@ -134,7 +126,7 @@ export class CpuSession implements Session {
   }
 
   async #pass(request: PassRequest): Promise<Map<string, HostTensor>> {
-    const numbers = this.#numbers(request);
+    const numbers = passNumbers(request, this, this.#model.config);
     const program = this.#program(request, numbers);
     try {
       this.#begin(request, numbers);
@@ -159,7 +151,7 @@ export class CpuSession implements Session {
   async profile(request: PassRequest): Promise<readonly StepCost[]> {
     return await this.#life.use("profile a pass", async () => {
       await letEventsIn();
-      const numbers = this.#numbers(request);
+      const numbers = passNumbers(request, this, this.#model.config);
       const program = this.#program(request, numbers);
       const { pass, tail, lengths } = numbers;
       this.#begin(request, numbers);
@@ -176,7 +168,7 @@ export class CpuSession implements Session {
 
   steps(request: PassRequest): StepRun {
     this.check();
-    const numbers = this.#numbers(request);
+    const numbers = passNumbers(request, this, this.#model.config);
     const { lengths, pass } = numbers;
     const compiled = compile(this.#model.plan, request, this.capacity);
     const plan = request.branches ? branch(compiled.plan) : compiled.plan;
@@ -209,11 +201,7 @@ export class CpuSession implements Session {
   }
 
   rewind(position: number): void {
-    if (!Number.isInteger(position) || position < 0 || position > this.position) {
-      throw new RangeError(
-        `Cannot rewind to position ${position}: the session stands at ${this.position}`,
-      );
-    }
+    checkRewind(position, this);
     if (position < this.position) this.#choice = undefined;
     this.position = position;
   }
@@ -222,6 +210,7 @@ export class CpuSession implements Session {
     checkRestore(position, cache, this, this.#model.config);
     for (const [name, data] of cache) this.#places.cache(name).set(data);
     this.#history.fill(0xffffffff, 0, position); // no id
+    this.#places.write("history", this.#history, 0, position);
     this.position = position;
     this.#choice = undefined;
   }
@@ -239,27 +228,22 @@ export class CpuSession implements Session {
     this.#places.dispose();
   }
 
-  #numbers(request: PassRequest): PassNumbers {
-    const tokens = checkRequest(request, this, this.#model.config);
-    const { rows = 1 } = request;
-    const start = this.position;
-    const pass = { tokens, start, rows };
-    const tail = { tokens: rows, start: start + tokens - rows, rows };
-    return { pass, tail, lengths: lengthsOf(pass) };
-  }
-
   /** The program for passes of this kind: decoding, or a prompt; one row of logits, or all. */
   #program(request: PassRequest, { pass }: PassNumbers): Program {
     const { wanted = ["logits"], edits = [], given, branches } = request;
     const one = !branches;
     const asked: Lengths = {
-      T: pass.tokens === 1 && one ? 1 : pass.tokens < 8 && one ? 7 : this.maxTokens,
+      T: !one || pass.tokens >= MATMUL_FROM
+        ? this.maxTokens
+        : pass.tokens === 1
+        ? 1
+        : MATMUL_FROM - 1,
       S: this.capacity,
       R: pass.rows === 1 && one ? 1 : this.maxTokens,
     };
     const make = () => {
       const compiled = compile(this.#model.plan, request, this.capacity);
-      const few = (step: Step) => isFew(onLastRows(step) ? asked.R : asked.T);
+      const few = (step: Step) => (onLastRows(step) ? asked.R : asked.T) < MATMUL_FROM;
       const fused = fuse(compiled.plan, {
         wanted: compiled.wanted,
         // Each matrix has a descriptor of its own, but those of a variant may lie in other heaps.
@@ -305,9 +289,11 @@ export class CpuSession implements Session {
     this.#places.begin(pass, tail);
     this.#places.write("ids", words);
     this.#history.set(words, pass.start);
-    this.#places.write("history", this.#history);
-    for (const [name, rows] of Object.entries(branchInputs(branches ?? [], pass.start))) {
-      this.#places.write(name, Uint32Array.from(rows));
+    this.#places.write("history", this.#history, pass.start, pass.start + pass.tokens);
+    if (branches) {
+      for (const [name, rows] of Object.entries(branchInputs(branches, pass.start))) {
+        this.#places.write(name, Uint32Array.from(rows));
+      }
     }
     if (wanted?.includes("sample")) {
       this.#places.write("sampling", samplingWords(numbersOf(sampling ?? {})));

@@ -23,9 +23,9 @@ import { RECORD_WORDS, writePackRecord } from "./records.ts";
 /** In front of a matrix's tiles lies its descriptor: address of the tiles, packing, rows, columns, bytes of a tile. */
 export const DESCRIPTOR_BYTES = 64;
 
-/** What a matrix takes, its descriptor included. */
-export function matrixBytes(packing: Packing, rows: number, columns: number): number {
-  return DESCRIPTOR_BYTES + Math.ceil(rows / 8) * TILES.get(packing.name)!.tileBytes(columns);
+/** What a matrix of a type takes, its descriptor included. */
+export function matrixBytes({ name }: { name: string }, rows: number, columns: number): number {
+  return DESCRIPTOR_BYTES + Math.ceil(rows / 8) * TILES.get(name)!.tileBytes(columns);
 }
 
 /** Writes a matrix's descriptor in front of its tiles. */
@@ -173,10 +173,7 @@ function layerKey(label: string): number | string {
 /** Bytes of a tensor's tiles; of a vector, its numbers. */
 function bytesOf({ type, shape }: TensorInfo): number {
   const rows = sizeOf(shape.slice(1));
-  const tiles = rows > 1 ? TILES.get(type.name) : undefined;
-  return tiles
-    ? DESCRIPTOR_BYTES + Math.ceil(rows / 8) * tiles.tileBytes(shape[0])
-    : 4 * sizeOf(shape);
+  return rows > 1 && TILES.has(type.name) ? matrixBytes(type, rows, shape[0]) : 4 * sizeOf(shape);
 }
 
 class TileWriter implements Writer<Block> {

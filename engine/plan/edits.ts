@@ -53,6 +53,9 @@ export interface FunctionEdit {
 /** One edit. In a list they are made one after the other. */
 export type Edit = LinearEdit | FunctionEdit;
 
+/** The edit list of passes without edits. */
+export const NO_EDITS: readonly Edit[] = [];
+
 /** An edit that cannot be made: which point, and why. */
 export class EditError extends RangeError {
   /** The class's name. */

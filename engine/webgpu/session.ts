@@ -1,10 +1,12 @@
 /** A session on the GPU: passes in order, submitted whole or, where they are long, in portions. */
-import type { Dtype, Pass } from "../../kernels/kernel.ts";
+import type { Dtype } from "../../kernels/kernel.ts";
 import { MATMUL_FROM } from "../../kernels/products/products.ts";
 import { samplingWords } from "../../kernels/sampling/sampling.ts";
 import {
-  checkRequest,
   checkRestore,
+  checkRewind,
+  type PassNumbers,
+  passNumbers,
   type Session,
   type StepCost,
   type StepRun,
@@ -39,14 +41,8 @@ import {
 import { numbersOf, SAMPLING_DEFAULTS, type SamplingOptions } from "../sampling.ts";
 import { Executable } from "./executable.ts";
 import { GpuTimer } from "./gpu_timer.ts";
-import { MAX_TOKENS, NO_EDITS, type SessionModel, type Workspace } from "./workspace.ts";
-
-/** The numbers of a pass, over all its rows and over the last ones. */
-interface PassNumbers {
-  readonly pass: Pass;
-  readonly tail: Pass;
-  readonly lengths: Lengths;
-}
+import { NO_EDITS } from "../plan/edits.ts";
+import { MAX_TOKENS, type SessionModel, type Workspace } from "./workspace.ts";
 
 /** An id that is none. */
 const NO_ID = 0xffffffff;
@@ -237,11 +233,7 @@ export class WebgpuSession implements Session {
   }
 
   rewind(position: number): void {
-    if (!Number.isInteger(position) || position < 0 || position > this.position) {
-      throw new RangeError(
-        `Cannot rewind to position ${position}: the session stands at ${this.position}`,
-      );
-    }
+    checkRewind(position, this);
     if (position < this.position) this.#choice = undefined;
     this.position = position;
   }
@@ -272,14 +264,7 @@ export class WebgpuSession implements Session {
   /** Checks the request and works out its numbers. */
   #numbers(request: PassRequest): PassNumbers {
     this.#model.device.check();
-    const tokens = checkRequest(request, this, this.#model.config);
-    const { rows = 1 } = request;
-    const start = this.position;
-    return {
-      pass: { tokens, start, rows },
-      tail: { tokens: rows, start: start + tokens - rows, rows },
-      lengths: { T: tokens, S: start + tokens, R: rows },
-    };
+    return passNumbers(request, this, this.#model.config);
   }
 
   /** Moves past the positions of a pass that has been submitted. */

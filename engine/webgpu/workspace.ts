@@ -2,7 +2,7 @@
 import { SAMPLING_WORDS } from "../../kernels/sampling/sampling.ts";
 import { CAPACITY_STEP, type Room } from "../model/capacity.ts";
 import type { Config } from "../model/config.ts";
-import type { Edit } from "../plan/edits.ts";
+import { type Edit, NO_EDITS } from "../plan/edits.ts";
 import { elementCount, type Lengths, type Plan, planValues } from "../plan/plan.ts";
 import { type RopeBuilder, ropeTable } from "../model/rope_table.ts";
 import type { Weights } from "../model/weights.ts";
@@ -24,9 +24,6 @@ export interface SessionModel {
   /** What there is for a session's values. */
   room(): Room;
 }
-
-/** The edit list of passes without edits. */
-export const NO_EDITS: readonly Edit[] = [];
 
 /** Most bytes that a workspace without a session keeps: setting a large one up costs little beside running it. */
 const MOST_IDLE = 64 * 2 ** 20;
