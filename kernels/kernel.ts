@@ -54,6 +54,8 @@ export interface Knobs {
 /** What is computed. `host` is whatever a function of the user makes of a value: it has no kernel. */
 export type Operation =
   | "embed"
+  | "embed_positions"
+  | "center"
   | "rms"
   | "normalize"
   | "scale_columns"
@@ -72,6 +74,12 @@ export type Operation =
   | "attention_merge"
   | "add"
   | "swiglu"
+  | "activate"
+  | "xielu"
+  | "scale"
+  | "scale_by_position"
+  | "cap"
+  | "clamp"
   | "take_rows"
   | "argmax"
   | "sample"

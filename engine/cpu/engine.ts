@@ -37,7 +37,7 @@ export async function cpuEngine(
 ): Promise<Engine> {
   const limits = options.heapLimits ?? LIMITS;
   const memory = new TileMemory(processor, file, { limits, base: base?.file, free: freeMemory() });
-  const weights = await loadWeights(file, config, memory, options, base);
+  const weights = await loadWeights(file, plan, memory, options, base);
   const plan = forward(config);
   const twins = new Set<string>();
   const model = {

@@ -8,10 +8,11 @@
  */
 import { sizeOf } from "../../base/shape.ts";
 import { type Packing, PACKINGS, type Planes } from "../../kernels/weights/packings.ts";
-import { type Config, expectedTensors } from "./config.ts";
 import { dequantize } from "../gguf/dequantize.ts";
 import type { GgufFile, TensorInfo } from "../gguf/reader.ts";
+import type { Plan, Value } from "../plan/plan.ts";
 import type { WeightSize } from "../plan/step_cost.ts";
+import { planWeights } from "../plan/tensors.ts";
 
 /** Where weights go: to a GPU's buffers, or into the memory that the processor's threads share. */
 export interface Memory<Storage> {
@@ -101,14 +102,15 @@ export interface Base<Storage> {
 }
 
 /**
- * Loads all the tensors that the config's forward pass uses.
+ * Loads all the weights that a plan reads.
  *
+ * @param file as the plan names its tensors ({@linkcode unfused})
  * @param base whose weights are shared where both files have the very same tensor; to be freed after these
  * @throws {GgufError} when the file cannot be read, and the signal's reason when it is aborted; what was loaded is freed
  */
 export async function loadWeights<Storage>(
   file: GgufFile,
-  config: Config,
+  plan: Plan,
   memory: Memory<Storage>,
   options: LoadOptions<Storage> = {},
   base?: Base<Storage>,
@@ -116,8 +118,8 @@ export async function loadWeights<Storage>(
   const matrices = new Map<string, Matrix<Storage>>();
   const vectors = new Map<string, Storage>();
   const storages: Storage[] = [];
-  const vectorNames = namesOfVectors(config);
-  const groups = groupTensors(file, config, vectorNames).filter((group) => {
+  const vectorNames = namesOfVectors(plan);
+  const groups = groupTensors(file, plan, vectorNames).filter((group) => {
     // A group lies together in one storage: it is shared, or loaded, as a whole.
     if (!base || group.some((tensor) => base.file.tensors.get(tensor.name) !== tensor)) return true;
     for (const { name } of group) {
@@ -217,43 +219,37 @@ export async function loadWeights<Storage>(
   return weights;
 }
 
-/** The vectors by what the model expects: a file may store them as [n, 1]. */
-function namesOfVectors(config: Config): ReadonlySet<string> {
-  const vectors = expectedTensors(config).filter(({ shape }) => shape.length === 1);
+/** The vectors by what the plan takes them for: a file may store them as [n, 1]. */
+function namesOfVectors(plan: Plan): ReadonlySet<string> {
+  const vectors = planWeights(plan).filter(({ shape }) => shape.length === 1);
   return new Set(vectors.map(({ name }) => name));
 }
 
-/** Tensors of the forward pass, in the order of use; those that lie together form one group. */
+/** Tensors of the forward pass, in the order of use; products of the same rows lie together, in one group. */
 function groupTensors(
   file: GgufFile,
-  config: Config,
+  plan: Plan,
   vectorNames: ReadonlySet<string>,
 ): TensorInfo[][] {
   const groups: TensorInfo[][] = [];
-  const add = (...names: string[]) => {
-    const tensors = names.flatMap((name) => file.tensors.get(name) ?? []);
-    for (const tensor of tensors) {
-      const previous = groups.at(-1)?.[0];
-      const joins = previous && tensor !== tensors[0] && !vectorNames.has(tensor.name) &&
-        tensor.type === previous.type;
-      if (joins) groups.at(-1)!.push(tensor);
-      else groups.push([tensor]);
+  const placed = new Set<string>();
+  let products: { readonly input: Value; readonly group: TensorInfo[] } | undefined;
+  for (const { operation, inputs: [input], weights } of plan) {
+    for (const name of weights) {
+      if (placed.has(name)) continue;
+      placed.add(name);
+      const tensor = file.tensors.get(name)!;
+      if (operation === "linear" && products?.input === input && !vectorNames.has(name)) {
+        if (products.group[0].type === tensor.type) {
+          products.group.push(tensor);
+          continue;
+        }
+      }
+      const group = [tensor];
+      groups.push(group);
+      if (operation === "linear") products = { input, group };
     }
-  };
-  add("token_embd.weight");
-  for (let layer = 0; layer < config.layers; layer++) {
-    const at = `blk.${layer}`;
-    add(`${at}.attn_norm.weight`);
-    add(...["q", "k", "v"].map((name) => `${at}.attn_${name}.weight`));
-    for (const name of ["q", "k", "v", "output"]) add(`${at}.attn_${name}.bias`);
-    add(`${at}.attn_output.weight`);
-    add(`${at}.ffn_norm.weight`);
-    add(`${at}.ffn_gate.weight`, `${at}.ffn_up.weight`);
-    for (const name of ["gate", "up", "down"]) add(`${at}.ffn_${name}.bias`);
-    add(`${at}.ffn_down.weight`);
   }
-  add("output_norm.weight");
-  if (!config.tiedOutput) add("output.weight");
   return groups;
 }
 

@@ -50,7 +50,7 @@ export async function webgpuEngine(
     );
     compiling.catch(() => {}); // it is awaited below, unless loading fails
   };
-  const weights = await loadWeights(file, config, device, { ...options, onLayout }, base)
+  const weights = await loadWeights(file, plan, device, { ...options, onLayout }, base)
     .finally(() => loaded.abort());
   await compiling;
   let knobsOf = builtIn(device);

@@ -1,0 +1,104 @@
+/** What a family of models is: data that says where it differs from Llama. */
+import type {
+  Activation,
+  BlockNorms,
+  Config,
+  Embedding,
+  QkNorm,
+  Rope,
+  RopeScaling,
+  Xielu,
+} from "./config.ts";
+import type { Keys } from "./keys.ts";
+
+/** The sizes of a model, which are read first. */
+export type Sizes = Pick<Config, "layers" | "width" | "heads" | "kvHeads" | "headWidth">;
+
+/** A value, or how it is read from a file. */
+export type Rule<T> = T | ((keys: Keys, sizes: Sizes) => T);
+
+/**
+ * A family: whatever is not said is as in Llama. The fields are those of {@linkcode Config}, which says what they mean; the
+ * oracle (`engine/oracle/`) reads the config and knows no family.
+ */
+export interface Family {
+  /** Where a file says nothing else. */
+  readonly ropeStyle: Rope["style"];
+  readonly ffnWidth?: Rule<number>;
+  readonly embedding?: Rule<Partial<Embedding>>;
+  readonly normKind?: Config["normKind"];
+  readonly norms?: Rule<BlockNorms>;
+  readonly parallel?: Rule<boolean>;
+  readonly qkNorm?: Rule<QkNorm | undefined>;
+  readonly attentionScale?: Rule<number>;
+  readonly attentionCap?: Rule<number>;
+  readonly alibi?: Rule<number>;
+  readonly qkvLimit?: Rule<number>;
+  readonly queryScaling?: Rule<Config["queryScaling"]>;
+  readonly activation?: Rule<Activation>;
+  readonly xielu?: Rule<Xielu>;
+  readonly gated?: boolean;
+  readonly residualScale?: Rule<number>;
+  readonly logitScale?: Rule<number>;
+  readonly logitCap?: Rule<number>;
+  readonly outputNorm?: string;
+  /** Windows (or chunks) and which layers have them. */
+  readonly window?: Window;
+  /** The table of layers without a window, or of all; false where positions are known otherwise. */
+  readonly rope?: false | RopeRule;
+  /** The table of layers with a window, where it is another one; false where those are not turned. */
+  readonly windowRope?: false | RopeRule;
+  /** Layers that are not turned, by layer; where it does not depend on windows. */
+  readonly unturned?: Rule<readonly boolean[]>;
+  /** Tensors that files of this family may have and that its pass does not read. */
+  readonly unread?: RegExp;
+  /** Where llama.cpp computes something else than the model was trained with. */
+  readonly likeLlamaCpp?: Partial<Family>;
+}
+
+/** A window, and the layers that have it. */
+export interface Window {
+  /** Positions; 0 for none. */
+  readonly size: Rule<number>;
+  /** Whether a position sees the last so many, or its chunk of so many. */
+  readonly kind?: "sliding" | "chunk";
+  /** Which layers have it; all without. */
+  readonly layers?: Rule<readonly boolean[]>;
+}
+
+/** Where a table of turns differs from the usual one. */
+export interface RopeRule {
+  readonly base?: Rule<number>;
+  readonly width?: Rule<number>;
+  readonly scaling?: Rule<RopeScaling>;
+  readonly magnitude?: Rule<number>;
+  /** Whether `rope_freqs.weight` divides its angles where the file has it; true. */
+  readonly factors?: boolean;
+}
+
+/** A number under a key; 0, or what is given, where the file has none. */
+export function real(key: string, otherwise = 0): (keys: Keys) => number {
+  return (keys) => keys.real(key, () => true, otherwise);
+}
+
+/** A whole number under a key; 0, or what is given, where the file has none. */
+export function whole(key: string, otherwise = 0): (keys: Keys) => number {
+  return (keys) => keys.real(key, (value) => Number.isSafeInteger(value) && value >= 0, otherwise);
+}
+
+/** All layers but every nth: the last of each n, or the first. */
+export function allButEvery(
+  n: number,
+  { first = false } = {},
+): (keys: Keys, sizes: Sizes) => boolean[] {
+  return (_keys, { layers }) =>
+    Array.from({ length: layers }, (_, layer) => layer % n !== (first ? 0 : n - 1));
+}
+
+/** The file's list of layers, or its number n for all but every nth, else what is given. */
+export function pattern(key: string, n: number, options = {}): (keys: Keys, sizes: Sizes) => boolean[] {
+  return (keys, sizes) => {
+    const list = keys.flags(key, sizes.layers);
+    return list ?? allButEvery(whole(key, n)(keys), options)(keys, sizes);
+  };
+}

@@ -1,0 +1,318 @@
+/** From a file's metadata and its family to the config. */
+import { GgufError, quoted } from "../gguf/error.ts";
+import type { MetadataValue } from "../gguf/reader.ts";
+import type { Block, Config, Rope, RopeScaling } from "./config.ts";
+import { FAMILIES } from "./families/mod.ts";
+import type { Family, RopeRule, Rule, Sizes } from "./family.ts";
+import { type ConfigSource, Keys } from "./keys.ts";
+
+/** What GGUF files hold beside models, by `general.type` or `general.architecture`, and what to do with such a file. */
+const OTHER_CONTENTS: Readonly<Record<string, string>> = {
+  adapter:
+    "a LoRA adapter, not a model: merge it into its base model (llama.cpp's llama-export-lora does) and give the result",
+  imatrix:
+    "an importance matrix (imatrix), not a model: quantizers read it; give the model's own GGUF file",
+  clip:
+    "a multimodal projector (mmproj, clip), not a language model: give the GGUF file that it belongs to",
+  controlvector: "a control vector, not a model: give the GGUF file of its model",
+};
+
+/** Other words for the same: newer and older files. */
+const OTHER_NAMES: Readonly<Record<string, string>> = { mmproj: "clip", "clip-vision": "clip" };
+
+/** Which content other than a model a file says that it has: `adapter`, `imatrix`, `clip` or `controlvector`. */
+export function otherContent(metadata: ReadonlyMap<string, MetadataValue>): string | undefined {
+  return ["general.type", "general.architecture"].map((key) => String(metadata.get(key)))
+    .map((word) => Object.hasOwn(OTHER_NAMES, word) ? OTHER_NAMES[word] : word)
+    .find((word) => Object.hasOwn(OTHER_CONTENTS, word));
+}
+
+/**
+ * Refuses files that say that they hold something else than a model.
+ *
+ * @throws {GgufError} one line that says what it is, and what to do
+ */
+export function checkIsModel({ name, metadata }: Pick<ConfigSource, "name" | "metadata">): void {
+  const content = otherContent(metadata);
+  if (content === undefined) return;
+  throw new GgufError(`this is ${OTHER_CONTENTS[content]}`, { file: name });
+}
+
+/** The family of a file. */
+export function familyOf(file: Pick<ConfigSource, "name" | "metadata">): Family {
+  const architecture = file.metadata.get("general.architecture");
+  if (typeof architecture !== "string") {
+    throw new GgufError("general.architecture is missing: this GGUF file holds no model", {
+      file: file.name,
+    });
+  }
+  if (!Object.hasOwn(FAMILIES, architecture)) {
+    const supported = Object.keys(FAMILIES).join(", ");
+    throw new GgufError(
+      `architecture ${quoted(architecture)} is not supported yet; supported: ${supported}`,
+      { file: file.name },
+    );
+  }
+  return FAMILIES[architecture];
+}
+
+/** How a file is to be understood where there are two ways. */
+export interface ReadOptions {
+  /** As llama.cpp does it, where that is not what the model was trained with. */
+  readonly like?: "llama.cpp";
+}
+
+/**
+ * Reads the hyperparameters of a model; its tensors are not looked at, except for which of the optional ones there are. Keys and
+ * defaults are llama.cpp's.
+ *
+ * @throws {GgufError} one line that names the key at fault
+ */
+export function readHyperparameters(file: ConfigSource, { like }: ReadOptions = {}): Config {
+  checkIsModel(file);
+  const own = familyOf(file);
+  const family = like === "llama.cpp" ? { ...own, ...own.likeLlamaCpp } : own;
+  const keys = new Keys(file, file.metadata.get("general.architecture") as string);
+  const sizes = readSizes(keys);
+  const given = <T>(rule: Rule<T> | undefined, otherwise: T): T =>
+    rule === undefined ? otherwise : valueOf(rule, keys, sizes);
+  const { ropes, blocks } = readBlocks(family, keys, sizes);
+  const epsilon = family.normKind === "layer" ? "layer_norm_epsilon" : "layer_norm_rms_epsilon";
+  const config: Config = {
+    architecture: keys.architecture,
+    name: keys.modelName(),
+    contextLength: keys.integer("context_length"),
+    ...sizes,
+    ffnWidth: given(family.ffnWidth, keys.sameInLayers("feed_forward_length", sizes.layers)),
+    vocabSize: readVocabSize(keys),
+    embedding: { scale: 1, positions: false, norm: false, ...given(family.embedding, {}) },
+    normKind: family.normKind ?? "rms",
+    normEpsilon: keys.real(`attention.${epsilon}`, (value) => value >= 0 && value < 1),
+    norms: given(family.norms, { attention: "attn_norm", ffn: "ffn_norm" }),
+    parallel: given(family.parallel, false),
+    qkNorm: given(family.qkNorm, undefined),
+    attentionScale: given(family.attentionScale, 1 / Math.sqrt(sizes.headWidth)),
+    attentionCap: given(family.attentionCap, 0),
+    alibi: given(family.alibi, 0),
+    qkvLimit: given(family.qkvLimit, 0),
+    queryScaling: given(family.queryScaling, undefined),
+    ropes,
+    blocks,
+    activation: given(family.activation, "silu"),
+    xielu: given(family.xielu, undefined),
+    gated: family.gated ?? true,
+    residualScale: given(family.residualScale, 1),
+    logitScale: given(family.logitScale, 1),
+    logitCap: given(family.logitCap, 0),
+    outputNorm: family.outputNorm ?? "output_norm",
+    tiedOutput: !file.tensors.has("output.weight"),
+    optional: readOptional(file),
+    fused: {
+      qkv: keys.has("attn_qkv.weight"),
+      gateUp: false,
+    },
+  };
+  refuseUncomputed(keys);
+  return deepFreeze(config);
+}
+
+function valueOf<T>(rule: Rule<T>, keys: Keys, sizes: Sizes): T {
+  return typeof rule === "function"
+    ? (rule as (keys: Keys, sizes: Sizes) => T)(keys, sizes)
+    : rule;
+}
+
+function readSizes(keys: Keys): Sizes {
+  const layers = keys.integer("block_count");
+  const { size } = keys.file.tensors;
+  if (layers > size) {
+    throw keys.error("block_count", `${layers}, but the file has only ${size} tensors`);
+  }
+  const width = keys.integer("embedding_length");
+  const heads = keys.sameInLayers("attention.head_count", layers);
+  const kvHeads = keys.sameInLayers("attention.head_count_kv", layers, heads);
+  if (heads % kvHeads !== 0) {
+    throw keys.error("attention.head_count_kv", `${kvHeads}, which does not divide ${heads} heads`);
+  }
+  return { layers, width, heads, kvHeads, headWidth: readHeadWidth(keys, width, heads) };
+}
+
+function readHeadWidth(keys: Keys, width: number, heads: number): number {
+  if (keys.get("attention.key_length") === undefined && width % heads !== 0) {
+    throw keys.error("attention.head_count", `${heads}, which does not divide the width ${width}`);
+  }
+  const keyWidth = keys.integer("attention.key_length", Math.floor(width / heads));
+  const valueWidth = keys.integer("attention.value_length", keyWidth);
+  if (valueWidth !== keyWidth) {
+    throw keys.error(
+      "attention.value_length",
+      `${valueWidth} where keys have ${keyWidth}: different widths are not supported yet`,
+    );
+  }
+  return keyWidth;
+}
+
+function readVocabSize(keys: Keys): number {
+  const tokens = keys.file.metadata.get("tokenizer.ggml.tokens");
+  if (Array.isArray(tokens) && tokens.length > 0) return tokens.length;
+  return keys.integer("vocab_size", keys.file.tensors.get("token_embd.weight")?.shape[1] ?? 1);
+}
+
+/** The tables of turns, and what each layer takes of them. */
+function readBlocks(
+  family: Family,
+  keys: Keys,
+  sizes: Sizes,
+): { ropes: Rope[]; blocks: Block[] } {
+  const usual = family.rope === false
+    ? undefined
+    : readRope("rope_table", family, family.rope ?? {}, keys, sizes);
+  const { window } = family;
+  const size = window ? valueOf(window.size, keys, sizes) : 0;
+  const windowed = size > 0 && window?.layers
+    ? valueOf(window.layers, keys, sizes)
+    : Array<boolean>(sizes.layers).fill(size > 0);
+  const ofWindows = family.windowRope === undefined
+    ? usual
+    : family.windowRope === false
+    ? undefined
+    : readRope("rope_table_window", family, family.windowRope, keys, sizes);
+  const unturned = family.unturned ? valueOf(family.unturned, keys, sizes) : [];
+  const blocks = windowed.map((has, layer) => ({
+    window: has && window?.kind !== "chunk" ? size : 0,
+    chunk: has && window?.kind === "chunk" ? size : 0,
+    rope: unturned[layer] ? undefined : has ? ofWindows : usual,
+  }));
+  const used = new Set(blocks.map(({ rope }) => rope));
+  return { ropes: [usual, ofWindows].filter((rope, i, all) =>
+    rope !== undefined && used.has(rope) && all.indexOf(rope) === i
+  ) as Rope[], blocks };
+}
+
+function readRope(
+  table: string,
+  { ropeStyle }: Family,
+  rule: RopeRule,
+  keys: Keys,
+  sizes: Sizes,
+): Rope {
+  const given = <T>(rule: Rule<T> | undefined, usual: () => T): T =>
+    rule === undefined ? usual() : valueOf(rule, keys, sizes);
+  const width = given(rule.width, () => keys.integer("rope.dimension_count", sizes.headWidth));
+  if (width > sizes.headWidth || width % 2 !== 0) {
+    throw keys.error(
+      "rope.dimension_count",
+      `${width}; it must be even and at most the head width ${sizes.headWidth}`,
+    );
+  }
+  const scaling = given(rule.scaling, () => readRopeScaling(keys));
+  return {
+    table,
+    base: given(rule.base, () => keys.real("rope.freq_base", (value) => value > 0, 10000)),
+    width,
+    style: ropeStyle,
+    scaling,
+    factors: (rule.factors ?? true) && keys.file.tensors.has("rope_freqs.weight")
+      ? "rope_freqs.weight"
+      : undefined,
+    magnitude: given(rule.magnitude, () => readMagnitude(keys, scaling)),
+  };
+}
+
+function readRopeScaling(keys: Keys): RopeScaling {
+  const type = keys.get("rope.scaling.type") ?? "linear";
+  if (type === "none") {
+    keys.get("rope.scaling.factor"); // it has none to give
+    return { type };
+  }
+  const old = keys.real("rope.scale_linear", (value) => value >= 0, 0);
+  const factor = keys.real("rope.scaling.factor", (value) => value >= 0, old);
+  if (type === "linear") {
+    // Zero is how converters write "no scaling".
+    return factor === 0 || factor === 1 ? { type: "none" } : { type, factor };
+  }
+  const originalLength = keys.integer(
+    "rope.scaling.original_context_length",
+    keys.integer("context_length"),
+  );
+  if (type === "yarn") {
+    const share = keys.real("rope.scaling.yarn_ext_factor", () => true, 1);
+    return {
+      type,
+      factor: factor === 0 ? 1 : factor,
+      originalLength,
+      betaFast: keys.real("rope.scaling.yarn_beta_fast", (value) => value > 0, 32),
+      betaSlow: keys.real("rope.scaling.yarn_beta_slow", (value) => value > 0, 1),
+      share: share < 0 ? 1 : share,
+    };
+  }
+  const [short, long] = ["short", "long"].map((name) => `rope_factors_${name}.weight`);
+  if (type === "longrope" && keys.file.tensors.has(short) && keys.file.tensors.has(long)) {
+    return { type, originalLength, short, long };
+  }
+  throw keys.error("rope.scaling.type", `${String(type)}, which is not supported yet`);
+}
+
+/** Of YaRN cosines and sines are times 1 + 0.1 ln factor (Peng et al. 2023, section 3.4). */
+function readMagnitude(keys: Keys, scaling: RopeScaling): number {
+  const factor = keys.real("rope.scaling.attn_factor", (value) => value > 0, 1);
+  if (scaling.type !== "yarn") return factor;
+  return factor * (1 + 0.1 * Math.log(scaling.factor));
+}
+
+/** Tensors without which a model is complete: biases, and weights of norms that may have none. */
+function readOptional({ tensors }: ConfigSource): Set<string> {
+  const optional = new Set<string>();
+  for (const name of tensors.keys()) {
+    const kind = name.replace(/^blk\.\d+\./, "");
+    if (/\.bias$|_norm\.weight$/.test(kind)) optional.add(kind);
+  }
+  return optional;
+}
+
+/** Keys that change what llama.cpp computes, and the values with which they change nothing. */
+const EFFECTS: Readonly<Record<string, readonly MetadataValue[]>> = {
+  "expert_count": [0],
+  "attention.causal": [true],
+  "attention.sliding_window": [0],
+  "attention.scale": [0],
+  "attention.max_alibi_bias": [0],
+  "attention.clamp_kqv": [0],
+  "attention.temperature_scale": [0],
+  "attention.key_length_mla": [0],
+  "attention.kv_lora_rank": [0],
+  "attention.shared_kv_layers": [0],
+  "attn_logit_softcapping": [0],
+  "final_logit_softcapping": [0],
+  "logit_scale": [0, 1],
+  "embedding_scale": [0, 1],
+  "residual_scale": [0, 1],
+  "use_parallel_residual": [false],
+  "rope.freq_base_swa": [],
+  "rope.scaling.alpha": [0, 1],
+  "rope.scaling.yarn_attn_factor": [1],
+  "rope.scaling.yarn_log_multiplier": [0],
+  "leading_dense_block_count": [0],
+  "nextn_predict_layers": [0],
+  "full_attention_interval": [0],
+  "ssm.state_size": [0],
+  "num_loops": [0, 1],
+};
+
+/** A feature that the family does not compute would give wrong text without a word. */
+function refuseUncomputed(keys: Keys): void {
+  const { asked, file, architecture } = keys;
+  for (const [key, neutral] of Object.entries(EFFECTS)) {
+    const value = file.metadata.get(`${architecture}.${key}`);
+    if (value === undefined || asked.has(key) || neutral.includes(value)) continue;
+    throw keys.error(key, `${typeof value === "object" ? "a list" : value}: that is not supported yet`);
+  }
+}
+
+function deepFreeze<T>(value: T): T {
+  if (typeof value === "object" && value !== null && !Object.isFrozen(value)) {
+    Object.freeze(value);
+    for (const each of Object.values(value)) deepFreeze(each);
+  }
+  return value;
+}

@@ -1,0 +1,215 @@
+/** The operations that `forward` is written in: each appends a step and gives the value that it makes. */
+import { sizeOf } from "../../base/shape.ts";
+import { ACTIVATIONS } from "../../kernels/elementwise/activations.ts";
+import type { Operation } from "../../kernels/kernel.ts";
+import { SAMPLING_WORDS } from "../../kernels/sampling/sampling.ts";
+import type { Block, Config, QkNorm, Rope } from "../model/config.ts";
+import type { Dim, Plan, Step, Value } from "./plan.ts";
+
+/** Records steps; see {@linkcode recorder}. */
+export type Recorder = ReturnType<typeof recorder>;
+
+/** Begins an empty plan of a model. */
+// deno-lint-ignore explicit-module-boundary-types
+export function recorder(config: Config) {
+  const steps: Step[] = [];
+  const { heads, kvHeads: kv_heads, headWidth: head_width, normEpsilon: epsilon } = config;
+  const ids: Value = { name: "ids", shape: ["T"], dtype: "u32", kind: "ids" };
+  const history: Value = { name: "history", shape: ["S"], dtype: "u32", kind: "ids" };
+  const sampling: Value = { name: "sampling", shape: [SAMPLING_WORDS], dtype: "bits", kind: "ids" };
+  const tables = new Map(config.ropes.map(({ table, width }): [string, Value] => {
+    const turns: Dim[] = ["S", width / 2, 2];
+    return [table, { name: table, shape: turns, dtype: "f32", kind: "table" }];
+  }));
+  const has = (name: string) => config.optional.has(name.replace(/^blk\.\d+\./, ""));
+
+  function record(
+    operation: Operation,
+    name: string,
+    shape: readonly Dim[],
+    inputs: Value[],
+    constants: Record<string, number>,
+    weights: string[] = [],
+    { dtype = "f32", kind = "result" }: Partial<Value> = {},
+  ): Value {
+    const output: Value = { name, shape, dtype, kind };
+    steps.push({ operation, inputs, weights, outputs: [output], constants });
+    return output;
+  }
+
+  const columnsOf = (x: Value) =>
+    x.shape.slice(1).reduce<number>((product, dim) => product * (dim as number), 1);
+
+  /** Each of `groups` rows of a position divided by its root mean square, in LayerNorm less its mean. */
+  function normalized(name: string, made: string, x: Value, groups: number): Value {
+    const columns = columnsOf(x) / groups;
+    const centred = config.normKind === "rms"
+      ? x
+      : record("center", `${name}_centered`, x.shape, [x], { columns, groups });
+    const roots = groups === 1 ? [x.shape[0], 1] : [x.shape[0], groups, 1];
+    const rms = record("rms", `${name}_rms`, roots, [centred], { columns, groups, epsilon });
+    return record("normalize", made, x.shape, [centred, rms], { columns, groups });
+  }
+
+  /** A norm with what weights and biases the file has. */
+  function norm(name: string, tensor: string, x: Value, over: QkNorm["over"] = "row"): Value {
+    const groups = over === "row" ? 1 : x.shape[1] as number;
+    const [weighted, biased] = [has(`${tensor}.weight`), has(`${tensor}.bias`)];
+    const pre = normalized(name, weighted || biased ? `${name}_pre` : name, x, groups);
+    const shared = over === "head" ? groups : 1;
+    const sizes = { columns: columnsOf(x) / shared, groups: shared };
+    const scaled = !weighted ? pre : record(
+      "scale_columns",
+      biased ? `${name}_scaled` : name,
+      x.shape,
+      [pre],
+      sizes,
+      [`${tensor}.weight`],
+    );
+    return biased
+      ? record("add_bias", name, x.shape, [scaled], sizes, [`${tensor}.bias`])
+      : scaled;
+  }
+
+  return {
+    steps: steps as Plan,
+
+    embed: (name: string): Value =>
+      record("embed", name, ["T", config.width], [ids], {
+        columns: config.width,
+        rows: config.vocabSize,
+      }, [
+        "token_embd.weight",
+      ]),
+
+    embedPositions: (name: string, columns: number): Value =>
+      record("embed_positions", name, ["T", columns], [], {
+        columns,
+        rows: config.contextLength,
+      }, ["position_embd.weight"]),
+
+    norm: (name: string, tensor: string, x: Value): Value => norm(name, tensor, x),
+
+    headNorm: norm,
+
+    linear(name: string, tensor: string, x: Value, shape: number[]): Value {
+      const columns = columnsOf(x);
+      const rows = sizeOf(shape);
+      const out = [x.shape[0], ...shape];
+      const biased = has(`${tensor}.bias`);
+      const product = record("linear", biased ? `${name}_product` : name, out, [x], {
+        columns,
+        rows,
+      }, [
+        `${tensor}.weight`,
+      ]);
+      return biased
+        ? record("add_bias", name, out, [product], { columns: rows, groups: 1 }, [`${tensor}.bias`])
+        : product;
+    },
+
+    rope: (name: string, x: Value, { table, width, style }: Rope): Value =>
+      record("rope", name, x.shape, [x, tables.get(table)!], {
+        heads: x.shape[1] as number,
+        head_width,
+        rope_width: width,
+        rope_start: 0,
+        half_style: style === "half" ? 1 : 0,
+      }),
+
+    store: (name: string, x: Value): Value =>
+      record(
+        "store",
+        name,
+        ["S", ...x.shape.slice(1)],
+        [x],
+        { columns: columnsOf(x) },
+        [],
+        { kind: "cache" },
+      ),
+
+    scores: (name: string, q: Value, keys: Value, { window, chunk }: Block): Value =>
+      record("scores", name, [heads, "T", "S"], [q, keys], {
+        heads,
+        kv_heads,
+        head_width,
+        scale: config.attentionScale,
+        window,
+        chunk,
+        cap: config.attentionCap,
+        max_bias: config.alibi,
+      }),
+
+    softmax: (name: string, x: Value): Value =>
+      record("softmax", name, x.shape, [x], {
+        columns: x.shape[x.shape.length > 2 ? 0 : 1] as number,
+        causal: x.shape.length > 2 ? 1 : 0,
+      }),
+
+    mix: (name: string, probs: Value, values: Value): Value =>
+      record("mix", name, ["T", heads, head_width], [probs, values], {
+        heads,
+        kv_heads,
+        head_width,
+      }),
+
+    headResult: (name: string, tensor: string, x: Value): Value =>
+      record("head_result", name, ["T", heads, config.width], [x], {
+        heads,
+        columns: columnsOf(x),
+        rows: config.width,
+      }, [`${tensor}.weight`]),
+
+    add: (name: string, a: Value, b: Value): Value =>
+      record("add", name, a.shape, [a, b], { columns: columnsOf(a) }),
+
+    scale: (name: string, x: Value, factor: number): Value =>
+      record("scale", name, x.shape, [x], { columns: columnsOf(x), factor }),
+
+    scaleByPosition: (
+      name: string,
+      x: Value,
+      { scale, period }: NonNullable<Config["queryScaling"]>,
+    ): Value =>
+      record("scale_by_position", name, x.shape, [x], { columns: columnsOf(x), scale, period }),
+
+    cap: (name: string, x: Value, cap: number): Value =>
+      record("cap", name, x.shape, [x], { columns: columnsOf(x), cap }),
+
+    clamp: (name: string, x: Value, limit: number): Value =>
+      record("clamp", name, x.shape, [x], { columns: columnsOf(x), limit }),
+
+    glu: (name: string, gate: Value, up: Value): Value =>
+      record("swiglu", name, gate.shape, [gate, up], {
+        columns: columnsOf(gate),
+        activation: ACTIVATIONS.indexOf(config.activation),
+      }),
+
+    /** The numbers of xIELU are those of the layer. */
+    activate(name: string, x: Value, layer: number): Value {
+      const { activation, xielu } = config;
+      if (!xielu) {
+        const constants = { columns: columnsOf(x), activation: ACTIVATIONS.indexOf(activation) };
+        return record("activate", name, x.shape, [x], constants);
+      }
+      return record("xielu", name, x.shape, [x], {
+        columns: columnsOf(x),
+        alpha_n: xielu.alphaN[layer],
+        alpha_p: xielu.alphaP[layer],
+        beta: xielu.beta[layer],
+        epsilon: xielu.epsilon[layer],
+      });
+    },
+
+    takeRows: (name: string, x: Value): Value =>
+      record("take_rows", name, ["R", ...x.shape.slice(1)], [x], { columns: columnsOf(x) }),
+
+    argmax: (name: string, x: Value): Value =>
+      record("argmax", name, ["R"], [x], { columns: columnsOf(x) }, [], { dtype: "i32" }),
+
+    sample: (name: string, x: Value): Value =>
+      record("sample", name, [1], [x, sampling, history], { columns: columnsOf(x) }, [], {
+        dtype: "i32",
+      }),
+  };
+}

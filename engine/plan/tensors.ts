@@ -1,0 +1,124 @@
+/** The tensors that a forward pass reads, and where the file has them. */
+import { sizeOf } from "../../base/shape.ts";
+import { isDequantizable } from "../gguf/dequantize.ts";
+import { GgufError, quoted } from "../gguf/error.ts";
+import type { Config } from "../model/config.ts";
+import { familyOf, readHyperparameters, type ReadOptions } from "../model/hyperparameters.ts";
+import type { ConfigSource } from "../model/keys.ts";
+import { partsOf } from "../model/unfused.ts";
+import { forward } from "./forward.ts";
+import type { Plan, Step } from "./plan.ts";
+
+/** A tensor that a model needs, with its shape in ggml's order: [columns, rows]. */
+export interface ExpectedTensor {
+  readonly name: string;
+  readonly shape: readonly number[];
+}
+
+/**
+ * Reads the hyperparameters of a model and checks that all the tensors of its forward pass are there, in the right
+ * shapes and in types that can be computed on, and no others. Keys and defaults are llama.cpp's.
+ *
+ * @throws {GgufError} one line that names the key or tensor at fault
+ */
+export function readConfig(file: ConfigSource, options: ReadOptions = {}): Config {
+  const config = readHyperparameters(file, options);
+  checkTensors(file, config);
+  return config;
+}
+
+/** Every weight that the steps read, in the order of computation. Of vectors the shape is [numbers]. */
+export function planWeights(plan: Plan): ExpectedTensor[] {
+  const weights = new Map<string, ExpectedTensor>();
+  for (const step of plan) {
+    for (const name of step.weights) weights.set(name, { name, shape: shapeOf(step) });
+  }
+  return [...weights.values()];
+}
+
+function shapeOf({ operation, constants: { columns, rows, heads } }: Step): number[] {
+  if (operation === "softmax") return [heads];
+  return rows === undefined ? [columns] : [columns, rows];
+}
+
+/** Every tensor that a file of a model of this config has, in model order. */
+export function expectedTensors(config: Config): ExpectedTensor[] {
+  const wholes = fusedNames(config);
+  const tensors = new Map<string, number[]>();
+  for (const { name, shape } of planWeights(forward(config))) {
+    const whole = wholes.get(name) ?? name;
+    const before = tensors.get(whole);
+    const rows = shape.at(-1)! + (wholes.has(name) ? before?.at(-1) ?? 0 : 0);
+    tensors.set(whole, shape.with(-1, rows));
+    if (name === "token_embd.weight") for (const each of turns(config)) tensors.set(...each);
+  }
+  return Array.from(tensors, ([name, shape]) => ({ name, shape }));
+}
+
+/** The tensors of the file that hold several weights, by those weights' names. */
+function fusedNames(config: Config): Map<string, string> {
+  const names = new Map<string, string>();
+  for (let layer = 0; layer < config.layers; layer++) {
+    for (const kind of ["attn_qkv", "ffn_up"].flatMap((each) => [`${each}.weight`, `${each}.bias`])) {
+      for (const [part] of partsOf(config, kind) ?? []) {
+        names.set(`blk.${layer}.${part}`, `blk.${layer}.${kind}`);
+      }
+    }
+  }
+  return names;
+}
+
+/** The tensors that tables of turns are made of: [width / 2]. */
+function turns({ ropes }: Config): [name: string, shape: number[]][] {
+  return ropes.flatMap(({ width, factors, scaling }) => [
+    ...factors === undefined ? [] : [factors],
+    ...scaling.type === "longrope" ? [scaling.long, scaling.short] : [],
+  ].map((name): [string, number[]] => [name, [width / 2]]));
+}
+
+function checkTensors(file: ConfigSource, config: Config): void {
+  const expected = expectedTensors(config);
+  for (const { name, shape } of expected) {
+    const facts = { file: file.name, tensor: name };
+    const tensor = file.tensors.get(name);
+    if (tensor === undefined) {
+      throw new GgufError(
+        `the tensor ${name} is missing; convert or download the model again`,
+        facts,
+      );
+    }
+    // A vector may be written as rows: one for each head.
+    const fits = shape.length === 1
+      ? sizeOf(tensor.shape) === shape[0]
+      : withoutTrailingOnes(tensor.shape) === withoutTrailingOnes(shape);
+    if (!fits) {
+      throw new GgufError(
+        `the tensor ${name} is ${tensor.shape.join(" x ")} where the metadata asks for` +
+          ` ${shape.join(" x ")}; convert the model again`,
+        facts,
+      );
+    }
+    if (!isDequantizable(tensor.type)) {
+      throw new GgufError(
+        `the tensor ${name} has type ${tensor.type.name}, which is not supported yet;` +
+          " take the model in another quantization, such as Q4_K_M or Q8_0",
+        facts,
+      );
+    }
+  }
+  const names = new Set(expected.map(({ name }) => name));
+  const { unread } = familyOf(file);
+  for (const name of file.tensors.keys()) {
+    if (names.has(name) || unread?.test(name)) continue;
+    // Leaving it out would give wrong text without a word.
+    throw new GgufError(
+      `the tensor ${quoted(name)} is no part of the ${config.architecture} architecture` +
+        ` with ${config.layers} layers; such models are not supported yet`,
+      { file: file.name, tensor: name },
+    );
+  }
+}
+
+function withoutTrailingOnes(shape: readonly number[]): string {
+  return shape.join(" x ").replace(/( x 1)+$/, "");
+}
