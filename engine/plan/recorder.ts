@@ -66,9 +66,7 @@ export function recorder(config: Config) {
       sizes,
       [`${tensor}.weight`],
     );
-    return biased
-      ? record("add_bias", name, x.shape, [scaled], sizes, [`${tensor}.bias`])
-      : scaled;
+    return biased ? record("add_bias", name, x.shape, [scaled], sizes, [`${tensor}.bias`]) : scaled;
   }
 
   return {

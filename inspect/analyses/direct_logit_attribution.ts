@@ -85,7 +85,7 @@ export async function directLogitAttribution(
     for (let head = 0; head < model.config.heads; head++) {
       add("head", layer, head, heads.at({ head }).toFloat32Array());
     }
-    if (model.config.biases.attn_output) {
+    if (model.config.optional.has("attn_output.bias")) {
       const bias = await model.weightRows(`blk.${layer}.attn_output.bias`);
       add("attention bias", layer, null, bias);
     }
