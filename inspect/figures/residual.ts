@@ -20,7 +20,7 @@ const FROM = "residualNorms()";
 function leaves(rows: PlotRows, sequence?: number): number[] {
   return ofSequence(rows, sequence).filter((row) => {
     const point = rows.text("point", row);
-    return point === "token_embd" || point.endsWith(".out");
+    return STREAM_STARTS.includes(point) || point.endsWith(".out");
   });
 }
 

@@ -211,7 +211,7 @@ function placesOf(rows: PlotRows, own: readonly number[], layer?: number): Place
   const bandOf = (row: number) =>
     rows.has("layer", row)
       ? "within"
-      : rows.text("kind", row) === "token_embd"
+      : STREAM_STARTS.includes(rows.text("kind", row))
       ? "before"
       : "after";
   for (const row of own) kinds[bandOf(row)].add(rows.text("kind", row));
