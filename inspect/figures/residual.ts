@@ -1,4 +1,5 @@
 /** How large the residual stream is, in pictures. */
+import { STREAM_STARTS } from "../points/stream.ts";
 import type { Table } from "../tables/mod.ts";
 import { cellMap } from "./drawing/cell_map.ts";
 import { Figure, type Scatter } from "./drawing/figure.ts";

@@ -1,5 +1,6 @@
 /** A comparison with a reference in pictures: which point of which layer is how far off. */
 import { kindOf } from "../../../base/layer_names.ts";
+import { STREAM_STARTS } from "../../points/stream.ts";
 import type { Table } from "../../tables/mod.ts";
 import { type Annotation, type Axis, Figure, type Scatter } from "../drawing/figure.ts";
 import { logAxis } from "../drawing/log_axis.ts";
