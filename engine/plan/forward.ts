@@ -25,7 +25,7 @@ export function forward(config: Config): Plan {
     mix,
     headResult,
     add,
-    swiglu,
+    glu,
     takeRows,
     argmax,
     sample,
@@ -51,7 +51,7 @@ export function forward(config: Config): Plan {
     const f = rmsNorm(`${at}.ffn_norm`, middle); // [T, D]
     const gate = linear(`${at}.ffn_gate`, `${at}.ffn_gate`, f, [F]); // [T, F]
     const up = linear(`${at}.ffn_up`, `${at}.ffn_up`, f, [F]); // [T, F]
-    const act = swiglu(`${at}.ffn_act`, gate, up); // [T, F]
+    const act = glu(`${at}.ffn_act`, gate, up); // [T, F]
     const ffn = linear(`${at}.ffn_out`, `${at}.ffn_down`, act, [D]); // [T, D]
     x = add(`${at}.out`, middle, ffn); // [T, D]
   }
@@ -107,9 +107,12 @@ function recorder(config: Config) {
       const rms = record("rms", `${name}_rms`, [x.shape[0], 1], [x], {
         columns,
         epsilon: config.normEpsilon,
+        groups: 1,
       });
-      const pre = record("normalize", `${name}_pre`, x.shape, [x, rms], { columns });
-      return record("scale_columns", name, x.shape, [pre], { columns }, [`${name}.weight`]);
+      const pre = record("normalize", `${name}_pre`, x.shape, [x, rms], { columns, groups: 1 });
+      return record("scale_columns", name, x.shape, [pre], { columns, groups: 1 }, [
+        `${name}.weight`,
+      ]);
     },
 
     linear(name: string, tensor: string, x: Value, shape: number[]): Value {
@@ -124,7 +127,7 @@ function recorder(config: Config) {
         `${tensor}.weight`,
       ]);
       return biased
-        ? record("add_bias", name, out, [product], { columns: rows }, [`${tensor}.bias`])
+        ? record("add_bias", name, out, [product], { columns: rows, groups: 1 }, [`${tensor}.bias`])
         : product;
     },
 
@@ -178,8 +181,8 @@ function recorder(config: Config) {
     add: (name: string, a: Value, b: Value): Value =>
       record("add", name, a.shape, [a, b], { columns: columnsOf(a) }),
 
-    swiglu: (name: string, gate: Value, up: Value): Value =>
-      record("swiglu", name, gate.shape, [gate, up], { columns: columnsOf(gate) }),
+    glu: (name: string, gate: Value, up: Value): Value =>
+      record("glu", name, gate.shape, [gate, up], { columns: columnsOf(gate), activation: 0 }),
 
     takeRows: (name: string, x: Value): Value =>
       record("take_rows", name, ["R", ...x.shape.slice(1)], [x], { columns: columnsOf(x) }),
