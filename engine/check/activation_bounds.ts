@@ -27,6 +27,11 @@ function tailUlps(a: number): number {
   return 26 + 2.7 * 3.5 + 3 + (2 + 2) * a * a / 2 + 2;
 }
 
+/** That many ULP of a size; of nothing none, however many. */
+function share(size: number, ulps: number): number {
+  return size === 0 ? 0 : size * growth(ulps);
+}
+
 /** By place in ACTIVATIONS: ULP of act(x), and how far it may be off beside. */
 const OWN: readonly ((x: number) => readonly [ulps: number, beside: number])[] = [
   (x) => [sigmoidUlps(x), x < -80 ? Math.abs(x) * LEFT : 0],
@@ -58,7 +63,7 @@ const STEEPEST: readonly ((x: number, δ: number) => number)[] = [
 /** The error of act(x), and of `more` rounded operations on it, where x is off by as much as is given. */
 export function activatedError(activation: number, x: number, error = 0, more = 0): number {
   const [ulps, beside] = OWN[activation](x);
-  return Math.abs(activate(activation, x)) * growth(ulps + more + 0.5) + beside +
+  return share(Math.abs(activate(activation, x)), ulps + more + 0.5) + beside +
     STEEPEST[activation](x, error) * error;
 }
 
@@ -80,7 +85,7 @@ export function gatedError(
   const factor = Math.abs(Math.max(-7, Math.min(up, 7)) + 1) + upError;
   const size = Math.abs(g) * sigmoid(w);
   // The sigmoid's exponent is a product with a constant; the factor is a sum; and the product of both.
-  const own = size * growth(sigmoidUlps(w, 2) + 1 + 1 + 0.5) + (w < -80 ? Math.abs(g) * LEFT : 0);
+  const own = share(size, sigmoidUlps(w, 2) + 1 + 1 + 0.5) + (w < -80 ? Math.abs(g) * LEFT : 0);
   return (own + 1.1 * gateError) * factor + size * upError + tiny +
     ULP * Math.abs(gated(activation, gate, up));
 }
