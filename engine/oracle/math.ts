@@ -1,7 +1,22 @@
 /**
- * The operations of a Llama in 64-bit floats, each as its formula says and no faster than it has to
- * be. Matrices are row-major Float64Arrays; T is the positions of the pass, S those up to its end.
+ * Operations on rows in 64-bit floats, each as its formula says and no faster than it has to be. Matrices are row-major Float64Arrays; T is the positions of the pass, S those up to its end.
  */
+
+/**
+ * Each row less its mean: with the root mean square of what is left this is LayerNorm (arXiv 1607.06450).
+ *
+ * @param x [n, width]
+ * @returns the same shape
+ */
+export function centerRows(x: Float64Array, width: number): Float64Array {
+  const out = new Float64Array(x.length);
+  for (let row = 0; row < x.length; row += width) {
+    let sum = 0;
+    for (let i = row; i < row + width; i++) sum += x[i];
+    for (let i = row; i < row + width; i++) out[i] = x[i] - sum / width;
+  }
+  return out;
+}
 
 /**
  * The root mean square of each row, ε included: √(mean(x²) + ε) (RMSNorm, arXiv 1910.07467).
@@ -25,7 +40,7 @@ export function divideRows(x: Float64Array, divisors: Float64Array): Float64Arra
   return x.map((value, i) => value / divisors[Math.floor(i / width)]);
 }
 
-/** Each row of `x` [T, D] times `weight` [D], number by number. */
+/** Each row of `x` [T, D] times `weight` [D], number by number; a weight [d] of which D is a multiple is repeated. */
 export function scaleColumns(x: Float64Array, weight: Float32Array): Float64Array {
   return x.map((value, i) => value * weight[i % weight.length]);
 }
@@ -40,9 +55,19 @@ export function add(a: Float64Array, b: Float64Array): Float64Array {
   return a.map((value, i) => value + b[i]);
 }
 
-/** SwiGLU (arXiv 2002.05202): silu(gate) · up, with silu(z) = z / (1 + e^−z). */
-export function swiglu(gate: Float64Array, up: Float64Array): Float64Array {
-  return gate.map((z, i) => z / (1 + Math.exp(-z)) * up[i]);
+/** Every number times `factor`. */
+export function scale(x: Float64Array, factor: number): Float64Array {
+  return x.map((value) => value * factor);
+}
+
+/** Every number kept within ±limit. */
+export function clamp(x: Float64Array, limit: number): Float64Array {
+  return x.map((value) => Math.min(Math.max(value, -limit), limit));
+}
+
+/** Every number drawn softly within ±limit: limit · tanh(x / limit) (logit soft-capping, arXiv 2408.00118). */
+export function cap(x: Float64Array, limit: number): Float64Array {
+  return x.map((value) => limit * Math.tanh(value / limit));
 }
 
 /** What a score is at most that is masked: −∞, or what stands for it in 32 bits. */
@@ -121,67 +146,6 @@ export function dot(
   let sum = 0;
   for (let i = 0; i < length; i++) sum += a[atA + i] * b[atB + i];
   return sum;
-}
-
-/**
- * Scaled attention scores; key s is visible to the query at position t when s ≤ t, the others are
- * −∞ (Attention Is All You Need, arXiv 1706.03762; grouped queries, arXiv 2305.13245).
- *
- * @param q [T, H, d]
- * @param keys [S, Hkv, d], of which the last T are at the queries' own positions
- * @returns [H, T, S]
- */
-export function attentionScores(q: Float64Array, keys: Float64Array, shape: {
-  readonly heads: number;
-  readonly kvHeads: number;
-  readonly headWidth: number;
-  readonly attentionScale: number;
-}): Float64Array {
-  const { heads, kvHeads, headWidth, attentionScale } = shape;
-  const T = q.length / (heads * headWidth);
-  const S = keys.length / (kvHeads * headWidth);
-  const scores = new Float64Array(heads * T * S).fill(-Infinity);
-  for (let h = 0; h < heads; h++) {
-    const kvHead = Math.floor(h / (heads / kvHeads));
-    for (let t = 0; t < T; t++) {
-      for (let s = 0; s <= S - T + t; s++) {
-        const atQ = (t * heads + h) * headWidth;
-        const atK = (s * kvHeads + kvHead) * headWidth;
-        scores[(h * T + t) * S + s] = attentionScale * dot(q, atQ, keys, atK, headWidth);
-      }
-    }
-  }
-  return scores;
-}
-
-/**
- * Each head's mix of values.
- *
- * @param probs [H, T, S]
- * @param values [S, Hkv, d]
- * @returns [T, H, d]
- */
-export function mixValues(probs: Float64Array, values: Float64Array, shape: {
-  readonly heads: number;
-  readonly kvHeads: number;
-  readonly headWidth: number;
-}): Float64Array {
-  const { heads, kvHeads, headWidth } = shape;
-  const S = values.length / (kvHeads * headWidth);
-  const T = probs.length / (heads * S);
-  const mixed = new Float64Array(T * heads * headWidth);
-  for (let h = 0; h < heads; h++) {
-    const kvHead = Math.floor(h / (heads / kvHeads));
-    for (let t = 0; t < T; t++) {
-      const out = (t * heads + h) * headWidth;
-      for (let s = 0; s < S; s++) {
-        const prob = probs[(h * T + t) * S + s];
-        const value = (s * kvHeads + kvHead) * headWidth;
-        for (let i = 0; i < headWidth; i++) mixed[out + i] += prob * values[value + i];
-      }
-    }
-  }
-  return mixed;
 }
 
 /** Index of the largest number in a row; of equal ones the first. */

@@ -1,102 +1,160 @@
-import type { Config } from "../model/config.ts";
+import type { Rope, Yarn } from "../model/config.ts";
 
 /** How the angles of RoPE are computed: in 64 bits, or with the rounding steps of ggml, or with those of PyTorch's models in f32. */
 export type RopeKind = "exact" | "ggml" | "f32";
 
-/** Cosines and sines, each [T, ropeWidth / 2]. */
+/** Cosines and sines, each [T, width / 2]. */
 export interface RopeTable {
   readonly cos: Float64Array;
   readonly sin: Float64Array;
 }
 
 /**
- * The rotations of RoPE (arXiv 2104.09864): at position p pair i turns by
- * p · base^(−2i / ropeWidth) / factors[i], divided by the factor of linear scaling.
+ * Name of the tensor [width / 2] whose numbers divide the angles; undefined where they are not divided. LongRoPE
+ * (arXiv 2402.13753) has two: the long ones serve where there is room for more positions than the model first had, from the first
+ * position on, since keys that are kept cannot be turned anew (`llama_model::get_rope_factors`).
  *
- * @param factors `rope_freqs.weight`, or undefined
+ * @param capacity positions that the session has room for
+ */
+export function divisorsName({ factors, scaling }: Rope, capacity: number): string | undefined {
+  if (factors !== undefined || scaling.type !== "longrope") return factors;
+  return capacity > scaling.originalLength ? scaling.long : scaling.short;
+}
+
+/**
+ * The rotations of RoPE (arXiv 2104.09864): at position p pair i turns by p · base^(−2i / width) / divisors[i], scaled linearly or by
+ * YaRN; cosines and sines are times `magnitude`.
+ *
+ * @param divisors the tensor that {@linkcode divisorsName} names
  * @param start the first position
  * @param count T
  */
 export function ropeTable(
-  config: Config,
-  factors: Float32Array | undefined,
+  rope: Rope,
+  divisors: Float32Array | undefined,
   kind: RopeKind,
   start: number,
   count: number,
 ): RopeTable {
-  const pairs = config.ropeWidth / 2;
+  const pairs = rope.width / 2;
   const table = { cos: new Float64Array(count * pairs), sin: new Float64Array(count * pairs) };
   const rounded = kind === "exact" ? (value: number) => value : Math.fround;
+  const magnitude = rounded(rope.magnitude);
   for (let t = 0; t < count; t++) {
-    for (const [i, angle] of ANGLES[kind](start + t, config, factors).entries()) {
-      table.cos[t * pairs + i] = rounded(Math.cos(angle));
-      table.sin[t * pairs + i] = rounded(Math.sin(angle));
+    for (const [i, angle] of ANGLES[kind](start + t, rope, divisors).entries()) {
+      table.cos[t * pairs + i] = rounded(rounded(Math.cos(angle)) * magnitude);
+      table.sin[t * pairs + i] = rounded(rounded(Math.sin(angle)) * magnitude);
     }
   }
   return table;
 }
 
 /** The angles of all pairs at a position. */
-type Angles = (position: number, config: Config, factors: Float32Array | undefined) => number[];
+type Angles = (position: number, rope: Rope, divisors: Float32Array | undefined) => number[];
 
 const ANGLES: Readonly<Record<RopeKind, Angles>> = {
-  exact(position, config, factors) {
-    const { ropeBase, ropeWidth } = config;
-    const squeeze = squeezeOf(config);
-    return Array.from(
-      { length: ropeWidth / 2 },
-      (_, i) => position * ropeBase ** (-2 * i / ropeWidth) / (factors?.[i] ?? 1) / squeeze,
-    );
+  exact(position, { base, width, scaling }, divisors) {
+    const yarn = scaling.type === "yarn" ? scaling : undefined;
+    const squeeze = scaling.type === "linear" ? scaling.factor : 1;
+    return Array.from({ length: width / 2 }, (_, i) => {
+      const angle = position * base ** (-2 * i / width) / (divisors?.[i] ?? 1) / squeeze;
+      if (!yarn) return angle;
+      const fast = fastShare(i, base, width, yarn);
+      return angle / yarn.factor * (1 - fast) + angle * fast;
+    });
   },
 
-  /** `ggml_rope_cache_init` in ggml-cpu/ops.cpp multiplies from pair to pair in 32 bits. */
-  ggml(position, config, factors) {
-    const { ropeBase, ropeWidth } = config;
-    const step = Math.fround(ropeBase ** Math.fround(-2 / ropeWidth));
-    const shrunk = Math.fround(1 / squeezeOf(config));
+  /** `ggml_rope_cache_init` and `rope_yarn` in ggml-cpu/ops.cpp: 32 bits, and multiplications from pair to pair. */
+  ggml(position, { base, width, scaling }, divisors) {
+    const f = Math.fround;
+    const yarn = scaling.type === "yarn" ? scaling : undefined;
+    const step = f(base ** f(-2 / width));
+    const shrunk = f(1 / ("factor" in scaling ? scaling.factor : 1));
+    const ends = yarn && ggmlRampEnds(base, width, yarn);
     const angles: number[] = [];
-    for (let i = 0, turn = position; i < ropeWidth / 2; i++, turn = Math.fround(turn * step)) {
-      angles.push(Math.fround(shrunk * Math.fround(turn / (factors?.[i] ?? 1))));
+    for (let i = 0, turn = position; i < width / 2; i++, turn = f(turn * step)) {
+      const unscaled = f(turn / (divisors?.[i] ?? 1));
+      const scaled = f(shrunk * unscaled);
+      if (!ends || yarn.share === 0) {
+        angles.push(scaled);
+        continue;
+      }
+      const along = f(f(i - ends.low) / Math.max(f(0.001), f(ends.high - ends.low)));
+      const fast = f(f(1 - Math.min(1, Math.max(0, along))) * f(yarn.share));
+      angles.push(f(f(scaled * f(1 - fast)) + f(unscaled * fast)));
     }
     return angles;
   },
 
-  /** `LlamaRotaryEmbedding` in Hugging Face's modeling_llama.py multiplies positions and inverse frequencies in 32 bits. */
-  f32(position, config, factors) {
-    const { ropeBase, ropeWidth } = config;
-    const squeeze = squeezeOf(config);
-    return Array.from({ length: ropeWidth / 2 }, (_, i) => {
-      const power = Math.fround(Math.fround(ropeBase) ** Math.fround(2 * i / ropeWidth));
-      const inverse = Math.fround(Math.fround(1 / power) / (factors?.[i] ?? 1) / squeeze);
-      return Math.fround(position * inverse);
+  /**
+   * Hugging Face's modeling_rope_utils.py: positions times inverse frequencies, both in 32 bits. There YaRN's scaling is in the frequencies,
+   * and the ends of its ramp are computed in 64 bits.
+   */
+  f32(position, { base, width, scaling }, divisors) {
+    const f = Math.fround;
+    return Array.from({ length: width / 2 }, (_, i) => {
+      const power = f(f(base) ** f(2 * i / width));
+      const divisor = divisors?.[i] ?? 1;
+      if (scaling.type === "longrope") return f(position * f(1 / f(divisor * power)));
+      const squeeze = scaling.type === "linear" ? scaling.factor : 1;
+      const unscaled = f(f(1 / power) / divisor / squeeze);
+      if (scaling.type !== "yarn") return f(position * unscaled);
+      const scaled = f(f(1 / f(scaling.factor * power)) / divisor);
+      const fast = f(fastShare(i, base, width, scaling));
+      return f(position * f(f(scaled * f(1 - fast)) + f(unscaled * fast)));
     });
   },
 };
 
-function squeezeOf({ ropeScaling }: Config): number {
-  return ropeScaling.type === "linear" ? ropeScaling.factor : 1;
+/**
+ * How much of a pair's angle is unscaled in YaRN (arXiv 2309.00071, section 3.2): all of pairs that turn often within the original
+ * length, nothing of those that turn seldom. The ramp between goes over the pairs' numbers, from whole ones, as in the authors' code.
+ */
+function fastShare(pair: number, base: number, width: number, yarn: Yarn): number {
+  const low = Math.max(0, Math.floor(pairOfTurns(yarn.betaFast, base, width, yarn)));
+  const high = Math.min(width - 1, Math.ceil(pairOfTurns(yarn.betaSlow, base, width, yarn)));
+  const along = (pair - low) / Math.max(0.001, high - low);
+  return (1 - Math.min(1, Math.max(0, along))) * yarn.share;
+}
+
+/** The pair, as a fraction, that makes so many turns within the original length: 2π · turns = length · base^(−2 · pair / width). */
+function pairOfTurns(turns: number, base: number, width: number, yarn: Yarn): number {
+  return width * Math.log(yarn.originalLength / (turns * 2 * Math.PI)) / (2 * Math.log(base));
+}
+
+/** `ggml_rope_yarn_corr_dims` in ggml.c: the ends of the ramp, in 32 bits. */
+function ggmlRampEnds(base: number, width: number, yarn: Yarn): { low: number; high: number } {
+  const f = Math.fround;
+  const pairOf = (turns: number) => {
+    const once = f(yarn.originalLength / f(f(f(turns) * 2) * f(Math.PI)));
+    return f(f(width * f(Math.log(once))) / f(2 * f(Math.log(f(base)))));
+  };
+  return {
+    low: Math.max(0, Math.floor(pairOf(yarn.betaFast))),
+    high: Math.min(width - 1, Math.ceil(pairOf(yarn.betaSlow))),
+  };
 }
 
 /**
- * Turns each pair of each head; numbers from `ropeWidth` on stay.
+ * Turns each pair of each head; numbers from the table's width on stay.
  *
- * @param x [T, heads, d]
+ * @param x [T, heads, headWidth]
  * @returns the same shape
  */
 export function rotate(
   x: Float64Array,
   heads: number,
-  config: Config,
+  headWidth: number,
+  { width, style }: Pick<Rope, "width" | "style">,
   table: RopeTable,
 ): Float64Array {
-  const { headWidth, ropeWidth, ropeStyle } = config;
-  const pairs = ropeWidth / 2;
+  const pairs = width / 2;
   const out = x.slice();
   for (let row = 0; row < x.length / headWidth; row++) {
     const t = Math.floor(row / heads);
     for (let i = 0; i < pairs; i++) {
-      const first = row * headWidth + (ropeStyle === "adjacent" ? 2 * i : i);
-      const second = first + (ropeStyle === "adjacent" ? 1 : pairs);
+      const first = row * headWidth + (style === "adjacent" ? 2 * i : i);
+      const second = first + (style === "adjacent" ? 1 : pairs);
       const cos = table.cos[t * pairs + i];
       const sin = table.sin[t * pairs + i];
       out[first] = x[first] * cos - x[second] * sin;
