@@ -106,8 +106,8 @@ function recorder(config: Config) {
       const columns = columnsOf(x);
       const rms = record("rms", `${name}_rms`, [x.shape[0], 1], [x], {
         columns,
-        epsilon: config.normEpsilon,
         groups: 1,
+        epsilon: config.normEpsilon,
       });
       const pre = record("normalize", `${name}_pre`, x.shape, [x, rms], { columns, groups: 1 });
       return record("scale_columns", name, x.shape, [pre], { columns, groups: 1 }, [

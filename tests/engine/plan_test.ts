@@ -168,7 +168,7 @@ Deno.test("a decoding pass is five dispatches a layer, six after long contexts",
     "attention_split",
     "attention_merge",
     "linear_residual",
-    "linear_swiglu_normed",
+    "linear_glu_normed",
     "linear_residual",
   ];
   const steps = fused(plan, ["argmax"], together, () => true);
@@ -204,7 +204,7 @@ Deno.test("a prompt's pass is eight dispatches a layer", async () => {
     "attention",
     "linear_residual",
     "rms_norm",
-    "linear_swiglu",
+    "linear_glu",
     "linear_residual",
   ];
   assert.deepEqual(
@@ -290,9 +290,9 @@ Deno.test("scores and probabilities that are wanted keep attention in its steps"
 Deno.test("matrices that lie apart are multiplied apart, biased ones too", async () => {
   const plan = forward(await configOf());
   const apart = fused(plan, ["logits"], () => false).map(computationName);
-  assert.ok(!apart.includes("linear_qkv") && !apart.includes("linear_swiglu"));
+  assert.ok(!apart.includes("linear_qkv") && !apart.includes("linear_glu"));
   assert.ok(
-    apart.includes("linear") && apart.includes("swiglu") && apart.includes("linear_residual"),
+    apart.includes("linear") && apart.includes("glu") && apart.includes("linear_residual"),
   );
   // Only those that are asked about: q, k, v together and gate, up together.
   const asked: string[] = [];
@@ -329,8 +329,8 @@ Deno.test("steps that only look alike are not fused", async () => {
     ["blk.0.cache_k", "rope_store", () => [other]],
     ["blk.0.attn_probs", "attention", () => [other]],
     ["blk.0.head_out", "attention", ([, values]) => [other, values]],
-    ["blk.0.ffn_up", "linear_swiglu", () => [other]],
-    ["blk.0.ffn_act", "linear_swiglu", ([gate, up]) => [up, gate]],
+    ["blk.0.ffn_up", "linear_glu", () => [other]],
+    ["blk.0.ffn_act", "linear_glu", ([gate, up]) => [up, gate]],
     ["blk.0.ffn_inp", "linear_residual", ([x]) => [x, other]],
   ];
   for (const [name, kernel, inputs] of cases) {
