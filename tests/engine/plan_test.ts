@@ -324,6 +324,7 @@ Deno.test("steps that only look alike are not fused", async () => {
     kernels(steps).filter((each) => each === kernel).length;
   const cases: [string, string, (inputs: readonly Value[]) => Value[]][] = [
     ["blk.0.attn_norm_pre", "rms_norm", ([x]) => [x, other]],
+    ["blk.0.attn_norm_pre", "rms_norm", ([, rms]) => [other, rms]],
     ["blk.0.attn_norm", "rms_norm", () => [other]],
     ["blk.0.k", "linear_qkv", () => [other]],
     ["blk.0.cache_k", "rope_store", () => [other]],
@@ -339,6 +340,45 @@ Deno.test("steps that only look alike are not fused", async () => {
       count(plan, kernel) - 1,
       `${name}, ${kernel}`,
     );
+  }
+});
+
+Deno.test("norms of each head are fused, but not into products; those of other rows than their weight are not", async () => {
+  const plan = forward(await configOf());
+  const norm = ["blk.0.attn_norm_rms", "blk.0.attn_norm_pre", "blk.0.attn_norm"];
+  /** The first layer's norm over that many groups; `last` of them where the weight is another one's. */
+  const grouped = (groups: number, last = groups) =>
+    plan.map((step): Step => {
+      const i = norm.indexOf(stepName(step));
+      const own = i === 2 ? last : groups;
+      const sizes = { columns: D / own, groups: own };
+      return i < 0 ? step : { ...step, constants: { ...step.constants, ...sizes } };
+    });
+  const computed = (steps: Plan, few: boolean) =>
+    fused(steps, ["logits"], together, few ? () => true : undefined).map(computationName);
+  const count = (names: readonly string[], name: string) =>
+    names.filter((each) => each === name).length;
+  // Of two layers' norms before attention and the last one.
+  assert.equal(count(computed(grouped(1), true), "rms_norm"), 1);
+  assert.equal(count(computed(grouped(6), true), "rms_norm"), 2);
+  assert.equal(count(computed(grouped(6), true), "linear_qkv"), 1);
+  assert.equal(count(computed(grouped(6), false), "rms_norm"), 5);
+  const [fusedNorm] = fused(grouped(6), ["logits"], together)
+    .filter(({ operation }) => operation === "rms_norm");
+  assert.deepEqual([fusedNorm.constants.columns, fusedNorm.constants.groups], [8, 6]);
+  const apart = computed(grouped(6, 1), false);
+  assert.equal(count(apart, "rms_norm"), 4);
+  assert.ok(apart.includes("rms") && apart.includes("scale_columns"));
+});
+
+Deno.test("a gate's activation goes along", async () => {
+  const plan = forward(await configOf()).map((step): Step =>
+    step.operation === "glu" ? { ...step, constants: { ...step.constants, activation: 3 } } : step
+  );
+  for (const few of [undefined, () => true]) {
+    const gates = fused(plan, ["logits"], together, few)
+      .filter(({ epilogue }) => epilogue === "glu");
+    assert.deepEqual(gates.map(({ constants }) => constants.activation), [3, 3]);
   }
 });
 
