@@ -3,6 +3,8 @@ import { argmax } from "./sampling/argmax.ts";
 import { attentionKernels } from "./attention/attention.ts";
 import { addBias, elementwiseKernels } from "./elementwise/elementwise.ts";
 import { editKernels } from "./edits/edit.ts";
+import { expertKernels } from "./experts/linear_experts.ts";
+import { routeKernels } from "./experts/route.ts";
 import { embed } from "./embedding/embed.ts";
 import { type Computation, computationName, type Kernel } from "./kernel.ts";
 import { productKernels } from "./products/products.ts";
@@ -23,6 +25,8 @@ export const KERNELS: ReadonlyMap<string, Kernel> = new Map(
     argmax,
     sample,
     ...editKernels,
+    ...routeKernels,
+    ...expertKernels,
   ].map((kernel) => [kernel.name, kernel]),
 );
 

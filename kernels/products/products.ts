@@ -9,9 +9,11 @@ import {
   type Constants,
   type Kernel,
   kernel,
+  type Knobs,
   type RowReader,
   type TwinArguments,
 } from "../kernel.ts";
+import type { Packing } from "../weights/packings.ts";
 import { rmsNorm } from "../norm/norm.ts";
 import { ropeStore } from "../rope/rope.ts";
 import xPlainWgsl from "./x_plain.wgsl" with { type: "text" };
@@ -204,6 +206,17 @@ const QKV_ROPE: Epilogue = {
 const DIRECT_WGSL = { 8: x8DirectWgsl, 32: x32DirectWgsl };
 const BROADCAST_WGSL = { 8: x8BroadcastWgsl, 32: x32BroadcastWgsl };
 
+/** What a kernel for few positions is told of x, which goes into it as it is. */
+export function plainX({ broadcast }: Knobs, packing?: Packing): string {
+  return xPlainWgsl + (broadcast ? BROADCAST_WGSL[packing!.chunk] : DIRECT_WGSL[packing!.chunk]);
+}
+
+/** Groups of eight columns in a chunk, for kernels that get columns of x their own way. */
+export const CHUNK_WGSL = {
+  8: "const CHUNK_GROUPS = 1u;\n",
+  32: "const CHUNK_GROUPS = 4u;\n",
+};
+
 /** Tiles of four rows. */
 function tileCount(epilogue: Epilogue, { rows }: Constants): number {
   return Math.ceil(rows * epilogue.rowsPerOutput / 4);
@@ -224,8 +237,7 @@ function matvec(epilogue: Epilogue): Kernel {
     bindings: epilogue.bindings,
     lanes: (knobs) => knobs.dotLanes,
     overrides: (knobs) => ({ COLUMN_LANES: knobs.columnLanes }),
-    prologue: ({ broadcast }, packing) =>
-      xPlainWgsl + (broadcast ? BROADCAST_WGSL[packing!.chunk] : DIRECT_WGSL[packing!.chunk]),
+    prologue: plainX,
     grid(pass, constants, lanes, { columnLanes }) {
       const tiles = tileCount(epilogue, constants);
       const [x, z] = twoDimensions(Math.ceil(tiles * columnLanes / lanes));
