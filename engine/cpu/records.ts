@@ -50,6 +50,11 @@ export const OPERATIONS: ReadonlyMap<Operation, number> = new Map<Operation, num
   ["argmax", 21],
   ["sample", 22],
   ["edit", 23],
+  ["route", 40],
+  ["linear_experts", 41],
+  ["add_expert_bias", 42],
+  ["combine", 43],
+  ["weigh", 44],
 ]);
 
 /** What becomes of a product's sums, as records say it. */
@@ -110,6 +115,8 @@ function constantsOf(
       ];
     case "embed":
       return named({ columns: "u32" }, constants);
+    case "linear_experts":
+      return named({ columns: "u32", rows: "u32", used: "u32", shared: "u32" }, constants);
     case "head_result":
       return named({ heads: "u32", columns: "u32", rows: "u32" }, constants);
     default:
