@@ -1,16 +1,21 @@
 /** Products with the matrices of chosen experts, and what is done with their results. */
 import { bindings, type Constants, type Kernel, kernel, type RowReader } from "../kernel.ts";
-import { CHUNK_WGSL, MATMUL_FROM, PACKED_CONSTANTS, plainX } from "../products/products.ts";
+import { broadcastX, MATMUL_FROM, PACKED_CONSTANTS, plainX } from "../products/products.ts";
 import addExpertBiasWgsl from "./add_expert_bias.wgsl" with { type: "text" };
 import combineWgsl from "./combine.wgsl" with { type: "text" };
 import matmulWgsl from "./matmul.wgsl" with { type: "text" };
 import matvecWgsl from "./matvec.wgsl" with { type: "text" };
 import partWgsl from "./part.wgsl" with { type: "text" };
+import x32RowsWgsl from "./x32_rows.wgsl" with { type: "text" };
+import x8RowsWgsl from "./x8_rows.wgsl" with { type: "text" };
 import weighWgsl from "./weigh.wgsl" with { type: "text" };
 
 /** Of matmul.wgsl: positions that a workgroup lists, and tiles that its lanes go over. */
 const POSITIONS = 128;
 const RUNS = 8;
+
+/** How a lane gets columns of x, by the columns of a chunk, in the kernel for many positions. */
+const ROWS_WGSL = { 8: x8RowsWgsl, 32: x32RowsWgsl };
 
 /** Whether a product with experts goes to the kernel for many positions; also of few, where rows of x begin anywhere (see matvec.wgsl). */
 export function manyForExperts(positions: number, { columns, used, shared }: Constants): boolean {
@@ -82,7 +87,10 @@ const linearExpertsMany = kernel({
   ...linearExperts,
   positions: "many",
   wgsl: partWgsl + matmulWgsl,
-  prologue: (_, packing) => CHUNK_WGSL[packing!.chunk],
+  prologue: (
+    { broadcast },
+    packing,
+  ) => (broadcast ? broadcastX(packing!) : ROWS_WGSL[packing!.chunk]),
   grid(pass, { rows, out_row, out_rows }, lanes, { columnLanes }) {
     const tiles = RUNS * lanes / columnLanes;
     const experts = Math.ceil((out_row + out_rows) / rows) - Math.floor(out_row / rows);

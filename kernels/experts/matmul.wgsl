@@ -7,10 +7,10 @@ override COLUMN_LANES: u32;
 const POSITIONS = 128u;
 const RUNS = 8u;
 
-@group(0) @binding(2) var<storage, read> x: array<f32>;
 @group(0) @binding(4) var<storage, read> ids: array<u32>;
 @group(0) @binding(5) var<storage, read_write> y: array<f32>;
 
+var<private> lane_: u32;
 // Of each position, 1 more than the place that the expert has among those it chose; 0 where it has none.
 var<workgroup> places: array<u32, POSITIONS>;
 // A bit for each position that has.
@@ -46,19 +46,6 @@ fn list_positions(expert: u32, start: u32, lane: u32) {
   }
 }
 
-// Eight columns of a row of x. Columns past its end become zero: what lies there may be anything, and zero weights do not stop a NaN.
-fn load_x(row: u32, column: u32) -> mat2x4<f32> {
-  let at = row * step.columns + column;
-  let a = vec4<f32>(x[at], x[at + 1u], x[at + 2u], x[at + 3u]);
-  let b = vec4<f32>(x[at + 4u], x[at + 5u], x[at + 6u], x[at + 7u]);
-  if (column + 8u <= step.columns) { return mat2x4<f32>(a, b); }
-  let left = vec4<u32>(step.columns - column);
-  return mat2x4<f32>(
-    select(vec4<f32>(0.0), a, vec4<u32>(0u, 1u, 2u, 3u) < left),
-    select(vec4<f32>(0.0), b, vec4<u32>(4u, 5u, 6u, 7u) < left),
-  );
-}
-
 struct Rows { a: mat2x4<f32>, b: mat2x4<f32>, c: mat2x4<f32>, d: mat2x4<f32> }
 
 fn dots(rows: Rows, x: mat2x4<f32>) -> vec4<f32> {
@@ -81,21 +68,24 @@ fn products(first: u32, tile: u32, lane: u32, four: vec4<u32>) -> mat4x4<f32> {
   let x2 = x_row(four.z);
   let x3 = x_row(four.w);
   var sums = mat4x4<f32>();
-  for (var c = lane % COLUMN_LANES; c < step.groups / CHUNK_GROUPS; c += COLUMN_LANES) {
+  for (var c = first_chunk(lane); c < step.groups / CHUNK_GROUPS; c += COLUMN_LANES) {
     let a = load_block(r0, c);
     let b = load_block(r1, c);
     let d = load_block(r2, c);
     let e = load_block(r3, c);
+    let own0 = own_columns(x0, c);
+    let own1 = own_columns(x1, c);
+    let own2 = own_columns(x2, c);
+    let own3 = own_columns(x3, c);
     // Sums of a chunk are added up on their own: short chains of additions round less.
     var part = mat4x4<f32>();
     for (var i = 0u; i < CHUNK_GROUPS; i++) {
       let rows = Rows(eight(a, i), eight(b, i), eight(d, i), eight(e, i));
-      let column = 8u * (c * CHUNK_GROUPS + i);
       part += mat4x4<f32>(
-        dots(rows, load_x(x0, column)),
-        dots(rows, load_x(x1, column)),
-        dots(rows, load_x(x2, column)),
-        dots(rows, load_x(x3, column)),
+        dots(rows, columns8(own0, i)),
+        dots(rows, columns8(own1, i)),
+        dots(rows, columns8(own2, i)),
+        dots(rows, columns8(own3, i)),
       );
     }
     sums += part;
@@ -105,6 +95,7 @@ fn products(first: u32, tile: u32, lane: u32, four: vec4<u32>) -> mat4x4<f32> {
 
 @compute @workgroup_size(LANES)
 fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index) lane: u32) {
+  lane_ = lane;
   let expert = step.out_row / step.rows + group.y;
   let first = expert * step.rows;
   list_positions(expert, group.z * POSITIONS, lane);

@@ -206,16 +206,15 @@ const QKV_ROPE: Epilogue = {
 const DIRECT_WGSL = { 8: x8DirectWgsl, 32: x32DirectWgsl };
 const BROADCAST_WGSL = { 8: x8BroadcastWgsl, 32: x32BroadcastWgsl };
 
-/** What a kernel for few positions is told of x, which goes into it as it is. */
-export function plainX({ broadcast }: Knobs, packing?: Packing): string {
-  return xPlainWgsl + (broadcast ? BROADCAST_WGSL[packing!.chunk] : DIRECT_WGSL[packing!.chunk]);
+/** Columns of x that lanes hand on to each other, as they are. */
+export function broadcastX(packing: Packing): string {
+  return xPlainWgsl + BROADCAST_WGSL[packing.chunk];
 }
 
-/** Groups of eight columns in a chunk, for kernels that get columns of x their own way. */
-export const CHUNK_WGSL = {
-  8: "const CHUNK_GROUPS = 1u;\n",
-  32: "const CHUNK_GROUPS = 4u;\n",
-};
+/** Columns of x as they are, for kernels for few positions. */
+export function plainX({ broadcast }: Knobs, packing?: Packing): string {
+  return broadcast ? broadcastX(packing!) : xPlainWgsl + DIRECT_WGSL[packing!.chunk];
+}
 
 /** Tiles of four rows. */
 function tileCount(epilogue: Epilogue, { rows }: Constants): number {
@@ -298,7 +297,7 @@ function matmul(epilogue: Epilogue): Kernel {
     bindings: epilogue.bindings,
     lanes: (knobs) => knobs.dotLanes,
     prologue: ({ broadcast }, packing) =>
-      broadcast ? xPlainWgsl + BROADCAST_WGSL[packing!.chunk] + matmulRowsWgsl : matmulWgsl,
+      broadcast ? broadcastX(packing!) + matmulRowsWgsl : matmulWgsl,
     grid(pass, constants, lanes, { broadcast }) {
       const [tiles, positions] = broadcast ? [lanes, 8] : [2, lanes * 4];
       const [x, z] = twoDimensions(Math.ceil(tileCount(epilogue, constants) / tiles));
