@@ -4,6 +4,7 @@ import type {
   BlockNorms,
   Config,
   Embedding,
+  Experts,
   QkNorm,
   Rope,
   RopeScaling,
@@ -46,6 +47,10 @@ export interface Family {
   readonly logitScale?: Rule<number>;
   readonly logitCap?: Rule<number>;
   readonly outputNorm?: string;
+  /** The mixture of experts, where the file has one; {@linkcode mixture} reads most. Without it files with experts are refused. */
+  readonly experts?: Rule<Experts | undefined>;
+  /** Layers whose FFN is one all the same; none. */
+  readonly denseLayers?: Rule<readonly boolean[]>;
   /** Windows (or chunks) and which layers have them. */
   readonly window?: Window;
   /** The table of layers without a window, or of all; false where positions are known otherwise. */
@@ -118,3 +123,50 @@ export const NO_WINDOW: Window = {
     return 0;
   },
 };
+
+/** How the experts of a family are weighted, where that is not as in Mixtral. */
+export type MixtureRule = Partial<Omit<Experts, "shared" | "scale">> & {
+  readonly scale?: Rule<number>;
+  /** Whether there is a shared FFN, and whether it is gated. */
+  readonly shared?: "none" | "plain" | "gated";
+  /** The width of the shared FFN. */
+  readonly sharedWidth?: Rule<number>;
+};
+
+/**
+ * A mixture of experts as files describe it: `expert_count`, `expert_used_count`, `expert_feed_forward_length` (the FFN's own without),
+ * and groups where there are some. Softmax over all, weights divided by their sum, as in Mixtral, unless the rule says otherwise.
+ */
+export function mixture(rule: MixtureRule = {}): (keys: Keys, sizes: Sizes) => Experts | undefined {
+  return (keys, sizes) => {
+    const count = whole("expert_count")(keys);
+    if (count === 0) return undefined;
+    const used = keys.integer("expert_used_count");
+    if (used > count) throw keys.error("expert_used_count", `${used} of ${count} experts`);
+    const usual = keys.sameInLayers("feed_forward_length", sizes.layers, 1);
+    const width = keys.integer("expert_feed_forward_length", usual);
+    const [groups, usedGroups] = ["expert_group_count", "expert_group_used_count"]
+      .map((key) => whole(key)(keys));
+    const { scale = 1, shared = "none", sharedWidth, ...own } = rule;
+    const given = <T>(rule: Rule<T>) => valueOf(rule, keys, sizes);
+    return {
+      count,
+      used,
+      width,
+      gating: "softmax",
+      normalized: true,
+      scale: given(scale),
+      groups: groups > 1 ? { count: groups, used: usedGroups } : undefined,
+      weighsInput: false,
+      shared: shared === "none"
+        ? undefined
+        : { width: given(sharedWidth ?? width), gated: shared === "gated" },
+      ...own,
+    };
+  };
+}
+
+/** What a rule gives for a file. */
+export function valueOf<T>(rule: Rule<T>, keys: Keys, sizes: Sizes): T {
+  return typeof rule === "function" ? (rule as (keys: Keys, sizes: Sizes) => T)(keys, sizes) : rule;
+}

@@ -4,7 +4,7 @@ import { GgufError, quoted } from "../gguf/error.ts";
 import type { MetadataValue } from "../gguf/reader.ts";
 import type { Block, Config, Rope, RopeScaling } from "./config.ts";
 import { FAMILIES } from "./families/mod.ts";
-import type { Family, RopeRule, Rule, Sizes } from "./family.ts";
+import { type Family, type RopeRule, type Rule, type Sizes, valueOf } from "./family.ts";
 import { type ConfigSource, Keys, shown } from "./keys.ts";
 
 /** What GGUF files hold beside models, by `general.type` or `general.architecture`, and what to do with such a file. */
@@ -136,10 +136,6 @@ export function llamaCppDoes(file: ConfigSource): string | undefined {
   return own === theirs ? undefined : likeLlamaCpp.does;
 }
 
-function valueOf<T>(rule: Rule<T>, keys: Keys, sizes: Sizes): T {
-  return typeof rule === "function" ? (rule as (keys: Keys, sizes: Sizes) => T)(keys, sizes) : rule;
-}
-
 function readSizes(keys: Keys): Sizes {
   const layers = keys.integer("block_count");
   const { size } = keys.file.tensors;
@@ -195,11 +191,14 @@ function readBlocks(
     : family.windowRope === false
     ? undefined
     : readRope("rope_table_window", family, family.windowRope, keys, sizes);
+  const experts = family.experts && valueOf(family.experts, keys, sizes);
+  const dense = family.denseLayers ? valueOf(family.denseLayers, keys, sizes) : [];
   const unturned = family.unturned ? valueOf(family.unturned, keys, sizes) : [];
   const blocks = windowed.map((has, layer) => ({
     window: has && window?.kind !== "chunk" ? size : 0,
     chunk: has && window?.kind === "chunk" ? size : 0,
     rope: unturned[layer] ? undefined : has ? ofWindows : usual,
+    ...experts && !dense[layer] ? { experts } : {},
   }));
   const used = new Set(blocks.map(({ rope }) => rope));
   return {
@@ -281,6 +280,9 @@ function readMagnitude(keys: Keys, scaling: RopeScaling): number {
   return factor * (1 + 0.1 * Math.log(scaling.factor));
 }
 
+/** Biases of experts: the first layers may have none. */
+const EXPERT_BIAS = /^blk\.\d+\.(exp_probs_b|ffn_gate_inp|ffn_\w+_exps)\.bias$/;
+
 /** The biases that the file has, and the weights of norms that the family has. */
 function optionalOf(
   { tensors }: ConfigSource,
@@ -290,8 +292,8 @@ function optionalOf(
     "norms" | "qkNorm" | "embedding" | "outputNorm"
   >,
 ): Set<string> {
-  const biases = [...tensors.keys()].filter((name) => /^(blk\.0\.)?\w+\.bias$/.test(name))
-    .map((name) => kindOf(name));
+  const isOne = (name: string) => /^(blk\.0\.)?\w+\.bias$/.test(name) || EXPERT_BIAS.test(name);
+  const biases = [...tensors.keys()].filter(isOne).map((name) => kindOf(name));
   const own = [
     ...[norms.attention, norms.attentionAfter, norms.ffn, norms.ffnAfter, outputNorm],
     ...qkNorm ? ["attn_q_norm", "attn_k_norm"] : [],
