@@ -4,7 +4,7 @@
  *
  * @module
  */
-import { readConfig } from "./engine/model/config.ts";
+import { readConfig } from "./engine/plan/tensors.ts";
 import type { GgufFile } from "./engine/gguf/reader.ts";
 import { adapterName } from "./engine/webgpu/check/adapter_check.ts";
 import { hasGpu } from "./engine/webgpu/device.ts";

@@ -34,7 +34,19 @@ import "./inspect/jupyter/setup.ts";
 export { loadModel, Model, TokenError } from "./inspect/run/model.ts";
 export type { LoadModelOptions, LoadPhase } from "./inspect/run/loading.ts";
 export type { TuneMode } from "./engine/webgpu/tuning/tuning.ts";
-export type { Biases, Config, RopeScaling } from "./engine/model/config.ts";
+export type {
+  Activation,
+  Block,
+  BlockNorms,
+  Config,
+  Embedding,
+  LongRope,
+  QkNorm,
+  Rope,
+  RopeScaling,
+  Xielu,
+  Yarn,
+} from "./engine/model/config.ts";
 export type { ProcessorUse } from "./engine/backend.ts";
 export { DeviceError, type DeviceInfo } from "./engine/webgpu/device.ts";
 export { AdapterError } from "./engine/webgpu/check/adapter_check.ts";

@@ -73,13 +73,13 @@ export type Operation =
   | "attention_split"
   | "attention_merge"
   | "add"
-  | "swiglu"
+  | "glu"
   | "activate"
   | "xielu"
   | "scale"
-  | "scale_by_position"
   | "cap"
   | "clamp"
+  | "scale_by_position"
   | "take_rows"
   | "argmax"
   | "sample"
@@ -91,7 +91,7 @@ export interface Computation {
   /** What becomes of its inputs. */
   readonly operation: Operation;
   /** What a `linear` does with its sums beside storing them. */
-  readonly epilogue?: "residual" | "qkv" | "qkv_rope" | "swiglu";
+  readonly epilogue?: "residual" | "qkv" | "qkv_rope" | "glu";
   /** Whether a `linear` norms its x itself. */
   readonly normed?: boolean;
   /** For how many positions it is made, where that is not any number of them. */
@@ -187,4 +187,14 @@ export const PASS_WGSL = `struct Pass { tokens: u32, start: u32, rows: u32, unus
 /** Grid of an elementwise kernel: `columns` invocations for each of the pass's positions. */
 export function perToken(columns: number, pass: Pass, lanes: number): [number, number, number] {
   return [Math.ceil(columns / lanes), pass.tokens, 1];
+}
+
+/** The same where each position has `groups` rows of `columns` numbers; the group is the invocation's z. */
+export function perGroup(
+  columns: number,
+  groups: number,
+  pass: Pass,
+  lanes: number,
+): [number, number, number] {
+  return [Math.ceil(columns / lanes), pass.tokens, groups];
 }

@@ -53,6 +53,34 @@ export function exp1(x: f32): f32 {
   return f32x4.extract_lane(exp4(f32x4.splat(x)), 0);
 }
 
+/** As {@linkcode EXP} has them: the polynomial of tanh, from its highest power. */
+const TANH: usize = memory.data<f32>([
+  -0.005704989656805992, -0.005704989656805992, -0.005704989656805992, -0.005704989656805992,
+  0.02063908986747265, 0.02063908986747265, 0.02063908986747265, 0.02063908986747265,
+  -0.05373971536755562, -0.05373971536755562, -0.05373971536755562, -0.05373971536755562,
+  0.13331441581249237, 0.13331441581249237, 0.13331441581249237, 0.13331441581249237,
+  -0.3333328068256378, -0.3333328068256378, -0.3333328068256378, -0.3333328068256378,
+  0.625, 0.625, 0.625, 0.625, // up to it the polynomial serves
+], 16);
+
+/**
+ * tanh(x) of four numbers, to a few ulp. Near 0 it is x + x³·p(x²), and p, of degree 4, is the minimax polynomial of its relative error for
+ * |x| ≤ 0.625: 4.4e-9, found by iteratively reweighted least squares. Elsewhere it is 1 − 2 / (e^(2|x|) + 1), with the sign of x.
+ */
+@inline
+export function tanh4(x: v128): v128 {
+  const size = f32x4.abs(x), z = f32x4.mul(x, x);
+  let p = f32x4.relaxed_madd(z, v128.load(TANH), v128.load(TANH, 16));
+  p = f32x4.relaxed_madd(z, p, v128.load(TANH, 32));
+  p = f32x4.relaxed_madd(z, p, v128.load(TANH, 48));
+  p = f32x4.relaxed_madd(z, p, v128.load(TANH, 64));
+  const near = f32x4.relaxed_madd(f32x4.mul(x, z), p, x);
+  const one = v128.load(EXP, 176), two = f32x4.add(one, one);
+  const far = f32x4.sub(one, f32x4.div(two, f32x4.add(exp4(f32x4.add(size, size)), one)));
+  const signed = v128.bitselect(x, far, f32x4.splat(-0.0));
+  return v128.bitselect(near, signed, f32x4.le(size, v128.load(TANH, 80)));
+}
+
 /**
  * Softmax's weights: y = e^(x − largest) for the numbers from x to `end`, whole vectors, none above `largest`. Weights that would be
  * subnormal are 0, whatever x is, NaN stays NaN. A subnormal aside, these are the bits of {@linkcode exp4} or its neighbours.

@@ -3,7 +3,7 @@ import { argmax } from "./sampling/argmax.ts";
 import { attentionKernels } from "./attention/attention.ts";
 import { addBias, elementwiseKernels } from "./elementwise/elementwise.ts";
 import { editKernels } from "./edits/edit.ts";
-import { embed } from "./embedding/embed.ts";
+import { embeddingKernels } from "./embedding/embed.ts";
 import { type Computation, computationName, type Kernel } from "./kernel.ts";
 import { productKernels } from "./products/products.ts";
 import { normKernels } from "./norm/norm.ts";
@@ -13,7 +13,7 @@ import { sample } from "./sampling/sampling.ts";
 /** Every kernel by its name, as people ask for it; code asks {@linkcode kernelOf}. */
 export const KERNELS: ReadonlyMap<string, Kernel> = new Map(
   [
-    embed,
+    ...embeddingKernels,
     ...normKernels,
     ...productKernels,
     addBias,

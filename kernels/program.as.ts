@@ -4,14 +4,25 @@
  * engine/cpu/records.ts.
  */
 
-import { embed } from "./embedding/embed.as.ts";
+import { embed, embed_positions } from "./embedding/embed.as.ts";
 import { linear } from "./products/cpu/linear.as.ts";
 import { head_result } from "./edits/head_result.as.ts";
-import { normalize, rms, rms_norm, scale_columns } from "./norm/norm.as.ts";
+import { center, normalize, rms, rms_norm, scale_columns } from "./norm/norm.as.ts";
 import { rope, rope_store, store_rows } from "./rope/rope.as.ts";
 import { mix, scores, softmax } from "./attention/steps.as.ts";
 import { attention, attention_merge, attention_split } from "./attention/attention.as.ts";
-import { add, add_bias, swiglu, take_rows } from "./elementwise/elementwise.as.ts";
+import {
+  activate,
+  add,
+  add_bias,
+  cap,
+  clamp,
+  glu,
+  scale,
+  scale_by_position,
+  take_rows,
+  xielu,
+} from "./elementwise/elementwise.as.ts";
 import { argmax } from "./sampling/argmax.as.ts";
 import { sample } from "./sampling/sampling.as.ts";
 import { edit } from "./edits/edit.as.ts";
@@ -128,7 +139,7 @@ export function runStep(step: usize, thread: i32, threads: i32): void {
     case 18:
       return add_bias(step, pass, thread, threads);
     case 19:
-      return swiglu(step, pass, thread, threads);
+      return glu(step, pass, thread, threads);
     case 20:
       return take_rows(step, pass, thread, threads);
     case 21:
@@ -143,6 +154,22 @@ export function runStep(step: usize, thread: i32, threads: i32): void {
       return probe_product(step, pass, thread, threads);
     case 31:
       return probe_read(step, pass, thread, threads);
+    case 40:
+      return center(step, pass, thread, threads);
+    case 41:
+      return activate(step, pass, thread, threads);
+    case 42:
+      return xielu(step, pass, thread, threads);
+    case 43:
+      return scale(step, pass, thread, threads);
+    case 44:
+      return cap(step, pass, thread, threads);
+    case 45:
+      return clamp(step, pass, thread, threads);
+    case 46:
+      return scale_by_position(step, pass, thread, threads);
+    case 47:
+      return embed_positions(step, pass, thread, threads);
   }
 }
 

@@ -3,7 +3,7 @@
  *
  * @module
  */
-import { checkIsModel, otherContent } from "../../engine/model/config.ts";
+import { checkIsModel, otherContent } from "../../engine/model/hyperparameters.ts";
 import { flag } from "../../inspect/commands/args.ts";
 import { findOrPull } from "../../inspect/commands/find_model.ts";
 import { MODEL_COMMANDS, runModelTask } from "../../inspect/commands/named_models.ts";

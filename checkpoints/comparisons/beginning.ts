@@ -1,5 +1,5 @@
 /** What comes before the numbers: the structure of two files, their chat templates, their tokenizers, and the ids of the prompts. */
-import { readConfig } from "../../engine/model/config.ts";
+import { readConfig } from "../../engine/plan/tensors.ts";
 import type { GgufFile } from "../../engine/gguf/reader.ts";
 import type { Loaded } from "../../inspect/run/loading.ts";
 import { hasVocabulary, pieceOf, tokenizerOf } from "../../inspect/run/vocabulary.ts";

@@ -1,7 +1,7 @@
 /** What a comparison needs: another engine on the model's file, another file, or a folder of somebody's own engine's tensors. */
 import deno from "../../deno.json" with { type: "json" };
 import type { GgufFile } from "../../engine/gguf/reader.ts";
-import { ropeFactors } from "../../engine/model/rope_factors.ts";
+import { ropeFactors } from "../../engine/model/rope_table.ts";
 import type { Loaded, LoadModelOptions } from "../../inspect/run/loading.ts";
 import { hasVocabulary, tokenizerOf } from "../../inspect/run/vocabulary.ts";
 import type { Prompt } from "../../inspect/run/prompt.ts";

@@ -243,7 +243,7 @@ export const CAUSES = {
 /** The order of rows of so many heads: in row r belongs the row `order[r]`. */
 export type RowOrder = (
   heads: number,
-  config: Pick<Config, "headWidth" | "ropeWidth">,
+  widths: { readonly headWidth: number; readonly ropeWidth: number },
 ) => Int32Array;
 
 /** Rows of heads in one of RoPE's orders, that are in the other one. */

@@ -1,8 +1,8 @@
 /** A chain of operations as the file of the other side would have it, from the same numbers: what differs is then in the files. */
-import { readConfig } from "../../engine/model/config.ts";
+import { readConfig } from "../../engine/plan/tensors.ts";
 import type { GgufFile } from "../../engine/gguf/reader.ts";
-import { ropeFactors } from "../../engine/model/rope_factors.ts";
-import { ropeTable } from "../../engine/model/rope_table.ts";
+import { ropeOfTable } from "../../engine/model/config.ts";
+import { factorsOf, ropeFactors, ropeTable } from "../../engine/model/rope_table.ts";
 import { forward } from "../../engine/plan/forward.ts";
 import { type Step, stepName } from "../../engine/plan/plan.ts";
 import type { RopeFacts } from "../parity/divergence/evidence.ts";
@@ -39,14 +39,16 @@ export async function otherOperations(
     const names = step.inputs.map((input) => input.name);
     if (names.some((each) => isMadeHere.has(each) && !made.has(each))) continue;
     const inputs = operation.inputs.map((input, i) => {
-      if (names[i] !== "rope_table") return made.get(names[i]) ?? input;
+      if (step.inputs[i].kind !== "table") return made.get(names[i]) ?? input;
       const positions = input.length / step.constants.rope_width;
-      return ropeTable(config, positions, builder, factors);
+      return ropeTable(ropeOfTable(config, theirs.inputs[i].name), positions, builder, factors);
     });
     const reader = operation.others ?? new WeightReader(file);
     const weights = await Promise.all(theirs.weights.map((weight) => reader.read(weight)));
     if (!sameSizes(operation, inputs, weights)) continue;
-    const rope = step.operation === "rope" ? ropeFacts({ config, factors, builder }) : undefined;
+    const rope = theirs.operation === "rope"
+      ? ropeFacts({ config, step: theirs, factors, builder })
+      : undefined;
     found.set(name, { step: theirs, inputs, rope });
     if (operation === operations.at(-1)) break;
     const own = { ...operation, step: theirs, inputs, weights: weights as Weight[] };
@@ -68,9 +70,11 @@ function sameSizes(
 
 /** What RoPE's table is made from. */
 export function ropeFacts(
-  { config, factors, builder }: Pick<Operation, "config" | "factors" | "builder">,
+  { config, step, factors, builder }: Pick<Operation, "config" | "step" | "factors" | "builder">,
 ): RopeFacts {
-  const { ropeBase: base, ropeWidth: width, ropeScaling: scaling } = config;
+  const rope = ropeOfTable(config, step.inputs[1].name);
+  const { base, width, scaling } = rope;
   const facts: RopeFacts = { base, width, scaling, builder };
-  return factors ? { ...facts, factors: [...factors] } : facts;
+  const divisors = factorsOf(rope, config.contextLength, factors);
+  return divisors ? { ...facts, factors: [...divisors] } : facts;
 }

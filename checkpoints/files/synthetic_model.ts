@@ -1,6 +1,8 @@
 /** Model files of any shape with random weights: for measuring what a model of that shape costs where the real one is not at hand. */
-import { type Biases, type Config, expectedTensors } from "../../engine/model/config.ts";
-import type { MetadataType, MetadataValue } from "../../engine/gguf/header.ts";
+import type { Config } from "../../engine/model/config.ts";
+import { readHyperparameters } from "../../engine/model/hyperparameters.ts";
+import { expectedTensors } from "../../engine/plan/tensors.ts";
+import type { MetadataType, MetadataValue, TensorInfo } from "../../engine/gguf/header.ts";
 import { GGML_TYPES, type GgmlType } from "../../engine/gguf/types.ts";
 import type { NewGguf, NewTensor } from "../../engine/gguf/writer.ts";
 import { Random, randomBlocks, type RandomType } from "./random.ts";
@@ -8,23 +10,33 @@ import { Random, randomBlocks, type RandomType } from "./random.ts";
 /** What shapes a model; see {@linkcode Config}. */
 export type Shape = Readonly<UsualShape & Partial<UnusualShape>>;
 
-type UsualShape = Pick<
-  Config,
-  | "layers"
-  | "width"
-  | "ffnWidth"
-  | "heads"
-  | "kvHeads"
-  | "headWidth"
-  | "vocabSize"
-  | "contextLength"
-  | "ropeBase"
-  | "normEpsilon"
-  | "tiedOutput"
->;
+type UsualShape =
+  & Pick<
+    Config,
+    | "layers"
+    | "width"
+    | "ffnWidth"
+    | "heads"
+    | "kvHeads"
+    | "headWidth"
+    | "vocabSize"
+    | "contextLength"
+    | "normEpsilon"
+    | "tiedOutput"
+  >
+  & { /** Of {@linkcode Rope}. */ readonly ropeBase: number };
 
-/** RoPE of the whole head without scaling, no biases; where they are not named. */
-type UnusualShape = Pick<Config, "ropeWidth" | "ropeScaling" | "ropeFactors" | "biases">;
+/** RoPE of the whole head, a Llama without biases; where nothing else is said. */
+interface UnusualShape {
+  /** `general.architecture`. */
+  readonly architecture: string;
+  /** Of {@linkcode Rope}. */
+  readonly ropeWidth: number;
+  /** Further metadata, below the architecture's name: `attention.sliding_window`. Takes the place of the usual where both have a key. */
+  readonly keys: Readonly<Record<string, readonly [type: MetadataType, value: MetadataValue]>>;
+  /** Optional tensors that the file has: `attn_q.bias` in every layer, `rope_freqs.weight` once. */
+  readonly optional: readonly string[];
+}
 
 /** Shapes that have a name: those of published models. */
 export const SHAPES: Readonly<Record<string, Shape>> = Object.fromEntries(
@@ -87,7 +99,9 @@ export interface SyntheticModel extends NewGguf {
 export function syntheticModel(options: SyntheticOptions): SyntheticModel {
   const { name, shape, type, vocabulary = "none", seed = 0 } = options;
   checkShape(shape, vocabulary);
-  const config = configOf(name, shape);
+  const entries = metadataOf(name, shape, type, vocabulary);
+  const metadata = new Map(entries.map(([key, , value]) => [key, value]));
+  const config = readHyperparameters({ name, metadata, tensors: optionalTensors(shape) });
   const random = new Random(seed);
   const pools = new Map<string, Pool>();
   function matrix(type: RandomType, columns: number, rows: number): Iterable<Uint8Array> {
@@ -107,9 +121,8 @@ export function syntheticModel(options: SyntheticOptions): SyntheticModel {
       : () => matrix(own, columns, rows);
     return { name, shape, type: typeOf(own), pieces, bytes: () => later(pieces()) };
   });
-  const entries = metadataOf(config, type, vocabulary);
   return {
-    metadata: new Map(entries.map(([key, , value]) => [key, value])),
+    metadata,
     metadataTypes: new Map(entries.map(([key, type]) => [key, type])),
     tensors,
   };
@@ -133,20 +146,15 @@ function checkRows(columns: number, type: GgmlType): void {
   );
 }
 
-/** That a model has no biases. */
-export const NO_BIASES: Biases = {
-  ...{ attn_q: false, attn_k: false, attn_v: false, attn_output: false },
-  ...{ ffn_gate: false, ffn_up: false, ffn_down: false },
-};
-
-function configOf(name: string, shape: Shape): Config {
-  return {
-    ...{ architecture: "llama", name, attentionScale: 1 / Math.sqrt(shape.headWidth) },
-    ...{ ropeWidth: shape.headWidth, ropeStyle: "adjacent", ropeScaling: { type: "none" } },
-    ropeFactors: false,
-    biases: NO_BIASES,
-    ...shape,
-  };
+/** The tensors that a config depends on: those that a model may have or not. */
+function optionalTensors({ layers, optional = [], tiedOutput }: Shape): Map<string, TensorInfo> {
+  const names = Array.from(
+    { length: layers },
+    (_, layer) => ["attn_norm.weight", ...optional].map((name) => `blk.${layer}.${name}`),
+  ).flat();
+  const all = [...names, ...optional, "output_norm.weight", ...tiedOutput ? [] : ["output.weight"]];
+  const nothing = { type: typeOf("F32"), shape: [], bytes: 0, offset: 0, source: 0 };
+  return new Map(all.map((name) => [name, { ...nothing, name }]));
 }
 
 /** `llama_ftype` of files whose matrices are of a type, all or most. */
@@ -158,34 +166,38 @@ const FILE_TYPES: Readonly<Record<RandomType, number>> = {
 type Entry = readonly [key: string, type: MetadataType, value: MetadataValue];
 
 function metadataOf(
-  config: Config,
+  name: string,
+  shape: Shape,
   type: SyntheticOptions["type"],
   vocabulary: Vocabulary,
 ): Entry[] {
-  const { ropeScaling } = config;
+  const { architecture = "llama", headWidth, ropeWidth = headWidth, keys = {} } = shape;
+  const usual: Record<string, readonly [type: MetadataType, value: MetadataValue]> = {
+    "context_length": ["u32", shape.contextLength],
+    "embedding_length": ["u32", shape.width],
+    "block_count": ["u32", shape.layers],
+    "feed_forward_length": ["u32", shape.ffnWidth],
+    "attention.head_count": ["u32", shape.heads],
+    "attention.head_count_kv": ["u32", shape.kvHeads],
+    "attention.key_length": ["u32", headWidth],
+    "attention.value_length": ["u32", headWidth],
+    "attention.layer_norm_rms_epsilon": ["f32", shape.normEpsilon],
+    "rope.dimension_count": ["u32", ropeWidth],
+    "rope.freq_base": ["f32", shape.ropeBase],
+  };
+  const own = { ...usual, ...keys, vocab_size: ["u32", shape.vocabSize] as const };
   return [
-    ["general.architecture", "string", "llama"],
-    ["general.name", "string", config.name],
+    ["general.architecture", "string", architecture],
+    ["general.name", "string", name],
     ["general.description", "string", "random weights: for measuring, it says nothing"],
     ...(typeof type === "string" ? [["general.file_type", "u32", FILE_TYPES[type]] as const] : []),
     ["general.quantization_version", "u32", 2],
-    ["llama.context_length", "u32", config.contextLength],
-    ["llama.embedding_length", "u32", config.width],
-    ["llama.block_count", "u32", config.layers],
-    ["llama.feed_forward_length", "u32", config.ffnWidth],
-    ["llama.attention.head_count", "u32", config.heads],
-    ["llama.attention.head_count_kv", "u32", config.kvHeads],
-    ["llama.attention.key_length", "u32", config.headWidth],
-    ["llama.attention.value_length", "u32", config.headWidth],
-    ["llama.attention.layer_norm_rms_epsilon", "f32", config.normEpsilon],
-    ["llama.rope.dimension_count", "u32", config.ropeWidth],
-    ["llama.rope.freq_base", "f32", config.ropeBase],
-    ...(ropeScaling.type === "none" ? [] : [
-      ["llama.rope.scaling.type", "string", ropeScaling.type] as const,
-      ["llama.rope.scaling.factor", "f32", ropeScaling.factor] as const,
+    ...Object.entries(own).map(([key, [type, value]]): Entry => [
+      `${architecture}.${key}`,
+      type,
+      value,
     ]),
-    ["llama.vocab_size", "u32", config.vocabSize],
-    ...(vocabulary === "llama" ? llamaVocabulary(config.vocabSize) : [
+    ...(vocabulary === "llama" ? llamaVocabulary(shape.vocabSize) : [
       ["tokenizer.ggml.model", "string", "no_vocab"] as const,
     ]),
   ];

@@ -1,6 +1,6 @@
 /** A text on mixtures of a model and its quantized copies: what the ladder and the layers' sensitivity measure. */
 import type { Engine } from "../../engine/backend.ts";
-import { readConfig } from "../../engine/model/config.ts";
+import { readConfig } from "../../engine/plan/tensors.ts";
 import { type GgufFile, openGgufFile } from "../../engine/gguf/reader.ts";
 import type { Row } from "../../inspect/analyses/analysis_table.ts";
 import type { Loaded, LoadModelOptions } from "../../inspect/run/loading.ts";

@@ -1,6 +1,6 @@
 /** Quantized copies of models, made by llama.cpp's own quantizer. */
 import { dirname, join } from "node:path";
-import { checkIsModel } from "../../engine/model/config.ts";
+import { checkIsModel } from "../../engine/model/hyperparameters.ts";
 import type { GgufFile } from "../../engine/gguf/reader.ts";
 import type { Model } from "../../inspect/run/model.ts";
 import { openFound } from "../../inspect/run/loading.ts";

@@ -115,7 +115,7 @@ export async function writeNpyFolder(
     engine_version: provenance.version,
     device: provenance.device,
     weights: provenance.weights,
-    rope: config.ropeStyle,
+    rope: config.ropes[0]?.style,
     angles: provenance.rope,
     dtype: "f32",
     activations: provenance.activations ?? "f32",

@@ -1,7 +1,7 @@
 /** A reference's own tensors as a run: llama.cpp's attention in the same figures and tables as ours, and numbers side by side. */
 import { kindOf } from "../../base/layer_names.ts";
 import type { GgufFile } from "../../engine/gguf/reader.ts";
-import { readConfig } from "../../engine/model/config.ts";
+import { readConfig } from "../../engine/plan/tensors.ts";
 import { forward } from "../../engine/plan/forward.ts";
 import type { Table } from "../../inspect/tables/arrow.ts";
 import { loadModel, type Model } from "../../inspect/run/model.ts";

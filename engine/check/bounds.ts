@@ -16,6 +16,14 @@ import {
 } from "../../kernels/attention/attention.ts";
 import { ropeStore } from "../../kernels/rope/rope.ts";
 import type { Kernel, RowReader, TwinArguments } from "../../kernels/kernel.ts";
+import {
+  activatedError,
+  cappedError,
+  gatedError,
+  scaledByPositionError,
+  xieluError,
+} from "./activation_bounds.ts";
+import { growth, sumError, TINY, ULP } from "./arithmetic.ts";
 
 /** What a bound is worked out from. */
 export interface BoundArguments extends TwinArguments {
@@ -31,20 +39,6 @@ export interface BoundArguments extends TwinArguments {
   readonly whole: boolean;
 }
 
-export const ULP = 2 ** -23;
-/** The smallest normal f32. */
-export const TINY = 2 ** -126;
-
-/** The largest relative error after that many ULP: (1 + ULP)ⁿ − 1 ≤ exp(n · ULP) − 1. */
-export function growth(ulps: number): number {
-  return Math.expm1(ulps * ULP);
-}
-
-/** The error of a sum, given Σ|terms| and how many rounded operations a term passes through. */
-export function sumError(terms: number, depth: number, whole: boolean): number {
-  return whole && terms <= 2 ** 24 ? 0 : growth(depth) * terms + depth * TINY;
-}
-
 /** An error bound per number of each output; of outputs that must be exact, zeros. */
 export type Bound = (args: BoundArguments) => Float64Array[];
 
@@ -52,6 +46,10 @@ export type Bound = (args: BoundArguments) => Float64Array[];
 export function relative(output: Float32Array, ulps: number): Float64Array {
   return Float64Array.from(output, (value) => growth(ulps + 0.5) * Math.abs(value) + TINY);
 }
+
+/** Rows of weights: subnormal numbers may be flushed. */
+const copied: Bound = ({ outputs }) =>
+  outputs.map((output) => new Float64Array(output.length).fill(TINY));
 
 const exact: Bound = ({ outputs }) => outputs.map((output) => new Float64Array(output.length));
 
@@ -120,28 +118,34 @@ const product: Bound = (args) => {
   );
 };
 
-/** The error of silu(gate) · up where gate and up are off by as much as is given. */
-export function gatedError(gate: number, up: number, gateError = 0, upError = 0): number {
-  const size = Math.abs(gate);
-  const sigmoid = 1 / (1 + Math.exp(-gate));
-  // exp's error counts as much as exp does beside 1; then a sum, a quotient and a product.
-  const own = growth((3 + 2 * size) * (1 - sigmoid) + 1 + 2.5 + 1 + 0.5);
-  // |silu'| stays below 1.1. The exponent is kept below 80, which leaves about |gate| · exp(−80), never twice that.
-  const silu = size * sigmoid * own + 1.1 * gateError + (gate < -80 ? 2 * size * Math.exp(-80) : 0);
-  return silu * (Math.abs(up) + upError) + size * sigmoid * upError + 2 * TINY * (1 + Math.abs(up));
-}
-
-const swigluProduct: Bound = (args) => {
+const gluProduct: Bound = (args) => {
   const depth = productDepth(args);
   const [, gates, ups] = magnitudes(args);
   const [act, gate, up] = args.outputs;
+  const { activation } = args.constants;
   const gateErrors = Float64Array.from(gates, (sum) => sumError(sum, depth, args.whole));
   const upErrors = Float64Array.from(ups, (sum) => sumError(sum, depth, args.whole));
   return [
-    Float64Array.from(act, (_, i) => gatedError(gate[i], up[i], gateErrors[i], upErrors[i])),
+    Float64Array.from(
+      act,
+      (_, i) => gatedError(activation, gate[i], up[i], gateErrors[i], upErrors[i]),
+    ),
     rounded(gateErrors, gate),
     rounded(upErrors, up),
   ];
+};
+
+/** x − mean(x): a sum by lanes, a quotient, a difference. */
+const center: Bound = ({ constants: { columns }, inputs: [x], outputs: [y], lanes, whole }) => {
+  const depth = Math.ceil(columns / lanes) + Math.log2(lanes);
+  const errors = relative(y, 1);
+  for (let first = 0; first < x.length; first += columns) {
+    const row = x.subarray(first, first + columns);
+    const [sum, terms] = row.reduce(([a, b], value) => [a + value, b + Math.abs(value)], [0, 0]);
+    const mean = (sumError(terms, depth, whole) + growth(2.5) * Math.abs(sum)) / columns;
+    for (let i = first; i < first + columns; i++) errors[i] += mean;
+  }
+  return [errors];
 };
 
 /** ULP of sqrt(mean(x²) + ε): the root halves what is under it. */
@@ -186,11 +190,15 @@ const normedProduct: Bound = (args) => {
   ];
 };
 
-const normedSwiglu: Bound = (args) => {
+const normedGlu: Bound = (args) => {
   const [, gateErrors, upErrors] = normedErrors(args);
   const [act, gate, up] = args.outputs;
+  const { activation } = args.constants;
   return [
-    Float64Array.from(act, (_, i) => gatedError(gate[i], up[i], gateErrors[i], upErrors[i])),
+    Float64Array.from(
+      act,
+      (_, i) => gatedError(activation, gate[i], up[i], gateErrors[i], upErrors[i]),
+    ),
     gateErrors,
     upErrors,
     ...normErrors(args, productRootUlps(args), 3),
@@ -426,7 +434,9 @@ const attentionMerge: Bound = ({ pass, constants, inputs: [parts], outputs: [out
 
 /** Branches are judged as whole passes are. */
 const BOUNDS: Readonly<Record<Kernel["operation"], Bound>> = {
-  embed: ({ outputs }) => outputs.map((output) => new Float64Array(output.length).fill(TINY)),
+  embed: copied,
+  embed_positions: copied,
+  center,
   rms: (args) => [relative(args.outputs[0], rootUlps(args))],
   normalize: ({ outputs: [pre] }) => [relative(pre, 2.5)],
   scale_columns: ({ outputs: [y] }) => [relative(y, 1)],
@@ -434,7 +444,7 @@ const BOUNDS: Readonly<Record<Kernel["operation"], Bound>> = {
   linear(args) {
     const { epilogue, normed } = args.kernel;
     if (epilogue === "qkv_rope") return normedQkvRope(args);
-    if (epilogue === "swiglu") return normed ? normedSwiglu(args) : swigluProduct(args);
+    if (epilogue === "glu") return normed ? normedGlu(args) : gluProduct(args);
     return normed ? normedProduct(args) : product(args);
   },
   head_result: product,
@@ -453,8 +463,25 @@ const BOUNDS: Readonly<Record<Kernel["operation"], Bound>> = {
   attention_split: attentionSplit,
   attention_merge: attentionMerge,
   add: ({ outputs: [y] }) => [relative(y, 1)],
-  swiglu: ({ inputs: [gate, up] }) => [
-    Float64Array.from(gate, (value, i) => gatedError(value, up[i])),
+  glu: ({ constants: { activation }, inputs: [gate, up] }) => [
+    Float64Array.from(gate, (value, i) => gatedError(activation, value, up[i])),
+  ],
+  activate: ({ constants: { activation }, inputs: [x] }) => [
+    Float64Array.from(x, (value) => activatedError(activation, value) + TINY),
+  ],
+  xielu: ({ constants, inputs: [x] }) => [
+    Float64Array.from(x, (value) => xieluError(value, constants)),
+  ],
+  scale: ({ outputs: [y] }) => [relative(y, 1)],
+  cap: ({ constants, inputs: [x] }) => [
+    Float64Array.from(x, (value) => cappedError(value, constants)),
+  ],
+  clamp: exact,
+  scale_by_position: ({ inputs: [x], outputs: [y] }) => [
+    Float64Array.from(
+      x,
+      (value, i) => value === 0 ? 0 : scaledByPositionError(value, y[i] / value),
+    ),
   ],
   take_rows: exact,
   argmax: exact,

@@ -1,6 +1,6 @@
 /** Seeded numbers and weights for the kernels' checks. */
 import type { Packing, Planes } from "../../kernels/weights/packings.ts";
-import type { RowReader } from "../../kernels/kernel.ts";
+import type { Pass, RowReader } from "../../kernels/kernel.ts";
 import { GGML_TYPES } from "../gguf/types.ts";
 
 /**
@@ -173,4 +173,14 @@ export function turns(
     }
   }
   return table;
+}
+
+/** Branches of 1, 2, 3, … positions, which go on from all that is cached, from nothing, or from a part of it. */
+export function branchGaps({ tokens, start }: Pick<Pass, "tokens" | "start">): Float32Array {
+  const gaps: number[] = [];
+  for (let length = 1; gaps.length < 2 * tokens; length++) {
+    const gap = [[start, 0, Math.ceil(start / 3)][length % 3], start + gaps.length / 2];
+    for (let i = 0; i < length; i++) gaps.push(...gap);
+  }
+  return Float32Array.from(gaps.slice(0, 2 * tokens));
 }

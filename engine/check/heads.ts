@@ -2,7 +2,7 @@
 import type { Operation } from "../../kernels/kernel.ts";
 import { canFuseAttention, MASKED, partsOf } from "../../kernels/attention/attention.ts";
 import { COLUMNS, type Draft, KINDS, type Maker, type Order, passOf, SPARE_SLOTS } from "./case.ts";
-import { type Kind, type Noise, turns } from "./data.ts";
+import { branchGaps, type Kind, type Noise, turns } from "./data.ts";
 
 /** Heads, key/value heads, head width, positions, positions in the cache before. */
 type HeadShape = readonly [number, number, number, number, number];
@@ -51,16 +51,6 @@ function headed(make: Make, shapes = HEADS, fewShapes = FEW_HEADS) {
       }
     }
   };
-}
-
-/** Branches of 1, 2, 3, … positions, which go on from all that is cached, from nothing, or from a part of it. */
-function branchGaps({ tokens, start }: Heads): Float32Array {
-  const gaps: number[] = [];
-  for (let length = 1; gaps.length < 2 * tokens; length++) {
-    const gap = [[start, 0, Math.ceil(start / 3)][length % 3], start + gaps.length / 2];
-    for (let i = 0; i < length; i++) gaps.push(...gap);
-  }
-  return Float32Array.from(gaps.slice(0, 2 * tokens));
 }
 
 /** Shapes of fused attention: more heads that share their keys, and widths that it takes. */

@@ -1,5 +1,6 @@
 /** Cases of kernels over packed weights. */
 import type { Kernel, Operation } from "../../kernels/kernel.ts";
+import { ACTIVATIONS } from "../../kernels/elementwise/activations.ts";
 import { canNorm } from "../../kernels/products/products.ts";
 import {
   COLUMNS,
@@ -12,7 +13,7 @@ import {
   passOf,
   SPARE_SLOTS,
 } from "./case.ts";
-import { numbersReader, packMatrices, randomBlocks, turns } from "./data.ts";
+import { branchGaps, numbersReader, packMatrices, randomBlocks, turns } from "./data.ts";
 
 /** Columns that whole blocks fill. */
 const BLOCK_COLUMNS: Readonly<Record<number, readonly number[]>> = {
@@ -28,7 +29,7 @@ const MOST_WORK = 4e6;
 
 /** Rows of a product's matrices, by epilogue. */
 function matrixRows(kernel: Kernel, rows: number): number[] {
-  if (kernel.epilogue === "swiglu") return [rows, rows];
+  if (kernel.epilogue === "glu") return [rows, rows];
   // Queries, keys and values end inside of tiles.
   if (kernel.epilogue === "qkv") return [rows, Math.ceil(rows / 3), Math.ceil(rows / 3)];
   return [rows];
@@ -87,6 +88,7 @@ function* linear(order: Order): Generator<Draft> {
             ? { columns, rows: total, out_row: split[0], out_rows: split[1] }
             : { columns, rows: split[0], out_row: 0, out_rows: split[0] }),
           ...{ heads, epsilon: 1e-5, head_width: 0, rope_width: 0, half_style: 0 },
+          activation: kernel.epilogue === "glu" ? (i - 1) % ACTIVATIONS.length : 0,
         },
         inputs,
         weights: normed
@@ -142,7 +144,7 @@ function* qkvRope({ packing, full, noise }: Order): Generator<Draft> {
         pass: passOf(tokens, start),
         constants: {
           ...{ columns, rows: total, out_row: split[0], out_rows: split[1] },
-          ...{ heads: 0, epsilon: 1e-5, head_width, rope_width, half_style },
+          ...{ heads: 0, epsilon: 1e-5, head_width, rope_width, half_style, activation: 0 },
         },
         inputs: [noise.numbers(tokens * columns), table],
         weights: [...packed.readers, numbersReader(noise.numbers(columns), columns)],
@@ -153,12 +155,15 @@ function* qkvRope({ packing, full, noise }: Order): Generator<Draft> {
   }
 }
 
-function* embedding({ packing, full, noise }: Order): Generator<Draft> {
+/** Rows by ids, or by the positions of passes after some others, of branches too. */
+function* embedding({ kernel, packing, full, noise }: Order): Generator<Draft> {
   const all = BLOCK_COLUMNS[packing.blockSize];
+  const ofPositions = kernel.operation === "embed_positions";
   let i = 0;
   for (const columns of full ? all : [all.at(-5)!]) {
-    const rows = full ? ROWS[i % 10] : 20;
     const tokens = full ? MANY[i % 11] : 24;
+    const start = ofPositions ? i % 4 : 0;
+    const rows = ofPositions ? start + tokens + i % 3 : full ? ROWS[i % 10] : 20;
     const packed = packMatrices(
       packing,
       columns,
@@ -166,11 +171,12 @@ function* embedding({ packing, full, noise }: Order): Generator<Draft> {
       randomBlocks(packing, rows * columns, noise, "real"),
     );
     const parts = full ? Math.min(1 + i++ % 3, rows) : 2;
+    const ids = () => Float32Array.from({ length: tokens }, () => noise.bits() % rows);
     yield {
       name: `${columns} columns, ${rows} rows, ${tokens} positions`,
-      pass: passOf(tokens),
-      constants: { columns, rows, out_row: 0, out_rows: rows },
-      inputs: [Float32Array.from({ length: tokens }, () => noise.bits() % rows)],
+      pass: passOf(tokens, start),
+      constants: { columns, rows, out_row: 0, out_rows: rows, activation: 0 },
+      inputs: ofPositions ? kernel.branches ? [branchGaps({ tokens, start })] : [] : [ids()],
       weights: packed.readers,
       packed,
       parts,
@@ -182,6 +188,7 @@ function* embedding({ packing, full, noise }: Order): Generator<Draft> {
 /** Makers by operation. */
 export const PRODUCT_CASES = {
   embed: embedding,
+  embed_positions: embedding,
   linear,
   head_result: linear,
 } satisfies Partial<Record<Operation, Maker>>;

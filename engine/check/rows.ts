@@ -1,5 +1,6 @@
 /** Cases of kernels over rows of numbers. */
-import type { Operation } from "../../kernels/kernel.ts";
+import { ACTIVATIONS } from "../../kernels/elementwise/activations.ts";
+import type { Constants, Operation } from "../../kernels/kernel.ts";
 import {
   COLUMNS,
   type Draft,
@@ -11,7 +12,7 @@ import {
   passOf,
   SPARE_SLOTS,
 } from "./case.ts";
-import { type Kind, type Noise, numbersReader } from "./data.ts";
+import { branchGaps, type Kind, type Noise, numbersReader } from "./data.ts";
 
 function* rowwise(
   { full }: Order,
@@ -53,6 +54,78 @@ function elementwise(
   };
 }
 
+/** Rows of a position, and numbers of each: one row, heads, more heads than a dimension of a dispatch could count with their positions. */
+const GROUPS: readonly (readonly [groups: number, columns: number, tokens: number])[] = [
+  [9, 64, 3],
+  [3, 7, 5],
+  [128, 4, 513],
+  [2, 576, 1],
+];
+
+/** Cases of a kernel over rows of which a position has one, then `groups` of them. */
+function grouped(change: (shape: Rows, inputs: Float32Array[], noise: Noise) => Partial<Draft>) {
+  return function* (order: Order): Generator<Draft> {
+    const { kernel, noise, full } = order;
+    const shapes: Rows[] = [...rowwise(order)].map((each) => ({ ...each, groups: 1 }));
+    for (const [groups, columns, tokens] of full ? GROUPS : GROUPS.slice(0, 1)) {
+      const name = `${tokens} positions, ${groups} rows of ${columns} each`;
+      shapes.push(...KINDS.map((kind) => ({ columns, tokens, kind, name, groups })));
+    }
+    for (const shape of shapes) {
+      const { columns, tokens, kind, name, groups } = shape;
+      const numbers = groups * columns * tokens;
+      const inputs = [noise.numbers(numbers, kind)];
+      const weighted = kernel.bindings.some(({ kind }) => kind === "weight");
+      yield {
+        name,
+        kind,
+        pass: passOf(tokens),
+        constants: { columns, groups },
+        inputs,
+        weights: weighted ? [numbersReader(noise.numbers(columns, kind), columns)] : [],
+        outputs: [numbers],
+        ...change(shape, inputs, noise),
+      };
+    }
+  };
+}
+
+/** Rows of positions. */
+interface Rows {
+  readonly columns: number;
+  readonly tokens: number;
+  readonly groups: number;
+  readonly kind: Kind;
+  readonly name: string;
+}
+
+/** Numbers far out too, where exp would overflow: 1e15 and its like among them, whose squares still are numbers. */
+function farOut(x: Float32Array): Float32Array {
+  return x.map((value, i) => value * (i % 29 === 5 ? 1e15 : i % 3 === 0 ? 100 : 4));
+}
+
+/** Cases with each set of further constants. */
+function withEach(sets: readonly Constants[], inputs: (all: Float32Array[]) => Float32Array[]) {
+  return function* (order: Order): Generator<Draft> {
+    for (const constants of sets) {
+      for (const draft of elementwise((all) => ({ inputs: inputs(all) }))(order)) {
+        const name = [draft.name, ...Object.entries(constants).flat()].join(" ");
+        yield { ...draft, name, constants: { ...draft.constants, ...constants } };
+      }
+    }
+  };
+}
+
+/** All activations, or those of one number. */
+const GATES: readonly Constants[] = ACTIVATIONS.map((_, activation) => ({ activation }));
+const ACTIVATED = GATES.slice(0, ACTIVATIONS.indexOf("swiglu_clamped"));
+
+/** Numbers that Apertus might have learned, and others. */
+const XIELUS: readonly Constants[] = [
+  { alpha_n: 0.25, alpha_p: 0.75, beta: 0.5, epsilon: Math.fround(-1e-6) },
+  { alpha_n: -3, alpha_p: 30, beta: -0.25, epsilon: Math.fround(-0.01) },
+];
+
 /** Root mean squares: positive. */
 function roots(noise: Noise, length: number): Float32Array {
   return noise.numbers(length).map((value) => Math.abs(value) + 0.01);
@@ -75,22 +148,38 @@ const UNUSUAL: readonly ((row: Float32Array) => void)[] = [
 
 /** Makers by operation. */
 export const ROW_CASES = {
-  rms: elementwise((_, { columns, tokens }) => ({
-    constants: { columns, epsilon },
-    outputs: [tokens],
+  center: grouped(() => ({})),
+  rms: grouped(({ columns, tokens, groups }) => ({
+    constants: { columns, epsilon, groups },
+    outputs: [tokens * groups],
   })),
-  normalize: elementwise(([x], { tokens, noise }) => ({ inputs: [x, roots(noise, tokens)] })),
-  scale_columns: elementwise(),
-  rms_norm: elementwise((_, { columns, tokens }) => ({
-    constants: { columns, epsilon },
-    outputs: [columns * tokens, tokens, columns * tokens],
+  normalize: grouped(({ tokens, groups }, [x], noise) => ({
+    inputs: [x, roots(noise, tokens * groups)],
+  })),
+  scale_columns: grouped(() => ({})),
+  rms_norm: grouped(({ columns, tokens, groups }) => ({
+    constants: { columns, epsilon, groups },
+    outputs: [columns * tokens * groups, tokens * groups, columns * tokens * groups],
   })),
   add: elementwise(),
-  add_bias: elementwise(),
+  add_bias: grouped(() => ({})),
   // Gates far out too, where exp would overflow.
-  swiglu: elementwise(([gate, up]) => ({
-    inputs: [gate.map((value, i) => value * (i % 3 === 0 ? 100 : 4)), up],
-  })),
+  glu: withEach(GATES, ([gate, up]) => [farOut(gate), up.map((value) => value * 5)]),
+  activate: withEach(ACTIVATED, ([x]) => [farOut(x)]),
+  xielu: withEach(XIELUS, ([x]) => [farOut(x)]),
+  scale: withEach([{ factor: Math.fround(12.3) }], ([x]) => [x]),
+  cap: withEach([{ cap: 30 }, { cap: 0.5 }], ([x]) => [farOut(x)]),
+  clamp: withEach([{ limit: 1.5 }], ([x]) => [x]),
+  *scale_by_position(order: Order): Generator<Draft> {
+    for (const [period, offset, start] of [[4, 0, 5], [8192, 1, 8190], [1, 0, 0]]) {
+      const constants = { scale: Math.fround(0.1), period, offset };
+      for (const draft of withEach([constants], ([x]) => [x])(order)) {
+        const pass = { ...draft.pass, start };
+        const gaps = order.kernel.branches ? [branchGaps(pass)] : [];
+        yield { ...draft, pass, inputs: [...draft.inputs, ...gaps] };
+      }
+    }
+  },
   take_rows: elementwise(([x, list], { columns, tokens }) => {
     const rows = Math.ceil(tokens / 2);
     const pass = passOf(tokens, 0, rows);

@@ -3,7 +3,8 @@ import { type Engine, engineOf } from "../backend.ts";
 import type { GgufFile } from "../gguf/reader.ts";
 import { freeMemory } from "../model/capacity.ts";
 import type { Config } from "../model/config.ts";
-import { ropeFactors } from "../model/rope_factors.ts";
+import { ropeFactors } from "../model/rope_table.ts";
+import { unfused } from "../model/unfused.ts";
 import { type Base, type LoadOptions, loadWeights } from "../model/weights.ts";
 import { forward } from "../plan/forward.ts";
 import type { Block } from "./heap.ts";
@@ -36,9 +37,10 @@ export async function cpuEngine(
   base?: Base<Block>,
 ): Promise<Engine> {
   const limits = options.heapLimits ?? LIMITS;
-  const memory = new TileMemory(processor, file, { limits, base: base?.file, free: freeMemory() });
-  const weights = await loadWeights(file, plan, memory, options, base);
   const plan = forward(config);
+  const own = unfused(file, config);
+  const memory = new TileMemory(processor, own, { limits, base: base?.file, free: freeMemory() });
+  const weights = await loadWeights(own, plan, memory, options, base);
   const twins = new Set<string>();
   const model = {
     processor,
@@ -63,7 +65,7 @@ export async function cpuEngine(
       twins,
     },
     variant: (other, config, { signal } = {}) =>
-      cpuEngine(other, config, processor, { signal }, { file, weights }),
+      cpuEngine(other, config, processor, { signal }, { file: own, weights }),
     // Of the points of a pass that come back, all may lie in one heap.
     room: () => ({ buffer: LARGEST_VALUE, together: memory.together, total: freeMemory() }),
     session: (options, maxTokens, handle) =>

@@ -39,8 +39,8 @@ export interface PlacesOptions {
   readonly capacity: number;
   /** Most positions of a pass. */
   readonly maxTokens: number;
-  /** (cos, sin) of each position and pair. */
-  readonly table: Float32Array;
+  /** (cos, sin) of each position and pair, by the tables' names. */
+  readonly tables: ReadonlyMap<string, Float32Array>;
   /** Heap of a layer's weights, where its caches lie if there is room. */
   heapOf(cache: string): Heap;
   /** What caches leave of a heap, in bytes. */
@@ -84,7 +84,7 @@ export class Places implements SessionPlaces {
       const { name, shape } = value;
       blocks.set(name, block = this.#take(heap!, 4 * elementCount(shape, this.#largest)));
       if (value.kind === "table") {
-        heap!.floats(block.address, block.bytes / 4).set(this.#options.table);
+        heap!.floats(block.address, block.bytes / 4).set(this.#options.tables.get(name)!);
       }
       const written = this.#written.get(name);
       if (written) heap!.words(block.address, written.length).set(written);

@@ -3,15 +3,9 @@
  * (engine/check/bounds.ts); products are worked out here, because quants are multiplied as whole numbers, and because WebAssembly's arithmetic
  * is stricter than WGSL's: each operation rounds to nearest, which is an error of half an ULP at most.
  */
-import {
-  allowedErrors,
-  type BoundArguments,
-  gatedError,
-  relative,
-  rounded,
-  sumError,
-  TINY,
-} from "../check/bounds.ts";
+import { gatedError } from "../check/activation_bounds.ts";
+import { sumError, TINY } from "../check/arithmetic.ts";
+import { allowedErrors, type BoundArguments, relative, rounded } from "../check/bounds.ts";
 import type { KernelCase } from "../check/case.ts";
 import { numbersReader, type PackedMatrices } from "../check/data.ts";
 import type { RowReader } from "../../kernels/kernel.ts";
@@ -178,10 +172,13 @@ function linearErrors(args: BoundArguments, packed: PackedMatrices): Float64Arra
       );
       return [rounded(sum, outputs[0]), tap];
     }
-    case "swiglu": {
+    case "glu": {
       const [act, gate, up] = outputs;
       const [gates, ups] = products;
-      const acts = Float64Array.from(act, (_, i) => gatedError(gate[i], up[i], gates[i], ups[i]));
+      const acts = Float64Array.from(
+        act,
+        (_, i) => gatedError(args.constants.activation, gate[i], up[i], gates[i], ups[i]),
+      );
       return [acts, ...stored(1), ...norms];
     }
     default:

@@ -8,7 +8,7 @@
  * | 2 – 7   | addresses of inputs, as the kernel binds them                                                                       |
  * | 8 – 11  | of weights: of a matrix its descriptor (tile_memory.ts), of a vector its numbers                                    |
  * | 12 – 23 | of outputs; 0 for a tap that nobody wants                                                                           |
- * | 24 – 39 | constants: the kernel's, in its order; of products `columns`, epilogue (a number of {@linkcode EPILOGUES}), whether it norms, epsilon |
+ * | 24 – 39 | constants: the kernel's, in its order; of products `columns`, epilogue (a number of {@linkcode EPILOGUES}), whether it norms, epsilon, activation |
  * | 40      | 1 where rows belong to several branches                                                                             |
  * | 41      | address of scratch that all threads share, where the kernel asks for it                                             |
  * | 42      | 1 for few positions                                                                                                 |
@@ -45,15 +45,23 @@ export const OPERATIONS: ReadonlyMap<Operation, number> = new Map<Operation, num
   ["attention_merge", 16],
   ["add", 17],
   ["add_bias", 18],
-  ["swiglu", 19],
+  ["glu", 19],
   ["take_rows", 20],
   ["argmax", 21],
   ["sample", 22],
   ["edit", 23],
+  ["center", 40],
+  ["activate", 41],
+  ["xielu", 42],
+  ["scale", 43],
+  ["cap", 44],
+  ["clamp", 45],
+  ["scale_by_position", 46],
+  ["embed_positions", 47],
 ]);
 
 /** What becomes of a product's sums, as records say it. */
-const EPILOGUES: readonly Step["epilogue"][] = [undefined, "residual", "qkv", "swiglu"];
+const EPILOGUES: readonly Step["epilogue"][] = [undefined, "residual", "qkv", "glu"];
 
 /** Whether there is a kernel in WebAssembly for a step. */
 export function hasRecord({ operation, epilogue }: Pick<Step, "operation" | "epilogue">): boolean {
@@ -107,8 +115,10 @@ function constantsOf(
         [EPILOGUES.indexOf(epilogue), "u32"],
         [normed ? 1 : 0, "u32"],
         [constants.epsilon ?? 0, "f32"],
+        [constants.activation ?? 0, "u32"],
       ];
     case "embed":
+    case "embed_positions":
       return named({ columns: "u32" }, constants);
     case "head_result":
       return named({ heads: "u32", columns: "u32", rows: "u32" }, constants);

@@ -16,7 +16,7 @@ import { letEventsIn } from "../event_loop.ts";
 import type { HostTensor } from "../host_tensor.ts";
 import { Lifetime } from "../lifetime.ts";
 import type { Config } from "../model/config.ts";
-import { ropeTable } from "../model/rope_table.ts";
+import { type RopeFactors, ropeTables } from "../model/rope_table.ts";
 import type { Weights } from "../model/weights.ts";
 import type { PassRequest } from "../pass_request.ts";
 import { checkLength, compile, extract, firstPosition, hostEdit } from "../plan/compile.ts";
@@ -54,7 +54,7 @@ export interface SessionModel {
   readonly config: Config;
   readonly plan: Plan;
   readonly weights: Weights<Block>;
-  readonly ropeFactors?: Float32Array;
+  readonly ropeFactors: RopeFactors;
   /** Of all matrices together. */
   readonly numbers: number;
   /** What caches leave of a heap for the values of passes, in bytes. */
@@ -108,7 +108,7 @@ export class CpuSession implements Session {
       plan,
       capacity: this.capacity,
       maxTokens: this.maxTokens,
-      table: ropeTable(config, this.capacity, options.ropeBuilder, ropeFactors),
+      tables: ropeTables(config, this.capacity, options.ropeBuilder, ropeFactors),
       heapOf: (cache) => weightBlock(weights, makers.get(cache)!).heap,
       spared: model.spared,
     });

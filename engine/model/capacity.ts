@@ -43,7 +43,7 @@ export const CAPACITY_STEP = 64;
 export function checkCapacity(positions: number, config: Config, plan: Plan, room: Room): void {
   const caches = [...planValues(plan).values()].filter(({ kind }) => kind === "cache");
   const rows = caches.map(({ shape }) => 4 * elementCount(shape, { T: 1, S: 1, R: 1 }));
-  rows.push(4 * config.ropeWidth);
+  rows.push(...config.ropes.map(({ width }) => 4 * width));
   const largest = Math.max(...rows);
   const sum = rows.reduce((total, row) => total + row, 0);
   const check = (bytes: number, row: number, reason: string) => {

@@ -28,6 +28,8 @@ export interface Family {
   readonly embedding?: Rule<Partial<Embedding>>;
   readonly normKind?: Config["normKind"];
   readonly norms?: Rule<BlockNorms>;
+  /** Whether norms have no weights; false. */
+  readonly weightlessNorms?: boolean;
   readonly parallel?: Rule<boolean>;
   readonly qkNorm?: Rule<QkNorm | undefined>;
   readonly attentionScale?: Rule<number>;
@@ -38,6 +40,8 @@ export interface Family {
   readonly activation?: Rule<Activation>;
   readonly xielu?: Rule<Xielu>;
   readonly gated?: boolean;
+  /** Whether `ffn_up` holds the gate's rows and, below them, those of what goes up. */
+  readonly fusedGateUp?: boolean;
   readonly residualScale?: Rule<number>;
   readonly logitScale?: Rule<number>;
   readonly logitCap?: Rule<number>;
@@ -96,7 +100,11 @@ export function allButEvery(
 }
 
 /** The file's list of layers, or its number n for all but every nth, else what is given. */
-export function pattern(key: string, n: number, options = {}): (keys: Keys, sizes: Sizes) => boolean[] {
+export function pattern(
+  key: string,
+  n: number,
+  options = {},
+): (keys: Keys, sizes: Sizes) => boolean[] {
   return (keys, sizes) => {
     const list = keys.flags(key, sizes.layers);
     return list ?? allButEvery(whole(key, n)(keys), options)(keys, sizes);

@@ -1,10 +1,11 @@
 /** From a file's metadata and its family to the config. */
+import { kindOf } from "../../base/layer_names.ts";
 import { GgufError, quoted } from "../gguf/error.ts";
 import type { MetadataValue } from "../gguf/reader.ts";
 import type { Block, Config, Rope, RopeScaling } from "./config.ts";
 import { FAMILIES } from "./families/mod.ts";
 import type { Family, RopeRule, Rule, Sizes } from "./family.ts";
-import { type ConfigSource, Keys } from "./keys.ts";
+import { type ConfigSource, Keys, shown } from "./keys.ts";
 
 /** What GGUF files hold beside models, by `general.type` or `general.architecture`, and what to do with such a file. */
 const OTHER_CONTENTS: Readonly<Record<string, string>> = {
@@ -78,6 +79,12 @@ export function readHyperparameters(file: ConfigSource, { like }: ReadOptions = 
     rule === undefined ? otherwise : valueOf(rule, keys, sizes);
   const { ropes, blocks } = readBlocks(family, keys, sizes);
   const epsilon = family.normKind === "layer" ? "layer_norm_epsilon" : "layer_norm_rms_epsilon";
+  const places = {
+    norms: given(family.norms, { attention: "attn_norm", ffn: "ffn_norm" }),
+    qkNorm: given(family.qkNorm, undefined),
+    embedding: { scale: 1, positions: false, norm: false, ...given(family.embedding, {}) },
+    outputNorm: family.outputNorm ?? "output_norm",
+  };
   const config: Config = {
     architecture: keys.architecture,
     name: keys.modelName(),
@@ -85,12 +92,10 @@ export function readHyperparameters(file: ConfigSource, { like }: ReadOptions = 
     ...sizes,
     ffnWidth: given(family.ffnWidth, keys.sameInLayers("feed_forward_length", sizes.layers)),
     vocabSize: readVocabSize(keys),
-    embedding: { scale: 1, positions: false, norm: false, ...given(family.embedding, {}) },
+    ...places,
     normKind: family.normKind ?? "rms",
     normEpsilon: keys.real(`attention.${epsilon}`, (value) => value >= 0 && value < 1),
-    norms: given(family.norms, { attention: "attn_norm", ffn: "ffn_norm" }),
     parallel: given(family.parallel, false),
-    qkNorm: given(family.qkNorm, undefined),
     attentionScale: given(family.attentionScale, 1 / Math.sqrt(sizes.headWidth)),
     attentionCap: given(family.attentionCap, 0),
     alibi: given(family.alibi, 0),
@@ -104,12 +109,11 @@ export function readHyperparameters(file: ConfigSource, { like }: ReadOptions = 
     residualScale: given(family.residualScale, 1),
     logitScale: given(family.logitScale, 1),
     logitCap: given(family.logitCap, 0),
-    outputNorm: family.outputNorm ?? "output_norm",
     tiedOutput: !file.tensors.has("output.weight"),
-    optional: readOptional(file),
+    optional: optionalOf(file, family, places),
     fused: {
       qkv: keys.has("attn_qkv.weight"),
-      gateUp: false,
+      gateUp: family.fusedGateUp ?? false,
     },
   };
   refuseUncomputed(keys);
@@ -117,9 +121,7 @@ export function readHyperparameters(file: ConfigSource, { like }: ReadOptions = 
 }
 
 function valueOf<T>(rule: Rule<T>, keys: Keys, sizes: Sizes): T {
-  return typeof rule === "function"
-    ? (rule as (keys: Keys, sizes: Sizes) => T)(keys, sizes)
-    : rule;
+  return typeof rule === "function" ? (rule as (keys: Keys, sizes: Sizes) => T)(keys, sizes) : rule;
 }
 
 function readSizes(keys: Keys): Sizes {
@@ -184,9 +186,12 @@ function readBlocks(
     rope: unturned[layer] ? undefined : has ? ofWindows : usual,
   }));
   const used = new Set(blocks.map(({ rope }) => rope));
-  return { ropes: [usual, ofWindows].filter((rope, i, all) =>
-    rope !== undefined && used.has(rope) && all.indexOf(rope) === i
-  ) as Rope[], blocks };
+  return {
+    ropes: [usual, ofWindows].filter((rope, i, all) =>
+      rope !== undefined && used.has(rope) && all.indexOf(rope) === i
+    ) as Rope[],
+    blocks,
+  };
 }
 
 function readRope(
@@ -250,7 +255,7 @@ function readRopeScaling(keys: Keys): RopeScaling {
   if (type === "longrope" && keys.file.tensors.has(short) && keys.file.tensors.has(long)) {
     return { type, originalLength, short, long };
   }
-  throw keys.error("rope.scaling.type", `${String(type)}, which is not supported yet`);
+  throw keys.error("rope.scaling.type", `${shown(type)}, which is not supported yet`);
 }
 
 /** Of YaRN cosines and sines are times 1 + 0.1 ln factor (Peng et al. 2023, section 3.4). */
@@ -260,52 +265,64 @@ function readMagnitude(keys: Keys, scaling: RopeScaling): number {
   return factor * (1 + 0.1 * Math.log(scaling.factor));
 }
 
-/** Tensors without which a model is complete: biases, and weights of norms that may have none. */
-function readOptional({ tensors }: ConfigSource): Set<string> {
-  const optional = new Set<string>();
-  for (const name of tensors.keys()) {
-    const kind = name.replace(/^blk\.\d+\./, "");
-    if (/\.bias$|_norm\.weight$/.test(kind)) optional.add(kind);
-  }
-  return optional;
+/** The biases that the file has, and the weights of norms that the family has. */
+function optionalOf(
+  { tensors }: ConfigSource,
+  { weightlessNorms }: Family,
+  { norms, qkNorm, embedding, outputNorm }: Pick<
+    Config,
+    "norms" | "qkNorm" | "embedding" | "outputNorm"
+  >,
+): Set<string> {
+  const biases = [...tensors.keys()].filter((name) => /^(blk\.0\.)?\w+\.bias$/.test(name))
+    .map((name) => kindOf(name));
+  const own = [
+    ...[norms.attention, norms.attentionAfter, norms.ffn, norms.ffnAfter, outputNorm],
+    ...qkNorm ? ["attn_q_norm", "attn_k_norm"] : [],
+    ...embedding.norm ? ["token_embd_norm"] : [],
+  ].filter((name) => name !== undefined);
+  return new Set([...weightlessNorms ? [] : own.map((name) => `${name}.weight`), ...biases]);
 }
 
-/** Keys that change what llama.cpp computes, and the values with which they change nothing. */
-const EFFECTS: Readonly<Record<string, readonly MetadataValue[]>> = {
-  "expert_count": [0],
-  "attention.causal": [true],
-  "attention.sliding_window": [0],
-  "attention.scale": [0],
-  "attention.max_alibi_bias": [0],
-  "attention.clamp_kqv": [0],
-  "attention.temperature_scale": [0],
-  "attention.key_length_mla": [0],
-  "attention.kv_lora_rank": [0],
-  "attention.shared_kv_layers": [0],
-  "attn_logit_softcapping": [0],
-  "final_logit_softcapping": [0],
-  "logit_scale": [0, 1],
-  "embedding_scale": [0, 1],
-  "residual_scale": [0, 1],
-  "use_parallel_residual": [false],
-  "rope.freq_base_swa": [],
-  "rope.scaling.alpha": [0, 1],
-  "rope.scaling.yarn_attn_factor": [1],
-  "rope.scaling.yarn_log_multiplier": [0],
-  "leading_dense_block_count": [0],
-  "nextn_predict_layers": [0],
-  "full_attention_interval": [0],
-  "ssm.state_size": [0],
-  "num_loops": [0, 1],
+/** Keys that change what llama.cpp computes, with the values with which they change nothing, and what they are for. */
+const EFFECTS: Readonly<
+  Record<string, readonly [neutral: readonly MetadataValue[], what: string]>
+> = {
+  "expert_count": [[0], "mixtures of experts"],
+  "attention.causal": [[true], "models that look ahead"],
+  "attention.sliding_window": [[0], "windows of attention in this architecture"],
+  "attention.scale": [[0], "scales of attention in this architecture"],
+  "attention.max_alibi_bias": [[0], "ALiBi in this architecture"],
+  "attention.clamp_kqv": [[0], "clamped queries, keys and values in this architecture"],
+  "attention.temperature_scale": [[0], "temperatures of attention in this architecture"],
+  "attention.kv_lora_rank": [[0], "latent attention"],
+  "attention.shared_kv_layers": [[0], "keys and values that layers share"],
+  "attn_logit_softcapping": [[0], "capped scores in this architecture"],
+  "final_logit_softcapping": [[0], "capped logits in this architecture"],
+  "logit_scale": [[0, 1], "scaled logits in this architecture"],
+  "embedding_scale": [[0, 1], "scaled embeddings in this architecture"],
+  "residual_scale": [[0, 1], "scaled residual writes in this architecture"],
+  "use_parallel_residual": [[false], "parallel blocks in this architecture"],
+  "rope.freq_base_swa": [[], "RoPE bases of windows in this architecture"],
+  "rope.scaling.alpha": [[0, 1], "alphas of RoPE"],
+  "rope.scaling.yarn_attn_factor": [[1], "attention factors of YaRN"],
+  "rope.scaling.yarn_log_multiplier": [[0], "log multipliers of YaRN in this architecture"],
+  "leading_dense_block_count": [[0], "mixtures of experts"],
+  "nextn_predict_layers": [[0], "layers that predict the token after next"],
+  "full_attention_interval": [[0], "recurrent layers"],
+  "ssm.state_size": [[0], "state spaces"],
+  "num_loops": [[0, 1], "looped blocks"],
 };
 
 /** A feature that the family does not compute would give wrong text without a word. */
-function refuseUncomputed(keys: Keys): void {
-  const { asked, file, architecture } = keys;
-  for (const [key, neutral] of Object.entries(EFFECTS)) {
+function refuseUncomputed({ asked, file, architecture }: Keys): void {
+  for (const [key, [neutral, what]] of Object.entries(EFFECTS)) {
     const value = file.metadata.get(`${architecture}.${key}`);
     if (value === undefined || asked.has(key) || neutral.includes(value)) continue;
-    throw keys.error(key, `${typeof value === "object" ? "a list" : value}: that is not supported yet`);
+    throw new GgufError(
+      `${architecture}.${key} is ${shown(value)}: ${what} are not supported yet`,
+      { file: file.name },
+    );
   }
 }
 

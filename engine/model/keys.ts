@@ -72,7 +72,9 @@ export class Keys {
   /** Yes or no. */
   flag(key: string, otherwise: boolean): boolean {
     const value = this.get(key) ?? otherwise;
-    if (typeof value !== "boolean") throw this.error(key, `${shown(value)} instead of true or false`);
+    if (typeof value !== "boolean") {
+      throw this.error(key, `${shown(value)} instead of true or false`);
+    }
     return value;
   }
 

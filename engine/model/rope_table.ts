@@ -1,5 +1,7 @@
-/** RoPE's cosines and sines, read by the kernels from a table because WGSL's own are too coarse. */
-import type { Config } from "./config.ts";
+/** RoPE's cosines and sines, read by the kernels from tables because WGSL's own are too coarse. */
+import { dequantize } from "../gguf/dequantize.ts";
+import type { GgufFile } from "../gguf/reader.ts";
+import type { Config, Rope, Yarn } from "./config.ts";
 
 /**
  * How the angles are made: in 64-bit floats; as ggml does, by repeated f32 multiplication; or as PyTorch's models do, position times
@@ -7,44 +9,116 @@ import type { Config } from "./config.ts";
  */
 export type RopeBuilder = "exact" | "ggml" | "f32";
 
+/** A file's divisors of the pairs' angles [width / 2], by the names of their tensors. */
+export type RopeFactors = ReadonlyMap<string, Float32Array>;
+
+/** Reads the divisors that a model's tables are made with; most models have none. */
+export async function ropeFactors(
+  file: Pick<GgufFile, "tensors" | "readTensor">,
+  { ropes }: Config,
+): Promise<RopeFactors> {
+  const factors = new Map<string, Float32Array>();
+  for (const { factors: name, scaling } of ropes) {
+    for (
+      const each of [name, ...scaling.type === "longrope" ? [scaling.short, scaling.long] : []]
+    ) {
+      const tensor = each === undefined ? undefined : file.tensors.get(each);
+      if (tensor) factors.set(tensor.name, dequantize(tensor.type, await file.readTensor(tensor)));
+    }
+  }
+  return factors;
+}
+
+/** The divisors of a table for so many positions; undefined where all are 1. */
+export function factorsOf(
+  { factors, scaling }: Rope,
+  positions: number,
+  known: RopeFactors,
+): Float32Array | undefined {
+  if (scaling.type === "longrope") {
+    return known.get(positions > scaling.originalLength ? scaling.long : scaling.short);
+  }
+  return factors === undefined ? undefined : known.get(factors);
+}
+
 /**
- * The table [positions, ropeWidth / 2, 2] of (cos, sin) of position · base^(−2i / ropeWidth) (Su et al. 2021), divided
- * by the file's frequency factor of pair i where it has them, and by the factor of linear scaling.
+ * The table [positions, width / 2, 2] of (cos, sin) of position · base^(−2i / width) (Su et al. 2021), divided by the file's
+ * factor of pair i where it has them, squeezed as the model's scaling says, times its magnitude.
  *
  * `ggml` repeats ggml's f32 arithmetic (ggml_rope_cache_init of llama.cpp), whose angles drift from the exact ones by more
  * than parity's tolerances from a few hundred positions on. `f32` repeats what Hugging Face's modeling_llama.py does (LlamaRotaryEmbedding):
- * 1 / base^(2i / ropeWidth) rounded at each step, and its product with the position rounded.
+ * 1 / base^(2i / width) rounded at each step, and its product with the position rounded.
+ *
+ * @param positions that a session has room for; LongRoPE's factors depend on it
  */
 export function ropeTable(
-  config: Config,
+  rope: Rope,
   positions: number,
   builder: RopeBuilder = "exact",
-  factors?: Float32Array,
+  known: RopeFactors = new Map(),
 ): Float32Array<ArrayBuffer> {
-  const pairs = config.ropeWidth / 2;
-  const squeeze = config.ropeScaling.type === "linear" ? config.ropeScaling.factor : 1;
-  const table = new Float32Array(positions * pairs * 2);
-  const f = Math.fround;
-  const frequencies = Float32Array.from(
-    { length: pairs },
-    (_, pair) =>
-      f(1 / f(Math.pow(f(config.ropeBase), f(2 * pair / config.ropeWidth)))) /
-      (factors?.[pair] ?? 1) / squeeze,
-  );
-  const ratio = f(Math.pow(f(config.ropeBase), f(-2 / config.ropeWidth)));
+  const { base, width, scaling, magnitude } = rope;
+  const pairs = width / 2;
+  const factors = factorsOf(rope, positions, known);
+  const f = builder === "exact" ? (value: number) => value : Math.fround;
+  const share = scaling.type === "yarn" ? fastShares(rope, scaling, f) : new Float64Array(pairs);
+  const squeeze = scaling.type === "linear" || scaling.type === "yarn" ? scaling.factor : 1;
+  const mixed = (angle: number, pair: number) => {
+    const slow = builder === "ggml" ? f(f(1 / squeeze) * angle) : angle / squeeze;
+    return share[pair] === 0 ? slow : slow * f(1 - share[pair]) + angle * share[pair];
+  };
+  const divisor = (pair: number) => factors?.[pair] ?? 1;
+  const powers = Float64Array.from({ length: pairs }, (_, pair) => base ** (-2 * pair / width));
+  const frequencies = Float32Array.from({ length: pairs }, (_, pair) => {
+    const power = f(1 / f(Math.pow(f(base), f(2 * pair / width))));
+    return mixed(power / divisor(pair), pair);
+  });
+  const ratio = f(Math.pow(f(base), f(-2 / width)));
+  const table = new Float32Array(positions * width);
   for (let position = 0, at = 0; position < positions; position++) {
     let turning = position;
     for (let pair = 0; pair < pairs; pair++, at += 2) {
-      const factor = factors?.[pair] ?? 1;
-      const angle = builder === "ggml"
-        ? f(f(1 / squeeze) * f(turning / factor))
-        : builder === "f32"
-        ? f(position * frequencies[pair])
-        : position * Math.pow(config.ropeBase, -2 * pair / config.ropeWidth) / factor / squeeze;
-      table[at] = Math.cos(angle);
-      table[at + 1] = Math.sin(angle);
+      const angle = builder === "exact"
+        ? mixed(position * powers[pair] / divisor(pair), pair)
+        : builder === "ggml"
+        ? f(mixed(f(turning / divisor(pair)), pair))
+        : f(position * frequencies[pair]);
+      table[at] = f(Math.cos(angle)) * magnitude;
+      table[at + 1] = f(Math.sin(angle)) * magnitude;
       turning = f(turning * ratio);
     }
   }
   return table;
+}
+
+/** The tables of a model by their names; see {@linkcode ropeTable}. */
+export function ropeTables(
+  { ropes }: Config,
+  positions: number,
+  builder?: RopeBuilder,
+  known?: RopeFactors,
+): Map<string, Float32Array<ArrayBuffer>> {
+  return new Map(
+    ropes.map((rope) => [rope.table, ropeTable(rope, positions, builder, known)]),
+  );
+}
+
+/**
+ * How far each pair [width / 2] counts as fast, which YaRN leaves as it is: 1 where it turns at least `betaFast` times within the
+ * first training length, 0 where at most `betaSlow` times, and a ramp between (Peng et al. 2023, section 3.2).
+ */
+function fastShares(
+  { base, width }: Rope,
+  { originalLength, betaFast, betaSlow, share }: Yarn,
+  f: (value: number) => number,
+): Float64Array {
+  /** The pair that turns so many times. */
+  const pairOf = (turns: number) =>
+    f(width * Math.log(originalLength / (turns * 2 * Math.PI)) / (2 * Math.log(base)));
+  const low = Math.max(0, Math.floor(pairOf(betaFast)));
+  const high = Math.min(width - 1, Math.ceil(pairOf(betaSlow)));
+  return Float64Array.from({ length: width / 2 }, (_, pair) => {
+    const ramp = (pair - low) / Math.max(0.001, high - low);
+    return f((1 - Math.min(1, Math.max(0, ramp))) * share);
+  });
 }

@@ -126,7 +126,9 @@ function added(
   tensor: string | undefined,
 ): Value {
   const normed = tensor === undefined ? x : record.norm(name, tensor, x);
-  return residualScale === 1 ? normed : record.scale(`${normed.name}_scaled`, normed, residualScale);
+  return residualScale === 1
+    ? normed
+    : record.scale(`${normed.name}_scaled`, normed, residualScale);
 }
 
 /** Logits of normed rows n [R, D]: [R, V]. */

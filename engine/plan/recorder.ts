@@ -66,9 +66,7 @@ export function recorder(config: Config) {
       sizes,
       [`${tensor}.weight`],
     );
-    return biased
-      ? record("add_bias", name, x.shape, [scaled], sizes, [`${tensor}.bias`])
-      : scaled;
+    return biased ? record("add_bias", name, x.shape, [scaled], sizes, [`${tensor}.bias`]) : scaled;
   }
 
   return {
@@ -180,7 +178,7 @@ export function recorder(config: Config) {
       record("clamp", name, x.shape, [x], { columns: columnsOf(x), limit }),
 
     glu: (name: string, gate: Value, up: Value): Value =>
-      record("swiglu", name, gate.shape, [gate, up], {
+      record("glu", name, gate.shape, [gate, up], {
         columns: columnsOf(gate),
         activation: ACTIVATIONS.indexOf(config.activation),
       }),

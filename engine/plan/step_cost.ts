@@ -1,5 +1,5 @@
 /** What each step of a pass costs on a device: time, bytes, arithmetic. */
-import { computationName } from "../../kernels/kernel.ts";
+import { computationName, type Operation } from "../../kernels/kernel.ts";
 import type { StepCost } from "../backend.ts";
 import { elementCount, type Lengths, onLastRows, type Step, stepName, type Value } from "./plan.ts";
 
@@ -10,6 +10,9 @@ export interface WeightSize {
   /** 0 of a vector, which no product has. */
   readonly numbers: number;
 }
+
+/** Operations that read rows of their weight, not all of it. */
+const EMBEDDINGS: ReadonlySet<Operation> = new Set<Operation>(["embed", "embed_positions"]);
 
 /**
  * The cost of a step.
@@ -39,9 +42,9 @@ export function stepCost(
     name: stepName(step),
     kernel: computationName(step),
     ms,
-    // Of the embedding each position has a row.
+    // Of embeddings each position has a row.
     weightBytes: sum(
-      packed.map(({ all, row }) => step.operation === "embed" ? positions * row : all),
+      packed.map(({ all, row }) => EMBEDDINGS.has(step.operation) ? positions * row : all),
     ),
     valueBytes: sum(read) + sum(written),
     flops: step.operation === "linear"

@@ -50,7 +50,7 @@ export function expectedTensors(config: Config): ExpectedTensor[] {
     const before = tensors.get(whole);
     const rows = shape.at(-1)! + (wholes.has(name) ? before?.at(-1) ?? 0 : 0);
     tensors.set(whole, shape.with(-1, rows));
-    if (name === "token_embd.weight") for (const each of turns(config)) tensors.set(...each);
+    if (name === "token_embd.weight") { for (const each of turns(config)) tensors.set(...each); }
   }
   return Array.from(tensors, ([name, shape]) => ({ name, shape }));
 }
@@ -59,7 +59,9 @@ export function expectedTensors(config: Config): ExpectedTensor[] {
 function fusedNames(config: Config): Map<string, string> {
   const names = new Map<string, string>();
   for (let layer = 0; layer < config.layers; layer++) {
-    for (const kind of ["attn_qkv", "ffn_up"].flatMap((each) => [`${each}.weight`, `${each}.bias`])) {
+    for (
+      const kind of ["attn_qkv", "ffn_up"].flatMap((each) => [`${each}.weight`, `${each}.bias`])
+    ) {
       for (const [part] of partsOf(config, kind) ?? []) {
         names.set(`blk.${layer}.${part}`, `blk.${layer}.${kind}`);
       }
@@ -70,10 +72,12 @@ function fusedNames(config: Config): Map<string, string> {
 
 /** The tensors that tables of turns are made of: [width / 2]. */
 function turns({ ropes }: Config): [name: string, shape: number[]][] {
-  return ropes.flatMap(({ width, factors, scaling }) => [
-    ...factors === undefined ? [] : [factors],
-    ...scaling.type === "longrope" ? [scaling.long, scaling.short] : [],
-  ].map((name): [string, number[]] => [name, [width / 2]]));
+  return ropes.flatMap(({ width, factors, scaling }) =>
+    [
+      ...factors === undefined ? [] : [factors],
+      ...scaling.type === "longrope" ? [scaling.long, scaling.short] : [],
+    ].map((name): [string, number[]] => [name, [width / 2]])
+  );
 }
 
 function checkTensors(file: ConfigSource, config: Config): void {

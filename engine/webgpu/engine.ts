@@ -4,7 +4,8 @@ import { freeMemory } from "../model/capacity.ts";
 import type { Config } from "../model/config.ts";
 import { forward } from "../plan/forward.ts";
 import type { GgufFile } from "../gguf/reader.ts";
-import { ropeFactors } from "../model/rope_factors.ts";
+import { ropeFactors } from "../model/rope_table.ts";
+import { unfused } from "../model/unfused.ts";
 import { type Base, type LoadOptions, loadWeights, type Weights } from "../model/weights.ts";
 import { type AdapterCheckOptions, ensureAdapterChecked } from "./check/adapter_check.ts";
 import { usedVariants } from "./check/kernel_variants.ts";
@@ -37,6 +38,7 @@ export async function webgpuEngine(
   base?: Base<GPUBuffer>,
 ): Promise<Engine> {
   const plan = forward(config);
+  const own = unfused(file, config);
   const buffers = device.gpu.limits.maxStorageBuffersPerShaderStage;
   const loaded = new AbortController();
   let compiling: Promise<void> | undefined;
@@ -50,7 +52,7 @@ export async function webgpuEngine(
     );
     compiling.catch(() => {}); // it is awaited below, unless loading fails
   };
-  const weights = await loadWeights(file, plan, device, { ...options, onLayout }, base)
+  const weights = await loadWeights(own, plan, device, { ...options, onLayout }, base)
     .finally(() => loaded.abort());
   await compiling;
   let knobsOf = builtIn(device);
@@ -95,7 +97,7 @@ export async function webgpuEngine(
     maxTokens: MAX_TOKENS,
     variant: (other, config, { signal } = {}) =>
       webgpuEngine(other, config, device, { ...options, onProgress: undefined, signal }, {
-        file,
+        file: own,
         weights,
       }),
     room,

@@ -4,7 +4,7 @@ import { CAPACITY_STEP, type Room } from "../model/capacity.ts";
 import type { Config } from "../model/config.ts";
 import { type Edit, NO_EDITS } from "../plan/edits.ts";
 import { elementCount, type Lengths, type Plan, planValues } from "../plan/plan.ts";
-import { type RopeBuilder, ropeTable } from "../model/rope_table.ts";
+import { type RopeBuilder, type RopeFactors, ropeTables } from "../model/rope_table.ts";
 import type { Weights } from "../model/weights.ts";
 import type { Device } from "./device.ts";
 import { type Executable, type External, STORAGE } from "./executable.ts";
@@ -19,7 +19,7 @@ export interface SessionModel {
   readonly config: Config;
   readonly plan: Plan;
   readonly weights: Weights<GPUBuffer>;
-  readonly ropeFactors?: Float32Array;
+  readonly ropeFactors: RopeFactors;
   readonly knobsOf: KnobsOf;
   /** What there is for a session's values. */
   room(): Room;
@@ -71,9 +71,10 @@ export class Workspace implements External {
     add("sample", 1);
     add("history", this.capacity);
     add("sampling", SAMPLING_WORDS);
-    const table = ropeTable(config, this.capacity, ropeBuilder, ropeFactors);
-    add("rope_table", table.length);
-    device.gpu.queue.writeBuffer(buffers.get("rope_table")!, 0, table);
+    for (const [name, table] of ropeTables(config, this.capacity, ropeBuilder, ropeFactors)) {
+      add(name, table.length);
+      device.gpu.queue.writeBuffer(buffers.get(name)!, 0, table);
+    }
     this.buffers = buffers;
     this.tailOffset = Math.max(16, device.gpu.limits.minUniformBufferOffsetAlignment);
     this.pass = this.#borrow(

@@ -20,6 +20,8 @@ import {
 } from "./analysis_table.ts";
 import { tokenId, type TokenName } from "./tokens.ts";
 import { logitDirection } from "./unembedding.ts";
+import { streamStart, streamWrites } from "../points/stream.ts";
+import type { Step } from "../../engine/plan/plan.ts";
 
 /** Which logit is taken apart, and where. */
 export interface AttributionOptions {
@@ -44,14 +46,12 @@ const SCHEMA = {
   value: "float64",
 } as const;
 
-/** What a run must have captured. */
-const PARTS = ["token_embd", "blk.*.head_result", "blk.*.ffn_out", "output_norm_rms"];
-
 /**
  * The contribution of the embedding (`component` "embedding", layer −1), of each head ("head"), of the attention's bias where
- * there is one ("attention bias") and of each layer's FFN ("ffn") to a logit, or to a difference of two. Their sum is the logit
- * itself. `head` is null for all but heads. A run must have captured `token_embd`, `blk.*.head_result`, `blk.*.ffn_out` and
- * `output_norm_rms`.
+ * there is one ("attention bias"), of each layer's FFN ("ffn"), and of biases at the end ("output bias", layer −1) to a logit, or
+ * to a difference of two. Their sum is the logit itself (where the model caps logits, the one before the cap). Norms and factors
+ * between what a half makes and what it adds are held fixed like the last one. `head` is null for all but heads. A run must have
+ * captured what {@linkcode attributionPoints} names: of a Llama `token_embd`, `blk.*.head_result`, `blk.*.ffn_out` and `output_norm_rms`.
  *
  * @throws {NotCapturedError | PositionError}
  * @throws {TokenError} for a text that is not one token
@@ -62,12 +62,15 @@ export async function directLogitAttribution(
   options: AttributionOptions,
 ): Promise<Table> {
   const { position: asked = -1, signal } = options;
-  const direction = await logitDirection(model, tokenId(model, options.token));
+  const { direction, ...target } = await logitDirection(model, tokenId(model, options.token));
+  let { constant } = target;
   if (options.against !== undefined) {
     const other = await logitDirection(model, tokenId(model, options.against));
-    other.forEach((value, i) => direction[i] -= value);
+    other.direction.forEach((value, i) => direction[i] -= value);
+    constant -= other.constant;
   }
-  const run = await asRun(model, subject, { capture: PARTS, positions: [asked], signal });
+  const capture = attributionPoints(model);
+  const run = await asRun(model, subject, { capture, positions: [asked], signal });
   const sequence = run.sequenceIndex(options.sequence);
   const extent = extentsOf(run)[sequence];
   checkPositions(asked, [extent]);
@@ -79,17 +82,26 @@ export async function directLogitAttribution(
   const rows: Row<typeof SCHEMA>[] = [];
   const add = (component: string, layer: number, head: number | null, part: ArrayLike<number>) =>
     rows.push({ ...place, layer, head, component, value: dot(part, direction) / rms });
-  add("embedding", -1, null, vector("token_embd").toFloat32Array());
-  for (let layer = 0; layer < model.config.layers; layer++) {
+  add("embedding", -1, null, vector(streamStart(model.plan)).toFloat32Array());
+  for (const { layer, half, made, between } of streamWrites(model.plan)) {
+    const passed = await Promise.all(
+      between.map((step) => held(model, step, (point) => vector(point).toFloat32Array())),
+    );
+    const whole = (part: ArrayLike<number>) =>
+      passed.reduce<ArrayLike<number>>((part, pass) => pass(part), part);
+    if (half === "ffn") {
+      add("ffn", layer, null, whole(vector(made).toFloat32Array()));
+      continue;
+    }
     const heads = vector(`blk.${layer}.head_result`);
     for (let head = 0; head < model.config.heads; head++) {
-      add("head", layer, head, heads.at({ head }).toFloat32Array());
+      add("head", layer, head, whole(heads.at({ head }).toFloat32Array()));
     }
-    if (model.config.biases.attn_output) {
-      const bias = await model.weightRows(`blk.${layer}.attn_output.bias`);
-      add("attention bias", layer, null, bias);
-    }
-    add("ffn", layer, null, vector(`blk.${layer}.ffn_out`).toFloat32Array());
+    const bias = await attentionBias(model, layer);
+    if (bias) add("attention bias", layer, null, whole(bias));
+  }
+  if (constant !== 0) {
+    rows.push({ ...place, layer: -1, head: null, component: "output bias", value: constant });
   }
   const text = pieceOf(model);
   return analysisTable("direct_logit_attribution", SCHEMA, rows, {
@@ -98,4 +110,47 @@ export async function directLogitAttribution(
     target: text(tokenId(model, options.token)),
     ...(options.against === undefined ? {} : { against: text(tokenId(model, options.against)) }),
   });
+}
+
+/** The points that a run must have captured for {@linkcode directLogitAttribution}. */
+export function attributionPoints({ plan }: Model): string[] {
+  const between = streamWrites(plan).flatMap((write) => write.between);
+  const divisors = between.filter(({ operation }) => operation === "normalize")
+    .map(({ inputs: [, rms] }) => rms.name);
+  return [streamStart(plan), "blk.*.head_result", "blk.*.ffn_out", "output_norm_rms", ...divisors];
+}
+
+/** What a step makes of a part of its input, what it divides by being held fixed: all that it does is linear then. */
+async function held(
+  model: Model,
+  { operation, inputs, weights, constants }: Step,
+  captured: (point: string) => Float32Array,
+): Promise<(part: ArrayLike<number>) => ArrayLike<number>> {
+  const scaled = (factor: (i: number) => number) => (part: ArrayLike<number>) =>
+    Float64Array.from(part, (value, i) => value * factor(i));
+  switch (operation) {
+    case "normalize": {
+      const [rms] = captured(inputs[1].name);
+      return scaled(() => 1 / rms);
+    }
+    case "scale_columns": {
+      const gain = await model.weightRows(weights[0]);
+      return scaled((i) => gain[i]);
+    }
+    case "scale":
+      return scaled(() => constants.factor);
+    case "center":
+      return (part) => {
+        const mean = Array.from(part).reduce((sum, value) => sum + value, 0) / part.length;
+        return Float64Array.from(part, (value) => value - mean);
+      };
+    default:
+      return (part) => part;
+  }
+}
+
+/** What attention adds whatever its heads do: its own bias. */
+async function attentionBias(model: Model, layer: number): Promise<Float32Array | undefined> {
+  if (!model.config.optional.has("attn_output.bias")) return undefined;
+  return await model.weightRows(`blk.${layer}.attn_output.bias`);
 }

@@ -23,6 +23,7 @@ import {
   type Subject,
   TOKEN,
 } from "./analysis_table.ts";
+import { streamStart } from "../points/stream.ts";
 import { tokenId, type TokenName } from "./tokens.ts";
 import { Unembedding } from "./unembedding.ts";
 
@@ -51,7 +52,7 @@ const SCHEMA = {
 
 /**
  * The likeliest next tokens after each layer (−1: the embedding) and position. `rank` counts from 0 for the likeliest, `value`
- * is the probability. A run must have captured `blk.*.out`, and `token_embd` for layer −1.
+ * is the probability. A run must have captured `blk.*.out`, and for layer −1 what enters the first block (`token_embd`).
  *
  * @throws {NotCapturedError | PositionError}
  */
@@ -112,8 +113,9 @@ async function look(
   choose: (logits: Float32Array) => { id: number; rank: number }[],
 ): Promise<Table> {
   const { layers, signal, onProgress } = options;
-  const run = await asRun(model, subject, { capture: ["token_embd", "blk.*.out"], signal });
-  const points = capturedPoints(run, ["token_embd", "out"])
+  const start = streamStart(model.plan);
+  const run = await asRun(model, subject, { capture: [start, "blk.*.out"], signal });
+  const points = capturedPoints(run, [start, "out"])
     .filter(({ layer }) => !layers || layers.includes(layer));
   const text = pieceOf(model);
   const { places, residual } = gather(run, points, options.positions);

@@ -5,7 +5,7 @@ import { TensorView } from "../tensor/tensor.ts";
 import { pieceOf } from "../run/vocabulary.ts";
 import { dot, largest } from "./numbers.ts";
 import { analysisTable, type Row } from "./analysis_table.ts";
-import { forEachRow, outputWeight } from "./unembedding.ts";
+import { forEachRow, outputNormed, outputWeight } from "./unembedding.ts";
 
 /** How tokens are compared with a direction. */
 export interface NearestOptions {
@@ -50,16 +50,13 @@ export async function nearestTokens(
     );
   }
   const name = space === "output" ? outputWeight(model) : "token_embd.weight";
-  const scale = space === "output"
-    ? await model.weightRows("output_norm.weight")
-    : new Float32Array(columns).fill(1);
+  const asMeant = space === "output" ? await outputNormed(model) : (row: Float32Array) => row;
   const length = Math.sqrt(dot(vector, vector));
   const found = { dot: new Float64Array(rows), cosine: new Float64Array(rows) };
   await forEachRow(model, { name, rows, columns }, (row, id) => {
     let product = 0;
     let square = 0;
-    for (let i = 0; i < columns; i++) {
-      const value = row[i] * scale[i];
+    for (const [i, value] of asMeant(row).entries()) {
       product += value * vector[i];
       square += value * value;
     }

@@ -9,6 +9,7 @@ import type { Table } from "../tables/arrow.ts";
 import { checkRows } from "../run/interventions.ts";
 import type { Model } from "../run/model.ts";
 import { type Point, resolvePoints } from "../points/points.ts";
+import { STREAM_KINDS } from "../points/stream.ts";
 import { batchesOf as packed } from "../run/runner.ts";
 import { NotCapturedError, type Run } from "../run/run.ts";
 import type { TensorView } from "../tensor/tensor.ts";
@@ -97,8 +98,6 @@ const SCHEMA = {
   metric: "float64",
   value: "float64",
 } as const;
-
-const RESIDUAL = ["token_embd", "ffn_inp", "out"];
 
 /**
  * Patches layers × positions or layers × heads (× both). Columns: `layer`, `head`, `position` with the corrupted prompt's token
@@ -223,7 +222,7 @@ function placeOf(model: Model, layer: number, kind: string): Layer {
     throw new RangeError(`Cannot patch ${point.name}: the cache is what k_rope and v wrote`);
   }
   const residual = points.slice(0, points.indexOf(point) + 1)
-    .findLast(({ kind }) => RESIDUAL.includes(kind))!;
+    .findLast(({ kind }) => STREAM_KINDS.includes(kind))!;
   return { layer, point, residual };
 }
 

@@ -51,14 +51,45 @@ export function outputWeight(model: Model): string {
   return model.config.tiedOutput ? "token_embd.weight" : "output.weight";
 }
 
+/** How a token's logit depends on the last residual stream x [D]: direction · x / (what the final norm divides by) + constant. */
+export interface LogitDirection {
+  /** [D] */
+  readonly direction: Float64Array;
+  /** From the biases of the final norm and of the output; 0 of most models. */
+  readonly constant: number;
+}
+
 /**
- * A token's output vector times the final norm's weight: the dot product with a residual stream, divided by its root mean
- * square, is the token's logit.
+ * A token's output vector times the final norm's weight, and times the model's own factor on logits. Where the final norm
+ * takes off the mean (LayerNorm), so does the direction. Of models that cap their logits it is of those before the cap.
  */
-export async function logitDirection(model: Model, id: number): Promise<Float64Array> {
-  const scale = await model.weightRows("output_norm.weight");
+export async function logitDirection(model: Model, id: number): Promise<LogitDirection> {
+  const { logitScale, outputNorm, optional } = model.config;
   const row = await model.weightRows(outputWeight(model), { first: id, count: 1 });
-  return Float64Array.from(row, (value, i) => value * scale[i]);
+  const scaled = await outputNormed(model);
+  const direction = scaled(row).map((value) => value * logitScale);
+  const bias = optional.has(`${outputNorm}.bias`)
+    ? await model.weightRows(`${outputNorm}.bias`)
+    : undefined;
+  const own = optional.has("output.bias") ? (await model.weightRows("output.bias"))[id] : 0;
+  const constant = own + (bias ? row.reduce((sum, value, i) => sum + value * bias[i], 0) : 0);
+  return { direction, constant: constant * logitScale };
+}
+
+/** Puts the final norm's weight into an output vector [D], and its mean off where the norm takes one off. */
+export async function outputNormed(
+  model: Model,
+): Promise<(row: ArrayLike<number>) => Float64Array> {
+  const { normKind, outputNorm, optional } = model.config;
+  const gain = optional.has(`${outputNorm}.weight`)
+    ? await model.weightRows(`${outputNorm}.weight`)
+    : undefined;
+  return (row) => {
+    const scaled = Float64Array.from(row, (value, i) => value * (gain?.[i] ?? 1));
+    if (normKind === "rms") return scaled;
+    const mean = scaled.reduce((sum, value) => sum + value, 0) / scaled.length;
+    return scaled.map((value) => value - mean);
+  };
 }
 
 /** Visits a matrix row by row, a few megabytes at a time. The row is a view: it does not last. */

@@ -4,7 +4,7 @@
  *
  * @module
  */
-import { checkIsModel } from "../../engine/model/config.ts";
+import { checkIsModel } from "../../engine/model/hyperparameters.ts";
 import { parseForeignJson } from "../../models/foreign_json.ts";
 import {
   KNOWN_MODELS,

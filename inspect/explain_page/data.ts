@@ -1,6 +1,6 @@
 /** What a page knows of a pass: one run of the model with everything captured, cut to what the page has room for. */
 import type { Config } from "../../engine/model/config.ts";
-import { ropeTable } from "../../engine/model/rope_table.ts";
+import { ropeFactors, ropeTable } from "../../engine/model/rope_table.ts";
 import type { Model } from "../run/model.ts";
 import type { Run } from "../run/run.ts";
 import {
@@ -45,7 +45,7 @@ export interface PageData extends Words {
   /** Texts of the tokens in `logits.columns` and of the chosen ones. */
   readonly vocabulary: Readonly<Record<number, string>>;
   /** The base of RoPE's angles, and what changes them beside it, in words. */
-  readonly rope: { readonly base: number; readonly extra?: string };
+  readonly rope?: { readonly base: number; readonly extra?: string };
 }
 
 /** A token of the sequence. */
@@ -161,12 +161,14 @@ async function cut(
     for (const { name, tensor } of weights) tensors.set(`${step.name}/${name}`, tensor);
     steps.push({ ...step, pick, weights: weights.map(({ facts }) => facts) });
   }
-  const factors = config.ropeFactors ? await model.weightRows("rope_freqs.weight") : undefined;
-  tensors.set("rope_table", {
-    data: ropeTable(config, ids.length, "exact", factors),
-    shape: [ids.length, config.ropeWidth / 2, 2],
-    axes: ["slot", "pair", "part"],
-  });
+  const factors = await ropeFactors(model.loaded.file, config);
+  for (const rope of config.ropes) {
+    tensors.set(rope.table, {
+      data: ropeTable(rope, ids.length, "exact", factors),
+      shape: [ids.length, rope.width / 2, 2],
+      axes: ["slot", "pair", "part"],
+    });
+  }
   const { numbers, directory } = layOut(tensors);
   const { width, packed } = await pack(numbers, room);
   const text = (id: number) => id < 0 ? "no token: a logit is not finite" : tokenizer.piece(id);
@@ -187,7 +189,7 @@ async function cut(
     width,
     logits: { columns: logits.columns, normalizers: logits.normalizers },
     vocabulary: Object.fromEntries([...shown].map((id) => [id, text(id)])),
-    rope: { base: config.ropeBase, extra: squeezed(config) },
+    rope: ropeText(config),
   };
   return { data, numbers: rounded(numbers, width), packed };
 }
@@ -208,10 +210,12 @@ async function pack(
 }
 
 /** What changes RoPE's angles beside the position and the base. */
-function squeezed({ ropeScaling, ropeFactors }: Config): string | undefined {
+function ropeText({ ropes: [rope] }: Config): PageData["rope"] {
+  if (!rope) return undefined;
+  const { base, scaling, factors } = rope;
   const parts = [
-    ropeScaling.type === "linear" ? `divided by ${ropeScaling.factor}` : "",
-    ropeFactors ? "divided by the file's factor of this pair" : "",
+    scaling.type === "linear" ? `divided by ${scaling.factor}` : "",
+    factors === undefined ? "" : "divided by the file's factor of this pair",
   ].filter((part) => part !== "");
-  return parts.length > 0 ? parts.join(", ") : undefined;
+  return { base, extra: parts.length > 0 ? parts.join(", ") : undefined };
 }

@@ -1,4 +1,5 @@
 /** How large the residual stream is, in pictures. */
+import { STREAM_STARTS } from "../points/stream.ts";
 import type { Table } from "../tables/mod.ts";
 import { cellMap } from "./drawing/cell_map.ts";
 import { Figure, type Scatter } from "./drawing/figure.ts";
@@ -20,7 +21,7 @@ const FROM = "residualNorms()";
 function leaves(rows: PlotRows, sequence?: number): number[] {
   return ofSequence(rows, sequence).filter((row) => {
     const point = rows.text("point", row);
-    return point === "token_embd" || point.endsWith(".out");
+    return STREAM_STARTS.includes(point) || point.endsWith(".out");
   });
 }
 

@@ -1,6 +1,6 @@
 /** Points: the names of the tensors of a forward pass, in our words and in those of other engines. */
 import { kindOf, layerOf } from "../../base/layer_names.ts";
-import type { Config } from "../../engine/model/config.ts";
+import type { Config, Rope } from "../../engine/model/config.ts";
 import { type Dim, type Plan, planValues } from "../../engine/plan/plan.ts";
 import { nearest } from "../../models/nearest.ts";
 import { glob, lastComponent } from "./glob.ts";
@@ -33,7 +33,7 @@ export interface Point {
   /** Those aliases whose numbers are not the point's own. */
   readonly conversions: ReadonlyMap<string, Conversion>;
   /** The order of each head's numbers, in points that RoPE turns or will turn; `width` of them, from the head's start. */
-  readonly rope?: { readonly order: Config["ropeStyle"]; readonly width: number };
+  readonly rope?: { readonly order: Rope["style"]; readonly width: number };
   /** A star does not select it: it must be named. */
   readonly onRequest: boolean;
 }
@@ -85,7 +85,8 @@ export function listPoints(config: Config, plan: Plan): Point[] {
     const layer = layerOf(name);
     const { axes, meaning, rotary, onRequest = false } = POINT_KINDS[kind];
     const { aliases, conversions } = aliasesOf(POINT_KINDS[kind], config, layer ?? -1);
-    const rope = rotary ? { order: config.ropeStyle, width: config.ropeWidth } : undefined;
+    const turned = layer === undefined ? undefined : config.blocks[layer].rope;
+    const rope = rotary && turned ? { order: turned.style, width: turned.width } : undefined;
     points.push({
       name,
       layer,
@@ -147,7 +148,7 @@ export function asStored(
 
 function aliasesOf(kind: PointKind, config: Config, layer: number) {
   const { own = [], llamaCpp = [], transformerLens = [], huggingFace = [] } = kind;
-  const inHalves = kind.rotary && config.ropeStyle === "adjacent";
+  const inHalves = kind.rotary && config.blocks[layer]?.rope?.style === "adjacent";
   const aliases: string[] = [];
   const conversions = new Map<string, Conversion>();
 

@@ -2,12 +2,13 @@
 import { cpuEngine } from "../../engine/cpu/engine.ts";
 import { Processor } from "../../engine/cpu/processor.ts";
 import type { Engine } from "../../engine/backend.ts";
-import { readConfig } from "../../engine/model/config.ts";
+import { readConfig } from "../../engine/plan/tensors.ts";
 import { type GgufFile, openGguf, openGgufFile } from "../../engine/gguf/reader.ts";
 import { bytesSource } from "../../engine/gguf/source.ts";
 import { Device, DeviceError, type DeviceInfo, hasGpu } from "../../engine/webgpu/device.ts";
 import { readTuning, type TunedProducts } from "../../engine/webgpu/tuning/tuning_file.ts";
 import type { TuneMode } from "../../engine/webgpu/tuning/tuning.ts";
+import { unfused } from "../../engine/model/unfused.ts";
 import { webgpuEngine } from "../../engine/webgpu/engine.ts";
 import { homeFile } from "../../models/cache.ts";
 import { type Identity, identityOf } from "../../models/identity.ts";
@@ -187,7 +188,7 @@ async function open(
       : await cpuEngine(file, config, openProcessor(options.threads), loadOptions);
     let checksum: Promise<string | undefined> | undefined;
     return {
-      ...{ file, identity, engine, device },
+      ...{ file: unfused(file, config), identity, engine, device },
       sha256: () => checksum ??= modelSha256(identity),
     };
   } catch (error) {

@@ -1,14 +1,12 @@
-// Rows of the embedding matrix, one per token id. Where the matrix is split, each part writes the rows that it has.
+// Rows of the embedding matrix. Which one a position gets, `embedded_row` says: its token's, or its own. Where the matrix is split, each part
+// writes the rows that it has.
 override LANES: u32;
-
-@group(0) @binding(2) var<storage, read> ids: array<u32>;
-@group(0) @binding(4) var<storage, read_write> y: array<f32>;
 
 @compute @workgroup_size(LANES)
 fn main(@builtin(global_invocation_id) id: vec3<u32>) {
   let group = id.x;
   let token = id.y;
-  let row = ids[token];
+  let row = embedded_row(token);
   if (group >= step.groups || row < step.out_row || row - step.out_row >= step.rows) { return; }
   let values = load8(step.weight_row + row - step.out_row, group);
   let base = token * step.columns;

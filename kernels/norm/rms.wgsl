@@ -1,7 +1,7 @@
-// Root mean square of one row per workgroup: sqrt(mean(x²) + ε).
+// Root mean square of one row per workgroup: sqrt(mean(x²) + ε). Each position has `groups` rows.
 override LANES: u32;
 
-struct Step { columns: u32, epsilon: f32 }
+struct Step { columns: u32, epsilon: f32, groups: u32 }
 
 @group(0) @binding(2) var<storage, read> x: array<f32>;
 @group(0) @binding(3) var<storage, read_write> rms: array<f32>;
@@ -10,7 +10,8 @@ var<workgroup> partial: array<f32, LANES>;
 
 @compute @workgroup_size(LANES)
 fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index) lane: u32) {
-  let base = group.x * step.columns;
+  let row = group.x * step.groups + group.y;
+  let base = row * step.columns;
   var sum = 0.0;
   for (var i = lane; i < step.columns; i += LANES) {
     sum = fma(x[base + i], x[base + i], sum);
@@ -20,5 +21,5 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
     workgroupBarrier();
     if (lane < half) { partial[lane] += partial[lane + half]; }
   }
-  if (lane == 0u) { rms[group.x] = sqrt(partial[0] / f32(step.columns) + step.epsilon); }
+  if (lane == 0u) { rms[row] = sqrt(partial[0] / f32(step.columns) + step.epsilon); }
 }

@@ -1,9 +1,9 @@
-// RMSNorm of one row per workgroup: rms = sqrt(mean(x²) + ε), pre = x / rms, norm = pre · weight.
+// RMSNorm of one row per workgroup: rms = sqrt(mean(x²) + ε), pre = x / rms, norm = pre · weight. Each position has `groups` rows.
 override LANES: u32;
 override TAP_RMS: bool = false;
 override TAP_PRE: bool = false;
 
-struct Step { columns: u32, epsilon: f32 }
+struct Step { columns: u32, epsilon: f32, groups: u32 }
 
 @group(0) @binding(2) var<storage, read> x: array<f32>;
 @group(0) @binding(3) var<storage, read> weight: array<f32>;
@@ -15,7 +15,8 @@ var<workgroup> partial: array<f32, LANES>;
 
 @compute @workgroup_size(LANES)
 fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index) lane: u32) {
-  let base = group.x * step.columns;
+  let row = group.x * step.groups + group.y;
+  let base = row * step.columns;
   var sum = 0.0;
   for (var i = lane; i < step.columns; i += LANES) {
     sum = fma(x[base + i], x[base + i], sum);
@@ -27,7 +28,7 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
   }
   workgroupBarrier();
   let rms = sqrt(partial[0] / f32(step.columns) + step.epsilon);
-  if (TAP_RMS && lane == 0u) { rms_out[group.x] = rms; }
+  if (TAP_RMS && lane == 0u) { rms_out[row] = rms; }
   for (var i = lane; i < step.columns; i += LANES) {
     let pre = x[base + i] / rms;
     if (TAP_PRE) { pre_out[base + i] = pre; }

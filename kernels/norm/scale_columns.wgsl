@@ -1,7 +1,7 @@
 // Each row multiplied element by element with a weight vector.
 override LANES: u32;
 
-struct Step { columns: u32 }
+struct Step { columns: u32, groups: u32 }
 
 @group(0) @binding(2) var<storage, read> x: array<f32>;
 @group(0) @binding(3) var<storage, read> weight: array<f32>;
@@ -10,6 +10,6 @@ struct Step { columns: u32 }
 @compute @workgroup_size(LANES)
 fn main(@builtin(global_invocation_id) id: vec3<u32>) {
   if (id.x >= step.columns) { return; }
-  let at = id.y * step.columns + id.x;
+  let at = (id.y * step.groups + id.z) * step.columns + id.x;
   y[at] = x[at] * weight[id.x];
 }

@@ -1,6 +1,6 @@
 /**
  * Products with weight matrices, W·x: one source for few positions (matvec), one for many (matmul), each with the
- * epilogues plain, residual, qkv and swiglu.
+ * epilogues plain, residual, qkv and glu.
  */
 import {
   type Binding,
@@ -12,6 +12,7 @@ import {
   type RowReader,
   type TwinArguments,
 } from "../kernel.ts";
+import { gated } from "../elementwise/activations.ts";
 import { rmsNorm } from "../norm/norm.ts";
 import { ropeStore } from "../rope/rope.ts";
 import xPlainWgsl from "./x_plain.wgsl" with { type: "text" };
@@ -27,7 +28,8 @@ import plainWgsl from "./plain.wgsl" with { type: "text" };
 import residualWgsl from "./residual.wgsl" with { type: "text" };
 import qkvRopeWgsl from "./qkv_rope.wgsl" with { type: "text" };
 import qkvWgsl from "./qkv.wgsl" with { type: "text" };
-import swigluWgsl from "./swiglu.wgsl" with { type: "text" };
+import gluWgsl from "./glu.wgsl" with { type: "text" };
+import activationsWgsl from "../elementwise/activations.wgsl" with { type: "text" };
 
 /** The fields of weights.wgsl's `struct Step` that all its kernels use. */
 export const PACKED_CONSTANTS = {
@@ -39,6 +41,7 @@ export const PACKED_CONSTANTS = {
   rows: "u32",
   out_row: "u32",
   out_rows: "u32",
+  activation: "u32",
 } as const;
 
 /** From this number of positions on the matmul kernels serve better than matvec. */
@@ -95,11 +98,6 @@ function product(
   }
 }
 
-/** silu(x) = x / (1 + exp(−x)) (Elfwing et al. 2018; the gate of SwiGLU, Shazeer 2020). */
-export function silu(x: number): number {
-  return x / (1 + Math.exp(-x));
-}
-
 interface Epilogue {
   /** None of the plain one. */
   readonly epilogue?: Computation["epilogue"];
@@ -144,11 +142,12 @@ const EPILOGUES: Epilogue[] = [
     },
   },
   {
-    epilogue: "swiglu",
-    wgsl: swigluWgsl,
+    epilogue: "glu",
+    wgsl: activationsWgsl + gluWgsl,
     bindings: bindings("input x", "weight gate_up", "output act", "tap gate", "tap up"),
     rowsPerOutput: 2,
-    twin({ inputs: [x], weights: [gateWeight, upWeight], outputs: [act, gateTap, upTap] }) {
+    twin({ constants, inputs: [x], weights: [gateWeight, upWeight], outputs }) {
+      const [act, gateTap, upTap] = outputs;
       const tokens = x.length / gateWeight.columns;
       const gate = new Float64Array(tokens * gateWeight.rows);
       product(x, gateWeight, (token, row, sum) => gate[token * gateWeight.rows + row] = sum);
@@ -156,7 +155,7 @@ const EPILOGUES: Epilogue[] = [
         const at = token * upWeight.rows + row;
         if (gateTap) gateTap[at] = gate[at];
         if (upTap) upTap[at] = up;
-        act![at] = silu(gate[at]) * up;
+        act![at] = gated(constants.activation, gate[at], up);
       });
     },
   },
@@ -261,6 +260,7 @@ function normed(epilogue: Epilogue): Kernel {
       const all = norm ?? new Float32Array(x.length);
       rmsNorm.twin({
         ...args,
+        constants: { ...args.constants, groups: 1 },
         inputs: [x],
         weights: weights.slice(-1),
         outputs: [all, rms, pre],

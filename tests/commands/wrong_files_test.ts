@@ -3,7 +3,7 @@ import assert from "node:assert/strict";
 import { fileURLToPath } from "node:url";
 import { ReferenceFailure } from "../../checkpoints/references/reference.ts";
 import { pyTorchReference } from "../../checkpoints/references/pytorch/reference.ts";
-import { readConfig } from "../../engine/model/config.ts";
+import { readConfig } from "../../engine/plan/tensors.ts";
 import { GgufError, openGguf, openGgufFile } from "../../engine/gguf/reader.ts";
 import { bytesSource } from "../../engine/gguf/source.ts";
 import { findModel, ModelError } from "../../models/mod.ts";

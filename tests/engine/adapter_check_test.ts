@@ -1,7 +1,7 @@
 /** The check at the first load on an adapter: made once, remembered, and fatal where a kernel is wrong. */
 import assert from "node:assert/strict";
 import { join } from "node:path";
-import { readConfig } from "../../engine/model/config.ts";
+import { readConfig } from "../../engine/plan/tensors.ts";
 import { forward } from "../../engine/plan/forward.ts";
 import { AdapterError, ensureAdapterChecked } from "../../engine/webgpu/check/adapter_check.ts";
 import { type KernelVariant, variantName } from "../../engine/check/variants.ts";
@@ -177,7 +177,7 @@ Deno.test("a model's variants are the kernels that its passes run, for the packi
   const pairsOf = async (options: RandomLlamaOptions) => {
     const file = await randomFile({ layers: 2, ...options });
     const config = readConfig(file);
-    const weights = await loadWeights(file, config, PLANES);
+    const weights = await loadWeights(file, forward(config), PLANES);
     return usedVariants(forward(config), weights).map(variantName).sort();
   };
   const others = [
@@ -248,7 +248,7 @@ Deno.test("pipelines that are made while weights stream in are those that genera
   const plan = forward(config);
   const { promise, resolve } = Promise.withResolvers<void>();
   let unread = true;
-  const weights = await loadWeights(file, config, device, {
+  const weights = await loadWeights(file, forward(config), device, {
     onLayout(weights) {
       const { maxStorageBuffersPerShaderStage: buffers } = gpu.limits;
       const steps = usedSteps(plan, weights, buffers);

@@ -5,7 +5,7 @@ import type { HostTensor } from "../../engine/host_tensor.ts";
 import { runBranches } from "../../engine/plan/branches.ts";
 import { cpuEngine } from "../../engine/cpu/engine.ts";
 import type { Edit } from "../../engine/plan/edits.ts";
-import { readConfig } from "../../engine/model/config.ts";
+import { readConfig } from "../../engine/plan/tensors.ts";
 import { planValues } from "../../engine/plan/plan.ts";
 import { webgpuEngine } from "../../engine/webgpu/engine.ts";
 import { openDevice, openProcessor } from "../../inspect/run/loading.ts";

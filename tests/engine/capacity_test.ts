@@ -45,7 +45,7 @@ Deno.test("the largest cache and the memory for all of them both count", async (
   await withLongModel(async (path) => {
     using model = await loadModel(path, { backend: "cpu" });
     const { config, plan } = model;
-    const all = 2 * 2 * 256 + 4 * config.ropeWidth;
+    const all = 2 * 2 * 256 + 4 * config.ropes[0].width;
     const check = (positions: number, room: { buffer: number; total?: number }) => () =>
       checkCapacity(positions, config, plan, room);
     check(640, { buffer: 640 * 256 })();

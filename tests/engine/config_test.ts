@@ -1,5 +1,6 @@
 import assert from "node:assert/strict";
-import { type Config, expectedTensors, readConfig } from "../../engine/model/config.ts";
+import type { Config } from "../../engine/model/config.ts";
+import { expectedTensors, readConfig } from "../../engine/plan/tensors.ts";
 import { GgufError, openGguf } from "../../engine/gguf/reader.ts";
 import { bytesSource } from "../../engine/gguf/source.ts";
 import type { WriterTensor, WriterValue } from "../support/models/gguf_writer.ts";
@@ -19,39 +20,53 @@ async function configWithout(key: string, options: RandomLlamaOptions = {}): Pro
 
 Deno.test("all fields come from the file", async () => {
   const sizes = { layers: 3, width: 64, heads: 8, kvHeads: 2, headWidth: 16, ffnWidth: 96 };
-  const same = { ...sizes, contextLength: 777, ropeBase: 500000, ropeWidth: 12, ropeFactors: true };
-  const made = { vocab: 300, vocabulary: "llama", ropeFactor: 4, normEpsilon: 1e-6 } as const;
-  const found = await config({ ...same, ...made, biases: true, seed: 9 });
+  const same = { ...sizes, contextLength: 777 };
+  const turns = { ropeBase: 500000, ropeWidth: 12, ropeFactor: 4, ropeFactors: true };
+  const made = { vocab: 300, vocabulary: "llama", normEpsilon: 1e-6 } as const;
+  const found = await config({ ...same, ...turns, ...made, biases: true, seed: 9 });
+  const rope = {
+    ...{ table: "rope_table", base: 500000, width: 12, style: "adjacent", magnitude: 1 },
+    scaling: { type: "linear", factor: 4 },
+    factors: "rope_freqs.weight",
+  };
   assert.deepEqual(found, {
     ...same,
     ...{ architecture: "llama", name: "random llama, seed 9", vocabSize: 300, tiedOutput: false },
-    ...{ normEpsilon: Math.fround(1e-6), attentionScale: 0.25, ropeStyle: "adjacent" },
-    ropeScaling: { type: "linear", factor: 4 },
-    biases: {
-      ...{ attn_q: true, attn_k: true, attn_v: true, attn_output: true },
-      ...{ ffn_gate: false, ffn_up: false, ffn_down: false },
-    },
+    ...{ normKind: "rms", normEpsilon: Math.fround(1e-6), outputNorm: "output_norm" },
+    norms: { attention: "attn_norm", ffn: "ffn_norm" },
+    embedding: { scale: 1, positions: false, norm: false },
+    ...{ parallel: false, qkNorm: undefined, queryScaling: undefined, qkvLimit: 0, alibi: 0 },
+    ...{ attentionScale: 0.25, attentionCap: 0, residualScale: 1, logitScale: 1, logitCap: 0 },
+    ...{ activation: "silu", xielu: undefined, gated: true },
+    ropes: [rope],
+    blocks: [0, 1, 2].map(() => ({ window: 0, chunk: 0, rope })),
+    optional: new Set([
+      ...["attn_norm.weight", "ffn_norm.weight", "output_norm.weight"],
+      ...["attn_q.bias", "attn_k.bias", "attn_v.bias", "attn_output.bias"],
+    ]),
+    fused: { qkv: false, gateUp: false },
   });
-  for (const part of [found, found.biases, found.ropeScaling]) assert.ok(Object.isFrozen(part));
+  for (const part of [found, found.ropes, found.ropes[0].scaling]) assert.ok(Object.isFrozen(part));
 });
 
 Deno.test("what a file may leave out has llama.cpp's default", async () => {
   const plain: RandomLlamaOptions = { width: 64, heads: 4, tied: true };
   assert.equal((await config(plain)).tiedOutput, true);
-  assert.deepEqual((await config(plain)).ropeScaling, { type: "none" });
+  assert.deepEqual((await config(plain)).ropes[0].scaling, { type: "none" });
   for (
     const [key, field, expected] of [
       ["llama.attention.head_count_kv", "kvHeads", 4],
       ["llama.attention.key_length", "headWidth", 16],
       ["llama.attention.value_length", "headWidth", 16],
-      ["llama.rope.dimension_count", "ropeWidth", 16],
-      ["llama.rope.freq_base", "ropeBase", 10000],
       ["llama.vocab_size", "vocabSize", 96],
       ["general.name", "name", "test.gguf"],
     ] as const
   ) {
     assert.equal((await configWithout(key, plain))[field], expected, key);
   }
+  const ropeWithout = async (key: string) => (await configWithout(key, plain)).ropes[0];
+  assert.equal((await ropeWithout("llama.rope.dimension_count")).width, 16);
+  assert.equal((await ropeWithout("llama.rope.freq_base")).base, 10000);
 });
 
 Deno.test("heads and FFN width may be lists when all layers are alike", async () => {
@@ -70,7 +85,7 @@ Deno.test("heads and FFN width may be lists when all layers are alike", async ()
 
 Deno.test("RoPE scaling: none, linear, the old key, and zero for none", async () => {
   const scaling = async (metadata: Record<string, WriterValue>) =>
-    (await config({ metadata })).ropeScaling;
+    (await config({ metadata })).ropes[0].scaling;
   const factor = { type: "f32", value: 2.5 } as const;
   for (const key of ["llama.rope.scaling.factor", "llama.rope.scale_linear"]) {
     assert.deepEqual(await scaling({ [key]: factor }), { type: "linear", factor: 2.5 });
@@ -157,11 +172,12 @@ const REFUSED_METADATA: readonly [key: string, value: WriterValue, said: RegExp]
   ["llama.attention.layer_norm_rms_epsilon", real(-0.5), /rms_epsilon is -0.5/],
   ["llama.rope.freq_base", real(Infinity), /freq_base is Infinity/],
   ["llama.rope.freq_base", real(0), /freq_base is 0/],
-  ["llama.rope.scaling.type", "yarn", /rope.scaling.type is "yarn", which is not supported yet/],
+  ["llama.rope.scaling.type", "su", /rope.scaling.type is "su", which is not supported yet/],
   ["llama.rope.scaling.factor", real(NaN), /scaling.factor is NaN/],
-  ["llama.rope.scaling.attn_factor", real(1.5), /attn_factor is 1.5: .*not supported yet/],
+  ["llama.rope.scaling.attn_factor", real(0), /attn_factor is 0, which makes no sense/],
+  ["llama.logit_scale", real(4), /logit_scale is 4: scaled logits .* not supported yet/],
   ["llama.expert_count", 8, /expert_count is 8: mixtures of experts are not supported yet/],
-  ["llama.attention.causal", false, /causal is false: only causal/],
+  ["llama.attention.causal", false, /causal is false: models that look ahead are not/],
 ];
 
 for (const [key, value, said] of REFUSED_METADATA) {

@@ -1,6 +1,7 @@
 /** The plan of a forward pass, and the passes that turn it into work: select, fuse, place. */
 import assert from "node:assert/strict";
-import { type Config, readConfig } from "../../engine/model/config.ts";
+import type { Config } from "../../engine/model/config.ts";
+import { readConfig } from "../../engine/plan/tensors.ts";
 import { forward } from "../../engine/plan/forward.ts";
 import { fuse } from "../../engine/plan/passes/fuse.ts";
 import { place } from "../../engine/plan/passes/place.ts";

@@ -5,7 +5,7 @@ import { cpuEngine } from "../../engine/cpu/engine.ts";
 import { type Block, CONTROL, Heap } from "../../engine/cpu/heap.ts";
 import { Processor } from "../../engine/cpu/processor.ts";
 import { TileMemory } from "../../engine/cpu/tile_memory.ts";
-import { readConfig } from "../../engine/model/config.ts";
+import { readConfig } from "../../engine/plan/tensors.ts";
 import { planValues } from "../../engine/plan/plan.ts";
 import { randomFile, type RandomLlamaOptions } from "../support/models/random_llama.ts";
 import { deno } from "../support/command.ts";

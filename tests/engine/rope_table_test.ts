@@ -1,6 +1,7 @@
 /** RoPE's tables: the kernels' are the oracle's, and those of `f32` are PyTorch's. */
 import assert from "node:assert/strict";
-import { type Config, readConfig } from "../../engine/model/config.ts";
+import type { Config } from "../../engine/model/config.ts";
+import { readConfig } from "../../engine/plan/tensors.ts";
 import { type RopeBuilder, ropeTable } from "../../engine/model/rope_table.ts";
 import { ropeTable as oracleTable } from "../../engine/oracle/rope.ts";
 import { pyTorch, run } from "../support/engines/python_venv.ts";

@@ -1,7 +1,7 @@
 /** A real model end to end: SmolLM2-135M against llama.cpp's golden ids and against the oracle. */
 import assert from "node:assert/strict";
 import { cpuEngine } from "../../engine/cpu/engine.ts";
-import { readConfig } from "../../engine/model/config.ts";
+import { readConfig } from "../../engine/plan/tensors.ts";
 import { openGgufFile } from "../../engine/gguf/reader.ts";
 import { oracle, oracleGreedy } from "../../engine/oracle/oracle.ts";
 import { openDevice, openProcessor } from "../../inspect/run/loading.ts";

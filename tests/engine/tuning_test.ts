@@ -2,7 +2,7 @@
 import assert from "node:assert/strict";
 import { join } from "node:path";
 import { parity } from "../../mod.ts";
-import { readConfig } from "../../engine/model/config.ts";
+import { readConfig } from "../../engine/plan/tensors.ts";
 import { forward } from "../../engine/plan/forward.ts";
 import { openGguf } from "../../engine/gguf/reader.ts";
 import { bytesSource } from "../../engine/gguf/source.ts";
@@ -29,7 +29,8 @@ async function withFile(run: (path: string) => Promise<void>): Promise<void> {
 async function smallModel() {
   const file = await randomFile({ layers: 2 });
   const config = readConfig(file);
-  return { file, config, plan: forward(config), weights: await loadWeights(file, config, device) };
+  const plan = forward(config);
+  return { file, config, plan, weights: await loadWeights(file, plan, device) };
 }
 
 const products = [...KERNELS.values()].filter(({ operation }) => operation === "linear");

@@ -11,8 +11,8 @@ import {
   type Step,
   stepName,
 } from "../../../engine/plan/plan.ts";
-import { ropeFactors } from "../../../engine/model/rope_factors.ts";
-import { type RopeBuilder, ropeTable } from "../../../engine/model/rope_table.ts";
+import { ropeFactors } from "../../../engine/model/rope_table.ts";
+import { type RopeBuilder, ropeTables } from "../../../engine/model/rope_table.ts";
 import type { Pass } from "../../../kernels/kernel.ts";
 import { rowsOf } from "../../parity/local.ts";
 import { compute, roomFor, stepsBehind, workPerRow } from "../../parity/steps_behind.ts";
@@ -92,7 +92,9 @@ export async function chainOf(options: ChainOptions): Promise<Chain> {
     Float32Array.from(rowsOf(name, pass.tensors.get(name)!, pass.start, at, count).data);
   const values = new Map<string, Float32Array>();
   values.set("ids", Float32Array.from(pass.ids.slice(at, at + count)));
-  values.set("rope_table", ropeTable(config, lengths.S, builder, factors));
+  for (const [name, table] of ropeTables(config, lengths.S, builder, factors)) {
+    values.set(name, table);
+  }
   for (const { inputs } of steps) {
     for (const { name } of inputs) if (pass.tensors.has(name)) values.set(name, shown(name));
   }

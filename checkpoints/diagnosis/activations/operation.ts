@@ -1,7 +1,8 @@
 /** One operation of a pass with all that it works on, and what it makes where something of that is changed. */
-import type { Config } from "../../../engine/model/config.ts";
+import { layerOf } from "../../../base/layer_names.ts";
+import { type Config, type Rope, ropeOfTable } from "../../../engine/model/config.ts";
 import type { GgufFile } from "../../../engine/gguf/reader.ts";
-import type { RopeBuilder } from "../../../engine/model/rope_table.ts";
+import type { RopeBuilder, RopeFactors } from "../../../engine/model/rope_table.ts";
 import { compute, readWeight, type StepInputs, type Weight } from "../../parity/steps_behind.ts";
 import type { ReferencePass } from "../../references/reference.ts";
 import type { Cause } from "../causes.ts";
@@ -38,9 +39,15 @@ export interface Operation extends StepInputs {
   readonly reader: WeightReader;
   /** The other side's weights, where it is a file. */
   readonly others?: WeightReader;
-  /** RoPE's frequency factors. */
-  readonly factors?: Float32Array;
+  /** The file's divisors of RoPE's angles. */
+  readonly factors: RopeFactors;
   readonly builder: RopeBuilder;
+}
+
+/** The table that an operation turns by: that of its layer. */
+export function ropeOf({ config, step, name }: Pick<Operation, "config" | "step" | "name">): Rope {
+  const table = step.inputs.find(({ kind }) => kind === "table");
+  return table ? ropeOfTable(config, table.name) : config.blocks[layerOf(name)!].rope!;
 }
 
 /** What a suspected fault would make of an operation. */

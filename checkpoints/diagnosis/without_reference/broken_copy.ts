@@ -57,7 +57,7 @@ export async function breakModel(
   const faults = layer === undefined ? undosOf(file, config) : layerUndos(file, config, layer);
   const sameCause = faults.filter((each) => each.cause === cause);
   // Converters leave rows in the order that the file's RoPE does not ask for.
-  const wrongOrder = config.ropeStyle === "adjacent" ? /to halves$/ : /to adjacent pairs$/;
+  const wrongOrder = config.ropes[0]?.style === "adjacent" ? /to halves$/ : /to adjacent pairs$/;
   const fault = sameCause.find(({ detail }) => wrongOrder.test(detail)) ?? sameCause.at(0);
   if (!fault) {
     const known = [...new Set(faults.map((each) => each.cause))].join(", ");

@@ -4,7 +4,8 @@
  */
 import { tensorBytes } from "../../../engine/gguf/types.ts";
 import type { Engine } from "../../../engine/backend.ts";
-import { type Config, readConfig } from "../../../engine/model/config.ts";
+import type { Config } from "../../../engine/model/config.ts";
+import { readConfig } from "../../../engine/plan/tensors.ts";
 import type { GgufFile } from "../../../engine/gguf/reader.ts";
 import type { Alteration } from "../../files/altered_file.ts";
 import { damagedBlocks } from "./damaged_blocks.ts";

@@ -8,7 +8,7 @@ import { previewBundle } from "../../../inspect/tables/html.ts";
 import { longWork, type WorkOptions } from "../../../inspect/work.ts";
 import { CAUSES } from "../causes.ts";
 import { allUndos, diagnoseFile, type Diagnosis, type Trial } from "./diagnose.ts";
-import { readConfig } from "../../../engine/model/config.ts";
+import { readConfig } from "../../../engine/plan/tensors.ts";
 import { type Alteration, alteredFile, joined } from "../../files/altered_file.ts";
 import { layoutUndos } from "./layout_undos.ts";
 import { isItself, writeAltered } from "../../files/mended_file.ts";

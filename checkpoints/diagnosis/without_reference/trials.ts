@@ -1,7 +1,7 @@
 /** Undos tried on a file: how well it foretells texts with each of them. */
 import type { Engine } from "../../../engine/backend.ts";
 import type { GgufFile } from "../../../engine/gguf/reader.ts";
-import { readConfig } from "../../../engine/model/config.ts";
+import { readConfig } from "../../../engine/plan/tensors.ts";
 import { createTokenizer, type Tokenizer } from "../../../text/mod.ts";
 import { type Alteration, alteredFile } from "../../files/altered_file.ts";
 import { foretells, type Plausibility, plausibility } from "./plausibility.ts";

@@ -123,8 +123,11 @@ function blockUndos(file: GgufFile, config: Config, layers: readonly number[]): 
 
   for (const [to, order] of Object.entries(CAUSES["qk-permuted"].undo)) {
     const way = to === "half" ? "adjacent pairs to halves" : "halves to adjacent pairs";
-    const q = rows("attn_q", order(heads, config));
-    const k = rows("attn_k", order(kvHeads, config));
+    const [rope] = config.ropes;
+    if (!rope) break;
+    const widths = { headWidth: config.headWidth, ropeWidth: rope.width };
+    const q = rows("attn_q", order(heads, widths));
+    const k = rows("attn_k", order(kvHeads, widths));
     every("qk-permuted", `rows of attn_q and attn_k from ${way}`, [...q, ...k]);
     every("qk-permuted", `rows of attn_q from ${way}`, q);
     every("qk-permuted", `rows of attn_k from ${way}`, k);
@@ -252,9 +255,10 @@ function inMetadata(
   return { cause, detail, alteration: { metadata: new Map(entries) } };
 }
 
-function ropeUndos(file: GgufFile, config: Config): Undo[] {
-  const { architecture, ropeBase } = config;
-  const own = scaleOf(config);
+function ropeUndos(file: GgufFile, { architecture, ropes: [rope] }: Config): Undo[] {
+  if (!rope) return [];
+  const { base: ropeBase } = rope;
+  const own = scaleOf(rope);
   const undos = [
     ...BASES.filter((base) => base !== ropeBase).map((base) =>
       inMetadata("rope-base", `RoPE base ${base} instead of ${ropeBase}`, architecture, {

@@ -4,8 +4,8 @@
  */
 import type { GgufFile } from "../../../engine/gguf/reader.ts";
 import type { Config } from "../../../engine/model/config.ts";
-import { ropeFactors } from "../../../engine/model/rope_factors.ts";
-import { type RopeBuilder, ropeTable } from "../../../engine/model/rope_table.ts";
+import { ropeFactors } from "../../../engine/model/rope_table.ts";
+import { type RopeBuilder, ropeTables } from "../../../engine/model/rope_table.ts";
 import { type Plan, type Step, stepName, type Value } from "../../../engine/plan/plan.ts";
 import type { Pass } from "../../../kernels/kernel.ts";
 import { Random } from "../../files/random.ts";
@@ -112,10 +112,12 @@ export class RoundedChains {
     );
     const task: Task = { pass, steps, whole, positions: chosen };
     const slots = pass.start + chosen.at(-1)! + 1;
-    const table = ropeTable(config, slots, rope, await ropeFactors(file, config));
-    const exact = await this.#compute(task, table);
+    const tables = ropeTables(config, slots, rope, await ropeFactors(file, config));
+    const exact = await this.#compute(task, tables);
     const type = this.#type;
-    const angles = type === "q8" ? table : rounded(table, type);
+    const angles = type === "q8" ? tables : new Map(
+      Array.from(tables, ([name, table]) => [name, rounded(table, type)]),
+    );
     const random = new Random(1);
     const found: Float32Array[][] = chosen.map(() => []);
     for (let i = 0; i < tries; i++) {
@@ -138,11 +140,11 @@ export class RoundedChains {
   /**
    * The point at each of the positions.
    *
-   * @param table RoPE's angles, as the engine has them
+   * @param tables RoPE's angles, as the engine has them
    */
   async #compute(
     { pass, steps, whole, positions }: Task,
-    table: Float32Array,
+    tables: ReadonlyMap<string, Float32Array>,
     rounding?: Rounding,
   ): Promise<Float32Array[]> {
     const { start, tensors } = pass;
@@ -156,7 +158,7 @@ export class RoundedChains {
     /** A step's input in a pass that begins at row `at` and has so many. */
     const read = ({ name, kind }: Value, { tokens }: Pass, at: number, i?: number) => {
       if (kind === "ids") return ids.slice(at, at + tokens);
-      if (kind === "table") return table;
+      if (kind === "table") return tables.get(name)!;
       const computed = i === undefined ? joined.get(name) : single.get(name)?.[i];
       if (computed) return computed;
       const before = joined.get(name);

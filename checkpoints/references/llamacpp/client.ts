@@ -198,11 +198,11 @@ function usualThreads(): number {
 
 /** What settles tasks on a model of this config. */
 export function settledBy(
-  { heads, kvHeads, headWidth, attentionScale, biases }: Config,
+  { heads, kvHeads, headWidth, attentionScale, optional }: Config,
   gpu: boolean,
   threads = usualThreads(),
 ): Settled {
-  const { ffn_gate: gateBias, ffn_up: upBias } = biases;
+  const [gateBias, upBias] = ["gate", "up"].map((name) => optional.has(`ffn_${name}.bias`));
   return { gpu, threads, graph: { heads, kvHeads, headWidth, attentionScale, gateBias, upBias } };
 }
 

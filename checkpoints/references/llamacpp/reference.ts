@@ -1,6 +1,7 @@
 /** llama.cpp as a reference: its own tensors, live, in a process of its own. */
 import { join } from "node:path";
-import { type Config, readConfig } from "../../../engine/model/config.ts";
+import type { Config } from "../../../engine/model/config.ts";
+import { readConfig } from "../../../engine/plan/tensors.ts";
 import type { GgufFile } from "../../../engine/gguf/reader.ts";
 import { openFound } from "../../../inspect/run/loading.ts";
 import { hasVocabulary } from "../../../inspect/run/vocabulary.ts";

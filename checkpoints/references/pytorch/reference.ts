@@ -2,7 +2,8 @@
 import { kindOf } from "../../../base/layer_names.ts";
 import { basename, dirname, join, resolve } from "node:path";
 import { fileURLToPath } from "node:url";
-import { type Config, readConfig } from "../../../engine/model/config.ts";
+import type { Config } from "../../../engine/model/config.ts";
+import { readConfig } from "../../../engine/plan/tensors.ts";
 import type { GgufFile } from "../../../engine/gguf/reader.ts";
 import { toAdjacent } from "../../../inspect/points/points.ts";
 import { POINT_KINDS } from "../../../inspect/points/kinds.ts";
@@ -190,15 +191,15 @@ async function run(
 }
 
 /** Hugging Face's heads are in halves; those of a file may be in adjacent pairs. */
-function inFileOrder(frame: Frame, { ropeStyle, headWidth, ropeWidth }: Config): Frame {
+function inFileOrder(frame: Frame, { ropes: [rope], headWidth }: Config): Frame {
   const { rotary = false } = POINT_KINDS[kindOf(String(frame.header.point))] ?? {};
-  if (!rotary || ropeStyle === "half") return frame;
-  return { ...frame, body: toAdjacent(frame.body, headWidth, ropeWidth) };
+  if (!rotary || rope?.style !== "adjacent") return frame;
+  return { ...frame, body: toAdjacent(frame.body, headWidth, rope.width) };
 }
 
 /** transformers takes some of a file's metadata for granted, and would be wrong without a word. */
-function checkReadable({ ropeScaling, architecture }: Config): void {
-  if (ropeScaling.type === "none") return;
+function checkReadable({ ropes, architecture }: Config): void {
+  if (ropes.every(({ scaling }) => scaling.type === "none")) return;
   throw new ReferenceFailure(
     NAME,
     `transformers cannot read this file whole, it leaves out ${architecture}.rope.scaling`,
@@ -223,7 +224,7 @@ const SIZES = [
   "headWidth",
   "ropeWidth",
   "vocabSize",
-] as const satisfies readonly (keyof Config)[];
+] as const;
 
 interface Ready {
   readonly torch: string;
@@ -246,10 +247,11 @@ function textOf({ header }: Frame): { readonly text: string | null } | undefined
 
 /** Of another model the numbers would be compared in vain. */
 function checkSizes(config: Config, sizes: Ready["sizes"]): void {
-  const other = SIZES.find((name) => sizes[name] !== config[name]);
+  const own: Ready["sizes"] = { ...config, ropeWidth: config.ropes[0]?.width };
+  const other = SIZES.find((name) => sizes[name] !== own[name]);
   if (other === undefined) return;
   throw new ReferenceFailure(
     NAME,
-    `its model is another one: ${other} is ${sizes[other]}, in the file ${config[other]}`,
+    `its model is another one: ${other} is ${sizes[other]}, in the file ${own[other]}`,
   );
 }

@@ -44,6 +44,8 @@ const RULES: Rule[] = [
     make(steps, options) {
       const [rms, pre, norm] = results(steps);
       if (steps[1].inputs[1] !== rms || steps[2].inputs[0] !== pre) return;
+      // A weight may be of other rows than the norm: of all heads together.
+      if (steps[2].constants.groups !== steps[0].constants.groups) return;
       return {
         operation: "rms_norm",
         inputs: steps[0].inputs,
@@ -107,7 +109,7 @@ const RULES: Rule[] = [
     },
   },
   {
-    operations: ["linear", "linear", "swiglu"],
+    operations: ["linear", "linear", "glu"],
     make(steps, options) {
       const [gate, up, act] = results(steps);
       const weights = [...steps[0].weights, ...steps[1].weights];
@@ -115,11 +117,11 @@ const RULES: Rule[] = [
       if (steps[2].inputs[0] !== gate || steps[2].inputs[1] !== up) return;
       return {
         operation: "linear",
-        epilogue: "swiglu",
+        epilogue: "glu",
         inputs: steps[0].inputs,
         weights,
         outputs: [act, tap(gate, options), tap(up, options)],
-        constants: steps[0].constants,
+        constants: { ...steps[0].constants, activation: steps[2].constants.activation },
       };
     },
   },
@@ -195,7 +197,7 @@ function fuseRope(plan: Plan, options: FuseOptions): Plan {
 function fuseNorms(plan: Plan, options: FuseOptions): Plan {
   const norms = new Map<Value, Step>();
   for (const step of plan) {
-    if (step.operation !== "rms_norm") continue;
+    if (step.operation !== "rms_norm" || step.constants.groups !== 1) continue;
     const [norm] = results([step]);
     const readers = plan.filter(({ inputs }) => inputs.includes(norm));
     if (readers.length > 0 && readers.every((reader) => takesNorm(reader, options))) {

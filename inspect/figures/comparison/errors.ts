@@ -1,5 +1,6 @@
 /** A comparison with a reference in pictures: which point of which layer is how far off. */
 import { kindOf } from "../../../base/layer_names.ts";
+import { STREAM_STARTS } from "../../points/stream.ts";
 import type { Table } from "../../tables/mod.ts";
 import { type Annotation, type Axis, Figure, type Scatter } from "../drawing/figure.ts";
 import { logAxis } from "../drawing/log_axis.ts";
@@ -211,7 +212,7 @@ function placesOf(rows: PlotRows, own: readonly number[], layer?: number): Place
   const bandOf = (row: number) =>
     rows.has("layer", row)
       ? "within"
-      : rows.text("kind", row) === "token_embd"
+      : STREAM_STARTS.includes(rows.text("kind", row))
       ? "before"
       : "after";
   for (const row of own) kinds[bandOf(row)].add(rows.text("kind", row));

@@ -4,7 +4,7 @@
  * Products with weights: y = W·x with the epilogues of products.ts. Threads take tiles of eight rows. With few positions the quants
  * themselves are multiplied (quants.as.ts), with many a tile is made f32 first (many.as.ts).
  */
-import { exp4 } from "../../math.as.ts";
+import { gated4, SILU } from "../../elementwise/activations.as.ts";
 import { isPlain, tileAt, unpackTile } from "../../weights/read.as.ts";
 import { BF16, F16, F32, Q3_K, Q4_0, Q4_1, Q4_K, Q5_0, Q5_1, Q5_K, Q6_K, Q8_0 } from "../../weights/types.as.ts";
 import { take } from "../../work.as.ts";
@@ -25,7 +25,7 @@ import { fill, SEVENS_BYTES, SIGNED_BYTES, turnScaled, turnSevens, turnSigned } 
 
 const RESIDUAL: i32 = 1;
 const QKV: i32 = 2;
-const SWIGLU: i32 = 3;
+const GLU: i32 = 3;
 
 /** From these numbers of positions on a tile is made f32 first: with quants, and with floats. */
 const MANY_QUANTS: i32 = 16;
@@ -170,10 +170,14 @@ function tilesOf(weight: usize): i32 {
   return (load<i32>(weight, 8) + 7) >> 3;
 }
 
-/** silu(g) · u of four numbers: see products.ts. */
-function gated(gate: v128, up: v128): v128 {
-  const one = f32x4.splat(1);
-  return f32x4.mul(f32x4.div(gate, f32x4.add(one, exp4(f32x4.neg(gate)))), up);
+/** silu(g) · u of four numbers. */
+function gatedSilu(gate: v128, up: v128): v128 {
+  return gated4(SILU, gate, up);
+}
+
+/** act(g) · u of four numbers, of any activation. */
+function gated(activation: i32, gate: v128, up: v128): v128 {
+  return gated4(activation, gate, up);
 }
 
 /** Writes `count` of the eight numbers `a` and `b` to `to`. */
@@ -218,6 +222,7 @@ function finish(
 ): void {
   const residual = <usize> load<u32>(step, 12);
   const second = <usize> load<u32>(step, 52), third = <usize> load<u32>(step, 56);
+  const activation = load<i32>(step, 112);
   for (let t = 0; t < tokens; t++) {
     let at = (<usize> t * rows + row) << 2, count = rows - row;
     for (let tile = 0; tile < tiles; tile++, at += 32, count -= 8, sums += 32, up += 32) {
@@ -226,12 +231,17 @@ function finish(
         if (second) write(second + at, a, b, count);
         a = f32x4.add(read4(residual + at, count), a);
         b = f32x4.add(read4(residual + at + 16, count - 4), b);
-      } else if (epilogue == SWIGLU) {
+      } else if (epilogue == GLU) {
         const upA = v128.load(up), upB = v128.load(up, 16);
         if (second) write(second + at, a, b, count);
         if (third) write(third + at, upA, upB, count);
-        a = gated(a, upA);
-        b = gated(b, upB);
+        if (activation == SILU) {
+          a = gatedSilu(a, upA);
+          b = gatedSilu(b, upB);
+        } else {
+          a = gated(activation, a, upA);
+          b = gated(activation, b, upB);
+        }
       }
       write(y + at, a, b, count);
     }
@@ -245,7 +255,7 @@ function finish(
 export function linear(step: usize, pass: usize, thread: i32, threads: i32): void {
   const tokens = load<i32>(pass), columns = load<i32>(step, 96);
   const epilogue = load<i32>(step, 100), normed = load<i32>(step, 104);
-  const weights = epilogue == QKV ? 3 : epilogue == SWIGLU ? 2 : 1;
+  const weights = epilogue == QKV ? 3 : epilogue == GLU ? 2 : 1;
   const bytes = <usize> load<u32>(pass, 16);
   const forms = <usize> load<u32>(pass, 12) + <usize> thread * bytes, limit = forms + bytes;
   const sums = forms + 16, sumBytes = <usize> tokens * (tokens < MANY_QUANTS ? TOGETHER << 5 : 32);
@@ -281,7 +291,7 @@ export function linear(step: usize, pass: usize, thread: i32, threads: i32): voi
       const weight = weightOf(step, part);
       next = min(together, min(end - i, tilesOf(weight) - first));
       multiply(weight, first, next, few, forms, x, tokens, columns, free, sums);
-      if (epilogue == SWIGLU) {
+      if (epilogue == GLU) {
         multiply(weightOf(step, 1), first, next, few, forms, x, tokens, columns, free, up);
       }
       const y = load<u32>(step + (<usize> part << 2), 48);

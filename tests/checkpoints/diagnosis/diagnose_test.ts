@@ -3,7 +3,7 @@ import assert from "node:assert/strict";
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";
 import type { Cause } from "../../../checkpoints/diagnosis/causes.ts";
-import { readConfig } from "../../../engine/model/config.ts";
+import { readConfig } from "../../../engine/plan/tensors.ts";
 import { openGgufFile } from "../../../engine/gguf/reader.ts";
 import { findModel } from "../../../models/mod.ts";
 import denoJson from "../../../deno.json" with { type: "json" };

@@ -8,7 +8,7 @@ import {
   PACKED_TYPES,
 } from "../../../checkpoints/diagnosis/block_layouts.ts";
 import type { Explanation } from "../../../checkpoints/diagnosis/causes.ts";
-import { readConfig } from "../../../engine/model/config.ts";
+import { readConfig } from "../../../engine/plan/tensors.ts";
 import { forward } from "../../../engine/plan/forward.ts";
 import { type GgufFile, openGgufFile } from "../../../engine/gguf/reader.ts";
 import { ForeignEngine, type RunOptions } from "../../support/engines/faulty_engine.ts";

@@ -3,7 +3,7 @@ import assert from "node:assert/strict";
 import { compareTensors, localAllowance, placeText } from "../../../checkpoints/parity/compare.ts";
 import { CAUSES } from "../../../checkpoints/diagnosis/causes.ts";
 import { checkpointOf, CHECKPOINTS } from "../../../checkpoints/parity/contract.ts";
-import { readConfig } from "../../../engine/model/config.ts";
+import { readConfig } from "../../../engine/plan/tensors.ts";
 import { forward } from "../../../engine/plan/forward.ts";
 import { openGguf } from "../../../engine/gguf/reader.ts";
 import { bytesSource } from "../../../engine/gguf/source.ts";

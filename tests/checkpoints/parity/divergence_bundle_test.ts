@@ -8,7 +8,7 @@ import { chainOf } from "../../../checkpoints/diagnosis/activations/chain.ts";
 import { WeightReader } from "../../../checkpoints/diagnosis/activations/operation.ts";
 import { operationEvidence } from "../../../checkpoints/diagnosis/divergence_evidence.ts";
 import { openGgufFile } from "../../../engine/gguf/reader.ts";
-import { readConfig } from "../../../engine/model/config.ts";
+import { readConfig } from "../../../engine/plan/tensors.ts";
 import { forward } from "../../../engine/plan/forward.ts";
 import type { OperationEvidence } from "../../../checkpoints/parity/divergence/evidence.ts";
 import { deno } from "../../support/command.ts";

@@ -18,7 +18,8 @@ import { checkpointOf, DECODING_STEPS } from "../../../checkpoints/parity/contra
 import { f32Copy } from "../../../checkpoints/files/f32_copy.ts";
 import { rowsOf } from "../../../checkpoints/parity/local.ts";
 import type { HostTensor } from "../../../engine/host_tensor.ts";
-import { type Config, readConfig } from "../../../engine/model/config.ts";
+import type { Config } from "../../../engine/model/config.ts";
+import { readConfig } from "../../../engine/plan/tensors.ts";
 import { dequantize } from "../../../engine/gguf/dequantize.ts";
 import { type GgufFile, openGguf, openGgufFile } from "../../../engine/gguf/reader.ts";
 import { bytesSource } from "../../../engine/gguf/source.ts";

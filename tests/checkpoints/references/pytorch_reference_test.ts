@@ -12,7 +12,7 @@ import {
   pyTorchReference,
 } from "../../../checkpoints/references/pytorch/reference.ts";
 import type { PythonEnvironment } from "../../../checkpoints/references/processes/python_environment.ts";
-import { readConfig } from "../../../engine/model/config.ts";
+import { readConfig } from "../../../engine/plan/tensors.ts";
 import { forward } from "../../../engine/plan/forward.ts";
 import { type GgufFile, openGgufFile } from "../../../engine/gguf/reader.ts";
 import { listPoints } from "../../../inspect/points/points.ts";

@@ -1,5 +1,6 @@
 import assert from "node:assert/strict";
-import { type Config, readConfig } from "../../../engine/model/config.ts";
+import type { Config, Rope } from "../../../engine/model/config.ts";
+import { readConfig } from "../../../engine/plan/tensors.ts";
 import { forward } from "../../../engine/plan/forward.ts";
 import { type Plan, planValues, resolveShape } from "../../../engine/plan/plan.ts";
 import {
@@ -203,6 +204,12 @@ Deno.test("an unknown name lists the nearest", async () => {
   assert.throws(() => resolvePoints(points, ["logit."]), UnknownPointError);
 });
 
+function inHalves(config: Config): Config {
+  const halves = (rope: Rope): Rope => ({ ...rope, style: "half" });
+  const blocks = config.blocks.map((block) => ({ ...block, rope: halves(block.rope!) }));
+  return { ...config, ropes: config.ropes.map(halves), blocks };
+}
+
 Deno.test("row order: halves for Hugging Face and TransformerLens, where the file has pairs", async () => {
   const { config, plan, points } = await model();
   const orders = (points: Point[]) =>
@@ -212,7 +219,7 @@ Deno.test("row order: halves for Hugging Face and TransformerLens, where the fil
     ]).map(({ rowOrder }) => rowOrder);
   assert.deepEqual(orders(points), ["file", "file", "half", "half", "file", "half"]);
   // A file whose own order is halves needs no conversion.
-  const halves = listPoints({ ...config, ropeStyle: "half" }, plan);
+  const halves = listPoints(inHalves(config), plan);
   assert.deepEqual(new Set(orders(halves)), new Set(["file"]));
   assert.equal(halves.find(({ kind }) => kind === "q")!.rope!.order, "half");
 });

@@ -3,7 +3,7 @@ import type { Explanation } from "../../../checkpoints/diagnosis/causes.ts";
 import { explain } from "../../../checkpoints/diagnosis/activations/cause.ts";
 import { cacheBefore } from "../../../checkpoints/parity/cache.ts";
 import { judgeOf } from "../../../checkpoints/parity/judge.ts";
-import { readConfig } from "../../../engine/model/config.ts";
+import { readConfig } from "../../../engine/plan/tensors.ts";
 import { forward } from "../../../engine/plan/forward.ts";
 import { openGgufFile } from "../../../engine/gguf/reader.ts";
 import type { ActivationType, ReferencePass } from "../../../checkpoints/references/reference.ts";

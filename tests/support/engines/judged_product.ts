@@ -1,5 +1,5 @@
 /** The product of a weight with activations, ours and another file's, judged without an engine. */
-import { readConfig } from "../../../engine/model/config.ts";
+import { readConfig } from "../../../engine/plan/tensors.ts";
 import { forward } from "../../../engine/plan/forward.ts";
 import { dequantize } from "../../../engine/gguf/dequantize.ts";
 import type { GgufFile } from "../../../engine/gguf/reader.ts";

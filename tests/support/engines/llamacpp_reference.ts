@@ -5,7 +5,8 @@ import {
   type LlamaCppOptions,
   llamaCppReference,
 } from "../../../checkpoints/references/llamacpp/reference.ts";
-import { type Config, readConfig } from "../../../engine/model/config.ts";
+import type { Config } from "../../../engine/model/config.ts";
+import { readConfig } from "../../../engine/plan/tensors.ts";
 import type { GgufFile } from "../../../engine/gguf/reader.ts";
 import { openFound } from "../../../inspect/run/loading.ts";
 import type { FoundModel } from "../../../models/mod.ts";

@@ -1,6 +1,5 @@
 /** Llamas with seeded random weights as GGUF files in memory. */
 import {
-  NO_BIASES,
   type SyntheticModel,
   syntheticModel,
   type SyntheticOptions,
@@ -62,11 +61,15 @@ function syntheticLlama(options: RandomLlamaOptions): SyntheticModel {
     type: type as SyntheticOptions["type"],
     shape: {
       ...{ layers, width, ffnWidth, heads, kvHeads, headWidth, contextLength, normEpsilon },
-      ...{ vocabSize: vocab, tiedOutput: tied, ropeBase, ropeWidth, ropeFactors },
-      ropeScaling: ropeFactor === undefined
-        ? { type: "none" }
-        : { type: "linear", factor: ropeFactor },
-      biases: { ...NO_BIASES, attn_q: has, attn_k: has, attn_v: has, attn_output: has },
+      ...{ vocabSize: vocab, tiedOutput: tied, ropeBase, ropeWidth },
+      keys: ropeFactor === undefined ? {} : {
+        "rope.scaling.type": ["string", "linear"],
+        "rope.scaling.factor": ["f32", ropeFactor],
+      },
+      optional: [
+        ...ropeFactors ? ["rope_freqs.weight"] : [],
+        ...has ? ["q", "k", "v", "output"].map((name) => `attn_${name}.bias`) : [],
+      ],
     },
   });
 }

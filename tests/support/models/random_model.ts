@@ -1,5 +1,6 @@
 import type { Engine } from "../../../engine/backend.ts";
-import { type Config, readConfig } from "../../../engine/model/config.ts";
+import type { Config } from "../../../engine/model/config.ts";
+import { readConfig } from "../../../engine/plan/tensors.ts";
 import { cpuEngine } from "../../../engine/cpu/engine.ts";
 import { dequantize } from "../../../engine/gguf/dequantize.ts";
 import { type GgufFile, openGguf } from "../../../engine/gguf/reader.ts";

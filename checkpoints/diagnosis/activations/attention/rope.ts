@@ -1,11 +1,12 @@
 /** Suspected faults of RoPE. */
-import type { Config } from "../../../../engine/model/config.ts";
-import { ropeTable } from "../../../../engine/model/rope_table.ts";
+import { layerOf } from "../../../../base/layer_names.ts";
+import type { Rope } from "../../../../engine/model/config.ts";
+import { factorsOf, ropeTable } from "../../../../engine/model/rope_table.ts";
 import type { Step } from "../../../../engine/plan/plan.ts";
 import { CAUSES } from "../../causes.ts";
 import { minimum } from "../minimum.ts";
 import { compute } from "../../../parity/steps_behind.ts";
-import { type Operation, rerun, type Variant } from "../operation.ts";
+import { type Operation, rerun, ropeOf, type Variant } from "../operation.ts";
 import {
   distance,
   frequenciesOf,
@@ -26,38 +27,39 @@ export function ropeVariants(operation: Operation): Variant[] {
 
 /** Faults that are tried whatever the other side shows. */
 function usualVariants(operation: Operation): Variant[] {
-  const { config, step, inputs: [x], pass, factors } = operation;
-  const { headWidth, ropeWidth } = config;
+  const { config: { headWidth }, step, inputs: [x], pass } = operation;
+  const rope = ropeOf(operation);
+  const { width: ropeWidth } = rope;
   const turnedByTable = (other: Float32Array) => rerun(operation, { inputs: [x, other] });
   const variants: Variant[] = [{
     cause: "rope-pairing",
-    what: styleText(config.ropeStyle === "adjacent" ? "half" : "adjacent", config),
+    what: styleText(rope.style === "adjacent" ? "half" : "adjacent", rope),
     make: () => rerun(operation, { constants: { half_style: step.constants.half_style ? 0 : 1 } }),
   }];
   for (const base of CAUSES["rope-base"].undo) {
-    if (base === config.ropeBase) continue;
+    if (base === rope.base) continue;
     variants.push({
       cause: "rope-base",
-      what: `${base} instead of ${config.ropeBase}`,
-      make: () => turnedByTable(tableOf(operation, { ropeBase: base })),
+      what: `${base} instead of ${rope.base}`,
+      make: () => turnedByTable(tableOf(operation, { base })),
     });
   }
-  const own = scaleOf(config);
+  const own = scaleOf(rope);
   const factorsTried = CAUSES["rope-scaling"].undo.flatMap((factor) => [factor, 1 / factor]);
   for (const factor of new Set([...own === 1 ? [] : [1], ...factorsTried])) {
     if (factor === own) continue;
-    const ropeScaling = { type: "linear", factor } as const;
+    const scaling = { type: "linear", factor } as const;
     variants.push({
       cause: "rope-scaling",
       what: `positions divided by ${factor} instead of ${own}`,
-      make: () => turnedByTable(tableOf(operation, { ropeScaling })),
+      make: () => turnedByTable(tableOf(operation, { scaling })),
     });
   }
-  if (factors) {
+  if (divisorsOf(operation)) {
     variants.push({
       cause: "rope-scaling",
       what: "without the file's rope_freqs",
-      make: () => turnedByTable(tableOf({ ...operation, factors: undefined })),
+      make: () => turnedByTable(tableOf({ ...operation, factors: new Map() })),
     });
   }
   const offsets = Array.from({ length: 2 * MOST_OFFSET + 1 }, (_, i) => i - MOST_OFFSET);
@@ -71,7 +73,7 @@ function usualVariants(operation: Operation): Variant[] {
   }
   const pairing = ownPairing(operation);
   const angle = (of: number, width = ropeWidth) => (t: number, pair: number) =>
-    of * (pass.start + t) * frequency(operation, pair, config.ropeBase, width);
+    of * (pass.start + t) * frequency(operation, pair, rope.base, width);
   variants.push(
     {
       cause: "rope-pairing",
@@ -107,27 +109,30 @@ function usualVariants(operation: Operation): Variant[] {
 
 /** A pair's angle per position. */
 function frequency(
-  { config, factors }: Operation,
+  operation: Operation,
   pair: number,
-  base: number = config.ropeBase,
-  width: number = config.ropeWidth,
+  base: number = ropeOf(operation).base,
+  width: number = ropeOf(operation).width,
 ): number {
-  return base ** (-2 * pair / width) / (factors?.[pair] ?? 1) / scaleOf(config);
+  const divisor = divisorsOf(operation)?.[pair] ?? 1;
+  return base ** (-2 * pair / width) / divisor / scaleOf(ropeOf(operation));
 }
 
-function styleText(style: Pairing["style"], { ropeStyle }: Config): string {
-  if (style === ropeStyle) return "";
+function styleText(style: Pairing["style"], { style: own }: Rope): string {
+  if (style === own) return "";
   return style === "half" ? "halves instead of neighbours" : "neighbours instead of halves";
 }
 
 /** Which numbers of a head turn, where those are others; and the width that the frequencies are those of. */
 function widthText(
   { style, first, width }: Pairing,
-  { config }: Operation,
+  operation: Operation,
   frequencies: number,
 ): string {
-  const { headWidth, ropeWidth } = config;
-  const parts = [styleText(style, config)];
+  const { headWidth } = operation.config;
+  const rope = ropeOf(operation);
+  const { width: ropeWidth } = rope;
+  const parts = [styleText(style, rope)];
   if (first > 0 || width !== ropeWidth) {
     const which = first === 0 ? "first" : first + width === headWidth ? "last" : `middle`;
     parts.push(
@@ -193,10 +198,11 @@ const POOR = 1e-3;
 const CIRCLES = [360, ...Array.from({ length: 11 }, (_, i) => 2 ** (i + 6))];
 
 function accountsOf(operation: Operation, turns: Turns): Account[] {
-  const { config, pass: { start, tokens }, factors } = operation;
-  const { ropeBase, ropeWidth, headWidth } = config;
+  const { config: { headWidth }, pass: { start, tokens } } = operation;
+  const rope = ropeOf(operation);
+  const { base: ropeBase, width: ropeWidth } = rope;
   const { pairing: { width }, pairs } = turns;
-  const own = scaleOf(config);
+  const own = scaleOf(rope);
   const position = (t: number) => start + t;
   const by = (
     cause: Account["cause"],
@@ -251,7 +257,7 @@ function accountsOf(operation: Operation, turns: Turns): Account[] {
       by("position-offset", `${again} are off by ${offset}`, standard, (t) => position(t) + offset),
     );
   }
-  if (factors) {
+  if (divisorsOf(operation)) {
     const without = (pair: number) => ropeBase ** (-2 * pair / width) / own;
     accounts.push(by("rope-scaling", "without the file's rope_freqs", without));
   }
@@ -304,7 +310,8 @@ function fittedBase(
   turns: Turns,
   measured: Float64Array,
 ): number | undefined {
-  const { config: { ropeBase }, pass: { start } } = operation;
+  const { pass: { start } } = operation;
+  const { base: ropeBase } = ropeOf(operation);
   const { pairing: { width }, pairs } = turns;
   const bases = Array.from(measured, (angle, pair) => {
     const ratio = angle / frequency(operation, pair, 1, width);
@@ -426,16 +433,18 @@ function figure(value: number): number {
 
 /** A product that RoPE turned though it should not have: v. */
 export function rotatedVariants(x: Float32Array, heads: number, operation: Operation): Variant[] {
-  const { headWidth, ropeWidth } = operation.config;
+  const { headWidth } = operation.config;
+  const { rope } = operation.config.blocks[layerOf(operation.name)!];
+  if (!rope) return [];
   return [0, 1].map((half) => ({
     cause: "v-rotated",
     what: `turned by its position, ${half ? "in halves" : "in neighbours"}`,
     make() {
-      const sizes = { heads, head_width: headWidth, rope_width: ropeWidth };
+      const sizes = { heads, head_width: headWidth, rope_width: rope.width, rope_start: 0 };
       const { inputs: read, outputs } = operation.step;
       const constants = { ...sizes, half_style: half };
       const step: Step = { operation: "rope", inputs: read, weights: [], outputs, constants };
-      const inputs = [x, tableOf(operation)];
+      const inputs = [x, tableOf(operation, rope)];
       return compute({ ...operation, step, inputs, weights: [] }, new Float32Array(x.length));
     },
   }));
@@ -449,21 +458,29 @@ export function inverse(operation: Operation, turned: Float32Array): Float32Arra
 }
 
 /** What a file has positions divided by. */
-export function scaleOf({ ropeScaling }: Config): number {
-  return ropeScaling.type === "linear" ? ropeScaling.factor : 1;
+export function scaleOf({ scaling }: Rope): number {
+  return scaling.type === "linear" ? scaling.factor : 1;
+}
+
+/** What divides each pair's angle; undefined where nothing does. */
+function divisorsOf(operation: Operation): Float32Array | undefined {
+  const { pass, factors } = operation;
+  return factorsOf(ropeOf(operation), pass.start + pass.tokens, factors);
 }
 
 function tableOf(
-  { config, builder, factors, pass }: Operation,
-  changes: Partial<Config> = {},
-  positions: number = pass.start + pass.tokens,
+  operation: Operation,
+  changes: Partial<Rope> = {},
+  positions: number = operation.pass.start + operation.pass.tokens,
 ): Float32Array {
-  return ropeTable({ ...config, ...changes }, positions, builder, factors);
+  const { builder, factors } = operation;
+  return ropeTable({ ...ropeOf(operation), ...changes }, positions, builder, factors);
 }
 
 /** The table with every position's turn where another's belongs. */
 function shifted(operation: Operation, offset: number): Float32Array {
-  const { inputs: [, table], pass, config: { ropeWidth } } = operation;
+  const { inputs: [, table], pass } = operation;
+  const { width: ropeWidth } = ropeOf(operation);
   const positions = pass.start + pass.tokens;
   const long = tableOf(operation, {}, positions + Math.abs(offset));
   const out = new Float32Array(table.length);

@@ -1,5 +1,5 @@
 /** How the other side turned q or k, measured: which numbers form pairs, and by which angle each pair turned at each position. */
-import type { Operation } from "../operation.ts";
+import { type Operation, ropeOf } from "../operation.ts";
 
 /** Which numbers of a head form pairs. */
 export interface Pairing {
@@ -33,8 +33,9 @@ export function placesOfPair(
 }
 
 /** The pairing that the model should have. */
-export function ownPairing({ config: { ropeStyle, ropeWidth } }: Operation): Pairing {
-  return { style: ropeStyle, first: 0, width: ropeWidth };
+export function ownPairing(operation: Operation): Pairing {
+  const { style, width } = ropeOf(operation);
+  return { style, first: 0, width };
 }
 
 /** Measures the turns of x [T, heads, d] to the target, by each pairing that they could be of: the own one first. */

@@ -1,4 +1,5 @@
 /** Suspected faults of products with weight matrices, and of the biases behind them. */
+import { layerOf } from "../../../../base/layer_names.ts";
 import { kindOf } from "../../../../base/layer_names.ts";
 import { CAUSES } from "../../causes.ts";
 import { softCapVariants } from "../any_operation.ts";
@@ -74,12 +75,15 @@ function projectionVariants(kind: string, operation: Operation): Variant[] {
   const heads = kind === "q" ? config.heads : config.kvHeads;
   const variants = headVariants(heads, operation);
   if (kind === "v") return [...variants, ...rotatedVariants(output, heads, operation)];
+  const { rope } = config.blocks[layerOf(operation.name)!];
+  if (!rope) return variants;
   const { adjacent, half } = CAUSES["qk-permuted"].undo;
+  const widths = { headWidth: config.headWidth, ropeWidth: rope.width };
   const permuted = (what: string, order: typeof half): Variant => ({
     cause: "qk-permuted",
     what,
     where: operation.weights[0].name,
-    make: () => inOrder(output, order(heads, config), 1),
+    make: () => inOrder(output, order(heads, widths), 1),
   });
   return [
     permuted("halves where pairs are adjacent here", half),

@@ -1,0 +1,14 @@
+// An activation of each number.
+override LANES: u32;
+
+struct Step { columns: u32, activation: u32 }
+
+@group(0) @binding(2) var<storage, read> x: array<f32>;
+@group(0) @binding(3) var<storage, read_write> act: array<f32>;
+
+@compute @workgroup_size(LANES)
+fn main(@builtin(global_invocation_id) id: vec3<u32>) {
+  if (id.x >= step.columns) { return; }
+  let at = id.y * step.columns + id.x;
+  act[at] = activate(step.activation, x[at]);
+}

@@ -1,0 +1,15 @@
+// Each number kept within ±limit; NaN stays NaN, which clamp does not promise.
+override LANES: u32;
+
+struct Step { columns: u32, limit: f32 }
+
+@group(0) @binding(2) var<storage, read> x: array<f32>;
+@group(0) @binding(3) var<storage, read_write> y: array<f32>;
+
+@compute @workgroup_size(LANES)
+fn main(@builtin(global_invocation_id) id: vec3<u32>) {
+  if (id.x >= step.columns) { return; }
+  let at = id.y * step.columns + id.x;
+  let value = x[at];
+  y[at] = select(value, sign(value) * step.limit, abs(value) > step.limit);
+}
