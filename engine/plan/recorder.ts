@@ -3,7 +3,7 @@ import { sizeOf } from "../../base/shape.ts";
 import { ACTIVATIONS } from "../../kernels/elementwise/activations.ts";
 import type { Operation } from "../../kernels/kernel.ts";
 import { SAMPLING_WORDS } from "../../kernels/sampling/sampling.ts";
-import type { Block, Config, QkNorm, Rope } from "../model/config.ts";
+import type { Activation, Block, Config, QkNorm, Rope } from "../model/config.ts";
 import type { Dim, Plan, Step, Value } from "./plan.ts";
 
 /** Records steps; see {@linkcode recorder}. */
@@ -47,7 +47,7 @@ export function recorder(config: Config) {
       ? x
       : record("center", `${name}_centered`, x.shape, [x], { columns, groups });
     const roots = groups === 1 ? [x.shape[0], 1] : [x.shape[0], groups, 1];
-    const rms = record("rms", `${name}_rms`, roots, [centred], { columns, groups, epsilon });
+    const rms = record("rms", `${name}_rms`, roots, [centred], { columns, epsilon, groups });
     return record("normalize", made, x.shape, [centred, rms], { columns, groups });
   }
 
@@ -180,14 +180,14 @@ export function recorder(config: Config) {
     glu: (name: string, gate: Value, up: Value): Value =>
       record("glu", name, gate.shape, [gate, up], {
         columns: columnsOf(gate),
-        activation: ACTIVATIONS.indexOf(config.activation),
+        activation: activationNumber(config.activation),
       }),
 
     /** The numbers of xIELU are those of the layer. */
     activate(name: string, x: Value, layer: number): Value {
       const { activation, xielu } = config;
       if (!xielu) {
-        const constants = { columns: columnsOf(x), activation: ACTIVATIONS.indexOf(activation) };
+        const constants = { columns: columnsOf(x), activation: activationNumber(activation) };
         return record("activate", name, x.shape, [x], constants);
       }
       return record("xielu", name, x.shape, [x], {
@@ -210,4 +210,9 @@ export function recorder(config: Config) {
         dtype: "i32",
       }),
   };
+}
+
+/** How kernels know an activation. */
+function activationNumber(name: Activation): number {
+  return (ACTIVATIONS as readonly string[]).indexOf(name);
 }

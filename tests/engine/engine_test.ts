@@ -1,4 +1,5 @@
 /** Whole passes: the GPU, the CPU with the kernels' twins, and the oracle agree. */
+import { forward } from "../../engine/plan/forward.ts";
 import assert from "node:assert/strict";
 import type { Session } from "../../engine/backend.ts";
 import type { PassRequest } from "../../engine/pass_request.ts";

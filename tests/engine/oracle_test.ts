@@ -90,7 +90,7 @@ Deno.test("ggml's RoPE table is ggml's: the exact one is farther from it 400 pos
 Deno.test("the exact RoPE table is its formula", async () => {
   const file = await openRandom({ width: 32, heads: 4, ropeBase: 100, ropeFactor: 2 });
   const factors = Float32Array.of(1, 2, 4, 8);
-  const table = ropeTable(readConfig(file), factors, "exact", 5, 2);
+  const table = ropeTable(readConfig(file).ropes[0], factors, "exact", 5, 2);
   for (const t of [0, 1]) {
     for (const i of [0, 1, 2, 3]) {
       const angle = (5 + t) * Math.pow(100, -i / 4) / factors[i] / 2;
@@ -198,18 +198,18 @@ Deno.test("weights of any type give what their numbers in F32 give", async () =>
 
 Deno.test("RoPE of half style and of a part of the head", async () => {
   const file = await openRandom({ ...FAMILY, headWidth: 8, ropeWidth: 4 });
-  const adjacent = readConfig(file);
+  const [adjacent] = readConfig(file).ropes;
   const table = ropeTable(adjacent, undefined, "exact", 3, 1);
   const [c0, s0, c1, s1] = [Math.cos(3), Math.sin(3), Math.cos(0.03), Math.sin(0.03)];
   const x = Float64Array.of(1, 2, 3, 4, 5, 6, 7, 8);
   const close = (found: Float64Array, expected: number[]) =>
     found.forEach((value, i) => assert.ok(Math.abs(value - expected[i]) < 1e-12, `${found}`));
   close(
-    rotate(x, 1, adjacent, table),
+    rotate(x, 1, 8, adjacent, table),
     [c0 - 2 * s0, s0 + 2 * c0, 3 * c1 - 4 * s1, 3 * s1 + 4 * c1, 5, 6, 7, 8],
   );
   close(
-    rotate(x, 1, { ...adjacent, ropeStyle: "half" }, table),
+    rotate(x, 1, 8, { ...adjacent, style: "half" }, table),
     [c0 - 3 * s0, 2 * c1 - 4 * s1, s0 + 3 * c0, 2 * s1 + 4 * c1, 5, 6, 7, 8],
   );
 });

@@ -1,6 +1,6 @@
 /** RoPE's tables: the kernels' are the oracle's, and those of `f32` are PyTorch's. */
 import assert from "node:assert/strict";
-import type { Config } from "../../engine/model/config.ts";
+import type { Rope } from "../../engine/model/config.ts";
 import { readConfig } from "../../engine/plan/tensors.ts";
 import { type RopeBuilder, ropeTable } from "../../engine/model/rope_table.ts";
 import { ropeTable as oracleTable } from "../../engine/oracle/rope.ts";
@@ -10,17 +10,18 @@ import { randomFile, type RandomLlamaOptions } from "../support/models/random_ll
 const POSITIONS = 2000;
 const environment = await pyTorch();
 
-async function configOf(options: RandomLlamaOptions): Promise<Config> {
-  return readConfig(await randomFile(options));
+async function ropeOf(options: RandomLlamaOptions): Promise<Rope> {
+  return readConfig(await randomFile(options)).ropes[0];
 }
 
 for (const builder of ["exact", "ggml", "f32"] as const satisfies readonly RopeBuilder[]) {
   Deno.test(`the kernels' table is the oracle's, rounded: ${builder}`, async () => {
     const factors = Float32Array.of(1, 1.5, 4, 8);
     for (const options of [{ ropeFactor: 3, ropeBase: 1e6 }, {}]) {
-      const config = await configOf({ width: 32, heads: 4, ...options });
-      const found = ropeTable(config, POSITIONS, builder, factors);
-      const { cos, sin } = oracleTable(config, factors, builder, 0, POSITIONS);
+      const rope = await ropeOf({ width: 32, heads: 4, ropeFactors: true, ...options });
+      const known = new Map([[rope.factors!, factors]]);
+      const found = ropeTable(rope, POSITIONS, builder, known);
+      const { cos, sin } = oracleTable(rope, factors, builder, 0, POSITIONS);
       const expected = Float32Array.from(
         found,
         (_, at) => at % 2 === 0 ? cos[at >> 1] : sin[at >> 1],
@@ -57,9 +58,9 @@ Deno.test({
     assert.equal(lines.length, SHAPES.length);
     for (const [i, [width, ropeBase]] of SHAPES.entries()) {
       const theirs = new Float32Array(Uint8Array.fromBase64(lines[i]).buffer);
-      const config = await configOf({ width, heads: 1, headWidth: width, ropeBase });
+      const rope = await ropeOf({ width, heads: 1, headWidth: width, ropeBase });
       const off = (builder: RopeBuilder) => {
-        const ours = ropeTable(config, POSITIONS, builder);
+        const ours = ropeTable(rope, POSITIONS, builder);
         assert.equal(ours.length, theirs.length);
         return ours.reduce((most, value, i) => Math.max(most, Math.abs(value - theirs[i])), 0);
       };

@@ -1,6 +1,6 @@
 /** How the engine of a folder that does not say so builds RoPE's angles: what its own numbers tell. */
-import type { Config } from "../../../engine/model/config.ts";
-import type { RopeBuilder } from "../../../engine/model/rope_table.ts";
+import type { Config, Rope } from "../../../engine/model/config.ts";
+import { factorsOf, type RopeBuilder, type RopeFactors } from "../../../engine/model/rope_table.ts";
 import { ropeTable, rotate } from "../../../engine/oracle/rope.ts";
 import { ReferenceFailure, type ReferencePass, type ReferenceTensor } from "../reference.ts";
 import type { FolderReference } from "./engine_folder.ts";
@@ -14,27 +14,31 @@ const CLEARLY = 0.5;
  * which the comparison will say.
  *
  * @param ids of the prompt that its tensors are of
- * @param factors `rope_freqs.weight`, or undefined
+ * @param factors the file's divisors of angles
  */
 export async function anglesOf(
   folder: FolderReference,
   ids: readonly number[],
   config: Config,
-  factors: Float32Array | undefined,
+  factors: RopeFactors,
 ): Promise<RopeBuilder> {
   const kinds = [["q", config.heads], ["k", config.kvHeads]] as const;
   const found = Array.from({ length: config.layers }, (_, layer) =>
     kinds.map(([kind, heads]) => ({
       heads,
+      rope: config.blocks[layer].rope,
       points: [`blk.${layer}.${kind}`, `blk.${layer}.${kind}_rope`],
-    }))).flat().find(({ points }) => points.every((point) => folder.shown.has(point)));
+    }))).flat().find(({ rope, points }) =>
+      rope && points.every((point) => folder.shown.has(point))
+    );
   if (!found) return "exact";
   const { points, heads } = found;
+  const rope = found.rope!;
   const pass = await passOf(folder, ids, points);
   const [before, after] = points.map((point) => pass?.tensors.get(point));
   if (!before || !after || `${before.positions}` !== `${after.positions}`) return "exact";
   const off = (builder: RopeBuilder) =>
-    squaresOff(before, after, pass!.start, heads, config, factors, builder);
+    squaresOff(before, after, pass!.start, heads, config, rope, factors, builder);
   const [best, least] = (["ggml", "f32"] as const)
     .map((builder) => [builder, off(builder)] as const)
     .reduce((a, b) => b[1] < a[1] ? b : a);
@@ -61,16 +65,18 @@ function squaresOff(
   start: number,
   heads: number,
   config: Config,
-  factors: Float32Array | undefined,
+  rope: Rope,
+  factors: RopeFactors,
   builder: RopeBuilder,
 ): number {
   const width = heads * config.headWidth;
   let sum = 0;
   for (let row = 0; row < before.shape[0]; row++) {
     const position = before.positions?.[row] ?? start + row;
-    const table = ropeTable(config, factors, builder, position, 1);
+    const divisors = factorsOf(rope, config.contextLength, factors);
+    const table = ropeTable(rope, divisors, builder, position, 1);
     const numbers = Float64Array.from(before.data.subarray(row * width, (row + 1) * width));
-    rotate(numbers, heads, config, table).forEach((value, i) => {
+    rotate(numbers, heads, config.headWidth, rope, table).forEach((value, i) => {
       sum += (value - after.data[row * width + i]) ** 2;
     });
   }

@@ -30,7 +30,8 @@ for (const type of RANDOM_TYPES) {
     for (const [key, value] of Object.entries(SMALL)) {
       // Floats are F32 in the file.
       const expected = key === "normEpsilon" ? Math.fround(value as number) : value;
-      assert.equal(config[key as keyof Shape], expected, key);
+      const found = { ...config, ropeBase: config.ropes[0].base }[key as "width"];
+      assert.equal(found, expected, key);
     }
     const run = await model.run([[1, 2, 3, 4, 5]], { capture: ["blk.*.out", "logits"] });
     // Values neither vanish nor grow, and positions differ.
