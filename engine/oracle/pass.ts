@@ -290,13 +290,13 @@ async function norm(
   const own = (part: string) =>
     optional.has(`${kind}.${part}`) ? vector(file, `${tensor}.${part}`) : undefined;
   const [weight, bias] = [await own("weight"), await own("bias")];
-  const leading = over === "row" ? shape.slice(0, 1) : shape.slice(0, -1);
-  const width = x.length / leading.reduce((product, size) => product * size, 1);
+  const rows = over === "row" ? 1 : shape[1]; // of a position
+  const width = x.length / shape[0] / rows;
   const centered = normKind === "rms"
     ? x
     : point(pass, `${name}_centered`, shape, centerRows(x, width));
   const rms = rootMeanSquare(centered, width, normEpsilon);
-  point(pass, `${name}_rms`, [...leading, 1], rms);
+  point(pass, `${name}_rms`, rows === 1 ? [shape[0], 1] : [shape[0], rows, 1], rms);
   const pre = divideRows(centered, rms);
   if (!weight && !bias) return point(pass, name, shape, pre);
   point(pass, `${name}_pre`, shape, pre);
