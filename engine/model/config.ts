@@ -6,6 +6,8 @@ export interface Config {
   readonly architecture: string;
   /** `general.name`, or the file's name. */
   readonly name: string;
+  /** Set where llama.cpp computes something else than the model was trained with, and this is read as llama.cpp does. */
+  readonly like?: "llama.cpp";
   /** Positions that the model was trained for. */
   readonly contextLength: number;
   /** How many blocks. */

@@ -56,8 +56,8 @@ export interface Family {
   readonly unturned?: Rule<readonly boolean[]>;
   /** Tensors that files of this family may have and that its pass does not read. */
   readonly unread?: RegExp;
-  /** Where llama.cpp computes something else than the model was trained with. */
-  readonly likeLlamaCpp?: Partial<Family>;
+  /** Where llama.cpp computes something else than the model was trained with: in words that follow "llama.cpp", and in rules. */
+  readonly likeLlamaCpp?: { readonly does: string; readonly rules: Partial<Family> };
 }
 
 /** A window, and the layers that have it. */
@@ -110,3 +110,11 @@ export function pattern(
     return list ?? allButEvery(whole(key, n)(keys), options)(keys, sizes);
   };
 }
+
+/** No window, whatever the file says of one. */
+export const NO_WINDOW: Window = {
+  size(keys) {
+    keys.get("attention.sliding_window");
+    return 0;
+  },
+};

@@ -72,7 +72,7 @@ export interface ReadOptions {
 export function readHyperparameters(file: ConfigSource, { like }: ReadOptions = {}): Config {
   checkIsModel(file);
   const own = familyOf(file);
-  const family = like === "llama.cpp" ? { ...own, ...own.likeLlamaCpp } : own;
+  const family = like === "llama.cpp" ? { ...own, ...own.likeLlamaCpp?.rules } : own;
   const keys = new Keys(file, file.metadata.get("general.architecture") as string);
   const sizes = readSizes(keys);
   const given = <T>(rule: Rule<T> | undefined, otherwise: T): T =>
@@ -88,6 +88,7 @@ export function readHyperparameters(file: ConfigSource, { like }: ReadOptions = 
   const config: Config = {
     architecture: keys.architecture,
     name: keys.modelName(),
+    ...like === "llama.cpp" && own.likeLlamaCpp ? { like } : {},
     contextLength: keys.integer("context_length"),
     ...sizes,
     ffnWidth: given(family.ffnWidth, keys.sameInLayers("feed_forward_length", sizes.layers)),
@@ -118,6 +119,21 @@ export function readHyperparameters(file: ConfigSource, { like }: ReadOptions = 
   };
   refuseUncomputed(keys);
   return deepFreeze(config);
+}
+
+/**
+ * What llama.cpp does otherwise than the model was trained with, for this file, in words that follow its name; undefined where it
+ * does the same.
+ *
+ * @throws as {@linkcode readHyperparameters}
+ */
+export function llamaCppDoes(file: ConfigSource): string | undefined {
+  const { likeLlamaCpp } = familyOf(file);
+  if (!likeLlamaCpp) return undefined;
+  const [own, theirs] = [undefined, "llama.cpp" as const].map((like) =>
+    JSON.stringify({ ...readHyperparameters(file, { like }), like: undefined })
+  );
+  return own === theirs ? undefined : likeLlamaCpp.does;
 }
 
 function valueOf<T>(rule: Rule<T>, keys: Keys, sizes: Sizes): T {

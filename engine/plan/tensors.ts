@@ -23,7 +23,8 @@ export interface ExpectedTensor {
  */
 export function readConfig(file: ConfigSource, options: ReadOptions = {}): Config {
   const config = readHyperparameters(file, options);
-  checkTensors(file, config);
+  const { value: problem } = tensorProblems(file, config).next();
+  if (problem) throw problem;
   return config;
 }
 
@@ -80,30 +81,31 @@ function turns({ ropes }: Config): [name: string, shape: number[]][] {
   );
 }
 
-function checkTensors(file: ConfigSource, config: Config): void {
+/** What keeps the tensors of a file from being those of its config, in the order of the model. */
+function* tensorProblems(file: ConfigSource, config: Config): Generator<GgufError> {
   const expected = expectedTensors(config);
   for (const { name, shape } of expected) {
     const facts = { file: file.name, tensor: name };
     const tensor = file.tensors.get(name);
     if (tensor === undefined) {
-      throw new GgufError(
+      yield new GgufError(
         `the tensor ${name} is missing; convert or download the model again`,
         facts,
       );
+      continue;
     }
     // A vector may be written as rows: one for each head.
     const fits = shape.length === 1
       ? sizeOf(tensor.shape) === shape[0]
       : withoutTrailingOnes(tensor.shape) === withoutTrailingOnes(shape);
     if (!fits) {
-      throw new GgufError(
+      yield new GgufError(
         `the tensor ${name} is ${tensor.shape.join(" x ")} where the metadata asks for` +
           ` ${shape.join(" x ")}; convert the model again`,
         facts,
       );
-    }
-    if (!isDequantizable(tensor.type)) {
-      throw new GgufError(
+    } else if (!isDequantizable(tensor.type)) {
+      yield new GgufError(
         `the tensor ${name} has type ${tensor.type.name}, which is not supported yet;` +
           " take the model in another quantization, such as Q4_K_M or Q8_0",
         facts,
@@ -115,12 +117,36 @@ function checkTensors(file: ConfigSource, config: Config): void {
   for (const name of file.tensors.keys()) {
     if (names.has(name) || unread?.test(name)) continue;
     // Leaving it out would give wrong text without a word.
-    throw new GgufError(
+    yield new GgufError(
       `the tensor ${quoted(name)} is no part of the ${config.architecture} architecture` +
         ` with ${config.layers} layers; such models are not supported yet`,
       { file: file.name, tensor: name },
     );
   }
+}
+
+/**
+ * Why a file does not run here, in lines: first what its metadata ask for, then its tensors, those of a kind in one line. None where
+ * it runs.
+ */
+export function whatIsMissing(file: ConfigSource): string[] {
+  const plain = ({ message }: GgufError) => message.replace(`${file.name}: `, "");
+  let config: Config;
+  try {
+    config = readHyperparameters(file);
+  } catch (error) {
+    if (error instanceof GgufError) return [plain(error)];
+    throw error;
+  }
+  const kinds = Map.groupBy(
+    tensorProblems(file, config),
+    (problem) => plain(problem).replaceAll(/blk\.\d+\./g, "blk.*."),
+  );
+  return Array.from(
+    kinds,
+    ([, [first, ...others]]) =>
+      plain(first) + (others.length > 0 ? ` (and ${others.length} more like it)` : ""),
+  );
 }
 
 function withoutTrailingOnes(shape: readonly number[]): string {

@@ -1,5 +1,9 @@
 import { sizeOf } from "../../base/shape.ts";
 import type { GgufFile, MetadataValue, TensorInfo } from "../../engine/gguf/reader.ts";
+import { llamaCppDoes } from "../../engine/model/hyperparameters.ts";
+import { whatIsMissing } from "../../engine/plan/tensors.ts";
+import { TokenizerError } from "../../text/error.ts";
+import { hasVocabulary, tokenizerOf } from "../run/vocabulary.ts";
 import { jsonLine, printable } from "../escape.ts";
 import { formatBytes, formatTable } from "../format.ts";
 
@@ -26,6 +30,8 @@ export function infoText(file: GgufFile): string {
     "",
     "totals",
     totalsTable(tensors),
+    "",
+    ...abilitiesText(file),
   ].join("\n");
 }
 
@@ -51,7 +57,36 @@ export function infoJson(file: GgufFile): string {
     parameters,
     tensor_bytes: bytes,
     bits_per_weight: bitsPerWeight(parameters, bytes),
+    ...abilities(file),
   });
+}
+
+/** Whether it runs here, and what is missing of what it takes. */
+function abilities(file: GgufFile): { runs: boolean; missing: string[] } {
+  const missing = whatIsMissing(file);
+  if (missing.length > 0) return { runs: false, missing };
+  try {
+    if (hasVocabulary(file)) tokenizerOf(file);
+    return { runs: true, missing };
+  } catch (error) {
+    if (error instanceof TokenizerError) return { runs: true, missing: [error.message] };
+    throw error;
+  }
+}
+
+function abilitiesText(file: GgufFile): string[] {
+  const { runs, missing } = abilities(file);
+  const said = !runs
+    ? "does not run here"
+    : missing.length > 0
+    ? "runs here, with token ids only"
+    : "runs here";
+  const does = runs ? llamaCppDoes(file) : undefined;
+  return [
+    said,
+    ...missing.map((line) => `  ${printable(line)}`),
+    ...does === undefined ? [] : [`  llama.cpp ${does}; --like llama.cpp does as it does`],
+  ];
 }
 
 function tensorTable(tensors: readonly TensorInfo[]): string {
