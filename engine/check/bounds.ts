@@ -432,6 +432,22 @@ const attentionMerge: Bound = ({ pass, constants, inputs: [parts], outputs: [out
   return [errors];
 };
 
+/** Ids are exact. Weights are gates, then a sum of those of the chosen, a division and a factor. */
+const route: Bound = ({ constants, inputs: [logits], outputs: [ids, weights], lanes }) => {
+  const { experts, used, gating } = constants;
+  const errors = Float64Array.from(weights, (weight, at) => {
+    const first = Math.floor(at / used) * experts;
+    const row = logits.subarray(first, first + experts);
+    const distance = row.reduce((a, b) => Math.max(a, b)) - row.reduce((a, b) => Math.min(a, b));
+    const size = row.reduce((a, b) => Math.max(a, Math.abs(b)), 0);
+    // Softmax: of the terms and their sum the exponent and the difference in it; a sigmoid as in `gatedError`.
+    const sum = 2 + Math.ceil(experts / lanes) + lanes + used;
+    const gate = gating === 1 ? 3 + 2 * size + 1 + 2.5 : 2 * (3 + 3 * distance) + sum + 2.5;
+    return growth(2 * gate + used + 2.5 + 1 + 0.5) * Math.abs(weight) + 2 * TINY;
+  });
+  return [new Float64Array(ids.length), errors];
+};
+
 /** Branches are judged as whole passes are. */
 const BOUNDS: Readonly<Record<Kernel["operation"], Bound>> = {
   embed: copied,
@@ -486,6 +502,16 @@ const BOUNDS: Readonly<Record<Kernel["operation"], Bound>> = {
   take_rows: exact,
   argmax: exact,
   sample: exact,
+  route,
+  linear_experts: product,
+  add_expert_bias: ({ outputs: [y] }) => [relative(y, 1)],
+  combine(args) {
+    const [terms] = evaluate(args, { inputs: args.inputs.map(absolute) });
+    const depth = args.constants.used + 1;
+    const errors = Float64Array.from(terms, (sum) => sumError(sum, depth, args.whole));
+    return [rounded(errors, args.outputs[0])];
+  },
+  weigh: ({ outputs: [y] }) => [relative(y, 1)],
 };
 
 /** How far each number of each output of a kernel may be from the twin's. */

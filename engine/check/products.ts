@@ -16,7 +16,7 @@ import {
 import { branchGaps, numbersReader, packMatrices, randomBlocks, turns } from "./data.ts";
 
 /** Columns that whole blocks fill. */
-const BLOCK_COLUMNS: Readonly<Record<number, readonly number[]>> = {
+export const BLOCK_COLUMNS: Readonly<Record<number, readonly number[]>> = {
   1: COLUMNS,
   32: [32, 64, 96, 256, 576, 1024, 4096, 11008],
   256: [256, 512, 768, 4096, 11008],
@@ -25,7 +25,7 @@ const BLOCK_COLUMNS: Readonly<Record<number, readonly number[]>> = {
 /** Rows of a matrix, to be gone through in a circle. */
 const ROWS = [65, 1, 130, 7, 64, 9, 8, 63, 2, 3];
 /** Products with more multiplications than this take too long in the twin. */
-const MOST_WORK = 4e6;
+export const MOST_WORK = 4e6;
 
 /** Rows of a product's matrices, by epilogue. */
 function matrixRows(kernel: Kernel, rows: number): number[] {
