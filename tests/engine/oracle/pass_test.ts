@@ -1,17 +1,17 @@
 /** The oracle's pass: models that between them have everything a config can say. */
 import assert from "node:assert/strict";
-import { Random } from "../../checkpoints/files/random.ts";
-import { type GgufFile, openGguf } from "../../engine/gguf/reader.ts";
-import { bytesSource } from "../../engine/gguf/source.ts";
-import type { Block, Config, Rope } from "../../engine/model/config.ts";
-import { activate } from "../../engine/oracle/activations.ts";
-import { attentionScores } from "../../engine/oracle/attention.ts";
-import { oracle, oracleGreedy, type OraclePoint } from "../../engine/oracle/oracle.ts";
-import { forwardPass, noPast, type Past } from "../../engine/oracle/pass.ts";
-import { forward } from "../../engine/plan/forward.ts";
-import { expectedTensors } from "../../engine/plan/tensors.ts";
-import { writeGguf, type WriterTensor } from "../support/models/gguf_writer.ts";
-import { randomFile } from "../support/models/random_llama.ts";
+import { Random } from "../../../checkpoints/files/random.ts";
+import { type GgufFile, openGguf } from "../../../engine/gguf/reader.ts";
+import { bytesSource } from "../../../engine/gguf/source.ts";
+import type { Block, Config, Rope } from "../../../engine/model/config.ts";
+import { activate } from "../../../engine/oracle/activations.ts";
+import { attentionScores } from "../../../engine/oracle/attention.ts";
+import { oracle, oracleGreedy, type OraclePoint } from "../../../engine/oracle/oracle.ts";
+import { forwardPass, noPast, type Past } from "../../../engine/oracle/pass.ts";
+import { forward } from "../../../engine/plan/forward.ts";
+import { expectedTensors } from "../../../engine/plan/tensors.ts";
+import { writeGguf, type WriterTensor } from "../../support/models/gguf_writer.ts";
+import { randomFile } from "../../support/models/random_llama.ts";
 
 const [D, H, Hkv, d, F, V] = [12, 3, 1, 4, 10, 17];
 const IDS = [3, 1, 4, 1, 5, 9, 2];

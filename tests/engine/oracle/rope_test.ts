@@ -1,8 +1,8 @@
 /** The oracle's tables of scaled RoPE against those of llama.cpp and of Hugging Face. */
 import assert from "node:assert/strict";
-import type { Rope } from "../../engine/model/config.ts";
-import { type RopeKind, ropeTable } from "../../engine/oracle/rope.ts";
-import { pyTorch, run } from "../support/engines/python_venv.ts";
+import type { Rope } from "../../../engine/model/config.ts";
+import { type RopeKind, ropeTable } from "../../../engine/oracle/rope.ts";
+import { pyTorch, run } from "../../support/engines/python_venv.ts";
 
 const environment = await pyTorch();
 
