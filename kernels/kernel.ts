@@ -86,6 +86,8 @@ export interface Computation {
   readonly epilogue?: "residual" | "qkv" | "qkv_rope" | "swiglu";
   /** Whether a `linear` norms its x itself. */
   readonly normed?: boolean;
+  /** Whether heads have sinks: scores without a value that take a share of the weights. */
+  readonly sinks?: boolean;
   /** For how many positions it is made, where that is not any number of them. */
   readonly positions?: "few" | "many";
   /** Whether its rows belong to several branches. */
@@ -94,9 +96,16 @@ export interface Computation {
 
 /** What people call a computation, its fields one behind another: `linear_qkv_normed`. No name is ever taken apart again. */
 export function computationName(
-  { operation, epilogue, normed, positions, branches }: Computation,
+  { operation, epilogue, normed, sinks, positions, branches }: Computation,
 ): string {
-  return [operation, epilogue, normed && "normed", positions, branches && "branches"]
+  return [
+    operation,
+    epilogue,
+    normed && "normed",
+    sinks && "sinks",
+    positions,
+    branches && "branches",
+  ]
     .filter(Boolean).join("_");
 }
 

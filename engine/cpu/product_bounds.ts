@@ -3,15 +3,8 @@
  * (engine/check/bounds.ts); products are worked out here, because quants are multiplied as whole numbers, and because WebAssembly's arithmetic
  * is stricter than WGSL's: each operation rounds to nearest, which is an error of half an ULP at most.
  */
-import {
-  allowedErrors,
-  type BoundArguments,
-  gatedError,
-  relative,
-  rounded,
-  sumError,
-  TINY,
-} from "../check/bounds.ts";
+import { allowedErrors, gatedError } from "../check/bounds.ts";
+import { type BoundArguments, relative, rounded, sumError, TINY } from "../check/rounding.ts";
 import type { KernelCase } from "../check/case.ts";
 import { numbersReader, type PackedMatrices } from "../check/data.ts";
 import type { RowReader } from "../../kernels/kernel.ts";

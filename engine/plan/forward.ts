@@ -134,6 +134,7 @@ function recorder(config: Config) {
         head_width,
         rope_width: config.ropeWidth,
         half_style: config.ropeStyle === "half" ? 1 : 0,
+        rope_start: 0,
       }),
 
     store: (name: string, x: Value): Value =>
@@ -153,6 +154,10 @@ function recorder(config: Config) {
         kv_heads,
         head_width,
         scale: config.attentionScale,
+        window: 0,
+        chunk: 0,
+        cap: 0,
+        max_bias: 0,
       }),
 
     softmax: (name: string, x: Value): Value =>
@@ -166,6 +171,7 @@ function recorder(config: Config) {
         heads,
         kv_heads,
         head_width,
+        value_width: head_width,
       }),
 
     headResult: (name: string, tensor: string, x: Value): Value =>

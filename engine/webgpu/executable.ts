@@ -178,6 +178,7 @@ export class Executable {
         head_width: step.constants.head_width ?? 0,
         rope_width: step.constants.rope_width ?? 0,
         half_style: step.constants.half_style ?? 0,
+        rope_start: step.constants.rope_start ?? 0,
         rows: part.rows,
         out_row: part.row,
         out_rows,

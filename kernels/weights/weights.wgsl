@@ -16,6 +16,7 @@ struct Step {
   head_width: u32,  // these only where q and k are turned by RoPE
   rope_width: u32,
   half_style: u32,
+  rope_start: u32,
 }
 
 @group(0) @binding(3) var<storage, read> weights: array<vec4<u32>>;
