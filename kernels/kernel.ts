@@ -99,6 +99,8 @@ export interface Computation {
   readonly epilogue?: "residual" | "qkv" | "qkv_rope" | "glu";
   /** Whether a `linear` norms its x itself. */
   readonly normed?: boolean;
+  /** Whether heads have sinks: scores without a value that take a share of the weights. */
+  readonly sinks?: boolean;
   /** For how many positions it is made, where that is not any number of them. */
   readonly positions?: "few" | "many";
   /** Whether a `route` adds a bias to the gates by which it chooses. */
@@ -109,13 +111,14 @@ export interface Computation {
 
 /** What people call a computation, its fields one behind another: `linear_qkv_normed`. No name is ever taken apart again. */
 export function computationName(
-  { operation, epilogue, normed, biased, positions, branches }: Computation,
+  { operation, epilogue, normed, biased, sinks, positions, branches }: Computation,
 ): string {
   return [
     operation,
     epilogue,
     normed && "normed",
     biased && "biased",
+    sinks && "sinks",
     positions,
     branches && "branches",
   ]

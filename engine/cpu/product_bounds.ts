@@ -4,8 +4,8 @@
  * is stricter than WGSL's: each operation rounds to nearest, which is an error of half an ULP at most.
  */
 import { gatedError } from "../check/activation_bounds.ts";
-import { sumError, TINY } from "../check/arithmetic.ts";
-import { allowedErrors, type BoundArguments, relative, rounded } from "../check/bounds.ts";
+import { allowedErrors } from "../check/bounds.ts";
+import { type BoundArguments, relative, rounded, sumError, TINY } from "../check/rounding.ts";
 import type { KernelCase } from "../check/case.ts";
 import { numbersReader, type PackedMatrices } from "../check/data.ts";
 import { expertReaders, pairsByExpert } from "../../kernels/experts/linear_experts.ts";

@@ -185,6 +185,7 @@ export class Executable {
         activation: step.constants.activation ?? 0,
         used: step.constants.used ?? 0,
         shared: step.constants.shared ?? 0,
+        rope_start: step.constants.rope_start ?? 0,
         out_row: part.row,
         ...(step.operation === "linear_experts"
           ? { rows: step.constants.rows, out_rows: part.rows }

@@ -56,6 +56,7 @@ const linearExperts = kernel({
   constants: {
     ...PACKED_CONSTANTS,
     ...{ heads: "u32", epsilon: "f32", head_width: "u32", rope_width: "u32", half_style: "u32" },
+    rope_start: "u32",
     ...{ used: "u32", shared: "u32" },
   },
   bindings: bindings("input x", "weight weight", "input ids i32", "output y"),

@@ -260,6 +260,7 @@ function normed(epilogue: Epilogue): Kernel {
       head_width: "u32",
       rope_width: "u32",
       half_style: "u32",
+      rope_start: "u32",
     },
     bindings: [...plain.bindings, ...bindings("vector gain", "tap norm", "tap rms", "tap pre")],
     prologue: ({ broadcast }, packing) =>

@@ -17,6 +17,7 @@ struct Step {
   head_width: u32,  // these only where q and k are turned by RoPE
   rope_width: u32,
   half_style: u32,
+  rope_start: u32,
   used: u32,        // these only where a position has several experts
   shared_: u32,     // `shared`, which WGSL keeps for itself
 }
