@@ -1,5 +1,6 @@
 /**
- * Operations on rows in 64-bit floats, each as its formula says and no faster than it has to be. Matrices are row-major Float64Arrays; T is the positions of the pass, S those up to its end.
+ * Operations on rows in 64-bit floats, each as its formula says and no faster than it has to be. Matrices are row-major Float64Arrays; T
+ * is the positions of the pass.
  */
 
 /**
@@ -40,12 +41,12 @@ export function divideRows(x: Float64Array, divisors: Float64Array): Float64Arra
   return x.map((value, i) => value / divisors[Math.floor(i / width)]);
 }
 
-/** Each row of `x` [T, D] times `weight` [D], number by number; a weight [d] of which D is a multiple is repeated. */
+/** Each row of `x` [T, D] times `weight` [D], number by number; one [d] is repeated along rows of a multiple of d. */
 export function scaleColumns(x: Float64Array, weight: Float32Array): Float64Array {
   return x.map((value, i) => value * weight[i % weight.length]);
 }
 
-/** Each row of `x` [T, D] plus `bias` [D]. */
+/** Each row of `x` [T, D] plus `bias` [D], repeated as {@linkcode scaleColumns} repeats a weight. */
 export function addBias(x: Float64Array, bias: Float32Array): Float64Array {
   return x.map((value, i) => value + bias[i % bias.length]);
 }

@@ -17,7 +17,7 @@ import {
   softmaxRows,
 } from "./math.ts";
 import { divisorsName, type RopeKind, type RopeTable, ropeTable, rotate } from "./rope.ts";
-import { biasOf, product, rowsOf, takeRows, vector } from "./tensors.ts";
+import { biasOf, product, takeRows, vector } from "./tensors.ts";
 
 /** Keys and values of the positions so far, as attention reads them, per layer [S, Hkv, d]. */
 export interface Past {
@@ -52,7 +52,8 @@ export function noPast(): Past {
  * The forward pass over the ids that follow `past`: T of them; R is T or 1, as `rows` says.
  *
  * @returns R arrays of V logits
- * @throws {RangeError} for no ids, one outside the vocabulary, or more positions than the model has rows for
+ * @throws {RangeError} for no ids, one outside the vocabulary, or more positions than the model has learned rows for
+ * @throws {GgufError} for a tensor that the file does not have
  */
 export async function forwardPass(pass: Pass): Promise<Float64Array[]> {
   const { config, ids, past, rows } = pass;
@@ -102,15 +103,9 @@ async function embedding(pass: Pass): Promise<Float64Array> {
   let x = point(pass, "token_embd", shape, await takeRows(file, "token_embd.weight", ids));
   if (embedding.scale !== 1) x = point(pass, "embd_scaled", shape, scale(x, embedding.scale));
   if (embedding.positions) {
-    const name = "position_embd.weight";
-    const known = rowsOf(file.tensors.get(name)!);
     const positions = ids.map((_, t) => past.length + t);
-    if (positions.at(-1)! >= known) {
-      throw new RangeError(
-        `Cannot run ${positions.at(-1)! + 1} positions: the model has learned ${known}`,
-      );
-    }
-    const learned = point(pass, "position_embd", shape, await takeRows(file, name, positions));
+    const learned = await takeRows(file, "position_embd.weight", positions);
+    point(pass, "position_embd", shape, learned);
     x = point(pass, "embd_sum", shape, add(x, learned));
   }
   return embedding.norm ? await norm(pass, "embd_norm", "token_embd_norm", x) : x;
@@ -276,7 +271,7 @@ async function linear(
 }
 
 /**
- * RMSNorm (arXiv 1910.07467) or LayerNorm (arXiv 1607.06450), with the weight and the bias that the file has. `over` says what of a
+ * RMSNorm (arXiv 1910.07467) or LayerNorm (arXiv 1607.06450), with the weight and the bias that the config says there are. `over` says what of a
  * position is a row: all, or each head, whose weights are shared or its own.
  *
  * @param x `shape`, which is [n, D] unless it is given
@@ -290,16 +285,18 @@ async function norm(
   shape: readonly number[] = [x.length / pass.config.width, pass.config.width],
   over: QkNorm["over"] = "row",
 ): Promise<Float64Array> {
-  const { file, config: { normKind, normEpsilon } } = pass;
-  const weight = await vector(file, `${tensor}.weight`);
-  const bias = await vector(file, `${tensor}.bias`);
-  const leading = over === "row" ? shape.slice(0, 1) : shape.slice(0, -1);
-  const width = x.length / leading.reduce((product, size) => product * size, 1);
+  const { file, config: { normKind, normEpsilon, optional } } = pass;
+  const kind = tensor.replace(/^blk\.\d+\./, "");
+  const own = (part: string) =>
+    optional.has(`${kind}.${part}`) ? vector(file, `${tensor}.${part}`) : undefined;
+  const [weight, bias] = [await own("weight"), await own("bias")];
+  const rows = over === "row" ? 1 : shape[1]; // of a position
+  const width = x.length / shape[0] / rows;
   const centered = normKind === "rms"
     ? x
     : point(pass, `${name}_centered`, shape, centerRows(x, width));
   const rms = rootMeanSquare(centered, width, normEpsilon);
-  point(pass, `${name}_rms`, [...leading, 1], rms);
+  point(pass, `${name}_rms`, rows === 1 ? [shape[0], 1] : [shape[0], rows, 1], rms);
   const pre = divideRows(centered, rms);
   if (!weight && !bias) return point(pass, name, shape, pre);
   point(pass, `${name}_pre`, shape, pre);

@@ -81,7 +81,8 @@ const ANGLES: Readonly<Record<RopeKind, Angles>> = {
       }
       const along = f(f(i - ends.low) / Math.max(f(0.001), f(ends.high - ends.low)));
       const fast = f(f(1 - Math.min(1, Math.max(0, along))) * f(yarn.share));
-      angles.push(f(f(scaled * f(1 - fast)) + f(unscaled * fast)));
+      // Its compilers make one rounding of the first product and the sum (a fused multiply-add).
+      angles.push(f(scaled * f(1 - fast) + f(unscaled * fast)));
     }
     return angles;
   },

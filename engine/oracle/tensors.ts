@@ -1,5 +1,6 @@
 /** What the oracle reads of a file's tensors, as 64-bit products of them or as numbers; little of it is in memory at a time. */
 import { dequantize } from "../gguf/dequantize.ts";
+import { GgufError } from "../gguf/error.ts";
 import type { GgufFile, TensorInfo } from "../gguf/reader.ts";
 import type { Config } from "../model/config.ts";
 import { multiplyRows } from "./math.ts";
@@ -67,7 +68,8 @@ export async function product(
   name: string,
   x: Float64Array,
 ): Promise<Float64Array> {
-  const { tensor, first, count } = find(file, config, `${name}.weight`)!;
+  const weight = `${name}.weight`;
+  const { tensor, first, count } = find(file, config, weight) ?? missing(file, weight);
   const columns = tensor.shape[0];
   const rowBytes = tensor.bytes / rowsOf(tensor);
   const rowsPerChunk = Math.max(1, Math.floor(CHUNK_BYTES / rowBytes));
@@ -87,31 +89,37 @@ export async function biasOf(
   name: string,
 ): Promise<Float32Array | undefined> {
   const rows = find(file, config, `${name}.bias`);
-  const numbers = rows && await vector(file, rows.tensor.name);
-  return numbers?.subarray(rows!.first, rows!.first + rows!.count);
+  if (!rows) return undefined;
+  const numbers = await vector(file, rows.tensor.name);
+  return numbers.subarray(rows.first, rows.first + rows.count);
 }
 
-/** All numbers of a tensor: norms, biases, divisors of angles; undefined where the file has none of that name. */
-export async function vector(file: GgufFile, name: string): Promise<Float32Array | undefined> {
-  const tensor = file.tensors.get(name);
-  return tensor && dequantize(tensor.type, await file.readTensor(tensor));
+/** All numbers of a tensor: of norms, biases, divisors of angles. */
+export async function vector(file: GgufFile, name: string): Promise<Float32Array> {
+  const tensor = file.tensors.get(name) ?? missing(file, name);
+  return dequantize(tensor.type, await file.readTensor(tensor));
 }
 
 /**
  * Rows of a tensor, each at its index.
  *
  * @param name `token_embd.weight`, of shape [rows, columns]
- * @param indices each of which is a row
+ * @param indices from 0 on
  * @returns [indices, columns]
+ * @throws {RangeError} for an index beyond the last row
  */
 export async function takeRows(
   file: GgufFile,
   name: string,
   indices: readonly number[],
 ): Promise<Float64Array> {
-  const tensor = file.tensors.get(name)!;
+  const tensor = file.tensors.get(name) ?? missing(file, name);
   const columns = tensor.shape[0];
-  const rowBytes = tensor.bytes / rowsOf(tensor);
+  const rows = rowsOf(tensor);
+  if (Math.max(...indices) >= rows) {
+    throw new RangeError(`Cannot take row ${Math.max(...indices)} of ${name}, which has ${rows}`);
+  }
+  const rowBytes = tensor.bytes / rows;
   const taken = new Float64Array(indices.length * columns);
   for (const [i, index] of indices.entries()) {
     const row = await file.readTensor(tensor, index * rowBytes, rowBytes);
@@ -120,8 +128,15 @@ export async function takeRows(
   return taken;
 }
 
+function missing({ name: file }: GgufFile, tensor: string): never {
+  throw new GgufError(`the tensor ${tensor} is missing; convert or download the model again`, {
+    file,
+    tensor,
+  });
+}
+
 /** How many rows a matrix has. */
-export function rowsOf({ shape }: TensorInfo): number {
+function rowsOf({ shape }: TensorInfo): number {
   return shape[1] ?? 1;
 }
 

@@ -121,8 +121,13 @@ Deno.test("the points have the shapes of the design and belong together", async 
   ).filter(([name]) => !name.endsWith("head_result")); // that only a plan makes
   const ends = OUTER_POINTS.map(([name, , , shape]) => [name, sized(shape, sizes)] as const);
   const shapes = Object.fromEntries([...rows, ...ends]);
-  const found = Object.fromEntries([...points].map(([name, { shape }]) => [name, shape]));
+  const all = [...points].map(([name, { shape }]) => [name, shape] as const);
+  const found = Object.fromEntries(all.filter(([name]) => !name.endsWith("_product")));
   assert.deepEqual(found, shapes);
+  // What has a bias has a product in front of it.
+  const products = all.filter(([name]) => name.endsWith("_product"));
+  assert.equal(products.length, 2 * 4);
+  for (const [name, shape] of products) assert.deepEqual(shape, shapes[name.slice(0, -8)]);
   for (const [name, { shape, data }] of points) {
     assert.equal(data.length, shape.reduce((a, b) => a * b), name);
   }
