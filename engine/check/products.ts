@@ -126,7 +126,7 @@ function* qkvRope({ packing, full, noise }: Order): Generator<Draft> {
     for (const half_style of [0, 1]) {
       const [heads, kvHeads, head_width] = QKV_HEADS[(2 * i + half_style + (full ? 0 : 1)) % 5];
       const tokens = Math.min(FEW[(i * 3 + half_style) % 10], 7);
-      const start = i % 3;
+      const start = (i + 1) % 3;
       const split = [heads, kvHeads, kvHeads].map((count) => count * head_width);
       const total = split.reduce((sum, count) => sum + count, 0);
       const packed = packMatrices(

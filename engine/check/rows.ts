@@ -150,7 +150,7 @@ const UNUSUAL: readonly ((row: Float32Array) => void)[] = [
 export const ROW_CASES = {
   center: grouped(() => ({})),
   rms: grouped(({ columns, tokens, groups }) => ({
-    constants: { columns, epsilon, groups },
+    constants: { columns, groups, epsilon },
     outputs: [tokens * groups],
   })),
   normalize: grouped(({ tokens, groups }, [x], noise) => ({
@@ -158,7 +158,7 @@ export const ROW_CASES = {
   })),
   scale_columns: grouped(() => ({})),
   rms_norm: grouped(({ columns, tokens, groups }) => ({
-    constants: { columns, epsilon, groups },
+    constants: { columns, groups, epsilon },
     outputs: [columns * tokens * groups, tokens * groups, columns * tokens * groups],
   })),
   add: elementwise(),

@@ -63,13 +63,13 @@ function mean(x: usize, columns: i32): f32 {
 
 /** Rows of a step: T positions, each with `groups` of them. */
 @inline
-function rowsOf(step: usize, pass: usize, groups: i32): i32 {
-  return tokensOf(pass) * constant(step, groups);
+function rowsOf(step: usize, pass: usize): i32 {
+  return tokensOf(pass) * constant(step, 1);
 }
 
 /** x [T, groups, columns] → x − mean(x), of each row. */
 export function center(step: usize, pass: usize, _thread: i32, _threads: i32): void {
-  const columns = constant(step, 0), rows = rowsOf(step, pass, 1);
+  const columns = constant(step, 0), rows = rowsOf(step, pass);
   for (let row = take(step, 1); row < rows; row = take(step, 1)) {
     const at = <usize> row * (<usize> columns << 2);
     let x = input(step, 0) + at, y = output(step, 0) + at;
@@ -82,17 +82,17 @@ export function center(step: usize, pass: usize, _thread: i32, _threads: i32): v
 
 /** x [T, groups, columns] → rms [T, groups]. */
 export function rms(step: usize, pass: usize, _thread: i32, _threads: i32): void {
-  const columns = constant(step, 0), rows = rowsOf(step, pass, 2);
+  const columns = constant(step, 0), rows = rowsOf(step, pass);
   const x = input(step, 0), out = output(step, 0);
   for (let row = take(step, 1); row < rows; row = take(step, 1)) {
     const from = x + <usize> row * (<usize> columns << 2);
-    store<f32>(out + (<usize> row << 2), rootMeanSquare(from, columns, float(step, 1)));
+    store<f32>(out + (<usize> row << 2), rootMeanSquare(from, columns, float(step, 2)));
   }
 }
 
 /** x [T, groups, columns], rms [T, groups] → x / rms. */
 export function normalize(step: usize, pass: usize, _thread: i32, _threads: i32): void {
-  const columns = constant(step, 0), rows = rowsOf(step, pass, 1);
+  const columns = constant(step, 0), rows = rowsOf(step, pass);
   const x = input(step, 0), roots = input(step, 1), y = output(step, 0);
   for (let row = take(step, 1); row < rows; row = take(step, 1)) {
     const at = <usize> row * (<usize> columns << 2);
@@ -102,7 +102,7 @@ export function normalize(step: usize, pass: usize, _thread: i32, _threads: i32)
 
 /** x [T, groups, columns], weight [columns] → x · weight. */
 export function scale_columns(step: usize, pass: usize, _thread: i32, _threads: i32): void {
-  const columns = constant(step, 0), rows = rowsOf(step, pass, 1);
+  const columns = constant(step, 0), rows = rowsOf(step, pass);
   for (let row = take(step, 1); row < rows; row = take(step, 1)) {
     const at = <usize> row * (<usize> columns << 2);
     let x = input(step, 0) + at, w = weight(step, 0), y = output(step, 0) + at;
@@ -116,12 +116,12 @@ export function scale_columns(step: usize, pass: usize, _thread: i32, _threads: 
 
 /** x [T, groups, columns], weight [columns] → norm, with the taps rms [T, groups] and pre [T, groups, columns]. */
 export function rms_norm(step: usize, pass: usize, _thread: i32, _threads: i32): void {
-  const columns = constant(step, 0), rows = rowsOf(step, pass, 2);
+  const columns = constant(step, 0), rows = rowsOf(step, pass);
   const roots = output(step, 1), pres = output(step, 2);
   for (let row = take(step, 1); row < rows; row = take(step, 1)) {
     const at = <usize> row * (<usize> columns << 2);
     let x = input(step, 0) + at, w = weight(step, 0), y = output(step, 0) + at;
-    const root = rootMeanSquare(x, columns, float(step, 1));
+    const root = rootMeanSquare(x, columns, float(step, 2));
     if (roots) store<f32>(roots + (<usize> row << 2), root);
     if (pres) divide(x, root, pres + at, columns);
     const end = x + (<usize> columns << 2);

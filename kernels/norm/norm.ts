@@ -36,7 +36,7 @@ const center = kernel({
 const rms = kernel({
   operation: "rms",
   wgsl: rmsWgsl,
-  constants: { columns: "u32", epsilon: "f32", groups: "u32" },
+  constants: { columns: "u32", groups: "u32", epsilon: "f32" },
   bindings: bindings("input x", "output rms"),
   grid: (pass, { groups }) => [pass.tokens, groups, 1],
   twin({ constants: { columns, epsilon }, inputs: [x], outputs: [out] }) {
@@ -76,7 +76,7 @@ const scaleColumns = kernel({
 export const rmsNorm = kernel({
   operation: "rms_norm",
   wgsl: rmsNormWgsl,
-  constants: { columns: "u32", epsilon: "f32", groups: "u32" },
+  constants: { columns: "u32", groups: "u32", epsilon: "f32" },
   bindings: bindings("input x", "weight weight", "output norm", "tap rms", "tap pre"),
   grid: (pass, { groups }) => [pass.tokens, groups, 1],
   twin(

@@ -1,7 +1,7 @@
 // Root mean square of one row per workgroup: sqrt(mean(x²) + ε). Each position has `groups` rows.
 override LANES: u32;
 
-struct Step { columns: u32, epsilon: f32, groups: u32 }
+struct Step { columns: u32, groups: u32, epsilon: f32 }
 
 @group(0) @binding(2) var<storage, read> x: array<f32>;
 @group(0) @binding(3) var<storage, read_write> rms: array<f32>;

@@ -3,7 +3,7 @@ override LANES: u32;
 override TAP_RMS: bool = false;
 override TAP_PRE: bool = false;
 
-struct Step { columns: u32, epsilon: f32, groups: u32 }
+struct Step { columns: u32, groups: u32, epsilon: f32 }
 
 @group(0) @binding(2) var<storage, read> x: array<f32>;
 @group(0) @binding(3) var<storage, read> weight: array<f32>;

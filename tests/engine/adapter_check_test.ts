@@ -195,8 +195,8 @@ Deno.test("a model's variants are the kernels that its passes run, for the packi
       "linear_qkv_rope_normed F16",
       "linear_qkv_many F16",
       ...products("linear_residual F16"),
-      "linear_swiglu_normed F16",
-      "linear_swiglu_many F16",
+      "linear_glu_normed F16",
+      "linear_glu_many F16",
     ].sort(),
   );
   const mixed = await pairsOf({
@@ -215,8 +215,8 @@ Deno.test("a model's variants are the kernels that its passes run, for the packi
       ...products("linear_residual Q4_K", "linear_residual Q6_K"),
       "linear_normed Q4_K", // q and k
       "linear_normed Q6_K", // v
-      "linear_swiglu_normed Q4_K",
-      "linear_swiglu_many Q4_K",
+      "linear_glu_normed Q4_K",
+      "linear_glu_many Q4_K",
     ].sort(),
   );
 });

@@ -169,7 +169,7 @@ Deno.test("a decoding pass is five dispatches a layer, six after long contexts",
     "attention_split",
     "attention_merge",
     "linear_residual",
-    "linear_swiglu_normed",
+    "linear_glu_normed",
     "linear_residual",
   ];
   const steps = fused(plan, ["argmax"], together, () => true);
@@ -205,7 +205,7 @@ Deno.test("a prompt's pass is eight dispatches a layer", async () => {
     "attention",
     "linear_residual",
     "rms_norm",
-    "linear_swiglu",
+    "linear_glu",
     "linear_residual",
   ];
   assert.deepEqual(
@@ -291,9 +291,9 @@ Deno.test("scores and probabilities that are wanted keep attention in its steps"
 Deno.test("matrices that lie apart are multiplied apart, biased ones too", async () => {
   const plan = forward(await configOf());
   const apart = fused(plan, ["logits"], () => false).map(computationName);
-  assert.ok(!apart.includes("linear_qkv") && !apart.includes("linear_swiglu"));
+  assert.ok(!apart.includes("linear_qkv") && !apart.includes("linear_glu"));
   assert.ok(
-    apart.includes("linear") && apart.includes("swiglu") && apart.includes("linear_residual"),
+    apart.includes("linear") && apart.includes("glu") && apart.includes("linear_residual"),
   );
   // Only those that are asked about: q, k, v together and gate, up together.
   const asked: string[] = [];
@@ -325,13 +325,14 @@ Deno.test("steps that only look alike are not fused", async () => {
     kernels(steps).filter((each) => each === kernel).length;
   const cases: [string, string, (inputs: readonly Value[]) => Value[]][] = [
     ["blk.0.attn_norm_pre", "rms_norm", ([x]) => [x, other]],
+    ["blk.0.attn_norm_pre", "rms_norm", ([, rms]) => [other, rms]],
     ["blk.0.attn_norm", "rms_norm", () => [other]],
     ["blk.0.k", "linear_qkv", () => [other]],
     ["blk.0.cache_k", "rope_store", () => [other]],
     ["blk.0.attn_probs", "attention", () => [other]],
     ["blk.0.head_out", "attention", ([, values]) => [other, values]],
-    ["blk.0.ffn_up", "linear_swiglu", () => [other]],
-    ["blk.0.ffn_act", "linear_swiglu", ([gate, up]) => [up, gate]],
+    ["blk.0.ffn_up", "linear_glu", () => [other]],
+    ["blk.0.ffn_act", "linear_glu", ([gate, up]) => [up, gate]],
     ["blk.0.ffn_inp", "linear_residual", ([x]) => [x, other]],
   ];
   for (const [name, kernel, inputs] of cases) {
@@ -340,6 +341,45 @@ Deno.test("steps that only look alike are not fused", async () => {
       count(plan, kernel) - 1,
       `${name}, ${kernel}`,
     );
+  }
+});
+
+Deno.test("norms of each head are fused, but not into products; those of other rows than their weight are not", async () => {
+  const plan = forward(await configOf());
+  const norm = ["blk.0.attn_norm_rms", "blk.0.attn_norm_pre", "blk.0.attn_norm"];
+  /** The first layer's norm over that many groups; `last` of them where the weight is another one's. */
+  const grouped = (groups: number, last = groups) =>
+    plan.map((step): Step => {
+      const i = norm.indexOf(stepName(step));
+      const own = i === 2 ? last : groups;
+      const sizes = { columns: D / own, groups: own };
+      return i < 0 ? step : { ...step, constants: { ...step.constants, ...sizes } };
+    });
+  const computed = (steps: Plan, few: boolean) =>
+    fused(steps, ["logits"], together, few ? () => true : undefined).map(computationName);
+  const count = (names: readonly string[], name: string) =>
+    names.filter((each) => each === name).length;
+  // Of two layers' norms before attention and the last one.
+  assert.equal(count(computed(grouped(1), true), "rms_norm"), 1);
+  assert.equal(count(computed(grouped(6), true), "rms_norm"), 2);
+  assert.equal(count(computed(grouped(6), true), "linear_qkv"), 1);
+  assert.equal(count(computed(grouped(6), false), "rms_norm"), 5);
+  const [fusedNorm] = fused(grouped(6), ["logits"], together)
+    .filter(({ operation }) => operation === "rms_norm");
+  assert.deepEqual([fusedNorm.constants.columns, fusedNorm.constants.groups], [8, 6]);
+  const apart = computed(grouped(6, 1), false);
+  assert.equal(count(apart, "rms_norm"), 4);
+  assert.ok(apart.includes("rms") && apart.includes("scale_columns"));
+});
+
+Deno.test("a gate's activation goes along", async () => {
+  const plan = forward(await configOf()).map((step): Step =>
+    step.operation === "glu" ? { ...step, constants: { ...step.constants, activation: 3 } } : step
+  );
+  for (const few of [undefined, () => true]) {
+    const gates = fused(plan, ["logits"], together, few)
+      .filter(({ epilogue }) => epilogue === "glu");
+    assert.deepEqual(gates.map(({ constants }) => constants.activation), [3, 3]);
   }
 });
 

@@ -41,7 +41,7 @@ Deno.test("every candidate of every product gives its twin's numbers", async (t)
     assert.ok(others.length >= 1);
     for (const knobs of others) {
       await t.step(`${kernel.name}: ${knobsText(knobs)}`, async () => {
-        const packings = [PACKINGS.get(kernel.epilogue === "swiglu" ? "F16" : "Q4_1")!];
+        const packings = [PACKINGS.get(kernel.epilogue === "glu" ? "F16" : "Q4_1")!];
         const cases = [...kernelCases(kernel, { full: true, packings })];
         const results = await checkKernels(device, cases.map((each) => ({ ...each, knobs })));
         for (const each of results) assert.ok(each.passed, JSON.stringify(each));

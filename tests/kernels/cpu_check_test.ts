@@ -91,7 +91,48 @@ const FAULTS: readonly (readonly [
   make: (each: KernelCase) => KernelCase,
   packing?: string,
 ])[] = [
-  ["add", "another operation", (each) => wrong(each, {}, { operation: "swiglu" })],
+  [
+    "add",
+    "another operation",
+    (each) =>
+      wrong(each, { constants: { ...each.constants, activation: 0 } }, { operation: "glu" }),
+  ],
+  ["glu", "another activation", (each) =>
+    wrong(each, {
+      constants: { ...each.constants, activation: (each.constants.activation + 1) % 7 },
+    })],
+  [
+    "activate",
+    "an input that is off by a thousandth",
+    (each) => wrong(each, { inputs: changed(each.inputs, 4, 0.001) }),
+  ],
+  [
+    "center",
+    "a number more in each row",
+    (each) =>
+      wrong(each, { constants: { ...each.constants, columns: each.constants.columns + 1 } }),
+  ],
+  [
+    "cap",
+    "another cap",
+    (each) => wrong(each, { constants: { ...each.constants, cap: each.constants.cap * 1.00001 } }),
+  ],
+  [
+    "xielu",
+    "another slope",
+    (each) =>
+      wrong(each, { constants: { ...each.constants, beta: each.constants.beta * 1.00001 } }),
+  ],
+  [
+    "scale_by_position",
+    "a position more",
+    ({ pass, ...each }) => wrong({ pass, ...each }, { pass: { ...pass, start: pass.start + 1 } }),
+  ],
+  [
+    "embed_positions",
+    "a position less",
+    ({ pass, ...each }) => wrong({ pass, ...each }, { pass: { ...pass, start: pass.start - 1 } }),
+  ],
   [
     "mix",
     "a position more",
@@ -220,7 +261,7 @@ Deno.test("threads that leave other bits fail", () => {
 
 Deno.test("sums of whole numbers have to be exact, others as good as their arithmetic", () => {
   for (const { kernel, packing } of cpuVariants()) {
-    if (!kernel.packed || kernel.operation === "embed" || kernel.epilogue === "swiglu") continue;
+    if (!kernel.packed || kernel.operation === "embed" || kernel.epilogue === "glu") continue;
     for (const each of kernelCases(kernel, { packings: [packing!] })) {
       const expected = each.outputs.map((length) => new Float32Array(length));
       kernel.twin({ ...each, outputs: expected });

@@ -5,11 +5,14 @@ import type { Kernel, RowReader } from "../../kernels/kernel.ts";
 
 /** Their sources, and what each exports. */
 const EXPORTS = {
-  "norm/norm.as": ["rms", "normalize", "scale_columns", "rms_norm"],
+  "norm/norm.as": ["center", "rms", "normalize", "scale_columns", "rms_norm"],
   "rope/rope.as": ["rope", "store_rows", "rope_store"],
   "attention/steps.as": ["scores", "softmax", "mix"],
   "attention/attention.as": ["attention", "attention_split", "attention_merge"],
-  "elementwise/elementwise.as": ["add", "add_bias", "swiglu", "take_rows"],
+  "elementwise/elementwise.as": [
+    ...["add", "add_bias", "glu", "activate", "xielu", "scale", "cap", "clamp"],
+    ...["scale_by_position", "take_rows"],
+  ],
   "sampling/argmax.as": ["argmax"],
   "sampling/sampling.as": ["sample"],
   "edits/edit.as": ["edit"],

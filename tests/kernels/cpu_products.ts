@@ -9,8 +9,9 @@ import { TILES } from "../../kernels/weights/tiles.ts";
 import { OPERATIONS } from "../../engine/cpu/records.ts";
 import type { Operation } from "../../kernels/kernel.ts";
 import kernelsBase64 from "../../kernels/kernels.wasm.base64" with { type: "text" };
-import { silu } from "../../kernels/products/products.ts";
+import { activate, ACTIVATIONS } from "../../kernels/elementwise/activations.ts";
 
+const SILU = ACTIVATIONS.indexOf("silu");
 const PAGES = 65536;
 const memory = new WebAssembly.Memory({ initial: PAGES, maximum: PAGES, shared: true });
 const { instance } = await WebAssembly.instantiate(
@@ -128,7 +129,7 @@ export function run(
 
 export const EPSILON = 1e-5;
 export const HALF_ULP = 2 ** -24;
-export const EPILOGUES = ["plain", "residual", "qkv", "swiglu"] as const;
+export const EPILOGUES = ["plain", "residual", "qkv", "glu"] as const;
 export type Epilogue = typeof EPILOGUES[number];
 
 export interface Product {
@@ -196,7 +197,7 @@ export function runProduct(product: Product): Results {
       plain: [rows[0]],
       residual: [rows[0], rows[0]],
       qkv: rows,
-      swiglu: [rows[0], rows[0], rows[0]],
+      glu: [rows[0], rows[0], rows[0]],
     }[epilogue]),
     ...(normed ? [columns, 1, columns] : []),
   ].map((each) => each * tokens);
@@ -208,7 +209,7 @@ export function runProduct(product: Product): Results {
     inputs: [put(x), ...residual.map(put)],
     weights: [...matrices.map(({ descriptor }) => descriptor), ...(normed ? [put(gain)] : [])],
     outputs: places,
-    constants: [columns, EPILOGUES.indexOf(epilogue), normed ? 1 : 0],
+    constants: [columns, EPILOGUES.indexOf(epilogue), normed ? 1 : 0, 0, SILU],
     epsilon: normed ? EPSILON : undefined,
   }, order);
   const outputs = places.map((at, i) => at ? floats(at, sizes[i]).slice() : null);
@@ -219,7 +220,7 @@ export function runProduct(product: Product): Results {
 
   // All of the twin's results: what is allowed depends on some that are not wanted.
   const all = sizes.map((size) => new Float32Array(size));
-  const constants: Constants = { columns, epsilon: Math.fround(EPSILON) };
+  const constants: Constants = { columns, epsilon: Math.fround(EPSILON), activation: SILU };
   kernel.twin({
     pass: { tokens, start: 0, rows: 1 },
     constants,
@@ -235,13 +236,13 @@ export function runProduct(product: Product): Results {
   const multiplied = normed ? all[results] : x;
   const errors = matrices.map((each) => productErrors(each, multiplied, tokens, normed ? 4 : 0));
   let allowed: Float64Array[];
-  if (epilogue === "swiglu") {
+  if (epilogue === "glu") {
     const [act, gate, up] = all;
     allowed = [
       // |silu'| < 1.1; the exponential, two sums, division and product are rounded.
       Float64Array.from(act, (y, i) =>
         1.1 * errors[0][i] * (Math.abs(up[i]) + errors[1][i]) +
-        Math.abs(silu(gate[i])) * errors[1][i] + 8 * HALF_ULP * Math.abs(y)),
+        Math.abs(activate(SILU, gate[i])) * errors[1][i] + 8 * HALF_ULP * Math.abs(y)),
       ...errors,
     ];
   } else if (epilogue === "residual") {

@@ -182,7 +182,7 @@ test("every epilogue, with and without norm, with all taps, some and none", asyn
     plain: [["Q4_1"], ["F16"]],
     residual: [["Q4_0"], ["Q6_K"], ["F32"]],
     qkv: [["Q8_0", "Q8_0", "Q8_0"], ["Q4_K", "Q4_K", "Q6_K"], ["Q8_0", "F16", "BF16"]],
-    swiglu: [["Q5_0", "Q5_0"], ["Q4_K", "Q8_0"], ["BF16", "BF16"]],
+    glu: [["Q5_0", "Q5_0"], ["Q4_K", "Q8_0"], ["BF16", "BF16"]],
   };
   const taps: ((i: number) => boolean)[] = [() => true, (i) => i % 2 === 0, (i) => i < 1];
   for (const epilogue of EPILOGUES) {
@@ -272,7 +272,7 @@ test("results do not depend on the number of threads, nor on their order", () =>
       const x = new Noise("threads").numbers(tokens * columns);
       const of = (order: number[]) =>
         runProduct({
-          epilogue: "swiglu",
+          epilogue: "glu",
           normed: true,
           tokens,
           matrices,

@@ -23,10 +23,10 @@ const device = await openDevice();
 const SOME_PACKINGS: Readonly<Record<string, readonly string[]>> = {
   linear_residual: ["Q4_1"],
   linear_qkv: ["Q8_0"],
-  linear_swiglu: ["Q4_K"],
+  linear_glu: ["Q4_K"],
   linear_residual_many: ["Q6_K"],
   linear_qkv_many: ["F16"],
-  linear_swiglu_many: ["Q5_0"],
+  linear_glu_many: ["Q5_0"],
 };
 
 function packingsOf(kernel: Kernel): Packing[] {

@@ -73,8 +73,12 @@ Deno.test("products", () => {
       [WX, [10, 2], [1, -1]],
     );
     const [act, gate, up] = run(
-      `linear_swiglu${many}`,
-      { inputs: [[1, 2]], weights: [[[1, 0], [0, -1]], [[3, 0], [0, 4]]] },
+      `linear_glu${many}`,
+      {
+        constants: { activation: 0 },
+        inputs: [[1, 2]],
+        weights: [[[1, 0], [0, -1]], [[3, 0], [0, 4]]],
+      },
       2,
       2,
       2,
@@ -103,12 +107,16 @@ Deno.test("heads' own results add up to the product over all of them", () => {
   assert.equal(heads[4], weight[0][2] * x[2] + weight[0][3] * x[3]);
 });
 
-Deno.test("embedding rows", () => {
+Deno.test("embedding rows, of ids and of positions", () => {
   assert.deepEqual(run("embed", { inputs: [[2, 0, 2]], weights: [W] }, 6), [[5, 6, 1, 2, 5, 6]]);
+  assert.deepEqual(run("embed_positions", { pass: tokens(2, 1), weights: [W] }, 4), [[3, 4, 5, 6]]);
+  // Two branches after two positions: one goes on from both, one from none.
+  const branches = { pass: tokens(2, 2), inputs: [[2, 2, 0, 3]], weights: [W] };
+  assert.deepEqual(run("embed_positions_branches", branches, 4), [[5, 6, 1, 2]]);
 });
 
 Deno.test("RMSNorm, whole and in its three steps", () => {
-  const constants = { columns: 2, epsilon: 0.5 };
+  const constants = { columns: 2, groups: 1, epsilon: 0.5 };
   const x = [3, 4, 0, 1];
   const roots = [Math.sqrt(13), 1];
   const pre = [3 / roots[0], 4 / roots[0], 0, 1];
@@ -119,6 +127,24 @@ Deno.test("RMSNorm, whole and in its three steps", () => {
   assertClose(run("scale_columns", { constants, inputs: [pre], weights }, 4)[0], norm);
   const fused = run("rms_norm", { constants, inputs: [x], weights }, 4, 2, 4);
   assertClose(fused.flat(), [...norm, ...roots, ...pre]);
+  // Two rows of one position are normed as two positions are.
+  const heads = { ...constants, groups: 2 };
+  assert.deepEqual(run("rms_norm", { constants: heads, inputs: [x], weights }, 4, 2, 4), fused);
+  assert.deepEqual(
+    run("scale_columns", { constants: heads, inputs: [[1, 2, 3, 4]], weights }, 4),
+    [[10, -2, 30, -4]],
+  );
+});
+
+Deno.test("LayerNorm takes the mean off first", () => {
+  const constants = { columns: 4, groups: 2, epsilon: 0 };
+  const x = [1, 2, 3, 6, -5, -5, -5, 5];
+  const [centered] = run("center", { constants, inputs: [x] }, 8);
+  assert.deepEqual(centered, [-2, -1, 0, 3, -2.5, -2.5, -2.5, 7.5]);
+  // The root mean square of what is centered is the standard deviation.
+  assertClose(run("rms", { constants, inputs: [centered] }, 2)[0], [
+    ...[Math.sqrt(14 / 4), Math.sqrt(75 / 4)],
+  ]);
 });
 
 Deno.test("sums, gates, rows", () => {
@@ -128,7 +154,16 @@ Deno.test("sums, gates, rows", () => {
     run("add_bias", { constants, inputs: [[1, 2, 3, 4]], weights: [[[10, 20]]] }, 4),
     [[11, 22, 13, 24]],
   );
-  const [act] = run("swiglu", { constants, inputs: [[0, 1, -200, 200], [5, 2, 1, 1]] }, 4);
+  assert.deepEqual(
+    run("add_bias", {
+      constants: { columns: 2, groups: 2 },
+      inputs: [[1, 2, 3, 4]],
+      weights: [[[10, 20]]],
+    }, 4),
+    [[11, 22, 13, 24]],
+  );
+  const silu = { ...constants, activation: 0 };
+  const [act] = run("glu", { constants: silu, inputs: [[0, 1, -200, 200], [5, 2, 1, 1]] }, 4);
   assertClose(act, [0, 2 * 0.7310585786300049, 0, 200]);
   assert.deepEqual(
     run("take_rows", { constants, pass: tokens(3, 0, 2), inputs: [[1, 2, 3, 4, 5, 6]] }, 4),

@@ -36,7 +36,7 @@ const SUSPECTS: Readonly<Record<string, Suspect>> = {
   scores: scoresVariants,
   softmax: softmaxVariants,
   mix: mixVariants,
-  swiglu: activationVariants,
+  glu: activationVariants,
   add: addVariants,
 };
 

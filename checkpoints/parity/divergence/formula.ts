@@ -1,5 +1,6 @@
 /** One number of an operation by its formula, in 64-bit floats and with all that goes into it: written apart from the kernels' twins. */
 import { MASKED } from "../../../kernels/attention/attention.ts";
+import { activate, ACTIVATIONS, gated } from "../../../kernels/elementwise/activations.ts";
 import type { Pass } from "../../../kernels/kernel.ts";
 import type { ElementPlace } from "../compare.ts";
 import {
@@ -93,8 +94,8 @@ const FORMULAS: Readonly<Record<string, (at: At) => Said>> = {
     });
   },
 
-  rms({ inputs: [x], constants: { columns, epsilon }, token }) {
-    const row = rowAt(x, token, columns);
+  rms({ inputs: [x], constants: { columns, epsilon }, element }) {
+    const row = rowAt(x, element, columns);
     const squares = termsOf(["i", "x", "x²"], row.length, (i) => [i, row[i], row[i] * row[i]]);
     const mean = squares.sum / columns;
     return {
@@ -105,15 +106,17 @@ const FORMULAS: Readonly<Record<string, (at: At) => Said>> = {
     };
   },
 
-  normalize({ inputs: [x, rms], element, token }) {
+  normalize({ inputs: [x, rms], element, constants: { columns } }) {
+    const root = rms.data[Math.floor(element / columns)];
     return {
       text: `x / rms, x of ${x.name}`,
-      facts: [["x", x.data[element]], ["rms", rms.data[token]]],
-      value: x.data[element] / rms.data[token],
+      facts: [["x", x.data[element]], ["rms", root]],
+      value: x.data[element] / root,
     };
   },
 
-  scale_columns({ inputs: [x], weights: [weight], element, place: { index } }) {
+  scale_columns({ inputs: [x], weights: [weight], element, constants: { columns } }) {
+    const index = element % columns;
     const w = rowOf(weight, 0)?.[index];
     return ofWeight(weight.name, 0, w, {
       text: `x · w, x of ${x.name}, w of ${weight.name}[${index}]`,
@@ -266,13 +269,22 @@ const FORMULAS: Readonly<Record<string, (at: At) => Said>> = {
     };
   },
 
-  swiglu({ inputs: [gate, up], element }) {
+  glu({ inputs: [gate, up], constants: { activation }, element }) {
     const [g, u] = [gate.data[element], up.data[element]];
-    const silu = g / (1 + Math.exp(-g));
+    const name = ACTIVATIONS[activation];
+    const of = `g of ${gate.name}, u of ${up.name}`;
+    if (name === "swiglu_clamped") {
+      const text = `min(g, 7) · σ(1.702 min(g, 7)) · (1 + u within ±7), ${of}`;
+      return { text, facts: [["g", g], ["u", u]], value: gated(activation, g, u) };
+    }
+    // Of other activations than the most common one the twin's form is taken.
+    const act = name === "silu" ? g / (1 + Math.exp(-g)) : activate(activation, g);
+    const meaning = name === "silu" ? "silu(g) = g / (1 + exp(−g))" : `act is ${name}`;
+    const called = name === "silu" ? "silu(g)" : "act(g)";
     return {
-      text: `silu(g) · u, silu(g) = g / (1 + exp(−g)), g of ${gate.name}, u of ${up.name}`,
-      facts: [["g", g], ["silu(g)", silu], ["u", u]],
-      value: silu * u,
+      text: `${called} · u, ${meaning}, ${of}`,
+      facts: [["g", g], [called, act], ["u", u]],
+      value: act * u,
     };
   },
 

@@ -2,6 +2,7 @@
  * What the reference's number says of how it was made: the scale that it would take, the angle by which its pair turned, the row of the
  * weight that gives it. Plain arithmetic on what both sides read; whether it is the cause is for whoever looks.
  */
+import { ACTIVATIONS } from "../../../kernels/elementwise/activations.ts";
 import type { ElementPlace } from "../compare.ts";
 import {
   elementAt,
@@ -110,7 +111,12 @@ const IMPLIED: Readonly<Record<string, (there: There) => string[]>> = {
   add: ({ value, fact }) => [
     `b would be ${short(value - fact("a"))}, or a ${short(value - fact("b"))}`,
   ],
-  swiglu: ({ value, fact }) => [`silu(g) would be ${short(value / fact("u"))}`],
+  glu: ({ value, fact, constants: { activation } }) => [
+    // Where both numbers are limited, none of them alone says why.
+    ...(ACTIVATIONS[activation] === "swiglu_clamped" ? [] : [
+      `${activation === 0 ? "silu" : "act"}(g) would be ${short(value / fact("u"))}`,
+    ]),
+  ],
 
   linear({ inputs: [x], weights: [weight], output, reference, constants, pass, place }) {
     const { rows, columns } = constants;

@@ -143,7 +143,7 @@ function allowedAt(evidence: OperationEvidence, place: ElementPlace): number {
 }
 
 /** Operations that touch each number once: what they make at a place goes on to the same place. */
-const ELEMENTWISE = /^(rms|normalize|scale_columns|add_bias|add|swiglu|take_rows)$/;
+const ELEMENTWISE = /^(rms|normalize|scale_columns|add_bias|add|glu|take_rows)$/;
 
 /** Back from the last operation through what is not shown, as long as one number comes of one. */
 function hiddenBefore(

@@ -16,22 +16,28 @@ const SIZES: Readonly<Record<string, (constants: Constants, T: number, S: number
     weights: [[rows, columns]],
     output: T * columns,
   }),
-  rms: ({ columns }, T) => ({ inputs: [T * columns], output: T }),
-  normalize: ({ columns }, T) => ({ inputs: [T * columns, T], output: T * columns }),
-  scale_columns: ({ columns }, T) => ({
-    inputs: [T * columns],
+  rms: ({ columns, groups }, T) => ({
+    inputs: [T * groups * columns],
+    output: T * groups,
+  }),
+  normalize: ({ columns, groups }, T) => ({
+    inputs: [T * groups * columns, T * groups],
+    output: T * groups * columns,
+  }),
+  scale_columns: ({ columns, groups }, T) => ({
+    inputs: [T * groups * columns],
     weights: [[1, columns]],
-    output: T * columns,
+    output: T * groups * columns,
   }),
   linear: ({ rows, columns }, T) => ({
     inputs: [T * columns],
     weights: [[rows, columns]],
     output: T * rows,
   }),
-  add_bias: ({ columns }, T) => ({
-    inputs: [T * columns],
+  add_bias: ({ columns, groups }, T) => ({
+    inputs: [T * groups * columns],
     weights: [[1, columns]],
-    output: T * columns,
+    output: T * groups * columns,
   }),
   rope: ({ heads, head_width, rope_width }, T, S) => ({
     // Of a table for more positions the first ones.
@@ -52,7 +58,7 @@ const SIZES: Readonly<Record<string, (constants: Constants, T: number, S: number
     output: T * heads * head_width,
   }),
   add: ({ columns }, T) => ({ inputs: [T * columns, T * columns], output: T * columns }),
-  swiglu: ({ columns }, T) => ({ inputs: [T * columns, T * columns], output: T * columns }),
+  glu: ({ columns }, T) => ({ inputs: [T * columns, T * columns], output: T * columns }),
   take_rows: ({ columns }, T) => ({ inputs: [T * columns], output: T * columns }),
 };
 

@@ -43,7 +43,9 @@ const RULES: Rule[] = [
     operations: ["rms", "normalize", "scale_columns"],
     make(steps, options) {
       const [rms, pre, norm] = results(steps);
-      if (steps[1].inputs[1] !== rms || steps[2].inputs[0] !== pre) return;
+      const [x] = steps[0].inputs;
+      if (steps[1].inputs[0] !== x || steps[1].inputs[1] !== rms) return;
+      if (steps[2].inputs[0] !== pre) return;
       // A weight may be of other rows than the norm: of all heads together.
       if (steps[2].constants.groups !== steps[0].constants.groups) return;
       return {

@@ -207,7 +207,8 @@ const OPERATIONS = {
     );
   },
 
-  swiglu(page, { step, position, place }) {
+  glu(page, { step, position, place }) {
+    if (step.constants.activation !== 0) return "Only SiLU is worked out here.";
     const [gate, up] = step.inputs.map((name) => page.vector(name, position)[place]);
     const silu = gate / (1 + Math.exp(-gate));
     return worked(

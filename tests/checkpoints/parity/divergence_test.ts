@@ -112,7 +112,7 @@ const FAULTS: Readonly<
     }),
     ...{ point: "blk.1.head_out", implied: /head \d with key\/value head \d gives it/ },
   },
-  swiglu: {
+  glu: {
     mistakes: { activation: (gate, up) => Math.max(0, gate) * up },
     ...{ point: "blk.1.ffn_act", implied: /silu\(g\) would be / },
   },

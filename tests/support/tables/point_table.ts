@@ -26,7 +26,7 @@ export const BLOCK_POINTS: readonly PointRow[] = [
   ["ffn_norm", "scale_columns", "position feature", "T D"],
   ["ffn_gate", "linear", "position feature", "T F"],
   ["ffn_up", "linear", "position feature", "T F"],
-  ["ffn_act", "swiglu", "position feature", "T F"],
+  ["ffn_act", "glu", "position feature", "T F"],
   ["ffn_out", "linear", "position feature", "T D"],
   ["out", "add", "position feature", "T D"],
 ];
