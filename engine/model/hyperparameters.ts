@@ -265,6 +265,9 @@ function readMagnitude(keys: Keys, scaling: RopeScaling): number {
   return factor * (1 + 0.1 * Math.log(scaling.factor));
 }
 
+/** Those that a fused one holds. */
+const QKV_BIASES = ["attn_q.bias", "attn_k.bias", "attn_v.bias"];
+
 /** The biases that the file has, and the weights of norms that the family has. */
 function optionalOf(
   { tensors }: ConfigSource,
@@ -275,7 +278,8 @@ function optionalOf(
   >,
 ): Set<string> {
   const biases = [...tensors.keys()].filter((name) => /^(blk\.0\.)?\w+\.bias$/.test(name))
-    .map((name) => kindOf(name));
+    .map((name) => kindOf(name))
+    .flatMap((name) => name === "attn_qkv.bias" ? QKV_BIASES : name);
   const own = [
     ...[norms.attention, norms.attentionAfter, norms.ffn, norms.ffnAfter, outputNorm],
     ...qkNorm ? ["attn_q_norm", "attn_k_norm"] : [],
