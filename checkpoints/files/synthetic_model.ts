@@ -1,5 +1,6 @@
 /** Model files of any shape with random weights: for measuring what a model of that shape costs where the real one is not at hand. */
 import type { Config } from "../../engine/model/config.ts";
+import { FAMILIES } from "../../engine/model/families/mod.ts";
 import { readHyperparameters } from "../../engine/model/hyperparameters.ts";
 import { expectedTensors } from "../../engine/plan/tensors.ts";
 import type { MetadataType, MetadataValue, TensorInfo } from "../../engine/gguf/header.ts";
@@ -163,6 +164,9 @@ const FILE_TYPES: Readonly<Record<RandomType, number>> = {
   ...{ Q2_K: 10, Q3_K: 11, Q4_K: 14, Q5_K: 16, Q6_K: 18 },
 };
 
+/** Which key has the norms' epsilon. */
+const EPSILON = { rms: "layer_norm_rms_epsilon", layer: "layer_norm_epsilon" } as const;
+
 type Entry = readonly [key: string, type: MetadataType, value: MetadataValue];
 
 function metadataOf(
@@ -172,6 +176,7 @@ function metadataOf(
   vocabulary: Vocabulary,
 ): Entry[] {
   const { architecture = "llama", headWidth, ropeWidth = headWidth, keys = {} } = shape;
+  const { normKind = "rms" } = FAMILIES[architecture];
   const usual: Record<string, readonly [type: MetadataType, value: MetadataValue]> = {
     "context_length": ["u32", shape.contextLength],
     "embedding_length": ["u32", shape.width],
@@ -181,7 +186,7 @@ function metadataOf(
     "attention.head_count_kv": ["u32", shape.kvHeads],
     "attention.key_length": ["u32", headWidth],
     "attention.value_length": ["u32", headWidth],
-    "attention.layer_norm_rms_epsilon": ["f32", shape.normEpsilon],
+    [`attention.${EPSILON[normKind]}`]: ["f32", shape.normEpsilon],
     "rope.dimension_count": ["u32", ropeWidth],
     "rope.freq_base": ["f32", shape.ropeBase],
   };

@@ -10,6 +10,7 @@ import {
 } from "../reference.ts";
 import { addToPass, type Frame, writeFrame } from "../processes/frames.ts";
 import type { LlamaCpp } from "./ffi.ts";
+import { graphModel } from "./graph_model.ts";
 import { LLAMA_CPP, type LlamaCppLibrary } from "./library.ts";
 import type {
   FollowTask,
@@ -197,13 +198,8 @@ function usualThreads(): number {
 }
 
 /** What settles tasks on a model of this config. */
-export function settledBy(
-  { heads, kvHeads, headWidth, attentionScale, optional }: Config,
-  gpu: boolean,
-  threads = usualThreads(),
-): Settled {
-  const [gateBias, upBias] = ["gate", "up"].map((name) => optional.has(`ffn_${name}.bias`));
-  return { gpu, threads, graph: { heads, kvHeads, headWidth, attentionScale, gateBias, upBias } };
+export function settledBy(config: Config, gpu: boolean, threads = usualThreads()): Settled {
+  return { gpu, threads, graph: graphModel(config) };
 }
 
 /** Runs tasks on a model. */

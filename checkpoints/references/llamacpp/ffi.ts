@@ -5,7 +5,7 @@
 import { checkLayout, LlamaCppError } from "./layout.ts";
 import { LLAMA_CPP_RELEASE, type LlamaCppLibrary } from "./library.ts";
 import type { Candidates, SampledWith } from "../reference.ts";
-import type { GraphNode } from "./points.ts";
+import type { GraphNode, GraphTensor, GraphValue } from "./points.ts";
 
 /** A structure is passed by its size; what is in it is written at byte offsets. */
 const bytes = (count: number) =>
@@ -81,6 +81,8 @@ export interface LlamaTensor extends GraphNode {
   readonly strides: readonly number[];
   /** Its numbers, with what lies between them; undefined where they are not F32. */
   read(): Float32Array<ArrayBuffer> | undefined;
+  /** What is said of a softmax; its mask read. */
+  softmax(): GraphValue["softmax"];
 }
 
 /** Looks on while a pass is computed. */
@@ -363,8 +365,12 @@ export function openLlamaCpp(files: LlamaCppLibrary): LlamaCpp {
   };
 
   function tensorAt(pointer: Deno.PointerObject): LlamaTensor {
-    // struct ggml_tensor: type at 0, ne at 16, nb at 48, op at 80, src at 152, name at 256.
+    // struct ggml_tensor: type at 0, ne at 16, nb at 48, op at 80, its parameters at 84, src at 152 (ten of them), name at 256.
     const view = new Deno.UnsafePointerView(pointer);
+    const sources = () =>
+      Array.from({ length: 10 }, (_, i) => view.getPointer(152 + 8 * i)).filter((each) =>
+        each !== null
+      );
     const four = (at: number) => [0, 8, 16, 24].map((i) => Number(view.getBigInt64(at + i)));
     return {
       get name() {
@@ -373,9 +379,8 @@ export function openLlamaCpp(files: LlamaCppLibrary): LlamaCpp {
       get operation() {
         return textAt(base.ggml_op_name(view.getInt32(80)));
       },
-      get input() {
-        const first = view.getPointer(152);
-        return first === null ? "" : new Deno.UnsafePointerView(first).getCString(256);
+      get inputs() {
+        return sources().map((source) => new Deno.UnsafePointerView(source).getCString(256));
       },
       get sizes() {
         return four(16);
@@ -389,8 +394,33 @@ export function openLlamaCpp(files: LlamaCppLibrary): LlamaCpp {
         base.ggml_backend_tensor_get(pointer, numbers, 0n, BigInt(numbers.byteLength));
         return numbers;
       },
+      softmax() {
+        const mask = sources().at(1);
+        return {
+          scale: view.getFloat32(84),
+          maxBias: view.getFloat32(88),
+          mask: mask && valuesOf(tensorAt(mask)),
+        };
+      },
     };
   }
+}
+
+/** A tensor's numbers as they lie; undefined where they are not F32. */
+export function valuesOf(tensor: LlamaTensor): GraphTensor | undefined {
+  const data = tensor.read();
+  const strides = tensor.strides.map((bytes) => bytes / 4);
+  return data && { sizes: tensor.sizes, strides, data };
+}
+
+/** A node with its numbers; undefined where they are not F32. */
+export function graphValue(tensor: LlamaTensor): GraphValue | undefined {
+  const { name, operation, inputs } = tensor;
+  const values = valuesOf(tensor);
+  return values && {
+    ...{ name, operation, inputs, ...values },
+    ...(operation === "SOFT_MAX" ? { softmax: tensor.softmax() } : {}),
+  };
 }
 
 /** A list of devices that ends at once. */

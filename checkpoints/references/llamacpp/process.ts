@@ -11,10 +11,16 @@ import {
   type SampledWith,
 } from "../reference.ts";
 import { addToPass, type Frame, readFrames, writeFrame } from "../processes/frames.ts";
-import { type LlamaContext, type LlamaCpp, type Observer, openLlamaCpp } from "./ffi.ts";
+import {
+  graphValue,
+  type LlamaContext,
+  type LlamaCpp,
+  type Observer,
+  openLlamaCpp,
+} from "./ffi.ts";
 import { LlamaCppError } from "./layout.ts";
 import type { LlamaCppLibrary } from "./library.ts";
-import { asPoint, type GraphModel, pointOf } from "./points.ts";
+import { type GraphModel, PointReader } from "./points.ts";
 
 /** What the process is asked for. */
 export type LlamaCppRequest =
@@ -155,23 +161,21 @@ interface CurrentPass {
 /** Sends the wanted tensors of the current pass. */
 function sender(current: CurrentPass, graph: GraphModel, firstLayer: number): Observer {
   const inModel = (point: string) => inLayer(point, (layerOf(point) ?? 0) + firstLayer);
+  const isWanted = (point: string) => current.wanted.has(inModel(point));
+  const reader = new PointReader(graph);
   return {
-    wants(tensor) {
-      const point = pointOf(tensor, graph);
-      // The end of a layer is a sign of life.
-      return point !== undefined && (current.wanted.has(inModel(point)) || point.endsWith(".out"));
-    },
+    // The end of a layer is a sign of life.
+    wants: (tensor) => reader.wants(tensor, (point) => isWanted(point) || point.endsWith(".out")),
     take(tensor) {
-      const point = pointOf(tensor, graph)!;
-      const name = inModel(point);
-      if (!current.wanted.has(name)) return progress();
-      const data = tensor.read();
-      if (data === undefined) return;
-      const { sizes } = tensor;
-      const strides = tensor.strides.map((bytes) => bytes / 4);
+      const value = graphValue(tensor);
+      if (value === undefined) return;
       const { step, start, ids } = current;
-      const found = asPoint(point, { sizes, strides, data }, start + ids.length, graph);
-      send({ kind: "tensor", step, start, ids, point: name, shape: found.shape }, found.data);
+      const found = reader.take(value, start + ids.length);
+      for (const [point, { shape, data }] of found) {
+        const name = inModel(point);
+        if (!isWanted(point)) progress();
+        else send({ kind: "tensor", step, start, ids, point: name, shape }, data);
+      }
     },
   };
 }

@@ -1,5 +1,6 @@
 /** llama.cpp in the tests' own process: its tensors, by its own names, and its vocabularies. */
 import {
+  graphValue,
   type LlamaCpp,
   type LlamaTensor,
   openLlamaCpp,
@@ -8,7 +9,7 @@ import {
   type LlamaCppLibrary,
   llamaCppLibrary as fetchLibrary,
 } from "../../../checkpoints/references/llamacpp/library.ts";
-import type { GraphNode, GraphTensor } from "../../../checkpoints/references/llamacpp/points.ts";
+import type { GraphNode, GraphValue } from "../../../checkpoints/references/llamacpp/points.ts";
 import { needed } from "../needed.ts";
 
 /** llama.cpp's prebuilt libraries for this platform. Undefined where npm or the network is missing, or where there is no package. */
@@ -16,11 +17,16 @@ export function llamaCppLibrary(): Promise<LlamaCppLibrary | undefined> {
   return needed("llama.cpp", () => fetchLibrary());
 }
 
-/** A tensor of llama.cpp's graph, with its numbers. */
-export type GraphValue = GraphNode & GraphTensor;
+/** The f32 tensors of a pass, in the order of computation. */
+export class Graph {
+  readonly nodes: GraphValue[] = [];
 
-/** The f32 tensors of a pass by name; of several with one name, in the order of computation. */
-export type Graph = ReadonlyMap<string, readonly GraphValue[]>;
+  /** Those of a name; undefined where there is none. */
+  get(name: string): readonly GraphValue[] | undefined {
+    const found = this.nodes.filter((node) => node.name === name);
+    return found.length > 0 ? found : undefined;
+  }
+}
 
 /** A model in llama.cpp whose passes are looked at. */
 export interface ObservedModel {
@@ -49,13 +55,10 @@ export function observedModel(
   positions = 512,
 ): ObservedModel {
   let wants = (_node: GraphNode) => false;
-  let seen = new Map<string, GraphValue[]>();
+  let seen = new Graph();
   function take(tensor: LlamaTensor): void {
-    const data = tensor.read();
-    if (data === undefined) return;
-    const { name, operation, input, sizes } = tensor;
-    const strides = tensor.strides.map((bytes) => bytes / 4);
-    seen.set(name, [...seen.get(name) ?? [], { name, operation, input, sizes, strides, data }]);
+    const value = graphValue(tensor);
+    if (value) seen.nodes.push(value);
   }
   const context = llamaCpp(library).load(path, { gpu: false }).context({
     threads: 1,
@@ -66,7 +69,7 @@ export function observedModel(
   return {
     pass(ids, wanted = () => true) {
       wants = wanted;
-      seen = new Map();
+      seen = new Graph();
       context.pass(ids, ids.length);
       return seen;
     },

@@ -1,10 +1,6 @@
 /** All points of a pass as llama.cpp computed them, in our names, shapes and order. */
-import { settledBy } from "../../../checkpoints/references/llamacpp/client.ts";
-import {
-  asPoint,
-  type GraphNode,
-  pointOf,
-} from "../../../checkpoints/references/llamacpp/points.ts";
+import { graphModel } from "../../../checkpoints/references/llamacpp/graph_model.ts";
+import { type GraphNode, PointReader } from "../../../checkpoints/references/llamacpp/points.ts";
 import type { HostTensor } from "../../../engine/host_tensor.ts";
 import type { Config } from "../../../engine/model/config.ts";
 import { MASKED } from "../../../kernels/attention/score.ts";
@@ -18,20 +14,17 @@ export interface PassPlace {
 
 /** Whether a node of llama.cpp's graph is a point. */
 export function isPoint(config: Config): (node: GraphNode) => boolean {
-  const { graph } = settledBy(config, false);
-  return (node) => pointOf(node, graph) !== undefined;
+  const reader = new PointReader(graphModel(config));
+  return (node) => reader.wants(node, () => true);
 }
 
 /** The points that llama.cpp shows, `cached` being the positions so far. */
 export function shownPoints(config: Config, graph: Graph, cached: number): Map<string, HostTensor> {
-  const model = settledBy(config, false).graph;
-  const points = new Map<string, HostTensor>();
-  for (const node of [...graph.values()].flat()) {
-    const point = pointOf(node, model);
-    // Of several nodes that are one point the last has the whole of it.
-    if (point !== undefined) points.set(point, asPoint(point, node, cached, model) as HostTensor);
-  }
-  return points;
+  const reader = new PointReader(graphModel(config));
+  // Of several nodes that are one point the last has the whole of it.
+  return new Map(
+    graph.nodes.flatMap((node) => reader.take(node, cached)) as [string, HostTensor][],
+  );
 }
 
 /**

@@ -1,0 +1,69 @@
+/** A small model of each family, made from its description: what llama.cpp and we are compared on. */
+import { type Shape, syntheticModel } from "../../../checkpoints/files/synthetic_model.ts";
+import type { MetadataType, MetadataValue } from "../../../engine/gguf/header.ts";
+import { writeGguf } from "../../../engine/gguf/writer.ts";
+
+/** Sizes that no vector and no block divides, queries in groups, heads that are as wide as their share of the stream. */
+const USUAL: Shape = {
+  ...{ layers: 4, width: 84, ffnWidth: 150, heads: 6, kvHeads: 2, headWidth: 14 },
+  ...{ vocabSize: 211, contextLength: 512, ropeBase: 10000, normEpsilon: 1e-5, tiedOutput: false },
+};
+
+/** Heads that are wider than that. */
+const WIDE = { headWidth: 22 };
+
+const QKV_BIASES = ["attn_q.bias", "attn_k.bias", "attn_v.bias"];
+
+/** Metadata below the architecture's name. */
+type Keys = Readonly<Record<string, readonly [type: MetadataType, value: MetadataValue]>>;
+
+/** YaRN as llama.cpp's converters write it. */
+const YARN: Keys = {
+  "rope.scaling.type": ["string", "yarn"],
+  "rope.scaling.factor": ["f32", 4],
+  "rope.scaling.original_context_length": ["u32", 128],
+};
+
+/** By a name whose first word is `general.architecture`. */
+export const FAMILY_SHAPES: Readonly<Record<string, Shape>> = shapes({
+  "llama": WIDE,
+  "llama with biases": {
+    optional: [
+      ...QKV_BIASES,
+      ...["attn_output.bias", "ffn_gate.bias", "ffn_up.bias", "ffn_down.bias"],
+    ],
+  },
+  "llama with one key head, tied": { kvHeads: 1, tiedOutput: true },
+  "llama with Llama 3's factors": { optional: ["rope_freqs.weight"], ropeBase: 500000 },
+  "llama with linear scaling": {
+    keys: { "rope.scaling.type": ["string", "linear"], "rope.scaling.factor": ["f32", 2.5] },
+  },
+  "llama with YaRN": { keys: YARN },
+  "ernie4_5": { ...WIDE, tiedOutput: true },
+  "exaone": { optional: ["rope_freqs.weight"] },
+  "internlm2": {},
+  "qwen": {
+    kvHeads: 6,
+    keys: { feed_forward_length: ["u32", 300] },
+    optional: ["attn_qkv.weight", "attn_qkv.bias"],
+  },
+  "qwen2": { tiedOutput: true, optional: QKV_BIASES },
+  "seed_oss": { ...WIDE, optional: QKV_BIASES },
+  "smollm3": { tiedOutput: true },
+  "xverse": { kvHeads: 6 },
+});
+
+function shapes(differences: Readonly<Record<string, Partial<Shape>>>): Record<string, Shape> {
+  return Object.fromEntries(
+    Object.entries(differences).map(([name, difference]) => [
+      name,
+      { ...USUAL, architecture: name.split(" ")[0], ...difference },
+    ]),
+  );
+}
+
+/** Writes the model of a name, with 32-bit weights. */
+export async function writeFamilyModel(name: string, path: string): Promise<void> {
+  const shape = FAMILY_SHAPES[name];
+  await writeGguf(path, syntheticModel({ name, shape, type: "F32", seed: 15 }));
+}
