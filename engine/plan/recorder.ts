@@ -52,7 +52,7 @@ export function recorder(config: Config) {
       ? x
       : record("center", `${name}_centered`, x.shape, [x], { columns, groups });
     const roots = groups === 1 ? [x.shape[0], 1] : [x.shape[0], groups, 1];
-    const rms = record("rms", `${name}_rms`, roots, [centred], { columns, epsilon, groups });
+    const rms = record("rms", `${name}_rms`, roots, [centred], { columns, groups, epsilon });
     return record("normalize", made, x.shape, [centred, rms], { columns, groups });
   }
 
@@ -63,14 +63,8 @@ export function recorder(config: Config) {
     const pre = normalized(name, weighted || biased ? `${name}_pre` : name, x, groups);
     const shared = over === "head" ? groups : 1;
     const sizes = { columns: columnsOf(x) / shared, groups: shared };
-    const scaled = !weighted ? pre : record(
-      "scale_columns",
-      biased ? `${name}_scaled` : name,
-      x.shape,
-      [pre],
-      sizes,
-      [`${tensor}.weight`],
-    );
+    const [made, gain] = [biased ? `${name}_scaled` : name, [`${tensor}.weight`]];
+    const scaled = weighted ? record("scale_columns", made, x.shape, [pre], sizes, gain) : pre;
     return biased ? record("add_bias", name, x.shape, [scaled], sizes, [`${tensor}.bias`]) : scaled;
   }
 

@@ -53,7 +53,7 @@ export function sourceOf({ name, operation }: Named): StepSource {
   if (own && operation !== "scale_columns") return { line: own.number };
   const whole = own ?? lineOf(name.replace(PARTS, ""));
   if (!whole) throw new RangeError(`No line of forward() records ${name}`);
-  return { line: whole.number, inner: statementOf(`"${operation}",`) };
+  return { line: whole.number, inner: statementOf(`record("${operation}"`) };
 }
 
 function lineOf(name: string): SourceLine | undefined {
@@ -67,8 +67,7 @@ function firstArgument(text: string): string | undefined {
 
 /** The statement of the recorder in which a text stands. */
 function statementOf(part: string): SourceLine[] {
-  const at = RECORDER.findIndex(({ text }) => text.includes(part));
-  const first = RECORDER.findLastIndex(({ text }, i) => i <= at && /record\(|const ids/.test(text));
-  const last = RECORDER.findIndex(({ text }, i) => i >= at && text.trimEnd().endsWith(";"));
+  const first = RECORDER.findIndex(({ text }) => text.includes(part));
+  const last = RECORDER.findIndex(({ text }, i) => i >= first && text.trimEnd().endsWith(";"));
   return RECORDER.slice(first, last + 1);
 }

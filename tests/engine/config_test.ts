@@ -142,7 +142,11 @@ const F32_OF = (count: number) => new Uint8Array(4 * count);
 
 /** Metadata that no model can have, or none that runs here: each line is a key, its value, and what is said. */
 const REFUSED_METADATA: readonly [key: string, value: WriterValue, said: RegExp][] = [
-  ["general.architecture", "mamba", /architecture "mamba" is not supported yet; supported: llama$/],
+  [
+    "general.architecture",
+    "mamba",
+    /architecture "mamba" is not supported yet; supported: llama, /,
+  ],
   ["general.architecture", "toString", /architecture "toString" is not supported/],
   ["general.architecture", 7, /general.architecture is missing/],
   ["llama.block_count", 1, /"blk.1.\w+.weight" is no part .* with 1 layers/],
