@@ -138,7 +138,7 @@ export class Executable {
       const used = { step, kernel, matrix };
       const knobs = stepKnobs(used, this.weights, this.device.knobs, this.#knobsOf);
       this.#dispatches[index].push({
-        pipeline: this.device.pipeline(kernel, matrix?.packing, taps, knobs),
+        pipeline: this.device.pipeline(kernel, matrix?.packing, taps, knobs, constants),
         group: this.device.gpu.createBindGroup({
           layout: this.device.layout(kernel),
           entries: [
@@ -178,7 +178,6 @@ export class Executable {
         head_width: step.constants.head_width ?? 0,
         rope_width: step.constants.rope_width ?? 0,
         half_style: step.constants.half_style ?? 0,
-        activation: step.constants.activation ?? 0,
         rows: part.rows,
         out_row: part.row,
         out_rows,
