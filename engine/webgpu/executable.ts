@@ -142,7 +142,7 @@ export class Executable {
       const used = { step, kernel, matrix };
       const knobs = stepKnobs(used, this.weights, this.device.knobs, this.#knobsOf);
       this.#dispatches[index].push({
-        pipeline: this.device.pipeline(kernel, matrix?.packing, taps, knobs),
+        pipeline: this.device.pipeline(kernel, matrix?.packing, taps, knobs, constants),
         group: this.device.gpu.createBindGroup({
           layout: this.device.layout(kernel),
           entries: [
@@ -182,7 +182,6 @@ export class Executable {
         head_width: step.constants.head_width ?? 0,
         rope_width: step.constants.rope_width ?? 0,
         half_style: step.constants.half_style ?? 0,
-        activation: step.constants.activation ?? 0,
         used: step.constants.used ?? 0,
         shared: step.constants.shared ?? 0,
         rope_start: step.constants.rope_start ?? 0,
