@@ -77,6 +77,7 @@ export type Operation =
   | "sample"
   | "edit"
   | "route"
+  | "route_weights"
   | "linear_experts"
   | "add_expert_bias"
   | "combine"

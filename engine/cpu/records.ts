@@ -55,6 +55,7 @@ export const OPERATIONS: ReadonlyMap<Operation, number> = new Map<Operation, num
   ["add_expert_bias", 42],
   ["combine", 43],
   ["weigh", 44],
+  ["route_weights", 45],
 ]);
 
 /** What becomes of a product's sums, as records say it. */

@@ -8,6 +8,7 @@ import { Program, type SessionPlaces } from "../../engine/cpu/program.ts";
 import { TileMemory } from "../../engine/cpu/tile_memory.ts";
 import type { GgufFile } from "../../engine/gguf/reader.ts";
 import type { Matrix, Memory, Weights } from "../../engine/model/weights.ts";
+import { fuse } from "../../engine/plan/passes/fuse.ts";
 import { elementCount, type Plan, type Value } from "../../engine/plan/plan.ts";
 import { Device } from "../../engine/webgpu/device.ts";
 import { Executable } from "../../engine/webgpu/executable.ts";
@@ -39,6 +40,10 @@ const weighed = value("weighed", "T", USED, INNER);
 const down = value("down", "T", USED, WIDTH);
 const out = value("out", "T", WIDTH);
 
+const ROUTE = {
+  ...{ experts: EXPERTS, used: USED, gating: 0, normalize: 1, scale: 1 },
+  ...{ groups: 1, groups_used: 1 },
+};
 const UP = { columns: WIDTH, rows: INNER, used: USED, shared: 1 };
 const DOWN = { columns: INNER, rows: WIDTH, used: USED, shared: 0 };
 
@@ -54,11 +59,15 @@ const PLAN: Plan = [
     operation: "route",
     inputs: [logits],
     weights: [],
-    outputs: [ids, weights],
-    constants: {
-      ...{ experts: EXPERTS, used: USED, gating: 0, normalize: 1, scale: 1 },
-      ...{ groups: 1, groups_used: 1 },
-    },
+    outputs: [ids],
+    constants: ROUTE,
+  },
+  {
+    operation: "route_weights",
+    inputs: [logits, ids],
+    weights: [],
+    outputs: [weights],
+    constants: ROUTE,
   },
   { operation: "linear_experts", inputs: [x, ids], weights: ["up"], outputs: [up], constants: UP },
   {
@@ -90,6 +99,13 @@ const PLAN: Plan = [
     constants: { columns: WIDTH, used: USED },
   },
 ];
+
+const kept = new Set(PLAN.flatMap(({ outputs }) => outputs.map((value) => value!.name)));
+
+/** The plan with the choice and its weights in one step. */
+function fused(plan: Plan): Plan {
+  return fuse(plan, { wanted: kept, adjacent: () => false });
+}
 
 /** The matrices' types, rows and columns, as a file has them: of the experts one behind another. */
 const MATRICES = [
@@ -168,8 +184,6 @@ function twins(pass: Pass, given: Float32Array): Values {
   }
   return values;
 }
-
-const kept = new Set(PLAN.flatMap(({ outputs }) => outputs.map((value) => value!.name)));
 
 async function onGpu(
   device: Device,
@@ -278,7 +292,9 @@ Deno.test("a mixture of experts on the processor", async () => {
   for (const tokens of TOKENS) {
     const { pass, given } = passOf(tokens);
     const expected = twins(pass, given.get("x")!);
-    assertClose(onCpu(processor, weights, pass, given), expected, `${tokens} positions`);
+    const found = onCpu(processor, weights, pass, given);
+    assertClose(found, expected, `${tokens} positions`);
+    assert.deepEqual(onCpu(processor, weights, pass, given, fused(PLAN)), found);
   }
   weights.destroy();
   assert.equal(processor.home.used, 0);
@@ -298,6 +314,7 @@ Deno.test("a mixture of experts on a GPU; matrices in parts give the same bits",
     const { pass, given } = passOf(tokens);
     const found = await onGpu(device, whole, pass, given);
     assertClose(found, twins(pass, given.get("x")!), `${tokens} positions`);
+    assert.deepEqual(await onGpu(device, whole, pass, given, fused(PLAN)), found);
     assert.deepEqual(await onGpu(device, split, pass, given), found);
   }
   whole.destroy();
@@ -306,13 +323,13 @@ Deno.test("a mixture of experts on a GPU; matrices in parts give the same bits",
 });
 
 Deno.test("experts that are handed in are taken; on the processor those that there are not give NaN, and nobody else", async () => {
-  const plan = PLAN.slice(2, 3);
+  const plan = PLAN.slice(3, 4);
   const { pass, given } = passOf(3);
   const chosen = Float32Array.of(5, 0, 3, 2, 1, 4);
   const operands = new Map([...given, ["ids", chosen]]);
   const right = new Float32Array(6 * INNER);
   const { packing, rows, columns } = MATRICES[1];
-  kernelOf(PLAN[2])!.twin({
+  kernelOf(plan[0])!.twin({
     pass,
     constants: UP,
     inputs: [given.get("x")!, chosen],
@@ -336,7 +353,8 @@ Deno.test("experts that are handed in are taken; on the processor those that the
 });
 
 Deno.test("logits that are not numbers choose different experts that there are", async () => {
-  const plan = PLAN.slice(1, 2);
+  const plan = fused(PLAN.slice(1, 3));
+  assert.deepEqual(plan.map(({ operation }) => operation), ["route"]);
   const pass: Pass = { tokens: 4, start: 0, rows: 1 };
   const rows = [
     new Array(EXPERTS).fill(NaN),

@@ -347,6 +347,9 @@ Deno.test("experts are chosen by their logits, of equal ones the lower id", () =
   const groups = { ...all, groups: 2 };
   assertRouted(route(groups, logs, [[[0, 0, 0.15, 0]]]), [2, 3], [0.2, 0.3]);
   assertRouted(route({ ...groups, groups_used: 2 }, logs, [[[0, 0, 0.15, 0]]]), [1, 2], [0.4, 0.2]);
+  // Whoever was chosen, by whatever way.
+  const own = { constants: { ...all, normalize: 1 }, inputs: [logs, [2, 0]] };
+  assertClose(run("route_weights", own, 2)[0], [2 / 3, 1 / 3]);
   assertRouted(route(groups, [1, 9, 2, 2].map(Math.log)), [1, 0], [9 / 14, 1 / 14]);
 });
 
