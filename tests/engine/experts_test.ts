@@ -5,9 +5,11 @@ import type { Block } from "../../engine/cpu/heap.ts";
 import { Processor } from "../../engine/cpu/processor.ts";
 import { scratchBytes } from "../../engine/cpu/places.ts";
 import { Program, type SessionPlaces } from "../../engine/cpu/program.ts";
-import { TileMemory } from "../../engine/cpu/tile_memory.ts";
+import { rowReader, TileMemory } from "../../engine/cpu/tile_memory.ts";
 import type { GgufFile } from "../../engine/gguf/reader.ts";
-import type { Matrix, Memory, Weights } from "../../engine/model/weights.ts";
+import { readConfig } from "../../engine/model/config.ts";
+import { loadWeights, type Matrix, type Memory, type Weights } from "../../engine/model/weights.ts";
+import { applyEdits } from "../../engine/plan/passes/edit.ts";
 import { fuse } from "../../engine/plan/passes/fuse.ts";
 import { elementCount, type Plan, type Value } from "../../engine/plan/plan.ts";
 import { Device } from "../../engine/webgpu/device.ts";
@@ -16,6 +18,7 @@ import { builtIn } from "../../engine/webgpu/tuning/tuning.ts";
 import type { Pass, RowReader } from "../../kernels/kernel.ts";
 import { kernelOf } from "../../kernels/mod.ts";
 import { PACKINGS } from "../../kernels/weights/packings.ts";
+import { randomFile } from "../support/models/random_llama.ts";
 
 const EXPERTS = 6;
 const USED = 2;
@@ -379,6 +382,57 @@ Deno.test("logits that are not numbers choose different experts that there are",
   there.destroy();
   device.dispose();
   weights.destroy();
+});
+
+Deno.test("matrices of a file that are [columns, rows, experts] are loaded as one matrix", async () => {
+  const file = await randomFile({ layers: 1, type: "Q8_0" });
+  const config = readConfig(file);
+  const name = "blk.0.ffn_down.weight";
+  const tensor = file.tensors.get(name)!;
+  const [columns, rows] = tensor.shape;
+  const shape = [columns, rows / 4, 4];
+  const stacked: GgufFile = {
+    ...file,
+    tensors: new Map(file.tensors).set(name, { ...tensor, shape }),
+  };
+  const bytes = await file.readTensor(tensor);
+  const [right] = packMatrices(PACKINGS.get("Q8_0")!, columns, [rows], bytes).readers;
+  const weights = await loadWeights(stacked, config, new TileMemory(processor, stacked));
+  const reader = rowReader(processor, weights, name);
+  assert.deepEqual([reader.rows, reader.columns], [rows, columns]);
+  const [found, expected] = [new Float32Array(columns), new Float32Array(columns)];
+  for (let row = 0; row < rows; row++) {
+    reader.read(row, found);
+    right.read(row, expected);
+    assert.deepEqual(found, expected);
+  }
+  weights.destroy();
+  const device = await Device.open();
+  Object.defineProperty(device, "limit", { value: columns * 8 });
+  const there = await loadWeights(stacked, config, device);
+  const { parts } = there.matrices.get(name)!;
+  assert.ok(parts.length > 1);
+  assert.equal(parts.reduce((sum, part) => sum + part.rows, 0), rows);
+  there.destroy();
+  device.dispose();
+});
+
+Deno.test("weights of experts can be edited, a choice only by a function", () => {
+  const zero = { kind: "linear", scale: 0 } as const;
+  const { plan } = applyEdits(PLAN, [{ ...zero, point: "weights" }], 64);
+  const [edit] = plan.filter(({ operation }) => operation === "edit");
+  assert.equal(edit.outputs[0]!.name, "weights");
+  assert.throws(
+    () => applyEdits(PLAN, [{ ...zero, point: "ids" }], 64),
+    /indices: only a function/,
+  );
+  const chosen = applyEdits(PLAN, [{ kind: "function", point: "ids", apply: () => {} }], 64).plan;
+  // The weights are then those of the experts that the function has chosen.
+  const route = chosen.findIndex(({ operation }) => operation === "route");
+  assert.deepEqual(
+    fused(chosen).slice(route, route + 3).map(({ operation }) => operation),
+    ["route", "host", "route_weights"],
+  );
 });
 
 Deno.test("threads end", () => processor.close());
