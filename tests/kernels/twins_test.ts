@@ -1,6 +1,7 @@
 /** The kernels' 64-bit twins against closed forms and computations of a few lines. */
 import assert from "node:assert/strict";
 import type { Pass, RowReader } from "../../kernels/kernel.ts";
+import { canRoute } from "../../kernels/experts/route.ts";
 import { KERNELS } from "../../kernels/mod.ts";
 import { Random } from "../../checkpoints/files/random.ts";
 
@@ -351,6 +352,11 @@ Deno.test("experts are chosen by their logits, of equal ones the lower id", () =
   const own = { constants: { ...all, normalize: 1 }, inputs: [logs, [2, 0]] };
   assertClose(run("route_weights", own, 2)[0], [2 / 3, 1 / 3]);
   assertRouted(route(groups, [1, 9, 2, 2].map(Math.log)), [1, 0], [9 / 14, 1 / 14]);
+});
+
+Deno.test("what does not fit into a workgroup's memory cannot be routed", () => {
+  assert.ok(canRoute(1024, 64) && canRoute(1, 1) && canRoute(256, 8, 64));
+  assert.ok(!canRoute(1025, 8) && !canRoute(512, 65) && !canRoute(4, 5) && !canRoute(256, 8, 65));
 });
 
 Deno.test("each position has its own experts' matrices and biases, and their weighted sum", () => {
