@@ -85,6 +85,7 @@ export type Operation =
   | "sample"
   | "edit"
   | "route"
+  | "route_weights"
   | "linear_experts"
   | "add_expert_bias"
   | "combine"

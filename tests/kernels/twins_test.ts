@@ -2,6 +2,7 @@
 import assert from "node:assert/strict";
 import type { Pass, RowReader } from "../../kernels/kernel.ts";
 import { slopeOf } from "../../kernels/attention/score.ts";
+import { canRoute } from "../../kernels/experts/route.ts";
 import { KERNELS } from "../../kernels/mod.ts";
 import { Random } from "../../checkpoints/files/random.ts";
 
@@ -469,7 +470,15 @@ Deno.test("experts are chosen by their logits, of equal ones the lower id", () =
   const groups = { ...all, groups: 2 };
   assertRouted(route(groups, logs, [[[0, 0, 0.15, 0]]]), [2, 3], [0.2, 0.3]);
   assertRouted(route({ ...groups, groups_used: 2 }, logs, [[[0, 0, 0.15, 0]]]), [1, 2], [0.4, 0.2]);
+  // Whoever was chosen, by whatever way.
+  const own = { constants: { ...all, normalize: 1 }, inputs: [logs, [2, 0]] };
+  assertClose(run("route_weights", own, 2)[0], [2 / 3, 1 / 3]);
   assertRouted(route(groups, [1, 9, 2, 2].map(Math.log)), [1, 0], [9 / 14, 1 / 14]);
+});
+
+Deno.test("what does not fit into a workgroup's memory cannot be routed", () => {
+  assert.ok(canRoute(1024, 64) && canRoute(1, 1) && canRoute(256, 8, 64));
+  assert.ok(!canRoute(1025, 8) && !canRoute(512, 65) && !canRoute(4, 5) && !canRoute(256, 8, 65));
 });
 
 Deno.test("each position has its own experts' matrices and biases, and their weighted sum", () => {
