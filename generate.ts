@@ -64,6 +64,10 @@ const command = defineCommand({
       min: 1,
     }),
     ...TUNE_OPTIONS,
+    like: choice(
+      "compute as an engine does that leaves out something of the model",
+      ["llama.cpp"],
+    ),
     chat: flag("put the prompt into the model's chat template"),
     json: flag("print one line of JSON, and nothing on the way"),
     stats: flag("print figures to stderr at the end"),
@@ -75,21 +79,21 @@ const command = defineCommand({
       throw new UsageError("give either a PROMPT or --prompt-ids 1,2,3");
     }
     if (ids && options.chat) throw new UsageError("--chat needs a PROMPT, not --prompt-ids");
-    const { backend, threads } = options;
+    const { backend, threads, like } = options;
     const tune = tuneMode(options);
 
     const started = performance.now();
     const found = await findOrPull(options.model, { quiet: options.json, signal });
     const file = await openFound(found);
     // What is wrong with the file or the prompt shows before the weights are read, which takes long.
-    const config = readConfig(file);
+    const config = readConfig(file, { like });
     if (ids && hasVocabulary(file)) tokenizerOf(file);
     const promptIds = ids ?? await encodePrompt(file, prompt, options.chat);
     checkPrompt(config, promptIds, 1);
 
     const progress = createLoadProgress(options.model, { quiet: options.json });
     using model = new Model(
-      await load(found, { file, backend, tune, threads, signal, ...progress }).finally(
+      await load(found, { file, backend, tune, threads, like, signal, ...progress }).finally(
         progress.finish,
       ),
     );

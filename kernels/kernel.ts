@@ -84,6 +84,11 @@ export type Operation =
   | "argmax"
   | "sample"
   | "edit"
+  | "route"
+  | "linear_experts"
+  | "add_expert_bias"
+  | "combine"
+  | "weigh"
   | "host";
 
 /** What is computed, in fields: a step says what it needs, a kernel what it is for. */
@@ -94,17 +99,29 @@ export interface Computation {
   readonly epilogue?: "residual" | "qkv" | "qkv_rope" | "glu";
   /** Whether a `linear` norms its x itself. */
   readonly normed?: boolean;
+  /** Whether heads have sinks: scores without a value that take a share of the weights. */
+  readonly sinks?: boolean;
   /** For how many positions it is made, where that is not any number of them. */
   readonly positions?: "few" | "many";
+  /** Whether a `route` adds a bias to the gates by which it chooses. */
+  readonly biased?: boolean;
   /** Whether its rows belong to several branches. */
   readonly branches?: boolean;
 }
 
 /** What people call a computation, its fields one behind another: `linear_qkv_normed`. No name is ever taken apart again. */
 export function computationName(
-  { operation, epilogue, normed, positions, branches }: Computation,
+  { operation, epilogue, normed, biased, sinks, positions, branches }: Computation,
 ): string {
-  return [operation, epilogue, normed && "normed", positions, branches && "branches"]
+  return [
+    operation,
+    epilogue,
+    normed && "normed",
+    biased && "biased",
+    sinks && "sinks",
+    positions,
+    branches && "branches",
+  ]
     .filter(Boolean).join("_");
 }
 

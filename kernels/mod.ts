@@ -4,6 +4,8 @@ import { attentionKernels } from "./attention/attention.ts";
 import { addBias, elementwiseKernels } from "./elementwise/elementwise.ts";
 import { editKernels } from "./edits/edit.ts";
 import { embeddingKernels } from "./embedding/embed.ts";
+import { expertKernels } from "./experts/linear_experts.ts";
+import { routeKernels } from "./experts/route.ts";
 import { type Computation, computationName, type Kernel } from "./kernel.ts";
 import { productKernels } from "./products/products.ts";
 import { normKernels } from "./norm/norm.ts";
@@ -23,6 +25,8 @@ export const KERNELS: ReadonlyMap<string, Kernel> = new Map(
     argmax,
     sample,
     ...editKernels,
+    ...routeKernels,
+    ...expertKernels,
   ].map((kernel) => [kernel.name, kernel]),
 );
 

@@ -26,6 +26,8 @@ import {
 import { argmax } from "./sampling/argmax.as.ts";
 import { sample } from "./sampling/sampling.as.ts";
 import { edit } from "./edits/edit.as.ts";
+import { add_expert_bias, combine, route, weigh } from "./experts/experts.as.ts";
+import { linear_experts } from "./experts/linear_experts.as.ts";
 import { probe_product, probe_read } from "./probes/probes.as.ts";
 export { read_row } from "./weights/read.as.ts";
 import { take } from "./work.as.ts";
@@ -150,6 +152,16 @@ export function runStep(step: usize, thread: i32, threads: i32): void {
       return edit(step, pass, thread, threads);
     case 24:
       return packTiles(step);
+    case 60:
+      return route(step, pass, thread, threads);
+    case 61:
+      return linear_experts(step, pass, thread, threads);
+    case 62:
+      return add_expert_bias(step, pass, thread, threads);
+    case 63:
+      return combine(step, pass, thread, threads);
+    case 64:
+      return weigh(step, pass, thread, threads);
     case 30:
       return probe_product(step, pass, thread, threads);
     case 31:

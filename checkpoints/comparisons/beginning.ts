@@ -1,4 +1,5 @@
 /** What comes before the numbers: the structure of two files, their chat templates, their tokenizers, and the ids of the prompts. */
+import { llamaCppDoes } from "../../engine/model/hyperparameters.ts";
 import { readConfig } from "../../engine/plan/tensors.ts";
 import type { GgufFile } from "../../engine/gguf/reader.ts";
 import type { Loaded } from "../../inspect/run/loading.ts";
@@ -27,9 +28,10 @@ import type { Setup } from "./setup.ts";
  * @throws {TokenizerError} for a vocabulary that cannot be used
  */
 export async function compareBeginnings(
-  { file }: Pick<Loaded, "file">,
+  model: Pick<Loaded, "file" | "engine">,
   { reference, cases, other, absent = [], beyond, templated }: Setup,
 ): Promise<Beginning> {
+  const { file } = model;
   const structure = other && compareStructure(sideOf(file), sideOf(other));
   const vocabularies = other ? compareVocabularies(file, other, cases) : {};
   const template = other
@@ -50,7 +52,7 @@ export async function compareBeginnings(
       ...absent,
       ...vocabularies.absent ?? [],
     ],
-    notes: [...structure?.notes ?? [], ...template.notes, ...ids.notes],
+    notes: [...likeNotes(model), ...structure?.notes ?? [], ...template.notes, ...ids.notes],
     comparable: structure?.comparable ?? "all",
   };
 }
@@ -65,6 +67,12 @@ async function conversationOf(
   }
   const text = await reference.renderChat?.(CONVERSATION);
   return text === undefined ? undefined : { messages: CONVERSATION, text };
+}
+
+/** What both sides compute otherwise than the model was trained with. */
+function likeNotes({ file, engine: { config } }: Pick<Loaded, "file" | "engine">): string[] {
+  const does = config.like && llamaCppDoes(file);
+  return does === undefined ? [] : [`both sides are as llama.cpp computes this file: it ${does}`];
 }
 
 function sideOf(file: GgufFile) {

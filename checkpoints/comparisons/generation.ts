@@ -1,4 +1,5 @@
 /** Generation beside another engine: both run every token, and are compared as it goes. */
+import { asCompared } from "./setup.ts";
 import { layerOf } from "../../base/layer_names.ts";
 import { nextId, type SamplingOptions, samplingOptions } from "../../engine/sampling.ts";
 import { largest } from "../../inspect/analyses/numbers.ts";
@@ -173,7 +174,8 @@ export class ComparedGeneration implements AsyncIterable<ComparedToken> {
     );
     const options = { ...this.#options, signal: stop.signal };
     try {
-      using loaded = await openModel(this.#model, options);
+      using own = await openModel(this.#model, options);
+      using loaded = await asCompared(own, options);
       await using open = new AsyncDisposableStack();
       const name = options.reference ?? "llama.cpp";
       const reference = await openEngine(name, loaded, options, open);

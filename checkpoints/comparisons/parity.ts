@@ -11,7 +11,7 @@ import { compareBeginnings } from "./beginning.ts";
 import type { Beginning } from "../parity/beginning/structure.ts";
 import { firstDivergence } from "../diagnosis/first_divergence.ts";
 import { openModel } from "../files/model_argument.ts";
-import { type ComparisonOptions, type Setup, setUp } from "./setup.ts";
+import { asCompared, type ComparisonOptions, type Setup, setUp } from "./setup.ts";
 import {
   compareEngines,
   type ParityResult,
@@ -312,7 +312,8 @@ export async function parity(
     if (prompt !== undefined) onePrompt(prompt);
     const open = async (following: ComparisonOptions) => {
       await using stack = new AsyncDisposableStack();
-      const loaded = stack.use(await openModel(model, following));
+      const own = stack.use(await openModel(model, following));
+      const loaded = stack.use(await asCompared(own, following));
       const setup = stack.use(await setUp(loaded, prompt, following));
       const moved = stack.move();
       return { model: loaded, setup, [Symbol.asyncDispose]: () => moved.disposeAsync() };

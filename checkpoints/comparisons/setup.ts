@@ -1,7 +1,9 @@
 /** What a comparison needs: another engine on the model's file, another file, or a folder of somebody's own engine's tensors. */
 import deno from "../../deno.json" with { type: "json" };
 import type { GgufFile } from "../../engine/gguf/reader.ts";
+import { llamaCppDoes } from "../../engine/model/hyperparameters.ts";
 import { ropeFactors } from "../../engine/model/rope_table.ts";
+import { readConfig } from "../../engine/plan/tensors.ts";
 import type { Loaded, LoadModelOptions } from "../../inspect/run/loading.ts";
 import { hasVocabulary, tokenizerOf } from "../../inspect/run/vocabulary.ts";
 import type { Prompt } from "../../inspect/run/prompt.ts";
@@ -37,6 +39,23 @@ export interface ComparisonOptions extends WorkOptions, Pick<LoadModelOptions, "
   readonly generate?: number;
   /** Seconds that another engine's process may be silent; default 300. */
   readonly timeout?: number;
+}
+
+/**
+ * The model as its reference computes it: where llama.cpp leaves out what the file says, comparing it with the model as it was meant
+ * would find that again and again. The weights are shared.
+ */
+export async function asCompared(
+  model: Loaded,
+  { reference = "llama.cpp", against, engine, signal }: ComparisonOptions,
+): Promise<Loaded & Disposable> {
+  const { file, engine: own } = model;
+  const alone = against === undefined && engine === undefined && reference.startsWith("llama.cpp");
+  if (!alone || own.config.like !== undefined || llamaCppDoes(file) === undefined) {
+    return { ...model, [Symbol.dispose]() {} };
+  }
+  const variant = await own.variant(file, readConfig(file, { like: "llama.cpp" }), { signal });
+  return { ...model, engine: variant, [Symbol.dispose]: () => variant.dispose() };
 }
 
 /** A comparison that can begin; its reference is open until it is disposed of. */
@@ -87,7 +106,10 @@ export async function setUp(
     })
     : await openEngine(name, other ?? model, options, open);
   const { rope } = reference.provenance;
-  const oracle = other || name === "oracle" ? undefined : oracleReference(model.file, { rope });
+  const oracle = other || name === "oracle" ? undefined : oracleReference(model.file, {
+    rope,
+    like: config.like,
+  });
   const opened = open.move();
   return {
     reference,

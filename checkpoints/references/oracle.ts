@@ -1,6 +1,7 @@
 /** The 64-bit oracle as a reference. */
 import type { GgufFile } from "../../engine/gguf/reader.ts";
-import { oracle, oracleGreedy } from "../../engine/oracle/oracle.ts";
+import type { Config } from "../../engine/model/config.ts";
+import { oracle, oracleGreedy, type OracleOptions } from "../../engine/oracle/oracle.ts";
 import deno from "../../deno.json" with { type: "json" };
 import { rowsOf } from "../parity/local.ts";
 import {
@@ -17,12 +18,13 @@ import {
  * every step. Its tensors are 64-bit, and views where that is possible. A run cannot be interrupted once it computes.
  *
  * @param options.rope how RoPE's angles are built: as ggml does for comparisons with it; default `exact`
+ * @param options.like as llama.cpp computes the model
  */
 export function oracleReference(
   file: GgufFile,
-  options: { readonly rope?: Provenance["rope"] } = {},
+  options: { readonly rope?: Provenance["rope"]; readonly like?: Config["like"] } = {},
 ): Reference {
-  const { rope = "exact" } = options;
+  const { rope = "exact", like } = options;
   return {
     provenance: {
       name: "oracle",
@@ -31,14 +33,14 @@ export function oracleReference(
       weights: file.name,
       rope,
     },
-    run: (request) => run(file, rope, request),
+    run: (request) => run(file, { ropeTable: rope, like }, request),
     close: () => Promise.resolve(),
   };
 }
 
 async function run(
   file: GgufFile,
-  rope: Provenance["rope"],
+  options: Pick<OracleOptions, "ropeTable" | "like">,
   request: ReferenceRequest,
 ): Promise<ReferenceRun> {
   const { ids: prompt, generate, steps, points: wanted, signal } = request;
@@ -46,12 +48,12 @@ async function run(
   const given = [...prompt, ...forced];
   signal?.throwIfAborted();
   const following = generate > forced.length
-    ? (await oracleGreedy(file, given, generate - forced.length, { ropeTable: rope })).ids
+    ? (await oracleGreedy(file, given, generate - forced.length, options)).ids
     : [];
   signal?.throwIfAborted();
   const ids = [...given, ...following];
   const { logits, points } = await oracle(file, ids, {
-    ropeTable: rope,
+    ...options,
     rows: "all",
     points: (name) => wanted.includes(name),
   });

@@ -9,7 +9,7 @@ import {
   softplus,
 } from "../../kernels/elementwise/activations.ts";
 import type { Constants } from "../../kernels/kernel.ts";
-import { growth, TINY, ULP } from "./arithmetic.ts";
+import { growth, TINY, ULP } from "./rounding.ts";
 
 /** Beyond ±80 exponents are kept there, which leaves that much of a number that should have nothing left. */
 const LEFT = 2 * Math.exp(-80);

@@ -7,15 +7,21 @@
  * operations is off by at most ((1 + 2⁻²³)ⁿ − 1) · Σ|terms| (Higham, "Accuracy and Stability of Numerical Algorithms",
  * section 4.2). Subnormal results may be flushed to zero.
  */
+import { ATTENTION_BOUNDS } from "./attention_bounds.ts";
 import {
-  MASKED,
-  partsOf,
-  seenSlots,
-  upTo,
-  visibleParts,
-} from "../../kernels/attention/attention.ts";
+  absolute,
+  type Bound,
+  type BoundArguments,
+  evaluate,
+  growth,
+  relative,
+  rounded,
+  sumError,
+  TINY,
+  ULP,
+} from "./rounding.ts";
 import { ropeStore } from "../../kernels/rope/rope.ts";
-import type { Kernel, RowReader, TwinArguments } from "../../kernels/kernel.ts";
+import type { Kernel, RowReader } from "../../kernels/kernel.ts";
 import {
   activatedError,
   cappedError,
@@ -23,40 +29,12 @@ import {
   scaledByPositionError,
   xieluError,
 } from "./activation_bounds.ts";
-import { growth, sumError, TINY, ULP } from "./arithmetic.ts";
-
-/** What a bound is worked out from. */
-export interface BoundArguments extends TwinArguments {
-  readonly kernel: Kernel;
-  /** The twin's results, taps included. */
-  readonly outputs: readonly Float32Array[];
-  readonly lanes: number;
-  /** Of those, how many share one product. */
-  readonly columnLanes: number;
-  /** Whether they hand numbers on to each other. */
-  readonly broadcast: boolean;
-  /** Whether inputs and weights are whole numbers, whose sums are exact up to 2²⁴. */
-  readonly whole: boolean;
-}
-
-/** An error bound per number of each output; of outputs that must be exact, zeros. */
-export type Bound = (args: BoundArguments) => Float64Array[];
-
-/** Allowed errors that grow with the result: `ulps` of its size. The twin's own rounding is half a one. */
-export function relative(output: Float32Array, ulps: number): Float64Array {
-  return Float64Array.from(output, (value) => growth(ulps + 0.5) * Math.abs(value) + TINY);
-}
 
 /** Rows of weights: subnormal numbers may be flushed. */
 const copied: Bound = ({ outputs }) =>
   outputs.map((output) => new Float64Array(output.length).fill(TINY));
 
 const exact: Bound = ({ outputs }) => outputs.map((output) => new Float64Array(output.length));
-
-/** Magnitudes instead of numbers. */
-function absolute(numbers: Float32Array): Float32Array {
-  return numbers.map(Math.abs);
-}
 
 function absoluteReader(reader: RowReader): RowReader {
   return {
@@ -66,13 +44,6 @@ function absoluteReader(reader: RowReader): RowReader {
       for (let i = 0; i < reader.columns; i++) out[i] = Math.abs(out[i]);
     },
   };
-}
-
-/** The twin's results for other inputs. */
-function evaluate(args: BoundArguments, changed: Partial<TwinArguments>): Float32Array[] {
-  const outputs = args.outputs.map(({ length }) => new Float32Array(length));
-  args.kernel.twin({ ...args, ...changed, outputs });
-  return outputs;
 }
 
 /** Products: the twin over magnitudes gives Σ|terms|, of the residual too. */
@@ -103,11 +74,6 @@ function productDepth(
   // A chunk has up to four groups: two operations for each, two for their total, one for a scale. Plain packings have more chunks.
   const dots = 4 * 2 + 2 + 1;
   return dots + Math.ceil(groups / columnLanes) + columnLanes;
-}
-
-/** Errors of results that were not exact, with the twin's own rounding. */
-export function rounded(errors: Float64Array, output: Float32Array): Float64Array {
-  return errors.map((error, i) => error === 0 ? 0 : error + ULP / 2 * Math.abs(output[i]));
 }
 
 /** W·x, or residual + W·x, which is one more term. */
@@ -250,44 +216,6 @@ function turnedError(args: BoundArguments, table: number): Float64Array[] {
   );
 }
 
-const softmax: Bound = (args) => {
-  const { pass, constants: { columns, causal }, inputs: [x], outputs: [y], lanes } = args;
-  const width = causal ? pass.start + pass.tokens : columns;
-  const errors = new Float64Array(y.length);
-  for (let first = 0; first < y.length; first += width) {
-    const slots = causal ? seenSlots(args, 1, first / width % pass.tokens) : upTo(0, columns);
-    const row = slots.map((slot) => x[first + slot]);
-    const largest = row.reduce((a, b) => Math.max(a, b));
-    // The difference rounds, which is an error of as many ULP in its exp.
-    const exponent = (value: number) => 3 + 3 * (largest - value);
-    let sum = 2 + Math.ceil(width / lanes) + Math.log2(lanes);
-    row.forEach((value, i) => sum += y[first + slots[i]] * exponent(value));
-    row.forEach((value, i) => {
-      const ulps = exponent(value) + sum + 2.5 + 0.5;
-      const at = first + slots[i];
-      errors[at] = growth(ulps) * y[at] + 2 * TINY;
-    });
-  }
-  return [errors];
-};
-
-const scores: Bound = (args) => {
-  const { constants, outputs: [out], whole } = args;
-  const [terms] = evaluate(args, { inputs: args.inputs.map(absolute) });
-  const errors = Float64Array.from(
-    terms,
-    (sum, at) => out[at] === MASKED ? 0 : sumError(sum, constants.head_width + 2, whole),
-  );
-  return [rounded(errors, out)];
-};
-
-const mix: Bound = (args) => {
-  const [terms] = evaluate(args, { inputs: args.inputs.map(absolute) });
-  const depth = args.pass.start + args.pass.tokens + 1;
-  const errors = Float64Array.from(terms, (sum) => sumError(sum, depth, args.whole));
-  return [rounded(errors, args.outputs[0])];
-};
-
 /** x · scale + operand; what is not selected is copied. */
 const edit: Bound = (args) => {
   const { constants, inputs: [x, operand, selected], outputs: [y] } = args;
@@ -298,138 +226,20 @@ const edit: Bound = (args) => {
   return [rounded(Float64Array.from(terms, (sum) => sumError(sum, 2, false)), y)];
 };
 
-/** Keys of a tile of attention_lanes.wgsl; attention.wgsl has larger ones. */
-const TILE = 32;
-
-/** What errors of fused attention over a range of keys follow from. */
-interface MixErrors {
-  /** Of each key: its weight beside that of the largest score, and how far that may be off, in ULP. */
-  readonly weights: Float64Array;
-  readonly ulps: Float64Array;
-  /** Error of a score, in ULP of one: the largest over all keys. */
-  readonly scoreUlps: number;
-  readonly slots: readonly number[];
-}
-
-function mixErrors(
-  { constants, inputs: [q, keys] }: BoundArguments,
-  token: number,
-  head: number,
-  slots: readonly number[],
-): MixErrors {
-  const { heads, kv_heads, head_width: width, scale } = constants;
-  const kvHead = Math.floor(head * kv_heads / heads);
-  const base = (token * heads + head) * width;
-  const scored = new Float64Array(slots.length);
-  const sizes = new Float64Array(slots.length);
-  slots.forEach((key, n) => {
-    for (let i = 0, at = (key * kv_heads + kvHead) * width; i < width; i++, at++) {
-      const term = q[base + i] * keys[at] * scale;
-      scored[n] += term;
-      sizes[n] += Math.abs(term);
-    }
+/** Ids are exact. Weights are gates, then a sum of those of the chosen, a division and a factor. */
+const route: Bound = ({ constants, inputs: [logits], outputs: [ids, weights], lanes }) => {
+  const { experts, used, gating } = constants;
+  const errors = Float64Array.from(weights, (weight, at) => {
+    const first = Math.floor(at / used) * experts;
+    const row = logits.subarray(first, first + experts);
+    const distance = row.reduce((a, b) => Math.max(a, b)) - row.reduce((a, b) => Math.min(a, b));
+    const size = row.reduce((a, b) => Math.max(a, Math.abs(b)), 0);
+    // Softmax: of the terms and their sum the exponent and the difference in it; a sigmoid as in `gatedError`.
+    const sum = 2 + Math.ceil(experts / lanes) + lanes + used;
+    const gate = gating === 1 ? 3 + 2 * size + 1 + 2.5 : 2 * (3 + 3 * distance) + sum + 2.5;
+    return growth(2 * gate + used + 2.5 + 1 + 0.5) * Math.abs(weight) + 2 * TINY;
   });
-  const largest = scored.reduce((a, b) => Math.max(a, b));
-  const spread = largest - scored.reduce((a, b) => Math.min(a, b));
-  const tiles = Math.ceil(scored.length / TILE);
-  return {
-    weights: scored.map((value) => Math.exp(value - largest)),
-    // Its score; the difference and its exp; one shrinking factor and product per tile.
-    ulps: sizes.map((size) => (width + 2) * size + 3 + 3 * spread + tiles * 5 + 3 * spread),
-    scoreUlps: sizes.reduce((most, size) => Math.max(most, (width + 2) * size), 0),
-    slots,
-  };
-}
-
-/** Σ weight · |value| · growth(ULP of each), for one feature. */
-function mixedError(
-  { weights, ulps, slots }: MixErrors,
-  { constants: { heads, kv_heads, head_width }, inputs: [, , values] }: BoundArguments,
-  head: number,
-  feature: number,
-  more: number,
-): number {
-  const kvHead = Math.floor(head * kv_heads / heads);
-  return weights.reduce((error, weight, i) => {
-    const value = values[(slots[i] * kv_heads + kvHead) * head_width + feature];
-    return error + growth(ulps[i] + more) * weight * Math.abs(value) + TINY;
-  }, 0);
-}
-
-/**
- * Fused attention: out = Σ pₛ·vₛ with pₛ = exp(score) / Σ exp(score). A score that is off by δ makes its weight off by
- * the factor exp(δ); all weights together share the divisor, which is off by their mean.
- */
-const attention: Bound = (args) => {
-  const { pass, constants: { heads, head_width: width }, outputs: [out] } = args;
-  const errors = new Float64Array(out.length);
-  for (let token = 0; token < pass.tokens; token++) {
-    const slots = seenSlots(args, 3, token);
-    const visible = slots.length;
-    for (let head = 0; head < heads; head++) {
-      const of = mixErrors(args, token, head, slots);
-      const total = of.weights.reduce((a, b) => a + b);
-      const mean = of.ulps.reduce((sum, each, key) => sum + each * of.weights[key], 0) / total;
-      // One tile more where a branch's own keys begin.
-      const more = mean + 2 * (visible + Math.ceil(visible / TILE) + 3) + 2.5;
-      for (let i = 0; i < width; i++) {
-        const at = (token * heads + head) * width + i;
-        errors[at] = mixedError(of, args, head, i, more) / total + ULP / 2 * Math.abs(out[at]);
-      }
-    }
-  }
-  return [errors];
-};
-
-/** The same without the division: weights are off by what the largest score is off by, too. */
-const attentionSplit: Bound = (args) => {
-  const { pass, constants: { heads, head_width: width }, outputs: [out] } = args;
-  const errors = new Float64Array(out.length);
-  const { count } = partsOf(pass);
-  for (let token = 0; token < pass.tokens; token++) {
-    for (let head = 0; head < heads; head++) {
-      visibleParts(pass, token).forEach(([first, end], part) => {
-        const of = mixErrors(args, token, head, upTo(first, end));
-        const at = ((token * heads + head) * count + part) * (width + 4);
-        const more = of.scoreUlps + of.weights.length + Math.ceil(of.weights.length / TILE) + 2;
-        const half = (i: number) => ULP / 2 * Math.abs(out[at + i]);
-        for (let i = 0; i < width; i++) {
-          errors[at + i] = mixedError(of, args, head, i, more) + half(i);
-        }
-        errors[at + width] = growth(1) * of.scoreUlps + half(width);
-        errors[at + width + 1] = half(width + 1) +
-          of.weights.reduce((sum, weight, i) => sum + growth(of.ulps[i] + more) * weight + TINY, 0);
-      });
-    }
-  }
-  return [errors];
-};
-
-/** Parts put together: each step scales what there is so far by exp of a difference of largest scores. */
-const attentionMerge: Bound = ({ pass, constants, inputs: [parts], outputs: [out] }) => {
-  const { heads, head_width: width } = constants;
-  const errors = new Float64Array(out.length);
-  const { count } = partsOf(pass);
-  for (let token = 0; token < pass.tokens; token++) {
-    for (let head = 0; head < heads; head++) {
-      const rows = visibleParts(pass, token).map((_, part) => {
-        const at = ((token * heads + head) * count + part) * (width + 4);
-        return parts.subarray(at, at + width + 4);
-      });
-      const largest = rows.reduce((most, row) => Math.max(most, row[width]), -Infinity);
-      const least = rows.reduce((most, row) => Math.min(most, row[width]), Infinity);
-      const weights = rows.map((row) => Math.exp(row[width] - largest));
-      const sum = rows.reduce((total, row, i) => total + weights[i] * row[width + 1], 0);
-      // Of each part, in the sum and in the mix: a factor and two roundings per step, exps of all differences.
-      const ulps = 2 * (rows.length * (3 + 3) + 3 * 2 * (largest - least) + 2) + 2.5;
-      for (let i = 0; i < width; i++) {
-        const at = (token * heads + head) * width + i;
-        const terms = rows.reduce((total, row, j) => total + weights[j] * Math.abs(row[i]), 0);
-        errors[at] = growth(ulps) * terms / sum + ULP / 2 * Math.abs(out[at]) + TINY;
-      }
-    }
-  }
-  return [errors];
+  return [new Float64Array(ids.length), errors];
 };
 
 /** Branches are judged as whole passes are. */
@@ -456,12 +266,7 @@ const BOUNDS: Readonly<Record<Kernel["operation"], Bound>> = {
     const [qRope, cacheK, cacheV, kRope] = turnedError(args, 3);
     return [qRope, cacheK, cacheV.fill(0), kRope];
   },
-  scores,
-  softmax,
-  mix,
-  attention,
-  attention_split: attentionSplit,
-  attention_merge: attentionMerge,
+  ...ATTENTION_BOUNDS,
   add: ({ outputs: [y] }) => [relative(y, 1)],
   glu: ({ constants: { activation }, inputs: [gate, up] }) => [
     Float64Array.from(gate, (value, i) => gatedError(activation, value, up[i])),
@@ -486,6 +291,16 @@ const BOUNDS: Readonly<Record<Kernel["operation"], Bound>> = {
   take_rows: exact,
   argmax: exact,
   sample: exact,
+  route,
+  linear_experts: product,
+  add_expert_bias: ({ outputs: [y] }) => [relative(y, 1)],
+  combine(args) {
+    const [terms] = evaluate(args, { inputs: args.inputs.map(absolute) });
+    const depth = args.constants.used + 1;
+    const errors = Float64Array.from(terms, (sum) => sumError(sum, depth, args.whole));
+    return [rounded(errors, args.outputs[0])];
+  },
+  weigh: ({ outputs: [y] }) => [relative(y, 1)],
 };
 
 /** How far each number of each output of a kernel may be from the twin's. */

@@ -4,6 +4,7 @@ import type { Kernel } from "../../kernels/kernel.ts";
 import type { KernelCase, Maker } from "./case.ts";
 import { Noise } from "./data.ts";
 import { edits } from "./edits.ts";
+import { EXPERT_CASES } from "./experts.ts";
 import { HEAD_CASES } from "./heads.ts";
 import { PRODUCT_CASES } from "./products.ts";
 import { ROW_CASES } from "./rows.ts";
@@ -23,6 +24,7 @@ const CASES: Readonly<Record<Kernel["operation"], Maker>> = {
   ...ROW_CASES,
   ...PRODUCT_CASES,
   ...HEAD_CASES,
+  ...EXPERT_CASES,
   edit: edits,
   sample: samples,
 };

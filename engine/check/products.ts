@@ -16,7 +16,7 @@ import {
 import { branchGaps, numbersReader, packMatrices, randomBlocks, turns } from "./data.ts";
 
 /** Columns that whole blocks fill. */
-const BLOCK_COLUMNS: Readonly<Record<number, readonly number[]>> = {
+export const BLOCK_COLUMNS: Readonly<Record<number, readonly number[]>> = {
   1: COLUMNS,
   32: [32, 64, 96, 256, 576, 1024, 4096, 11008],
   256: [256, 512, 768, 4096, 11008],
@@ -25,7 +25,7 @@ const BLOCK_COLUMNS: Readonly<Record<number, readonly number[]>> = {
 /** Rows of a matrix, to be gone through in a circle. */
 const ROWS = [65, 1, 130, 7, 64, 9, 8, 63, 2, 3];
 /** Products with more multiplications than this take too long in the twin. */
-const MOST_WORK = 4e6;
+export const MOST_WORK = 4e6;
 
 /** Rows of a product's matrices, by epilogue. */
 function matrixRows(kernel: Kernel, rows: number): number[] {
@@ -87,7 +87,7 @@ function* linear(order: Order): Generator<Draft> {
           ...(split.length === 3
             ? { columns, rows: total, out_row: split[0], out_rows: split[1] }
             : { columns, rows: split[0], out_row: 0, out_rows: split[0] }),
-          ...{ heads, epsilon: 1e-5, head_width: 0, rope_width: 0, half_style: 0 },
+          ...{ heads, epsilon: 1e-5, head_width: 0, rope_width: 0, half_style: 0, rope_start: 0 },
           activation: kernel.epilogue === "glu" ? (i - 1) % ACTIVATIONS.length : 0,
         },
         inputs,
@@ -136,6 +136,7 @@ function* qkvRope({ packing, full, noise }: Order): Generator<Draft> {
         randomBlocks(packing, total * columns, noise, "real"),
       );
       const rope_width = head_width >= 8 && i % 2 ? head_width / 2 : head_width;
+      const rope_start = half_style ? head_width - rope_width : 0;
       const table = turns(noise, start + tokens, rope_width);
       const [q, k, v] = split.map((rows) => tokens * rows);
       const slots = (start + tokens + SPARE_SLOTS) * split[1];
@@ -144,7 +145,15 @@ function* qkvRope({ packing, full, noise }: Order): Generator<Draft> {
         pass: passOf(tokens, start),
         constants: {
           ...{ columns, rows: total, out_row: split[0], out_rows: split[1] },
-          ...{ heads: 0, epsilon: 1e-5, head_width, rope_width, half_style, activation: 0 },
+          ...{
+            heads: 0,
+            epsilon: 1e-5,
+            head_width,
+            rope_width,
+            half_style,
+            rope_start,
+            activation: 0,
+          },
         },
         inputs: [noise.numbers(tokens * columns), table],
         weights: [...packed.readers, numbersReader(noise.numbers(columns), columns)],

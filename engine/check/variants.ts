@@ -31,7 +31,8 @@ export function variantsOf(some: Iterable<Kernel>): KernelVariant[] {
   const kernels = [...some].sort((a, b) => sourceLength(a) - sourceLength(b));
   const others = COMMON_PACKINGS.filter((packing) => packing !== QUICK_PACKING);
   const packed = kernels.filter((kernel) => kernel.packed);
-  const isProduct = ({ operation }: Kernel) => operation === "linear";
+  const isProduct = ({ operation }: Kernel) =>
+    operation === "linear" || operation === "linear_experts";
   const hasTaps = ({ bindings }: Kernel) => bindings.some(({ kind }) => kind === "tap");
   const withQuickPacking = (kernel: Kernel, taps = false): KernelVariant => ({
     kernel,

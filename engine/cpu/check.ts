@@ -121,7 +121,7 @@ class Program {
   /** Numbers that a kernel reads, with what is none behind them. */
   #input(numbers: Float32Array, dtype: Binding["dtype"] = "f32"): number {
     const length = numbers.length + MARGIN;
-    const words = dtype === "u32"
+    const words = dtype === "u32" || dtype === "i32"
       ? new Uint32Array(length).fill(0xffffffff)
       : new Float32Array(length).fill(NaN);
     words.set(numbers);

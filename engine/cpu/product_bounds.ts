@@ -4,10 +4,11 @@
  * is stricter than WGSL's: each operation rounds to nearest, which is an error of half an ULP at most.
  */
 import { gatedError } from "../check/activation_bounds.ts";
-import { sumError, TINY } from "../check/arithmetic.ts";
-import { allowedErrors, type BoundArguments, relative, rounded } from "../check/bounds.ts";
+import { allowedErrors } from "../check/bounds.ts";
+import { type BoundArguments, relative, rounded, sumError, TINY } from "../check/rounding.ts";
 import type { KernelCase } from "../check/case.ts";
 import { numbersReader, type PackedMatrices } from "../check/data.ts";
+import { expertReaders, pairsByExpert } from "../../kernels/experts/linear_experts.ts";
 import type { RowReader } from "../../kernels/kernel.ts";
 
 /** Sums that every kernel but the products makes side by side, at least: 4 in softmax, 16 in norms. */
@@ -105,6 +106,7 @@ function arithmetic(
 /** How far each matrix's products with x [T, columns] may be off, [T, rows] or, split among heads, [T, heads, rows]. */
 function productErrors(
   packed: PackedMatrices,
+  sizes: readonly RowReader[],
   x: Float32Array,
   heads: number,
   more: number,
@@ -114,19 +116,19 @@ function productErrors(
   const tokens = x.length / columns;
   const width = columns / heads;
   const { operations, turned } = arithmetic(packed, tokens, width, heads > 1);
-  const sizes = x.map(Math.abs);
+  const magnitudes = x.map(Math.abs);
   const largest = new Float32Array(x.length);
   for (let from = 0; from < x.length; from += TURNED) {
     if (turned) {
       largest.fill(
-        sizes.subarray(from, from + TURNED).reduce((a, b) => Math.max(a, b)),
+        magnitudes.subarray(from, from + TURNED).reduce((a, b) => Math.max(a, b)),
         from,
         from + TURNED,
       );
     }
   }
   const w = new Float32Array(columns);
-  return partSizes(packed).map((reader) => {
+  return sizes.map((reader) => {
     const errors = new Float64Array(tokens * heads * reader.rows);
     for (let row = 0; row < reader.rows; row++) {
       reader.read(row, w);
@@ -135,7 +137,7 @@ function productErrors(
         let off = 0;
         const first = part % heads * width;
         const start = part * width;
-        for (let i = 0; i < width; i++) terms += w[first + i] * sizes[start + i];
+        for (let i = 0; i < width; i++) terms += w[first + i] * magnitudes[start + i];
         if (turned) { for (let i = 0; i < width; i++) off += w[first + i] * largest[start + i]; }
         const rounding = sumError(terms, (operations + more) / 2, whole);
         // Whole numbers stay what they are when they are turned.
@@ -153,7 +155,7 @@ function linearErrors(args: BoundArguments, packed: PackedMatrices): Float64Arra
   const { kernel: { epilogue, normed }, inputs, outputs, whole } = args;
   const results = outputs.length - (normed ? 3 : 0);
   const [x, more] = normed ? [outputs[results], NORM_OPERATIONS] : [inputs[0], 0];
-  const products = productErrors(packed, x, 1, more, whole && !normed);
+  const products = productErrors(packed, partSizes(packed), x, 1, more, whole && !normed);
   const stored = (first: number) => products.map((each, i) => rounded(each, outputs[first + i]));
   const norms = normed
     ? [
@@ -186,6 +188,26 @@ function linearErrors(args: BoundArguments, packed: PackedMatrices): Float64Arra
   }
 }
 
+/** Each expert's products with its own positions. */
+function expertErrors(
+  { constants: { columns, rows, used, shared }, inputs: [x, ids], outputs: [y], whole }:
+    BoundArguments,
+  packed: PackedMatrices,
+): Float64Array[] {
+  const errors = new Float64Array(y.length);
+  const sizes = partSizes({ ...packed, readers: expertReaders(packed.readers[0], rows) });
+  for (const [expert, pairs] of pairsByExpert(ids)) {
+    const own = new Float32Array(pairs.length * columns);
+    pairs.forEach((pair, i) => {
+      const row = shared ? Math.floor(pair / used) : pair;
+      own.set(x.subarray(row * columns, (row + 1) * columns), i * columns);
+    });
+    const [each] = productErrors(packed, [sizes[expert]], own, 1, 0, whole);
+    pairs.forEach((pair, i) => errors.set(each.subarray(i * rows, (i + 1) * rows), pair * rows));
+  }
+  return [rounded(errors, y)];
+}
+
 /** How far each number of each output of a case may be from the twin's on the processor. */
 export function cpuAllowedErrors(
   each: KernelCase,
@@ -201,8 +223,9 @@ export function cpuAllowedErrors(
     whole: kind === "whole",
   };
   if (packed && kernel.operation === "linear") return linearErrors(args, packed);
+  if (packed && kernel.operation === "linear_experts") return expertErrors(args, packed);
   if (packed && kernel.operation === "head_result") {
-    return productErrors(packed, inputs[0], constants.heads, 0, args.whole)
+    return productErrors(packed, partSizes(packed), inputs[0], constants.heads, 0, args.whole)
       .map((errors, i) => rounded(errors, expected[i]));
   }
   return allowedErrors(args);

@@ -58,6 +58,11 @@ export const OPERATIONS: ReadonlyMap<Operation, number> = new Map<Operation, num
   ["clamp", 45],
   ["scale_by_position", 46],
   ["embed_positions", 47],
+  ["route", 60],
+  ["linear_experts", 61],
+  ["add_expert_bias", 62],
+  ["combine", 63],
+  ["weigh", 64],
 ]);
 
 /** What becomes of a product's sums, as records say it. */
@@ -120,6 +125,8 @@ function constantsOf(
     case "embed":
     case "embed_positions":
       return named({ columns: "u32" }, constants);
+    case "linear_experts":
+      return named({ columns: "u32", rows: "u32", used: "u32", shared: "u32" }, constants);
     case "head_result":
       return named({ heads: "u32", columns: "u32", rows: "u32" }, constants);
     default:

@@ -6,6 +6,8 @@ export interface Config {
   readonly architecture: string;
   /** `general.name`, or the file's name. */
   readonly name: string;
+  /** Set where llama.cpp computes something else than the model was trained with, and this is read as llama.cpp does. */
+  readonly like?: "llama.cpp";
   /** Positions that the model was trained for. */
   readonly contextLength: number;
   /** How many blocks. */
@@ -108,6 +110,35 @@ export interface Block {
   readonly chunk: number;
   /** Which of the tables turns queries and keys; undefined where none does. */
   readonly rope?: Rope;
+  /** The mixture that stands in place of the FFN; undefined where the FFN is one. */
+  readonly experts?: Experts;
+}
+
+/** A mixture of experts (Shazeer et al. 2017): a router sends each position to a few of many FFNs. */
+export interface Experts {
+  /** E, how many there are. */
+  readonly count: number;
+  /** K, how many a position goes to. */
+  readonly used: number;
+  /** F, the width inside each. */
+  readonly width: number;
+  /** What the router's logits are made into: probabilities over all experts, each by itself, or over the chosen ones only. */
+  readonly gating: "softmax" | "sigmoid" | "softmax_chosen";
+  /** Whether the chosen experts' weights are divided by their sum. */
+  readonly normalized: boolean;
+  /** Factor on the weights; 1 of most. */
+  readonly scale: number;
+  /** Experts are chosen from the best groups only (DeepSeek-V3); undefined where there are no groups. */
+  readonly groups?: { readonly count: number; readonly used: number };
+  /** Whether weights multiply what an expert reads instead of what it makes (Llama 4). */
+  readonly weighsInput: boolean;
+  /** An FFN that every position goes to as well. */
+  readonly shared?: {
+    /** The width inside. */
+    readonly width: number;
+    /** Whether a sigmoid of a product with the position's row multiplies what it makes. */
+    readonly gated: boolean;
+  };
 }
 
 /** RoPE (Su et al. 2021): pair i turns by position · base^(−2i / width). */

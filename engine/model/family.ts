@@ -4,6 +4,7 @@ import type {
   BlockNorms,
   Config,
   Embedding,
+  Experts,
   QkNorm,
   Rope,
   RopeScaling,
@@ -46,6 +47,10 @@ export interface Family {
   readonly logitScale?: Rule<number>;
   readonly logitCap?: Rule<number>;
   readonly outputNorm?: string;
+  /** The mixture of experts, where the file has one; {@linkcode mixture} reads most. Without it files with experts are refused. */
+  readonly experts?: Rule<Experts | undefined>;
+  /** Layers whose FFN is one all the same; none. */
+  readonly denseLayers?: Rule<readonly boolean[]>;
   /** Windows (or chunks) and which layers have them. */
   readonly window?: Window;
   /** The table of layers without a window, or of all; false where positions are known otherwise. */
@@ -56,8 +61,8 @@ export interface Family {
   readonly unturned?: Rule<readonly boolean[]>;
   /** Tensors that files of this family may have and that its pass does not read. */
   readonly unread?: RegExp;
-  /** Where llama.cpp computes something else than the model was trained with. */
-  readonly likeLlamaCpp?: Partial<Family>;
+  /** Where llama.cpp computes something else than the model was trained with: in words that follow "llama.cpp", and in rules. */
+  readonly likeLlamaCpp?: { readonly does: string; readonly rules: Partial<Family> };
 }
 
 /** A window, and the layers that have it. */
@@ -109,4 +114,59 @@ export function pattern(
     const list = keys.flags(key, sizes.layers);
     return list ?? allButEvery(whole(key, n)(keys), options)(keys, sizes);
   };
+}
+
+/** No window, whatever the file says of one. */
+export const NO_WINDOW: Window = {
+  size(keys) {
+    keys.get("attention.sliding_window");
+    return 0;
+  },
+};
+
+/** How the experts of a family are weighted, where that is not as in Mixtral. */
+export type MixtureRule = Partial<Omit<Experts, "shared" | "scale">> & {
+  readonly scale?: Rule<number>;
+  /** Whether there is a shared FFN, and whether it is gated. */
+  readonly shared?: "none" | "plain" | "gated";
+  /** The width of the shared FFN. */
+  readonly sharedWidth?: Rule<number>;
+};
+
+/**
+ * A mixture of experts as files describe it: `expert_count`, `expert_used_count`, `expert_feed_forward_length` (the FFN's own without),
+ * and groups where there are some. Softmax over all, weights divided by their sum, as in Mixtral, unless the rule says otherwise.
+ */
+export function mixture(rule: MixtureRule = {}): (keys: Keys, sizes: Sizes) => Experts | undefined {
+  return (keys, sizes) => {
+    const count = whole("expert_count")(keys);
+    if (count === 0) return undefined;
+    const used = keys.integer("expert_used_count");
+    if (used > count) throw keys.error("expert_used_count", `${used} of ${count} experts`);
+    const usual = keys.sameInLayers("feed_forward_length", sizes.layers, 1);
+    const width = keys.integer("expert_feed_forward_length", usual);
+    const [groups, usedGroups] = ["expert_group_count", "expert_group_used_count"]
+      .map((key) => whole(key)(keys));
+    const { scale = 1, shared = "none", sharedWidth, ...own } = rule;
+    const given = <T>(rule: Rule<T>) => valueOf(rule, keys, sizes);
+    return {
+      count,
+      used,
+      width,
+      gating: "softmax",
+      normalized: true,
+      scale: given(scale),
+      groups: groups > 1 ? { count: groups, used: usedGroups } : undefined,
+      weighsInput: false,
+      shared: shared === "none"
+        ? undefined
+        : { width: given(sharedWidth ?? width), gated: shared === "gated" },
+      ...own,
+    };
+  };
+}
+
+/** What a rule gives for a file. */
+export function valueOf<T>(rule: Rule<T>, keys: Keys, sizes: Sizes): T {
+  return typeof rule === "function" ? (rule as (keys: Keys, sizes: Sizes) => T)(keys, sizes) : rule;
 }

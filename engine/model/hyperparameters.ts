@@ -4,7 +4,7 @@ import { GgufError, quoted } from "../gguf/error.ts";
 import type { MetadataValue } from "../gguf/reader.ts";
 import type { Block, Config, Rope, RopeScaling } from "./config.ts";
 import { FAMILIES } from "./families/mod.ts";
-import type { Family, RopeRule, Rule, Sizes } from "./family.ts";
+import { type Family, type RopeRule, type Rule, type Sizes, valueOf } from "./family.ts";
 import { type ConfigSource, Keys, shown } from "./keys.ts";
 
 /** What GGUF files hold beside models, by `general.type` or `general.architecture`, and what to do with such a file. */
@@ -72,7 +72,7 @@ export interface ReadOptions {
 export function readHyperparameters(file: ConfigSource, { like }: ReadOptions = {}): Config {
   checkIsModel(file);
   const own = familyOf(file);
-  const family = like === "llama.cpp" ? { ...own, ...own.likeLlamaCpp } : own;
+  const family = like === "llama.cpp" ? { ...own, ...own.likeLlamaCpp?.rules } : own;
   const keys = new Keys(file, file.metadata.get("general.architecture") as string);
   const sizes = readSizes(keys);
   const given = <T>(rule: Rule<T> | undefined, otherwise: T): T =>
@@ -88,6 +88,7 @@ export function readHyperparameters(file: ConfigSource, { like }: ReadOptions = 
   const config: Config = {
     architecture: keys.architecture,
     name: keys.modelName(),
+    ...like === "llama.cpp" && own.likeLlamaCpp ? { like } : {},
     contextLength: keys.integer("context_length"),
     ...sizes,
     ffnWidth: given(family.ffnWidth, keys.sameInLayers("feed_forward_length", sizes.layers)),
@@ -120,8 +121,19 @@ export function readHyperparameters(file: ConfigSource, { like }: ReadOptions = 
   return deepFreeze(config);
 }
 
-function valueOf<T>(rule: Rule<T>, keys: Keys, sizes: Sizes): T {
-  return typeof rule === "function" ? (rule as (keys: Keys, sizes: Sizes) => T)(keys, sizes) : rule;
+/**
+ * What llama.cpp does otherwise than the model was trained with, for this file, in words that follow its name; undefined where it
+ * does the same.
+ *
+ * @throws as {@linkcode readHyperparameters}
+ */
+export function llamaCppDoes(file: ConfigSource): string | undefined {
+  const { likeLlamaCpp } = familyOf(file);
+  if (!likeLlamaCpp) return undefined;
+  const [own, theirs] = [undefined, "llama.cpp" as const].map((like) =>
+    JSON.stringify({ ...readHyperparameters(file, { like }), like: undefined })
+  );
+  return own === theirs ? undefined : likeLlamaCpp.does;
 }
 
 function readSizes(keys: Keys): Sizes {
@@ -179,11 +191,14 @@ function readBlocks(
     : family.windowRope === false
     ? undefined
     : readRope("rope_table_window", family, family.windowRope, keys, sizes);
+  const experts = family.experts && valueOf(family.experts, keys, sizes);
+  const dense = family.denseLayers ? valueOf(family.denseLayers, keys, sizes) : [];
   const unturned = family.unturned ? valueOf(family.unturned, keys, sizes) : [];
   const blocks = windowed.map((has, layer) => ({
     window: has && window?.kind !== "chunk" ? size : 0,
     chunk: has && window?.kind === "chunk" ? size : 0,
     rope: unturned[layer] ? undefined : has ? ofWindows : usual,
+    ...experts && !dense[layer] ? { experts } : {},
   }));
   const used = new Set(blocks.map(({ rope }) => rope));
   return {
@@ -268,6 +283,9 @@ function readMagnitude(keys: Keys, scaling: RopeScaling): number {
 /** Those that a fused one holds. */
 const QKV_BIASES = ["attn_q.bias", "attn_k.bias", "attn_v.bias"];
 
+/** Biases of experts: the first layers may have none. */
+const EXPERT_BIAS = /^blk\.\d+\.(exp_probs_b|ffn_gate_inp|ffn_\w+_exps)\.bias$/;
+
 /** The biases that the file has, and the weights of norms that the family has. */
 function optionalOf(
   { tensors }: ConfigSource,
@@ -277,8 +295,8 @@ function optionalOf(
     "norms" | "qkNorm" | "embedding" | "outputNorm"
   >,
 ): Set<string> {
-  const biases = [...tensors.keys()].filter((name) => /^(blk\.0\.)?\w+\.bias$/.test(name))
-    .map((name) => kindOf(name))
+  const isOne = (name: string) => /^(blk\.0\.)?\w+\.bias$/.test(name) || EXPERT_BIAS.test(name);
+  const biases = [...tensors.keys()].filter(isOne).map((name) => kindOf(name))
     .flatMap((name) => name === "attn_qkv.bias" ? QKV_BIASES : name);
   const own = [
     ...[norms.attention, norms.attentionAfter, norms.ffn, norms.ffnAfter, outputNorm],

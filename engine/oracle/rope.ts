@@ -38,7 +38,7 @@ export function ropeTable(
 ): RopeTable {
   const pairs = rope.width / 2;
   const table = { cos: new Float64Array(count * pairs), sin: new Float64Array(count * pairs) };
-  const rounded = kind === "exact" ? (value: number) => value : Math.fround;
+  const rounded = kind === "exact" ? exactly : f;
   const magnitude = rounded(rope.magnitude);
   for (let t = 0; t < count; t++) {
     for (const [i, angle] of ANGLES[kind](start + t, rope, divisors).entries()) {
@@ -49,38 +49,40 @@ export function ropeTable(
   return table;
 }
 
+/** What becomes of each result of an operation. */
+type Rounding = (value: number) => number;
+const f: Rounding = Math.fround;
+const exactly: Rounding = (value) => value;
+
 /** The angles of all pairs at a position. */
 type Angles = (position: number, rope: Rope, divisors: Float32Array | undefined) => number[];
 
 const ANGLES: Readonly<Record<RopeKind, Angles>> = {
   exact(position, { base, width, scaling }, divisors) {
-    const yarn = scaling.type === "yarn" ? scaling : undefined;
+    const ramp = scaling.type === "yarn" ? yarnRamp(base, width, scaling, exactly) : undefined;
     const squeeze = scaling.type === "linear" ? scaling.factor : 1;
     return Array.from({ length: width / 2 }, (_, i) => {
       const angle = position * base ** (-2 * i / width) / (divisors?.[i] ?? 1) / squeeze;
-      if (!yarn) return angle;
-      const fast = fastShare(i, base, width, yarn);
-      return angle / yarn.factor * (1 - fast) + angle * fast;
+      if (scaling.type !== "yarn") return angle;
+      const fast = fastShare(i, ramp!, scaling.share, exactly);
+      return angle / scaling.factor * (1 - fast) + angle * fast;
     });
   },
 
   /** `ggml_rope_cache_init` and `rope_yarn` in ggml-cpu/ops.cpp: 32 bits, and multiplications from pair to pair. */
   ggml(position, { base, width, scaling }, divisors) {
-    const f = Math.fround;
-    const yarn = scaling.type === "yarn" ? scaling : undefined;
+    const ramp = scaling.type === "yarn" ? yarnRamp(base, width, scaling, f) : undefined;
     const step = f(base ** f(-2 / width));
     const shrunk = f(1 / ("factor" in scaling ? scaling.factor : 1));
-    const ends = yarn && ggmlRampEnds(base, width, yarn);
     const angles: number[] = [];
     for (let i = 0, turn = position; i < width / 2; i++, turn = f(turn * step)) {
       const unscaled = f(turn / (divisors?.[i] ?? 1));
       const scaled = f(shrunk * unscaled);
-      if (!ends || yarn.share === 0) {
+      if (scaling.type !== "yarn" || scaling.share === 0) {
         angles.push(scaled);
         continue;
       }
-      const along = f(f(i - ends.low) / Math.max(f(0.001), f(ends.high - ends.low)));
-      const fast = f(f(1 - Math.min(1, Math.max(0, along))) * f(yarn.share));
+      const fast = fastShare(i, ramp!, scaling.share, f);
       // Its compilers make one rounding of the first product and the sum (a fused multiply-add).
       angles.push(f(scaled * f(1 - fast) + f(unscaled * fast)));
     }
@@ -92,7 +94,7 @@ const ANGLES: Readonly<Record<RopeKind, Angles>> = {
    * and the ends of its ramp are computed in 64 bits.
    */
   f32(position, { base, width, scaling }, divisors) {
-    const f = Math.fround;
+    const ramp = scaling.type === "yarn" ? yarnRamp(base, width, scaling, exactly) : undefined;
     return Array.from({ length: width / 2 }, (_, i) => {
       const power = f(f(base) ** f(2 * i / width));
       const divisor = divisors?.[i] ?? 1;
@@ -101,39 +103,38 @@ const ANGLES: Readonly<Record<RopeKind, Angles>> = {
       const unscaled = f(f(1 / power) / divisor / squeeze);
       if (scaling.type !== "yarn") return f(position * unscaled);
       const scaled = f(f(1 / f(scaling.factor * power)) / divisor);
-      const fast = f(fastShare(i, base, width, scaling));
+      const fast = fastShare(i, ramp!, scaling.share, f);
       return f(position * f(f(scaled * f(1 - fast)) + f(unscaled * fast)));
     });
   },
 };
 
+/** The pairs at which YaRN's ramp begins and ends. */
+interface Ramp {
+  readonly low: number;
+  readonly high: number;
+}
+
 /**
- * How much of a pair's angle is unscaled in YaRN (arXiv 2309.00071, section 3.2): all of pairs that turn often within the original
- * length, nothing of those that turn seldom. The ramp between goes over the pairs' numbers, from whole ones, as in the authors' code.
+ * YaRN's ramp over the numbers of the pairs (arXiv 2309.00071, section 3.2): from the pair that turns `betaFast` times within the original
+ * length to the one that turns `betaSlow` times, from whole ones to whole ones as in the authors' code (`ggml_rope_yarn_corr_dims`).
  */
-function fastShare(pair: number, base: number, width: number, yarn: Yarn): number {
-  const low = Math.max(0, Math.floor(pairOfTurns(yarn.betaFast, base, width, yarn)));
-  const high = Math.min(width - 1, Math.ceil(pairOfTurns(yarn.betaSlow, base, width, yarn)));
-  const along = (pair - low) / Math.max(0.001, high - low);
-  return (1 - Math.min(1, Math.max(0, along))) * yarn.share;
-}
-
-/** The pair, as a fraction, that makes so many turns within the original length: 2π · turns = length · base^(−2 · pair / width). */
-function pairOfTurns(turns: number, base: number, width: number, yarn: Yarn): number {
-  return width * Math.log(yarn.originalLength / (turns * 2 * Math.PI)) / (2 * Math.log(base));
-}
-
-/** `ggml_rope_yarn_corr_dims` in ggml.c: the ends of the ramp, in 32 bits. */
-function ggmlRampEnds(base: number, width: number, yarn: Yarn): { low: number; high: number } {
-  const f = Math.fround;
+function yarnRamp(base: number, width: number, yarn: Yarn, round: Rounding): Ramp {
+  // 2π · turns = length · base^(−2 · pair / width)
   const pairOf = (turns: number) => {
-    const once = f(yarn.originalLength / f(f(f(turns) * 2) * f(Math.PI)));
-    return f(f(width * f(Math.log(once))) / f(2 * f(Math.log(f(base)))));
+    const once = round(yarn.originalLength / round(round(turns) * 2 * round(Math.PI)));
+    return round(round(width * round(Math.log(once))) / round(2 * round(Math.log(round(base)))));
   };
   return {
     low: Math.max(0, Math.floor(pairOf(yarn.betaFast))),
     high: Math.min(width - 1, Math.ceil(pairOf(yarn.betaSlow))),
   };
+}
+
+/** How much of a pair's angle is unscaled in YaRN: all of pairs that turn fast, in front of the ramp, nothing of those behind it. */
+function fastShare(pair: number, { low, high }: Ramp, share: number, round: Rounding): number {
+  const along = round((pair - low) / Math.max(round(0.001), high - low));
+  return round(round(1 - Math.min(1, Math.max(0, along))) * round(share));
 }
 
 /**

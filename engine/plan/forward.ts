@@ -1,5 +1,5 @@
 /** The forward pass, in model order. Each line records one named step; nothing runs here. */
-import type { Block, Config } from "../model/config.ts";
+import type { Block, Config, Experts } from "../model/config.ts";
 import type { Plan, Value } from "./plan.ts";
 import { type Recorder, recorder } from "./recorder.ts";
 
@@ -33,7 +33,9 @@ export function forward(config: Config): Plan {
     const ffn = added(
       config,
       record,
-      feedForward(config, record, layer, f),
+      block.experts
+        ? mixture(config, record, layer, block.experts, f)
+        : feedForward(config, record, layer, f),
       `${at}.ffn_post_norm`,
       norms.ffnAfter && `${at}.${norms.ffnAfter}`,
     ); // [T, D]
@@ -115,6 +117,53 @@ function feedForward(config: Config, record: Recorder, layer: number, f: Value):
     act = record.activate(`${at}.ffn_act`, up, layer);
   }
   return record.linear(`${at}.ffn_out`, `${at}.ffn_down`, act, [D]); // [T, D]
+}
+
+/** What the experts of a layer, and the FFN that all share, make of normed rows f [T, D]: [T, D]. */
+function mixture(
+  { width: D }: Config,
+  record: Recorder,
+  layer: number,
+  experts: Experts,
+  f: Value,
+): Value {
+  const { count: E, used: K, width: F, weighsInput, shared } = experts;
+  const at = `blk.${layer}`;
+  const router = record.linear(`${at}.ffn_router`, `${at}.ffn_gate_inp`, f, [E]); // [T, E]
+  const { ids, weights } = record.route(at, router, experts); // [T, K], [T, K]
+  const x = weighsInput ? record.weigh(`${at}.ffn_expert_inp`, f, weights) : f; // [T, D]
+  const product = (name: string, x: Value, columns: number, rows: number) =>
+    record.linearExperts(`${at}.ffn_expert_${name}`, `${at}.ffn_${name}_exps`, x, ids, [
+      K,
+      columns,
+      rows,
+    ]);
+  const gate = product("gate", x, D, F); // [T, K, F]
+  const up = product("up", x, D, F); // [T, K, F]
+  const act = record.glu(`${at}.ffn_expert_act`, gate, up); // [T, K, F]
+  const out = record.linearExperts(
+    `${at}.ffn_expert_out`,
+    `${at}.ffn_down_exps`,
+    act,
+    ids,
+    [K, F, D],
+  ); // [T, K, D]
+  // What is weighed on its way in goes to one expert.
+  const sum = weighsInput
+    ? out
+    : record.combine(`${at}.${shared ? "ffn_experts" : "ffn_out"}`, out, weights); // [T, D]
+  if (!shared) return sum;
+  const { width, gated } = shared;
+  const sharedGate = record.linear(`${at}.ffn_shared_gate`, `${at}.ffn_gate_shexp`, f, [width]);
+  const sharedUp = record.linear(`${at}.ffn_shared_up`, `${at}.ffn_up_shexp`, f, [width]);
+  const sharedAct = record.glu(`${at}.ffn_shared_act`, sharedGate, sharedUp); // [T, width]
+  let all = record.linear(`${at}.ffn_shared_out`, `${at}.ffn_down_shexp`, sharedAct, [D]); // [T, D]
+  if (gated) {
+    const logit = record.linear(`${at}.ffn_shared_router`, `${at}.ffn_gate_inp_shexp`, f, [1]);
+    const share = record.sigmoid(`${at}.ffn_shared_weight`, logit); // [T, 1]
+    all = record.combine(`${at}.ffn_shared_weighted`, all, share); // [T, D]
+  }
+  return record.add(`${at}.ffn_out`, all, sum);
 }
 
 /** What is added to the stream: the rows themselves, or after a norm, or times a factor. */

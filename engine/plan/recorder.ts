@@ -1,9 +1,10 @@
 /** The operations that `forward` is written in: each appends a step and gives the value that it makes. */
 import { sizeOf } from "../../base/shape.ts";
 import { ACTIVATIONS } from "../../kernels/elementwise/activations.ts";
+import { GATINGS } from "../../kernels/experts/route.ts";
 import type { Operation } from "../../kernels/kernel.ts";
 import { SAMPLING_WORDS } from "../../kernels/sampling/sampling.ts";
-import type { Activation, Block, Config, QkNorm, Rope } from "../model/config.ts";
+import type { Activation, Block, Config, Experts, QkNorm, Rope } from "../model/config.ts";
 import type { Dim, Plan, Step, Value } from "./plan.ts";
 
 /** Records steps; see {@linkcode recorder}. */
@@ -197,6 +198,73 @@ export function recorder(config: Config) {
         beta: xielu.beta[layer],
         epsilon: xielu.epsilon[layer],
       });
+    },
+
+    sigmoid: (name: string, x: Value): Value =>
+      record("activate", name, x.shape, [x], {
+        columns: columnsOf(x),
+        activation: ACTIVATIONS.indexOf("sigmoid"),
+      }),
+
+    /** Which experts each position goes to, and with which weights: two values of one step. */
+    route(at: string, logits: Value, experts: Experts): { ids: Value; weights: Value } {
+      const { count, used, gating, normalized, scale, groups } = experts;
+      const shape: Dim[] = [logits.shape[0], used];
+      const ids: Value = { name: `${at}.ffn_expert_ids`, shape, dtype: "i32", kind: "result" };
+      const weights: Value = { ...ids, name: `${at}.ffn_expert_weights`, dtype: "f32" };
+      const biased = has("exp_probs_b.bias");
+      steps.push({
+        operation: "route",
+        ...biased ? { biased } : {},
+        inputs: [logits],
+        weights: biased ? [`${at}.exp_probs_b.bias`] : [],
+        outputs: [ids, weights],
+        constants: {
+          experts: count,
+          used,
+          gating: GATINGS.indexOf(gating),
+          normalize: normalized ? 1 : 0,
+          groups: groups?.count ?? 1,
+          groups_used: groups?.used ?? 1,
+          scale,
+        },
+      });
+      return { ids, weights };
+    },
+
+    /** Products with the matrices of chosen experts; x is the same for all of a position's, or has a row for each. */
+    linearExperts(
+      name: string,
+      tensor: string,
+      x: Value,
+      ids: Value,
+      [used, columns, rows]: readonly [used: number, columns: number, rows: number],
+    ): Value {
+      const biased = has(`${tensor}.bias`);
+      const shape = [x.shape[0], used, rows];
+      const shared = x.shape.length === 2 ? 1 : 0;
+      const product = record(
+        "linear_experts",
+        biased ? `${name}_product` : name,
+        shape,
+        [x, ids],
+        { columns, rows, used, shared },
+        [`${tensor}.weight`],
+      );
+      if (!biased) return product;
+      const sizes = { rows, used };
+      return record("add_expert_bias", name, shape, [product, ids], sizes, [`${tensor}.bias`]);
+    },
+
+    /** Each row times its position's weight. */
+    weigh: (name: string, x: Value, weights: Value): Value =>
+      record("weigh", name, x.shape, [x, weights], { columns: columnsOf(x), used: 1 }),
+
+    /** The weighted sum of each position's rows. */
+    combine(name: string, x: Value, weights: Value): Value {
+      const used = weights.shape[1] as number;
+      const columns = columnsOf(x) / used;
+      return record("combine", name, [x.shape[0], columns], [x, weights], { columns, used });
     },
 
     takeRows: (name: string, x: Value): Value =>

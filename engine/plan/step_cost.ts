@@ -37,18 +37,27 @@ export function stepCost(
     bytes(value, value?.kind === "cache" ? own : lengths)
   );
   const packed = step.weights.map(sizeOf);
+  const expertRows = positions * step.constants.used * step.constants.rows;
   const sum = (numbers: readonly number[]) => numbers.reduce((a, b) => a + b, 0);
   return {
     name: stepName(step),
     kernel: computationName(step),
     ms,
-    // Of embeddings each position has a row.
+    // Of embeddings each position has a row, of a mixture its experts' matrices.
     weightBytes: sum(
-      packed.map(({ all, row }) => EMBEDDINGS.has(step.operation) ? positions * row : all),
+      packed.map(({ all, row }) =>
+        EMBEDDINGS.has(step.operation)
+          ? positions * row
+          : step.operation === "linear_experts"
+          ? Math.min(all, expertRows * row)
+          : all
+      ),
     ),
     valueBytes: sum(read) + sum(written),
     flops: step.operation === "linear"
       ? 2 * positions * sum(packed.map(({ numbers }) => numbers))
+      : step.operation === "linear_experts"
+      ? 2 * expertRows * step.constants.columns
       : 0,
   };
 }

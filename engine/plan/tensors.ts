@@ -31,15 +31,29 @@ export function readConfig(file: ConfigSource, options: ReadOptions = {}): Confi
 /** Every weight that the steps read, in the order of computation. Of vectors the shape is [numbers]. */
 export function planWeights(plan: Plan): ExpectedTensor[] {
   const weights = new Map<string, ExpectedTensor>();
+  let experts = 1;
   for (const step of plan) {
-    for (const name of step.weights) weights.set(name, { name, shape: shapeOf(step) });
+    // A mixture's products follow the step that chooses its experts.
+    experts = step.constants.experts ?? experts;
+    for (const name of step.weights) weights.set(name, { name, shape: shapeOf(step, experts) });
   }
   return [...weights.values()];
 }
 
-function shapeOf({ operation, constants: { columns, rows, heads } }: Step): number[] {
-  if (operation === "softmax") return [heads];
-  return rows === undefined ? [columns] : [columns, rows];
+function shapeOf({ operation, constants }: Step, experts: number): number[] {
+  const { columns, rows, heads } = constants;
+  switch (operation) {
+    case "softmax":
+      return [heads];
+    case "route":
+      return [experts];
+    case "linear_experts":
+      return [columns, rows, experts];
+    case "add_expert_bias":
+      return [rows * experts];
+    default:
+      return rows === undefined ? [columns] : [columns, rows];
+  }
 }
 
 /** Every tensor that a file of a model of this config has, in model order. */

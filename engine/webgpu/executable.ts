@@ -1,5 +1,6 @@
 /** A plan made ready for one session on the GPU: buffers placed, bind groups made, dispatches in a row. */
 import type { Constants, Kernel, Knobs, Pass } from "../../kernels/kernel.ts";
+import { manyForExperts } from "../../kernels/experts/linear_experts.ts";
 import { manyPositions } from "../../kernels/products/products.ts";
 import { kernelOf } from "../../kernels/mod.ts";
 import { place } from "../plan/passes/place.ts";
@@ -62,9 +63,12 @@ export class Executable {
     const slotBuffers = slots.map((numbers) => this.#borrow(numbers * 4, STORAGE));
     for (const [name, slot] of slotOf) this.#buffers.set(name, slotBuffers[slot]);
     for (const [name, buffer] of external.buffers) this.#buffers.set(name, buffer);
+    const whole = new Set(
+      plan.flatMap(({ inputs }) => inputs).filter(isWhole).map(({ name }) => name),
+    );
     for (const [name, data] of operands) {
       const buffer = this.#borrow(data.byteLength, STORAGE);
-      device.gpu.queue.writeBuffer(buffer, 0, data);
+      device.gpu.queue.writeBuffer(buffer, 0, whole.has(name) ? Int32Array.from(data) : data);
       this.#buffers.set(name, buffer);
     }
     this.#bind(plan);
@@ -179,9 +183,13 @@ export class Executable {
         rope_width: step.constants.rope_width ?? 0,
         half_style: step.constants.half_style ?? 0,
         activation: step.constants.activation ?? 0,
-        rows: part.rows,
+        used: step.constants.used ?? 0,
+        shared: step.constants.shared ?? 0,
+        rope_start: step.constants.rope_start ?? 0,
         out_row: part.row,
-        out_rows,
+        ...(step.operation === "linear_experts"
+          ? { rows: step.constants.rows, out_rows: part.rows }
+          : { rows: part.rows, out_rows }),
         // Fused products state their own rows.
         ...(this.weights.matrices.has(step.weights[1]) ? step.constants : {}),
         columns,
@@ -196,8 +204,10 @@ export class Executable {
   /** Products have a kernel for few positions and one for many. */
   #kernel(step: Step): Kernel {
     const positions = onLastRows(step) ? this.largest.R : this.largest.T;
-    const many = step.operation === "linear" && !step.normed &&
-      manyPositions(positions, step.constants.columns);
+    const many = step.operation === "linear_experts"
+      ? manyForExperts(positions, step.constants)
+      : step.operation === "linear" && !step.normed &&
+        manyPositions(positions, step.constants.columns);
     return kernelOf(many ? { ...step, positions: "many" } : step)!;
   }
 
@@ -221,6 +231,10 @@ export class Executable {
       return output ? of(output) : unused[spare++];
     });
   }
+}
+
+function isWhole({ dtype }: Value): boolean {
+  return dtype === "i32" || dtype === "u32";
 }
 
 function gridOf(

@@ -35,7 +35,8 @@ export function* usedSteps<Storage>(
   for (const decoding of [false, true]) {
     const few = (step: Step) => decoding || onLastRows(step);
     for (const step of fuse(select(plan, wanted), { wanted, adjacent, few, buffers })) {
-      const many = step.operation === "linear" && !few(step);
+      const product = step.operation === "linear" || step.operation === "linear_experts";
+      const many = product && !few(step);
       const kernel = kernelOf(many ? { ...step, positions: "many" } : step)!;
       yield { step, kernel, matrix: weights.matrices.get(step.weights[0]), few: few(step) };
     }

@@ -1,5 +1,6 @@
 import { sizeOf } from "../../base/shape.ts";
 import type { GgufFile, MetadataValue, TensorInfo } from "../../engine/gguf/reader.ts";
+import { llamaCppDoes } from "../../engine/model/hyperparameters.ts";
 import { whatIsMissing } from "../../engine/plan/tensors.ts";
 import { TokenizerError } from "../../text/error.ts";
 import { hasVocabulary, tokenizerOf } from "../run/vocabulary.ts";
@@ -80,7 +81,12 @@ function abilitiesText(file: GgufFile): string[] {
     : missing.length > 0
     ? "runs here, with token ids only"
     : "runs here";
-  return [said, ...missing.map((line) => `  ${printable(line)}`)];
+  const does = runs ? llamaCppDoes(file) : undefined;
+  return [
+    said,
+    ...missing.map((line) => `  ${printable(line)}`),
+    ...does === undefined ? [] : [`  llama.cpp ${does}; --like llama.cpp does as it does`],
+  ];
 }
 
 function tensorTable(tensors: readonly TensorInfo[]): string {

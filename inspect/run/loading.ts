@@ -32,6 +32,11 @@ export interface LoadModelOptions {
   readonly onProgress?: (phase: LoadPhase, done: number, total?: number) => void;
   /** Called once when another process pulls the same model and this one waits for it. */
   readonly onWait?: () => void;
+  /**
+   * `llama.cpp`: the model is computed as llama.cpp does it where that is not what it was trained with (`./denow task model info` says
+   * of a file where that is so). By default a model is computed as it was trained.
+   */
+  readonly like?: "llama.cpp";
   /** Threads of the CPU backend; by default as many as there are cores. The numbers are the same whatever their number. */
   readonly threads?: number;
   /** Ends loading and pulling; {@linkcode loadModel} then fails with its reason. */
@@ -119,7 +124,7 @@ export async function load(
   const identity = await identityOf(found);
   // The processor's threads start while the file is looked at.
   const where = device ? `webgpu ${tune}` : `cpu ${openProcessor(options.threads).mostThreads}`;
-  const key = `${where} ${identity.key}`;
+  const key = `${where} ${identity.key} ${options.like ?? ""}`;
   let entry = entries.get(key);
   // What lies on a device that has failed serves nobody any more.
   if (!entry || entry.device !== device) {
@@ -177,7 +182,7 @@ async function open(
     onProgress?.(phase, done, total);
   const file = options.file ?? await openFound(found);
   try {
-    const config = readConfig(file);
+    const config = readConfig(file, { like: options.like });
     const loadOptions = { signal, onProgress: during("load") };
     const engine = device
       ? await webgpuEngine(file, config, device, {

@@ -2,13 +2,20 @@
 import {
   bindings,
   type Constants,
+  type Kernel,
   kernel,
   type Knobs,
-  type Pass,
   type TwinArguments,
 } from "../kernel.ts";
-import { ofBranches, ofWholePasses, rowGap } from "../branches/branches.ts";
+import { ofBranches, ofWholePasses } from "../branches/branches.ts";
+import { LEAST_SCORE, MASKED, scoreOf } from "./score.ts";
+import { distanceTo, partsOf, seenSlots, upTo, visibleParts } from "./seen.ts";
 import maskWgsl from "../mask.wgsl" with { type: "text" };
+import tanhWgsl from "../tanh.wgsl" with { type: "text" };
+import seenWgsl from "./seen.wgsl" with { type: "text" };
+import scoreWgsl from "./score.wgsl" with { type: "text" };
+import sinksWgsl from "./sinks.wgsl" with { type: "text" };
+import noSinksWgsl from "./no_sinks.wgsl" with { type: "text" };
 import scoresWgsl from "./scores.wgsl" with { type: "text" };
 import softmaxWgsl from "./softmax.wgsl" with { type: "text" };
 import mixWgsl from "./mix.wgsl" with { type: "text" };
@@ -17,33 +24,39 @@ import attentionMergeWgsl from "./attention_merge.wgsl" with { type: "text" };
 import attentionPartsWgsl from "./attention_parts.wgsl" with { type: "text" };
 import attentionLanesWgsl from "./attention_lanes.wgsl" with { type: "text" };
 
-/** Whether the fused kernel takes heads of that width: what its workgroup memory holds, in numbers read by fours. */
-export function canFuseAttention(headWidth: number): boolean {
-  return headWidth <= 256 && headWidth % 4 === 0;
+/** Whether the fused kernel takes heads of these widths, whose numbers it reads by fours. */
+export function canFuseAttention(headWidth: number, valueWidth = headWidth): boolean {
+  return headWidth % 4 === 0 && valueWidth % 4 === 0;
 }
 
-/**
- * What scores hold at keys that are not seen: finite, since WGSL may assume that infinities do not occur. A score of that or less is a
- * mask wherever it comes from (edits may put −∞, or a number near the least float as other engines do). Its key weighs 0, and where no
- * key is seen all weights are 0. NaN stays NaN: a row with NaN or +∞ weighs NaN.
- */
-export const MASKED = -1e30;
-
-/** The least 32-bit score that is no mask. Largest scores begin with it: beside it e^{@linkcode MASKED} is 0. */
-const LEAST_SCORE = -9.999999394896025e29;
-
-/** scale · q·k of one query and key. */
+/** The score of a query and the key in a slot; `count` inputs come before `branch_gaps`. */
 function score(
-  q: Float32Array,
-  k: Float32Array,
-  qBase: number,
-  kBase: number,
-  width: number,
-  scale: number,
+  args: TwinArguments,
+  count: number,
+  token: number,
+  head: number,
+  slot: number,
 ): number {
+  const { constants, inputs: [q, keys] } = args;
+  const { heads, kv_heads, head_width: width } = constants;
+  const qBase = (token * heads + head) * width;
+  const kBase = (slot * kv_heads + Math.floor(head * kv_heads / heads)) * width;
   let sum = 0;
-  for (let i = 0; i < width; i++) sum += q[qBase + i] * k[kBase + i];
-  return sum * scale;
+  for (let i = 0; i < width; i++) sum += q[qBase + i] * keys[kBase + i];
+  return scoreOf(constants, sum, head, distanceTo(slot, args, count, token));
+}
+
+/** Numbers of a value, and of each head's mix: those of a key, unless they are stated. */
+function valueWidthOf({ head_width, value_width = 0 }: Constants): number {
+  return value_width || head_width;
+}
+
+/** The sinks of all heads; undefined where there are none. */
+function sinksOf({ weights: [reader] }: TwinArguments): Float32Array | undefined {
+  if (!reader) return undefined;
+  const sinks = new Float32Array(reader.columns);
+  reader.read(0, sinks);
+  return sinks;
 }
 
 /** What weights are divided by: their sum, or 1 where no key is seen. */
@@ -51,20 +64,55 @@ function divisor(sum: number): number {
   return sum === 0 ? 1 : sum;
 }
 
-/** Softmax of `x` in place, over all its numbers; 0 for masks. */
-function softmaxInPlace(x: Float64Array): void {
-  let largest = LEAST_SCORE;
+/** Softmax of `x` in place, over all its numbers and a sink, if there is one; 0 for masks. */
+function softmaxInPlace(x: Float64Array, sink = -Infinity): void {
+  let largest = Math.max(LEAST_SCORE, sink);
   for (const value of x) largest = Math.max(largest, value);
-  let sum = 0;
+  let sum = Math.exp(sink - largest);
   for (let i = 0; i < x.length; i++) sum += x[i] = Math.exp(x[i] - largest);
   for (let i = 0; i < x.length; i++) x[i] /= divisor(sum);
 }
 
-/** q_rope [T, heads, d], cache_k [slots, kv_heads, d] → scores [heads, T, S], scaled; masked ones are −1e30. */
+/** A kernel whose WGSL asks `sink_of(head)` for a score that begins the softmax: without sinks. */
+function ofNoSinks(any: Kernel): Kernel {
+  return {
+    ...any,
+    prologue: (knobs, packing) => noSinksWgsl + (any.prologue?.(knobs, packing) ?? ""),
+  };
+}
+
+/** The same kernel with sinks: its last weight [heads] is a score for each head that has no value, over which softmax goes too. */
+function ofSinks(any: Kernel): Kernel {
+  const binding = 2 + any.bindings.length;
+  return kernel({
+    ...any,
+    sinks: true,
+    bindings: [...any.bindings, ...bindings("weight sinks")],
+    prologue: (knobs, packing) =>
+      `const SINK_BINDING = ${binding}u;\n` + sinksWgsl +
+      (any.prologue?.(knobs, packing) ?? ""),
+  });
+}
+
+const SCORE_CONSTANTS = {
+  heads: "u32",
+  kv_heads: "u32",
+  head_width: "u32",
+  scale: "f32",
+  window: "u32",
+  chunk: "u32",
+  cap: "f32",
+  max_bias: "f32",
+} as const;
+
+/**
+ * q_rope [T, heads, d], cache_k [slots, kv_heads, d] → scores [heads, T, S], scaled; those of keys that are not seen ({@linkcode
+ * seenSlots}) are {@linkcode MASKED}. Of `cap` and `max_bias` see {@linkcode scoreOf}; 0: none.
+ */
 const scores = kernel({
   operation: "scores",
-  wgsl: maskWgsl + scoresWgsl,
-  constants: { heads: "u32", kv_heads: "u32", head_width: "u32", scale: "f32" },
+  wgsl: maskWgsl + tanhWgsl + seenWgsl + scoreWgsl + scoresWgsl,
+  constants: SCORE_CONSTANTS,
   bindings: bindings("input q", "input keys", "output scores"),
   grid: (
     pass,
@@ -72,23 +120,13 @@ const scores = kernel({
     lanes,
   ) => [Math.ceil((pass.start + pass.tokens) / lanes), pass.tokens, heads],
   twin(args) {
-    const { pass, constants, inputs: [q, keys], outputs: [out] } = args;
-    const { heads, kv_heads, head_width: width, scale } = constants;
+    const { pass, constants: { heads }, outputs: [out] } = args;
     const cached = pass.start + pass.tokens;
-    for (let head = 0; head < heads; head++) {
-      const kvHead = Math.floor(head * kv_heads / heads);
-      for (let token = 0; token < pass.tokens; token++) {
-        const [gap, end] = rowGap(args, 2, token);
-        for (let key = 0; key < cached; key++) {
-          const masked = key > pass.start + token || (key >= gap && key < end);
-          out![(head * pass.tokens + token) * cached + key] = masked ? MASKED : score(
-            q,
-            keys,
-            (token * heads + head) * width,
-            (key * kv_heads + kvHead) * width,
-            width,
-            scale,
-          );
+    out!.fill(MASKED);
+    for (let token = 0; token < pass.tokens; token++) {
+      for (const slot of seenSlots(args, 2, token)) {
+        for (let head = 0; head < heads; head++) {
+          out![(head * pass.tokens + token) * cached + slot] = score(args, 2, token, head, slot);
         }
       }
     }
@@ -108,26 +146,32 @@ const softmax = kernel({
   twin(args) {
     const { pass, constants: { columns, causal }, inputs: [x], outputs: [y] } = args;
     const width = causal ? pass.start + pass.tokens : columns;
+    const sinks = sinksOf(args);
     for (let row = 0; row * width < y!.length; row++) {
       const seen = causal ? seenSlots(args, 1, row % pass.tokens) : upTo(0, columns);
       const probs = Float64Array.from(seen, (slot) => x[row * width + slot]);
-      softmaxInPlace(probs);
+      softmaxInPlace(probs, sinks?.[Math.floor(row / pass.tokens)]);
       y!.fill(0, row * width, (row + 1) * width);
       seen.forEach((slot, i) => y![row * width + slot] = probs[i]);
     }
   },
 });
 
-/** probs [heads, T, S], cache_v [slots, kv_heads, d] → head_out [T, heads, d]. */
+/** probs [heads, T, S], cache_v [slots, kv_heads, d] → head_out [T, heads, d], where d is `value_width` or, of 0, `head_width`. */
 const mix = kernel({
   operation: "mix",
   wgsl: mixWgsl,
-  constants: { heads: "u32", kv_heads: "u32", head_width: "u32" },
+  constants: { heads: "u32", kv_heads: "u32", head_width: "u32", value_width: "u32" },
   bindings: bindings("input probs", "input values", "output head_out"),
-  grid: (pass, { heads, head_width }, lanes) => [Math.ceil(head_width / lanes), pass.tokens, heads],
+  grid: (pass, constants, lanes) => [
+    Math.ceil(valueWidthOf(constants) / lanes),
+    pass.tokens,
+    constants.heads,
+  ],
   twin(args) {
     const { pass, constants, inputs: [probs, values], outputs: [out] } = args;
-    const { heads, kv_heads, head_width: width } = constants;
+    const { heads, kv_heads } = constants;
+    const width = valueWidthOf(constants);
     const cached = pass.start + pass.tokens;
     for (let head = 0; head < heads; head++) {
       const kvHead = Math.floor(head * kv_heads / heads);
@@ -146,54 +190,22 @@ const mix = kernel({
   },
 });
 
-/** Keys of a part at least, and most parts: as in attention_parts.wgsl. */
-const PART_KEYS = 128;
-export const MOST_PARTS = 16;
-
-/** Into how many parts the keys of a pass are shared out, and the keys of one. */
-export function partsOf({ start, tokens }: Pass): { count: number; keys: number } {
-  const keys = Math.ceil((start + tokens) / (PART_KEYS * MOST_PARTS)) * PART_KEYS;
-  return { count: Math.ceil((start + tokens) / keys), keys };
-}
-
-/** First key and end of each part that a position sees anything of. */
-export function visibleParts(pass: Pass, token: number): [first: number, end: number][] {
-  const visible = pass.start + token + 1;
-  const { keys } = partsOf(pass);
-  return Array.from(
-    { length: Math.ceil(visible / keys) },
-    (_, part) => [part * keys, Math.min((part + 1) * keys, visible)],
-  );
-}
-
-/** first, first + 1, …, up to `end`, exclusive. */
-export function upTo(first: number, end: number): number[] {
-  return Array.from({ length: Math.max(0, end - first) }, (_, i) => first + i);
-}
-
-/** The slots that a row sees; `count` inputs come before `branch_gaps`. */
-export function seenSlots(args: TwinArguments, count: number, token: number): number[] {
-  const [gap, end] = rowGap(args, count, token);
-  return [...upTo(0, gap), ...upTo(end, args.pass.start + token + 1)];
-}
-
-/** Σ exp(score − largest) · value over the keys in some slots, with the largest score and Σ exp(score − largest). */
+/** Σ exp(score − largest) · value over the keys in some slots, with the largest score and Σ exp(score − largest), a sink's included. */
 function mixKeys(
-  { constants, inputs: [q, keys, values] }: TwinArguments,
+  args: TwinArguments,
   token: number,
   head: number,
   slots: readonly number[],
+  sink = -Infinity,
 ): { mix: Float64Array; largest: number; sum: number } {
-  const { heads, kv_heads, head_width: width, scale } = constants;
+  const { constants, inputs: [, , values] } = args;
+  const { heads, kv_heads } = constants;
+  const width = valueWidthOf(constants);
   const kvHead = Math.floor(head * kv_heads / heads);
-  const base = (token * heads + head) * width;
-  const scored = Float64Array.from(
-    slots,
-    (slot) => score(q, keys, base, (slot * kv_heads + kvHead) * width, width, scale),
-  );
-  const largest = scored.reduce((a, b) => Math.max(a, b), LEAST_SCORE);
+  const scored = Float64Array.from(slots, (slot) => score(args, 3, token, head, slot));
+  const largest = scored.reduce((a, b) => Math.max(a, b), Math.max(LEAST_SCORE, sink));
   const mix = new Float64Array(width);
-  let sum = 0;
+  let sum = Math.exp(sink - largest);
   for (let i = 0; i < scored.length; i++) {
     const weight = Math.exp(scored[i] - largest);
     sum += weight;
@@ -203,18 +215,14 @@ function mixKeys(
   return { mix, largest, sum };
 }
 
-const ATTENTION_CONSTANTS = {
-  heads: "u32",
-  kv_heads: "u32",
-  head_width: "u32",
-  scale: "f32",
-} as const;
+const ATTENTION_CONSTANTS = { ...SCORE_CONSTANTS, value_width: "u32" } as const;
 
 /** The grid of what is not dispatched. */
 const NOTHING: [number, number, number] = [0, 0, 0];
 
 function attentionPrologue({ broadcast }: Knobs): string {
-  return maskWgsl + attentionPartsWgsl + (broadcast ? attentionLanesWgsl : attentionWgsl);
+  return maskWgsl + tanhWgsl + seenWgsl + scoreWgsl + attentionPartsWgsl +
+    (broadcast ? attentionLanesWgsl : attentionWgsl);
 }
 
 /** Workgroups for the heads of one position: where lanes hand numbers on, heads that share keys are taken by four. */
@@ -222,7 +230,7 @@ function headGroups({ heads, kv_heads }: Constants, { broadcast }: Knobs): numbe
   return broadcast ? kv_heads * Math.ceil(heads / kv_heads / 4) : heads;
 }
 
-/** Fused attention of passes of one sequence, or of several branches. */
+/** Fused attention of passes of one sequence, or of several branches, with sinks or without. */
 const anyAttention = kernel({
   operation: "attention",
   wgsl: "",
@@ -238,58 +246,64 @@ const anyAttention = kernel({
     1,
   ],
   twin(args) {
-    const { pass, constants: { heads, head_width: width }, outputs: [out] } = args;
+    const { pass, constants, outputs: [out] } = args;
+    const { heads } = constants;
+    const width = valueWidthOf(constants);
+    const sinks = sinksOf(args);
     for (let token = 0; token < pass.tokens; token++) {
+      const slots = seenSlots(args, 3, token);
       for (let head = 0; head < heads; head++) {
-        const { mix, sum } = mixKeys(args, token, head, seenSlots(args, 3, token));
+        const { mix, sum } = mixKeys(args, token, head, slots, sinks?.[head]);
         out!.set(mix.map((value) => value / divisor(sum)), (token * heads + head) * width);
       }
     }
   },
 });
 
-/**
- * q_rope, cache_k, cache_v → head_out [T, heads, d], without holding the scores. See {@linkcode canFuseAttention}, and of masks and
- * NaN {@linkcode MASKED}.
- */
-const attention = ofWholePasses(anyAttention);
+/** Two positions that share what they load may belong to two branches. */
+const branchedAttention = kernel({
+  ...anyAttention,
+  overrides: () => ({}),
+  grid: (pass, constants, _lanes, knobs) => [headGroups(constants, knobs), pass.tokens, 1],
+});
 
 /** The same for few positions as long as their keys are one part: otherwise it does nothing, and the next two do it. */
 const attentionFew = kernel({
-  ...attention,
+  ...branchedAttention,
   positions: "few",
-  overrides: () => ({}),
   grid: (pass, constants, _lanes, knobs) =>
-    partsOf(pass).count > 1 ? NOTHING : [headGroups(constants, knobs), pass.tokens, 1],
+    partsOf(pass, constants).count > 1 ? NOTHING : [headGroups(constants, knobs), pass.tokens, 1],
   twin(args) {
-    if (partsOf(args.pass).count === 1) attention.twin(args);
+    if (partsOf(args.pass, args.constants).count === 1) anyAttention.twin(args);
   },
 });
 
 /**
  * For few positions and many keys, which are shared out among workgroups: parts [T, heads, parts, d + 4] of the mix, each
- * followed by its largest score, its sum and two zeros. Parts that a position sees nothing of are left alone.
+ * followed by its largest score, its sum and two zeros. Parts that a position sees nothing of are left alone. Sinks come with the merge.
  */
 const attentionSplit = kernel({
-  ...attention,
+  ...anyAttention,
   operation: "attention_split",
   bindings: bindings("input q", "input keys", "input values", "output parts"),
   overrides: () => ({ SPLIT: 1 }),
   grid(pass, constants, _lanes, knobs) {
-    const { count } = partsOf(pass);
+    const { count } = partsOf(pass, constants);
     return count > 1 ? [headGroups(constants, knobs), pass.tokens, count] : NOTHING;
   },
   twin(args) {
-    const { pass, constants: { heads, head_width: width }, outputs: [out] } = args;
-    const { count } = partsOf(pass);
+    const { pass, constants, outputs: [out] } = args;
+    const { heads } = constants;
+    const width = valueWidthOf(constants);
+    const { count } = partsOf(pass, constants);
     if (count === 1) return;
     for (let token = 0; token < pass.tokens; token++) {
-      for (let head = 0; head < heads; head++) {
-        visibleParts(pass, token).forEach(([first, end], part) => {
+      for (const [part, first, end] of visibleParts(pass, constants, token)) {
+        for (let head = 0; head < heads; head++) {
           const { mix, largest, sum } = mixKeys(args, token, head, upTo(first, end));
           const at = ((token * heads + head) * count + part) * (width + 4);
           out!.set([...mix, largest, sum, 0, 0], at);
-        });
+        }
       }
     }
   },
@@ -298,23 +312,36 @@ const attentionSplit = kernel({
 /** parts, as `attention_split` makes them → head_out [T, heads, d]. */
 const attentionMerge = kernel({
   operation: "attention_merge",
-  wgsl: maskWgsl + attentionPartsWgsl + attentionMergeWgsl,
+  wgsl: maskWgsl + seenWgsl + attentionPartsWgsl + attentionMergeWgsl,
   constants: ATTENTION_CONSTANTS,
   bindings: bindings("input parts", "output head_out"),
   lanes: (knobs) => knobs.dotLanes,
-  grid: (pass, { heads }) => partsOf(pass).count > 1 ? [heads, pass.tokens, 1] : NOTHING,
-  twin({ pass, constants: { heads, head_width: width }, inputs: [parts], outputs: [out] }) {
-    const { count } = partsOf(pass);
+  grid: (pass, constants) =>
+    partsOf(pass, constants).count > 1 ? [constants.heads, pass.tokens, 1] : NOTHING,
+  twin(args) {
+    const { pass, constants, inputs: [parts], outputs: [out] } = args;
+    const { heads } = constants;
+    const width = valueWidthOf(constants);
+    const { count } = partsOf(pass, constants);
     if (count === 1) return;
+    const sinks = sinksOf(args);
     for (let token = 0; token < pass.tokens; token++) {
+      const visible = visibleParts(pass, constants, token);
       for (let head = 0; head < heads; head++) {
-        const rows = visibleParts(pass, token).map((_, part) => {
+        const rows = visible.map(([part]) => {
           const at = ((token * heads + head) * count + part) * (width + 4);
           return parts.subarray(at, at + width + 4);
         });
-        const largest = rows.reduce((most, row) => Math.max(most, row[width]), LEAST_SCORE);
+        const sink = sinks?.[head] ?? -Infinity;
+        const largest = rows.reduce(
+          (most, row) => Math.max(most, row[width]),
+          Math.max(LEAST_SCORE, sink),
+        );
         const weights = rows.map((row) => Math.exp(row[width] - largest));
-        const sum = rows.reduce((total, row, i) => total + weights[i] * row[width + 1], 0);
+        const sum = rows.reduce(
+          (total, row, i) => total + weights[i] * row[width + 1],
+          Math.exp(sink - largest),
+        );
         for (let i = 0; i < width; i++) {
           const mixed = rows.reduce((total, row, part) => total + weights[part] * row[i], 0);
           out![(token * heads + head) * width + i] = mixed / divisor(sum);
@@ -324,17 +351,16 @@ const attentionMerge = kernel({
   },
 });
 
+/**
+ * `attention`: q_rope, cache_k, cache_v → head_out [T, heads, d], without holding the scores. See {@linkcode canFuseAttention}, and of
+ * masks and NaN {@linkcode MASKED}.
+ */
 export const attentionKernels = [
-  ...[scores, softmax, mix].map(ofWholePasses),
-  attention,
-  attentionFew,
-  attentionSplit,
-  attentionMerge,
-  ...[scores, softmax, mix].map(ofBranches),
-  // Two positions that share what they load may belong to two branches.
-  ofBranches({
-    ...anyAttention,
-    overrides: () => ({}),
-    grid: (pass, constants, _lanes, knobs) => [headGroups(constants, knobs), pass.tokens, 1],
-  }),
+  ...[scores, mix].flatMap((each) => [ofWholePasses(each), ofBranches(each)]),
+  ...[ofNoSinks, ofSinks].flatMap((withOrWithout) => [
+    ...[softmax, anyAttention, attentionFew].map((each) => ofWholePasses(withOrWithout(each))),
+    withOrWithout(attentionMerge),
+    ...[softmax, branchedAttention].map((each) => ofBranches(withOrWithout(each))),
+  ]),
+  ofWholePasses(ofNoSinks(attentionSplit)),
 ];

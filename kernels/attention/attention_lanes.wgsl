@@ -8,7 +8,17 @@ override PAIR: bool = false;
 // Keys at a time: four for each lane.
 const KEYS = 32u;
 
-struct Step { heads: u32, kv_heads: u32, head_width: u32, scale: f32 }
+struct Step {
+  heads: u32,
+  kv_heads: u32,
+  head_width: u32,
+  scale: f32,
+  window: u32,
+  chunk: u32,
+  cap: f32,
+  max_bias: f32,
+  value_width: u32,
+}
 
 @group(0) @binding(2) var<storage, read> q: array<vec4<f32>>;
 @group(0) @binding(3) var<storage, read> keys: array<vec4<f32>>;
@@ -50,12 +60,21 @@ fn add_keys(queries: mat4x4<f32>, k0: vec4<f32>, k1: vec4<f32>, k2: vec4<f32>, k
 // Softmax so far: the largest score, the lane's sum of weights, and what earlier weights shrink by.
 struct Running { largest: vec4<f32>, sum: vec4<f32>, shrink: vec4<f32> }
 
-fn weigh(scores: Scores, key: u32, visible: u32, running: ptr<function, Running>) -> Scores {
-  let masked = vec4<f32>(MASKED);
-  let s0 = select(masked, scores.s0 * step.scale, key < visible);
-  let s1 = select(masked, scores.s1 * step.scale, key + LANES < visible);
-  let s2 = select(masked, scores.s2 * step.scale, key + 2u * LANES < visible);
-  let s3 = select(masked, scores.s3 * step.scale, key + 3u * LANES < visible);
+// Which keys a position sees, how many positions key 0 would lie before it if there were all between, and the slopes of its heads.
+struct Row { first: u32, end: u32, place: u32, slopes: vec4<f32> }
+
+fn finish_score(product: vec4<f32>, key: u32, row: Row) -> vec4<f32> {
+  var s = product * step.scale;
+  if (step.cap > 0.0) { s = vec4<f32>(cap_score(s.x), cap_score(s.y), cap_score(s.z), cap_score(s.w)); }
+  if (step.max_bias > 0.0) { s -= row.slopes * f32(row.place - key); }
+  return select(vec4<f32>(MASKED), s, key >= row.first && key < row.end);
+}
+
+fn weigh(scores: Scores, key: u32, row: Row, running: ptr<function, Running>) -> Scores {
+  let s0 = finish_score(scores.s0, key, row);
+  let s1 = finish_score(scores.s1, key + LANES, row);
+  let s2 = finish_score(scores.s2, key + 2u * LANES, row);
+  let s3 = finish_score(scores.s3, key + 3u * LANES, row);
   let before = *running;
   let largest = max(before.largest, subgroupMax(max(max(s0, s1), max(s2, s3))));
   let w = Scores(exp(s0 - largest), exp(s1 - largest), exp(s2 - largest), exp(s3 - largest));
@@ -102,24 +121,48 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
   let last = pass_.start + other;
   let gap = row_gap(token);
   let width = step.head_width / 4u;
+  let value_width = select(step.value_width / 4u, width, step.value_width == 0u);
   let stride = step.kv_heads * width;
+  let value_stride = step.kv_heads * value_width;
   let kv_base = kv_head * width;
   // Lanes 0 to 3 load a head's query each, 4 to 7 those of the second position; where there are fewer heads the last one is computed
   // again and not stored.
   let own_token = select(token, other, lane >= 4u);
   let q_base = (own_token * step.heads + first_head + min(lane & 3u, heads - 1u)) * width;
-  var range = vec2<u32>(next_key(0u, gap), last + 1u);
-  var row = width;
-  var out_base = (token * step.heads + first_head) * width;
+  let own_first = first_key(token, gap);
+  let other_first = first_key(other, gap);
+  var range = vec2<u32>(own_first, last + 1u);
+  var row = value_width;
+  var out_base = (token * step.heads + first_head) * value_width;
   if (SPLIT) {
     // A row for each part: the mix, then its largest score and its sum.
-    range = part_range(group.z, visible);
-    row = (width + 1u) * part_count();
-    out_base = (token * step.heads + first_head) * row + group.z * (width + 1u);
+    range = part_range(group.z, range);
+    row = (value_width + 1u) * part_count();
+    out_base = (token * step.heads + first_head) * row + group.z * (value_width + 1u);
   }
 
   let nothing = vec4<f32>(0.0);
+  var slopes = nothing;
+  if (step.max_bias > 0.0) {
+    slopes = vec4<f32>(
+      slope_of(first_head),
+      slope_of(first_head + 1u),
+      slope_of(first_head + 2u),
+      slope_of(first_head + 3u),
+    );
+  }
   var running = Running(vec4<f32>(LEAST_SCORE), nothing, nothing);
+  if (SINKS) {
+    let sinks = vec4<f32>(
+      sink_of(first_head),
+      sink_of(first_head + min(1u, heads - 1u)),
+      sink_of(first_head + min(2u, heads - 1u)),
+      sink_of(first_head + min(3u, heads - 1u)),
+    );
+    running.largest = max(running.largest, sinks);
+    // The lanes' sums are added up.
+    running.sum = vec4<f32>(select(0.0, 1.0, lane == 0u));
+  }
   var other_running = running;
   for (var first = range.x; first < range.y;) {
     let key = first + lane;
@@ -156,16 +199,20 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
         other_scores = add_keys(others, a, b, c, d, other_scores);
       }
     }
-    let w = weigh(scores, key, min(visible, end), &running);
+    let place = visible - 1u - select(0u, gap.y - gap.x, first < gap.x);
+    let w = weigh(scores, key, Row(own_first, min(visible, end), place, slopes), &running);
     var other_w = w;
-    if (PAIR) { other_w = weigh(other_scores, key, last + 1u, &other_running); }
+    if (PAIR) {
+      let other_row = Row(other_first, last + 1u, last, slopes);
+      other_w = weigh(other_scores, key, other_row, &other_running);
+    }
     let ends = next >= range.y && !SPLIT;
     let total = divisor(subgroupAdd(running.sum), ends);
     let other_total = divisor(subgroupAdd(other_running.sum), ends);
-    for (var base = 0u; base < width; base += LANES) {
-      let column = min(base + lane, width - 1u);
+    for (var base = 0u; base < value_width; base += LANES) {
+      let column = min(base + lane, value_width - 1u);
       let at = out_base + column;
-      let other_at = at + (other - token) * step.heads * width;
+      let other_at = at + (other - token) * step.heads * value_width;
       var mix = Mix(nothing, nothing, nothing, nothing);
       var other_mix = mix;
       if (first > range.x) {
@@ -174,11 +221,11 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
       }
       for (var i = 0u; i < min(LANES, range.y - range.x); i++) {
         let n = first + i;
-        let v_base = kv_base + column;
-        let v0 = values[min(n, final_key) * stride + v_base];
-        let v1 = values[min(n + LANES, final_key) * stride + v_base];
-        let v2 = values[min(n + 2u * LANES, final_key) * stride + v_base];
-        let v3 = values[min(n + 3u * LANES, final_key) * stride + v_base];
+        let v_base = kv_head * value_width + column;
+        let v0 = values[min(n, final_key) * value_stride + v_base];
+        let v1 = values[min(n + LANES, final_key) * value_stride + v_base];
+        let v2 = values[min(n + 2u * LANES, final_key) * value_stride + v_base];
+        let v3 = values[min(n + 3u * LANES, final_key) * value_stride + v_base];
         mix = add_value(subgroupShuffle(w.s0, i), v0, mix);
         mix = add_value(subgroupShuffle(w.s1, i), v1, mix);
         mix = add_value(subgroupShuffle(w.s2, i), v2, mix);
@@ -190,7 +237,7 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
           other_mix = add_value(subgroupShuffle(other_w.s3, i), v3, other_mix);
         }
       }
-      if (base + lane < width) {
+      if (base + lane < value_width) {
         store_mix(at, row, heads, divide(mix, total));
         if (other > token) { store_mix(other_at, row, heads, divide(other_mix, other_total)); }
       }
@@ -202,7 +249,7 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
     let largest = running.largest;
     let none = vec2<f32>(0.0);
     if (lane == 0u) {
-      store_mix(out_base + width, row, heads, Mix(
+      store_mix(out_base + value_width, row, heads, Mix(
         vec4<f32>(largest.x, total.x, none),
         vec4<f32>(largest.y, total.y, none),
         vec4<f32>(largest.z, total.z, none),

@@ -1,7 +1,16 @@
-// Attention scores [H, T, S]: scale · q·k for the keys that a query may see, a mask elsewhere.
+// Attention scores [H, T, S]: scale · q·k, capped and biased, for the keys that a query may see, a mask elsewhere.
 override LANES: u32;
 
-struct Step { heads: u32, kv_heads: u32, head_width: u32, scale: f32 }
+struct Step {
+  heads: u32,
+  kv_heads: u32,
+  head_width: u32,
+  scale: f32,
+  window: u32,
+  chunk: u32,
+  cap: f32,
+  max_bias: f32,
+}
 
 @group(0) @binding(2) var<storage, read> q: array<f32>;
 @group(0) @binding(3) var<storage, read> keys: array<f32>;
@@ -16,7 +25,7 @@ fn main(@builtin(global_invocation_id) id: vec3<u32>) {
   let head = id.z;
   let at = (head * pass_.tokens + token) * cached + key;
   let gap = row_gap(token);
-  if (key > pass_.start + token || (key >= gap.x && key < gap.y)) {
+  if (key > pass_.start + token || key < first_key(token, gap) || (key >= gap.x && key < gap.y)) {
     scores[at] = MASKED;
     return;
   }
@@ -27,5 +36,8 @@ fn main(@builtin(global_invocation_id) id: vec3<u32>) {
   for (var i = 0u; i < step.head_width; i++) {
     sum = fma(q[q_base + i], keys[k_base + i], sum);
   }
-  scores[at] = sum * step.scale;
+  var score = sum * step.scale;
+  if (step.cap > 0.0) { score = cap_score(score); }
+  if (step.max_bias > 0.0) { score -= slope_of(head) * f32(distance_to(key, token, gap)); }
+  scores[at] = score;
 }

@@ -71,6 +71,8 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
   for (var i = lane; i < visible; i += LANES) {
     if (i < gap.x || i >= gap.y) { largest_key = max(largest_key, key_of(x[base + i])); }
   }
+  let sink = bitcast<u32>(sink_of(group.y));
+  if (SINKS) { largest_key = max(largest_key, key_of(sink)); }
   largest_keys[lane] = largest_key;
   for (var half = LANES / 2u; half > 0u; half /= 2u) {
     workgroupBarrier();
@@ -95,8 +97,10 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
     if (lane < half) { partial[lane] += partial[lane + half]; }
   }
   workgroupBarrier();
+  sum = partial[0];
+  if (SINKS) { sum += weight(sink, largest); }
   // Where no key is seen, all weights are 0.
-  sum = select(partial[0], 1.0, largest_key == UNSEEN);
+  sum = select(sum, 1.0, largest_key == UNSEEN);
 
   for (var i = lane; i < columns; i += LANES) {
     let bits = select(bitcast<u32>(weight(x[base + i], largest) / sum), NAN, largest_key == NONE);

@@ -1,7 +1,7 @@
 // @ts-nocheck: AssemblyScript, which `./denow task kernels` compiles
 // deno-fmt-ignore-file: it drops decorators
 /** Attention in its three named steps, for those who look at scores and weights: see attention.ts. */
-import { weights } from "../math.as.ts";
+import { exp1, weights } from "../math.as.ts";
 import {
   constant,
   float,
@@ -14,14 +14,17 @@ import {
   scratchOf,
   startOf,
   tokensOf,
+  weight,
 } from "../record.as.ts";
 import { take } from "../work.as.ts";
+import { finishScores, slopeOf } from "./score.as.ts";
+import { firstSlot } from "./seen.as.ts";
 import { LEAST_SCORE, MASKED, mix as mixRows, score, TILE } from "./tiles.as.ts";
 
 /** Rows of a block, about: what is loaded of a tile into the cache is used by all of them. */
 const BLOCK_ROWS: i32 = 24;
 /** Keys that one thread takes of the scores. */
-const CHUNK: i32 = 256;
+const PIECE_KEYS: i32 = 256;
 /** Vectors of exponentials that are added up before their sum is added to the others'. */
 const PIECE: usize = 64 << 4;
 
@@ -48,31 +51,54 @@ function fillUnseen(
   if (gap < gapEnd) fill(row, max(gap, first), min(gapEnd, end), value);
 }
 
+/** The first slot that any of some rows of a pass sees. */
+function firstOf(
+  rows: i32,
+  row: i32,
+  start: i32,
+  gaps: usize,
+  window: i32,
+  chunk: i32,
+): i32 {
+  let first: i32 = i32.MAX_VALUE;
+  for (let end = row + rows; row < end; row++) {
+    const gap = gapOf(gaps, row), gapEnd = gapEndOf(gaps, row);
+    first = min(first, firstSlot(window, chunk, start + row, gap, gapEnd));
+  }
+  return first;
+}
+
 /** q_rope [T, heads, d], cache_k → scores [heads, T, S]. One thread takes the heads that share keys, at several positions. */
 export function scores(step: usize, pass: usize, _thread: i32, _threads: i32): void {
   const tokens = tokensOf(pass), start = startOf(pass), cached = start + tokens;
   const heads = constant(step, 0), kvHeads = constant(step, 1), width = constant(step, 2);
+  const window = constant(step, 4), chunk = constant(step, 5);
+  const cap = float(step, 6), maxBias = float(step, 7);
+  const limited = window > 0 || chunk > 0;
   const group = heads / kvHeads;
   const gaps = ofBranches(step) ? input(step, 2) : 0;
   const headBytes = <usize> width << 2, slotBytes = <usize> (kvHeads * width) << 2;
   const rowBytes = <usize> cached << 2;
   const block = min(tokens, BLOCK_ROWS);
-  const blocks = (tokens + block - 1) / block, chunks = (cached + CHUNK - 1) / CHUNK;
-  const items = blocks * chunks * kvHeads;
+  const blocks = (tokens + block - 1) / block, pieces = (cached + PIECE_KEYS - 1) / PIECE_KEYS;
+  const items = blocks * pieces * kvHeads;
   for (let item = take(step, 1); item < items; item = take(step, 1)) {
-    const kvHead = item % kvHeads, chunk = item / kvHeads % chunks * CHUNK;
-    const token = item / kvHeads / chunks * block;
+    const kvHead = item % kvHeads, piece = item / kvHeads % pieces * PIECE_KEYS;
+    const token = item / kvHeads / pieces * block;
     const positions = min(block, tokens - token);
-    const chunkEnd = min(chunk + CHUNK, cached);
-    for (let tile = chunk; tile < chunkEnd; tile += TILE) {
+    const pieceEnd = min(piece + PIECE_KEYS, cached);
+    for (let tile = piece; tile < pieceEnd; tile += TILE) {
       const keys = input(step, 1) + <usize> (tile * kvHeads + kvHead) * headBytes;
       // One head's positions are rows that lie one behind another.
       for (let head = kvHead * group; head < (kvHead + 1) * group; head++) {
         for (let row = token; row < token + positions;) {
           const left = token + positions - row;
           const some = left == 4 ? 2 : min(left, 3);
-          const seen = min(min(TILE, chunkEnd - tile), start + row + some - tile);
-          if (seen > 0) {
+          const seen = min(min(TILE, pieceEnd - tile), start + row + some - tile);
+          if (
+            seen > 0 &&
+            !(limited && firstOf(some, row, start, gaps, window, chunk) >= tile + TILE)
+          ) {
             const q = input(step, 0) + <usize> (row * heads + head) * headBytes;
             const out = output(step, 0) + <usize> (head * tokens + row) * rowBytes;
             const next = <usize> heads * headBytes;
@@ -95,13 +121,29 @@ export function scores(step: usize, pass: usize, _thread: i32, _threads: i32): v
       }
     }
     for (let head = kvHead * group; head < (kvHead + 1) * group; head++) {
+      const slope = slopeOf(maxBias, heads, head);
       for (let row = token; row < token + positions; row++) {
         const out = output(step, 0) + <usize> (head * tokens + row) * rowBytes;
         const gap = gapOf(gaps, row), gapEnd = gapEndOf(gaps, row);
-        fillUnseen(out, gap, gapEnd, start + row + 1, chunk, chunkEnd, MASKED);
+        const own = start + row;
+        const first = firstSlot(window, chunk, own, gap, gapEnd);
+        if (cap > 0 || slope > 0) {
+          const before = max(first, piece), behind = max(max(first, gapEnd), piece);
+          const position = own - (gapEnd - gap);
+          finish(out, before, min(gap, pieceEnd), cap, slope, position);
+          finish(out, behind, min(own + 1, pieceEnd), cap, slope, own);
+        }
+        if (first > piece) fill(out, piece, min(first, pieceEnd), MASKED);
+        fillUnseen(out, gap, gapEnd, own + 1, piece, pieceEnd, MASKED);
       }
     }
   }
+}
+
+/** Finishes the scores of a row from key `first` to `end`; a key `own` would be the query's. */
+@inline
+function finish(row: usize, first: i32, end: i32, cap: f32, slope: f32, own: i32): void {
+  if (first < end) finishScores(row + (<usize> first << 2), end - first, cap, slope, own - first);
 }
 
 /** The largest of a row's numbers, at least `most`. */
@@ -162,6 +204,7 @@ export function softmax(step: usize, pass: usize, thread: i32, _threads: i32): v
   const width = causal ? start + tokens : columns;
   const rows = causal ? columns * tokens : rowsOf(pass);
   const gaps = causal && ofBranches(step) ? input(step, 1) : 0;
+  const sinks = weight(step, 0);
   const spare = scratchOf(pass, thread);
   for (let row = take(step, 1); row < rows; row = take(step, 1)) {
     const at = <usize> row * (<usize> width << 2);
@@ -171,9 +214,12 @@ export function softmax(step: usize, pass: usize, thread: i32, _threads: i32): v
     const gap = gapOf(gaps, token), first = gapEndOf(gaps, token);
     // What is seen: the slots before the gap, and those from `first` on.
     const skipped = <usize> first << 2;
-    let largest = gap > 0 ? largestOf(x, gap, LEAST_SCORE) : LEAST_SCORE;
+    const sink: f32 = sinks ? load<f32>(sinks + (<usize> (row / tokens) << 2)) : LEAST_SCORE;
+    let largest: f32 = sink > LEAST_SCORE ? sink : LEAST_SCORE;
+    if (gap > 0) largest = largestOf(x, gap, largest);
     largest = largestOf(x + skipped, visible - first, largest);
-    let sum: f32 = gap > 0 ? exponentials(x, y, gap, largest, spare) : 0;
+    let sum: f32 = sinks ? exp1(sink - largest) : 0;
+    if (gap > 0) sum += exponentials(x, y, gap, largest, spare);
     sum += exponentials(x + skipped, y + skipped, visible - first, largest, spare);
     const divisor: f32 = sum == 0 ? 1 : sum;
     if (gap > 0) divide(y, gap, divisor);
@@ -185,7 +231,8 @@ export function softmax(step: usize, pass: usize, thread: i32, _threads: i32): v
 /** probs [heads, T, S], cache_v → head_out [T, heads, d]. One thread takes a head at several positions. */
 export function mix(step: usize, pass: usize, thread: i32, _threads: i32): void {
   const tokens = tokensOf(pass), start = startOf(pass), cached = start + tokens;
-  const heads = constant(step, 0), kvHeads = constant(step, 1), width = constant(step, 2);
+  const heads = constant(step, 0), kvHeads = constant(step, 1);
+  const width = constant(step, 3) || constant(step, 2);
   const group = heads / kvHeads;
   const gaps = ofBranches(step) ? input(step, 2) : 0;
   const rowBytes = <usize> cached << 2;

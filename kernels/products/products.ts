@@ -9,10 +9,12 @@ import {
   type Constants,
   type Kernel,
   kernel,
+  type Knobs,
   type RowReader,
   type TwinArguments,
 } from "../kernel.ts";
 import { gated } from "../elementwise/activations.ts";
+import type { Packing } from "../weights/packings.ts";
 import { rmsNorm } from "../norm/norm.ts";
 import { ropeStore } from "../rope/rope.ts";
 import xPlainWgsl from "./x_plain.wgsl" with { type: "text" };
@@ -203,6 +205,16 @@ const QKV_ROPE: Epilogue = {
 const DIRECT_WGSL = { 8: x8DirectWgsl, 32: x32DirectWgsl };
 const BROADCAST_WGSL = { 8: x8BroadcastWgsl, 32: x32BroadcastWgsl };
 
+/** Columns of x that lanes hand on to each other, as they are. */
+export function broadcastX(packing: Packing): string {
+  return xPlainWgsl + BROADCAST_WGSL[packing.chunk];
+}
+
+/** Columns of x as they are, for kernels for few positions. */
+export function plainX({ broadcast }: Knobs, packing?: Packing): string {
+  return broadcast ? broadcastX(packing!) : xPlainWgsl + DIRECT_WGSL[packing!.chunk];
+}
+
 /** Tiles of four rows. */
 function tileCount(epilogue: Epilogue, { rows }: Constants): number {
   return Math.ceil(rows * epilogue.rowsPerOutput / 4);
@@ -223,8 +235,7 @@ function matvec(epilogue: Epilogue): Kernel {
     bindings: epilogue.bindings,
     lanes: (knobs) => knobs.dotLanes,
     overrides: (knobs) => ({ COLUMN_LANES: knobs.columnLanes }),
-    prologue: ({ broadcast }, packing) =>
-      xPlainWgsl + (broadcast ? BROADCAST_WGSL[packing!.chunk] : DIRECT_WGSL[packing!.chunk]),
+    prologue: plainX,
     grid(pass, constants, lanes, { columnLanes }) {
       const tiles = tileCount(epilogue, constants);
       const [x, z] = twoDimensions(Math.ceil(tiles * columnLanes / lanes));
@@ -249,6 +260,7 @@ function normed(epilogue: Epilogue): Kernel {
       head_width: "u32",
       rope_width: "u32",
       half_style: "u32",
+      rope_start: "u32",
     },
     bindings: [...plain.bindings, ...bindings("vector gain", "tap norm", "tap rms", "tap pre")],
     prologue: ({ broadcast }, packing) =>
@@ -286,7 +298,7 @@ function matmul(epilogue: Epilogue): Kernel {
     bindings: epilogue.bindings,
     lanes: (knobs) => knobs.dotLanes,
     prologue: ({ broadcast }, packing) =>
-      broadcast ? xPlainWgsl + BROADCAST_WGSL[packing!.chunk] + matmulRowsWgsl : matmulWgsl,
+      broadcast ? broadcastX(packing!) + matmulRowsWgsl : matmulWgsl,
     grid(pass, constants, lanes, { broadcast }) {
       const [tiles, positions] = broadcast ? [lanes, 8] : [2, lanes * 4];
       const [x, z] = twoDimensions(Math.ceil(tileCount(epilogue, constants) / tiles));

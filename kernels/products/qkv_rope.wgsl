@@ -14,14 +14,19 @@ override TAP_K_ROPE: bool = false;
 @group(0) @binding(10) var<storage, read_write> v: array<f32>;
 @group(0) @binding(11) var<storage, read_write> k_rope: array<f32>;
 
+// Number of a pair among those of its head that are turned; a larger one where it is none of them.
+fn turned_pair(pair: u32) -> u32 { return pair % (step.head_width / 2u) - step.rope_start / 2u; }
+
 // The two rows of a pair; those of v are neighbours and are not turned.
 fn pair_rows(pair: u32) -> vec2<u32> {
   let pairs = step.head_width / 2u;
   let turned = step.rope_width / 2u;
-  let within = pair % pairs;
   let base = pair / pairs * step.head_width;
-  if (step.half_style == 1u && within < turned) { return base + vec2<u32>(within, within + turned); }
-  return base + vec2<u32>(2u * within, 2u * within + 1u);
+  let within = turned_pair(pair);
+  if (step.half_style == 1u && within < turned) {
+    return base + step.rope_start + vec2<u32>(within, within + turned);
+  }
+  return base + 2u * (pair % pairs) + vec2<u32>(0u, 1u);
 }
 
 fn weight_row(tile: u32, i: u32) -> u32 {
@@ -38,7 +43,7 @@ fn store2(token: u32, pair: u32, sum: vec2<f32>) {
   let after_k = after_q + step.out_rows;
   let position = pass_.start + token;
   let turned = step.rope_width / 2u;
-  let within = pair % (step.head_width / 2u);
+  let within = turned_pair(pair);
   var turn = vec2<f32>(1.0, 0.0);
   if (within < turned && rows.x < after_k) { turn = table[position * turned + within]; }
   let result = vec2<f32>(sum.x * turn.x - sum.y * turn.y, sum.x * turn.y + sum.y * turn.x);

@@ -57,7 +57,7 @@ function turnPair(first: f32, second: f32, table: usize, y0: usize, y1: usize): 
   store<f32>(y1, first * sin + second * cos);
 }
 
-/** Turns the heads of one position by its row of the table, and copies what of them is not turned. */
+/** Turns the heads of one position by its row of the table, from number `first` of each on, and copies what of them is not turned. */
 function turn(
   x: usize,
   row: usize,
@@ -66,12 +66,15 @@ function turn(
   width: i32,
   ropeWidth: i32,
   halves: i32,
+  first: i32,
 ): void {
-  const bytes = <usize> width << 2, turned = <usize> ropeWidth << 2;
+  const bytes = <usize> width << 2, begin = <usize> first << 2;
+  const end = begin + (<usize> ropeWidth << 2);
   for (let head = 0; head < heads; head++, x += bytes, y += bytes) {
-    if (halves) turnHalves(x, row, y, ropeWidth);
-    else turnNeighbours(x, row, y, ropeWidth);
-    if (turned < bytes) memory.copy(y + turned, x + turned, bytes - turned);
+    if (begin) memory.copy(y, x, begin);
+    if (halves) turnHalves(x + begin, row, y + begin, ropeWidth);
+    else turnNeighbours(x + begin, row, y + begin, ropeWidth);
+    if (end < bytes) memory.copy(y + end, x + end, bytes - end);
   }
 }
 
@@ -86,13 +89,14 @@ export function rope(step: usize, pass: usize, _thread: i32, _threads: i32): voi
   const tokens = tokensOf(pass);
   const heads = constant(step, 0), width = constant(step, 1);
   const ropeWidth = constant(step, 2), halves = constant(step, 3);
+  const first = constant(step, 4);
   const gaps = ofBranches(step) ? input(step, 2) : 0;
   const bytes = <usize> (heads * width) << 2;
   for (let token = take(step, 1); token < tokens; token = take(step, 1)) {
     const position = positionOf(pass, gaps, token);
     const row = input(step, 1) + <usize> position * (<usize> ropeWidth << 2);
     const at = <usize> token * bytes;
-    turn(input(step, 0) + at, row, output(step, 0) + at, heads, width, ropeWidth, halves);
+    turn(input(step, 0) + at, row, output(step, 0) + at, heads, width, ropeWidth, halves, first);
   }
 }
 
@@ -108,9 +112,10 @@ export function store_rows(step: usize, pass: usize, _thread: i32, _threads: i32
 
 /** q, k, v, table → q_rope, cache_k, cache_v, with the tap k_rope. */
 export function rope_store(step: usize, pass: usize, _thread: i32, _threads: i32): void {
-  const tokens = tokensOf(pass), first = startOf(pass);
+  const tokens = tokensOf(pass), start = startOf(pass);
   const heads = constant(step, 0), kvHeads = constant(step, 1), width = constant(step, 2);
   const ropeWidth = constant(step, 3), halves = constant(step, 4);
+  const first = constant(step, 5);
   const gaps = ofBranches(step) ? input(step, 4) : 0;
   const qBytes = <usize> (heads * width) << 2, kvBytes = <usize> (kvHeads * width) << 2;
   const keyTap = output(step, 3);
@@ -118,10 +123,10 @@ export function rope_store(step: usize, pass: usize, _thread: i32, _threads: i32
     const position = positionOf(pass, gaps, token);
     const row = input(step, 3) + <usize> position * (<usize> ropeWidth << 2);
     const qAt = <usize> token * qBytes, kvAt = <usize> token * kvBytes;
-    const slot = <usize> (first + token) * kvBytes;
+    const slot = <usize> (start + token) * kvBytes;
     const keys = output(step, 1) + slot;
-    turn(input(step, 0) + qAt, row, output(step, 0) + qAt, heads, width, ropeWidth, halves);
-    turn(input(step, 1) + kvAt, row, keys, kvHeads, width, ropeWidth, halves);
+    turn(input(step, 0) + qAt, row, output(step, 0) + qAt, heads, width, ropeWidth, halves, first);
+    turn(input(step, 1) + kvAt, row, keys, kvHeads, width, ropeWidth, halves, first);
     memory.copy(output(step, 2) + slot, input(step, 2) + kvAt, kvBytes);
     if (keyTap) memory.copy(keyTap + kvAt, keys, kvBytes);
   }

@@ -18,16 +18,18 @@ function turn(
   emit: (at: number, value: number) => void,
 ): void {
   const { pass, constants } = args;
-  const { head_width: width, rope_width, half_style } = constants;
+  const { head_width: width, rope_width, half_style, rope_start = 0 } = constants;
   const turned = rope_width / 2;
   for (let token = 0; token < pass.tokens; token++) {
     const [gap, end] = rowGap(args, count, token);
     const position = pass.start + token - (end - gap);
     for (let head = 0; head < heads; head++) {
       const base = (token * heads + head) * width;
-      for (let i = rope_width; i < width; i++) emit(base + i, x[base + i]);
+      const begin = base + rope_start;
+      for (let i = base; i < begin; i++) emit(i, x[i]);
+      for (let i = begin + rope_width; i < base + width; i++) emit(i, x[i]);
       for (let pair = 0; pair < turned; pair++) {
-        const first = base + (half_style ? pair : 2 * pair);
+        const first = begin + (half_style ? pair : 2 * pair);
         const second = half_style ? first + turned : first + 1;
         const at = (position * turned + pair) * 2;
         const [cos, sin] = [table[at], table[at + 1]];
@@ -40,12 +42,19 @@ function turn(
 
 /**
  * x [T, heads, head_width], table [positions, rope_width / 2, 2] of (cos, sin) → the same shape. Pairs are neighbours
- * (`half_style` 0, as in Llama's GGUF files) or lie rope_width / 2 apart (1, as in GPT-NeoX).
+ * (`half_style` 0, as in Llama's GGUF files) or lie rope_width / 2 apart (1, as in GPT-NeoX). The `rope_width` numbers of a head from
+ * `rope_start` on are turned, both even; the others stay.
  */
 const rope = kernel({
   operation: "rope",
   wgsl: ropeWgsl,
-  constants: { heads: "u32", head_width: "u32", rope_width: "u32", half_style: "u32" },
+  constants: {
+    heads: "u32",
+    head_width: "u32",
+    rope_width: "u32",
+    half_style: "u32",
+    rope_start: "u32",
+  },
   bindings: bindings("input x", "input table", "output y"),
   grid: (pass, { heads, head_width }, lanes) => perToken(heads * head_width / 2, pass, lanes),
   twin(args) {
@@ -76,6 +85,7 @@ export const ropeStore = kernel({
     head_width: "u32",
     rope_width: "u32",
     half_style: "u32",
+    rope_start: "u32",
   },
   bindings: bindings(
     "input q",

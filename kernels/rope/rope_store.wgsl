@@ -2,7 +2,14 @@
 override LANES: u32;
 override TAP_K_ROPE: bool = false;
 
-struct Step { heads: u32, kv_heads: u32, head_width: u32, rope_width: u32, half_style: u32 }
+struct Step {
+  heads: u32,
+  kv_heads: u32,
+  head_width: u32,
+  rope_width: u32,
+  half_style: u32,
+  rope_start: u32,
+}
 
 @group(0) @binding(2) var<storage, read> q: array<f32>;
 @group(0) @binding(3) var<storage, read> k: array<f32>;
@@ -20,15 +27,17 @@ fn main(@builtin(global_invocation_id) id: vec3<u32>) {
   let token = id.y;
   let head = id.x / pairs;
   let pair = id.x % pairs;
+  // Less than `turned` of pairs that are turned, and of no other.
+  let within = pair - step.rope_start / 2u;
   var first = 2u * pair;
   var second = first + 1u;
-  if (step.half_style == 1u && pair < turned) {
-    first = pair;
-    second = pair + turned;
+  if (step.half_style == 1u && within < turned) {
+    first = step.rope_start + within;
+    second = first + turned;
   }
   var turn = vec2<f32>(1.0, 0.0);
   let gap = row_gap(token);
-  if (pair < turned) { turn = table[(pass_.start + token - (gap.y - gap.x)) * turned + pair]; }
+  if (within < turned) { turn = table[(pass_.start + token - (gap.y - gap.x)) * turned + within]; }
   if (head < step.heads) {
     let at = (token * step.heads + head) * step.head_width;
     let a = q[at + first];

@@ -10,13 +10,16 @@ struct Step {
   weight_row: u32,  // first row in the planes
   rows: u32,        // rows that this dispatch computes
   out_row: u32,     // where the first of them stands in the whole tensor
-  out_rows: u32,    // rows of the whole tensor
+  out_rows: u32,    // rows of the whole tensor; of experts, those in the planes
   activation: u32,  // only where a product gates another
   heads: u32,       // only where columns belong to heads
   epsilon: f32,     // only where x is normed
   head_width: u32,  // these only where q and k are turned by RoPE
   rope_width: u32,
   half_style: u32,
+  rope_start: u32,
+  used: u32,        // these only where a position has several experts
+  shared_: u32,     // `shared`, which WGSL keeps for itself
 }
 
 @group(0) @binding(3) var<storage, read> weights: array<vec4<u32>>;

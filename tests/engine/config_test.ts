@@ -176,7 +176,7 @@ const REFUSED_METADATA: readonly [key: string, value: WriterValue, said: RegExp]
   ["llama.rope.scaling.factor", real(NaN), /scaling.factor is NaN/],
   ["llama.rope.scaling.attn_factor", real(0), /attn_factor is 0, which makes no sense/],
   ["llama.logit_scale", real(4), /logit_scale is 4: scaled logits .* not supported yet/],
-  ["llama.expert_count", 8, /expert_count is 8: mixtures of experts are not supported yet/],
+  ["llama.expert_count", 8, /expert_used_count is missing/],
   ["llama.attention.causal", false, /causal is false: models that look ahead are not/],
 ];
 

@@ -12,7 +12,7 @@ import { type EditList, patch, scale, zero } from "../../inspect/run/interventio
 import { attentionMap } from "../../inspect/figures/attention/map.ts";
 import { openDevice } from "../../inspect/run/loading.ts";
 import { tableColumns, tableVectors } from "../../inspect/tables/mod.ts";
-import { partsOf } from "../../kernels/attention/attention.ts";
+import { partsOf } from "../../kernels/attention/seen.ts";
 import { KERNELS } from "../../kernels/mod.ts";
 import { randomModel } from "../support/models/random_model.ts";
 
@@ -100,7 +100,8 @@ Deno.test("fused attention: a query that sees nothing mixes 0, and NaN stays NaN
   const kinds = [1, LEAST_FLOAT, -2e30, NaN, Infinity, -1e30, 1];
   for (const start of [0, 40, 300]) {
     const pass = { tokens: kinds.length, start, rows: 1 };
-    const constants = { heads: HEADS, kv_heads: 1, head_width: WIDTH, scale: 1 };
+    const nothing = { window: 0, chunk: 0, cap: 0, max_bias: 0, value_width: 0 };
+    const constants = { heads: HEADS, kv_heads: 1, head_width: WIDTH, scale: 1, ...nothing };
     const inputs = attentionInputs(kinds, start);
     const mixes = kinds.length * HEADS * WIDTH;
     const each = { name: "queries", pass, constants };

@@ -179,6 +179,26 @@ const FAULTS: readonly (readonly [
     (each) => wrong(each, { inputs: changed(each.inputs, 77, 0.01) }),
   ],
   [
+    "linear_experts",
+    "another expert",
+    (each) => wrong(each, { inputs: [each.inputs[0], each.inputs[1].toReversed()] }),
+  ],
+  [
+    "linear_experts_many",
+    "an input that is off by a hundredth",
+    (each) => wrong(each, { inputs: changed(each.inputs, 77, 0.01) }),
+  ],
+  [
+    "route",
+    "other weights",
+    (each) => wrong(each, { constants: { ...each.constants, scale: 1.1 } }),
+  ],
+  [
+    "combine",
+    "another weight",
+    (each) => wrong(each, { inputs: [each.inputs[0], ...changed(each.inputs.slice(1), 2, 0.01)] }),
+  ],
+  [
     "head_result",
     "heads that begin elsewhere",
     (each) => wrong(each, { constants: { ...each.constants, heads: 1 } }),

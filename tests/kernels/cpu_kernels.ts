@@ -16,6 +16,7 @@ const EXPORTS = {
   "sampling/argmax.as": ["argmax"],
   "sampling/sampling.as": ["sample"],
   "edits/edit.as": ["edit"],
+  "experts/experts.as": ["route", "add_expert_bias", "combine", "weigh"],
   "math.as": ["exp1"],
 };
 
@@ -83,8 +84,9 @@ export class Laid {
     const inputs = [...each.inputs], lengths = [...each.outputs];
     let [input, weight, output] = [2, 8, 12];
     for (const { kind, dtype } of kernel.bindings) {
-      if (kind === "input") step[input++] = this.#input(inputs.shift()!, dtype === "u32");
-      else if (kind === "weight") step[weight++] = this.#input(numbersOf(each.weights[0]), false);
+      if (kind === "input") {
+        step[input++] = this.#input(inputs.shift()!, dtype === "u32" || dtype === "i32");
+      } else if (kind === "weight") step[weight++] = this.#input(numbersOf(each.weights[0]), false);
       else if (kind === "scratch") step[41] = this.#take(kernel.scratch!(each.constants));
       else {
         const length = lengths.shift()!;

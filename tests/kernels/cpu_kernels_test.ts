@@ -3,8 +3,9 @@ import assert from "node:assert/strict";
 import { allowedErrors } from "../../engine/check/bounds.ts";
 import type { KernelCase } from "../../engine/check/case.ts";
 import { kernelCases } from "../../engine/check/cases.ts";
-import { Noise } from "../../engine/check/data.ts";
-import { MASKED, partsOf } from "../../kernels/attention/attention.ts";
+import { Noise, numbersReader } from "../../engine/check/data.ts";
+import { MASKED } from "../../kernels/attention/score.ts";
+import { partsOf } from "../../kernels/attention/seen.ts";
 import type { Kernel } from "../../kernels/kernel.ts";
 import { KERNELS } from "../../kernels/mod.ts";
 import {
@@ -52,7 +53,7 @@ function check(each: KernelCase): void {
 }
 
 Deno.test("each kernel gives its twin's numbers over odd shapes", async (t) => {
-  assert.equal(kernels.length, 36);
+  assert.equal(kernels.length, 42);
   for (const kernel of kernels) {
     await t.step(kernel.name, () => {
       let cases = 0;
@@ -124,6 +125,7 @@ function attentionCase(name: string, [heads, kv_heads, width, tokens, start]: re
       kv_heads,
       head_width: width,
       scale: Math.fround(1 / Math.sqrt(width)),
+      ...{ window: 0, chunk: 0, cap: 0, max_bias: 0, value_width: 0 },
       columns: heads,
       causal: 1,
     },
@@ -131,7 +133,7 @@ function attentionCase(name: string, [heads, kv_heads, width, tokens, start]: re
       ...(inputs[kernel.operation]?.() ?? [q(), cache(), cache()]),
       ...(kernel.branches ? [gaps] : []),
     ],
-    weights: [],
+    weights: kernel.sinks ? [numbersReader(noise.numbers(heads), heads)] : [],
     outputs: [outputs[kernel.operation] ?? tokens * heads * width],
     parts: 1,
     taps: true,
@@ -141,7 +143,7 @@ function attentionCase(name: string, [heads, kv_heads, width, tokens, start]: re
 const ATTENTION = kernels.filter(({ operation }) => /scores|softmax|mix|attention/.test(operation));
 
 Deno.test("attention over the shapes of models", async (t) => {
-  assert.equal(ATTENTION.length, 11);
+  assert.equal(ATTENTION.length, 17);
   for (const { name } of ATTENTION) {
     await t.step(name, () => {
       for (const shape of MODELS) check(attentionCase(name, shape));

@@ -95,6 +95,23 @@ const FAULTS: readonly (readonly [kernel: string, right: string, wrong: string])
     ? ["linear_residual", "column < step.columns", "true"]
     : ["linear_residual", "left < 8u", "false"],
   ["head_result", "column < first + width", "column <= first + width"],
+  ["route", "keys[j] == key && j < i", "keys[j] == key && j > i"], // of equal ones the higher id
+  ["route", "select(best + second, best", "select(best, best"], // a group's second expert
+  ["route", "better < step.groups_used", "better <= step.groups_used"],
+  ["route", "divisor = max(sum", "divisor = max(sum + 0.0001"],
+  ["route_biased", "return gate + bias[expert]", "return logit"],
+  ["route_biased", "own[i] = gates[chosen[i]]", "own[i] = gates[chosen[i]] + bias_of(chosen[i])"],
+  ["linear_experts", "ids[pair] * step.rows", "ids[0] * step.rows"],
+  ["linear_experts", "select(pair, pair / step.used", "select(pair, 0u"],
+  ["linear_experts", "first + row - step.out_row < step.out_rows", "row < step.rows"], // another part's rows
+  ["linear_experts", "part_has(first)", "first >= step.out_row"], // an expert that is in two parts
+  ["linear_experts_many", "step.out_row / step.rows + group.y", "group.y"],
+  ["linear_experts_many", "if (at + 3u < listed)", "if (at + 4u < listed)"], // the last of four
+  ["linear_experts_many", "w < t / 32u", "w < 0u"], // positions from 32 on
+  ["linear_experts_many", "column + 8u <= step.columns", "true"], // numbers behind the end of x
+  ["add_expert_bias", "ids[id.y]", "ids[0]"],
+  ["combine", "(id.y + 1u) * step.used", "id.y * step.used + 1u"],
+  ["weigh", "weights[id.y]", "weights[0]"],
 ];
 
 Deno.test("wrong kernels fail, and the number that is off is named", async (t) => {

@@ -27,6 +27,8 @@ const SOME_PACKINGS: Readonly<Record<string, readonly string[]>> = {
   linear_residual_many: ["Q6_K"],
   linear_qkv_many: ["F16"],
   linear_glu_many: ["Q5_0"],
+  linear_experts: ["Q6_K", "F16"],
+  linear_experts_many: ["Q4_K", "BF16"],
 };
 
 function packingsOf(kernel: Kernel): Packing[] {
@@ -133,7 +135,8 @@ Deno.test("taps change nothing: what is computed has the same bits", async (t) =
 });
 
 Deno.test("a matrix in parts gives the same bits as in one", async () => {
-  const cases = ["embed", "linear", "linear_residual", "linear_many", "head_result"]
+  const names = ["embed", "linear", "linear_residual", "linear_many", "head_result"];
+  const cases = [...names, "linear_experts", "linear_experts_many"]
     .flatMap((name) => firstCases(kernel(name), 1));
   const [whole, ...split] = await Promise.all(
     [1, 2, 3, 5].map((parts) => runKernels(device, cases.map((each) => ({ ...each, parts })))),

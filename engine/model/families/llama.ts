@@ -1,20 +1,34 @@
 /** Llama (Touvron et al. 2023) and families that differ from it in little: RoPE on neighbours, RMSNorm, SwiGLU. */
-import type { Family } from "../family.ts";
+import { type Family, mixture, NO_WINDOW, whole } from "../family.ts";
 
-/** RMSNorm, RoPE on neighbours, grouped queries, SwiGLU: what {@linkcode Family} leaves unsaid. */
-export const llama: Family = { ropeStyle: "adjacent" };
+/**
+ * RMSNorm, RoPE on neighbours, grouped queries, SwiGLU: what {@linkcode Family} leaves unsaid. Mistral's early files are of this
+ * architecture, and have a window; so is Mixtral, with experts.
+ */
+export const llama: Family = {
+  ropeStyle: "adjacent",
+  window: { size: whole("attention.sliding_window") },
+  experts: mixture(),
+  likeLlamaCpp: {
+    does: "leaves out the window of attention (llama.attention.sliding_window)",
+    rules: { window: NO_WINDOW },
+  },
+};
+
+/** What neither has a window nor experts. */
+const PLAIN: Family = { ropeStyle: "adjacent" };
 
 /** InternLM 2 (Cai et al. 2024). */
-export const internlm2: Family = llama;
+export const internlm2: Family = PLAIN;
 
 /** XVERSE. */
-export const xverse: Family = llama;
+export const xverse: Family = PLAIN;
 
 /** ERNIE 4.5, dense: a head is wider than its share of the stream. */
-export const ernie4_5: Family = llama;
+export const ernie4_5: Family = PLAIN;
 
 /** SmolLM 3: every 4th layer is not turned by RoPE (NoPE, Kazemnejad et al. 2023). */
 export const smollm3: Family = {
-  ...llama,
+  ...PLAIN,
   unturned: (_keys, { layers }) => Array.from({ length: layers }, (_, layer) => layer % 4 === 3),
 };

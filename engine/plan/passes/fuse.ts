@@ -2,7 +2,8 @@
  * Puts neighbouring steps together where one kernel does the work of several. What was an intermediate value becomes an
  * optional output of the fused kernel, so that looking at it changes nothing.
  */
-import { canFuseAttention, MOST_PARTS } from "../../../kernels/attention/attention.ts";
+import { canFuseAttention } from "../../../kernels/attention/attention.ts";
+import { MOST_PARTS } from "../../../kernels/attention/seen.ts";
 import { canBind, type Computation, type Operation } from "../../../kernels/kernel.ts";
 import { canNorm } from "../../../kernels/products/products.ts";
 import { kernelOf } from "../../../kernels/mod.ts";
@@ -85,12 +86,18 @@ const RULES: Rule[] = [
       const [qRope, kRope, cacheK, cacheV] = results(steps);
       if (steps[2].inputs[0] !== kRope) return;
       const { heads, ...constants } = steps[0].constants;
+      const kv_heads = steps[1].constants.heads;
+      // Values of another width than keys, and keys that are turned otherwise than queries, take steps of their own.
+      if (steps[3].constants.columns !== kv_heads * constants.head_width) return;
+      const { heads: _, ...ofKeys } = steps[1].constants;
+      if (Object.entries(ofKeys).some(([name, value]) => constants[name] !== value)) return;
+      if (steps[0].inputs[1] !== steps[1].inputs[1]) return;
       return {
         operation: "rope_store",
         inputs: [steps[0].inputs[0], steps[1].inputs[0], steps[3].inputs[0], steps[0].inputs[1]],
         weights: [],
         outputs: [qRope, cacheK, cacheV, tap(kRope, options)],
-        constants: { heads, kv_heads: steps[1].constants.heads, ...constants },
+        constants: { heads, kv_heads, ...constants },
       };
     },
   },
@@ -100,13 +107,16 @@ const RULES: Rule[] = [
       const [scores, probs, out] = results(steps);
       if (wanted.has(scores.name) || wanted.has(probs.name)) return;
       if (steps[1].inputs[0] !== scores || steps[2].inputs[0] !== probs) return;
-      if (!canFuseAttention(steps[0].constants.head_width)) return;
+      const { head_width } = steps[0].constants;
+      const { value_width = head_width } = steps[2].constants;
+      if (!canFuseAttention(head_width, value_width)) return;
       return {
         operation: "attention",
+        sinks: steps[1].sinks,
         inputs: [...steps[0].inputs, steps[2].inputs[1]],
-        weights: [],
+        weights: steps[1].weights,
         outputs: [out],
-        constants: steps[0].constants,
+        constants: { ...steps[0].constants, value_width },
       };
     },
   },
@@ -177,7 +187,7 @@ function fuseRope(plan: Plan, options: FuseOptions): Plan {
       fused.push(step);
       continue;
     }
-    const { head_width, rope_width, half_style } = step.constants;
+    const { head_width, rope_width, half_style, rope_start } = step.constants;
     const [qRope, cacheK, cacheV, kRope] = step.outputs;
     fused[fused.length - 1] = {
       ...before,
@@ -189,7 +199,7 @@ function fuseRope(plan: Plan, options: FuseOptions): Plan {
         kRope,
         ...norms,
       ],
-      constants: { ...before.constants, head_width, rope_width, half_style },
+      constants: { ...before.constants, head_width, rope_width, half_style, rope_start },
     };
   }
   return fused;
@@ -241,21 +251,21 @@ function binds(computation: Computation, { buffers, branches, has }: FuseOptions
 
 /**
  * Attention over few positions, in one step or, of long contexts, in two: over parts of the keys, and those together. Which of them
- * are dispatched depends on the pass.
+ * are dispatched depends on the pass. A sink is no part's: it comes with the second step.
  */
 function splitAttention(step: Step): Step[] {
   if (step.operation !== "attention") return [step];
-  const { heads, head_width } = step.constants;
+  const { heads, value_width } = step.constants;
   const [out] = results([step]);
   const parts: Value = {
     name: `${out.name}~parts`,
-    shape: ["T", heads, MOST_PARTS, head_width + 4],
+    shape: ["T", heads, MOST_PARTS, value_width + 4],
     dtype: "f32",
     kind: "result",
   };
   return [
     { ...step, positions: "few" },
-    { ...step, operation: "attention_split", outputs: [parts] },
+    { ...step, operation: "attention_split", sinks: undefined, weights: [], outputs: [parts] },
     { ...step, operation: "attention_merge", inputs: [parts] },
   ];
 }

@@ -20,6 +20,7 @@ import {
 
 /** Room for a kernel's `struct Step`, as in executable.ts. */
 const STEP_BYTES = 64;
+
 /**
  * Runs kernels, each on its case, in one submission.
  *
@@ -156,25 +157,29 @@ function weightNumbers(reader: RowReader): Float32Array<ArrayBuffer> {
 /** NaN follows the input: what lies there in pooled buffers may be anything. */
 function inputWords(binding: Binding, input: Float32Array) {
   const length = Math.ceil(input.length / 4) * 4 + MARGIN;
-  const words = binding.dtype === "u32" ? new Uint32Array(length) : new Float32Array(length);
+  const words = binding.dtype === "f32" || binding.dtype === "bits"
+    ? new Float32Array(length)
+    : new Uint32Array(length);
   words.fill(words instanceof Float32Array ? NaN : 0xffffffff);
   words.set(input);
   return words;
 }
 
 /** A kernel over packed weights runs once per part of its rows. */
-function stepConstants({ constants, packed, parts }: KernelCase): Constants[] {
+function stepConstants({ kernel, constants, packed, parts }: KernelCase): Constants[] {
   if (!packed) return [constants];
   const { columns, scales, highs } = packed;
   const common = { ...constants, groups: Math.ceil(columns / 8), scales, highs };
-  const size = Math.ceil(constants.rows / parts);
-  return Array.from({ length: Math.ceil(constants.rows / size) }, (_, part) => ({
-    ...common,
-    weight_row: part * size,
-    ...(parts === 1
-      ? {}
-      : { rows: Math.min(size, constants.rows - part * size), out_row: part * size }),
-  }));
+  const total = kernel.operation === "linear_experts" ? constants.out_rows : constants.rows;
+  const size = Math.ceil(total / parts);
+  return Array.from({ length: Math.ceil(total / size) }, (_, part) => {
+    const out_row = part * size;
+    const rows = Math.min(size, total - out_row);
+    if (parts === 1) return { ...common, weight_row: 0 };
+    return kernel.operation === "linear_experts"
+      ? { ...common, weight_row: out_row, out_row, out_rows: rows }
+      : { ...common, weight_row: out_row, out_row, rows };
+  });
 }
 
 function stepWords(kernel: Kernel, constants: Constants): DataView<ArrayBuffer> {

@@ -28,14 +28,14 @@ const QKV: i32 = 2;
 const GLU: i32 = 3;
 
 /** From these numbers of positions on a tile is made f32 first: with quants, and with floats. */
-const MANY_QUANTS: i32 = 16;
-const MANY_FLOATS: i32 = 4;
+export const MANY_QUANTS: i32 = 16;
+export const MANY_FLOATS: i32 = 4;
 
 /** Tiles that are read together (see quants.as.ts). */
-const TOGETHER: i32 = 4;
+export const TOGETHER: i32 = 4;
 
 /** Products that a thread takes at a time, at least: an atomic addition costs as much as a thousand of them. */
-const PRODUCTS: i32 = 65536;
+export const PRODUCTS: i32 = 65536;
 
 /** Forms of x for few positions. */
 const SIGNED: i32 = 0;
@@ -44,21 +44,21 @@ const SCALED: i32 = 2;
 const PLAIN: i32 = 3;
 
 /** The form that x takes for a type. */
-function formOf(id: i32): i32 {
+export function formOf(id: i32): i32 {
   if (id == Q8_0) return SEVENS;
   if (id == F16) return SCALED;
   return isPlain(id) ? PLAIN : SIGNED;
 }
 
 /** Bytes of a position in a form. */
-function formBytes(form: i32, columns: i32): usize {
+export function formBytes(form: i32, columns: i32): usize {
   if (form == SIGNED) return <usize> (columns >> 4) * SIGNED_BYTES;
   if (form == SEVENS) return <usize> (columns >> 5) * SEVENS_BYTES;
   return (form == SCALED ? 16 : 0) + ((<usize> columns + 3) & -4) * 4;
 }
 
 /** Makes a form of all positions at `out`. */
-function turn(form: i32, x: usize, tokens: i32, columns: i32, out: usize): void {
+export function turn(form: i32, x: usize, tokens: i32, columns: i32, out: usize): void {
   const bytes = formBytes(form, columns);
   for (let t = 0; t < tokens; t++, x += <usize> columns << 2, out += bytes) {
     if (form == SIGNED) turnSigned(x, columns, out);
@@ -113,7 +113,7 @@ function turned(
 }
 
 /** Products of tiles with few positions in the form of their type, [tokens][tiles][8 rows] to `out`. */
-function multiplyFew(
+export function multiplyFew(
   weight: usize,
   first: i32,
   tiles: i32,

@@ -12,10 +12,9 @@ function pieceBytes(columns: i32): usize {
   return columns > 2048 ? 64 * 32 : 32 * 32;
 }
 
-/** Four positions, x `stride` bytes from one to the next; 32 bytes of sums each to `out`. */
-function four(tile: usize, x0: usize, stride: usize, columns: i32, out: usize): void {
+/** Four positions; 32 bytes of sums each to `out`. */
+export function four(tile: usize, x0: usize, x1: usize, x2: usize, x3: usize, columns: i32, out: usize): void {
   const zero = i32x4.splat(0), end = tile + (<usize> columns << 5), piece = pieceBytes(columns);
-  let x1 = x0 + stride, x2 = x1 + stride, x3 = x2 + stride;
   let sum0a = zero, sum0b = zero, sum1a = zero, sum1b = zero;
   let sum2a = zero, sum2b = zero, sum3a = zero, sum3b = zero;
   while (tile < end) {
@@ -104,10 +103,11 @@ export function many(
     return;
   }
   for (; positions >= 4; positions -= 4, x += 4 * stride, out += 128) {
-    four(tile, x, stride, columns, out);
+    four(tile, x, x + stride, x + 2 * stride, x + 3 * stride, columns, out);
   }
   if (!positions) return;
   // The last four: some are computed again, which costs less than each by itself.
   const again = <usize> (4 - positions);
-  four(tile, x - again * stride, stride, columns, out - (again << 5));
+  x -= again * stride;
+  four(tile, x, x + stride, x + 2 * stride, x + 3 * stride, columns, out - (again << 5));
 }

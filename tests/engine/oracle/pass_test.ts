@@ -1,16 +1,17 @@
 /** The oracle's pass: models that between them have everything a config can say. */
 import assert from "node:assert/strict";
-import { Random } from "../../checkpoints/files/random.ts";
-import { type GgufFile, openGguf } from "../../engine/gguf/reader.ts";
-import { bytesSource } from "../../engine/gguf/source.ts";
-import type { Block, Config, Rope } from "../../engine/model/config.ts";
-import { attentionScores } from "../../engine/oracle/attention.ts";
-import { oracle, oracleGreedy, type OraclePoint } from "../../engine/oracle/oracle.ts";
-import { forwardPass, noPast, type Past } from "../../engine/oracle/pass.ts";
-import { forward } from "../../engine/plan/forward.ts";
-import { expectedTensors } from "../../engine/plan/tensors.ts";
-import { writeGguf, type WriterTensor } from "../support/models/gguf_writer.ts";
-import { randomFile } from "../support/models/random_llama.ts";
+import { Random } from "../../../checkpoints/files/random.ts";
+import { type GgufFile, openGguf } from "../../../engine/gguf/reader.ts";
+import { bytesSource } from "../../../engine/gguf/source.ts";
+import type { Block, Config, Rope } from "../../../engine/model/config.ts";
+import { activate } from "../../../engine/oracle/activations.ts";
+import { attentionScores } from "../../../engine/oracle/attention.ts";
+import { oracle, oracleGreedy, type OraclePoint } from "../../../engine/oracle/oracle.ts";
+import { forwardPass, noPast, type Past } from "../../../engine/oracle/pass.ts";
+import { forward } from "../../../engine/plan/forward.ts";
+import { expectedTensors } from "../../../engine/plan/tensors.ts";
+import { writeGguf, type WriterTensor } from "../../support/models/gguf_writer.ts";
+import { randomFile } from "../../support/models/random_llama.ts";
 
 const [D, H, Hkv, d, F, V] = [12, 3, 1, 4, 10, 17];
 const IDS = [3, 1, 4, 1, 5, 9, 2];
@@ -241,10 +242,14 @@ Deno.test("a parallel block: both halves read one norm, and are added at the end
   near(point("blk.0.k"), point("blk.0.k_unclamped").map((k) => Math.min(Math.max(k, -0.4), 0.4)));
   assert.ok(point("blk.0.k_unclamped").some((k) => Math.abs(k) > 0.4));
   near(point("blk.0.q_norm_centered").slice(0, d), less(point("blk.0.q_rope").slice(0, d)));
+  near(point("blk.0.q_rope").slice(0, H * d), point("blk.0.q").slice(0, H * d)); // position 0
   near(point("blk.0.cache_k"), point("blk.0.k_norm"));
   // Each head has weights of its own.
   const own = await numbers(file, "blk.0.attn_q_norm.weight");
   near(point("blk.0.q_norm"), point("blk.0.q_norm_pre").map((q, i) => q * own[i % (H * d)]));
+  // xIELU's numbers are those of the layer.
+  const second = { alphaN: 0.7, alphaP: 0.2, beta: 0.4, epsilon: 0 };
+  near(point("blk.1.ffn_act"), activate(point("blk.1.ffn_up"), "xielu", second));
   near(point("logits_uncapped"), times(point("logits_unscaled"), 0.25));
   near(point("logits"), point("logits_uncapped").map((logit) => 2 * Math.tanh(logit / 2)));
 });

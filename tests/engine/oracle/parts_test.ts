@@ -1,15 +1,15 @@
 /** The oracle's parts against numbers worked out by hand and closed forms. */
 import assert from "node:assert/strict";
-import type { Rope, Yarn } from "../../engine/model/config.ts";
-import { activate, complementaryError, glu } from "../../engine/oracle/activations.ts";
+import type { Rope, Yarn } from "../../../engine/model/config.ts";
+import { activate, complementaryError, glu } from "../../../engine/oracle/activations.ts";
 import {
   alibiSlope,
   attentionScores,
   scaleByPosition,
   sees,
-} from "../../engine/oracle/attention.ts";
-import { cap, centerRows, clamp, rootMeanSquare, scale } from "../../engine/oracle/math.ts";
-import { divisorsName, type RopeKind, ropeTable, rotate } from "../../engine/oracle/rope.ts";
+} from "../../../engine/oracle/attention.ts";
+import { cap, centerRows, clamp, rootMeanSquare, scale } from "../../../engine/oracle/math.ts";
+import { divisorsName, type RopeKind, ropeTable, rotate } from "../../../engine/oracle/rope.ts";
 
 const row = (...numbers: number[]) => Float64Array.from(numbers);
 
