@@ -239,7 +239,8 @@ function readRope(
   };
 }
 
-function readRopeScaling(keys: Keys): RopeScaling {
+/** How the file's metadata scale RoPE. */
+export function readRopeScaling(keys: Keys): RopeScaling {
   const type = keys.get("rope.scaling.type") ?? "linear";
   if (type === "none") {
     keys.get("rope.scaling.factor"); // it has none to give
@@ -256,15 +257,9 @@ function readRopeScaling(keys: Keys): RopeScaling {
     keys.integer("context_length"),
   );
   if (type === "yarn") {
-    const share = keys.real("rope.scaling.yarn_ext_factor", () => true, 1);
-    return {
-      type,
-      factor: factor === 0 ? 1 : factor,
-      originalLength,
-      betaFast: keys.real("rope.scaling.yarn_beta_fast", (value) => value > 0, 32),
-      betaSlow: keys.real("rope.scaling.yarn_beta_slow", (value) => value > 0, 1),
-      share: share < 0 ? 1 : share,
-    };
+    // Files of most families say nothing of these: the paper's for Llama.
+    const ramp = { betaFast: 32, betaSlow: 1, share: 1 };
+    return { type, factor: factor === 0 ? 1 : factor, originalLength, ...ramp };
   }
   const [short, long] = ["short", "long"].map((name) => `rope_factors_${name}.weight`);
   if (type === "longrope" && keys.file.tensors.has(short) && keys.file.tensors.has(long)) {
@@ -280,11 +275,11 @@ function readMagnitude(keys: Keys, scaling: RopeScaling): number {
   return factor * (1 + 0.1 * Math.log(scaling.factor));
 }
 
-/** Those that a fused one holds. */
-const QKV_BIASES = ["attn_q.bias", "attn_k.bias", "attn_v.bias"];
-
 /** Biases of experts: the first layers may have none. */
 const EXPERT_BIAS = /^blk\.\d+\.(exp_probs_b|ffn_gate_inp|ffn_\w+_exps)\.bias$/;
+
+/** Those that a fused one holds. */
+const QKV_BIASES = ["attn_q.bias", "attn_k.bias", "attn_v.bias"];
 
 /** The biases that the file has, and the weights of norms that the family has. */
 function optionalOf(
@@ -327,6 +322,9 @@ const EFFECTS: Readonly<
   "use_parallel_residual": [[false], "parallel blocks in this architecture"],
   "rope.freq_base_swa": [[], "RoPE bases of windows in this architecture"],
   "rope.scaling.alpha": [[0, 1], "alphas of RoPE"],
+  "rope.scaling.yarn_beta_fast": [[32], "other ramps of YaRN in this architecture"],
+  "rope.scaling.yarn_beta_slow": [[1], "other ramps of YaRN in this architecture"],
+  "rope.scaling.yarn_ext_factor": [[1, -1], "other ramps of YaRN in this architecture"],
   "rope.scaling.yarn_attn_factor": [[1], "attention factors of YaRN"],
   "rope.scaling.yarn_log_multiplier": [[0], "log multipliers of YaRN in this architecture"],
   "leading_dense_block_count": [[0], "mixtures of experts"],

@@ -35,10 +35,9 @@ export function factorsOf(
   positions: number,
   known: RopeFactors,
 ): Float32Array | undefined {
-  if (scaling.type === "longrope") {
-    return known.get(positions > scaling.originalLength ? scaling.long : scaling.short);
-  }
-  return factors === undefined ? undefined : known.get(factors);
+  if (factors !== undefined) return known.get(factors);
+  if (scaling.type !== "longrope") return undefined;
+  return known.get(positions > scaling.originalLength ? scaling.long : scaling.short);
 }
 
 /**
@@ -57,32 +56,45 @@ export function ropeTable(
   builder: RopeBuilder = "exact",
   known: RopeFactors = new Map(),
 ): Float32Array<ArrayBuffer> {
-  const { base, width, scaling, magnitude } = rope;
+  const { base, width, scaling } = rope;
   const pairs = width / 2;
   const factors = factorsOf(rope, positions, known);
   const f = builder === "exact" ? (value: number) => value : Math.fround;
-  const share = scaling.type === "yarn" ? fastShares(rope, scaling, f) : new Float64Array(pairs);
+  // Hugging Face computes the ends of YaRN's ramp in 64 bits.
+  const fast = scaling.type === "yarn"
+    ? fastShares(rope, scaling, f, builder === "ggml" ? f : (value) => value)
+    : new Float64Array(pairs);
   const squeeze = scaling.type === "linear" || scaling.type === "yarn" ? scaling.factor : 1;
-  const mixed = (angle: number, pair: number) => {
-    const slow = builder === "ggml" ? f(f(1 / squeeze) * angle) : angle / squeeze;
-    return share[pair] === 0 ? slow : slow * f(1 - share[pair]) + angle * share[pair];
-  };
   const divisor = (pair: number) => factors?.[pair] ?? 1;
-  const powers = Float64Array.from({ length: pairs }, (_, pair) => base ** (-2 * pair / width));
+  const powers = Float64Array.from(
+    { length: pairs },
+    (_, pair) =>
+      builder === "exact" ? base ** (-2 * pair / width) : f(Math.pow(f(base), f(2 * pair / width))),
+  );
+  /** Of a fast pair the angle as it is, of a slow one the squeezed one. ggml's compilers round the first product and the sum once. */
+  const mixed = (squeezed: number, own: number, pair: number) => {
+    if (fast[pair] === 0) return squeezed;
+    const slow = squeezed * f(1 - fast[pair]);
+    return f((builder === "f32" ? f(slow) : slow) + f(own * fast[pair]));
+  };
   const frequencies = Float32Array.from({ length: pairs }, (_, pair) => {
-    const power = f(1 / f(Math.pow(f(base), f(2 * pair / width))));
-    return mixed(power / divisor(pair), pair);
+    if (scaling.type === "longrope") return 1 / f(divisor(pair) * powers[pair]);
+    if (scaling.type !== "yarn") return f(1 / powers[pair]) / divisor(pair) / squeeze;
+    const own = f(f(1 / powers[pair]) / divisor(pair));
+    return mixed(f(f(1 / f(squeeze * powers[pair])) / divisor(pair)), own, pair);
   });
   const ratio = f(Math.pow(f(base), f(-2 / width)));
+  const magnitude = f(rope.magnitude);
   const table = new Float32Array(positions * width);
   for (let position = 0, at = 0; position < positions; position++) {
     let turning = position;
     for (let pair = 0; pair < pairs; pair++, at += 2) {
-      const angle = builder === "exact"
-        ? mixed(position * powers[pair] / divisor(pair), pair)
-        : builder === "ggml"
-        ? f(mixed(f(turning / divisor(pair)), pair))
-        : f(position * frequencies[pair]);
+      const own = builder === "exact"
+        ? position * powers[pair] / divisor(pair)
+        : f(turning / divisor(pair));
+      const angle = builder === "f32"
+        ? f(position * frequencies[pair])
+        : mixed(builder === "ggml" ? f(f(1 / squeeze) * own) : own / squeeze, own, pair);
       table[at] = f(Math.cos(angle)) * magnitude;
       table[at + 1] = f(Math.sin(angle)) * magnitude;
       turning = f(turning * ratio);
@@ -111,14 +123,17 @@ function fastShares(
   { base, width }: Rope,
   { originalLength, betaFast, betaSlow, share }: Yarn,
   f: (value: number) => number,
+  ends: (value: number) => number,
 ): Float64Array {
-  /** The pair that turns so many times. */
-  const pairOf = (turns: number) =>
-    f(width * Math.log(originalLength / (turns * 2 * Math.PI)) / (2 * Math.log(base)));
+  /** The pair that turns so many times within the first training length. */
+  const pairOf = (turns: number) => {
+    const once = ends(originalLength / ends(ends(turns) * 2 * ends(Math.PI)));
+    return ends(ends(width * ends(Math.log(once))) / ends(2 * ends(Math.log(ends(base)))));
+  };
   const low = Math.max(0, Math.floor(pairOf(betaFast)));
   const high = Math.min(width - 1, Math.ceil(pairOf(betaSlow)));
   return Float64Array.from({ length: width / 2 }, (_, pair) => {
-    const ramp = (pair - low) / Math.max(0.001, high - low);
-    return f((1 - Math.min(1, Math.max(0, ramp))) * share);
+    const ramp = f((pair - low) / Math.max(f(0.001), high - low));
+    return f(f(1 - Math.min(1, Math.max(0, ramp))) * share);
   });
 }

@@ -199,7 +199,19 @@ Deno.test("the oracle imports neither plan nor kernels, not even through others"
   const reached = new Set(["engine/oracle/oracle.ts"]);
   for (const file of reached) {
     for (const { target } of imports.get("engine")!.filter((each) => each.file === file)) {
-      assert.match(target!, /^(base\/|engine\/(oracle\/|model\/config\.ts$|gguf\/))/, file);
+      // Of families it knows what the config says of them.
+      const families = file.startsWith("engine/model/")
+        ? /^engine\/model\/(families\/|family|keys)/
+        : /^$/;
+      if (families.test(target!)) {
+        reached.add(target!);
+        continue;
+      }
+      assert.match(
+        target!,
+        /^(base\/|engine\/(oracle\/|model\/(config|hyperparameters)\.ts$|gguf\/))/,
+        file,
+      );
       reached.add(target!);
     }
   }

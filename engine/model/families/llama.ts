@@ -1,12 +1,12 @@
 /** Llama (Touvron et al. 2023) and families that differ from it in little: RoPE on neighbours, RMSNorm, SwiGLU. */
 import { type Family, mixture, NO_WINDOW, whole } from "../family.ts";
 
-/**
- * RMSNorm, RoPE on neighbours, grouped queries, SwiGLU: what {@linkcode Family} leaves unsaid. Mistral's early files are of this
- * architecture, and have a window; so is Mixtral, with experts.
- */
+/** RMSNorm, RoPE on neighbours, grouped queries, SwiGLU: what {@linkcode Family} leaves unsaid. */
+const plain: Family = { ropeStyle: "adjacent" };
+
+/** Llama. Mistral's early files are of this architecture too, and have a window; so is Mixtral, with experts. */
 export const llama: Family = {
-  ropeStyle: "adjacent",
+  ...plain,
   window: { size: whole("attention.sliding_window") },
   experts: mixture(),
   likeLlamaCpp: {
@@ -15,20 +15,17 @@ export const llama: Family = {
   },
 };
 
-/** What neither has a window nor experts. */
-const PLAIN: Family = { ropeStyle: "adjacent" };
-
 /** InternLM 2 (Cai et al. 2024). */
-export const internlm2: Family = PLAIN;
+export const internlm2: Family = plain;
 
 /** XVERSE. */
-export const xverse: Family = PLAIN;
+export const xverse: Family = plain;
 
 /** ERNIE 4.5, dense: a head is wider than its share of the stream. */
-export const ernie4_5: Family = PLAIN;
+export const ernie4_5: Family = plain;
 
 /** SmolLM 3: every 4th layer is not turned by RoPE (NoPE, Kazemnejad et al. 2023). */
 export const smollm3: Family = {
-  ...PLAIN,
+  ...plain,
   unturned: (_keys, { layers }) => Array.from({ length: layers }, (_, layer) => layer % 4 === 3),
 };
