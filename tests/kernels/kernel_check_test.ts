@@ -46,7 +46,22 @@ const FAULTS: readonly (readonly [kernel: string, right: string, wrong: string])
   ["rope_branches", "token - (gap.y - gap.x)", "token"],
   ["rope_store_branches", "token - (gap.y - gap.x)", "token - gap.y"],
   ["take_rows_branches", "branch_rows[i]", "branch_rows[0]"],
-  ["attention_split", "part_range(group.z, visible)", "part_range(group.z, visible - 1u)"],
+  ["attention_split", "first + part_keys())", "first + part_keys() - 1u)"], // the last key of a part
+  ["attention", "position + 1u - step.window", "position - step.window"], // a key more than the window
+  ["attention_branches", "first + select(0u, hidden", "first + select(0u, 0u"], // a window that forgets where a branch goes on
+  ["attention", "position % step.chunk", "position % (step.chunk + 1u)"],
+  ["attention", "step.cap * tanh_(score / step.cap)", "score"],
+  ["attention", "head >= power", "false"], // slopes of heads behind a power of two
+  [
+    "attention_sinks",
+    "sink_of(head: u32) -> f32 { return sinks[head]",
+    "sink_of(head: u32) -> f32 { return sinks[0]",
+  ],
+  ["attention_merge_sinks", "var sum = f32(SINKS)", "var sum = 0.0"],
+  ["softmax_sinks", "sum += weight(sink, largest)", "sum += 0.0"],
+  ["scores", "distance_to(key, token, gap)", "distance_to(key + 1u, token, gap)"],
+  ["scores", "key < first_key(token, gap)", "false"],
+  ["rope", "pair - step.rope_start / 2u", "pair"],
   ["attention_merge", "part < count", "part + 1u < count"], // the last part's keys
   ["rope", "a * turn.y + b * turn.x", "a * turn.y - b * turn.x"],
   ["rope_store", "(pass_.start + token) * step.kv_heads", "token * step.kv_heads"],
