@@ -42,6 +42,8 @@ export interface Config {
   readonly attentionCap: number;
   /** ALiBi's largest bias (Press et al. 2022): head h subtracts slope(h) · distance; 0 for none. */
   readonly alibi: number;
+  /** Whether each head has a sink (`attn_sinks`): a score of its own that takes a share of the probability and brings no value. */
+  readonly sinks: boolean;
   /** q, k and v are clamped to ± this; 0 for none. */
   readonly qkvLimit: number;
   /** Queries times 1 + scale · ln(1 + ⌊position / period⌋); undefined of most. */

@@ -47,6 +47,7 @@ const PLAIN: Config = {
   attentionScale: 0.5,
   attentionCap: 0,
   alibi: 0,
+  sinks: false,
   qkvLimit: 0,
   ropes: [TURNS],
   blocks: [BLOCK, BLOCK],
