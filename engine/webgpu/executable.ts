@@ -257,7 +257,7 @@ interface Work {
 }
 
 /** Room for a kernel's `struct Step`. */
-const CONSTANT_BYTES = 64;
+export const CONSTANT_BYTES = 128;
 
 /** Usage of buffers that hold values. */
 export const STORAGE = GPUBufferUsage.STORAGE | GPUBufferUsage.COPY_DST | GPUBufferUsage.COPY_SRC;
