@@ -23,6 +23,7 @@ import { checkLength, compile, extract, firstPosition, hostEdit } from "../plan/
 import { type Edit, NO_EDITS } from "../plan/edits.ts";
 import { branch, branchInputs } from "../plan/passes/branch.ts";
 import { fuse } from "../plan/passes/fuse.ts";
+import { narrow } from "../plan/passes/narrow.ts";
 import { portions } from "../plan/portions.ts";
 import {
   elementCount,
@@ -244,7 +245,7 @@ export class CpuSession implements Session {
     const make = () => {
       const compiled = compile(this.#model.plan, request, this.capacity);
       const few = (step: Step) => (onLastRows(step) ? asked.R : asked.T) < MATMUL_FROM;
-      const fused = fuse(compiled.plan, {
+      const fused = fuse(one ? compiled.plan : narrow(compiled.plan, compiled.wanted), {
         wanted: compiled.wanted,
         // Each matrix has a descriptor of its own, but those of a variant may lie in other heaps.
         adjacent: (names) =>

@@ -26,6 +26,7 @@ import { letEventsIn } from "../event_loop.ts";
 import { Lifetime } from "../lifetime.ts";
 import { branch, branchInputs } from "../plan/passes/branch.ts";
 import { fuse } from "../plan/passes/fuse.ts";
+import { narrow } from "../plan/passes/narrow.ts";
 import { passTokens } from "../plan/pass_size.ts";
 import { portions } from "../plan/portions.ts";
 import { stepCost } from "../plan/step_cost.ts";
@@ -328,7 +329,7 @@ export class WebgpuSession implements Session {
       const largest = { ...asked, T, R };
       const { plan, operands, wanted } = compile(this.#model.plan, request, this.capacity);
       const { weights } = this.#model;
-      const fused = fuse(plan, {
+      const fused = fuse(one ? plan : narrow(plan, wanted), {
         wanted,
         adjacent: (names) => weights.adjacent(names),
         buffers: this.#model.device.gpu.limits.maxStorageBuffersPerShaderStage,
