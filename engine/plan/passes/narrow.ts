@@ -20,16 +20,16 @@ const BY_ROW: ReadonlySet<Operation> = new Set<Operation>([
  * @param wanted points that must have all of their rows
  */
 export function narrow(plan: Plan, wanted: ReadonlySet<string>): Plan {
-  const at = plan.findIndex(({ operation }) => operation === "take_rows");
-  const take = plan[at];
+  const take = plan.find(({ operation }) => operation === "take_rows");
   if (!take || wanted.has(take.outputs[0]!.name)) return plan;
-  const narrowed = new Set<Step>([take]);
-  for (const step of plan.slice(0, at).reverse()) {
-    const outputs = step.outputs.filter((output) => output !== null);
-    const reads = ({ inputs }: Step) => inputs.some((input) => outputs.includes(input));
-    const fits = BY_ROW.has(step.operation) && outputs.every(({ name }) => !wanted.has(name)) &&
-      plan.filter(reads).every((reader) => narrowed.has(reader));
-    if (fits) narrowed.add(step);
+  const narrowed = new Set<Step>();
+  /** Values of which somebody reads other rows too. */
+  const whole = new Set<Value | null>();
+  for (const step of plan.toReversed()) {
+    const fits = BY_ROW.has(step.operation) && step.outputs[0]?.shape[0] === "T" &&
+      step.outputs.every((value) => value && !whole.has(value) && !wanted.has(value.name));
+    if (step === take || fits) narrowed.add(step);
+    else for (const value of step.inputs) whole.add(value);
   }
 
   const made = new Set([...narrowed].flatMap(({ outputs }) => outputs));
