@@ -75,6 +75,7 @@ export type Operation =
   | "take_rows"
   | "argmax"
   | "sample"
+  | "surprisal"
   | "edit"
   | "host";
 

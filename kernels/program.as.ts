@@ -14,6 +14,7 @@ import { attention, attention_merge, attention_split } from "./attention/attenti
 import { add, add_bias, swiglu, take_rows } from "./elementwise/elementwise.as.ts";
 import { argmax } from "./sampling/argmax.as.ts";
 import { sample } from "./sampling/sampling.as.ts";
+import { surprisal } from "./sampling/surprisal.as.ts";
 import { edit } from "./edits/edit.as.ts";
 import { probe_product, probe_read } from "./probes/probes.as.ts";
 export { read_row } from "./weights/read.as.ts";
@@ -139,6 +140,8 @@ export function runStep(step: usize, thread: i32, threads: i32): void {
       return edit(step, pass, thread, threads);
     case 24:
       return packTiles(step);
+    case 25:
+      return surprisal(step, pass, thread, threads);
     case 30:
       return probe_product(step, pass, thread, threads);
     case 31:

@@ -50,6 +50,7 @@ export const OPERATIONS: ReadonlyMap<Operation, number> = new Map<Operation, num
   ["argmax", 21],
   ["sample", 22],
   ["edit", 23],
+  ["surprisal", 25],
 ]);
 
 /** What becomes of a product's sums, as records say it. */

@@ -12,6 +12,7 @@ const EXPORTS = {
   "elementwise/elementwise.as": ["add", "add_bias", "swiglu", "take_rows"],
   "sampling/argmax.as": ["argmax"],
   "sampling/sampling.as": ["sample"],
+  "sampling/surprisal.as": ["surprisal"],
   "edits/edit.as": ["edit"],
   "math.as": ["exp1"],
 };
