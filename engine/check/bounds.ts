@@ -265,7 +265,7 @@ const softmax: Bound = (args) => {
 
 /** Of the sum's logarithm: what the sum is off by, beside itself; of the rest, a difference or two. */
 const surprisal: Bound = ({ constants: { columns }, inputs: [x], outputs: [nats], lanes }) => [
-  nats.map((value, row) => {
+  Float64Array.from(nats, (value, row) => {
     const numbers = x.subarray(row * columns, (row + 1) * columns);
     const largest = numbers.reduce((a, b) => Math.max(a, b));
     let [sum, ulps] = [0, 0];

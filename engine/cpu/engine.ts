@@ -5,7 +5,7 @@ import { freeMemory } from "../model/capacity.ts";
 import type { Config } from "../model/config.ts";
 import { ropeFactors } from "../model/rope_factors.ts";
 import { type Base, type LoadOptions, loadWeights } from "../model/weights.ts";
-import { forward } from "../plan/forward.ts";
+import { passPlan } from "../plan/pass_plan.ts";
 import type { Block } from "./heap.ts";
 import type { Processor } from "./processor.ts";
 import { CpuSession } from "./session.ts";
@@ -38,7 +38,7 @@ export async function cpuEngine(
   const limits = options.heapLimits ?? LIMITS;
   const memory = new TileMemory(processor, file, { limits, base: base?.file, free: freeMemory() });
   const weights = await loadWeights(file, config, memory, options, base);
-  const plan = forward(config);
+  const plan = passPlan(config);
   const twins = new Set<string>();
   const model = {
     processor,

@@ -2,7 +2,7 @@
 import { type Engine, engineOf } from "../backend.ts";
 import { freeMemory } from "../model/capacity.ts";
 import type { Config } from "../model/config.ts";
-import { forward } from "../plan/forward.ts";
+import { passPlan } from "../plan/pass_plan.ts";
 import type { GgufFile } from "../gguf/reader.ts";
 import { ropeFactors } from "../model/rope_factors.ts";
 import { type Base, type LoadOptions, loadWeights, type Weights } from "../model/weights.ts";
@@ -36,7 +36,7 @@ export async function webgpuEngine(
   options: WebgpuOptions = {},
   base?: Base<GPUBuffer>,
 ): Promise<Engine> {
-  const plan = forward(config);
+  const plan = passPlan(config);
   const buffers = device.gpu.limits.maxStorageBuffersPerShaderStage;
   const loaded = new AbortController();
   let compiling: Promise<void> | undefined;
