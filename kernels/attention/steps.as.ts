@@ -61,7 +61,8 @@ function firstOf(
   chunk: i32,
 ): i32 {
   let first: i32 = i32.MAX_VALUE;
-  for (let end = row + rows; row < end; row++) {
+  const end = row + rows;
+  for (; row < end; row++) {
     const gap = gapOf(gaps, row), gapEnd = gapEndOf(gaps, row);
     first = min(first, firstSlot(window, chunk, start + row, gap, gapEnd));
   }
