@@ -17,8 +17,8 @@ import {
   weight,
 } from "../record.as.ts";
 import { take } from "../work.as.ts";
-import { finishScores, slopeOf } from "./score.as.ts";
-import { firstSlot } from "./seen.as.ts";
+import { finishScores, slopeOf } from "./scoring/score.as.ts";
+import { firstSlot } from "./scoring/seen.as.ts";
 import { LEAST_SCORE, MASKED, mix as mixRows, score, TILE } from "./tiles.as.ts";
 
 /** Rows of a block, about: what is loaded of a tile into the cache is used by all of them. */
