@@ -46,8 +46,12 @@ export interface Config {
   readonly sinks: boolean;
   /** q, k and v are clamped to ± this; 0 for none. */
   readonly qkvLimit: number;
-  /** Queries times 1 + scale · ln(1 + ⌊position / period⌋); undefined of most. */
-  readonly queryScaling?: { readonly scale: number; readonly period: number };
+  /** Queries times 1 + scale · ln(1 + ⌊(position + offset) / period⌋); undefined of most. */
+  readonly queryScaling?: {
+    readonly scale: number;
+    readonly period: number;
+    readonly offset: number;
+  };
   /** Tables of RoPE's turns; none of models that know positions otherwise. */
   readonly ropes: readonly Rope[];
   /** What layers differ in. */

@@ -95,7 +95,9 @@ function mixture(
 ): Value {
   const at = `blk.${layer}`;
   const logits = record.linear(`${at}.ffn_router`, `${at}.ffn_gate_inp`, f, [E]); // [T, E]
-  const { ids, weights } = record.route(`${at}.ffn_expert`, logits, { ...how, used: K }); // [T, K]
+  const routing = { ...how, used: K };
+  const ids = record.route(`${at}.ffn_expert_ids`, logits, routing); // [T, K]
+  const weights = record.expertWeights(`${at}.ffn_expert_weights`, logits, ids, routing); // [T, K]
   const x = weighsInput ? record.weigh(`${at}.ffn_expert_inp`, f, weights) : f; // [T, D]
   const each = record.experts(ids);
   const gate = each(`${at}.ffn_expert_gate`, `${at}.ffn_gate_exps`, x, F); // [T, K, F]

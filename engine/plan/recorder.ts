@@ -233,31 +233,22 @@ export function recorder(config: Config) {
         activation: ACTIVATIONS.indexOf("sigmoid"),
       }),
 
-    /** Which experts each position goes to, and with which weights: two values of one step. */
-    route(name: string, logits: Value, how: Routing): { ids: Value; weights: Value } {
-      const { used, gating, normalized, scale, groups } = how;
-      const shape: Dim[] = [logits.shape[0], used];
-      const ids: Value = { name: `${name}_ids`, shape, dtype: "i32", kind: "result" };
-      const weights: Value = { name: `${name}_weights`, shape, dtype: "f32", kind: "result" };
-      const biased = has("exp_probs_b.bias");
-      steps.push({
-        operation: "route",
-        ...biased ? { biased } : {},
-        inputs: [logits],
-        weights: biased ? [inLayerOf(name, "exp_probs_b.bias")] : [],
-        outputs: [ids, weights],
-        constants: {
-          experts: columnsOf(logits),
-          used,
-          gating: GATINGS.indexOf(gating),
-          normalize: normalized ? 1 : 0,
-          groups: groups?.count ?? 1,
-          groups_used: groups?.used ?? 1,
-          scale,
-        },
-      });
-      return { ids, weights };
+    /** Which experts each position goes to [T, K], by the router's logits [T, E]. */
+    route(name: string, logits: Value, how: Routing): Value {
+      const shape = [logits.shape[0], how.used];
+      const constants = routing(columnsOf(logits), how);
+      if (!has("exp_probs_b.bias")) {
+        return record("route", name, shape, [logits], constants, [], { dtype: "i32" });
+      }
+      const bias = [inLayerOf(name, "exp_probs_b.bias")];
+      const ids = record("route", name, shape, [logits], constants, bias, { dtype: "i32" });
+      steps[steps.length - 1] = { ...steps.at(-1)!, biased: true };
+      return ids;
     },
+
+    /** The weights of chosen experts [T, K]. */
+    expertWeights: (name: string, logits: Value, ids: Value, how: Routing): Value =>
+      record("route_weights", name, ids.shape, [logits, ids], routing(columnsOf(logits), how)),
 
     /** Products with the matrices of chosen experts [T, K]; x has one row for all of a position's, or a row for each. */
     experts: (ids: Value) => (name: string, tensor: string, x: Value, rows: number): Value => {
@@ -299,6 +290,19 @@ export function recorder(config: Config) {
       record("sample", name, [1], [x, sampling, history], { columns: columnsOf(x) }, [], {
         dtype: "i32",
       }),
+  };
+}
+
+/** What kernels are told of a mixture's routing. */
+function routing(experts: number, { used, gating, normalized, scale, groups }: Routing) {
+  return {
+    experts,
+    used,
+    gating: GATINGS.indexOf(gating),
+    normalize: normalized ? 1 : 0,
+    groups: groups?.count ?? 1,
+    groups_used: groups?.used ?? 1,
+    scale,
   };
 }
 

@@ -116,6 +116,7 @@ const FAULTS: readonly (readonly [kernel: string, right: string, wrong: string])
   ["route", "divisor = max(sum", "divisor = max(sum + 0.0001"],
   ["route_biased", "return gate + bias[expert]", "return logit"],
   ["route_biased", "own[i] = gates[chosen[i]]", "own[i] = gates[chosen[i]] + bias_of(chosen[i])"],
+  ["route_weights", "chosen[i] = ids[group.x * step.used + i]", "chosen[i] = ids[i]"],
   ["linear_experts", "ids[pair] * step.rows", "ids[0] * step.rows"],
   ["linear_experts", "select(pair, pair / step.used", "select(pair, 0u"],
   ["linear_experts", "first + row - step.out_row < step.out_rows", "row < step.rows"], // another part's rows
@@ -123,7 +124,13 @@ const FAULTS: readonly (readonly [kernel: string, right: string, wrong: string])
   ["linear_experts_many", "step.out_row / step.rows + group.y", "group.y"],
   ["linear_experts_many", "if (at + 3u < listed)", "if (at + 4u < listed)"], // the last of four
   ["linear_experts_many", "w < t / 32u", "w < 0u"], // positions from 32 on
-  ["linear_experts_many", "column + 8u <= step.columns", "true"], // numbers behind the end of x
+  device.knobs.broadcast // numbers behind the end of x
+    ? ["linear_experts_many", "column < step.columns", "column <= step.columns"]
+    : [
+      "linear_experts_many",
+      "vec4<u32>(0u, 1u, 2u, 3u) < left",
+      "vec4<u32>(1u, 2u, 3u, 4u) < left",
+    ],
   ["add_expert_bias", "ids[id.y]", "ids[0]"],
   ["combine", "(id.y + 1u) * step.used", "id.y * step.used + 1u"],
   ["weigh", "weights[id.y]", "weights[0]"],

@@ -123,7 +123,13 @@ function encode(
     return output;
   });
   const taps = kernel.bindings.filter(({ kind }) => kind === "tap" && each.taps);
-  const pipeline = device.pipeline(kernel, packed?.packing, taps.map(({ name }) => name), knobs);
+  const pipeline = device.pipeline(
+    kernel,
+    packed?.packing,
+    taps.map(({ name }) => name),
+    knobs,
+    each.constants,
+  );
   const numbers = Uint32Array.of(pass.tokens, pass.start, pass.rows, 0);
   const passUniform = buffer(16, UNIFORM, numbers);
   const compute = encoder.beginComputePass();
