@@ -1,4 +1,5 @@
 /** Model files of any shape with random weights: for measuring what a model of that shape costs where the real one is not at hand. */
+import { sizeOf } from "../../base/shape.ts";
 import type { Config } from "../../engine/model/config.ts";
 import { FAMILIES } from "../../engine/model/families/mod.ts";
 import { readHyperparameters } from "../../engine/model/hyperparameters.ts";
@@ -114,7 +115,9 @@ export function syntheticModel(options: SyntheticOptions): SyntheticModel {
     return pool.take(rows);
   }
   const tensors = expectedTensors(config).map(({ name, shape }): SyntheticTensor => {
-    const [columns, rows] = shape;
+    const [columns] = shape;
+    // Experts are one below the other.
+    const rows = shape.length > 1 ? sizeOf(shape.slice(1)) : undefined;
     const own = rows === undefined ? "F32" : typeof type === "string" ? type : type(name);
     checkRows(columns, typeOf(own));
     const pieces = rows === undefined

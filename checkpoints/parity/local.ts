@@ -7,6 +7,7 @@ import { kindOf, layerOf } from "../../base/layer_names.ts";
 import { sizeOf } from "../../base/shape.ts";
 import type { Engine } from "../../engine/backend.ts";
 import type { HostTensor } from "../../engine/host_tensor.ts";
+import { maskFinitely } from "../../inspect/points/visible_keys.ts";
 import { planValues, type Step } from "../../engine/plan/plan.ts";
 import { type Cache, isCache } from "./cache.ts";
 import { type Difference, isAttention } from "./compare.ts";
@@ -104,8 +105,9 @@ export async function* localValues(
               reading.push({ value, point: output.name, step, hidden: before });
             }
             // The steps after it read the reference's.
-            const { data } = part(output.name);
-            steps.write(output.name, Float32Array.from(data));
+            const data = Float32Array.from(part(output.name).data);
+            maskFinitely(kindOf(output.name), data);
+            steps.write(output.name, data);
             bytes += data.length * 4;
           }
           if (bytes > IN_FLIGHT) yield* arrived();

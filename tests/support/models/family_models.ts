@@ -24,46 +24,55 @@ const YARN: Keys = {
   "rope.scaling.original_context_length": ["u32", 128],
 };
 
-/** By a name whose first word is `general.architecture`. */
-export const FAMILY_SHAPES: Readonly<Record<string, Shape>> = shapes({
-  "llama": WIDE,
-  "llama with biases": {
+/** A small model of a family. */
+export interface FamilyModel {
+  readonly shape: Shape;
+  /** Points that llama.cpp shows of it at least, of all layers. */
+  readonly points: number;
+}
+
+/** By a name whose first word is `general.architecture`: how it differs from {@linkcode USUAL}, and how many points are shown. */
+export const FAMILY_MODELS: Readonly<Record<string, FamilyModel>> = models({
+  "llama": [80, WIDE],
+  "llama with biases": [80, {
     optional: [
       ...QKV_BIASES,
       ...["attn_output.bias", "ffn_gate.bias", "ffn_up.bias", "ffn_down.bias"],
     ],
-  },
-  "llama with one key head, tied": { kvHeads: 1, tiedOutput: true },
-  "llama with Llama 3's factors": { optional: ["rope_freqs.weight"], ropeBase: 500000 },
-  "llama with linear scaling": {
+  }],
+  "llama with one key head, tied": [80, { kvHeads: 1, tiedOutput: true }],
+  "llama with Llama 3's factors": [80, { optional: ["rope_freqs.weight"], ropeBase: 500000 }],
+  "llama with linear scaling": [80, {
     keys: { "rope.scaling.type": ["string", "linear"], "rope.scaling.factor": ["f32", 2.5] },
-  },
-  "llama with YaRN": { keys: YARN },
-  "ernie4_5": { ...WIDE, tiedOutput: true },
-  "exaone": { optional: ["rope_freqs.weight"] },
-  "internlm2": {},
-  "qwen": {
+  }],
+  "llama with YaRN": [80, { keys: YARN }],
+  "ernie4_5": [80, { ...WIDE, tiedOutput: true }],
+  "exaone": [80, { optional: ["rope_freqs.weight"] }],
+  "internlm2": [80, {}],
+  "qwen": [80, {
     kvHeads: 6,
     keys: { feed_forward_length: ["u32", 300] },
     optional: ["attn_qkv.weight", "attn_qkv.bias"],
-  },
-  "qwen2": { tiedOutput: true, optional: QKV_BIASES },
-  "seed_oss": { ...WIDE, optional: QKV_BIASES },
-  "smollm3": { tiedOutput: true },
-  "xverse": { kvHeads: 6 },
+  }],
+  "qwen2": [80, { tiedOutput: true, optional: QKV_BIASES }],
+  "seed_oss": [80, { ...WIDE, optional: QKV_BIASES }],
+  "smollm3": [78, { tiedOutput: true }],
+  "xverse": [80, { kvHeads: 6 }],
 });
 
-function shapes(differences: Readonly<Record<string, Partial<Shape>>>): Record<string, Shape> {
+type Entry = readonly [points: number, difference: Partial<Shape>];
+
+function models(entries: Readonly<Record<string, Entry>>): Record<string, FamilyModel> {
   return Object.fromEntries(
-    Object.entries(differences).map(([name, difference]) => [
+    Object.entries(entries).map(([name, [points, difference]]) => [
       name,
-      { ...USUAL, architecture: name.split(" ")[0], ...difference },
+      { points, shape: { ...USUAL, architecture: name.split(" ")[0], ...difference } },
     ]),
   );
 }
 
 /** Writes the model of a name, with 32-bit weights. */
 export async function writeFamilyModel(name: string, path: string): Promise<void> {
-  const shape = FAMILY_SHAPES[name];
+  const { shape } = FAMILY_MODELS[name];
   await writeGguf(path, syntheticModel({ name, shape, type: "F32", seed: 15 }));
 }
