@@ -29,8 +29,12 @@ export interface Checkpoint {
   readonly positions: number;
 }
 
-const NORM = ["rms", "pre"].flatMap((part) =>
-  ["attn_norm", "ffn_norm", "output_norm"].map((norm) => `${norm}_${part}`)
+/** What each norm makes on its way: LayerNorm subtracts the mean and may add a bias. */
+const NORM = ["_centered", "_rms", "_pre", "_scaled", ""].flatMap((part) =>
+  [
+    ...["embd_norm", "attn_norm", "q_norm", "k_norm", "attn_post_norm"],
+    ...["ffn_norm", "ffn_post_norm", "output_norm"],
+  ].map((norm) => `${norm}${part}`)
 );
 
 /** All of them. */
@@ -43,7 +47,7 @@ export const CHECKPOINTS = [
     expected:
       "the same tensors, chat template and ids as the reference, and the embedding's rows " +
       "bit for bit",
-    points: ["token_embd"],
+    points: ["token_embd", "position_embd"],
     tolerance: 0,
     check:
       "names and shapes of two files; a conversation by both chat templates; ids of the prompt and " +
@@ -58,7 +62,7 @@ export const CHECKPOINTS = [
     purpose: "normalization of the residual stream",
     place: "before attention, before the FFN, before the logits",
     expected: "x / sqrt(mean(x²) + ε), times the weight",
-    points: ["attn_norm", "ffn_norm", "output_norm", ...NORM, "q_norm", "k_norm"],
+    points: NORM,
     tolerance: 1e-5,
     check: "each from the reference's own residual stream",
     faults: ["epsilon", "layernorm", "norm-offset"],
@@ -71,7 +75,7 @@ export const CHECKPOINTS = [
     purpose: "rotary position embedding",
     place: "on q and k, after their projections",
     expected: "pairs turn by position · base^(−2i/d); v does not turn",
-    points: ["q_rope", "k_rope"],
+    points: ["q_rope", "k_rope", "q_scaled"],
     tolerance: 1e-5,
     check: "from the reference's own q and k, with angles built as the reference builds them",
     faults: ["rope-pairing", "rope-base", "rope-scaling", "position-offset", "left-out"],
@@ -84,7 +88,7 @@ export const CHECKPOINTS = [
     purpose: "the projections to queries, keys and values",
     place: "after the first norm",
     expected: "W·x + b, heads in the file's order",
-    points: ["q", "k", "v"],
+    points: ["q", "k", "v", "q_unclamped", "k_unclamped", "v_unclamped"],
     tolerance: 1e-4,
     check: "from the reference's own attn_norm",
     faults: ["transposed", "qk-permuted", "bias-missing", "head-grouping", "v-rotated"],
@@ -150,7 +154,10 @@ export const CHECKPOINTS = [
     purpose: "the residual stream",
     place: "between attention and FFN, and at the block's end",
     expected: "input plus attention; that plus FFN",
-    points: ["ffn_inp", "out"],
+    points: [
+      ...["embd_scaled", "embd_sum", "attn_out_scaled", "ffn_inp", "attn_resid"],
+      ...["ffn_out_scaled", "out"],
+    ],
     tolerance: 1e-4,
     check: "sums of the reference's own terms",
     faults: ["residual-missing"],
@@ -163,7 +170,7 @@ export const CHECKPOINTS = [
     purpose: "the scores of all next tokens, at every position",
     place: "after the last block",
     expected: "output norm, then the output matrix or the embedding",
-    points: ["logits"],
+    points: ["logits_unscaled", "logits_uncapped", "logits"],
     tolerance: 1e-3,
     check: "every row, from the reference's own output_norm",
     faults: ["output-tied", "transposed"],

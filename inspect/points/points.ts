@@ -4,8 +4,16 @@ import type { Config, Rope } from "../../engine/model/config.ts";
 import { type Dim, type Plan, planValues } from "../../engine/plan/plan.ts";
 import { nearest } from "../../models/nearest.ts";
 import { glob, lastComponent } from "./glob.ts";
-import { type Axis, POINT_KINDS, type PointKind } from "./kinds.ts";
+import {
+  type AliasModel,
+  type Axis,
+  POINT_KINDS,
+  type PointKind,
+  ROWS,
+  type Templates,
+} from "./kinds.ts";
 import { toAdjacent, toHalf } from "./row_order.ts";
+import { streamStart } from "./stream.ts";
 
 export { splitPatterns } from "./glob.ts";
 export type { Axis } from "./kinds.ts";
@@ -79,12 +87,19 @@ const UNCHANGED: Conversion = { rowOrder: "file", factor: 1 };
 /** All points of a model, in the order of computation. */
 export function listPoints(config: Config, plan: Plan): Point[] {
   const points: Point[] = [];
-  for (const { name, shape } of planValues(plan).values()) {
+  const values = planValues(plan);
+  const kinds = new Set([...values.keys()].map((name) => kindOf(name)));
+  const model: AliasModel = { config, has: (kind) => kinds.has(kind) };
+  const start = streamStart(plan);
+  for (const { name, shape } of values.values()) {
     const kind = kindOf(name);
     if (!Object.hasOwn(POINT_KINDS, kind)) continue;
     const layer = layerOf(name);
-    const { axes, meaning, rotary, onRequest = false } = POINT_KINDS[kind];
-    const { aliases, conversions } = aliasesOf(POINT_KINDS[kind], config, layer ?? -1);
+    const { axes: all, meaning, rotary, onRequest = false } = POINT_KINDS[kind];
+    // A norm of all heads together has one root for each position.
+    const axes = shape.length < all.length ? ROWS : all;
+    const before = layer ?? (name === start ? -1 : undefined);
+    const { aliases, conversions } = aliasesOf(POINT_KINDS[kind], model, before);
     const turned = layer === undefined ? undefined : config.blocks[layer].rope;
     const rope = rotary && turned ? { order: turned.style, width: turned.width } : undefined;
     points.push({
@@ -146,16 +161,19 @@ export function asStored(
     : own;
 }
 
-function aliasesOf(kind: PointKind, config: Config, layer: number) {
+/** The aliases of a point in a layer; −1 of what enters the first, undefined of what belongs to none. */
+function aliasesOf(kind: PointKind, model: AliasModel, layer: number | undefined) {
   const { own = [], llamaCpp = [], transformerLens = [], huggingFace = [] } = kind;
-  const inHalves = kind.rotary && config.blocks[layer]?.rope?.style === "adjacent";
+  const { config } = model;
+  const inHalves = kind.rotary && config.blocks[layer ?? -1]?.rope?.style === "adjacent";
   const aliases: string[] = [];
   const conversions = new Map<string, Conversion>();
 
-  function add(templates: readonly string[], rowOrder: Conversion["rowOrder"]): void {
-    for (const template of templates) {
-      if (template.includes("{next}") && layer + 1 >= config.layers) continue;
-      const alias = template.replace("{L}", `${layer}`).replace("{next}", `${layer + 1}`)
+  function add(templates: Templates, rowOrder: Conversion["rowOrder"]): void {
+    const next = layer === undefined ? config.layers : layer + 1;
+    for (const template of typeof templates === "function" ? templates(model) : templates) {
+      if (template.includes("{next}") && next >= config.layers) continue;
+      const alias = template.replace("{L}", `${layer}`).replace("{next}", `${next}`)
         .replace("{layers}", `${config.layers}`);
       const factor = kind.factors?.[template]?.(config) ?? 1;
       aliases.push(alias);
