@@ -85,6 +85,7 @@ export type Operation =
   | "sample"
   | "edit"
   | "route"
+  | "route_weights"
   | "linear_experts"
   | "add_expert_bias"
   | "combine"
@@ -155,8 +156,8 @@ export interface Kernel extends Computation {
   readonly bindings: readonly Binding[];
   /** The value of the override `LANES`. */
   lanes(knobs: Knobs): number;
-  /** Values of its other overrides. */
-  overrides?(knobs: Knobs): Record<string, number>;
+  /** Values of its other overrides: what a step's constants say may be compiled in. */
+  overrides?(knobs: Knobs, constants: Constants): Record<string, number>;
   /** WGSL in front of its own that depends on the knobs and on the weights' packing. */
   prologue?(knobs: Knobs, packing?: Packing): string;
   /** Numbers of 32 bits that its `scratch` holds. */

@@ -26,7 +26,7 @@ import {
 import { argmax } from "./sampling/argmax.as.ts";
 import { sample } from "./sampling/sampling.as.ts";
 import { edit } from "./edits/edit.as.ts";
-import { add_expert_bias, combine, route, weigh } from "./experts/experts.as.ts";
+import { add_expert_bias, combine, route, route_weights, weigh } from "./experts/experts.as.ts";
 import { linear_experts } from "./experts/linear_experts.as.ts";
 import { probe_product, probe_read } from "./probes/probes.as.ts";
 export { read_row } from "./weights/read.as.ts";
@@ -162,6 +162,8 @@ export function runStep(step: usize, thread: i32, threads: i32): void {
       return combine(step, pass, thread, threads);
     case 64:
       return weigh(step, pass, thread, threads);
+    case 65:
+      return route_weights(step, pass, thread, threads);
     case 30:
       return probe_product(step, pass, thread, threads);
     case 31:

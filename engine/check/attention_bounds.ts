@@ -132,7 +132,6 @@ interface MixErrors {
   readonly ulps: Float64Array;
   /** Error of a score, in ULP of one: the largest over all keys. */
   readonly scoreUlps: number;
-  readonly slots: readonly number[];
 }
 
 function mixErrors(
@@ -170,24 +169,28 @@ function mixErrors(
     // Its score; the difference and its exp; one shrinking factor and product per tile.
     ulps: scoreUlps.map((ulps) => ulps + 3 + 3 * spread + tiles * 5 + 3 * spread),
     scoreUlps: scoreUlps.reduce((a, b) => Math.max(a, b)),
-    slots,
   };
 }
 
-/** Σ weight · |value| · growth(ULP of each), for one feature. */
+/** How far each key's weight may be off, its ULP and `more`. */
+function weightErrors({ weights, ulps }: MixErrors, more: number): Float64Array {
+  return weights.map((weight, i) => growth(ulps[i] + more) * weight);
+}
+
+/** Σ |value| · error of its weight, for one feature. */
 function mixedError(
-  { weights, ulps, slots }: MixErrors,
+  errors: Float64Array,
+  slots: readonly number[],
   { constants, inputs: [, , values] }: BoundArguments,
   head: number,
   feature: number,
-  more: number,
 ): number {
   const { heads, kv_heads } = constants;
   const width = valueWidthOf(constants);
   const kvHead = Math.floor(head * kv_heads / heads);
-  return slots.reduce((error, slot, i) => {
+  return slots.reduce((sum, slot, i) => {
     const value = values[(slot * kv_heads + kvHead) * width + feature];
-    return error + growth(ulps[i] + more) * weights[i] * Math.abs(value) + TINY;
+    return sum + errors[i] * Math.abs(value) + TINY;
   }, 0);
 }
 
@@ -210,9 +213,10 @@ const attention: Bound = (args) => {
       const mean = of.ulps.reduce((sum, each, key) => sum + each * of.weights[key], 0) / total;
       // One tile more where a branch's own keys begin.
       const more = mean + 2 * (visible + Math.ceil(visible / TILE) + 3) + 2.5;
+      const own = weightErrors(of, more);
       for (let i = 0; i < width; i++) {
         const at = (token * heads + head) * width + i;
-        errors[at] = mixedError(of, args, head, i, more) / total + ULP / 2 * Math.abs(out[at]);
+        errors[at] = mixedError(own, slots, args, head, i) / total + ULP / 2 * Math.abs(out[at]);
       }
     }
   }
@@ -229,16 +233,18 @@ const attentionSplit: Bound = (args) => {
   for (let token = 0; token < pass.tokens; token++) {
     for (let head = 0; head < heads; head++) {
       for (const [part, first, end] of visibleParts(pass, constants, token)) {
-        const of = mixErrors(args, token, head, upTo(first, end));
+        const slots = upTo(first, end);
+        const of = mixErrors(args, token, head, slots);
         const at = ((token * heads + head) * count + part) * (width + 4);
         const more = of.scoreUlps + of.weights.length + Math.ceil(of.weights.length / TILE) + 2;
         const half = (i: number) => ULP / 2 * Math.abs(out[at + i]);
+        const own = weightErrors(of, more);
         for (let i = 0; i < width; i++) {
-          errors[at + i] = mixedError(of, args, head, i, more) + half(i);
+          errors[at + i] = mixedError(own, slots, args, head, i) + half(i);
         }
         errors[at + width] = growth(1) * of.scoreUlps + half(width);
         errors[at + width + 1] = half(width + 1) +
-          of.weights.reduce((sum, weight, i) => sum + growth(of.ulps[i] + more) * weight + TINY, 0);
+          own.reduce((sum, error) => sum + error + TINY, 0);
       }
     }
   }

@@ -226,10 +226,10 @@ const edit: Bound = (args) => {
   return [rounded(Float64Array.from(terms, (sum) => sumError(sum, 2, false)), y)];
 };
 
-/** Ids are exact. Weights are gates, then a sum of those of the chosen, a division and a factor. */
-const route: Bound = ({ constants, inputs: [logits], outputs: [ids, weights], lanes }) => {
+/** Weights of experts are gates, then a sum of those of the chosen, a division and a factor. */
+const expertWeights: Bound = ({ constants, inputs: [logits], outputs, lanes }) => {
   const { experts, used, gating } = constants;
-  const errors = Float64Array.from(weights, (weight, at) => {
+  const errors = Float64Array.from(outputs.at(-1)!, (weight, at) => {
     const first = Math.floor(at / used) * experts;
     const row = logits.subarray(first, first + experts);
     const distance = row.reduce((a, b) => Math.max(a, b)) - row.reduce((a, b) => Math.min(a, b));
@@ -239,7 +239,7 @@ const route: Bound = ({ constants, inputs: [logits], outputs: [ids, weights], la
     const gate = gating === 1 ? 3 + 2 * size + 1 + 2.5 : 2 * (3 + 3 * distance) + sum + 2.5;
     return growth(2 * gate + used + 2.5 + 1 + 0.5) * Math.abs(weight) + 2 * TINY;
   });
-  return [new Float64Array(ids.length), errors];
+  return [errors];
 };
 
 /** Branches are judged as whole passes are. */
@@ -291,7 +291,8 @@ const BOUNDS: Readonly<Record<Kernel["operation"], Bound>> = {
   take_rows: exact,
   argmax: exact,
   sample: exact,
-  route,
+  route: (args) => [new Float64Array(args.outputs[0].length), ...expertWeights(args)],
+  route_weights: expertWeights,
   linear_experts: product,
   add_expert_bias: ({ outputs: [y] }) => [relative(y, 1)],
   combine(args) {

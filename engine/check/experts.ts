@@ -1,5 +1,5 @@
 /** Cases of mixtures of experts. */
-import { GATINGS, routed } from "../../kernels/experts/route.ts";
+import { choose, GATINGS } from "../../kernels/experts/route.ts";
 import type { Constants, Operation } from "../../kernels/kernel.ts";
 import { type Draft, FEW, KINDS, type Maker, MANY, type Order, passOf } from "./case.ts";
 import { type Kind, type Noise, numbersReader, packMatrices, randomBlocks } from "./data.ts";
@@ -45,7 +45,7 @@ function decidedLogits(
   const rows: number[] = [];
   while (rows.length < tokens * experts) {
     const row = [...noise.numbers(experts, kind)];
-    const { choice, groupScores } = routed(row, bias, constants);
+    const { choice, groupScores } = choose(row, bias, constants);
     // Logits themselves are the same numbers everywhere.
     const decided = (!bias || isDecided(choice, used)) && isDecided(groupScores, groups_used);
     if (decided) rows.push(...row);
@@ -76,6 +76,15 @@ function* routes({ kernel, full, noise }: Order): Generator<Draft> {
         outputs: [tokens * used, tokens * used],
       };
     }
+  }
+}
+
+/** Weights of experts that were chosen in whatever way. */
+function* weightsOfChosen(order: Order): Generator<Draft> {
+  for (const { constants, pass, inputs: [logits], name, kind } of routes(order)) {
+    const { experts, used } = constants;
+    const ids = chosenIds(order.noise, pass.tokens, experts, used);
+    yield { name, kind, pass, constants, inputs: [logits, ids], outputs: [ids.length] };
   }
 }
 
@@ -176,6 +185,7 @@ function rows(
 /** Makers by operation. */
 export const EXPERT_CASES = {
   route: routes,
+  route_weights: weightsOfChosen,
   linear_experts: products,
   add_expert_bias: rows(({ experts, used, columns, tokens, kind }, noise) => ({
     constants: { rows: columns, used },

@@ -175,7 +175,7 @@ function ropeConstants({ head_width, tokens, start, kind }: Heads) {
 /** Rows of logits, then rows of attention. */
 function* softmaxRows(order: Order): Generator<Draft> {
   const { kernel, noise, full } = order;
-  const widths = kernel.branches ? [] : full ? COLUMNS : [65];
+  const widths = kernel.branches || kernel.sinks ? [] : full ? COLUMNS : [65];
   for (const columns of widths) {
     const rows = full && columns < 1000 ? 3 : 2;
     yield {

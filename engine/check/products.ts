@@ -2,6 +2,7 @@
 import type { Kernel, Operation } from "../../kernels/kernel.ts";
 import { ACTIVATIONS } from "../../kernels/elementwise/activations.ts";
 import { canNorm } from "../../kernels/products/products.ts";
+import { PACKINGS } from "../../kernels/weights/packings.ts";
 import {
   COLUMNS,
   type Draft,
@@ -53,6 +54,9 @@ function* linear(order: Order): Generator<Draft> {
     : packing.blockSize === 1
     ? [normed ? 72 : 65, 136]
     : all.slice(2, 3);
+  // One that is compiled in, for each weight type: the most common one where little time is.
+  const place = [...PACKINGS.keys()].indexOf(packing.name);
+  const activation = full ? place % ACTIVATIONS.length : 0;
   let i = 0;
   for (const columns of columnsList) {
     for (const kind of KINDS) {
@@ -88,7 +92,7 @@ function* linear(order: Order): Generator<Draft> {
             ? { columns, rows: total, out_row: split[0], out_rows: split[1] }
             : { columns, rows: split[0], out_row: 0, out_rows: split[0] }),
           ...{ heads, epsilon: 1e-5, head_width: 0, rope_width: 0, half_style: 0, rope_start: 0 },
-          activation: kernel.epilogue === "glu" ? (i - 1) % ACTIVATIONS.length : 0,
+          activation,
         },
         inputs,
         weights: normed
@@ -145,15 +149,7 @@ function* qkvRope({ packing, full, noise }: Order): Generator<Draft> {
         pass: passOf(tokens, start),
         constants: {
           ...{ columns, rows: total, out_row: split[0], out_rows: split[1] },
-          ...{
-            heads: 0,
-            epsilon: 1e-5,
-            head_width,
-            rope_width,
-            half_style,
-            rope_start,
-            activation: 0,
-          },
+          ...{ heads: 0, epsilon: 1e-5, head_width, rope_width, half_style, rope_start },
         },
         inputs: [noise.numbers(tokens * columns), table],
         weights: [...packed.readers, numbersReader(noise.numbers(columns), columns)],
@@ -184,7 +180,7 @@ function* embedding({ kernel, packing, full, noise }: Order): Generator<Draft> {
     yield {
       name: `${columns} columns, ${rows} rows, ${tokens} positions`,
       pass: passOf(tokens, start),
-      constants: { columns, rows, out_row: 0, out_rows: rows, activation: 0 },
+      constants: { columns, rows, out_row: 0, out_rows: rows },
       inputs: ofPositions ? kernel.branches ? [branchGaps({ tokens, start })] : [] : [ids()],
       weights: packed.readers,
       packed,

@@ -63,6 +63,7 @@ export const OPERATIONS: ReadonlyMap<Operation, number> = new Map<Operation, num
   ["add_expert_bias", 62],
   ["combine", 63],
   ["weigh", 64],
+  ["route_weights", 65],
 ]);
 
 /** What becomes of a product's sums, as records say it. */

@@ -42,10 +42,16 @@ export interface Config {
   readonly attentionCap: number;
   /** ALiBi's largest bias (Press et al. 2022): head h subtracts slope(h) · distance; 0 for none. */
   readonly alibi: number;
+  /** Whether each head has a sink (`attn_sinks`): a score of its own that takes a share of the probability and brings no value. */
+  readonly sinks: boolean;
   /** q, k and v are clamped to ± this; 0 for none. */
   readonly qkvLimit: number;
-  /** Queries times 1 + scale · ln(1 + ⌊position / period⌋); undefined of most. */
-  readonly queryScaling?: { readonly scale: number; readonly period: number };
+  /** Queries times 1 + scale · ln(1 + ⌊(position + offset) / period⌋); undefined of most. */
+  readonly queryScaling?: {
+    readonly scale: number;
+    readonly period: number;
+    readonly offset: number;
+  };
   /** Tables of RoPE's turns; none of models that know positions otherwise. */
   readonly ropes: readonly Rope[];
   /** What layers differ in. */

@@ -36,6 +36,7 @@ export interface Family {
   readonly attentionScale?: Rule<number>;
   readonly attentionCap?: Rule<number>;
   readonly alibi?: Rule<number>;
+  readonly sinks?: boolean;
   readonly qkvLimit?: Rule<number>;
   readonly queryScaling?: Rule<Config["queryScaling"]>;
   readonly activation?: Rule<Activation>;

@@ -101,6 +101,7 @@ export function readHyperparameters(file: ConfigSource, { like }: ReadOptions = 
     attentionScale: given(family.attentionScale, 1 / Math.sqrt(sizes.headWidth)),
     attentionCap: given(family.attentionCap, 0),
     alibi: given(family.alibi, 0),
+    sinks: family.sinks ?? false,
     qkvLimit: given(family.qkvLimit, 0),
     queryScaling: given(family.queryScaling, undefined),
     ropes,

@@ -3,8 +3,9 @@
  * packs them.
  *
  * On a GPU matrices are packed into planes (kernels/weights/packings.ts), on the processor into tiles (kernels/weights/tiles.ts); vectors
- * become plain f32. Matrices that one step may compute together (q, k, v; gate, up) lie one behind another. A storage never exceeds a
- * GPU's binding limit: larger matrices are split by rows.
+ * become plain f32. The matrices of a mixture's experts, [columns, rows, experts] in the file, are one matrix of experts · rows rows. Matrices
+ * that one step may compute together (q, k, v; gate, up) lie one behind another. A storage never exceeds a GPU's binding limit: larger
+ * matrices are split by rows.
  */
 import { sizeOf } from "../../base/shape.ts";
 import { type Packing, PACKINGS, type Planes } from "../../kernels/weights/packings.ts";

@@ -101,7 +101,7 @@ export function mixValues(
 }
 
 /**
- * Queries that grow with their position: times 1 + scale · ln(1 + ⌊position / period⌋) (`llm_graph_input_attn_temp`).
+ * Queries that grow with their position: times 1 + scale · ln(1 + ⌊(position + offset) / period⌋) (`llm_graph_input_attn_temp`).
  *
  * @param q [T, H, d]
  * @param start position of the first
@@ -111,10 +111,10 @@ export function scaleByPosition(
   q: Float64Array,
   start: number,
   columns: number,
-  { scale, period }: NonNullable<Config["queryScaling"]>,
+  { scale, period, offset }: NonNullable<Config["queryScaling"]>,
 ): Float64Array {
   return q.map((value, i) => {
     const position = start + Math.floor(i / columns);
-    return value * (1 + scale * Math.log(1 + Math.floor(position / period)));
+    return value * (1 + scale * Math.log(1 + Math.floor((position + offset) / period)));
   });
 }

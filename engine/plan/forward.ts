@@ -1,48 +1,53 @@
 /** The forward pass, in model order. Each line records one named step; nothing runs here. */
-import type { Block, Config, Experts } from "../model/config.ts";
+import type { Config, Experts } from "../model/config.ts";
 import type { Plan, Value } from "./plan.ts";
 import { type Recorder, recorder } from "./recorder.ts";
 
 /**
- * Records the forward pass of a decoder (Touvron et al. 2023; names of the points follow llama.cpp's graph). What a family
- * does not have leaves no step: a Llama's pass is what {@link half} and the lines below say without their conditions.
+ * Records the forward pass of a decoder: of a Llama (Touvron et al. 2023) the lines without a condition. What a model does not have
+ * leaves no step. Names of the points follow llama.cpp's graph.
  *
  * Shapes: T positions of this pass, S cached ones (these included), R last rows whose logits are asked for, D width, F width
  * of the FFN, H heads, Hkv key/value heads, d head width, V vocabulary.
  */
 export function forward(config: Config): Plan {
+  const { width: D, heads: H, kvHeads: Hkv, headWidth: d, norms, qkNorm, parallel } = config;
   const record = recorder(config);
+
   let x = embedding(config, record); // [T, D]
-  config.blocks.forEach((block, layer) => {
+  for (const [layer, block] of config.blocks.entries()) {
     const at = `blk.${layer}`;
-    const { norms, parallel } = config;
-    const a = norms.attention === undefined
-      ? x
-      : record.norm(`${at}.attn_norm`, `${at}.${norms.attention}`, x); // [T, D]
-    const attention = added(
-      config,
-      record,
-      attend(config, record, layer, block, a),
-      `${at}.attn_post_norm`,
-      norms.attentionAfter && `${at}.${norms.attentionAfter}`,
-    ); // [T, D]
+    const a = record.norm(`${at}.attn_norm`, norms.attention, x); // [T, D]
+    let q = record.project(`${at}.q`, `${at}.attn_q`, a, [H, d]); // [T, H, d]
+    let k = record.project(`${at}.k`, `${at}.attn_k`, a, [Hkv, d]); // [T, Hkv, d]
+    const v = record.project(`${at}.v`, `${at}.attn_v`, a, [Hkv, d]); // [T, Hkv, d]
+    const normHeads = () => {
+      q = record.headNorm(`${at}.q_norm`, `${at}.attn_q_norm`, q); // [T, H, d]
+      k = record.headNorm(`${at}.k_norm`, `${at}.attn_k_norm`, k); // [T, Hkv, d]
+    };
+    if (qkNorm && !qkNorm.afterRope) normHeads();
+    if (block.rope) {
+      q = record.rope(`${at}.q_rope`, q, block.rope); // [T, H, d]
+      k = record.rope(`${at}.k_rope`, k, block.rope); // [T, Hkv, d]
+    }
+    if (qkNorm?.afterRope) normHeads();
+    if (config.queryScaling) q = record.scaleByPosition(`${at}.q_scaled`, q); // [T, H, d]
+    const keys = record.store(`${at}.cache_k`, k); // [S, Hkv, d]
+    const values = record.store(`${at}.cache_v`, v); // [S, Hkv, d]
+    const s = record.scores(`${at}.attn_scores`, q, keys, block); // [H, T, S]
+    const p = record.attend(`${at}.attn_probs`, s); // [H, T, S]
+    const heads = record.mix(`${at}.head_out`, p, values); // [T, H, d]
+    record.headResult(`${at}.head_result`, `${at}.attn_output`, heads); // [T, H, D]
+    let attention = record.linear(`${at}.attn_out`, `${at}.attn_output`, heads, [D]); // [T, D]
+    attention = record.added(`${at}.attn_post_norm`, norms.attentionAfter, attention); // [T, D]
     const middle = parallel ? x : record.add(`${at}.ffn_inp`, x, attention); // [T, D]
-    const f = norms.ffn === undefined
-      ? parallel ? a : middle
-      : record.norm(`${at}.ffn_norm`, `${at}.${norms.ffn}`, middle); // [T, D]
-    const ffn = added(
-      config,
-      record,
-      block.experts
-        ? mixture(config, record, layer, block.experts, f)
-        : feedForward(config, record, layer, f),
-      `${at}.ffn_post_norm`,
-      norms.ffnAfter && `${at}.${norms.ffnAfter}`,
-    ); // [T, D]
-    x = parallel
-      ? record.add(`${at}.out`, record.add(`${at}.attn_resid`, x, attention), ffn)
-      : record.add(`${at}.out`, middle, ffn); // [T, D]
-  });
+    const shared = parallel && norms.ffn === undefined;
+    const f = shared ? a : record.norm(`${at}.ffn_norm`, norms.ffn, middle); // [T, D]
+    let ffn = feedForward(config, record, layer, f); // [T, D]
+    ffn = record.added(`${at}.ffn_post_norm`, norms.ffnAfter, ffn); // [T, D]
+    const before = parallel ? record.add(`${at}.attn_resid`, x, attention) : middle; // [T, D]
+    x = record.add(`${at}.out`, before, ffn); // [T, D]
+  }
   const last = record.takeRows("last_rows", x); // [R, D]
   const n = record.norm("output_norm", config.outputNorm, last); // [R, D]
   const logits = unembedding(config, record, n); // [R, V]
@@ -53,68 +58,29 @@ export function forward(config: Config): Plan {
 }
 
 /** The residual stream before the first block: [T, D]. */
-function embedding({ embedding, width }: Config, record: Recorder): Value {
+function embedding({ embedding: { scale, positions, norm } }: Config, record: Recorder): Value {
   let x = record.embed("token_embd"); // [T, D]
-  if (embedding.scale !== 1) x = record.scale("embd_scaled", x, embedding.scale);
-  if (embedding.positions) {
-    x = record.add("embd_sum", x, record.embedPositions("position_embd", width));
+  if (scale !== 1) x = record.scale("embd_scaled", x, scale); // [T, D]
+  if (positions) {
+    const rows = record.embedPositions("position_embd"); // [T, D]
+    x = record.add("embd_sum", x, rows); // [T, D]
   }
-  if (embedding.norm) x = record.norm("embd_norm", "token_embd_norm", x);
-  return x;
+  return norm ? record.norm("embd_norm", "token_embd_norm", x) : x; // [T, D]
 }
 
-/** What attention makes of normed rows a [T, D]: [T, D]. */
-function attend(
-  config: Config,
-  record: Recorder,
-  layer: number,
-  block: Block,
-  a: Value,
-): Value {
-  const { heads: H, kvHeads: Hkv, headWidth: d, width: D, qkvLimit, qkNorm } = config;
-  const at = `blk.${layer}`;
-  const project = (name: string, count: number) => {
-    const limited = qkvLimit !== 0;
-    const product = `${at}.${name}${limited ? "_unclamped" : ""}`;
-    const x = record.linear(product, `${at}.attn_${name}`, a, [count, d]);
-    return limited ? record.clamp(`${at}.${name}`, x, qkvLimit) : x;
-  };
-  let q = project("q", H); // [T, H, d]
-  let k = project("k", Hkv); // [T, Hkv, d]
-  const v = project("v", Hkv); // [T, Hkv, d]
-  const normed = () => {
-    if (!qkNorm) return;
-    q = record.headNorm(`${at}.q_norm`, `${at}.attn_q_norm`, q, qkNorm.over);
-    k = record.headNorm(`${at}.k_norm`, `${at}.attn_k_norm`, k, qkNorm.over);
-  };
-  if (!qkNorm?.afterRope) normed();
-  if (block.rope) {
-    q = record.rope(`${at}.q_rope`, q, block.rope);
-    k = record.rope(`${at}.k_rope`, k, block.rope);
-  }
-  if (qkNorm?.afterRope) normed();
-  if (config.queryScaling) q = record.scaleByPosition(`${at}.q_scaled`, q, config.queryScaling);
-  const keys = record.store(`${at}.cache_k`, k); // [S, Hkv, d]
-  const values = record.store(`${at}.cache_v`, v); // [S, Hkv, d]
-  const s = record.scores(`${at}.attn_scores`, q, keys, block); // [H, T, S]
-  const p = record.softmax(`${at}.attn_probs`, s); // [H, T, S]
-  const out = record.mix(`${at}.head_out`, p, values); // [T, H, d]
-  record.headResult(`${at}.head_result`, `${at}.attn_output`, out); // [T, H, D]
-  return record.linear(`${at}.attn_out`, `${at}.attn_output`, out, [D]); // [T, D]
-}
-
-/** What the FFN makes of normed rows f [T, D]: [T, D]. */
+/** What a layer's FFN makes of normed rows f [T, D]: [T, D]. */
 function feedForward(config: Config, record: Recorder, layer: number, f: Value): Value {
-  const { width: D, ffnWidth: F } = config;
+  const { width: D, ffnWidth: F, gated, blocks: { [layer]: { experts } } } = config;
+  if (experts) return mixture(config, record, layer, experts, f);
   const at = `blk.${layer}`;
   let act: Value; // [T, F]
-  if (config.gated) {
+  if (gated) {
     const gate = record.linear(`${at}.ffn_gate`, `${at}.ffn_gate`, f, [F]); // [T, F]
     const up = record.linear(`${at}.ffn_up`, `${at}.ffn_up`, f, [F]); // [T, F]
-    act = record.glu(`${at}.ffn_act`, gate, up);
+    act = record.glu(`${at}.ffn_act`, gate, up); // [T, F]
   } else {
     const up = record.linear(`${at}.ffn_up`, `${at}.ffn_up`, f, [F]); // [T, F]
-    act = record.activate(`${at}.ffn_act`, up, layer);
+    act = record.activate(`${at}.ffn_act`, up, layer); // [T, F]
   }
   return record.linear(`${at}.ffn_out`, `${at}.ffn_down`, act, [D]); // [T, D]
 }
@@ -124,71 +90,48 @@ function mixture(
   { width: D }: Config,
   record: Recorder,
   layer: number,
-  experts: Experts,
+  { count: E, used: K, width: F, weighsInput, shared, ...how }: Experts,
   f: Value,
 ): Value {
-  const { count: E, used: K, width: F, weighsInput, shared } = experts;
   const at = `blk.${layer}`;
-  const router = record.linear(`${at}.ffn_router`, `${at}.ffn_gate_inp`, f, [E]); // [T, E]
-  const { ids, weights } = record.route(at, router, experts); // [T, K], [T, K]
+  const logits = record.linear(`${at}.ffn_router`, `${at}.ffn_gate_inp`, f, [E]); // [T, E]
+  const routing = { ...how, used: K };
+  const ids = record.route(`${at}.ffn_expert_ids`, logits, routing); // [T, K]
+  const weights = record.expertWeights(`${at}.ffn_expert_weights`, logits, ids, routing); // [T, K]
   const x = weighsInput ? record.weigh(`${at}.ffn_expert_inp`, f, weights) : f; // [T, D]
-  const product = (name: string, x: Value, columns: number, rows: number) =>
-    record.linearExperts(`${at}.ffn_expert_${name}`, `${at}.ffn_${name}_exps`, x, ids, [
-      K,
-      columns,
-      rows,
-    ]);
-  const gate = product("gate", x, D, F); // [T, K, F]
-  const up = product("up", x, D, F); // [T, K, F]
+  const each = record.experts(ids);
+  const gate = each(`${at}.ffn_expert_gate`, `${at}.ffn_gate_exps`, x, F); // [T, K, F]
+  const up = each(`${at}.ffn_expert_up`, `${at}.ffn_up_exps`, x, F); // [T, K, F]
   const act = record.glu(`${at}.ffn_expert_act`, gate, up); // [T, K, F]
-  const out = record.linearExperts(
-    `${at}.ffn_expert_out`,
-    `${at}.ffn_down_exps`,
-    act,
-    ids,
-    [K, F, D],
-  ); // [T, K, D]
+  const out = each(`${at}.ffn_expert_out`, `${at}.ffn_down_exps`, act, D); // [T, K, D]
+  if (!shared) return record.combine(`${at}.ffn_out`, out, weights); // [T, D]
   // What is weighed on its way in goes to one expert.
-  const sum = weighsInput
-    ? out
-    : record.combine(`${at}.${shared ? "ffn_experts" : "ffn_out"}`, out, weights); // [T, D]
-  if (!shared) return sum;
-  const { width, gated } = shared;
-  const sharedGate = record.linear(`${at}.ffn_shared_gate`, `${at}.ffn_gate_shexp`, f, [width]);
-  const sharedUp = record.linear(`${at}.ffn_shared_up`, `${at}.ffn_up_shexp`, f, [width]);
-  const sharedAct = record.glu(`${at}.ffn_shared_act`, sharedGate, sharedUp); // [T, width]
+  const sum = weighsInput ? out : record.combine(`${at}.ffn_experts`, out, weights); // [T, D]
+  const W = shared.width;
+  const sharedGate = record.linear(`${at}.ffn_shared_gate`, `${at}.ffn_gate_shexp`, f, [W]); // [T, W]
+  const sharedUp = record.linear(`${at}.ffn_shared_up`, `${at}.ffn_up_shexp`, f, [W]); // [T, W]
+  const sharedAct = record.glu(`${at}.ffn_shared_act`, sharedGate, sharedUp); // [T, W]
   let all = record.linear(`${at}.ffn_shared_out`, `${at}.ffn_down_shexp`, sharedAct, [D]); // [T, D]
-  if (gated) {
-    const logit = record.linear(`${at}.ffn_shared_router`, `${at}.ffn_gate_inp_shexp`, f, [1]);
+  if (shared.gated) {
+    const logit = record.linear(`${at}.ffn_shared_router`, `${at}.ffn_gate_inp_shexp`, f, [1]); // [T, 1]
     const share = record.sigmoid(`${at}.ffn_shared_weight`, logit); // [T, 1]
     all = record.combine(`${at}.ffn_shared_weighted`, all, share); // [T, D]
   }
-  return record.add(`${at}.ffn_out`, all, sum);
-}
-
-/** What is added to the stream: the rows themselves, or after a norm, or times a factor. */
-function added(
-  { residualScale }: Config,
-  record: Recorder,
-  x: Value,
-  name: string,
-  tensor: string | undefined,
-): Value {
-  const normed = tensor === undefined ? x : record.norm(name, tensor, x);
-  return residualScale === 1
-    ? normed
-    : record.scale(`${normed.name}_scaled`, normed, residualScale);
+  return record.add(`${at}.ffn_out`, all, sum); // [T, D]
 }
 
 /** Logits of normed rows n [R, D]: [R, V]. */
 function unembedding(
-  { vocabSize, tiedOutput, logitScale, logitCap }: Config,
+  { vocabSize: V, tiedOutput, logitScale, logitCap }: Config,
   record: Recorder,
   n: Value,
 ): Value {
-  const [scaled, capped] = [logitScale !== 1, logitCap !== 0];
-  const product = scaled ? "logits_unscaled" : capped ? "logits_uncapped" : "logits";
-  let logits = record.linear(product, tiedOutput ? "token_embd" : "output", n, [vocabSize]);
-  if (scaled) logits = record.scale(capped ? "logits_uncapped" : "logits", logits, logitScale);
-  return capped ? record.cap("logits", logits, logitCap) : logits;
+  const [isScaled, isCapped] = [logitScale !== 1, logitCap !== 0];
+  const output = tiedOutput ? "token_embd" : "output";
+  if (!isScaled && !isCapped) return record.linear("logits", output, n, [V]); // [R, V]
+  const product = isScaled ? "logits_unscaled" : "logits_uncapped";
+  let logits = record.linear(product, output, n, [V]); // [R, V]
+  const scaled = isCapped ? "logits_uncapped" : "logits";
+  if (isScaled) logits = record.scale(scaled, logits, logitScale); // [R, V]
+  return isCapped ? record.cap("logits", logits, logitCap) : logits; // [R, V]
 }

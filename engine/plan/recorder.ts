@@ -1,4 +1,5 @@
 /** The operations that `forward` is written in: each appends a step and gives the value that it makes. */
+import { layerOf } from "../../base/layer_names.ts";
 import { sizeOf } from "../../base/shape.ts";
 import { ACTIVATIONS } from "../../kernels/elementwise/activations.ts";
 import { GATINGS } from "../../kernels/experts/route.ts";
@@ -6,6 +7,9 @@ import type { Operation } from "../../kernels/kernel.ts";
 import { SAMPLING_WORDS } from "../../kernels/sampling/sampling.ts";
 import type { Activation, Block, Config, Experts, QkNorm, Rope } from "../model/config.ts";
 import type { Dim, Plan, Step, Value } from "./plan.ts";
+
+/** How positions are sent to experts. */
+type Routing = Pick<Experts, "used" | "gating" | "normalized" | "scale" | "groups">;
 
 /** Records steps; see {@linkcode recorder}. */
 export type Recorder = ReturnType<typeof recorder>;
@@ -48,7 +52,7 @@ export function recorder(config: Config) {
       ? x
       : record("center", `${name}_centered`, x.shape, [x], { columns, groups });
     const roots = groups === 1 ? [x.shape[0], 1] : [x.shape[0], groups, 1];
-    const rms = record("rms", `${name}_rms`, roots, [centred], { columns, epsilon, groups });
+    const rms = record("rms", `${name}_rms`, roots, [centred], { columns, groups, epsilon });
     return record("normalize", made, x.shape, [centred, rms], { columns, groups });
   }
 
@@ -59,15 +63,26 @@ export function recorder(config: Config) {
     const pre = normalized(name, weighted || biased ? `${name}_pre` : name, x, groups);
     const shared = over === "head" ? groups : 1;
     const sizes = { columns: columnsOf(x) / shared, groups: shared };
-    const scaled = !weighted ? pre : record(
-      "scale_columns",
-      biased ? `${name}_scaled` : name,
-      x.shape,
-      [pre],
-      sizes,
-      [`${tensor}.weight`],
-    );
+    const [made, gain] = [biased ? `${name}_scaled` : name, [`${tensor}.weight`]];
+    const scaled = weighted ? record("scale_columns", made, x.shape, [pre], sizes, gain) : pre;
     return biased ? record("add_bias", name, x.shape, [scaled], sizes, [`${tensor}.bias`]) : scaled;
+  }
+
+  /** x · Wᵀ, and the bias that the file has with it. */
+  function linear(name: string, tensor: string, x: Value, shape: number[]): Value {
+    const columns = columnsOf(x);
+    const rows = sizeOf(shape);
+    const out = [x.shape[0], ...shape];
+    const biased = has(`${tensor}.bias`);
+    const product = record("linear", biased ? `${name}_product` : name, out, [x], {
+      columns,
+      rows,
+    }, [
+      `${tensor}.weight`,
+    ]);
+    return biased
+      ? record("add_bias", name, out, [product], { columns: rows, groups: 1 }, [`${tensor}.bias`])
+      : product;
   }
 
   return {
@@ -81,31 +96,41 @@ export function recorder(config: Config) {
         "token_embd.weight",
       ]),
 
-    embedPositions: (name: string, columns: number): Value =>
-      record("embed_positions", name, ["T", columns], [], {
-        columns,
+    embedPositions: (name: string): Value =>
+      record("embed_positions", name, ["T", config.width], [], {
+        columns: config.width,
         rows: config.contextLength,
       }, ["position_embd.weight"]),
 
-    norm: (name: string, tensor: string, x: Value): Value => norm(name, tensor, x),
+    /** The rows themselves where a model has no norm there. A tensor of a block is named without its layer. */
+    norm: (name: string, tensor: string | undefined, x: Value): Value =>
+      tensor === undefined ? x : norm(name, inLayerOf(name, tensor), x),
 
-    headNorm: norm,
+    /** The norm of queries or keys. */
+    headNorm: (name: string, tensor: string, x: Value): Value =>
+      norm(name, tensor, x, config.qkNorm!.over),
 
-    linear(name: string, tensor: string, x: Value, shape: number[]): Value {
-      const columns = columnsOf(x);
-      const rows = sizeOf(shape);
-      const out = [x.shape[0], ...shape];
-      const biased = has(`${tensor}.bias`);
-      const product = record("linear", biased ? `${name}_product` : name, out, [x], {
-        columns,
-        rows,
-      }, [
-        `${tensor}.weight`,
-      ]);
-      return biased
-        ? record("add_bias", name, out, [product], { columns: rows, groups: 1 }, [`${tensor}.bias`])
-        : product;
+    /** What is added to the stream: the rows themselves, or after a norm, and times the model's factor. */
+    added(name: string, tensor: string | undefined, x: Value): Value {
+      const rows = tensor === undefined ? x : norm(name, inLayerOf(name, tensor), x);
+      const { residualScale: factor } = config;
+      if (factor === 1) return rows;
+      return record("scale", `${rows.name}_scaled`, x.shape, [rows], {
+        columns: columnsOf(x),
+        factor,
+      });
     },
+
+    /** A product that makes queries, keys or values: they may be limited. */
+    project(name: string, tensor: string, x: Value, shape: number[]): Value {
+      const { qkvLimit: limit } = config;
+      const product = linear(limit === 0 ? name : `${name}_unclamped`, tensor, x, shape);
+      if (limit === 0) return product;
+      const constants = { columns: columnsOf(product), limit };
+      return record("clamp", name, product.shape, [product], constants);
+    },
+
+    linear,
 
     rope: (name: string, x: Value, { table, width, style }: Rope): Value =>
       record("rope", name, x.shape, [x, tables.get(table)!], {
@@ -140,10 +165,16 @@ export function recorder(config: Config) {
       }),
 
     softmax: (name: string, x: Value): Value =>
-      record("softmax", name, x.shape, [x], {
-        columns: x.shape[x.shape.length > 2 ? 0 : 1] as number,
-        causal: x.shape.length > 2 ? 1 : 0,
-      }),
+      record("softmax", name, x.shape, [x], { columns: x.shape[1] as number, causal: 0 }),
+
+    /** The softmax of scores [H, T, S] over the keys, and over the head's sink where the model has some. */
+    attend(name: string, scores: Value): Value {
+      const weights = config.sinks ? [inLayerOf(name, "attn_sinks.weight")] : [];
+      const constants = { columns: heads, causal: 1 };
+      const probs = record("softmax", name, scores.shape, [scores], constants, weights);
+      if (config.sinks) steps[steps.length - 1] = { ...steps.at(-1)!, sinks: true };
+      return probs;
+    },
 
     mix: (name: string, probs: Value, values: Value): Value =>
       record("mix", name, ["T", heads, head_width], [probs, values], {
@@ -165,18 +196,14 @@ export function recorder(config: Config) {
     scale: (name: string, x: Value, factor: number): Value =>
       record("scale", name, x.shape, [x], { columns: columnsOf(x), factor }),
 
-    scaleByPosition: (
-      name: string,
-      x: Value,
-      { scale, period }: NonNullable<Config["queryScaling"]>,
-    ): Value =>
-      record("scale_by_position", name, x.shape, [x], { columns: columnsOf(x), scale, period }),
+    scaleByPosition: (name: string, x: Value): Value =>
+      record("scale_by_position", name, x.shape, [x], {
+        columns: columnsOf(x),
+        ...config.queryScaling!,
+      }),
 
     cap: (name: string, x: Value, cap: number): Value =>
       record("cap", name, x.shape, [x], { columns: columnsOf(x), cap }),
-
-    clamp: (name: string, x: Value, limit: number): Value =>
-      record("clamp", name, x.shape, [x], { columns: columnsOf(x), limit }),
 
     glu: (name: string, gate: Value, up: Value): Value =>
       record("glu", name, gate.shape, [gate, up], {
@@ -206,54 +233,40 @@ export function recorder(config: Config) {
         activation: ACTIVATIONS.indexOf("sigmoid"),
       }),
 
-    /** Which experts each position goes to, and with which weights: two values of one step. */
-    route(at: string, logits: Value, experts: Experts): { ids: Value; weights: Value } {
-      const { count, used, gating, normalized, scale, groups } = experts;
-      const shape: Dim[] = [logits.shape[0], used];
-      const ids: Value = { name: `${at}.ffn_expert_ids`, shape, dtype: "i32", kind: "result" };
-      const weights: Value = { ...ids, name: `${at}.ffn_expert_weights`, dtype: "f32" };
-      const biased = has("exp_probs_b.bias");
-      steps.push({
-        operation: "route",
-        ...biased ? { biased } : {},
-        inputs: [logits],
-        weights: biased ? [`${at}.exp_probs_b.bias`] : [],
-        outputs: [ids, weights],
-        constants: {
-          experts: count,
-          used,
-          gating: GATINGS.indexOf(gating),
-          normalize: normalized ? 1 : 0,
-          groups: groups?.count ?? 1,
-          groups_used: groups?.used ?? 1,
-          scale,
-        },
-      });
-      return { ids, weights };
+    /** Which experts each position goes to [T, K], by the router's logits [T, E]. */
+    route(name: string, logits: Value, how: Routing): Value {
+      const shape = [logits.shape[0], how.used];
+      const constants = routing(columnsOf(logits), how);
+      if (!has("exp_probs_b.bias")) {
+        return record("route", name, shape, [logits], constants, [], { dtype: "i32" });
+      }
+      const bias = [inLayerOf(name, "exp_probs_b.bias")];
+      const ids = record("route", name, shape, [logits], constants, bias, { dtype: "i32" });
+      steps[steps.length - 1] = { ...steps.at(-1)!, biased: true };
+      return ids;
     },
 
-    /** Products with the matrices of chosen experts; x is the same for all of a position's, or has a row for each. */
-    linearExperts(
-      name: string,
-      tensor: string,
-      x: Value,
-      ids: Value,
-      [used, columns, rows]: readonly [used: number, columns: number, rows: number],
-    ): Value {
+    /** The weights of chosen experts [T, K]. */
+    expertWeights: (name: string, logits: Value, ids: Value, how: Routing): Value =>
+      record("route_weights", name, ids.shape, [logits, ids], routing(columnsOf(logits), how)),
+
+    /** Products with the matrices of chosen experts [T, K]; x has one row for all of a position's, or a row for each. */
+    experts: (ids: Value) => (name: string, tensor: string, x: Value, rows: number): Value => {
+      const used = ids.shape[1] as number;
+      const shared = x.shape.length === 2;
       const biased = has(`${tensor}.bias`);
-      const shape = [x.shape[0], used, rows];
-      const shared = x.shape.length === 2 ? 1 : 0;
       const product = record(
         "linear_experts",
         biased ? `${name}_product` : name,
-        shape,
+        [x.shape[0], used, rows],
         [x, ids],
-        { columns, rows, used, shared },
+        { columns: columnsOf(x) / (shared ? 1 : used), rows, used, shared: shared ? 1 : 0 },
         [`${tensor}.weight`],
       );
-      if (!biased) return product;
       const sizes = { rows, used };
-      return record("add_expert_bias", name, shape, [product, ids], sizes, [`${tensor}.bias`]);
+      return biased
+        ? record("add_expert_bias", name, product.shape, [product, ids], sizes, [`${tensor}.bias`])
+        : product;
     },
 
     /** Each row times its position's weight. */
@@ -278,6 +291,25 @@ export function recorder(config: Config) {
         dtype: "i32",
       }),
   };
+}
+
+/** What kernels are told of a mixture's routing. */
+function routing(experts: number, { used, gating, normalized, scale, groups }: Routing) {
+  return {
+    experts,
+    used,
+    gating: GATINGS.indexOf(gating),
+    normalize: normalized ? 1 : 0,
+    groups: groups?.count ?? 1,
+    groups_used: groups?.used ?? 1,
+    scale,
+  };
+}
+
+/** The tensor of a layer, which the name of a point is in; of no layer, the tensor itself. */
+function inLayerOf(point: string, tensor: string): string {
+  const layer = layerOf(point);
+  return layer === undefined ? tensor : `blk.${layer}.${tensor}`;
 }
 
 /** How kernels know an activation. */

@@ -17,15 +17,18 @@ export async function compileAhead(
 ): Promise<void> {
   const made = new Set<string>();
   for (const used of steps) {
-    const { kernel, matrix } = used;
+    const { kernel, matrix, step: { constants } } = used;
     const knobs = stepKnobs(used, weights, device.knobs, knobsOf);
-    const key = JSON.stringify([kernel.name, matrix?.packing.name, knobs]);
+    const key = JSON.stringify([
+      ...[kernel.name, matrix?.packing.name, knobs],
+      kernel.overrides?.(knobs, constants),
+    ]);
     if (made.has(key)) continue; // the same in another layer
     made.add(key);
     await letEventsIn();
     if (signal.aborted || device.failed) return;
     device.gpu.pushErrorScope("validation");
-    device.pipeline(kernel, matrix?.packing, [], knobs);
+    device.pipeline(kernel, matrix?.packing, [], knobs, constants);
     const refused = await device.gpu.popErrorScope().catch(() => undefined);
     if (refused !== null) {
       device.forgetPipelines();

@@ -1,6 +1,12 @@
 /** The GPU device: opening it with what it offers, memory that is pooled, pipelines that are built once. */
 import type { Packing } from "../../kernels/weights/packings.ts";
-import { type Kernel, type Knobs, PASS_WGSL, tapOverride } from "../../kernels/kernel.ts";
+import {
+  type Constants,
+  type Kernel,
+  type Knobs,
+  PASS_WGSL,
+  tapOverride,
+} from "../../kernels/kernel.ts";
 import weightsWgsl from "../../kernels/weights/weights.wgsl" with { type: "text" };
 import {
   type Create,
@@ -284,29 +290,32 @@ export class Device implements Memory<GPUBuffer> {
     return this.gpu.createShaderModule({ label, code: this.directives + code });
   }
 
-  /** The pipeline of a kernel for a packing and a choice of taps; with other knobs than the device's own where they are given. */
+  /**
+   * The pipeline of a kernel for a packing and a choice of taps; with other knobs than the device's own where they are given.
+   *
+   * @param constants the step's, of kernels that have some of them compiled in
+   */
   pipeline(
     kernel: Kernel,
     packing: Packing | undefined,
     taps: readonly string[],
     knobs: Knobs = this.knobs,
+    constants: Constants = {},
   ): GPUComputePipeline {
-    const values = Object.values(knobs).join(",");
+    const overrides = kernel.overrides?.(knobs, constants) ?? {};
+    const values = [...Object.values(knobs), ...Object.values(overrides)].join(",");
     const key = [kernel.name, packing?.name, ...taps, values].join(" ");
     let pipeline = this.#pipelines.get(key);
     if (!pipeline) {
-      const constants: Record<string, number> = {
-        LANES: kernel.lanes(knobs),
-        ...kernel.overrides?.(knobs),
-      };
-      if (packing?.offset !== undefined) constants.OFFSET = packing.offset;
-      for (const tap of taps) constants[tapOverride(tap)] = 1;
+      const compiledIn: Record<string, number> = { LANES: kernel.lanes(knobs), ...overrides };
+      if (packing?.offset !== undefined) compiledIn.OFFSET = packing.offset;
+      for (const tap of taps) compiledIn[tapOverride(tap)] = 1;
       pipeline = this.gpu.createComputePipeline({
         label: key,
         layout: this.gpu.createPipelineLayout({ bindGroupLayouts: [this.layout(kernel)] }),
         compute: {
           module: this.module(kernelSource(kernel, knobs, packing), key),
-          constants,
+          constants: compiledIn,
         },
       });
       this.#pipelines.set(key, pipeline);

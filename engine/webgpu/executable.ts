@@ -63,12 +63,10 @@ export class Executable {
     const slotBuffers = slots.map((numbers) => this.#borrow(numbers * 4, STORAGE));
     for (const [name, slot] of slotOf) this.#buffers.set(name, slotBuffers[slot]);
     for (const [name, buffer] of external.buffers) this.#buffers.set(name, buffer);
-    const whole = new Set(
-      plan.flatMap(({ inputs }) => inputs).filter(isWhole).map(({ name }) => name),
-    );
+    const read = new Map(plan.flatMap(({ inputs }) => inputs).map((value) => [value.name, value]));
     for (const [name, data] of operands) {
       const buffer = this.#borrow(data.byteLength, STORAGE);
-      device.gpu.queue.writeBuffer(buffer, 0, whole.has(name) ? Int32Array.from(data) : data);
+      device.gpu.queue.writeBuffer(buffer, 0, wordsOf(read.get(name), data));
       this.#buffers.set(name, buffer);
     }
     this.#bind(plan);
@@ -142,7 +140,7 @@ export class Executable {
       const used = { step, kernel, matrix };
       const knobs = stepKnobs(used, this.weights, this.device.knobs, this.#knobsOf);
       this.#dispatches[index].push({
-        pipeline: this.device.pipeline(kernel, matrix?.packing, taps, knobs),
+        pipeline: this.device.pipeline(kernel, matrix?.packing, taps, knobs, constants),
         group: this.device.gpu.createBindGroup({
           layout: this.device.layout(kernel),
           entries: [
@@ -182,7 +180,6 @@ export class Executable {
         head_width: step.constants.head_width ?? 0,
         rope_width: step.constants.rope_width ?? 0,
         half_style: step.constants.half_style ?? 0,
-        activation: step.constants.activation ?? 0,
         used: step.constants.used ?? 0,
         shared: step.constants.shared ?? 0,
         rope_start: step.constants.rope_start ?? 0,
@@ -233,8 +230,12 @@ export class Executable {
   }
 }
 
-function isWhole({ dtype }: Value): boolean {
-  return dtype === "i32" || dtype === "u32";
+/** Numbers as a buffer holds those of a value. */
+export function wordsOf(
+  value: Value | undefined,
+  data: Float32Array,
+): Float32Array<ArrayBuffer> | Int32Array<ArrayBuffer> {
+  return value?.dtype === "i32" ? Int32Array.from(data) : Float32Array.from(data);
 }
 
 function gridOf(
@@ -256,7 +257,7 @@ interface Work {
 }
 
 /** Room for a kernel's `struct Step`. */
-const CONSTANT_BYTES = 64;
+export const CONSTANT_BYTES = 128;
 
 /** Usage of buffers that hold values. */
 export const STORAGE = GPUBufferUsage.STORAGE | GPUBufferUsage.COPY_DST | GPUBufferUsage.COPY_SRC;

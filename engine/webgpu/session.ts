@@ -39,7 +39,7 @@ import {
   type Value,
 } from "../plan/plan.ts";
 import { numbersOf, SAMPLING_DEFAULTS, type SamplingOptions } from "../sampling.ts";
-import { Executable } from "./executable.ts";
+import { Executable, wordsOf } from "./executable.ts";
 import { GpuTimer } from "./gpu_timer.ts";
 import { NO_EDITS } from "../plan/edits.ts";
 import { MAX_TOKENS, type SessionModel, type Workspace } from "./workspace.ts";
@@ -199,7 +199,7 @@ export class WebgpuSession implements Session {
       return readBack();
     };
     const write = (name: string, data: Float32Array) =>
-      queue.writeBuffer(executable.buffer(name), 0, Float32Array.from(data));
+      queue.writeBuffer(executable.buffer(name), 0, wordsOf(values.get(name)!, data));
     const applyOnHost = async ({ inputs: [input], outputs, constants }: Step) => {
       const tensor = (await read({ wanted: [input.name] })).get(input.name)!;
       this.#life.checkAbandoned("run a pass");

@@ -1,8 +1,9 @@
 /** The lines of `forward()` that compute a step, taken from its source text: the page cannot drift away from the code. */
 import { kindOf, layerOf } from "../../base/layer_names.ts";
-import source from "../../engine/plan/forward.ts" with { type: "text" };
+import forwardText from "../../engine/plan/forward.ts" with { type: "text" };
+import recorderText from "../../engine/plan/recorder.ts" with { type: "text" };
 
-/** One line of `engine/plan/forward.ts`. */
+/** One line of `engine/plan/forward.ts`, or of `recorder.ts` beside it. */
 export interface SourceLine {
   /** Its number in the file, from 1. */
   readonly number: number;
@@ -13,17 +14,19 @@ export interface SourceLine {
 export interface StepSource {
   /** The number of its line in `forward()`. */
   readonly line: number;
-  /** Of an operation that records several steps: the statement that records this one. */
+  /** Of an operation that records several steps: the statement of the recorder that records this one. */
   readonly inner?: readonly SourceLine[];
 }
 
-const LINES: readonly SourceLine[] = source.split("\n").map((text, i) => ({ number: i + 1, text }));
+const linesOf = (text: string): readonly SourceLine[] =>
+  text.trimEnd().split("\n").map((text, i) => ({ number: i + 1, text }));
 
-/** The passes' code without imports and helpers: `forward()` from its signature to its end. */
+const RECORDER = linesOf(recorderText);
+
+/** The pass's code without imports: `forward()` and the functions that it is made of. */
 export const FORWARD: readonly SourceLine[] = (() => {
-  const first = LINES.findIndex(({ text }) => text.startsWith("export function forward("));
-  const last = LINES.findIndex(({ text }, i) => i > first && text === "}");
-  return LINES.slice(first, last + 1);
+  const lines = linesOf(forwardText);
+  return lines.slice(lines.findIndex(({ text }) => text.startsWith("export function forward(")));
 })();
 
 /** A step of a plan, as far as its source line goes. */
@@ -32,9 +35,12 @@ interface Named {
   readonly operation: string;
 }
 
+/** What an operation that records several steps puts behind the name in its line. */
+const PARTS = /_(rms|pre|centered|scaled|product|unclamped|ids|weights)$/;
+
 /**
- * Finds the line of `forward()` that records a step: the call whose first argument is its name. The three steps of an RMSNorm share
- * a line, and each has its statement in the operation's definition.
+ * Finds the line of `forward()` that records a step: the call whose first argument is its name. The steps of a norm share a line, and
+ * each has its statement in the recorder.
  *
  * @throws {RangeError} for a step that no line records
  */
@@ -44,11 +50,8 @@ export function sourceOf({ name, operation }: Named): StepSource {
     return { line: lineOf("token_embd")!.number, inner: statementOf("const ids: Value") };
   }
   const own = lineOf(name);
-  if (operation === "scale_columns") {
-    return { line: own!.number, inner: statementOf(`record("${operation}"`) };
-  }
-  if (own) return { line: own.number };
-  const whole = lineOf(name.replace(/_(rms|pre)$/, ""));
+  if (own && operation !== "scale_columns") return { line: own.number };
+  const whole = own ?? lineOf(name.replace(PARTS, ""));
   if (!whole) throw new RangeError(`No line of forward() records ${name}`);
   return { line: whole.number, inner: statementOf(`record("${operation}"`) };
 }
@@ -64,7 +67,7 @@ function firstArgument(text: string): string | undefined {
 
 /** The statement of the recorder in which a text stands. */
 function statementOf(part: string): SourceLine[] {
-  const first = LINES.findIndex(({ text }) => text.includes(part));
-  const last = LINES.findIndex(({ text }, i) => i >= first && text.trimEnd().endsWith(";"));
-  return LINES.slice(first, last + 1);
+  const first = RECORDER.findIndex(({ text }) => text.includes(part));
+  const last = RECORDER.findIndex(({ text }, i) => i >= first && text.trimEnd().endsWith(";"));
+  return RECORDER.slice(first, last + 1);
 }

@@ -167,7 +167,7 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
   for (var first = range.x; first < range.y;) {
     let key = first + lane;
     // Slots behind the visible ones may hold anything.
-    let end = run_end(first, gap, last + 1u);
+    let end = run_end(first, gap, range.y);
     let final_key = end - 1u;
     let next = next_key(min(first + KEYS, end), gap);
     let k0 = min(key, final_key) * stride + kv_base;
@@ -203,7 +203,7 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
     let w = weigh(scores, key, Row(own_first, min(visible, end), place, slopes), &running);
     var other_w = w;
     if (PAIR) {
-      let other_row = Row(other_first, last + 1u, last, slopes);
+      let other_row = Row(other_first, end, last, slopes);
       other_w = weigh(other_scores, key, other_row, &other_running);
     }
     let ends = next >= range.y && !SPLIT;

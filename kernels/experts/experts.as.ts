@@ -81,22 +81,55 @@ function maskGroups(
   }
 }
 
-/** logits [T, experts] → ids and weights [T, used]. */
+/** Gates of a position's experts to `gates`. */
+function findGates(logits: usize, experts: i32, gating: i32, gates: usize): void {
+  if (gating == SOFTMAX) softmax(logits, experts, gates);
+  else if (gating == SIGMOID) {
+    for (let i = 0; i < experts; i++) put(gates, i, 1 / (1 + exp1(-at(logits, i))));
+  } else memory.copy(gates, logits, <usize> experts << 2);
+}
+
+/** Weights of a position's chosen experts. */
+function weighChosen(step: usize, gates: usize, ids: usize, weights: usize): void {
+  const experts = constant(step, 0), used = constant(step, 1);
+  const gating = constant(step, 2), normalize = constant(step, 3), scale = float(step, 6);
+  for (let i = 0; i < used; i++) {
+    const id = load<u32>(ids + (<usize> i << 2));
+    put(weights, i, id < <u32> experts ? at(gates, id) : NaN);
+  }
+  if (gating == SOFTMAX_CHOSEN) softmax(weights, used, weights);
+  let divisor: f32 = 1;
+  if (normalize) {
+    divisor = 0;
+    for (let i = 0; i < used; i++) divisor += at(weights, i);
+    divisor = max(divisor, LEAST_SUM);
+  }
+  for (let i = 0; i < used; i++) put(weights, i, at(weights, i) / divisor * scale);
+}
+
+/** logits [T, experts], ids [T, used] → weights [T, used]. */
+export function route_weights(step: usize, pass: usize, thread: i32, _threads: i32): void {
+  const tokens = tokensOf(pass), experts = constant(step, 0), used = constant(step, 1);
+  const gates = scratchOf(pass, thread);
+  for (let token = take(step, 1); token < tokens; token = take(step, 1)) {
+    const logits = input(step, 0) + ((<usize> token * experts) << 2);
+    const first = (<usize> token * used) << 2;
+    findGates(logits, experts, constant(step, 2), gates);
+    weighChosen(step, gates, input(step, 1) + first, output(step, 0) + first);
+  }
+}
+
+/** logits [T, experts] → ids [T, used], and weights [T, used] where they are wanted. */
 export function route(step: usize, pass: usize, thread: i32, _threads: i32): void {
   const tokens = tokensOf(pass), experts = constant(step, 0), used = constant(step, 1);
-  const gating = constant(step, 2), normalize = constant(step, 3);
-  const groups = constant(step, 4), scale = float(step, 6), bias = weight(step, 0);
+  const groups = constant(step, 4), bias = weight(step, 0), weights = output(step, 1);
   const row = <usize> experts << 2;
   const gates = scratchOf(pass, thread), choice = gates + row, biased = choice + row;
   const scores = biased + row, taken = scores + row;
   for (let token = take(step, 1); token < tokens; token = take(step, 1)) {
     const logits = input(step, 0) + <usize> token * row;
     const ids = output(step, 0) + ((<usize> token * used) << 2);
-    const weights = output(step, 1) + ((<usize> token * used) << 2);
-    if (gating == SOFTMAX) softmax(logits, experts, gates);
-    else if (gating == SIGMOID) {
-      for (let i = 0; i < experts; i++) put(gates, i, 1 / (1 + exp1(-at(logits, i))));
-    } else memory.copy(gates, logits, row);
+    findGates(logits, experts, constant(step, 2), gates);
     let by = gates;
     if (bias) {
       for (let i = 0; i < experts; i++) put(biased, i, at(gates, i) + at(bias, i));
@@ -109,16 +142,8 @@ export function route(step: usize, pass: usize, thread: i32, _threads: i32): voi
       const id = best(choice, taken, 0, experts);
       store<u8>(taken + <usize> id, 1);
       store<i32>(ids + (<usize> i << 2), id);
-      put(weights, i, at(gates, id));
     }
-    if (gating == SOFTMAX_CHOSEN) softmax(weights, used, weights);
-    let divisor: f32 = 1;
-    if (normalize) {
-      divisor = 0;
-      for (let i = 0; i < used; i++) divisor += at(weights, i);
-      divisor = max(divisor, LEAST_SUM);
-    }
-    for (let i = 0; i < used; i++) put(weights, i, at(weights, i) / divisor * scale);
+    if (weights) weighChosen(step, gates, ids, weights + ((<usize> token * used) << 2));
   }
 }
 

@@ -88,10 +88,9 @@ const linearExpertsMany = kernel({
   ...linearExperts,
   positions: "many",
   wgsl: partWgsl + matmulWgsl,
-  prologue: (
-    { broadcast },
-    packing,
-  ) => (broadcast ? broadcastX(packing!) : ROWS_WGSL[packing!.chunk]),
+  prologue({ broadcast }, packing) {
+    return broadcast ? broadcastX(packing!) : ROWS_WGSL[packing!.chunk];
+  },
   grid(pass, { rows, out_row, out_rows }, lanes, { columnLanes }) {
     const tiles = RUNS * lanes / columnLanes;
     const experts = Math.ceil((out_row + out_rows) / rows) - Math.floor(out_row / rows);

@@ -1,7 +1,9 @@
 /** Which experts of a mixture a position goes to (Shazeer et al. 2017, "Outrageously Large Neural Networks"). */
-import { bindings, kernel, type TwinArguments } from "../kernel.ts";
+import { bindings, type Constants, kernel } from "../kernel.ts";
 import biasedWgsl from "./biased.wgsl" with { type: "text" };
 import unbiasedWgsl from "./unbiased.wgsl" with { type: "text" };
+import gatesWgsl from "./gates.wgsl" with { type: "text" };
+import routeWeightsWgsl from "./route_weights.wgsl" with { type: "text" };
 import routeWgsl from "./route.wgsl" with { type: "text" };
 
 /** What becomes of logits first, by the constant `gating`: softmax over all, a sigmoid of each, or softmax over the chosen alone. */
@@ -35,27 +37,28 @@ function softmax(x: readonly number[]): number[] {
   return powers.map((power) => power / sum);
 }
 
+/** What logits of one position become. */
+function gatesOf(logits: readonly number[], gating: number): readonly number[] {
+  if (gating === 0) return softmax(logits);
+  return gating === 1 ? logits.map((x) => 1 / (1 + Math.exp(-x))) : logits;
+}
+
 /** What the choice of one position follows from. */
-export interface Routed {
+export interface Choice {
   /** What experts are chosen by. */
   readonly choice: readonly number[];
   /** What groups are chosen by; none where there is one group. */
   readonly groupScores: readonly number[];
   readonly ids: readonly number[];
-  readonly weights: readonly number[];
 }
 
-/** The experts of one position in 64-bit floats. Experts are chosen by their logits unless there is a bias, which all gates keep in order. */
-export function routed(
+/** The experts of one position in 64-bit floats. Without a bias they are chosen by their logits, which all gates keep in order. */
+export function choose(
   logits: readonly number[],
   bias: readonly number[] | undefined,
-  { used, gating, normalize, scale, groups, groups_used }: TwinArguments["constants"],
-): Routed {
-  const gates = gating === 0
-    ? softmax(logits)
-    : gating === 1
-    ? logits.map((x) => 1 / (1 + Math.exp(-x)))
-    : logits;
+  { used, gating, groups, groups_used }: Constants,
+): Choice {
+  const gates = gatesOf(logits, gating);
   const scores = bias ? gates.map((gate, i) => gate + bias[i]) : gates;
   const choice = [...(bias ? scores : logits)];
   const groupScores: number[] = [];
@@ -66,29 +69,37 @@ export function routed(
       groupScores.push(ranked(own).slice(0, 2).reduce((sum, i) => sum + own[i], 0));
     }
     const allowed = new Set(ranked(groupScores).slice(0, groups_used));
-    for (let i = 0; i < choice.length; i++) {
+    choice.forEach((_, i) => {
       if (!allowed.has(Math.floor(i / width))) choice[i] = NaN;
-    }
+    });
   }
-  const ids = ranked(choice).slice(0, used);
-  let weights = ids.map((id) => gates[id]);
-  if (gating === 2) weights = softmax(weights);
+  return { choice, groupScores, ids: ranked(choice).slice(0, used) };
+}
+
+/** The weights of chosen experts of one position. */
+function weightsOf(
+  logits: readonly number[],
+  ids: readonly number[],
+  { gating, normalize, scale }: Constants,
+): number[] {
+  const gates = gatesOf(logits, gating);
+  const own = ids.map((id) => gates[id]);
+  const weights = gating === 2 ? softmax(own) : own;
   const sum = weights.reduce((a, b) => a + b);
   const divisor = normalize ? Math.max(sum, LEAST_SUM) : 1;
-  return { choice, groupScores, ids, weights: weights.map((weight) => weight / divisor * scale) };
+  return weights.map((weight) => weight / divisor * scale);
 }
 
 /**
  * logits [T, experts] → ids [T, used] of the experts that each position goes to, the best first, of equal ones the lower id; and their
- * weights [T, used].
+ * weights [T, used] as a tap ({@linkcode routeWeights}).
  *
- * `gating` is an index of {@linkcode GATINGS}. With `groups` > 1 only experts of the `groups_used` best groups are chosen (whole numbers of
- * experts; DeepSeek-V3, 2024, section 2.1.2): a group is as good as its two best gates together. With `normalize` weights are divided by their
- * sum. Ids are always those of `used` different experts, whatever the logits are; where those are NaN, so are the weights.
+ * With `groups` > 1 only experts of the `groups_used` best groups are chosen (whole numbers of experts; DeepSeek-V3, 2024, section 2.1.2): a
+ * group is as good as its two best gates together. Ids are always those of `used` different experts, whatever the logits are.
  */
 const route = kernel({
   operation: "route",
-  wgsl: routeWgsl,
+  wgsl: gatesWgsl + routeWgsl,
   prologue: () => unbiasedWgsl,
   constants: {
     experts: "u32",
@@ -99,7 +110,7 @@ const route = kernel({
     groups_used: "u32",
     scale: "f32",
   },
-  bindings: bindings("input logits", "output ids i32", "output weights"),
+  bindings: bindings("input logits", "output ids i32", "tap weights"),
   grid: (pass) => [pass.tokens, 1, 1],
   twin({ constants, inputs: [logits], weights: [reader], outputs: [ids, weights] }) {
     const { experts, used } = constants;
@@ -107,9 +118,9 @@ const route = kernel({
     if (bias) reader.read(0, bias);
     for (let token = 0; token * experts < logits.length; token++) {
       const row = [...logits.subarray(token * experts, (token + 1) * experts)];
-      const found = routed(row, bias && [...bias], constants);
-      ids!.set(found.ids, token * used);
-      weights!.set(found.weights, token * used);
+      const chosen = choose(row, bias && [...bias], constants).ids;
+      ids!.set(chosen, token * used);
+      weights?.set(weightsOf(row, chosen, constants), token * used);
     }
   },
 });
@@ -122,4 +133,24 @@ const routeBiased = kernel({
   bindings: [...route.bindings, ...bindings("weight bias")],
 });
 
-export const routeKernels = [route, routeBiased];
+/**
+ * logits [T, experts], ids [T, used] → the weights of those experts, [T, used]: their gates, of which `gating` says what they are (an index of
+ * {@linkcode GATINGS}). With `normalize` they are divided by their sum; then they are multiplied by `scale`. The constants are those of `route`.
+ */
+const routeWeights = kernel({
+  ...route,
+  operation: "route_weights",
+  wgsl: gatesWgsl + routeWeightsWgsl,
+  prologue: undefined,
+  bindings: bindings("input logits", "input ids i32", "output weights"),
+  twin({ constants, inputs: [logits, ids], outputs: [weights] }) {
+    const { experts, used } = constants;
+    for (let token = 0; token * experts < logits.length; token++) {
+      const row = [...logits.subarray(token * experts, (token + 1) * experts)];
+      const own = [...ids.subarray(token * used, (token + 1) * used)];
+      weights!.set(weightsOf(row, own, constants), token * used);
+    }
+  },
+});
+
+export const routeKernels = [route, routeBiased, routeWeights];

@@ -1,4 +1,5 @@
 // act(Wg·x) · (Wu·x): the gate's rows lie before the up rows in the planes; a tile has two of each.
+override ACTIVATION: u32;
 override TAP_GATE: bool = false;
 override TAP_UP: bool = false;
 
@@ -16,7 +17,7 @@ fn store1(token: u32, row: u32, g: f32, u: f32) {
   let at = token * step.rows + row;
   if (TAP_GATE) { gate[at] = g; }
   if (TAP_UP) { up[at] = u; }
-  act[at] = gated(step.activation, g, u);
+  act[at] = gated(ACTIVATION, g, u);
 }
 
 fn store(token: u32, tile: u32, sum: vec4<f32>) {

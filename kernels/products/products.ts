@@ -43,7 +43,6 @@ export const PACKED_CONSTANTS = {
   rows: "u32",
   out_row: "u32",
   out_rows: "u32",
-  activation: "u32",
 } as const;
 
 /** From this number of positions on the matmul kernels serve better than matvec. */
@@ -107,6 +106,8 @@ interface Epilogue {
   readonly bindings: Binding[];
   /** Rows of a tile that belong to one output row: 2 for gate and up together. */
   readonly rowsPerOutput: number;
+  /** Values of its overrides. */
+  overrides?(constants: Constants): Record<string, number>;
   twin(args: TwinArguments): void;
 }
 
@@ -148,6 +149,8 @@ const EPILOGUES: Epilogue[] = [
     wgsl: activationsWgsl + gluWgsl,
     bindings: bindings("input x", "weight gate_up", "output act", "tap gate", "tap up"),
     rowsPerOutput: 2,
+    // Compiled in, since an epilogue stands at many places of a kernel: all activations there would take long to compile.
+    overrides: ({ activation }): Record<string, number> => ({ ACTIVATION: activation }),
     twin({ constants, inputs: [x], weights: [gateWeight, upWeight], outputs }) {
       const [act, gateTap, upTap] = outputs;
       const tokens = x.length / gateWeight.columns;
@@ -234,7 +237,10 @@ function matvec(epilogue: Epilogue): Kernel {
     constants: PACKED_CONSTANTS,
     bindings: epilogue.bindings,
     lanes: (knobs) => knobs.dotLanes,
-    overrides: (knobs) => ({ COLUMN_LANES: knobs.columnLanes }),
+    overrides: ({ columnLanes }, constants) => ({
+      COLUMN_LANES: columnLanes,
+      ...epilogue.overrides?.(constants),
+    }),
     prologue: plainX,
     grid(pass, constants, lanes, { columnLanes }) {
       const tiles = tileCount(epilogue, constants);
@@ -297,6 +303,7 @@ function matmul(epilogue: Epilogue): Kernel {
     constants: PACKED_CONSTANTS,
     bindings: epilogue.bindings,
     lanes: (knobs) => knobs.dotLanes,
+    overrides: (_, constants) => epilogue.overrides?.(constants) ?? {},
     prologue: ({ broadcast }, packing) =>
       broadcast ? broadcastX(packing!) + matmulRowsWgsl : matmulWgsl,
     grid(pass, constants, lanes, { broadcast }) {

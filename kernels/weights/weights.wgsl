@@ -11,7 +11,6 @@ struct Step {
   rows: u32,        // rows that this dispatch computes
   out_row: u32,     // where the first of them stands in the whole tensor
   out_rows: u32,    // rows of the whole tensor; of experts, those in the planes
-  activation: u32,  // only where a product gates another
   heads: u32,       // only where columns belong to heads
   epsilon: f32,     // only where x is normed
   head_width: u32,  // these only where q and k are turned by RoPE

@@ -5,9 +5,13 @@ import type { Block } from "../../engine/cpu/heap.ts";
 import { Processor } from "../../engine/cpu/processor.ts";
 import { scratchBytes } from "../../engine/cpu/places.ts";
 import { Program, type SessionPlaces } from "../../engine/cpu/program.ts";
-import { TileMemory } from "../../engine/cpu/tile_memory.ts";
+import { rowReader, TileMemory } from "../../engine/cpu/tile_memory.ts";
 import type { GgufFile } from "../../engine/gguf/reader.ts";
-import type { Matrix, Memory, Weights } from "../../engine/model/weights.ts";
+import { readConfig } from "../../engine/plan/tensors.ts";
+import { loadWeights, type Matrix, type Memory, type Weights } from "../../engine/model/weights.ts";
+import { forward } from "../../engine/plan/forward.ts";
+import { applyEdits } from "../../engine/plan/passes/edit.ts";
+import { fuse } from "../../engine/plan/passes/fuse.ts";
 import { elementCount, type Plan, type Value } from "../../engine/plan/plan.ts";
 import { Device } from "../../engine/webgpu/device.ts";
 import { Executable } from "../../engine/webgpu/executable.ts";
@@ -15,6 +19,7 @@ import { builtIn } from "../../engine/webgpu/tuning/tuning.ts";
 import type { Pass, RowReader } from "../../kernels/kernel.ts";
 import { kernelOf } from "../../kernels/mod.ts";
 import { PACKINGS } from "../../kernels/weights/packings.ts";
+import { randomFile } from "../support/models/random_llama.ts";
 
 const EXPERTS = 6;
 const USED = 2;
@@ -39,6 +44,10 @@ const weighed = value("weighed", "T", USED, INNER);
 const down = value("down", "T", USED, WIDTH);
 const out = value("out", "T", WIDTH);
 
+const ROUTE = {
+  ...{ experts: EXPERTS, used: USED, gating: 0, normalize: 1, scale: 1 },
+  ...{ groups: 1, groups_used: 1 },
+};
 const UP = { columns: WIDTH, rows: INNER, used: USED, shared: 1 };
 const DOWN = { columns: INNER, rows: WIDTH, used: USED, shared: 0 };
 
@@ -54,11 +63,15 @@ const PLAN: Plan = [
     operation: "route",
     inputs: [logits],
     weights: [],
-    outputs: [ids, weights],
-    constants: {
-      ...{ experts: EXPERTS, used: USED, gating: 0, normalize: 1, scale: 1 },
-      ...{ groups: 1, groups_used: 1 },
-    },
+    outputs: [ids],
+    constants: ROUTE,
+  },
+  {
+    operation: "route_weights",
+    inputs: [logits, ids],
+    weights: [],
+    outputs: [weights],
+    constants: ROUTE,
   },
   { operation: "linear_experts", inputs: [x, ids], weights: ["up"], outputs: [up], constants: UP },
   {
@@ -90,6 +103,13 @@ const PLAN: Plan = [
     constants: { columns: WIDTH, used: USED },
   },
 ];
+
+const kept = new Set(PLAN.flatMap(({ outputs }) => outputs.map((value) => value!.name)));
+
+/** The plan with the choice and its weights in one step. */
+function fused(plan: Plan): Plan {
+  return fuse(plan, { wanted: kept, adjacent: () => false });
+}
 
 /** The matrices' types, rows and columns, as a file has them: of the experts one behind another. */
 const MATRICES = [
@@ -168,8 +188,6 @@ function twins(pass: Pass, given: Float32Array): Values {
   }
   return values;
 }
-
-const kept = new Set(PLAN.flatMap(({ outputs }) => outputs.map((value) => value!.name)));
 
 async function onGpu(
   device: Device,
@@ -278,7 +296,9 @@ Deno.test("a mixture of experts on the processor", async () => {
   for (const tokens of TOKENS) {
     const { pass, given } = passOf(tokens);
     const expected = twins(pass, given.get("x")!);
-    assertClose(onCpu(processor, weights, pass, given), expected, `${tokens} positions`);
+    const found = onCpu(processor, weights, pass, given);
+    assertClose(found, expected, `${tokens} positions`);
+    assert.deepEqual(onCpu(processor, weights, pass, given, fused(PLAN)), found);
   }
   weights.destroy();
   assert.equal(processor.home.used, 0);
@@ -298,6 +318,7 @@ Deno.test("a mixture of experts on a GPU; matrices in parts give the same bits",
     const { pass, given } = passOf(tokens);
     const found = await onGpu(device, whole, pass, given);
     assertClose(found, twins(pass, given.get("x")!), `${tokens} positions`);
+    assert.deepEqual(await onGpu(device, whole, pass, given, fused(PLAN)), found);
     assert.deepEqual(await onGpu(device, split, pass, given), found);
   }
   whole.destroy();
@@ -306,13 +327,13 @@ Deno.test("a mixture of experts on a GPU; matrices in parts give the same bits",
 });
 
 Deno.test("experts that are handed in are taken; on the processor those that there are not give NaN, and nobody else", async () => {
-  const plan = PLAN.slice(2, 3);
+  const plan = PLAN.slice(3, 4);
   const { pass, given } = passOf(3);
   const chosen = Float32Array.of(5, 0, 3, 2, 1, 4);
   const operands = new Map([...given, ["ids", chosen]]);
   const right = new Float32Array(6 * INNER);
   const { packing, rows, columns } = MATRICES[1];
-  kernelOf(PLAN[2])!.twin({
+  kernelOf(plan[0])!.twin({
     pass,
     constants: UP,
     inputs: [given.get("x")!, chosen],
@@ -336,7 +357,8 @@ Deno.test("experts that are handed in are taken; on the processor those that the
 });
 
 Deno.test("logits that are not numbers choose different experts that there are", async () => {
-  const plan = PLAN.slice(1, 2);
+  const plan = fused(PLAN.slice(1, 3));
+  assert.deepEqual(plan.map(({ operation }) => operation), ["route"]);
   const pass: Pass = { tokens: 4, start: 0, rows: 1 };
   const rows = [
     new Array(EXPERTS).fill(NaN),
@@ -361,6 +383,57 @@ Deno.test("logits that are not numbers choose different experts that there are",
   there.destroy();
   device.dispose();
   weights.destroy();
+});
+
+Deno.test("matrices of a file that are [columns, rows, experts] are loaded as one matrix", async () => {
+  const file = await randomFile({ layers: 1, type: "Q8_0" });
+  const config = readConfig(file);
+  const name = "blk.0.ffn_down.weight";
+  const tensor = file.tensors.get(name)!;
+  const [columns, rows] = tensor.shape;
+  const shape = [columns, rows / 4, 4];
+  const stacked: GgufFile = {
+    ...file,
+    tensors: new Map(file.tensors).set(name, { ...tensor, shape }),
+  };
+  const bytes = await file.readTensor(tensor);
+  const [right] = packMatrices(PACKINGS.get("Q8_0")!, columns, [rows], bytes).readers;
+  const weights = await loadWeights(stacked, forward(config), new TileMemory(processor, stacked));
+  const reader = rowReader(processor, weights, name);
+  assert.deepEqual([reader.rows, reader.columns], [rows, columns]);
+  const [found, expected] = [new Float32Array(columns), new Float32Array(columns)];
+  for (let row = 0; row < rows; row++) {
+    reader.read(row, found);
+    right.read(row, expected);
+    assert.deepEqual(found, expected);
+  }
+  weights.destroy();
+  const device = await Device.open();
+  Object.defineProperty(device, "limit", { value: columns * 8 });
+  const there = await loadWeights(stacked, config, device);
+  const { parts } = there.matrices.get(name)!;
+  assert.ok(parts.length > 1);
+  assert.equal(parts.reduce((sum, part) => sum + part.rows, 0), rows);
+  there.destroy();
+  device.dispose();
+});
+
+Deno.test("weights of experts can be edited, a choice only by a function", () => {
+  const zero = { kind: "linear", scale: 0 } as const;
+  const { plan } = applyEdits(PLAN, [{ ...zero, point: "weights" }], 64);
+  const [edit] = plan.filter(({ operation }) => operation === "edit");
+  assert.equal(edit.outputs[0]!.name, "weights");
+  assert.throws(
+    () => applyEdits(PLAN, [{ ...zero, point: "ids" }], 64),
+    /indices: only a function/,
+  );
+  const chosen = applyEdits(PLAN, [{ kind: "function", point: "ids", apply: () => {} }], 64).plan;
+  // The weights are then those of the experts that the function has chosen.
+  const route = chosen.findIndex(({ operation }) => operation === "route");
+  assert.deepEqual(
+    fused(chosen).slice(route, route + 3).map(({ operation }) => operation),
+    ["route", "host", "route_weights"],
+  );
 });
 
 Deno.test("threads end", () => processor.close());

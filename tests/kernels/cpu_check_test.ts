@@ -158,6 +158,22 @@ const FAULTS: readonly (readonly [
     (each) =>
       wrong(each, { constants: { ...each.constants, scale: each.constants.scale * 1.001 } }),
   ],
+  ...[
+    ["attention", "window", 1],
+    ["attention_few", "cap", 0.01],
+    ["attention_split", "window", 1],
+    ["attention_branches", "max_bias", -1],
+    ["scores", "window", -1],
+    ["scores_branches", "chunk", 1],
+    ["scores", "cap", 0.01],
+    ["scores", "max_bias", 0.01],
+    ["rope_store", "rope_start", 2],
+  ].map(([kernel, name, more]) =>
+    [kernel, `another ${name}`, (each: KernelCase) =>
+      wrong(each, {
+        constants: { ...each.constants, [name]: each.constants[name] + Number(more) },
+      })] as (typeof FAULTS)[number]
+  ),
   [
     "take_rows",
     "other rows",

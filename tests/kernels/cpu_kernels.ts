@@ -16,7 +16,7 @@ const EXPORTS = {
   "sampling/argmax.as": ["argmax"],
   "sampling/sampling.as": ["sample"],
   "edits/edit.as": ["edit"],
-  "experts/experts.as": ["route", "add_expert_bias", "combine", "weigh"],
+  "experts/experts.as": ["route", "route_weights", "add_expert_bias", "combine", "weigh"],
   "math.as": ["exp1"],
 };
 

@@ -46,7 +46,22 @@ const FAULTS: readonly (readonly [kernel: string, right: string, wrong: string])
   ["rope_branches", "token - (gap.y - gap.x)", "token"],
   ["rope_store_branches", "token - (gap.y - gap.x)", "token - gap.y"],
   ["take_rows_branches", "branch_rows[i]", "branch_rows[0]"],
-  ["attention_split", "part_range(group.z, visible)", "part_range(group.z, visible - 1u)"],
+  ["attention_split", "first + part_keys())", "first + part_keys() - 1u)"], // the last key of a part
+  ["attention", "position + 1u - step.window", "position - step.window"], // a key more than the window
+  ["attention_branches", "first + select(0u, hidden", "first + select(0u, 0u"], // a window that forgets where a branch goes on
+  ["attention", "position % step.chunk", "position % (step.chunk + 1u)"],
+  ["attention", "step.cap * tanh_(score / step.cap)", "score"],
+  ["attention", "head >= power", "false"], // slopes of heads behind a power of two
+  [
+    "attention_sinks",
+    "sink_of(head: u32) -> f32 { return sinks[head]",
+    "sink_of(head: u32) -> f32 { return sinks[0]",
+  ],
+  ["attention_merge_sinks", "var sum = f32(SINKS)", "var sum = 0.0"],
+  ["softmax_sinks", "sum += weight(sink, largest)", "sum += 0.0"],
+  ["scores", "distance_to(key, token, gap)", "distance_to(key + 1u, token, gap)"],
+  ["scores", "key < first_key(token, gap)", "false"],
+  ["rope", "pair - step.rope_start / 2u", "pair"],
   ["attention_merge", "part < count", "part + 1u < count"], // the last part's keys
   ["rope", "a * turn.y + b * turn.x", "a * turn.y - b * turn.x"],
   ["rope_store", "(pass_.start + token) * step.kv_heads", "token * step.kv_heads"],
@@ -101,6 +116,7 @@ const FAULTS: readonly (readonly [kernel: string, right: string, wrong: string])
   ["route", "divisor = max(sum", "divisor = max(sum + 0.0001"],
   ["route_biased", "return gate + bias[expert]", "return logit"],
   ["route_biased", "own[i] = gates[chosen[i]]", "own[i] = gates[chosen[i]] + bias_of(chosen[i])"],
+  ["route_weights", "chosen[i] = ids[group.x * step.used + i]", "chosen[i] = ids[i]"],
   ["linear_experts", "ids[pair] * step.rows", "ids[0] * step.rows"],
   ["linear_experts", "select(pair, pair / step.used", "select(pair, 0u"],
   ["linear_experts", "first + row - step.out_row < step.out_rows", "row < step.rows"], // another part's rows
@@ -108,7 +124,13 @@ const FAULTS: readonly (readonly [kernel: string, right: string, wrong: string])
   ["linear_experts_many", "step.out_row / step.rows + group.y", "group.y"],
   ["linear_experts_many", "if (at + 3u < listed)", "if (at + 4u < listed)"], // the last of four
   ["linear_experts_many", "w < t / 32u", "w < 0u"], // positions from 32 on
-  ["linear_experts_many", "column + 8u <= step.columns", "true"], // numbers behind the end of x
+  device.knobs.broadcast // numbers behind the end of x
+    ? ["linear_experts_many", "column < step.columns", "column <= step.columns"]
+    : [
+      "linear_experts_many",
+      "vec4<u32>(0u, 1u, 2u, 3u) < left",
+      "vec4<u32>(1u, 2u, 3u, 4u) < left",
+    ],
   ["add_expert_bias", "ids[id.y]", "ids[0]"],
   ["combine", "(id.y + 1u) * step.used", "id.y * step.used + 1u"],
   ["weigh", "weights[id.y]", "weights[0]"],

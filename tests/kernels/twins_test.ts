@@ -1,6 +1,8 @@
 /** The kernels' 64-bit twins against closed forms and computations of a few lines. */
 import assert from "node:assert/strict";
 import type { Pass, RowReader } from "../../kernels/kernel.ts";
+import { slopeOf } from "../../kernels/attention/score.ts";
+import { canRoute } from "../../kernels/experts/route.ts";
 import { KERNELS } from "../../kernels/mod.ts";
 import { Random } from "../../checkpoints/files/random.ts";
 
@@ -192,6 +194,14 @@ Deno.test("RoPE is a multiplication of complex numbers, and keeps their length",
     const constants = { heads, head_width, rope_width, half_style };
     const given = { pass: tokens(count, start), constants, inputs: [x, table] };
     const [y] = run("rope", given, x.length);
+    // From the third number on: what is turned moves by two.
+    const moved = (numbers: number[]) => numbers.map((_, i) => numbers[i % 8 < 2 ? i + 6 : i - 2]);
+    const later = {
+      ...given,
+      constants: { ...constants, rope_start: 2 },
+      inputs: [moved(x), table],
+    };
+    assert.deepEqual(run("rope", later, x.length), [moved(y)]);
     for (let head = 0; head < count * heads; head++) {
       const at = head * head_width;
       const position = start + Math.floor(head / heads);
@@ -305,6 +315,84 @@ Deno.test("attention, fused and in steps, is the textbook's", () => {
   assertClose(mixed, expected);
 });
 
+Deno.test("ALiBi's slopes are halves of halves, and behind a power of two those between", () => {
+  const slopes = (heads: number) =>
+    Array.from({ length: heads }, (_, head) => slopeOf({ heads, max_bias: 8 }, head));
+  assertClose(slopes(8), [1 / 2, 1 / 4, 1 / 8, 1 / 16, 1 / 32, 1 / 64, 1 / 128, 1 / 256]);
+  assertClose(slopes(6), [1 / 4, 1 / 16, 1 / 64, 1 / 256, 1 / 2, 1 / 8]);
+  const between = [1, 3, 5, 7].map((n) => 2 ** (-n / 2));
+  assertClose(slopes(12), [...slopes(8), ...between]);
+});
+
+Deno.test("windows, chunks, caps, biases and sinks, fused and in steps, by their definitions", () => {
+  const random = new Random(9);
+  const numbers = (count: number) =>
+    Array.from({ length: count }, () => Math.fround(random.normal()));
+  const [heads, head_width, value_width, count, start, scale] = [3, 4, 2, 3, 5, 0.5];
+  const cached = start + count;
+  const q = numbers(count * heads * head_width);
+  const keys = numbers(cached * head_width), values = numbers(cached * value_width);
+  const sinks = numbers(heads);
+  const slopes = [1 / 4, 1 / 16, 1 / 2]; // of three heads with max_bias 4
+  for (
+    const { window, chunk, cap, max_bias, sink } of [
+      { window: 2, chunk: 0, cap: 0, max_bias: 0, sink: false },
+      { window: 99, chunk: 4, cap: 1.5, max_bias: 0, sink: true },
+      { window: 3, chunk: 0, cap: 1.5, max_bias: 4, sink: true },
+    ]
+  ) {
+    const expected = [], expectedScores = [], expectedProbs = [];
+    for (let head = 0; head < heads; head++) {
+      for (let query = start; query < cached; query++) {
+        const at = ((query - start) * heads + head) * head_width;
+        const row = Array.from({ length: cached }, (_, key) => {
+          if (key > query || query - key >= window) return -Infinity;
+          if (chunk && Math.floor(key / chunk) !== Math.floor(query / chunk)) return -Infinity;
+          let s = 0;
+          for (let i = 0; i < head_width; i++) s += q[at + i] * keys[key * head_width + i];
+          s *= scale;
+          if (cap) s = cap * Math.tanh(s / cap);
+          return max_bias ? s - slopes[head] * (query - key) : s;
+        });
+        const total = row.reduce((sum, s) => sum + Math.exp(s), sink ? Math.exp(sinks[head]) : 0);
+        const probs = row.map((s) => Math.exp(s) / total);
+        expectedScores.push(...row.map((s) => Math.max(s, Math.fround(-1e30))));
+        expectedProbs.push(...probs);
+        for (let i = 0; i < value_width; i++) {
+          expected[((query - start) * heads + head) * value_width + i] = probs
+            .reduce((sum, p, key) => sum + p * values[key * value_width + i], 0);
+        }
+      }
+    }
+    const pass = tokens(count, start);
+    const sizes = { heads, kv_heads: 1, head_width, value_width };
+    const constants = { ...sizes, scale, window, chunk, cap, max_bias };
+    const given = sink ? { weights: [[sinks]] } : {};
+    const suffix = sink ? "_sinks" : "";
+    const mixes = count * heads * value_width, squares = heads * count * cached;
+    const all = { pass, constants, inputs: [q, keys, values], ...given };
+    assertClose(run(`attention${suffix}`, all, mixes)[0], expected);
+    const [scores] = run("scores", { pass, constants, inputs: [q, keys] }, squares);
+    assertClose(scores, expectedScores);
+    const rows = { pass, constants: { columns: heads, causal: 1 }, inputs: [scores], ...given };
+    const [probs] = run(`softmax${suffix}`, rows, squares);
+    assertClose(probs, expectedProbs);
+    assertClose(run("mix", { pass, constants, inputs: [probs, values] }, mixes)[0], expected);
+  }
+});
+
+Deno.test("a window in a branch counts positions, not slots", () => {
+  // After four cached positions: a branch of two that goes on from two of them, behind another branch's slot.
+  const pass = tokens(3, 4);
+  const constants = { heads: 1, kv_heads: 1, head_width: 1, scale: 1, window: 2 };
+  const inputs = [[1, 1, 1], [1, 2, 3, 4, 5, 6, 7], [4, 4, 2, 5, 2, 5]];
+  const [scores] = run("scores_branches", { pass, constants, inputs }, 21);
+  const seen = [0, 1, 2].map((row) =>
+    scores.slice(7 * row, 7 * row + 7).flatMap((score, slot) => score > -1e29 ? [slot] : [])
+  );
+  assert.deepEqual(seen, [[3, 4], [1, 5], [5, 6]]);
+});
+
 Deno.test("edits touch what is selected", () => {
   const constants = {
     heads: 2,
@@ -382,7 +470,15 @@ Deno.test("experts are chosen by their logits, of equal ones the lower id", () =
   const groups = { ...all, groups: 2 };
   assertRouted(route(groups, logs, [[[0, 0, 0.15, 0]]]), [2, 3], [0.2, 0.3]);
   assertRouted(route({ ...groups, groups_used: 2 }, logs, [[[0, 0, 0.15, 0]]]), [1, 2], [0.4, 0.2]);
+  // Whoever was chosen, by whatever way.
+  const own = { constants: { ...all, normalize: 1 }, inputs: [logs, [2, 0]] };
+  assertClose(run("route_weights", own, 2)[0], [2 / 3, 1 / 3]);
   assertRouted(route(groups, [1, 9, 2, 2].map(Math.log)), [1, 0], [9 / 14, 1 / 14]);
+});
+
+Deno.test("what does not fit into a workgroup's memory cannot be routed", () => {
+  assert.ok(canRoute(1024, 64) && canRoute(1, 1) && canRoute(256, 8, 64));
+  assert.ok(!canRoute(1025, 8) && !canRoute(512, 65) && !canRoute(4, 5) && !canRoute(256, 8, 65));
 });
 
 Deno.test("each position has its own experts' matrices and biases, and their weighted sum", () => {

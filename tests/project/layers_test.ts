@@ -231,7 +231,9 @@ Deno.test("what a kernel or a step does is read from its fields, never from a na
   const fields = [...new Set(parts), "normed", "branches"].join("|");
   const words = [...kernels.map(({ operation }) => operation), fields].join("|");
   const readings = [
-    new RegExp(`\\.(startsWith|endsWith|replace|replaceAll|match|split)\\(["'\`/^]*_?(${words})`),
+    new RegExp(
+      `\\.(startsWith|endsWith|replace|replaceAll|match|split)\\(["'\`/^]*_?(${words})(?![a-z])`,
+    ),
     new RegExp(`["'\`}|/](linear\\w*)?_(${fields})\\b`),
     /\bkernel\.name\s*(\.|\?|[!=]==)/,
     /\bKERNELS\.get\(/,

@@ -33,6 +33,9 @@ export function applyEdits(plan: Plan, edits: readonly Edit[], capacity: number)
     if (output.kind !== "result") {
       throw new EditError(output.name, "the cache is what k_rope and v wrote; edit those");
     }
+    if (output.dtype !== "f32" && own.some(({ kind }) => kind !== "function")) {
+      throw new EditError(output.name, "its numbers are indices: only a function can change them");
+    }
     if (output.shape.length < 2) throw new EditError(output.name, "it has no rows");
     if (!plan.some(({ inputs }) => inputs.some(({ name }) => name === output.name))) {
       throw new EditError(

@@ -138,6 +138,19 @@ const RULES: Rule[] = [
     },
   },
   {
+    operations: ["route", "route_weights"],
+    make([choice, weights]) {
+      const [ids] = results([choice]);
+      const same = choice.inputs[0] === weights.inputs[0] && ids === weights.inputs[1];
+      if (!same || choice.outputs.length > 1) return;
+      return {
+        ...choice,
+        outputs: [ids, ...results([weights])],
+        constants: { ...choice.constants, ...weights.constants },
+      };
+    },
+  },
+  {
     operations: ["linear", "add"],
     make(steps, options) {
       const [product, sum] = results(steps);

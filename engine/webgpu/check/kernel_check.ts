@@ -4,6 +4,7 @@
  */
 import type { Binding, Constants, Kernel, RowReader } from "../../../kernels/kernel.ts";
 import { type Device, DeviceError } from "../device.ts";
+import { CONSTANT_BYTES } from "../executable.ts";
 import { allowedErrors } from "../../check/bounds.ts";
 import type { KernelCase } from "../../check/case.ts";
 import { type CaseOptions, kernelCases } from "../../check/cases.ts";
@@ -17,9 +18,6 @@ import {
   twinOutputs,
   UNTOUCHED,
 } from "../../check/results.ts";
-
-/** Room for a kernel's `struct Step`, as in executable.ts. */
-const STEP_BYTES = 64;
 
 /**
  * Runs kernels, each on its case, in one submission.
@@ -125,12 +123,18 @@ function encode(
     return output;
   });
   const taps = kernel.bindings.filter(({ kind }) => kind === "tap" && each.taps);
-  const pipeline = device.pipeline(kernel, packed?.packing, taps.map(({ name }) => name), knobs);
+  const pipeline = device.pipeline(
+    kernel,
+    packed?.packing,
+    taps.map(({ name }) => name),
+    knobs,
+    each.constants,
+  );
   const numbers = Uint32Array.of(pass.tokens, pass.start, pass.rows, 0);
   const passUniform = buffer(16, UNIFORM, numbers);
   const compute = encoder.beginComputePass();
   for (const constants of stepConstants(each)) {
-    const step = buffer(STEP_BYTES, UNIFORM, stepWords(kernel, constants));
+    const step = buffer(CONSTANT_BYTES, UNIFORM, stepWords(kernel, constants));
     compute.setPipeline(pipeline);
     compute.setBindGroup(
       0,
@@ -183,7 +187,7 @@ function stepConstants({ kernel, constants, packed, parts }: KernelCase): Consta
 }
 
 function stepWords(kernel: Kernel, constants: Constants): DataView<ArrayBuffer> {
-  const words = new DataView(new ArrayBuffer(STEP_BYTES));
+  const words = new DataView(new ArrayBuffer(CONSTANT_BYTES));
   Object.entries(kernel.constants).forEach(([name, type], field) => {
     if (type === "u32") words.setUint32(field * 4, constants[name], true);
     else words.setFloat32(field * 4, constants[name], true);

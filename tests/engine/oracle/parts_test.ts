@@ -137,7 +137,7 @@ Deno.test("scores: scale, then cap, then ALiBi, then the mask", () => {
 });
 
 Deno.test("queries grow by the periods that are behind them", () => {
-  const found = scaleByPosition(row(1, 2, 1, 2, 1, 2), 3, 2, { scale: 0.1, period: 4 });
+  const found = scaleByPosition(row(1, 2, 1, 2, 1, 2), 3, 2, { scale: 0.1, period: 4, offset: 0 });
   const [none, one] = [1, 1 + 0.1 * Math.log(2)];
   near(found, [none, 2 * none, one, 2 * one, one, 2 * one]);
 });

@@ -47,6 +47,7 @@ const PLAIN: Config = {
   attentionScale: 0.5,
   attentionCap: 0,
   alibi: 0,
+  sinks: false,
   qkvLimit: 0,
   ropes: [TURNS],
   blocks: [BLOCK, BLOCK],
@@ -103,7 +104,7 @@ const CONFIGS: Readonly<Record<string, Config>> = {
     layers: 3,
     norms: { attentionAfter: "post_attention_norm", ffnAfter: "post_ffw_norm" },
     qkNorm: { over: "row", afterRope: false },
-    queryScaling: { scale: 0.2, period: 2 },
+    queryScaling: { scale: 0.2, period: 2, offset: 1 },
     attentionCap: 1.5,
     ropes: [TURNS, YARN_TABLE],
     blocks: [

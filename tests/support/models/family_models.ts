@@ -71,8 +71,12 @@ function models(entries: Readonly<Record<string, Entry>>): Record<string, Family
   );
 }
 
-/** Writes the model of a name, with 32-bit weights. */
-export async function writeFamilyModel(name: string, path: string): Promise<void> {
-  const { shape } = FAMILY_MODELS[name];
+/** Writes the model of a name, with 32-bit weights; in other sizes if they are given. */
+export async function writeFamilyModel(
+  name: string,
+  path: string,
+  sizes: Partial<Shape> = {},
+): Promise<void> {
+  const shape = { ...FAMILY_MODELS[name].shape, ...sizes };
   await writeGguf(path, syntheticModel({ name, shape, type: "F32", seed: 15 }));
 }
