@@ -24,6 +24,15 @@ const YARN: Keys = {
   "rope.scaling.original_context_length": ["u32", 128],
 };
 
+/** Experts, and how many a position goes to. */
+function experts(count: number, used: number, width?: number): Keys {
+  return {
+    expert_count: ["u32", count],
+    expert_used_count: ["u32", used],
+    ...width === undefined ? {} : { expert_feed_forward_length: ["u32", width] },
+  };
+}
+
 /** A small model of a family. */
 export interface FamilyModel {
   readonly shape: Shape;
@@ -46,6 +55,7 @@ export const FAMILY_MODELS: Readonly<Record<string, FamilyModel>> = models({
     keys: { "rope.scaling.type": ["string", "linear"], "rope.scaling.factor": ["f32", 2.5] },
   }],
   "llama with YaRN": [88, { keys: YARN }],
+  "llama with experts": [104, { keys: experts(6, 2) }],
   "ernie4_5": [88, { ...WIDE, tiedOutput: true }],
   "exaone": [88, { optional: ["rope_freqs.weight"] }],
   "internlm2": [88, {}],
