@@ -178,7 +178,8 @@ const STARTS: Readonly<Record<string, PointKind>> = {
     whose: "the embedding's",
     of: "the embedding rows",
     use: "the residual stream before the first block",
-    names: { ...STREAM, llamaCpp: ["inp_norm"] },
+    names: { own: STREAM.own, llamaCpp: ["inp_norm"], huggingFace: STREAM.huggingFace },
+    outcome: STREAM.transformerLens,
   }),
 };
 

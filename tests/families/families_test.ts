@@ -52,9 +52,11 @@ for (const [name, { points }] of Object.entries(FAMILY_MODELS)) {
       const result = await compare(name);
       const report = reportText(result);
       assert.ok(result.passed, report);
+      // Where positions are known otherwise there is no RoPE to see.
+      const turned = result.rows.some(({ point }) => point.endsWith("_rope"));
       assert.deepEqual(
         result.checkpoints.map(({ status }) => status),
-        CHECKPOINTS.map(() => "pass"),
+        CHECKPOINTS.map(({ id }) => id === "1B" && !turned ? "skipped" : "pass"),
         report,
       );
       // So that a point which llama.cpp shows is not lost unseen. The oracle stands in for what it does not show.

@@ -35,7 +35,7 @@ import {
   settledBy,
 } from "./client.ts";
 import { LLAMA_CPP, llamaCppLibrary } from "./library.ts";
-import { f32Bytes, LayerWindows, windowLayers } from "./windows.ts";
+import { f32Bytes, hasWindows, LayerWindows, windowLayers } from "./windows.ts";
 import { makeScratch, type Scratch } from "../../files/scratch.ts";
 
 /** Which model llama.cpp runs, and how. */
@@ -154,9 +154,16 @@ async function layersAtATime(
   config: Config,
   { model, window, budget = BUDGET_BYTES, env = Deno.env.get, signal }: LlamaCppOptions,
 ): Promise<number> {
-  if (window !== undefined) return Math.min(window, config.layers);
   const fits = f32Bytes(file.tensors.values()) <= budget;
-  if (fits) return config.layers;
+  if (window === undefined && fits) return config.layers;
+  if (!hasWindows(config)) {
+    if (window === undefined) return config.layers; // whole, whatever the budget
+    throw new ReferenceFailure(
+      LLAMA_CPP,
+      `layers of ${config.architecture} differ by their number, so that it cannot run some at a time`,
+    );
+  }
+  if (window !== undefined) return Math.min(window, config.layers);
   if (await mayBeCopied(file, env)) {
     const copy = await f32Path(model, file, await identityOf(model, env), { env, signal });
     if (await isFile(copy)) return config.layers;

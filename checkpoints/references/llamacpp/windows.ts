@@ -39,6 +39,16 @@ export function windowLayers(file: GgufFile, config: Config, budget: number): nu
   return Math.max(1, Math.min(config.layers, Math.floor((budget - headBytes) / layerBytes)));
 }
 
+/**
+ * Whether some layers of a model are a model of the same architecture: none of them is known by its number, and what enters the first
+ * one is the embedding's rows.
+ */
+export function hasWindows({ blocks, embedding }: Config): boolean {
+  const [first] = blocks;
+  const alike = blocks.every((block) => JSON.stringify(block) === JSON.stringify(first));
+  return alike && embedding.scale === 1 && !embedding.positions && !embedding.norm;
+}
+
 /** What windows are made with. */
 export interface WindowOptions extends F32CopyOptions {
   /** Of the model, for errors. */

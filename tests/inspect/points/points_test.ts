@@ -86,6 +86,56 @@ Deno.test("only the plan's own helpers are no points", async () => {
   );
 });
 
+Deno.test("what enters the first block has its names, whatever the stream begins with", async () => {
+  const { config } = await model();
+  for (
+    const [embedding, start] of [
+      [{}, "token_embd"],
+      [{ scale: 3 }, "embd_scaled"],
+      [{ positions: true }, "embd_sum"],
+      [{ scale: 3, positions: true, norm: true }, "embd_norm"],
+    ] as const
+  ) {
+    const own = { ...config, embedding: { ...config.embedding, ...embedding } };
+    const points = listPoints(own, forward(own));
+    for (
+      const alias of [
+        ...["blk.0.inp", "resid_pre.0", "blocks.0.hook_resid_pre"],
+        ...["hidden_states[0]", "model.layers.0.input"],
+      ]
+    ) {
+      assert.deepEqual(
+        resolvePoints(points, [alias]).map(({ point }) => point.name),
+        [start],
+        alias,
+      );
+    }
+    assert.equal(resolvePoints(points, ["resid_pre.1"])[0].point.name, "blk.0.out");
+    assert.equal(new Set(points.flatMap(({ aliases }) => aliases)).size, aliasCount(points));
+  }
+});
+
+Deno.test("a norm after attention is what attention adds; LayerNorm is shown as a whole", async () => {
+  const { config } = await model();
+  const after = { ...config, norms: { ...config.norms, attentionAfter: "post_attention_norm" } };
+  const named = (own: Config, alias: string) =>
+    resolvePoints(listPoints(own, forward(own)), [alias])[0].point.name;
+  assert.equal(named(config, "blocks.1.hook_attn_out"), "blk.1.attn_out");
+  assert.equal(named(after, "blocks.1.hook_attn_out"), "blk.1.attn_post_norm");
+  assert.equal(named(after, "attn_out_post.1"), "blk.1.attn_post_norm");
+  assert.equal(named(after, "attn_out.1"), "blk.1.attn_out");
+  assert.equal(named(config, "blocks.1.ln1.hook_normalized"), "blk.1.attn_norm_pre");
+  const layer = { ...config, normKind: "layer" } as const;
+  assert.equal(named(layer, "blocks.1.ln1.hook_normalized"), "blk.1.attn_norm");
+  assert.equal(named(layer, "blk.1.attn_norm_centered"), "blk.1.attn_norm_centered");
+  const parallel = { ...config, parallel: true, norms: { attention: "attn_norm" } };
+  assert.throws(() => named(parallel, "resid_mid.1"), UnknownPointError);
+});
+
+function aliasCount(points: readonly Point[]): number {
+  return points.reduce((sum, { aliases }) => sum + aliases.length, 0);
+}
+
 Deno.test("no name or alias stands for two points", async () => {
   const { points } = await model();
   const names = points.flatMap(({ name, aliases }) => [name, ...aliases]);

@@ -33,31 +33,31 @@ export interface FamilyModel {
 
 /** By a name whose first word is `general.architecture`: how it differs from {@linkcode USUAL}, and how many points are shown. */
 export const FAMILY_MODELS: Readonly<Record<string, FamilyModel>> = models({
-  "llama": [80, WIDE],
-  "llama with biases": [80, {
+  "llama": [88, WIDE],
+  "llama with biases": [88, {
     optional: [
       ...QKV_BIASES,
       ...["attn_output.bias", "ffn_gate.bias", "ffn_up.bias", "ffn_down.bias"],
     ],
   }],
-  "llama with one key head, tied": [80, { kvHeads: 1, tiedOutput: true }],
-  "llama with Llama 3's factors": [80, { optional: ["rope_freqs.weight"], ropeBase: 500000 }],
-  "llama with linear scaling": [80, {
+  "llama with one key head, tied": [88, { kvHeads: 1, tiedOutput: true }],
+  "llama with Llama 3's factors": [88, { optional: ["rope_freqs.weight"], ropeBase: 500000 }],
+  "llama with linear scaling": [88, {
     keys: { "rope.scaling.type": ["string", "linear"], "rope.scaling.factor": ["f32", 2.5] },
   }],
-  "llama with YaRN": [80, { keys: YARN }],
-  "ernie4_5": [80, { ...WIDE, tiedOutput: true }],
-  "exaone": [80, { optional: ["rope_freqs.weight"] }],
-  "internlm2": [80, {}],
-  "qwen": [80, {
+  "llama with YaRN": [88, { keys: YARN }],
+  "ernie4_5": [88, { ...WIDE, tiedOutput: true }],
+  "exaone": [88, { optional: ["rope_freqs.weight"] }],
+  "internlm2": [88, {}],
+  "qwen": [88, {
     kvHeads: 6,
     keys: { feed_forward_length: ["u32", 300] },
     optional: ["attn_qkv.weight", "attn_qkv.bias"],
   }],
-  "qwen2": [80, { tiedOutput: true, optional: QKV_BIASES }],
-  "seed_oss": [80, { ...WIDE, optional: QKV_BIASES }],
-  "smollm3": [78, { tiedOutput: true }],
-  "xverse": [80, { kvHeads: 6 }],
+  "qwen2": [88, { tiedOutput: true, optional: QKV_BIASES }],
+  "seed_oss": [88, { ...WIDE, optional: QKV_BIASES }],
+  "smollm3": [86, { tiedOutput: true }],
+  "xverse": [88, { kvHeads: 6 }],
 });
 
 type Entry = readonly [points: number, difference: Partial<Shape>];
