@@ -18,7 +18,6 @@ import {
   rounded,
   sumError,
   TINY,
-  ULP,
 } from "./rounding.ts";
 import { ropeStore } from "../../kernels/rope/rope.ts";
 import type { Kernel, RowReader } from "../../kernels/kernel.ts";

@@ -82,6 +82,7 @@ export interface RopeRule {
   readonly width?: Rule<number>;
   readonly scaling?: Rule<RopeScaling>;
   readonly magnitude?: Rule<number>;
+  readonly style?: Rule<Rope["style"]>;
   /** Whether `rope_freqs.weight` divides its angles where the file has it; true. */
   readonly factors?: boolean;
 }

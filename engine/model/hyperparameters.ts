@@ -2,10 +2,11 @@
 import { kindOf } from "../../base/layer_names.ts";
 import { GgufError, quoted } from "../gguf/error.ts";
 import type { MetadataValue } from "../gguf/reader.ts";
-import type { Block, Config, Rope, RopeScaling } from "./config.ts";
+import type { Block, Config, Rope } from "./config.ts";
 import { FAMILIES } from "./families/mod.ts";
 import { type Family, type RopeRule, type Rule, type Sizes, valueOf } from "./family.ts";
 import { type ConfigSource, Keys, shown } from "./keys.ts";
+import { readRopeMagnitude, readRopeScaling } from "./rope_scaling.ts";
 
 /** What GGUF files hold beside models, by `general.type` or `general.architecture`, and what to do with such a file. */
 const OTHER_CONTENTS: Readonly<Record<string, string>> = {
@@ -231,49 +232,13 @@ function readRope(
     table,
     base: given(rule.base, () => keys.real("rope.freq_base", (value) => value > 0, 10000)),
     width,
-    style: ropeStyle,
+    style: given(rule.style, () => ropeStyle),
     scaling,
     factors: (rule.factors ?? true) && keys.file.tensors.has("rope_freqs.weight")
       ? "rope_freqs.weight"
       : undefined,
-    magnitude: given(rule.magnitude, () => readMagnitude(keys, scaling)),
+    magnitude: given(rule.magnitude, () => readRopeMagnitude(keys, scaling)),
   };
-}
-
-/** How the file's metadata scale RoPE. */
-export function readRopeScaling(keys: Keys): RopeScaling {
-  const type = keys.get("rope.scaling.type") ?? "linear";
-  if (type === "none") {
-    keys.get("rope.scaling.factor"); // it has none to give
-    return { type };
-  }
-  const old = keys.real("rope.scale_linear", (value) => value >= 0, 0);
-  const factor = keys.real("rope.scaling.factor", (value) => value >= 0, old);
-  if (type === "linear") {
-    // Zero is how converters write "no scaling".
-    return factor === 0 || factor === 1 ? { type: "none" } : { type, factor };
-  }
-  const originalLength = keys.integer(
-    "rope.scaling.original_context_length",
-    keys.integer("context_length"),
-  );
-  if (type === "yarn") {
-    // Files of most families say nothing of these: the paper's for Llama.
-    const ramp = { betaFast: 32, betaSlow: 1, share: 1 };
-    return { type, factor: factor === 0 ? 1 : factor, originalLength, ...ramp };
-  }
-  const [short, long] = ["short", "long"].map((name) => `rope_factors_${name}.weight`);
-  if (type === "longrope" && keys.file.tensors.has(short) && keys.file.tensors.has(long)) {
-    return { type, originalLength, short, long };
-  }
-  throw keys.error("rope.scaling.type", `${shown(type)}, which is not supported yet`);
-}
-
-/** Of YaRN cosines and sines are times 1 + 0.1 ln factor (Peng et al. 2023, section 3.4). */
-function readMagnitude(keys: Keys, scaling: RopeScaling): number {
-  const factor = keys.real("rope.scaling.attn_factor", (value) => value > 0, 1);
-  if (scaling.type !== "yarn") return factor;
-  return factor * (1 + 0.1 * Math.log(scaling.factor));
 }
 
 /** Biases of experts: the first layers may have none. */

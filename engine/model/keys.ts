@@ -20,7 +20,7 @@ export class Keys {
   /** The value of `<architecture>.<key>`, as the file has it. */
   get(key: string): MetadataValue | undefined {
     this.asked.add(key);
-    return this.file.metadata.get(`${this.architecture}.${key}`);
+    return this.file.metadata.get(this.#full(key));
   }
 
   /** Whether the file has a tensor of that name; of blocks, the first has it. */
@@ -93,7 +93,12 @@ export class Keys {
 
   /** One line about a key. */
   error(key: string, problem: string): GgufError {
-    return new GgufError(`${this.architecture}.${key} is ${problem}`, { file: this.file.name });
+    return new GgufError(`${this.#full(key)} is ${problem}`, { file: this.file.name });
+  }
+
+  /** As files write it: the numbers of xIELU without the architecture. */
+  #full(key: string): string {
+    return key.startsWith("xielu.") ? key : `${this.architecture}.${key}`;
   }
 
   #perLayer(key: string, value: object, layers: number): MetadataValue[] {
@@ -112,7 +117,7 @@ export class Keys {
 
   #missing(key: string): GgufError {
     return new GgufError(
-      `the metadata key ${this.architecture}.${key} is missing; convert the model again`,
+      `the metadata key ${this.#full(key)} is missing; convert the model again`,
       { file: this.file.name },
     );
   }

@@ -4,8 +4,8 @@ import { allowedErrors } from "../../engine/check/bounds.ts";
 import type { KernelCase } from "../../engine/check/case.ts";
 import { kernelCases } from "../../engine/check/cases.ts";
 import { Noise, numbersReader } from "../../engine/check/data.ts";
-import { MASKED } from "../../kernels/attention/score.ts";
-import { partsOf } from "../../kernels/attention/seen.ts";
+import { MASKED } from "../../kernels/attention/scoring/score.ts";
+import { partsOf } from "../../kernels/attention/scoring/seen.ts";
 import type { Kernel } from "../../kernels/kernel.ts";
 import { KERNELS } from "../../kernels/mod.ts";
 import {
