@@ -20,7 +20,7 @@ export const mistral3: Family = {
   queryScaling(keys) {
     const scale = real("attention.temperature_scale")(keys);
     const period = whole("rope.scaling.original_context_length", keys.integer("context_length"));
-    return scale === 0 ? undefined : { scale, period: period(keys) };
+    return scale === 0 ? undefined : { scale, period: period(keys), offset: 0 };
   },
 };
 
