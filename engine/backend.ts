@@ -1,4 +1,5 @@
 /** What the two backends have in common: a model on a device, and sessions that run passes. */
+import { NO_NEXT } from "../kernels/sampling/surprisal.ts";
 import type { Pass } from "../kernels/kernel.ts";
 import type { PassRequest } from "./pass_request.ts";
 import type { HostTensor } from "./host_tensor.ts";
@@ -348,4 +349,19 @@ export function passNumbers(request: PassRequest, session: Session, config: Conf
     tail: { tokens: rows, start: start + tokens - rows, rows },
     lengths: { T: tokens, S: start + tokens, R: rows },
   };
+}
+
+/** Absolute positions of a point's rows that come back; all of them where undefined. */
+export function rowsWanted(
+  { positions, whole, lastRow }: Pick<PassRequest, "positions" | "whole" | "lastRow">,
+  name: string,
+  { pass }: PassNumbers,
+): readonly number[] | undefined {
+  if (lastRow?.includes(name)) return [pass.start + pass.tokens - 1];
+  return whole?.includes(name) ? undefined : positions;
+}
+
+/** The ids that follow the last rows, as the device reads them. */
+export function nextIds({ nextIds = [] }: PassRequest, { rows }: Pass): Uint32Array<ArrayBuffer> {
+  return Uint32Array.from({ length: rows }, (_, i) => nextIds[i] ?? NO_NEXT);
 }

@@ -15,7 +15,8 @@ export interface PassRequest {
   readonly rows?: number;
   /**
    * Points to bring back. Default `["logits"]`. Beside those that have names for people: `argmax`, the likeliest id of each of the
-   * R rows, and `sample`, the one id that follows the last row by `sampling`; −1 where the logits are not all numbers.
+   * R rows, and `sample`, the one id that follows the last row by `sampling`; −1 where the logits are not all numbers. `surprisal` is
+   * −ln p of `nextIds` for the R rows, in nats; NaN where the id is not known or the logits are not all numbers.
    */
   readonly wanted?: readonly string[];
   /** How `sample` is chosen: these options, the logits and the ids of the sequence decide, nothing else. Default: greedy. */
@@ -24,6 +25,10 @@ export interface PassRequest {
   readonly positions?: readonly number[];
   /** Points of which all rows come back in spite of `positions`. */
   readonly whole?: readonly string[];
+  /** Points of which only the last row comes back. */
+  readonly lastRow?: readonly string[];
+  /** The ids that follow the R rows, for `surprisal`; undefined where that is not known. */
+  readonly nextIds?: readonly (number | undefined)[];
   /** Interventions, one after the other. The same list again is prepared only once. */
   readonly edits?: readonly Edit[];
   /**

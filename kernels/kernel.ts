@@ -83,6 +83,7 @@ export type Operation =
   | "take_rows"
   | "argmax"
   | "sample"
+  | "surprisal"
   | "edit"
   | "route"
   | "route_weights"

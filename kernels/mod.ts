@@ -11,6 +11,7 @@ import { productKernels } from "./products/products.ts";
 import { normKernels } from "./norm/norm.ts";
 import { ropeKernels } from "./rope/rope.ts";
 import { sample } from "./sampling/sampling.ts";
+import { surprisal } from "./sampling/surprisal.ts";
 
 /** Every kernel by its name, as people ask for it; code asks {@linkcode kernelOf}. */
 export const KERNELS: ReadonlyMap<string, Kernel> = new Map(
@@ -24,6 +25,7 @@ export const KERNELS: ReadonlyMap<string, Kernel> = new Map(
     ...elementwiseKernels,
     argmax,
     sample,
+    surprisal,
     ...editKernels,
     ...routeKernels,
     ...expertKernels,

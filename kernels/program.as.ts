@@ -25,6 +25,7 @@ import {
 } from "./elementwise/elementwise.as.ts";
 import { argmax } from "./sampling/argmax.as.ts";
 import { sample } from "./sampling/sampling.as.ts";
+import { surprisal } from "./sampling/surprisal.as.ts";
 import { edit } from "./edits/edit.as.ts";
 import { add_expert_bias, combine, route, route_weights, weigh } from "./experts/experts.as.ts";
 import { linear_experts } from "./experts/linear_experts.as.ts";
@@ -152,6 +153,8 @@ export function runStep(step: usize, thread: i32, threads: i32): void {
       return edit(step, pass, thread, threads);
     case 24:
       return packTiles(step);
+    case 25:
+      return surprisal(step, pass, thread, threads);
     case 60:
       return route(step, pass, thread, threads);
     case 61:

@@ -1,7 +1,7 @@
 /** One tensor against another: how far off, where, and whether that is too far. */
 import { kindOf, layerOf } from "../../base/layer_names.ts";
 import { sizeOf } from "../../base/shape.ts";
-import { MASKED } from "../../kernels/attention/score.ts";
+import { MASKED } from "../../kernels/attention/scoring/score.ts";
 import { isCache } from "./cache.ts";
 import { checkpointOf, RELATIVE_TOLERANCE } from "./contract.ts";
 import type { ActivationType } from "../references/reference.ts";

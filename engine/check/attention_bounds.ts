@@ -1,12 +1,12 @@
 /** How far kernels of attention may be from their 64-bit twins: see bounds.ts. */
-import { MASKED, slopeOf } from "../../kernels/attention/score.ts";
+import { MASKED, slopeOf } from "../../kernels/attention/scoring/score.ts";
 import {
   distanceTo,
   partsOf,
   seenSlots,
   upTo,
   visibleParts,
-} from "../../kernels/attention/seen.ts";
+} from "../../kernels/attention/scoring/seen.ts";
 import type { Constants, Operation } from "../../kernels/kernel.ts";
 import {
   absolute,

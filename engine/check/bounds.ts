@@ -18,7 +18,6 @@ import {
   rounded,
   sumError,
   TINY,
-  ULP,
 } from "./rounding.ts";
 import { ropeStore } from "../../kernels/rope/rope.ts";
 import type { Kernel, RowReader } from "../../kernels/kernel.ts";
@@ -216,6 +215,24 @@ function turnedError(args: BoundArguments, table: number): Float64Array[] {
   );
 }
 
+/** Of the sum's logarithm: what the sum is off by, beside itself; of the rest, a difference or two. */
+const surprisal: Bound = ({ constants: { columns }, inputs: [x], outputs: [nats], lanes }) => [
+  Float64Array.from(nats, (value, row) => {
+    const numbers = x.subarray(row * columns, (row + 1) * columns);
+    const largest = numbers.reduce((a, b) => Math.max(a, b));
+    let [sum, ulps] = [0, 0];
+    for (const number of numbers) {
+      const weight = Math.exp(number - largest);
+      sum += weight;
+      // The difference rounds, which is an error of as many ULP in its exp.
+      if (weight > 0) ulps += weight * (3 + 3 * (largest - number));
+    }
+    const depth = 1 + Math.ceil(columns / lanes) + Math.log2(lanes);
+    return growth(ulps / sum + depth) + growth(3) * (Math.log(sum) + 1) +
+      growth(3) * Math.abs(value);
+  }),
+];
+
 /** x · scale + operand; what is not selected is copied. */
 const edit: Bound = (args) => {
   const { constants, inputs: [x, operand, selected], outputs: [y] } = args;
@@ -302,6 +319,7 @@ const BOUNDS: Readonly<Record<Kernel["operation"], Bound>> = {
     return [rounded(errors, args.outputs[0])];
   },
   weigh: ({ outputs: [y] }) => [relative(y, 1)],
+  surprisal,
 };
 
 /** How far each number of each output of a kernel may be from the twin's. */

@@ -1,8 +1,8 @@
 /** Cases of kernels over heads: RoPE, the cache's writes, attention. */
 import type { Operation } from "../../kernels/kernel.ts";
 import { canFuseAttention } from "../../kernels/attention/attention.ts";
-import { MASKED } from "../../kernels/attention/score.ts";
-import { firstSeen, partsOf } from "../../kernels/attention/seen.ts";
+import { MASKED } from "../../kernels/attention/scoring/score.ts";
+import { firstSeen, partsOf } from "../../kernels/attention/scoring/seen.ts";
 import type { RowReader } from "../../kernels/kernel.ts";
 import { COLUMNS, type Draft, KINDS, type Maker, type Order, passOf, SPARE_SLOTS } from "./case.ts";
 import { branchGaps, type Kind, type Noise, numbersReader, turns } from "./data.ts";

@@ -59,9 +59,10 @@ export function compare(
   let worstShare = 0;
   outputs.forEach((output, i) =>
     output?.forEach((value, at) => {
-      const error = Math.abs(value - expected[i][at]);
+      // Where the twin gives NaN or an infinity, too.
+      const error = Object.is(value, expected[i][at]) ? 0 : Math.abs(value - expected[i][at]);
       const share = error === 0 ? 0 : error / allowed[i][at];
-      // NaN is as wrong as can be, and stays.
+      // Any other NaN is as wrong as can be, and stays.
       if (share <= worstShare || Number.isNaN(worstShare)) return;
       worstShare = share;
       worst = { output: names[i], at, worst: error, allowed: allowed[i][at] };

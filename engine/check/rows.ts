@@ -1,6 +1,7 @@
 /** Cases of kernels over rows of numbers. */
 import { ACTIVATIONS } from "../../kernels/elementwise/activations.ts";
 import type { Constants, Operation } from "../../kernels/kernel.ts";
+import { NO_NEXT } from "../../kernels/sampling/surprisal.ts";
 import {
   COLUMNS,
   type Draft,
@@ -190,6 +191,29 @@ export const ROW_CASES = {
     pass: passOf(tokens, tokens % 4),
     outputs: [(tokens % 4 + tokens + SPARE_SLOTS) * columns],
   })),
+  *surprisal(order: Order): Generator<Draft> {
+    yield* elementwise(([x], { columns, tokens, noise }) => ({
+      pass: passOf(tokens, 0, tokens),
+      inputs: [
+        x.map((value) => value * 8),
+        noise.numbers(tokens).map((value) => Math.floor(Math.abs(value) * 1e4) % columns),
+      ],
+      outputs: [tokens],
+    }))(order);
+    const columns = 100;
+    const rows = UNUSUAL.length + 1;
+    const x = order.noise.numbers(rows * columns);
+    UNUSUAL.forEach((change, row) => change(x.subarray(row * columns, (row + 1) * columns)));
+    for (const id of [0, 99]) {
+      yield {
+        name: `rows that are not all numbers, id ${id}, and one without an id`,
+        pass: passOf(rows, 0, rows),
+        constants: { columns },
+        inputs: [x, new Float32Array(rows).fill(id).with(-1, NO_NEXT)],
+        outputs: [rows],
+      };
+    }
+  },
   *argmax(order: Order): Generator<Draft> {
     // Whole numbers are equal by the dozen: the first of them counts. All may be negative.
     yield* elementwise(([x], { tokens }) => ({

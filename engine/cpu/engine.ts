@@ -6,7 +6,7 @@ import type { Config } from "../model/config.ts";
 import { ropeFactors } from "../model/rope_table.ts";
 import { unfused } from "../model/unfused.ts";
 import { type Base, type LoadOptions, loadWeights } from "../model/weights.ts";
-import { forward } from "../plan/forward.ts";
+import { passPlan } from "../plan/pass_plan.ts";
 import type { Block } from "./heap.ts";
 import type { Processor } from "./processor.ts";
 import { CpuSession } from "./session.ts";
@@ -37,7 +37,7 @@ export async function cpuEngine(
   base?: Base<Block>,
 ): Promise<Engine> {
   const limits = options.heapLimits ?? LIMITS;
-  const plan = forward(config);
+  const plan = passPlan(config);
   const own = unfused(file, config);
   const memory = new TileMemory(processor, own, { limits, base: base?.file, free: freeMemory() });
   const weights = await loadWeights(own, plan, memory, options, base);

@@ -50,6 +50,7 @@ export const OPERATIONS: ReadonlyMap<Operation, number> = new Map<Operation, num
   ["argmax", 21],
   ["sample", 22],
   ["edit", 23],
+  ["surprisal", 25],
   ["center", 40],
   ["activate", 41],
   ["xielu", 42],

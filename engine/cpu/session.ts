@@ -4,8 +4,10 @@ import { samplingWords } from "../../kernels/sampling/sampling.ts";
 import {
   checkRestore,
   checkRewind,
+  nextIds,
   type PassNumbers,
   passNumbers,
+  rowsWanted,
   type Session,
   type SessionOptions,
   type StepCost,
@@ -23,6 +25,7 @@ import { checkLength, compile, extract, firstPosition, hostEdit } from "../plan/
 import { type Edit, NO_EDITS } from "../plan/edits.ts";
 import { branch, branchInputs } from "../plan/passes/branch.ts";
 import { fuse } from "../plan/passes/fuse.ts";
+import { narrow } from "../plan/passes/narrow.ts";
 import { portions } from "../plan/portions.ts";
 import {
   elementCount,
@@ -135,11 +138,10 @@ export class CpuSession implements Session {
         this.#life.checkAbandoned("run a pass");
         await this.#run(program, request, numbers, from, to);
       }
-      const { wanted = ["logits"], positions, whole } = request;
+      const { wanted = ["logits"] } = request;
       const tensors = new Map<string, HostTensor>();
       for (const name of wanted) {
-        const rows = whole?.includes(name) ? undefined : positions;
-        tensors.set(name, this.#read(program, name, numbers, rows));
+        tensors.set(name, this.#read(program, name, numbers, rowsWanted(request, name, numbers)));
       }
       this.#advance(request, numbers, (name) => tensors.get(name)!.data);
       return tensors;
@@ -244,7 +246,7 @@ export class CpuSession implements Session {
     const make = () => {
       const compiled = compile(this.#model.plan, request, this.capacity);
       const few = (step: Step) => (onLastRows(step) ? asked.R : asked.T) < MATMUL_FROM;
-      const fused = fuse(compiled.plan, {
+      const fused = fuse(one ? compiled.plan : narrow(compiled.plan, compiled.wanted), {
         wanted: compiled.wanted,
         // Each matrix has a descriptor of its own, but those of a variant may lie in other heaps.
         adjacent: (names) =>
@@ -283,7 +285,8 @@ export class CpuSession implements Session {
   }
 
   /** Writes what the pass is told. */
-  #begin({ ids, branches, sampling, wanted }: PassRequest, { pass, tail }: PassNumbers): void {
+  #begin(request: PassRequest, { pass, tail }: PassNumbers): void {
+    const { ids, branches, sampling, wanted } = request;
     this.#model.processor.expect(this.#model.numbers * pass.tokens);
     const words = Uint32Array.from(ids === "next" ? [this.#choice!] : ids);
     this.#places.begin(pass, tail);
@@ -295,6 +298,7 @@ export class CpuSession implements Session {
         this.#places.write(name, Uint32Array.from(rows));
       }
     }
+    if (wanted?.includes("surprisal")) this.#places.write("next_ids", nextIds(request, pass));
     if (wanted?.includes("sample")) {
       this.#places.write("sampling", samplingWords(numbersOf(sampling ?? {})));
     }

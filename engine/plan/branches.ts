@@ -24,6 +24,8 @@ export interface Branch {
   readonly rows?: number;
   /** Absolute positions whose rows come back; all of the branch's where left out. */
   readonly positions?: readonly number[];
+  /** The ids that follow its last rows, for `surprisal`. */
+  readonly nextIds?: readonly (number | undefined)[];
   /** Interventions. See {@linkcode canBranch}. */
   readonly edits?: readonly Edit[];
   /** Values that are handed in instead of being computed: dense, for its positions. All branches are given the same points. */
@@ -31,7 +33,7 @@ export interface Branch {
 }
 
 /** What a pass of several branches computes. */
-export interface BranchesRequest extends Pick<PassRequest, "wanted" | "whole"> {
+export interface BranchesRequest extends Pick<PassRequest, "wanted" | "whole" | "lastRow"> {
   /** The sequences; all their positions together are at most `session.maxTokens`. */
   readonly branches: readonly Branch[];
 }
@@ -54,7 +56,7 @@ export function canBranch(edits: readonly Edit[], plan: Plan): boolean {
 export async function runBranches(
   session: Session,
   plan: Plan,
-  { branches, wanted = ["logits"], whole }: BranchesRequest,
+  { branches, wanted = ["logits"], whole, lastRow }: BranchesRequest,
 ): Promise<Map<string, HostTensor>[]> {
   const start = session.position;
   const places: BranchRows[] = [];
@@ -74,14 +76,18 @@ export async function runBranches(
     rows: firstRow,
     branches: places.map(({ from, lengths }) => ({ from, tokens: lengths.T, rows: lengths.R })),
     wanted,
+    nextIds: branches.flatMap(({ rows = 1, nextIds }) =>
+      Array.from({ length: rows }, (_, i) => nextIds?.[i])
+    ),
     given: givenOf(branches, places, values, { T: first, S: start + first, R: firstRow }),
     ...(edits.length > 0 ? { edits } : {}),
   });
-  return branches.map(({ positions }, i) =>
+  return branches.map(({ ids, positions }, i) =>
     new Map(wanted.map((name) => {
       const value = values.get(name)!;
       const own = partOf(value, tensors.get(name)!, places[i]);
-      const kept = whole?.includes(name) ? undefined : positions;
+      const last = lastRow?.includes(name) ? [places[i].from + ids.length - 1] : undefined;
+      const kept = last ?? (whole?.includes(name) ? undefined : positions);
       return [name, pickRows(own, extract(value, places[i].lengths, places[i].from, kept))];
     }))
   );

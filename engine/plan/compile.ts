@@ -32,7 +32,7 @@ export function compile(plan: Plan, request: PassRequest, capacity: number): Com
   }
   const edited = applyEdits(plan, edits, capacity);
   const operands = new Map(edited.operands);
-  for (const [name, data] of given) operands.set(name, Float32Array.from(data));
+  for (const [name, data] of given) operands.set(name, data.slice());
   const points = new Set(wanted);
   const selected = select(edited.plan, points, new Set(given.keys()));
   return { plan: selected, operands, wanted: points };

@@ -2,7 +2,7 @@
 import { type Engine, engineOf } from "../backend.ts";
 import { freeMemory } from "../model/capacity.ts";
 import type { Config } from "../model/config.ts";
-import { forward } from "../plan/forward.ts";
+import { passPlan } from "../plan/pass_plan.ts";
 import type { GgufFile } from "../gguf/reader.ts";
 import { ropeFactors } from "../model/rope_table.ts";
 import { unfused } from "../model/unfused.ts";
@@ -37,7 +37,7 @@ export async function webgpuEngine(
   options: WebgpuOptions = {},
   base?: Base<GPUBuffer>,
 ): Promise<Engine> {
-  const plan = forward(config);
+  const plan = passPlan(config);
   const own = unfused(file, config);
   const buffers = device.gpu.limits.maxStorageBuffersPerShaderStage;
   const loaded = new AbortController();

@@ -5,8 +5,10 @@ import { samplingWords } from "../../kernels/sampling/sampling.ts";
 import {
   checkRestore,
   checkRewind,
+  nextIds,
   type PassNumbers,
   passNumbers,
+  rowsWanted,
   type Session,
   type StepCost,
   type StepRun,
@@ -26,6 +28,7 @@ import { letEventsIn } from "../event_loop.ts";
 import { Lifetime } from "../lifetime.ts";
 import { branch, branchInputs } from "../plan/passes/branch.ts";
 import { fuse } from "../plan/passes/fuse.ts";
+import { narrow } from "../plan/passes/narrow.ts";
 import { passTokens } from "../plan/pass_size.ts";
 import { portions } from "../plan/portions.ts";
 import { stepCost } from "../plan/step_cost.ts";
@@ -48,7 +51,7 @@ import { MAX_TOKENS, type SessionModel, type Workspace } from "./workspace.ts";
 const NO_ID = 0xffffffff;
 
 /** What is read back of a pass. */
-type Readable = Pick<PassRequest, "wanted" | "positions" | "whole">;
+type Readable = Pick<PassRequest, "wanted" | "positions" | "whole" | "lastRow">;
 
 /** A step run that reads several points at once and asks nobody whether it may. */
 interface PreparedSteps extends Omit<StepRun, "read"> {
@@ -299,6 +302,9 @@ export class WebgpuSession implements Session {
         gpu.queue.writeBuffer(buffers.get(name)!, 0, Uint32Array.from(rows));
       }
     }
+    if (request.wanted?.includes("surprisal")) {
+      gpu.queue.writeBuffer(buffers.get("next_ids")!, 0, nextIds(request, pass));
+    }
     const { sampling = SAMPLING_DEFAULTS } = request;
     if (request.wanted?.includes("sample") && sampling !== this.#sampling) {
       this.#sampling = sampling;
@@ -328,7 +334,7 @@ export class WebgpuSession implements Session {
       const largest = { ...asked, T, R };
       const { plan, operands, wanted } = compile(this.#model.plan, request, this.capacity);
       const { weights } = this.#model;
-      const fused = fuse(plan, {
+      const fused = fuse(one ? plan : narrow(plan, wanted), {
         wanted,
         adjacent: (names) => weights.adjacent(names),
         buffers: this.#model.device.gpu.limits.maxStorageBuffersPerShaderStage,
@@ -391,14 +397,16 @@ export class WebgpuSession implements Session {
   #copyOut(
     encoder: GPUCommandEncoder,
     executable: Executable,
-    { wanted = ["logits"], positions, whole }: Readable,
-    { lengths, pass }: PassNumbers,
+    request: Readable,
+    numbers: PassNumbers,
     values: ReadonlyMap<string, Value> = this.#values,
   ): () => Promise<Map<string, HostTensor>> {
     const { device } = this.#model;
+    const { wanted = ["logits"] } = request;
+    const { lengths, pass } = numbers;
     const groups: { places: CopiedPlace[]; bytes: number }[] = [];
     for (const name of wanted) {
-      const rows = whole?.includes(name) ? undefined : positions;
+      const rows = rowsWanted(request, name, numbers);
       const value = values.get(name)!;
       const extracted = extract(value, lengths, pass.start, rows);
       const bytes = extracted.regions.reduce((sum, { count }) => sum + count * 4, 0);

@@ -67,6 +67,7 @@ export class Workspace implements External {
     add("ids", tokens);
     add("branch_gaps", 2 * tokens);
     add("branch_rows", tokens);
+    add("next_ids", tokens);
     add("argmax", tokens);
     add("sample", 1);
     add("history", this.capacity);

@@ -12,10 +12,11 @@ import { type Point, resolvePoints } from "../points/points.ts";
 import { STREAM_KINDS } from "../points/stream.ts";
 import { batchesOf as packed } from "../run/runner.ts";
 import { NotCapturedError, type Run } from "../run/run.ts";
-import type { TensorView } from "../tensor/tensor.ts";
+import { TensorView } from "../tensor/tensor.ts";
 import { offsets } from "../tensor/layout.ts";
 import { longWork } from "../work.ts";
 import { analysisTable, asRun, placesOf, type Row, type Subject, TOKEN } from "./analysis_table.ts";
+import { dot } from "./numbers.ts";
 import { tokenId, type TokenName } from "./tokens.ts";
 
 /** What is measured: the logit of the first token less that of the second, or any function of the last logits [V]. */
@@ -80,8 +81,17 @@ interface Runs {
   readonly corrupted: WholeTensors;
 }
 
-/** Values that a pass resumes from, at all positions. */
-type Given = readonly (readonly [Point, TensorView])[];
+/** What a pass from one position (included) to another (not included) resumes from. */
+type Given = (from: number, to: number) => ReadonlyMap<string, Float32Array>;
+
+/** How runs are judged, whole ones by their logits. */
+interface Measure {
+  readonly ofLogits: (lastLogits: Float32Array) => number;
+  /** What patched passes give of their last row. */
+  readonly point: string;
+  /** The metric, by that. */
+  readonly of: (row: Float32Array) => number;
+}
 
 /** The point in one layer, and the residual stream that the pass resumes from. */
 interface Layer {
@@ -126,7 +136,7 @@ async function sweep(
   options: PatchingSweepOptions,
 ): Promise<Table> {
   const { point: kind = "inp", signal, onProgress, captureLimit } = options;
-  const measure = metricOf(model, options.metric);
+  const measure = await measureOf(model, options.metric);
   const layers = (options.layers ?? Array.from({ length: model.config.layers }, (_, i) => i))
     .map((layer) => placeOf(model, layer, kind));
   if (layers.length === 0) throw new RangeError("Cannot sweep over no layers: name one or more");
@@ -145,8 +155,8 @@ async function sweep(
       );
     }
   }
-  const best = measure(lastLogits(clean));
-  const worst = measure(lastLogits(corrupted));
+  const best = measure.ofLogits(lastLogits(clean));
+  const worst = measure.ofLogits(lastLogits(corrupted));
   if (clean.ids.length !== corrupted.ids.length) {
     throw new RangeError(
       `Cannot patch a run of ${clean.ids.length} positions into one of ${corrupted.ids.length}: make them equally long`,
@@ -170,7 +180,7 @@ async function sweep(
     model.engine.maxTokens,
     changing.reduce((sum, { from }) => sum + length - from, 0),
   );
-  const passes = { points: [...points, ...residuals] };
+  const passes = { points: [...points, ...residuals], wanted: [measure.point] };
   const session = model.engine.session({ capacity, passes });
   const take = (job: Job, metric: number) => {
     if (signal?.aborted) return;
@@ -178,20 +188,20 @@ async function sweep(
     onProgress?.(results.size, cells.length);
   };
   try {
-    await runOn(session, ids);
+    await runOn(session, ids, measure);
     // Where both runs have the same numbers, nothing would change.
     for (const job of jobs) if (job.from === Infinity) take(job, worst);
     const batches = batchesOf(changing, length, session.maxTokens);
     for (const batch of batches.filter(({ length }) => length > 1)) {
       if (signal?.aborted) break;
-      const logits = await runTogether(model, session, batch, runs);
-      batch.forEach((job, i) => take(job, measure(logits[i])));
+      const metrics = await runTogether(model, session, batch, runs, measure);
+      batch.forEach((job, i) => take(job, metrics[i]));
     }
     // Those that run alone change the cache: from the last position to the first, what lies before it is still the corrupted run's.
     const alone = batches.filter(({ length }) => length === 1).flat();
     for (const job of alone.sort((a, b) => b.from - a.from)) {
       if (signal?.aborted) break;
-      take(job, measure(await runPatched(session, job, runs)));
+      take(job, await runPatched(session, job, runs, measure));
     }
   } finally {
     session.dispose();
@@ -199,10 +209,19 @@ async function sweep(
   return sweepTable(cells, results, { kind, clean, corrupted, best, worst });
 }
 
-function metricOf(model: Model, metric: Metric): (lastLogits: Float32Array) => number {
-  if (typeof metric === "function") return metric;
+/** Of two logits only two rows of the output matrix are needed: the passes end in front of it. */
+async function measureOf(model: Model, metric: Metric): Promise<Measure> {
+  if (typeof metric === "function") return { ofLogits: metric, point: "logits", of: metric };
   const [a, b] = metric.map((token) => tokenId(model, token));
-  return (logits) => logits[a] - logits[b];
+  const ofLogits = (logits: Float32Array) => logits[a] - logits[b];
+  const last = model.plan.find(({ outputs }) => outputs.some((value) => value?.name === "logits"))!;
+  // A model may do more with its logits than multiply.
+  if (last.operation !== "linear") return { ofLogits, point: "logits", of: ofLogits };
+  const [rowA, rowB] = await Promise.all(
+    [a, b].map((first) => model.weightRows(last.weights[0], { first, count: 1 })),
+  );
+  const of = (row: Float32Array) => dot(row, rowA) - dot(row, rowB);
+  return { ofLogits, point: last.inputs[0].name, of };
 }
 
 function lastLogits(run: Run): Float32Array {
@@ -292,26 +311,37 @@ function batchesOf(jobs: readonly Job[], length: number, most: number): Job[][] 
   );
 }
 
-/** What the corrupted run with one place from the clean one resumes from: whole tensors. */
+/** What the corrupted run with one place from the clean one resumes from. */
 function patchedTensors(cell: Cell, { clean, corrupted }: Runs): Given {
   const { point, residual } = cell.layer;
-  const place = placeIn(cell);
-  const patched = corrupted(point).map((value) => value);
-  assign(patched.at(place), clean(point).at(place));
-  return [
-    [residual, residual === point ? patched : corrupted(residual)],
-    [point, patched],
-  ];
+  const axis = rowAxis(point);
+  const { [axis]: row, ...head } = placeIn(cell);
+  return (from, to) => {
+    const [good, bad] = [clean, corrupted].map((tensorOf) =>
+      rowsOf(point, tensorOf(point), from, to)
+    );
+    const patched = new TensorView(bad.toFloat32Array().slice(), bad.shape, bad.axes);
+    if (row === undefined) assign(patched.at(head), good.at(head));
+    else if (row >= from && row < to) {
+      const place = { ...head, [axis]: row - from };
+      assign(patched.at(place), good.at(place));
+    }
+    return new Map([
+      [residual.name, rowsOf(residual, corrupted(residual), from, to).toFloat32Array()],
+      [point.name, patched.data],
+    ]);
+  };
 }
 
-/** The last logits of the corrupted run with one place from the clean one, which changes nothing before a position. */
+/** The metric of the corrupted run with one place from the clean one, which changes nothing before a position. */
 async function runPatched(
   session: Session,
   { cell, from }: Job,
   runs: Runs,
-): Promise<Float32Array> {
+  measure: Measure,
+): Promise<number> {
   session.rewind(from);
-  return await runOn(session, runs.ids, patchedTensors(cell, runs));
+  return measure.of(await runOn(session, runs.ids, measure, patchedTensors(cell, runs)));
 }
 
 /** The same for several places of one layer, in one pass. */
@@ -320,48 +350,46 @@ async function runTogether(
   session: Session,
   jobs: readonly Job[],
   runs: Runs,
-): Promise<Float32Array[]> {
+  { point, of }: Measure,
+): Promise<number[]> {
   const { ids } = runs;
   const results = await runBranches(session, model.plan, {
+    wanted: [point],
     branches: jobs.map(({ cell, from }) => ({
       from,
       ids: ids.slice(from),
-      given: givenRows(patchedTensors(cell, runs), from, ids.length),
+      given: patchedTensors(cell, runs)(from, ids.length),
     })),
   });
-  return results.map((tensors) => tensors.get("logits")!.data);
+  return results.map((tensors) => of(tensors.get(point)!.data));
 }
 
-/** Runs what is left of the ids, resuming from whole tensors, and gives the last logits. */
+/** Runs what is left of the ids, resuming from what is given, and gives the last row of what is measured. */
 async function runOn(
   session: Session,
   ids: readonly number[],
-  given: Given = [],
+  { point }: Measure,
+  given?: Given,
 ): Promise<Float32Array> {
-  let logits = new Float32Array(0);
+  let row = new Float32Array(0);
   while (session.position < ids.length) {
     const from = session.position;
     const to = Math.min(ids.length, from + session.maxTokens);
     const tensors = await session.pass({
       ids: ids.slice(from, to),
-      given: given.length === 0 ? undefined : givenRows(given, from, to),
+      wanted: [point],
+      given: given?.(from, to),
     });
-    logits = tensors.get("logits")!.data;
+    row = tensors.get(point)!.data;
   }
-  return logits;
-}
-
-/** The parts of whole tensors that a pass over some positions resumes from. */
-function givenRows(given: Given, from: number, to: number): Map<string, Float32Array> {
-  return new Map(given.map(([point, tensor]) => [point.name, rowsOf(point, tensor, from, to)]));
+  return row;
 }
 
 /** The part of a whole tensor that a pass over some positions makes. */
-function rowsOf(point: Point, tensor: TensorView, from: number, to: number): Float32Array {
-  const part = rowAxis(point) === "query"
+function rowsOf(point: Point, tensor: TensorView, from: number, to: number): TensorView {
+  return rowAxis(point) === "query"
     ? tensor.slice({ query: [from, to], key: [0, to] })
     : tensor.slice({ position: [from, to] });
-  return part.toFloat32Array();
 }
 
 /** Those of the latest layer are at hand: looking up and putting together take time, and all of them memory. */

@@ -320,7 +320,7 @@ async function sweep(model: Model, tokens: number, signal?: AbortSignal): Promis
   };
   const start = performance.now();
   await patchingSweep(model, prompts, {
-    metric: (logits) => logits[0] - logits[1],
+    metric: [0, 1],
     over: ["position"],
     signal,
   });

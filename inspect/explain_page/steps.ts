@@ -1,5 +1,6 @@
 /** The steps of a page, from the model's plan: names, order, what each reads, its weights and constants. */
 import { type Plan, resolveShape, type Step, stepName } from "../../engine/plan/plan.ts";
+import type { Operation } from "../../kernels/kernel.ts";
 import type { Point } from "../points/points.ts";
 import { tableColumns } from "../tables/mod.ts";
 import type { Model } from "../run/model.ts";
@@ -39,9 +40,12 @@ const OTHER_AXES: Readonly<Record<string, readonly string[]>> = {
   argmax: ["position"],
 };
 
+/** Operations that the page does not show. */
+const LEFT_OUT: readonly Operation[] = ["sample", "surprisal"];
+
 /**
  * The steps of a pass over a prompt, the ids first. A bias belongs to its matrix's step; what runs only when it is asked for
- * (`head_result`, and `sample` when ids are drawn) is left out.
+ * (`head_result`, `sample` when ids are drawn, `surprisal` in runs) is left out.
  *
  * @param positions T = S = R of the pass
  */
@@ -50,7 +54,7 @@ export async function pageSteps(model: Model, positions: number): Promise<PageSt
   const weight = await weightFacts(model);
   const lengths = { T: positions, S: positions, R: positions };
   const steps = joinBiases(model.plan)
-    .filter((step) => !points.get(stepName(step))?.onRequest && step.operation !== "sample")
+    .filter((step) => !points.get(stepName(step))?.onRequest && !LEFT_OUT.includes(step.operation))
     .map((step): PageStep => {
       const name = stepName(step);
       const point = points.get(name);

@@ -1,5 +1,5 @@
 /** Which keys a query of attention sees. What a pass has at the others is left over from its kernels and means nothing. */
-import { MASKED } from "../../kernels/attention/score.ts";
+import { MASKED } from "../../kernels/attention/scoring/score.ts";
 import { rowPositions } from "../run/capture.ts";
 
 /** Attention rows of one pass. */

@@ -274,7 +274,11 @@ export async function runPrompts(
     resolveEdits(options.edit ?? [], (pattern) => resolve([pattern]), { promptLength, sequence })
   );
   const total = prompts.reduce((sum, { length }) => sum + length, 0);
-  const wanted = [...new Set([...collector.names, "logits"])];
+  // The loss needs something of every row; logits come back whole only where they are captured.
+  const wanted = [...new Set([...collector.names, "logits", "surprisal"])];
+  const logits = collector.names.includes("logits")
+    ? { whole: ["logits"] }
+    : { lastRow: ["logits"] };
   const branching = edits.map((own) => canBranch(own, engine.plan));
   const passes: PassKind = { wanted, edits: edits.filter((_, i) => branching[i]).flat() };
   const batches = batchesOf(
@@ -297,11 +301,12 @@ export async function runPrompts(
         branches: batch.map((i) => ({
           ids: prompts[i],
           rows: prompts[i].length,
+          nextIds: prompts[i].slice(1),
           positions: kept[i],
           edits: edits[i],
         })),
         wanted,
-        whole: ["logits"],
+        ...logits,
       });
     } finally {
       session.dispose();
@@ -311,7 +316,7 @@ export async function runPrompts(
       const sequence = batch[i];
       const ids = prompts[sequence];
       const surprisals = new Surprisals(ids);
-      surprisals.take(tensors.get("logits")!, 0);
+      surprisals.takeComputed(tensors.get("surprisal")!, tensors.get("logits")!, 0);
       const place = { sequence, step: 0, start: 0, positions: kept[sequence] };
       await collector.add(tensors, place);
       done += ids.length;
@@ -330,16 +335,23 @@ export async function runPrompts(
     try {
       await runInPasses(session, ids, {
         most: 2,
-        request: (ids, start) => ({
-          ids,
-          rows: ids.length, // Logits come back for every row, since the loss needs them.
-          wanted: [...new Set([...collector.namesAt(start, ids.length, positions), "logits"])],
+        request: (some, start) => ({
+          ids: some,
+          rows: some.length,
+          nextIds: ids.slice(start + 1, start + some.length + 1),
+          wanted: [
+            ...new Set([
+              ...collector.namesAt(start, some.length, positions),
+              "logits",
+              "surprisal",
+            ]),
+          ],
           edits: edits[sequence],
           positions,
-          whole: ["logits"],
+          ...logits,
         }),
         async take(tensors, start, ids) {
-          surprisals.take(tensors.get("logits")!, start);
+          surprisals.takeComputed(tensors.get("surprisal")!, tensors.get("logits")!, start);
           await collector.add(tensors, { sequence, step: 0, start, positions });
           done += ids.length;
           onProgress?.(done, total);

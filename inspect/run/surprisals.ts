@@ -23,6 +23,14 @@ export class Surprisals {
     }
   }
 
+  /** Takes surprisals [n] that a pass has computed of its rows' next tokens, and the logits [1, V] or [n, V] of the last row at least. */
+  takeComputed(surprisals: HostTensor, logits: HostTensor, start: number): void {
+    surprisals.data.forEach((value, row) => this.#values.set(start + row + 1, value));
+    const width = logits.shape[1];
+    const position = start + surprisals.data.length - 1;
+    this.#last = { position, logits: logits.data.slice(logits.data.length - width) };
+  }
+
   /** −ln p of each token given those before it, in nats; NaN where no logits came by. */
   get values(): Float64Array {
     this.#settle();

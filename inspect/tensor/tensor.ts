@@ -309,9 +309,9 @@ export class TensorView implements Layout {
   /** A function of each number. */
   map(change: (value: number) => number): TensorView {
     const { shape, axes, labels } = this;
-    return new TensorView(Float32Array.from(this.toFloat32Array(), change), shape, axes, {
-      labels,
-    });
+    // Several times as fast as an array that is made of the other one.
+    const data = this.toFloat32Array().map((value) => change(value));
+    return new TensorView(data, shape, axes, { labels });
   }
 
   /**

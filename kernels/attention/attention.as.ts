@@ -21,8 +21,8 @@ import {
   weight as weightOf,
 } from "../record.as.ts";
 import { take } from "../work.as.ts";
-import { finishScores, slopeOf } from "./score.as.ts";
-import { firstSeen } from "./seen.as.ts";
+import { finishScores, slopeOf } from "./scoring/score.as.ts";
+import { firstSeen } from "./scoring/seen.as.ts";
 import { LEAST_SCORE, mix, score, TILE, weigh } from "./tiles.as.ts";
 
 /** Rows of a block, about: what is loaded of a tile into the cache is used by all of them. */

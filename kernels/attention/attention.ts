@@ -8,14 +8,14 @@ import {
   type TwinArguments,
 } from "../kernel.ts";
 import { ofBranches, ofWholePasses } from "../branches/branches.ts";
-import { LEAST_SCORE, MASKED, scoreOf } from "./score.ts";
-import { distanceTo, partsOf, seenSlots, upTo, visibleParts } from "./seen.ts";
+import { LEAST_SCORE, MASKED, scoreOf } from "./scoring/score.ts";
+import { distanceTo, partsOf, seenSlots, upTo, visibleParts } from "./scoring/seen.ts";
 import maskWgsl from "../mask.wgsl" with { type: "text" };
 import tanhWgsl from "../tanh.wgsl" with { type: "text" };
-import seenWgsl from "./seen.wgsl" with { type: "text" };
-import scoreWgsl from "./score.wgsl" with { type: "text" };
-import sinksWgsl from "./sinks.wgsl" with { type: "text" };
-import noSinksWgsl from "./no_sinks.wgsl" with { type: "text" };
+import seenWgsl from "./scoring/seen.wgsl" with { type: "text" };
+import scoreWgsl from "./scoring/score.wgsl" with { type: "text" };
+import sinksWgsl from "./scoring/sinks.wgsl" with { type: "text" };
+import noSinksWgsl from "./scoring/no_sinks.wgsl" with { type: "text" };
 import scoresWgsl from "./scores.wgsl" with { type: "text" };
 import softmaxWgsl from "./softmax.wgsl" with { type: "text" };
 import mixWgsl from "./mix.wgsl" with { type: "text" };

@@ -17,8 +17,8 @@ import {
   weight,
 } from "../record.as.ts";
 import { take } from "../work.as.ts";
-import { finishScores, slopeOf } from "./score.as.ts";
-import { firstSlot } from "./seen.as.ts";
+import { finishScores, slopeOf } from "./scoring/score.as.ts";
+import { firstSlot } from "./scoring/seen.as.ts";
 import { LEAST_SCORE, MASKED, mix as mixRows, score, TILE } from "./tiles.as.ts";
 
 /** Rows of a block, about: what is loaded of a tile into the cache is used by all of them. */
@@ -61,7 +61,8 @@ function firstOf(
   chunk: i32,
 ): i32 {
   let first: i32 = i32.MAX_VALUE;
-  for (let end = row + rows; row < end; row++) {
+  const end = row + rows;
+  for (; row < end; row++) {
     const gap = gapOf(gaps, row), gapEnd = gapEndOf(gaps, row);
     first = min(first, firstSlot(window, chunk, start + row, gap, gapEnd));
   }

@@ -1,6 +1,6 @@
 /** Interventions on a value, and the heads' own contributions to the residual stream. */
 import { bindings, kernel } from "../kernel.ts";
-import { MASKED } from "../attention/score.ts";
+import { MASKED } from "../attention/scoring/score.ts";
 import { PACKED_CONSTANTS } from "../products/products.ts";
 import maskWgsl from "../mask.wgsl" with { type: "text" };
 import editWgsl from "./edit.wgsl" with { type: "text" };

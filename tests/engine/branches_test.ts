@@ -55,6 +55,7 @@ for (const backend of ["webgpu", "cpu"] as const) {
       const branches = LENGTHS.map((length, i) => ({
         ids: ids(length, i),
         rows: i === 2 ? 3 : 1,
+        nextIds: i === 2 ? [7, 90, 11] : [i],
         positions: i === 4 ? [before.length + 1, before.length + 30] : undefined,
       }));
       const together = await runBranches(session, engine.plan, {

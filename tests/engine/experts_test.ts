@@ -410,7 +410,7 @@ Deno.test("matrices of a file that are [columns, rows, experts] are loaded as on
   weights.destroy();
   const device = await Device.open();
   Object.defineProperty(device, "limit", { value: columns * 8 });
-  const there = await loadWeights(stacked, config, device);
+  const there = await loadWeights(stacked, forward(config), device);
   const { parts } = there.matrices.get(name)!;
   assert.ok(parts.length > 1);
   assert.equal(parts.reduce((sum, part) => sum + part.rows, 0), rows);

@@ -12,7 +12,7 @@ import { type EditList, patch, scale, zero } from "../../inspect/run/interventio
 import { attentionMap } from "../../inspect/figures/attention/map.ts";
 import { openDevice } from "../../inspect/run/loading.ts";
 import { tableColumns, tableVectors } from "../../inspect/tables/mod.ts";
-import { partsOf } from "../../kernels/attention/seen.ts";
+import { partsOf } from "../../kernels/attention/scoring/seen.ts";
 import { KERNELS } from "../../kernels/mod.ts";
 import { randomModel } from "../support/models/random_model.ts";
 

@@ -161,6 +161,25 @@ Deno.test("no fused kernel binds more buffers than the device allows", async () 
   }
 });
 
+Deno.test("sinks and values of their own width go into fused attention; a part of the keys has no sink", async () => {
+  const weights = ["blk.0.attn_sinks.weight"];
+  const plan = forward(await configOf()).map((step) => {
+    const { operation, constants } = step;
+    if (operation === "softmax" && constants.causal) return { ...step, sinks: true, weights };
+    return operation === "mix" ? { ...step, constants: { ...constants, value_width: 4 } } : step;
+  });
+  const steps = fused(plan, ["argmax"], together, () => true)
+    .filter(({ operation }) => operation.startsWith("attention")).slice(0, 3);
+  const names = ["attention_sinks_few", "attention_split", "attention_merge_sinks"];
+  assert.deepEqual(steps.map(computationName), names);
+  assert.deepEqual(steps.map((step) => step.weights), [weights, [], weights]);
+  for (const step of steps) {
+    assert.ok(kernelOf(step));
+    assert.equal(step.constants.value_width, 4);
+  }
+  assert.deepEqual(steps[1].outputs[0]!.shape.at(-1), 4 + 4);
+});
+
 Deno.test("a decoding pass is five dispatches a layer, six after long contexts", async () => {
   const plan = forward(await configOf());
   const layer = [

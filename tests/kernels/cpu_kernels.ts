@@ -15,6 +15,7 @@ const EXPORTS = {
   ],
   "sampling/argmax.as": ["argmax"],
   "sampling/sampling.as": ["sample"],
+  "sampling/surprisal.as": ["surprisal"],
   "edits/edit.as": ["edit"],
   "experts/experts.as": ["route", "route_weights", "add_expert_bias", "combine", "weigh"],
   "math.as": ["exp1"],

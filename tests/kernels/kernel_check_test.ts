@@ -79,6 +79,9 @@ const FAULTS: readonly (readonly [kernel: string, right: string, wrong: string])
   ["sample", "id % LANES != lane", "i % LANES != lane"], // a penalty in another lane's candidates, or none
   ["sample", "+ vec4<u32>(sums < others)", "+ vec4<u32>(others < others)"], // a carry lost
   ["sample", "wrong | (bits", "(bits"],
+  ["surprisal", "i < end", "i + LANES < end"], // the last of a lane's run
+  ["surprisal", "wrong[0] == 2u", "wrong[0] != 0u"], // NaN
+  ["surprisal", "id < step.columns", "true"],
   ["embed", "row - step.out_row, group", "row, group"], // the second part's rows
   ["linear", "c < chunks", "c + 1u < chunks"], // the last eight columns
   device.knobs.broadcast

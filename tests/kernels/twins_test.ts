@@ -1,7 +1,7 @@
 /** The kernels' 64-bit twins against closed forms and computations of a few lines. */
 import assert from "node:assert/strict";
 import type { Pass, RowReader } from "../../kernels/kernel.ts";
-import { slopeOf } from "../../kernels/attention/score.ts";
+import { slopeOf } from "../../kernels/attention/scoring/score.ts";
 import { canRoute } from "../../kernels/experts/route.ts";
 import { KERNELS } from "../../kernels/mod.ts";
 import { Random } from "../../checkpoints/files/random.ts";

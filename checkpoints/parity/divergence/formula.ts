@@ -1,5 +1,5 @@
 /** One number of an operation by its formula, in 64-bit floats and with all that goes into it: written apart from the kernels' twins. */
-import { MASKED } from "../../../kernels/attention/score.ts";
+import { MASKED } from "../../../kernels/attention/scoring/score.ts";
 import { activate, ACTIVATIONS, gated } from "../../../kernels/elementwise/activations.ts";
 import type { Pass } from "../../../kernels/kernel.ts";
 import type { ElementPlace } from "../compare.ts";

@@ -53,9 +53,9 @@ const SIZES: Readonly<Record<string, (constants: Constants, T: number, S: number
     const size = causal ? columns * T * S : T * columns;
     return { inputs: [size], output: size };
   },
-  mix: ({ heads, kv_heads, head_width }, T, S) => ({
-    inputs: [heads * T * S, S * kv_heads * head_width],
-    output: T * heads * head_width,
+  mix: ({ heads, kv_heads, head_width, value_width = 0 }, T, S) => ({
+    inputs: [heads * T * S, S * kv_heads * (value_width || head_width)],
+    output: T * heads * (value_width || head_width),
   }),
   add: ({ columns }, T) => ({ inputs: [T * columns, T * columns], output: T * columns }),
   glu: ({ columns }, T) => ({ inputs: [T * columns, T * columns], output: T * columns }),

@@ -3,7 +3,7 @@
  * optional output of the fused kernel, so that looking at it changes nothing.
  */
 import { canFuseAttention } from "../../../kernels/attention/attention.ts";
-import { MOST_PARTS } from "../../../kernels/attention/seen.ts";
+import { MOST_PARTS } from "../../../kernels/attention/scoring/seen.ts";
 import { canBind, type Computation, type Operation } from "../../../kernels/kernel.ts";
 import { canNorm } from "../../../kernels/products/products.ts";
 import { kernelOf } from "../../../kernels/mod.ts";

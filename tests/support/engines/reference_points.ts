@@ -3,7 +3,7 @@ import { graphModel } from "../../../checkpoints/references/llamacpp/graph_model
 import { type GraphNode, PointReader } from "../../../checkpoints/references/llamacpp/points.ts";
 import type { HostTensor } from "../../../engine/host_tensor.ts";
 import type { Config } from "../../../engine/model/config.ts";
-import { MASKED } from "../../../kernels/attention/score.ts";
+import { MASKED } from "../../../kernels/attention/scoring/score.ts";
 import type { Graph } from "./llamacpp_library.ts";
 
 /** A pass over T positions from `start` on. */

@@ -1,6 +1,6 @@
 /** Which of the cached keys a row sees, and how they are shared out among workgroups. */
-import { rowGap } from "../branches/branches.ts";
-import type { Constants, Pass, TwinArguments } from "../kernel.ts";
+import { rowGap } from "../../branches/branches.ts";
+import type { Constants, Pass, TwinArguments } from "../../kernel.ts";
 
 /**
  * The first position that one sees: of a `window` it sees the last positions, its own included; of chunks its own (positions with the

@@ -1,5 +1,5 @@
 /** What a score is, beside q·k: scaled, capped, with ALiBi's bias; and masks. */
-import type { Constants } from "../kernel.ts";
+import type { Constants } from "../../kernel.ts";
 
 /**
  * What scores hold at keys that are not seen: finite, since WGSL may assume that infinities do not occur. A score of that or less is a

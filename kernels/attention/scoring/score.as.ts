@@ -1,7 +1,7 @@
 // @ts-nocheck: AssemblyScript, which `./denow task kernels` compiles
 // deno-fmt-ignore-file: it drops decorators
 /** What becomes of scaled scores: a cap and ALiBi's bias, see score.ts. */
-import { tanh4 } from "../math.as.ts";
+import { tanh4 } from "../../math.as.ts";
 
 const LN2: f64 = 0.6931471805599453;
 
