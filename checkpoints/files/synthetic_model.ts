@@ -2,6 +2,7 @@
 import { sizeOf } from "../../base/shape.ts";
 import type { Config } from "../../engine/model/config.ts";
 import { FAMILIES } from "../../engine/model/families/mod.ts";
+import { fullKey } from "../../engine/model/keys.ts";
 import { readHyperparameters } from "../../engine/model/hyperparameters.ts";
 import { expectedTensors } from "../../engine/plan/tensors.ts";
 import type { MetadataType, MetadataValue, TensorInfo } from "../../engine/gguf/header.ts";
@@ -213,7 +214,7 @@ function metadataOf(
     ...(typeof type === "string" ? [["general.file_type", "u32", FILE_TYPES[type]] as const] : []),
     ["general.quantization_version", "u32", 2],
     ...Object.entries(own).map(([key, [type, value]]): Entry => [
-      `${architecture}.${key}`,
+      fullKey(architecture, key),
       type,
       value,
     ]),
@@ -255,7 +256,7 @@ async function* later(pieces: Iterable<Uint8Array>): AsyncGenerator<Uint8Array> 
 
 /** Norms' weights are near 1, divisors of frequencies near 4, biases near 0. */
 function vector(name: string, size: number, random: Random): Uint8Array {
-  const [mean, deviation] = name === "rope_freqs.weight"
+  const [mean, deviation] = /^rope_(freqs|factors_\w+)\.weight$/.test(name)
     ? [4, 0.5]
     : name.endsWith(".bias")
     ? [0, 0.3]

@@ -33,6 +33,16 @@ const YARN: Keys = {
   "rope.scaling.original_context_length": ["u32", 128],
 };
 
+/** Files of Phi have the factors, and no type of scaling. */
+const LONG_ROPE = ["rope_factors_long.weight", "rope_factors_short.weight"];
+
+function longRope(originalLength: number): Keys {
+  return {
+    "rope.scaling.original_context_length": ["u32", originalLength],
+    "rope.scaling.attn_factor": ["f32", 1.2],
+  };
+}
+
 /** A small model of a family. */
 export interface FamilyModel {
   readonly shape: Shape;
@@ -175,6 +185,88 @@ export const FAMILY_MODELS: Readonly<Record<string, FamilyModel>> = models({
     keys: { "attention.sliding_window": ["u32", 23] },
   }],
   "xverse": [88, { kvHeads: 6 }],
+  "apertus": [100, {
+    ...WIDE,
+    optional: ["rope_freqs.weight"],
+    keys: {
+      "xielu.alpha_n": ["f32[]", Float32Array.of(0.8, 0.2, -0.5, 1.1)],
+      "xielu.alpha_p": ["f32[]", Float32Array.of(0.7, 1.3, 0.1, -0.4)],
+      "xielu.beta": ["f32[]", Float32Array.of(0.5, 0.4, 0.5, 0.6)],
+      "xielu.eps": ["f32[]", new Float32Array(4).fill(-1e-6)],
+    },
+  }],
+  "arcee": [84, { keys: YARN }],
+  "baichuan": [676, { layers: 32, kvHeads: 6 }],
+  "baichuan with ALiBi": [764, { layers: 40, kvHeads: 6 }],
+  "chatglm": [88, { ropeWidth: 6, optional: ["attn_qkv.weight", "attn_qkv.bias"] }],
+  "exaone4": [104, { tiedOutput: true, optional: ["rope_freqs.weight"] }],
+  "exaone4 with windows": [1572, {
+    layers: 64,
+    optional: ["rope_freqs.weight"],
+    keys: { "attention.sliding_window": ["u32", 24] },
+  }],
+  "gemma": [89, { ...WIDE, kvHeads: 1, tiedOutput: true }],
+  "gemma2": [106, {
+    ...WIDE,
+    tiedOutput: true,
+    keys: {
+      "attention.sliding_window": ["u32", 24],
+      "attn_logit_softcapping": ["f32", 2],
+      "final_logit_softcapping": ["f32", 3],
+    },
+  }],
+  "gemma3": [208, {
+    ...WIDE,
+    layers: 7,
+    tiedOutput: true,
+    ropeBase: 1000000,
+    keys: {
+      "attention.sliding_window": ["u32", 24],
+      "rope.scaling.type": ["string", "linear"],
+      "rope.scaling.factor": ["f32", 8],
+    },
+  }],
+  "gemma3 without windows": [121, { ...WIDE, tiedOutput: true, keys: YARN }],
+  "glm4": [104, { ...WIDE, ropeWidth: 10, optional: QKV_BIASES }],
+  "glm4 with positions of three numbers": [104, {
+    ropeWidth: 8,
+    optional: QKV_BIASES,
+    keys: { "rope.dimension_sections": ["i32[]", Int32Array.of(1, 1, 2, 0)] },
+  }],
+  "hunyuan-dense": [104, {
+    ...WIDE,
+    tiedOutput: true,
+    keys: {
+      "rope.scaling.type": ["string", "none"],
+      "rope.scaling.factor": ["f32", 4],
+      "rope.scaling.alpha": ["f32", 1000],
+    },
+  }],
+  "mistral3": [92, {
+    ...WIDE,
+    keys: {
+      ...YARN,
+      "rope.scaling.original_context_length": ["u32", 64],
+      "rope.scaling.yarn_beta_fast": ["f32", 4],
+      "rope.scaling.yarn_beta_slow": ["f32", 0.5],
+      "rope.scaling.yarn_log_multiplier": ["f32", 1],
+      "attention.temperature_scale": ["f32", 0.1],
+    },
+  }],
+  "phi3": [84, {
+    ropeWidth: 10,
+    optional: ["attn_qkv.weight"],
+    keys: { "attention.sliding_window": ["u32", 24] },
+  }],
+  "phi3 with LongRoPE, short": [84, {
+    optional: ["attn_qkv.weight", ...LONG_ROPE],
+    keys: longRope(256),
+  }],
+  "phi3 with LongRoPE, long": [84, {
+    optional: ["attn_qkv.weight", ...LONG_ROPE],
+    keys: longRope(64),
+  }],
+  "qwen3": [104, { ...WIDE, tiedOutput: true }],
 });
 
 type Entry = readonly [points: number, difference: Partial<Shape>];
