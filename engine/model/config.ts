@@ -110,6 +110,8 @@ export interface QkNorm {
   readonly afterRope: boolean;
   /** Whether layers that RoPE does not turn have none (Llama 4). */
   readonly turnedOnly?: boolean;
+  /** Whether they have no weights (Llama 4). */
+  readonly weightless?: boolean;
 }
 
 /** What layers differ in. */

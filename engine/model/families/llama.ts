@@ -29,3 +29,6 @@ export const smollm3: Family = {
   ...plain,
   unturned: (_keys, { layers }) => Array.from({ length: layers }, (_, layer) => layer % 4 === 3),
 };
+
+/** Arcee's AFM (2025): an FFN without gate, max(x, 0)² (So et al. 2021). */
+export const arcee: Family = { ...plain, gated: false, activation: "relu2" };
