@@ -115,6 +115,12 @@ export function syntheticModel(options: SyntheticOptions): SyntheticModel {
     pools.set(key, pool);
     return pool.take(rows);
   }
+  const { headWidth, qkNorm } = config;
+  // llama.cpp wants rows where each head has weights of its own.
+  const written = (shape: readonly number[], name: string) =>
+    qkNorm?.over === "own_heads" && /attn_[qk]_norm/.test(name)
+      ? [headWidth, shape[0] / headWidth]
+      : shape;
   const tensors = expectedTensors(config).map(({ name, shape }): SyntheticTensor => {
     const [columns] = shape;
     // Experts are one below the other.
@@ -124,7 +130,13 @@ export function syntheticModel(options: SyntheticOptions): SyntheticModel {
     const pieces = rows === undefined
       ? () => [vector(name, columns, random)]
       : () => matrix(own, columns, rows);
-    return { name, shape, type: typeOf(own), pieces, bytes: () => later(pieces()) };
+    return {
+      name,
+      shape: written(shape, name),
+      type: typeOf(own),
+      pieces,
+      bytes: () => later(pieces()),
+    };
   });
   return {
     metadata,
