@@ -41,10 +41,10 @@ export function planWeights(plan: Plan): ExpectedTensor[] {
 }
 
 function shapeOf({ operation, constants }: Step, experts: number): number[] {
-  const { columns, rows, heads } = constants;
+  const { columns, rows } = constants;
   switch (operation) {
     case "softmax":
-      return [heads];
+      return [columns]; // a sink for each head
     case "route":
       return [experts];
     case "linear_experts":
