@@ -93,12 +93,16 @@ function nibbles(at: usize, stride: usize, tiles: i32, x: usize, end: usize, out
         s = spread3(x0); a2 = dot(s, u3, a2); b2 = dot(s, v3, b2);
       }
       const power = spread2(words), scales = tile + (parts == 2 ? 128 : 64);
-      let sumA = f32x4.relaxed_madd(f32x4.mul(joined(a0, a1, a2, byte), power), v128.load(scales), v128.load(to));
-      let sumB = f32x4.relaxed_madd(f32x4.mul(joined(b0, b1, b2, byte), power), v128.load(scales, 16), v128.load(to, 16));
-      if (!shift) {
+      const a = f32x4.mul(joined(a0, a1, a2, byte), power), b = f32x4.mul(joined(b0, b1, b2, byte), power);
+      // With minimums, what belongs to a block is added up first: the running sum, which is larger, is rounded once.
+      let sumA = v128.load(to), sumB = v128.load(to, 16);
+      if (shift) {
+        sumA = f32x4.relaxed_madd(a, v128.load(scales), sumA);
+        sumB = f32x4.relaxed_madd(b, v128.load(scales, 16), sumB);
+      } else {
         const total = spread3(words);
-        sumA = f32x4.relaxed_madd(total, v128.load(scales, 32), sumA);
-        sumB = f32x4.relaxed_madd(total, v128.load(scales, 48), sumB);
+        sumA = f32x4.add(sumA, f32x4.relaxed_madd(a, v128.load(scales), f32x4.mul(total, v128.load(scales, 32))));
+        sumB = f32x4.add(sumB, f32x4.relaxed_madd(b, v128.load(scales, 16), f32x4.mul(total, v128.load(scales, 48))));
       }
       v128.store(to, sumA);
       v128.store(to, sumB, 16);
@@ -168,12 +172,16 @@ function bytes(at: usize, stride: usize, tiles: i32, x: usize, end: usize, out: 
         s = spread3(x0); a2 = dot(s, u3, a2); b2 = dot(s, v3, b2);
       }
       const power = spread2(words), scales = tile + (parts == 2 ? 256 : 128);
-      let sumA = f32x4.relaxed_madd(f32x4.mul(joined(a0, a1, a2, byte), power), v128.load(scales), v128.load(to));
-      let sumB = f32x4.relaxed_madd(f32x4.mul(joined(b0, b1, b2, byte), power), v128.load(scales, 16), v128.load(to, 16));
-      if (!shift) {
+      const a = f32x4.mul(joined(a0, a1, a2, byte), power), b = f32x4.mul(joined(b0, b1, b2, byte), power);
+      // With minimums, what belongs to a block is added up first: the running sum, which is larger, is rounded once.
+      let sumA = v128.load(to), sumB = v128.load(to, 16);
+      if (shift) {
+        sumA = f32x4.relaxed_madd(a, v128.load(scales), sumA);
+        sumB = f32x4.relaxed_madd(b, v128.load(scales, 16), sumB);
+      } else {
         const total = spread3(words);
-        sumA = f32x4.relaxed_madd(total, v128.load(scales, 32), sumA);
-        sumB = f32x4.relaxed_madd(total, v128.load(scales, 48), sumB);
+        sumA = f32x4.add(sumA, f32x4.relaxed_madd(a, v128.load(scales), f32x4.mul(total, v128.load(scales, 32))));
+        sumB = f32x4.add(sumB, f32x4.relaxed_madd(b, v128.load(scales, 16), f32x4.mul(total, v128.load(scales, 48))));
       }
       v128.store(to, sumA);
       v128.store(to, sumB, 16);
