@@ -77,7 +77,9 @@ async function toExperts(
   for (const expert of new Set(experts)) {
     const own = [...experts.keys()].filter((row) => experts[row] === expert);
     const inputs = new Float64Array(own.length * columns);
-    own.forEach((row, i) => inputs.set(x.subarray(row * columns, (row + 1) * columns), i * columns));
+    own.forEach((row, i) =>
+      inputs.set(x.subarray(row * columns, (row + 1) * columns), i * columns)
+    );
     const made = await expertProduct(file, tensor, expert, inputs);
     own.forEach((row, i) => out.set(made.subarray(i * width, (i + 1) * width), row * width));
   }

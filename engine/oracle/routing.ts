@@ -38,7 +38,10 @@ export function chooseExperts(
 ): number[] {
   // Without a bias or groups logits say as much as what is made of them, and 64 bits do not run out.
   if (!bias && !groups) return best([...logits], used);
-  const merits = Array.from(gatesOf(logits, gating), (gate, expert) => gate + (bias?.[expert] ?? 0));
+  const merits = Array.from(
+    gatesOf(logits, gating),
+    (gate, expert) => gate + (bias?.[expert] ?? 0),
+  );
   if (!groups) return best(merits, used);
   const size = merits.length / groups.count;
   const ofGroups = Array.from({ length: groups.count }, (_, group) => {

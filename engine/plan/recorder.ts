@@ -137,8 +137,8 @@ export function recorder(config: Config) {
         heads: x.shape[1] as number,
         head_width,
         rope_width: width,
-        rope_start: 0,
         half_style: style === "half" ? 1 : 0,
+        rope_start: 0,
       }),
 
     store: (name: string, x: Value): Value =>

@@ -1,5 +1,5 @@
 /** The points of mixtures of experts, in the order of computation. */
-import type { AliasModel, Axis, PointKind } from "./kinds.ts";
+import type { AliasModel, Axis, PointKind } from "./kind.ts";
 
 const ROWS: readonly Axis[] = ["position", "feature"];
 /** The best expert first. */
@@ -92,8 +92,11 @@ export const EXPERT_KINDS: Readonly<Record<string, PointKind>> = {
   ffn_shared_out: {
     axes: ROWS,
     meaning: "what the FFN makes that all positions go to",
-    llamaCpp: ({ config: { blocks } }) =>
-      [blocks.some(({ experts }) => experts?.weighsInput) ? "ffn_moe_shexp-{L}" : "ffn_shexp-{L}"],
+    llamaCpp: (
+      { config: { blocks } },
+    ) => [
+      blocks.some(({ experts }) => experts?.weighsInput) ? "ffn_moe_shexp-{L}" : "ffn_shexp-{L}",
+    ],
   },
   ffn_shared_router: {
     axes: ROWS,

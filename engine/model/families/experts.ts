@@ -118,7 +118,10 @@ export const llama4: Family = {
     kind: "chunk",
     size(keys) {
       if (keys.get("attention.sliding_window") !== 0) return CHUNK;
-      throw keys.error("attention.sliding_window", "0: models without chunks are not supported yet");
+      throw keys.error(
+        "attention.sliding_window",
+        "0: models without chunks are not supported yet",
+      );
     },
     layers: chunked,
   },
