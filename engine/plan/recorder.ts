@@ -181,6 +181,7 @@ export function recorder(config: Config) {
         heads,
         kv_heads,
         head_width,
+        value_width: head_width,
       }),
 
     headResult: (name: string, tensor: string, x: Value): Value =>
