@@ -124,11 +124,12 @@ export function syntheticModel(options: SyntheticOptions): SyntheticModel {
   const tensors = expectedTensors(config).map(({ name, shape }): SyntheticTensor => {
     const [columns] = shape;
     // Experts are one below the other.
-    const rows = shape.length > 1 ? sizeOf(shape.slice(1)) : undefined;
+    const isMatrix = shape.length > 1 && !name.endsWith(".bias");
+    const rows = isMatrix ? sizeOf(shape.slice(1)) : undefined;
     const own = rows === undefined ? "F32" : typeof type === "string" ? type : type(name);
     checkRows(columns, typeOf(own));
     const pieces = rows === undefined
-      ? () => [vector(name, columns, random)]
+      ? () => [vector(name, sizeOf(shape), random)]
       : () => matrix(own, columns, rows);
     return {
       name,

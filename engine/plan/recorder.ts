@@ -196,10 +196,13 @@ export function recorder(config: Config) {
     scale: (name: string, x: Value, factor: number): Value =>
       record("scale", name, x.shape, [x], { columns: columnsOf(x), factor }),
 
-    scaleByPosition: (name: string, x: Value): Value =>
+    scaleByPosition: (
+      name: string,
+      x: Value,
+      { scale, period, offset }: NonNullable<Config["queryScaling"]>,
+    ): Value =>
       record("scale_by_position", name, x.shape, [x], {
-        columns: columnsOf(x),
-        ...config.queryScaling!,
+        ...{ columns: columnsOf(x), scale, period, offset },
       }),
 
     cap: (name: string, x: Value, cap: number): Value =>

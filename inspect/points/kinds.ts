@@ -1,8 +1,20 @@
 /** What is known about every kind of point: its axes, what it means, and what other engines call it. */
 import type { Config } from "../../engine/model/config.ts";
+import { EXPERT_KINDS, outNodes } from "./expert_kinds.ts";
 
-/** What an axis of a point counts. `slot` is a place in the KV cache; slot s holds position s. */
-export type Axis = "position" | "head" | "kv_head" | "feature" | "query" | "key" | "slot";
+/**
+ * What an axis of a point counts. `slot` is a place in the KV cache; slot s holds position s. `expert` is a place among the experts that a
+ * position goes to, the best first.
+ */
+export type Axis =
+  | "position"
+  | "head"
+  | "kv_head"
+  | "feature"
+  | "query"
+  | "key"
+  | "slot"
+  | "expert";
 
 /** What of a model its aliases depend on. */
 export interface AliasModel {
@@ -387,11 +399,12 @@ export const POINT_KINDS: Readonly<Record<string, PointKind>> = {
     transformerLens: ["blocks.{L}.mlp.hook_post"],
     huggingFace: ["model.layers.{L}.mlp.down_proj.input"],
   },
+  ...EXPERT_KINDS,
   ffn_out: {
     axes: ROWS,
     meaning: "the FFN's contribution to the residual stream",
     own: ["mlp_out.{L}"],
-    llamaCpp: ["ffn_out-{L}"],
+    llamaCpp: outNodes,
     transformerLens: added("ffn_post_norm", ["blocks.{L}.hook_mlp_out"]),
     huggingFace: ["model.layers.{L}.mlp.down_proj", "model.layers.{L}.mlp"],
   },

@@ -33,6 +33,23 @@ const YARN: Keys = {
   "rope.scaling.original_context_length": ["u32", 128],
 };
 
+/** Experts, and how many a position goes to. */
+function experts(count: number, used: number, width?: number): Keys {
+  return {
+    expert_count: ["u32", count],
+    expert_used_count: ["u32", used],
+    ...width === undefined ? {} : { expert_feed_forward_length: ["u32", width] },
+  };
+}
+
+/** Granite's factors. */
+const GRANITE: Keys = {
+  "logit_scale": ["f32", 8],
+  "embedding_scale": ["f32", 12],
+  "residual_scale": ["f32", 0.22],
+  "attention.scale": ["f32", 0.1],
+};
+
 /** Files of Phi have the factors, and no type of scaling. */
 const LONG_ROPE = ["rope_factors_long.weight", "rope_factors_short.weight"];
 
@@ -65,6 +82,7 @@ export const FAMILY_MODELS: Readonly<Record<string, FamilyModel>> = models({
     keys: { "rope.scaling.type": ["string", "linear"], "rope.scaling.factor": ["f32", 2.5] },
   }],
   "llama with YaRN": [88, { keys: YARN }],
+  "llama with experts": [104, { keys: experts(6, 2) }],
   "bloom": [88, {
     kvHeads: 6,
     tiedOutput: true,
@@ -79,6 +97,69 @@ export const FAMILY_MODELS: Readonly<Record<string, FamilyModel>> = models({
   "cohere2": [75, {
     tiedOutput: true,
     keys: { "logit_scale": ["f32", 0.25], "attention.sliding_window": ["u32", 23] },
+  }],
+  "qwen2moe": [128, {
+    keys: { ...experts(6, 3, 58), expert_shared_feed_forward_length: ["u32", 70] },
+    optional: QKV_BIASES,
+  }],
+  "qwen3moe": [104, { ...WIDE, keys: experts(7, 3, 58) }],
+  "olmoe": [104, { kvHeads: 6, keys: experts(6, 3) }],
+  "granitemoe": [104, {
+    keys: { ...experts(6, 3), ...GRANITE, expert_shared_feed_forward_length: ["u32", 70] },
+    tiedOutput: true,
+  }],
+  "granitemoe without an FFN for all": [104, { keys: { ...experts(6, 3), ...GRANITE } }],
+  "gpt-oss": [104, {
+    ...WIDE,
+    keys: { ...experts(6, 3, 58), ...YARN, "attention.sliding_window": ["u32", 24] },
+    optional: [
+      ...[...QKV_BIASES, "attn_output.bias", "ffn_gate_inp.bias"],
+      ...["ffn_gate_exps.bias", "ffn_up_exps.bias", "ffn_down_exps.bias"],
+    ],
+  }],
+  "deepseek": [104, {
+    keys: {
+      ...experts(6, 3, 58),
+      leading_dense_block_count: ["u32", 1],
+      expert_shared_count: ["u32", 2],
+      expert_weights_scale: ["f32", 1.5],
+    },
+  }],
+  "dots1": [104, {
+    ...{ ...WIDE, kvHeads: 6 },
+    keys: {
+      ...experts(6, 3, 58),
+      leading_dense_block_count: ["u32", 1],
+      expert_shared_count: ["u32", 2],
+      expert_weights_scale: ["f32", 2.5],
+      expert_weights_norm: ["bool", true],
+      expert_gating_func: ["u32", 2],
+    },
+    optional: ["exp_probs_b.bias"],
+  }],
+  "dots1 with groups, softmax": [104, {
+    kvHeads: 6,
+    keys: {
+      ...experts(12, 3, 58),
+      expert_group_count: ["u32", 4],
+      expert_group_used_count: ["u32", 2],
+      expert_shared_count: ["u32", 1],
+      expert_gating_func: ["u32", 1],
+    },
+    optional: ["exp_probs_b.bias"],
+  }],
+  "bailingmoe": [104, {
+    ...WIDE,
+    keys: {
+      ...experts(6, 3, 58),
+      expert_shared_count: ["u32", 2],
+      expert_weights_scale: ["f32", 1.5],
+      expert_weights_norm: ["bool", true],
+    },
+  }],
+  "llama4": [104, {
+    ...WIDE,
+    keys: { ...experts(6, 1, 58), interleave_moe_layer_step: ["u32", 2] },
   }],
   "ernie4_5": [88, { ...WIDE, tiedOutput: true }],
   "exaone": [88, { optional: ["rope_freqs.weight"] }],
@@ -113,12 +194,7 @@ export const FAMILY_MODELS: Readonly<Record<string, FamilyModel>> = models({
   }],
   "granite": [97, {
     tiedOutput: true,
-    keys: {
-      "logit_scale": ["f32", 8],
-      "embedding_scale": ["f32", 12],
-      "residual_scale": ["f32", 0.22],
-      "attention.scale": ["f32", 0.1],
-    },
+    keys: GRANITE,
   }],
   "granite without RoPE": [81, {
     keys: { "logit_scale": ["f32", 2], "rope.scaling.finetuned": ["bool", false] },
