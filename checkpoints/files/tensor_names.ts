@@ -42,7 +42,7 @@ export function architectureOf(modelType: unknown): string | undefined {
 
 /** What modules around a language model are called: none of a bare `LlamaModel`, `model`, and several in models that see. */
 const NAME =
-  /^(?:(?:model|language_model|text_model|transformer|encoder)\.)*(?:layers\.(\d+)\.)?(.+)\.(weight|bias)$/;
+  /^(?:(?:model|language_model|text_model|transformer|encoder|gpt_neox)\.)*(?:(?:layers|h|blocks)\.(\d+)\.)?(.+)\.(weight|bias)$/;
 
 /**
  * GGUF's name for a weight of Hugging Face's, of a family or of `LlamaForCausalLM`, whatever the model stands in: `model.layers.0.…`,
