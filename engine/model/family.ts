@@ -62,8 +62,22 @@ export interface Family {
   readonly unturned?: Rule<readonly boolean[]>;
   /** Tensors that files of this family may have and that its pass does not read. */
   readonly unread?: RegExp;
+  /** How Hugging Face's files of this family differ from a Llama's. */
+  readonly huggingFace?: HuggingFace;
   /** Where llama.cpp computes something else than the model was trained with: in words that follow "llama.cpp", and in rules. */
   readonly likeLlamaCpp?: { readonly does: string; readonly rules: Partial<Family> };
+}
+
+/** What converters know of Hugging Face's files. */
+export interface HuggingFace {
+  /** `model_type`s of `config.json`, where there are others than the architecture's name. */
+  readonly types?: readonly string[];
+  /** GGUF's names (without layer) by modules, where they are others than a Llama's: `post_attention_layernorm`. */
+  readonly modules?: Readonly<Record<string, string>>;
+  /** Which numbers of a head RoPE turns together there; `half`. Where {@linkcode Family.ropeStyle} is another, rows are reordered. */
+  readonly ropeStyle?: Rope["style"];
+  /** What converters add to the weights of norms; 0. */
+  readonly normOffset?: number;
 }
 
 /** A window, and the layers that have it. */

@@ -7,7 +7,7 @@ export type ConfigSource = Pick<GgufFile, "name" | "metadata" | "tensors">;
 
 /** How files write a key of an architecture: the numbers of xIELU without its name. */
 export function fullKey(architecture: string, key: string): string {
-  return key.startsWith("xielu.") ? key : `${architecture}.${key}`;
+  return /^xielu\./.test(key) ? key : `${architecture}.${key}`;
 }
 
 /** Reads the metadata of one architecture and words what is wrong with it. */

@@ -101,7 +101,7 @@ export async function llamaCppReference(options: LlamaCppOptions): Promise<Refer
     scratch = undefined;
   }
   try {
-    const config = readConfig(file);
+    const config = readConfig(file, { like: "llama.cpp" });
     const layers = asIs ? config.layers : await layersAtATime(file, config, options);
     const windowed = layers < config.layers;
     if (windowed || (asIs && model.path === undefined)) {

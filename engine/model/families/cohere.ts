@@ -13,12 +13,14 @@ export const command_r: Family = {
   norms: { attention: "attn_norm" },
   qkNorm: (_keys, { layers }) => layers >= 64 ? OF_HEADS : undefined,
   logitScale: (keys) => real("logit_scale")(keys) || 1,
+  huggingFace: { types: ["cohere"], ropeStyle: "adjacent" },
 };
 
 /** Command R7B and A, Aya Expanse's heirs (Cohere 2025): windows with RoPE, and every 4th layer without either. */
 export const cohere2: Family = {
   ...command_r,
   qkNorm: undefined,
+  huggingFace: { ropeStyle: "adjacent" },
   window: {
     size: (keys) => keys.integer("attention.sliding_window"),
     layers: pattern("attention.sliding_window_pattern", 4),

@@ -7,6 +7,7 @@ const plain: Family = { ropeStyle: "adjacent" };
 /** Llama. Mistral's early files are of this architecture too, and have a window; so is Mixtral, with experts. */
 export const llama: Family = {
   ...plain,
+  huggingFace: { types: ["mistral", "mixtral"] },
   window: { size: whole("attention.sliding_window") },
   experts: mixture(),
   likeLlamaCpp: {

@@ -17,6 +17,13 @@ export const olmo2: Family = {
   ropeStyle: "half",
   norms: { attentionAfter: "post_attention_norm", ffnAfter: "post_ffw_norm" },
   qkNorm: { over: "row", afterRope: false },
+  huggingFace: {
+    types: ["olmo3"],
+    modules: {
+      post_attention_layernorm: "post_attention_norm",
+      post_feedforward_layernorm: "post_ffw_norm",
+    },
+  },
   window: {
     size: whole("attention.sliding_window"),
     layers: pattern("attention.sliding_window_pattern", 4),

@@ -72,7 +72,7 @@ const CONFIGS: Readonly<Record<string, Config>> = {
     layers: 3,
     norms: { attentionAfter: "post_attention_norm", ffnAfter: "post_ffw_norm" },
     qkNorm: { over: "row", afterRope: false },
-    queryScaling: { scale: 0.2, period: 2, offset: 1 },
+    queryScaling: { scale: 0.2, period: 2, offset: 0 },
     attentionCap: 1.5,
     ropes: [TURNS, YARN_TABLE],
     blocks: [

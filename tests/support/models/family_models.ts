@@ -83,18 +83,18 @@ export const FAMILY_MODELS: Readonly<Record<string, FamilyModel>> = models({
   }],
   "llama with YaRN": [88, { keys: YARN }],
   "llama with experts": [104, { keys: experts(6, 2) }],
-  "bloom": [0, {
+  "bloom": [88, {
     kvHeads: 6,
     tiedOutput: true,
     optional: [...FUSED, ...NORM_BIASES, ...OTHER_BIASES, "token_embd_norm.bias"],
   }],
-  "command-r": [0, { tiedOutput: true, keys: { "logit_scale": ["f32", 0.0625] } }],
-  "command-r with norms of queries and keys": [0, {
+  "command-r": [77, { tiedOutput: true, keys: { "logit_scale": ["f32", 0.0625] } }],
+  "command-r with norms of queries and keys": [1413, {
     ...{ layers: 64, width: 36, ffnWidth: 50, heads: 6, kvHeads: 2, headWidth: 6 },
     tiedOutput: true,
     keys: { "logit_scale": ["f32", 0.8] },
   }],
-  "cohere2": [0, {
+  "cohere2": [75, {
     tiedOutput: true,
     keys: { "logit_scale": ["f32", 0.25], "attention.sliding_window": ["u32", 23] },
   }],
@@ -163,43 +163,44 @@ export const FAMILY_MODELS: Readonly<Record<string, FamilyModel>> = models({
   }],
   "ernie4_5": [88, { ...WIDE, tiedOutput: true }],
   "exaone": [88, { optional: ["rope_freqs.weight"] }],
-  "falcon": [0, {
+  "falcon": [77, {
     kvHeads: 1,
     tiedOutput: true,
     optional: ["attn_qkv.weight", "attn_norm.bias", "output_norm.bias"],
   }],
-  "falcon with two norms": [0, {
+  "falcon with two norms": [89, {
+    kvHeads: 3,
     optional: [
       ...["attn_qkv.weight", "attn_norm_2.weight", "attn_norm_2.bias"],
       ...["attn_norm.bias", "output_norm.bias"],
     ],
   }],
-  "gpt2": [0, {
+  "gpt2": [87, {
     kvHeads: 6,
     tiedOutput: true,
     optional: [...FUSED, ...NORM_BIASES, ...OTHER_BIASES],
   }],
-  "gptneox": [0, {
+  "gptneox": [89, {
     kvHeads: 6,
     ropeWidth: 6,
     optional: [...FUSED, ...NORM_BIASES, ...OTHER_BIASES],
     keys: { use_parallel_residual: ["bool", true] },
   }],
-  "gptneox one half after the other": [0, {
+  "gptneox one half after the other": [93, {
     kvHeads: 6,
     ropeWidth: 6,
     optional: [...FUSED, ...NORM_BIASES, ...OTHER_BIASES],
     keys: { use_parallel_residual: ["bool", false] },
   }],
-  "granite": [0, {
+  "granite": [97, {
     tiedOutput: true,
     keys: GRANITE,
   }],
-  "granite without RoPE": [0, {
+  "granite without RoPE": [81, {
     keys: { "logit_scale": ["f32", 2], "rope.scaling.finetuned": ["bool", false] },
   }],
   "internlm2": [88, {}],
-  "minicpm": [0, {
+  "minicpm": [97, {
     tiedOutput: true,
     keys: {
       "logit_scale": ["f32", 9],
@@ -207,32 +208,32 @@ export const FAMILY_MODELS: Readonly<Record<string, FamilyModel>> = models({
       "residual_scale": ["f32", 0.3],
     },
   }],
-  "minicpm without factors": [0, {}],
-  "mpt": [0, {
+  "minicpm without factors": [97, {}],
+  "mpt": [76, {
     tiedOutput: true,
     optional: ["attn_qkv.weight"],
     keys: { "attention.max_alibi_bias": ["f32", 8], "attention.clamp_kqv": ["f32", 1.5] },
   }],
-  "mpt with positions and biases": [0, {
+  "mpt with positions and biases": [87, {
     kvHeads: 6,
     optional: ["position_embd.weight", ...FUSED, ...NORM_BIASES, ...OTHER_BIASES],
     keys: { "attention.max_alibi_bias": ["f32", 0] },
   }],
-  "nemotron": [0, { ropeWidth: 8, optional: NORM_BIASES }],
-  "olmo": [0, {
+  "nemotron": [93, { ropeWidth: 8, optional: NORM_BIASES }],
+  "olmo": [91, {
     tiedOutput: true,
     keys: { "attention.clamp_kqv": ["f32", 1.25] },
   }],
-  "olmo2": [0, {}],
-  "olmo2 with windows and YaRN": [0, {
+  "olmo2": [104, {}],
+  "olmo2 with windows and YaRN": [104, {
     keys: {
       ...YARN,
       "attention.sliding_window": ["u32", 23],
       "attention.sliding_window_pattern": ["bool[]", [true, false, true, true]],
     },
   }],
-  "orion": [0, { optional: NORM_BIASES }],
-  "phi2": [0, {
+  "orion": [97, { optional: NORM_BIASES }],
+  "phi2": [77, {
     kvHeads: 6,
     ropeWidth: 8,
     optional: [...FUSED, "attn_norm.bias", "output_norm.bias", ...OTHER_BIASES, "output.bias"],
@@ -245,17 +246,17 @@ export const FAMILY_MODELS: Readonly<Record<string, FamilyModel>> = models({
   "qwen2": [88, { tiedOutput: true, optional: QKV_BIASES }],
   "seed_oss": [88, { ...WIDE, optional: QKV_BIASES }],
   "smollm3": [86, { tiedOutput: true }],
-  "stablelm": [0, {
+  "stablelm": [97, {
     ropeWidth: 4,
     optional: [...QKV_BIASES, "ffn_norm.weight", ...NORM_BIASES],
     keys: { use_parallel_residual: ["bool", true] },
   }],
-  "stablelm with parallel blocks and norms of queries and keys": [0, {
+  "stablelm with parallel blocks and norms of queries and keys": [97, {
     ropeWidth: 4,
     optional: ["attn_norm.bias", "output_norm.bias", "attn_q_norm.weight"],
     keys: { use_parallel_residual: ["bool", true] },
   }],
-  "starcoder2": [0, {
+  "starcoder2": [93, {
     tiedOutput: true,
     optional: [...QKV_BIASES, ...NORM_BIASES, ...OTHER_BIASES],
     keys: { "attention.sliding_window": ["u32", 23] },
