@@ -15,6 +15,7 @@ export const gpt2: Family = {
   rope: false,
   embedding: { positions: true },
   huggingFace: {
+    transposed: true,
     modules: {
       "wte": "token_embd",
       "wpe": "position_embd",
@@ -35,6 +36,7 @@ export const gptneox: Family = {
   parallel: (keys) => keys.flag("use_parallel_residual", true),
   huggingFace: {
     types: ["gpt_neox"],
+    qkvByHeads: true,
     modules: {
       "embed_in": "token_embd",
       "attention.query_key_value": "attn_qkv",
@@ -64,6 +66,7 @@ export const falcon: Family = {
   activation: "gelu",
   likeLlamaCpp: approximates,
   huggingFace: {
+    qkvByHeads: true,
     modules: {
       "word_embeddings": "token_embd",
       "ln_attn": "attn_norm_2",
@@ -84,6 +87,7 @@ export const bloom: Family = {
   embedding: { norm: true },
   alibi: 8,
   huggingFace: {
+    qkvByHeads: true,
     modules: { ...falcon.huggingFace!.modules, word_embeddings_layernorm: "token_embd_norm" },
   },
 };
