@@ -137,8 +137,8 @@ export function recorder(config: Config) {
         heads: x.shape[1] as number,
         head_width,
         rope_width: width,
-        rope_start: 0,
         half_style: style === "half" ? 1 : 0,
+        rope_start: 0,
       }),
 
     store: (name: string, x: Value): Value =>
@@ -181,6 +181,7 @@ export function recorder(config: Config) {
         heads,
         kv_heads,
         head_width,
+        value_width: head_width,
       }),
 
     headResult: (name: string, tensor: string, x: Value): Value =>

@@ -1,5 +1,5 @@
 /** The points of mixtures of experts, in the order of computation. */
-import type { AliasModel, Axis, PointKind } from "./kinds.ts";
+import type { AliasModel, Axis, PointKind } from "./kind.ts";
 
 const ROWS: readonly Axis[] = ["position", "feature"];
 /** The best expert first. */

@@ -98,17 +98,17 @@ export const FAMILY_MODELS: Readonly<Record<string, FamilyModel>> = models({
     tiedOutput: true,
     keys: { "logit_scale": ["f32", 0.25], "attention.sliding_window": ["u32", 23] },
   }],
-  "qwen2moe": [128, {
+  "qwen2moe": [136, {
     keys: { ...experts(6, 3, 58), expert_shared_feed_forward_length: ["u32", 70] },
     optional: QKV_BIASES,
   }],
-  "qwen3moe": [104, { ...WIDE, keys: experts(7, 3, 58) }],
-  "olmoe": [104, { kvHeads: 6, keys: experts(6, 3) }],
-  "granitemoe": [104, {
+  "qwen3moe": [120, { ...WIDE, keys: experts(7, 3, 58) }],
+  "olmoe": [120, { kvHeads: 6, keys: experts(6, 3) }],
+  "granitemoe": [133, {
     keys: { ...experts(6, 3), ...GRANITE, expert_shared_feed_forward_length: ["u32", 70] },
     tiedOutput: true,
   }],
-  "granitemoe without an FFN for all": [104, { keys: { ...experts(6, 3), ...GRANITE } }],
+  "granitemoe without an FFN for all": [109, { keys: { ...experts(6, 3), ...GRANITE } }],
   "gpt-oss": [104, {
     ...WIDE,
     keys: { ...experts(6, 3, 58), ...YARN, "attention.sliding_window": ["u32", 24] },
@@ -117,7 +117,7 @@ export const FAMILY_MODELS: Readonly<Record<string, FamilyModel>> = models({
       ...["ffn_gate_exps.bias", "ffn_up_exps.bias", "ffn_down_exps.bias"],
     ],
   }],
-  "deepseek": [104, {
+  "deepseek": [115, {
     keys: {
       ...experts(6, 3, 58),
       leading_dense_block_count: ["u32", 1],
@@ -125,7 +125,7 @@ export const FAMILY_MODELS: Readonly<Record<string, FamilyModel>> = models({
       expert_weights_scale: ["f32", 1.5],
     },
   }],
-  "dots1": [104, {
+  "dots1": [131, {
     ...{ ...WIDE, kvHeads: 6 },
     keys: {
       ...experts(6, 3, 58),
@@ -137,7 +137,7 @@ export const FAMILY_MODELS: Readonly<Record<string, FamilyModel>> = models({
     },
     optional: ["exp_probs_b.bias"],
   }],
-  "dots1 with groups, softmax": [104, {
+  "dots1 with groups, softmax": [140, {
     kvHeads: 6,
     keys: {
       ...experts(12, 3, 58),
@@ -148,7 +148,7 @@ export const FAMILY_MODELS: Readonly<Record<string, FamilyModel>> = models({
     },
     optional: ["exp_probs_b.bias"],
   }],
-  "bailingmoe": [104, {
+  "bailingmoe": [124, {
     ...WIDE,
     keys: {
       ...experts(6, 3, 58),
@@ -157,7 +157,7 @@ export const FAMILY_MODELS: Readonly<Record<string, FamilyModel>> = models({
       expert_weights_norm: ["bool", true],
     },
   }],
-  "llama4": [104, {
+  "llama4": [111, {
     ...WIDE,
     keys: { ...experts(6, 1, 58), interleave_moe_layer_step: ["u32", 2] },
   }],
