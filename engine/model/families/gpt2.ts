@@ -30,6 +30,12 @@ export const gpt2: Family = {
   },
 };
 
+/** StarCoder and SantaCoder (Li et al. 2023b): GPT-2 whose query heads share one key head. */
+export const starcoder: Family = {
+  ...gpt2,
+  huggingFace: { types: ["gpt_bigcode"], modules: gpt2.huggingFace!.modules },
+};
+
 /** GPT-NeoX (Black et al. 2022) and Pythia: RoPE on part of a head; both halves of a block, each with a norm, read the same stream. */
 export const gptneox: Family = {
   ...before,
