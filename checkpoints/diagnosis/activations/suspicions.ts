@@ -6,7 +6,7 @@ import type { Chain } from "./chain.ts";
 import { boundVariants, factorVariants, leftOutVariants, zeroVariants } from "./any_operation.ts";
 import { maskTrials, softmaxVariants } from "./attention/attention.ts";
 import { activationVariants, addVariants } from "./elementwise.ts";
-import { embedVariants } from "./products/embed.ts";
+import { embedVariants, positionRowVariants } from "./products/embed.ts";
 import { mixVariants, scoresVariants } from "./attention/heads.ts";
 import { sameVariants } from "./instead.ts";
 import { biasVariants, linearVariants } from "./products/linear.ts";
@@ -43,6 +43,7 @@ const SUSPECTS: Readonly<Record<string, Suspect>> = {
     ...await misreadRows(operation),
     ...await embedVariants(operation),
   ],
+  embed_positions: positionRowVariants,
   rms: rmsVariants,
   normalize: normalizeVariants,
   scale_columns: scaleVariants,

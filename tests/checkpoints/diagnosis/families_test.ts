@@ -1,6 +1,8 @@
 /** Faults of parts that only some families have: each is named, and models without a fault are blamed for nothing. */
 import assert from "node:assert/strict";
 import type { Cause } from "../../../checkpoints/diagnosis/causes.ts";
+import { type Plan, type Step, stepName, type Value } from "../../../engine/plan/plan.ts";
+import { readWeight } from "../../../checkpoints/parity/steps_behind.ts";
 import type { Block, Config, Rope } from "../../../engine/model/config.ts";
 import {
   type DescribedFault,
@@ -52,6 +54,30 @@ const without = (...names: string[]) =>
   as(({ optional }) => ({
     optional: new Set([...optional].filter((each) => !names.includes(each))),
   }));
+
+/** A plan in which the norm of what attention adds comes after the addition. */
+function normedAfterAddition(plan: Plan): Plan {
+  return plan.flatMap((step): Step[] => {
+    const name = stepName(step);
+    const at = name.replace(/\.[^.]*$/, "");
+    const addition = plan.find((each) => stepName(each) === `${at}.ffn_inp`);
+    if (!addition || !/(attn_post_norm.*|ffn_inp)$/.test(name)) return [step];
+    const [stream, normed] = addition.inputs;
+    const sum: Value = { ...normed, name: `${at}.sum` };
+    const added = plan.find((each) => stepName(each) === `${at}.attn_out`)!.outputs[0]!;
+    const inputs = step.inputs.map((input) => input.name === added.name ? sum : input);
+    switch (name) {
+      case `${at}.attn_post_norm_rms`:
+        return [{ ...addition, inputs: [stream, added], outputs: [sum] }, { ...step, inputs }];
+      case normed.name:
+        return [{ ...step, outputs: addition.outputs }];
+      case `${at}.ffn_inp`:
+        return [];
+      default:
+        return [{ ...step, inputs }];
+    }
+  });
+}
 
 type Case = readonly [
   on: DescriptionName,
@@ -131,7 +157,7 @@ const FAULTS: Readonly<Record<string, Case>> = {
   "no embedding scale": [
     "gemma2",
     as({ embedding: { scale: 1, positions: false, norm: false } }),
-    ...["blk.0.ffn_inp", "embedding-scale", /the factor 6\.9282 is left out/] as const,
+    ...["blk.0.attn_norm", "embedding-scale", /the factor 6\.9282 is left out/] as const,
   ],
   "an embedding that is shown without its scale": [
     "granite",
@@ -170,7 +196,7 @@ const FAULTS: Readonly<Record<string, Case>> = {
   ],
   "norms after the addition": [
     "olmo2",
-    { steps: (plan) => plan },
+    { steps: normedAfterAddition },
     ...["blk.0.ffn_inp", "post-norm", /after the addition/] as const,
   ],
   "the base of layers without a window": [
@@ -195,8 +221,8 @@ const FAULTS: Readonly<Record<string, Case>> = {
   ],
   "another base beside YaRN": [
     "yarn",
-    { made: (_, x) => x, ...ropes(() => ({ base: 123456 })) },
-    ...["blk.0.q_rope", "unknown", /./] as const,
+    ropes(() => ({ base: 123456 })),
+    ...["blk.0.q_rope", "rope-base", /^123456 instead of 10000$/] as const,
   ],
   "LongRoPE's long factors": [
     "longrope",
@@ -279,8 +305,8 @@ const FAULTS: Readonly<Record<string, Case>> = {
   ],
   "a softmax in place of sigmoids": [
     "deepseek3",
-    { made: (_, x) => x, ...experts({ gating: "softmax" }) },
-    ...["blk.0.ffn_expert_ids", "unknown", /./] as const,
+    experts({ gating: "softmax" }),
+    ...["blk.0.ffn_expert_ids", "expert-choice", /a softmax over all instead of sigmoids/] as const,
   ],
   "experts chosen without their bias": [
     "deepseek3",
@@ -357,3 +383,100 @@ for (const [name, [on, fault, point, cause, detail, shown]] of Object.entries(FA
     assert.match(found.detail, detail);
   });
 }
+
+/** Faults that any model may have: what they may be called. */
+const ANYWHERE: Readonly<Record<string, readonly [DescribedFault, kind: RegExp, ...Cause[]]>> = {
+  "another epsilon": [as({ normEpsilon: 1e-2 }), /_norm$/, "epsilon"],
+  "heads backwards": [
+    {
+      made: (name, x) => {
+        if (name !== "blk.1.head_out") return x;
+        return x.map((_, i) => x[i - i % 64 + (3 - Math.floor(i % 64 / 16)) * 16 + i % 16]);
+      },
+    },
+    /^blk\.1\.head_out$/,
+    "head-grouping",
+  ],
+  "no residual connection": [
+    {
+      steps: (plan) =>
+        plan.map((step) =>
+          stepName(step) === "blk.1.out"
+            ? {
+              ...step,
+              inputs: [step.inputs[1]],
+              operation: "scale",
+              constants: { ...step.constants, factor: 1 },
+            }
+            : step
+        ),
+    },
+    /^blk\.1\.out$/,
+    "residual-missing",
+  ],
+  "the FFN's outcome times 2": [
+    { made: (name, x) => name === "blk.1.ffn_out" ? x.map((v) => 2 * v) : x },
+    /^blk\.1\.ffn_out$/,
+    ...["scaled", "unknown"] as const,
+  ],
+  "no number": [
+    { made: (name, x) => name === "blk.1.head_out" ? x.map((v, i) => i === 70 ? NaN : v) : x },
+    /^blk\.1\.head_out$/,
+    "nan",
+  ],
+  "a stray number in the stream": [
+    { made: (name, x) => name === "blk.1.out" ? x.map((v, i) => i === 70 ? v + 1 : v) : x },
+    /^blk\.1\.out$/,
+    "unknown",
+  ],
+  "noise in the keys": [
+    {
+      made: (name, x) => name === "blk.1.k" ? x.map((v, i) => v + Math.sin(i * i) / 10) : x,
+    },
+    /^blk\.1\.k$/,
+    "unknown",
+  ],
+  "each query sees the next key": [
+    {
+      made(name, x) {
+        if (name !== "blk.1.attn_probs") return x;
+        const T = IDS.length;
+        // Half of its own key's probability goes to the next.
+        return x.map((v, i) => {
+          const [query, key] = [Math.floor(i / T) % T, i % T];
+          if (query === T - 1) return v;
+          return key === query ? v / 2 : key === query + 1 ? x[i - 1] / 2 : v;
+        });
+      },
+    },
+    /^blk\.1\.attn_probs$/,
+    ...["unknown", "mask"] as const,
+  ],
+};
+
+for (const name of Object.keys(DESCRIPTIONS) as DescriptionName[]) {
+  Deno.test(`${name}: faults that any model may have are called nothing else`, async (t) => {
+    const model = await modelOf(name);
+    for (const [title, [fault, kind, ...causes]] of Object.entries(ANYWHERE)) {
+      await t.step(title, async () => {
+        const found = await diagnosed(model, await describedPass(model, IDS, fault));
+        const said = `${found?.point}: ${found?.cause}: ${found?.detail}`;
+        assert.ok(found, "nothing was found");
+        assert.match(found.point, kind);
+        assert.ok(causes.includes(found.cause), said);
+      });
+    }
+  });
+}
+
+Deno.test("rows of learned positions that begin two later", async () => {
+  const model = await modelOf("gpt2");
+  const rows = await readWeight(model.file, "position_embd.weight");
+  const fault: DescribedFault = {
+    made: (name, x) => name === "position_embd" ? rows!.data.slice(96, 96 + x.length) : x,
+  };
+  const found = await diagnosed(model, await describedPass(model, IDS, fault));
+  assert.equal(found?.point, "position_embd");
+  assert.equal(found.cause, "position-offset", found.detail);
+  assert.match(found.detail, /off by 2$/);
+});

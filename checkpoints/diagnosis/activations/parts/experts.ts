@@ -3,9 +3,17 @@ import { kindOf } from "../../../../base/layer_names.ts";
 import { GATINGS } from "../../../../kernels/experts/route.ts";
 import { type Operation, rerun, type Variant } from "../operation.ts";
 
+/** What gates are, in words. */
+const MEANT = {
+  softmax: "a softmax over all",
+  sigmoid: "sigmoids",
+  softmax_chosen: "a softmax over the chosen",
+} as const;
+
 /** logits [T, E] → ids [T, K]. */
 export function routeVariants(operation: Operation): Variant[] {
-  const { step: { constants: { experts, used, groups } }, inputs: [logits], weights } = operation;
+  const { step: { constants }, inputs: [logits], weights } = operation;
+  const { experts, used, groups, gating } = constants;
   const by = (what: string, make: Variant["make"]): Variant => ({
     ...{ cause: "expert-choice", what, early: true, make },
   });
@@ -19,6 +27,15 @@ export function routeVariants(operation: Operation): Variant[] {
     ...groups > 1
       ? [by("groups of experts are left out", () => rerun(operation, { constants: { groups: 1 } }))]
       : [],
+    // Without a bias and groups all gates keep the logits' order.
+    ...GATINGS.flatMap((name, other) =>
+      other === gating || (weights.length === 0 && groups === 1) ? [] : [
+        by(
+          `gates are ${MEANT[name]} instead of ${MEANT[GATINGS[gating]]}`,
+          () => rerun(operation, { constants: { gating: other } }),
+        ),
+      ]
+    ),
     by("the worst experts are chosen", () => rerun(operation, { inputs: [logits.map((x) => -x)] })),
     by(
       "experts stand in another order",
@@ -47,12 +64,6 @@ export function routeWeightVariants(operation: Operation): Variant[] {
     ...{ cause: "expert-weights", what, early: true },
     make: () => rerun(operation, { constants: changed }),
   });
-  const names = {
-    softmax: "a softmax over all",
-    sigmoid: "sigmoids",
-    softmax_chosen: "a softmax" +
-      " over the chosen",
-  };
   return [
     by(
       normalize ? "they are not divided by their sum" : "they are divided by their sum",
@@ -63,9 +74,9 @@ export function routeWeightVariants(operation: Operation): Variant[] {
       : [by(`their factor ${Number(scale.toPrecision(5))} is left out`, { scale: 1 })],
     ...GATINGS.flatMap((name, other) =>
       other === gating ? [] : [
-        by(`they are ${names[name]} instead of ${names[GATINGS[gating]]}`, { gating: other }),
+        by(`they are ${MEANT[name]} instead of ${MEANT[GATINGS[gating]]}`, { gating: other }),
         by(
-          `they are ${names[name]} instead of ${names[GATINGS[gating]]}, ` +
+          `they are ${MEANT[name]} instead of ${MEANT[GATINGS[gating]]}, ` +
             (normalize ? "not divided" : "divided") + " by their sum",
           { gating: other, normalize: normalize ? 0 : 1 },
         ),
