@@ -67,8 +67,15 @@ export async function operationEvidence(
   // A slot of the cache may be older than the pass.
   const at = Math.max(0, place.position - computed.start);
   const kept: Pass = isLarge ? { tokens: 1, start: computed.start + at, rows: 1 } : computed;
+  // A table has no rows of the pass.
+  const tables = new Set(scene.config.ropes.map(({ table }) => table));
   const tensors = isLarge
-    ? new Map([...all].map(([key, each]) => [key, oneRow(each, computed, at)] as const))
+    ? new Map(
+      Array.from(
+        all,
+        ([key, each]) => [key, tables.has(each.name) ? each : oneRow(each, computed, at)],
+      ),
+    )
     : all;
   if (isLarge) leftOut.push(`the rows of other positions than ${kept.start}: too large`);
   const byName = fitting(tensors, limits.tensors, leftOut);
@@ -181,9 +188,8 @@ function bytesOf(tensors: ReadonlyMap<string, NamedTensor>): number {
   return [...tensors.values()].reduce((sum, { data }) => sum + data.byteLength, 0);
 }
 
-/** One row of a tensor; what has no rows of the pass stays. */
+/** One row of a tensor. */
 function oneRow(tensor: NamedTensor, { start }: Pass, at: number): NamedTensor {
-  if (tensor.name.startsWith("rope_table")) return tensor;
   const { shape, data } = rowsOf(tensor.name, tensor, start, at, 1);
   return { ...tensor, shape, data: Float32Array.from(data) };
 }

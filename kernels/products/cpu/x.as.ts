@@ -119,6 +119,11 @@ function turn16(x: usize, power: f32, inverse: f32, out: usize): void {
   store<f32>(out, <f32> sum * power, 12);
 }
 
+/** The largest whole number of three digits is 0x7f7f7f; one less leaves room for rounding. */
+const MOST: f32 = 0x7f7f7e;
+/** 2⁻¹⁰³: with less than it as the largest of a block, the unit would be subnormal. */
+const LEAST: f32 = 9.860761315262648e-32;
+
 /** 2ⁿ, for n from −126 to 127. */
 @inline
 function powerOfTwo(n: i32): f32 {
@@ -130,11 +135,10 @@ export function turnSigned(x: usize, columns: i32, out: usize): void {
   const magnitude = v128.load(MAGNITUDE);
   for (const end = x + (<usize> columns << 2); x < end; x += 128, out += 2 * SIGNED_BYTES) {
     const bits = largestLane(i32x4.max_s(largest4(x, magnitude), largest4(x + 64, magnitude)));
-    // Whole numbers reach 0x7f7f7f: what would be rounded to more gets a power twice as large. A power is at least 2⁻¹²⁶.
-    const exponent = max<i32>(<i32> ((bits + 0x10101) >> 23) - 127 - 22, -126);
     if (bits < 0x7f800000) {
-      turn16(x, powerOfTwo(exponent), powerOfTwo(-exponent), out);
-      turn16(x + 64, powerOfTwo(exponent), powerOfTwo(-exponent), out + SIGNED_BYTES);
+      const most = max(reinterpret<f32>(bits), LEAST);
+      turn16(x, most / MOST, MOST / most, out);
+      turn16(x + 64, most / MOST, MOST / most, out + SIGNED_BYTES);
     } else {
       for (let i: usize = 0; i < 2 * SIGNED_BYTES; i += 16) v128.store(out + i, i32x4.splat(0));
       for (let i: usize = 0; i < 2 * SIGNED_BYTES; i += SIGNED_BYTES) {

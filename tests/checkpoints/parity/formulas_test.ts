@@ -9,9 +9,9 @@ import { formulaAt } from "../../../checkpoints/parity/divergence/formula.ts";
 import { recompute } from "../../../checkpoints/parity/divergence/recompute.ts";
 import type { ParityRow } from "../../../checkpoints/parity/comparison.ts";
 import { forward } from "../../../engine/plan/forward.ts";
-import { describedPass, diagnosed } from "../../support/engines/described_engine.ts";
+import { describedPass } from "../../support/engines/described_engine.ts";
 import { describedModel } from "../../support/models/described_model.ts";
-import { type DescriptionName, DESCRIPTIONS } from "../../support/models/descriptions.ts";
+import { DESCRIPTIONS } from "../../support/models/descriptions.ts";
 import { Folder } from "../../support/folder.ts";
 
 const folder = new Folder();

@@ -1,6 +1,6 @@
 /** Formulas of what makes a number of the one, or the two, in its place. */
 import { ACTIVATIONS } from "../../../../kernels/elementwise/activations.ts";
-import { type Formulas, type Said } from "./said.ts";
+import type { Formulas, Said } from "./said.ts";
 
 /** By operation. */
 export const NUMBER_FORMULAS: Formulas = {
