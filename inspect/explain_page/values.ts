@@ -142,14 +142,14 @@ export async function weightsOf(
   return await Promise.all(weights.map(async (facts, i): Promise<StepWeight> => {
     const { name } = facts;
     const rowOf = (row: number) => model.weightRows(name, { first: row, count: 1 });
-    if (operation === "linear_experts" || operation === "add_expert_bias") {
+    if (operation === "linear_experts") {
       const { rows, used } = constants;
       const chosen = run.tensor(inputs[1]).toFloat32Array();
       const experts = positions.map((position) =>
         chosen[position * used + Math.floor(pick / rows)]
       );
       const parts = await Promise.all(experts.map(async (expert) => {
-        if (operation === "linear_experts") return await rowOf(expert * rows + pick % rows);
+        if (i === 0) return await rowOf(expert * rows + pick % rows);
         return (await rowOf(expert)).slice(pick % rows, pick % rows + 1);
       }));
       const data = Float32Array.from(parts.flatMap((part) => [...part]));

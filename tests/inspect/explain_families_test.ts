@@ -40,7 +40,6 @@ const CALLS: Readonly<Record<string, RegExp>> = {
   add: /\.add\(/,
   combine: /\.combine\(/,
   linear_experts: /each\(/,
-  add_expert_bias: /each\(/,
 };
 
 for (const name of Object.keys(FAMILY_MODELS)) {
@@ -84,7 +83,7 @@ const families = new Set(Object.keys(FAMILY_MODELS));
 for (
   const [name, kind, expected] of [
     ["gemma2", "attn_scores", /In 2 of 4 layers \(0, 2\).*last \d+ positions/],
-    ["gemma2", "attn_scores", /beyond ±50/],
+    ["gemma2", "attn_scores", /beyond ±\d+/],
     ["gpt2", "attn_norm_rms", /standard deviation/],
     ["baichuan with ALiBi", "attn_scores", /ALiBi/],
     ["llama with experts", "ffn_expert_weights", /sum to 1/],

@@ -83,34 +83,22 @@ export const EXPERTS = {
 
   linear_experts(page, { step, position, place }) {
     const { rows, columns, shared } = step.constants;
-    const [{ name, row: held }] = step.weights;
+    const [{ name, row: held }, bias] = step.weights;
     if (place !== held) return notHeld(name);
     const k = Math.floor(place / rows);
     const all = page.vector(step.inputs[0], position);
     const x = shared ? all : all.subarray(k * columns, (k + 1) * columns);
     const row = page.vector(`${step.name}/${name}`, position);
     const { sum, size, text } = dot(columns, (i) => row[i], (i) => x[i]);
+    const [b] = bias ? page.vector(`${step.name}/${bias.name}`, position) : [0];
     return worked(
-      sum,
-      size,
+      sum + b,
+      size + Math.abs(b),
       `row ${place % rows} of expert ${expertOf(page, step, position, k)} in ${short(name)} · ${
         short(step.inputs[0])
       }`,
       `= ${text}`,
-      `= ${show(sum)}`,
-    );
-  },
-
-  add_expert_bias(page, { step, position, place }) {
-    const [{ name, row: held }] = step.weights;
-    if (place !== held) return notHeld(name);
-    const x = page.vector(step.inputs[0], position)[place];
-    const [bias] = page.vector(`${step.name}/${name}`, position);
-    const expert = expertOf(page, step, position, Math.floor(place / step.constants.rows));
-    return worked(
-      x + bias,
-      Math.abs(x) + Math.abs(bias),
-      `plus the bias of expert ${expert}: ${show(x)} + ${factor(bias)} = ${show(x + bias)}`,
+      bias ? `= ${show(sum)}, plus its bias ${show(b)} = ${show(sum + b)}` : `= ${show(sum)}`,
     );
   },
 

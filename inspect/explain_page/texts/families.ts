@@ -31,12 +31,6 @@ function part(title: string, formula: string, letters: string, what: string): St
   return { title, group: "ffn", formula, letters, paper, what, look };
 }
 
-const product = (whole: string, text: StepText): StepText => ({
-  ...text,
-  title: `${text.title}, before the bias`,
-  what: `${text.what} The bias of the expert is added next, which makes ${whole}.`,
-});
-
 const GATE = part(
   "The chosen experts' gates",
   String.raw`g_{k} = W^{\text{gate}}_{e_k} a`,
@@ -156,11 +150,8 @@ export const OTHERS: Readonly<Record<string, StepText>> = {
     look: "Rows fade where the router was not sure.",
   },
   ffn_expert_gate: GATE,
-  ffn_expert_gate_product: product("the gates", GATE),
   ffn_expert_up: UP,
-  ffn_expert_up_product: product("what goes up", UP),
   ffn_expert_out: DOWN,
-  ffn_expert_out_product: product("what each expert makes", DOWN),
   ffn_experts: {
     title: "The experts' results, added up",
     group: "ffn",
