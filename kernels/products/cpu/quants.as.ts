@@ -6,7 +6,7 @@
  *
  * Each function takes `tiles` tiles, `stride` bytes from one to the next, block by block: a processor reads ahead of several places at once, so that
  * it waits less for the memory than with one tile after the other. `x` to `end` is a position's record; products go to `out`, [tiles][8 rows],
- * behind which there is room for as many again: blocks are added up in pieces of 192 columns, pieces to the whole, so that errors stay small.
+ * behind which there is room for as many again: blocks are added up in pieces of 288 columns, pieces to the whole, so that errors stay small.
  */
 import { SEVENS_BYTES, SIGNED_BYTES, spread0, spread1, spread2, spread3 } from "./x.as.ts";
 
@@ -19,7 +19,7 @@ const BYTE: usize = memory.data<f32>([256, 256, 256, 256], 16);
 const TWO_SEVENS: usize = memory.data<f32>([16384, 16384, 16384, 16384], 16);
 
 /** 16 columns of a piece. */
-const PIECE: usize = 12;
+const PIECE: usize = 18;
 
 /** Adds the sums of a piece, which lie from `past` on, to those before, from `out` on, and makes them 0. */
 function addPiece(out: usize, past: usize): void {

@@ -3,9 +3,9 @@
 /**
  * What the products with few positions make of x before they begin: each thread for itself, since that costs less than to wait.
  *
- * Products with quants are sums of whole numbers. 32 columns of x become whole numbers of 24 bits (28 for signed bytes) times a power of two
- * that the largest of them decides, so that an error is at most 2⁻²³ (2⁻²⁷) of the largest; their digits are multiplied as bytes. Where one of
- * them is infinite or NaN, the power is NaN.
+ * Products with quants are sums of whole numbers. 32 columns of x become whole numbers of 24 bits times a unit, of which the largest of them has
+ * as many as fit (28 bits times a power of two for signed bytes), so that an error is at most about 2⁻²⁴ (2⁻²⁷) of the largest; their digits are
+ * multiplied as bytes. Where one of them is infinite or NaN, the unit is NaN.
  */
 
 /**
@@ -130,6 +130,16 @@ function powerOfTwo(n: i32): f32 {
   return reinterpret<f32>((n + 127) << 23);
 }
 
+/** Whether 32 columns times a power of two are whole numbers. */
+function areWhole(x: usize, times: f32): bool {
+  const power = f32x4.splat(times);
+  for (const end = x + 128; x < end; x += 16) {
+    const n = f32x4.mul(v128.load(x), power);
+    if (v128.any_true(f32x4.ne(n, f32x4.nearest(n)))) return false;
+  }
+  return true;
+}
+
 /** x [columns] in digits of 8 bits with a sign to `out`, {@linkcode SIGNED_BYTES} for 16 columns. */
 export function turnSigned(x: usize, columns: i32, out: usize): void {
   const magnitude = v128.load(MAGNITUDE);
@@ -137,8 +147,15 @@ export function turnSigned(x: usize, columns: i32, out: usize): void {
     const bits = largestLane(i32x4.max_s(largest4(x, magnitude), largest4(x + 64, magnitude)));
     if (bits < 0x7f800000) {
       const most = max(reinterpret<f32>(bits), LEAST);
-      turn16(x, most / MOST, MOST / most, out);
-      turn16(x + 64, most / MOST, MOST / most, out + SIGNED_BYTES);
+      let power = most / MOST, inverse = MOST / most;
+      // Two's powers lose nothing of numbers that are whole in their units.
+      const exponent = max<i32>(<i32> ((bits + 0x10101) >> 23) - 127 - 22, -126);
+      if (areWhole(x, powerOfTwo(-exponent))) {
+        power = powerOfTwo(exponent);
+        inverse = powerOfTwo(-exponent);
+      }
+      turn16(x, power, inverse, out);
+      turn16(x + 64, power, inverse, out + SIGNED_BYTES);
     } else {
       for (let i: usize = 0; i < 2 * SIGNED_BYTES; i += 16) v128.store(out + i, i32x4.splat(0));
       for (let i: usize = 0; i < 2 * SIGNED_BYTES; i += SIGNED_BYTES) {
