@@ -11,7 +11,9 @@ import {
 import { isObject, readForeignJson } from "../../models/foreign_json.ts";
 import { openSafetensors, type SafetensorsFile, type SafetensorsTensor } from "./safetensors.ts";
 import { misreadingsOf } from "../diagnosis/block_layouts.ts";
-import { ggufName, partNames } from "./tensor_names.ts";
+import { FAMILIES } from "../../engine/model/families/mod.ts";
+import type { Family } from "../../engine/model/family.ts";
+import { architectureOf, ggufName, partNames } from "./tensor_names.ts";
 
 /** What stands beside safetensors and says what model they are of. */
 export const CONFIG_FILE = "config.json";
@@ -44,18 +46,22 @@ export interface WeightFile {
   readonly weights: ReadonlyMap<string, Weight>;
   /** Order of the rows of Q and K: converters to GGUF permute those of Llamas. */
   readonly rope: "adjacent" | "half";
+  /** Of what family it is; undefined where that is not known. */
+  readonly family?: Family;
   close(): void;
 }
 
 /** A GGUF file as weights. It closes the file. */
 export function ggufWeights(file: GgufFile): WeightFile {
-  const weights = [...file.tensors.values()].map((tensor) => ggufWeight(file, tensor));
+  const family = familyOf(file.metadata);
+  const weights = [...file.tensors.values()].map((tensor) => ggufWeight(file, tensor, family));
   return {
     name: file.name,
     format: "GGUF",
     metadata: file.metadata,
     weights: byName(file.name, weights),
-    rope: file.metadata.get("general.architecture") === "llama" ? "adjacent" : "half",
+    rope: family?.ropeStyle ?? "half",
+    family,
     close: () => file.close(),
   };
 }
@@ -77,14 +83,17 @@ export async function openSafetensorsWeights(path: string): Promise<WeightFile> 
   const dir = isFile ? dirname(path) : path;
   const file = await openSafetensors(isFile ? path : await mainFile(dir));
   try {
+    const metadata = isAdapter(file)
+      ? new Map([["general.type", "adapter"]])
+      : await configMetadata(dir);
+    const family = familyOf(metadata);
     return {
       name: path,
       format: "safetensors",
-      metadata: isAdapter(file)
-        ? new Map([["general.type", "adapter"]])
-        : await configMetadata(dir),
-      weights: byName(path, weightsOf(file)),
-      rope: "half",
+      metadata,
+      weights: byName(path, weightsOf(file, family)),
+      rope: family?.huggingFace?.ropeStyle ?? "half",
+      family,
       close: () => file.close(),
     };
   } catch (error) {
@@ -108,7 +117,13 @@ async function mainFile(dir: string): Promise<string> {
   });
 }
 
-function ggufWeight(file: GgufFile, tensor: TensorInfo): Weight {
+/** The family that metadata name; undefined where they name none that is known. */
+function familyOf(metadata: ReadonlyMap<string, MetadataValue>): Family | undefined {
+  const architecture = String(metadata.get("general.architecture"));
+  return Object.hasOwn(FAMILIES, architecture) ? FAMILIES[architecture] : undefined;
+}
+
+function ggufWeight(file: GgufFile, tensor: TensorInfo, family?: Family): Weight {
   const { name: stored, type: { name: type, blockSize, blockBytes }, shape } = tensor;
   const blocks = tensor.bytes / blockBytes;
   /** @param around neighbours that blocks are read with, on each side */
@@ -123,7 +138,7 @@ function ggufWeight(file: GgufFile, tensor: TensorInfo): Weight {
       return numbersOf(bytes).subarray(skip, skip + count);
     };
   return {
-    name: ggufName(stored) ?? stored,
+    name: ggufName(stored, family) ?? stored,
     stored,
     type,
     shape: shape.toReversed(),
@@ -135,17 +150,24 @@ function ggufWeight(file: GgufFile, tensor: TensorInfo): Weight {
   };
 }
 
-function weightsOf(file: SafetensorsFile): Weight[] {
+/** @returns with the numbers that converters write: of some families' norms others than the file has */
+function weightsOf(file: SafetensorsFile, family?: Family): Weight[] {
+  const { normOffset = 0 } = family?.huggingFace ?? {};
+  type Read = SafetensorsTensor["read"];
+  const converted = (name: string, read: Read): Read =>
+    normOffset === 0 || !name.endsWith("norm.weight") || read === undefined
+      ? read
+      : async (...place) => (await read(...place)).map((weight) => weight + normOffset);
   return [...file.tensors.values()]
     // Angles that old files carry along; they follow from the config.
     .filter(({ name }) => !name.endsWith(".rotary_emb.inv_freq"))
     .map(({ name: stored, dtype: type, shape, read }: SafetensorsTensor) => ({
-      name: ggufName(stored) ?? stored,
+      name: ggufName(stored, family) ?? stored,
       stored,
       type,
       shape,
       blockSize: 1,
-      read,
+      read: converted(stored, read),
     }));
 }
 
@@ -245,8 +267,8 @@ async function configMetadata(dir: string): Promise<Map<string, MetadataValue>> 
       metadata.set(key, value as MetadataValue);
     }
   };
-  // Converters make Mistrals Llamas.
-  const architecture = family === "mistral" ? "llama" : family;
+  const types = [whole.model_type, nested?.model_type];
+  const architecture = types.map(architectureOf).find((name) => name !== undefined) ?? family;
   metadata.set("general.architecture", architecture);
   // Transformers 5 has all of RoPE in one object.
   const rope = (config.rope_parameters ?? config.rope_scaling ?? {}) as Record<string, unknown>;

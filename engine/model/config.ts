@@ -51,6 +51,8 @@ export interface Config {
     readonly scale: number;
     readonly period: number;
     readonly offset: number;
+    /** Whether queries that RoPE turns are left as they are (Llama 4). */
+    readonly unturnedOnly?: boolean;
   };
   /** Tables of RoPE's turns; none of models that know positions otherwise. */
   readonly ropes: readonly Rope[];
@@ -106,6 +108,10 @@ export interface QkNorm {
   readonly over: "head" | "own_heads" | "row";
   /** Whether they come after RoPE instead of before. */
   readonly afterRope: boolean;
+  /** Whether layers that RoPE does not turn have none (Llama 4). */
+  readonly turnedOnly?: boolean;
+  /** Whether they have no weights (Llama 4). */
+  readonly weightless?: boolean;
 }
 
 /** What layers differ in. */
