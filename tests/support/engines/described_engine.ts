@@ -26,7 +26,7 @@ export interface DescribedFault {
 }
 
 /** Points within norms and products that engines hardly show. */
-const INNER = /_(centered|rms|pre|scaled|product|unclamped|unscaled|uncapped)$/;
+const INNER = /norm_(centered|rms|pre|scaled)$|_(product|unclamped|unscaled|uncapped)$/;
 
 /** Runs ids from position 0 on, and shows what engines show: the points that are compared, but for what is within a norm or a product. */
 export async function describedPass(

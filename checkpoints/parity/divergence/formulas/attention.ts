@@ -194,8 +194,8 @@ function angleFacts(facts: RopeFacts, position: number, pair: number): [string, 
 }
 
 /** How far YaRN leaves a pair as it is (Peng et al. 2023, section 3.2). */
-function fastShare(
-  { base, width }: RopeFacts,
+export function fastShare(
+  { base, width }: Pick<RopeFacts, "base" | "width">,
   { originalLength, betaFast, betaSlow, share }: Yarn,
   pair: number,
 ): number {
