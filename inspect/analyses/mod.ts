@@ -4,7 +4,11 @@
  * @module
  */
 export { attentionStatistics } from "./attention.ts";
-export { type AttributionOptions, directLogitAttribution } from "./direct_logit_attribution.ts";
+export {
+  type AttributionOptions,
+  attributionPoints,
+  directLogitAttribution,
+} from "./direct_logit_attribution.ts";
 export { type InductionOptions, inductionScores, repeatedRandomTokens } from "./induction.ts";
 export { type LensOptions, logitLens, tokenProbabilities } from "./logit_lens.ts";
 export { type NearestOptions, nearestTokens } from "./nearest_tokens.ts";

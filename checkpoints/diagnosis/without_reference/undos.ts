@@ -11,7 +11,7 @@ import {
   type NewTensorData,
   wholeTensor,
 } from "../../files/altered_file.ts";
-import { scaleOf } from "../activations/attention/rope.ts";
+import { scaleOf } from "../activations/attention/rope_turns.ts";
 import { type Cause, CAUSES } from "../causes.ts";
 import { scaledEmbedding, scaledUndos } from "./scaled_undos.ts";
 import type { Undo } from "./undo.ts";

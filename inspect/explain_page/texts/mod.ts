@@ -59,7 +59,9 @@ function textOf(kind: string, steps: readonly PageStep[], all: ByKind): StepText
   if (kind === "logits" && operation === "cap") return { ...text, ...capped(constants.cap) };
   if (kind === "ffn_out" && operation === "combine") return OTHERS.ffn_experts;
   if (kind === "ffn_out" && operation === "add") return WITH_SHARED;
-  if (operation.startsWith("linear") && weights.length > 1) return withBias(text);
+  if ((operation === "linear" || operation === "linear_experts") && weights.length > 1) {
+    return withBias(text);
+  }
   return text;
 }
 

@@ -5,7 +5,6 @@ import { factorsOf, ropeTable } from "../../../../engine/model/rope_table.ts";
 import type { Step } from "../../../../engine/plan/plan.ts";
 import { CAUSES } from "../../causes.ts";
 import { minimum } from "../minimum.ts";
-import { fastShare } from "../../../parity/divergence/formulas/attention.ts";
 import { compute } from "../../../parity/steps_behind.ts";
 import { type Operation, rerun, ropeOf, type Variant } from "../operation.ts";
 import {
@@ -14,6 +13,8 @@ import {
   measureTurns,
   ownPairing,
   type Pairing,
+  scaleOf,
+  squeezed,
   turnedBy,
   type Turns,
 } from "./rope_turns.ts";
@@ -460,19 +461,6 @@ export function inverse(operation: Operation, turned: Float32Array): Float32Arra
   const { inputs: [, table] } = operation;
   const back = table.map((value, i) => i % 2 === 1 ? -value : value);
   return rerun(operation, { inputs: [turned, back] });
-}
-
-/** The share of its angle by which a pair turns, as positions are squeezed. */
-function squeezed(rope: Rope, pair: number): number {
-  const { scaling } = rope;
-  if (scaling.type !== "yarn") return 1 / scaleOf(rope);
-  const fast = fastShare(rope, scaling, pair);
-  return fast + (1 - fast) / scaling.factor;
-}
-
-/** What a file has positions divided by. */
-export function scaleOf({ scaling }: Rope): number {
-  return scaling.type === "linear" ? scaling.factor : 1;
 }
 
 /** What divides each pair's angle; undefined where nothing does. */

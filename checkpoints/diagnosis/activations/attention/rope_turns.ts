@@ -1,4 +1,6 @@
 /** How the other side turned q or k, measured: which numbers form pairs, and by which angle each pair turned at each position. */
+import type { Rope } from "../../../../engine/model/config.ts";
+import { fastShare } from "../../../parity/divergence/formulas/attention.ts";
 import { type Operation, ropeOf } from "../operation.ts";
 
 /** Which numbers of a head form pairs. */
@@ -190,4 +192,17 @@ export function turnedBy(
     }
   }
   return out;
+}
+
+/** The share of its angle by which a pair turns, as positions are squeezed. */
+export function squeezed(rope: Rope, pair: number): number {
+  const { scaling } = rope;
+  if (scaling.type !== "yarn") return 1 / scaleOf(rope);
+  const fast = fastShare(rope, scaling, pair);
+  return fast + (1 - fast) / scaling.factor;
+}
+
+/** What a file has positions divided by. */
+export function scaleOf({ scaling }: Rope): number {
+  return scaling.type === "linear" ? scaling.factor : 1;
 }
