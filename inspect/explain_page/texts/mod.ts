@@ -194,6 +194,7 @@ function scoresText(text: StepText, steps: readonly PageStep[]): StepText {
       : "",
     windows.words,
   ];
+  const special = !usual || bent !== scores || bias !== "" || windows.size > 0;
   return {
     ...text,
     formula: special
