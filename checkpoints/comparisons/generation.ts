@@ -21,6 +21,7 @@ import { openModel, promptIdsOf } from "../files/model_argument.ts";
 import { type EngineOptions, openEngine } from "../references/mod.ts";
 import { divergence, surprisalOf } from "../parity/predictions.ts";
 import {
+  activationsOf,
   type FollowedPass,
   type Follower,
   type Provenance,
@@ -211,7 +212,7 @@ export class ComparedGeneration implements AsyncIterable<ComparedToken> {
   ): AsyncGenerator<ComparedToken, void, undefined> {
     const { engine, file } = loaded;
     const { maxTokens = MOST_TOKENS, ignoreEos = false, onProgress } = this.#options;
-    const { rope, activations } = this.reference!;
+    const { rope } = this.reference!;
     const sampling = samplingOptions(this.#options);
     const piece = pieceOf(file);
     const tokenizer = hasVocabulary(file) ? tokenizerOf(file) : undefined;
@@ -249,7 +250,7 @@ export class ComparedGeneration implements AsyncIterable<ComparedToken> {
           errors: points.flatMap((point) => {
             const [a, b] = [ours.tensors.get(point), theirs.tensors.get(point)];
             if (!a || !b) return [];
-            const allowance = localAllowance(point, activations);
+            const allowance = localAllowance(point, activationsOf(point, this.reference!));
             const { maxError, rms, share } = compareTensors(point, a, b, allowance, start);
             return [{ point, layer: layerOf(point), largest: maxError, rms, share }];
           }),

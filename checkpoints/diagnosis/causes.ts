@@ -87,8 +87,8 @@ export const CAUSES = {
     undo: [1e-5, 1e-6, 1e-8, 1e-12, 1e-3, 1e-4, 1e-7, 0],
   },
   layernorm: {
-    meaning: "the mean is subtracted: LayerNorm instead of RMSNorm",
-    signature: "the norm is what LayerNorm gives",
+    meaning: "the mean is subtracted, or not: LayerNorm instead of RMSNorm, or the reverse",
+    signature: "the norm is what the other kind of norm gives",
     look: "which norm the architecture has",
   },
   "norm-offset": {
@@ -104,8 +104,8 @@ export const CAUSES = {
     undo: exchangedName as typeof exchangedName,
   },
   activation: {
-    meaning: "another activation than SiLU",
-    signature: "ffn_act is gelu(gate) · up, or that of another function",
+    meaning: "another activation than the model's",
+    signature: "ffn_act is that of another function: gelu(gate) · up instead of silu(gate) · up",
     look: "the FFN's activation function",
   },
   transposed: {
@@ -170,6 +170,82 @@ export const CAUSES = {
     signature:
       "probabilities are zero, or scores at a floor, at keys that should be visible, or the reverse",
     look: "the attention mask: causal, its offset while decoding, its window, its padding",
+  },
+  window: {
+    meaning: "attention's window is another one: off by one, missing, or on the wrong layers",
+    signature: "the farthest keys are seen, or not, in layers with a window",
+    look:
+      "attention.sliding_window, whether the query's own key counts, and which layers have one (sliding_window_pattern)",
+  },
+  alibi: {
+    meaning: "ALiBi is missing: scores do not fall with the distance",
+    signature: "scores differ by the distance times a slope of the head",
+    look: "attention.max_alibi_bias (alibi_bias_max)",
+  },
+  sinks: {
+    meaning: "sinks of attention heads are ignored",
+    signature: "probabilities are larger by one factor per row, and sum to 1",
+    look: "attn_sinks: they take a share of each row, which is not to be divided again",
+  },
+  clamp: {
+    meaning: "queries, keys and values are not limited",
+    signature: "small numbers are right, large ones are beyond the limit",
+    look: "attention.clamp_kqv (clip_qkv)",
+  },
+  "query-scaling": {
+    meaning: "queries are not scaled by their positions, or positions are counted otherwise",
+    signature: "queries of later positions are off by one factor",
+    look: "attention.temperature_scale and its length (attn_scale, floor_scale)",
+  },
+  "qk-norm": {
+    meaning: "norms of queries and keys are missing, or over other rows",
+    signature: "q_norm or k_norm is q or k itself, or normed head by head or as a whole row",
+    look: "attn_q_norm and attn_k_norm: over each head, or over all heads together",
+  },
+  "post-norm": {
+    meaning: "the norm of what attention or the FFN adds is missing, or stands elsewhere",
+    signature: "what is added to the stream is not normed, or the sum is",
+    look: "post_attention_norm and post_ffw_norm: in front of the addition",
+  },
+  "embedding-scale": {
+    meaning: "embeddings lack their factor, or have it twice",
+    signature: "the stream before the first block is times one factor",
+    look: "the embedding's multiplier: √D in Gemma, embedding_scale (embedding_multiplier)",
+  },
+  "residual-scale": {
+    meaning: "what is added to the stream lacks its factor, or has it twice",
+    signature: "what attention or the FFN adds is times one factor",
+    look: "residual_scale (residual_multiplier)",
+  },
+  "logit-scale": {
+    meaning: "logits lack their factor, or have it twice",
+    signature: "all logits are times one factor",
+    look: "logit_scale (logits_scaling)",
+  },
+  "rope-magnitude": {
+    meaning: "cosines and sines lack the factor of YaRN or LongRoPE, or have it twice",
+    signature: "turned heads have the right angles, and other lengths",
+    look: "rope.scaling.attn_factor (attention_factor), 1 + 0.1 ln factor in YaRN",
+  },
+  "longrope-factors": {
+    meaning: "LongRoPE's short and long factors are exchanged",
+    signature: "all pairs turn by the other tensor's shares",
+    look: "rope_factors_short, rope_factors_long, and the positions that decide between them",
+  },
+  "expert-choice": {
+    meaning: "positions go to other experts",
+    signature: "ids of experts are those without the bias or the groups",
+    look: "exp_probs_b, expert_group_count, and how experts are ranked",
+  },
+  "expert-weights": {
+    meaning: "weights of experts are normalised where they should not be, or the reverse",
+    signature: "weights of a position are times one factor, or those of another gate",
+    look: "expert_weights_norm (norm_topk_prob), expert_weights_scale, expert_gating_func",
+  },
+  "shared-expert": {
+    meaning: "the shared expert is missing, or its gate",
+    signature: "the FFN makes what the chosen experts make alone",
+    look: "ffn_*_shexp, and ffn_gate_inp_shexp",
   },
   "cache-slot": {
     meaning: "a slot of the KV cache does not hold what its position wrote",

@@ -67,8 +67,15 @@ export async function operationEvidence(
   // A slot of the cache may be older than the pass.
   const at = Math.max(0, place.position - computed.start);
   const kept: Pass = isLarge ? { tokens: 1, start: computed.start + at, rows: 1 } : computed;
+  // A table has no rows of the pass.
+  const tables = new Set(scene.config.ropes.map(({ table }) => table));
   const tensors = isLarge
-    ? new Map([...all].map(([key, each]) => [key, oneRow(each, computed, at)] as const))
+    ? new Map(
+      Array.from(
+        all,
+        ([key, each]) => [key, tables.has(each.name) ? each : oneRow(each, computed, at)],
+      ),
+    )
     : all;
   if (isLarge) leftOut.push(`the rows of other positions than ${kept.start}: too large`);
   const byName = fitting(tensors, limits.tensors, leftOut);
@@ -181,9 +188,8 @@ function bytesOf(tensors: ReadonlyMap<string, NamedTensor>): number {
   return [...tensors.values()].reduce((sum, { data }) => sum + data.byteLength, 0);
 }
 
-/** One row of a tensor; what has no rows of the pass stays. */
+/** One row of a tensor. */
 function oneRow(tensor: NamedTensor, { start }: Pass, at: number): NamedTensor {
-  if (tensor.name === "rope_table") return tensor;
   const { shape, data } = rowsOf(tensor.name, tensor, start, at, 1);
   return { ...tensor, shape, data: Float32Array.from(data) };
 }
@@ -223,9 +229,21 @@ function wantedRows(
     return [];
   }
   const most = Math.max(1, Math.min(WORST_ROWS, Math.floor(room / perBoth)));
-  const wanted = kind === "embed" ? [...new Set(ids)] : worstRows(output, target!, rows, most);
+  const wanted = kind === "embed"
+    ? [...new Set(ids)]
+    : kind === "embed_positions"
+    ? Array.from({ length: chain.operations[0].pass.tokens }, (_, i) => chain.start + i)
+    : worstRows(output, target!, rows, most, rowOfOutput(operation));
   leftOut.push(`${name}: all rows but ${wanted.length} (${formatBytes(rows * perRow)})`);
   return wanted.toSorted((a, b) => a - b);
+}
+
+/** Which row of the weight makes a number of the outcome. */
+function rowOfOutput(
+  { step: { operation, constants: { rows } }, inputs: [, ids] }: Operation,
+): (output: number) => number {
+  if (operation !== "linear_experts") return (i) => i % rows;
+  return (i) => ids[Math.floor(i / rows)] * rows + i % rows;
 }
 
 /** The rows of a product whose numbers are farthest off. */
@@ -234,11 +252,13 @@ function worstRows(
   theirs: Float32Array,
   rows: number,
   most: number,
+  rowOf: (output: number) => number,
 ): number[] {
   const errors = new Float64Array(rows);
   ours.forEach((value, i) => {
     const error = Math.abs(value - theirs[i]);
-    errors[i % rows] = Math.max(errors[i % rows], Number.isNaN(error) ? Infinity : error);
+    const row = rowOf(i);
+    errors[row] = Math.max(errors[row], Number.isNaN(error) ? Infinity : error);
   });
   return [...errors.keys()].sort((a, b) => errors[b] - errors[a]).slice(0, most);
 }

@@ -207,7 +207,7 @@ async function explainRow(
     ? undefined
     : commonHalf(shown.tensors);
   if (held) return { explanation: unexplained(`every number is ${held}`), held };
-  const pass = { ...shown, before: cacheBefore(shown, passes) };
+  const pass = { ...shown, before: cacheBefore(shown, passes, engine.plan) };
   const { config, plan } = engine;
   const { provenance } = reference;
   const { rope, activations = "f32" } = provenance;

@@ -73,8 +73,9 @@ export function ropeFacts(
   { config, step, factors, builder }: Pick<Operation, "config" | "step" | "factors" | "builder">,
 ): RopeFacts {
   const rope = ropeOfTable(config, step.inputs[1].name);
-  const { base, width, scaling } = rope;
-  const facts: RopeFacts = { base, width, scaling, builder };
+  const { base, width, scaling, magnitude } = rope;
+  const said = magnitude === 1 ? {} : { magnitude };
+  const facts: RopeFacts = { base, width, scaling, ...said, builder };
   const divisors = factorsOf(rope, config.contextLength, factors);
   return divisors ? { ...facts, factors: [...divisors] } : facts;
 }

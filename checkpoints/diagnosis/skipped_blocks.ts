@@ -24,7 +24,7 @@ export function normOfOutcome(point: string): string | undefined {
 export async function skippedBlocks(
   norm: string,
   file: GgufFile,
-  { layers, width, normEpsilon }: Config,
+  { layers, width, normEpsilon, normKind }: Config,
   { tensors, start }: ReferencePass,
   shown: Iterable<string>,
   activations: ActivationType,
@@ -40,7 +40,12 @@ export async function skippedBlocks(
   if (!end || !weight || !outcome || layer === next - 1) return undefined;
   if (`${outcome.shape}` !== `${end.shape}`) return undefined;
   const factors = dequantize(weight.type, await file.readTensor(weight));
-  const normed = { shape: end.shape, data: rmsNorm(outcome.data, width, normEpsilon, factors) };
+  const bias = file.tensors.get(`${norm}.bias`);
+  const added = bias && dequantize(bias.type, await file.readTensor(bias));
+  const centred = normKind === "layer" ? withoutMean(outcome.data, width) : outcome.data;
+  const data = rmsNorm(centred, width, normEpsilon, factors)
+    .map((value, i) => value + (added?.[i % width] ?? 0));
+  const normed = { shape: end.shape, data };
   const { passed, rms } = compareTensors(
     norm,
     normed,
@@ -75,4 +80,14 @@ function rmsNorm(
     for (let i = 0; i < width; i++) normed[row + i] = data[row + i] * scale * factors[i];
   }
   return normed;
+}
+
+/** Each row less its mean. */
+function withoutMean(data: ArrayLike<number>, width: number): Float32Array {
+  const out = Float32Array.from(data);
+  for (let row = 0; row < out.length; row += width) {
+    const mean = out.subarray(row, row + width).reduce((a, b) => a + b, 0) / width;
+    for (let i = row; i < row + width; i++) out[i] -= mean;
+  }
+  return out;
 }

@@ -2,6 +2,7 @@
 import { sizeOf } from "../../base/shape.ts";
 import type { Config } from "../../engine/model/config.ts";
 import { FAMILIES } from "../../engine/model/families/mod.ts";
+import { fullKey } from "../../engine/model/keys.ts";
 import { readHyperparameters } from "../../engine/model/hyperparameters.ts";
 import { expectedTensors } from "../../engine/plan/tensors.ts";
 import type { MetadataType, MetadataValue, TensorInfo } from "../../engine/gguf/header.ts";
@@ -114,16 +115,29 @@ export function syntheticModel(options: SyntheticOptions): SyntheticModel {
     pools.set(key, pool);
     return pool.take(rows);
   }
+  const { headWidth, qkNorm } = config;
+  // llama.cpp wants rows where each head has weights of its own.
+  const written = (shape: readonly number[], name: string) =>
+    qkNorm?.over === "own_heads" && /attn_[qk]_norm/.test(name)
+      ? [headWidth, shape[0] / headWidth]
+      : shape;
   const tensors = expectedTensors(config).map(({ name, shape }): SyntheticTensor => {
     const [columns] = shape;
     // Experts are one below the other.
-    const rows = shape.length > 1 ? sizeOf(shape.slice(1)) : undefined;
+    const isMatrix = shape.length > 1 && !name.endsWith(".bias");
+    const rows = isMatrix ? sizeOf(shape.slice(1)) : undefined;
     const own = rows === undefined ? "F32" : typeof type === "string" ? type : type(name);
     checkRows(columns, typeOf(own));
     const pieces = rows === undefined
-      ? () => [vector(name, columns, random)]
+      ? () => [vector(name, sizeOf(shape), random)]
       : () => matrix(own, columns, rows);
-    return { name, shape, type: typeOf(own), pieces, bytes: () => later(pieces()) };
+    return {
+      name,
+      shape: written(shape, name),
+      type: typeOf(own),
+      pieces,
+      bytes: () => later(pieces()),
+    };
   });
   return {
     metadata,
@@ -201,7 +215,7 @@ function metadataOf(
     ...(typeof type === "string" ? [["general.file_type", "u32", FILE_TYPES[type]] as const] : []),
     ["general.quantization_version", "u32", 2],
     ...Object.entries(own).map(([key, [type, value]]): Entry => [
-      `${architecture}.${key}`,
+      fullKey(architecture, key),
       type,
       value,
     ]),
@@ -243,7 +257,7 @@ async function* later(pieces: Iterable<Uint8Array>): AsyncGenerator<Uint8Array> 
 
 /** Norms' weights are near 1, divisors of frequencies near 4, biases near 0. */
 function vector(name: string, size: number, random: Random): Uint8Array {
-  const [mean, deviation] = name === "rope_freqs.weight"
+  const [mean, deviation] = /^rope_(freqs|factors_\w+)\.weight$/.test(name)
     ? [4, 0.5]
     : name.endsWith(".bias")
     ? [0, 0.3]

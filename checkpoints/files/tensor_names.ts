@@ -1,5 +1,7 @@
-/** Names of a Llama's weights: GGUF's, and Hugging Face's for the same. */
+/** Names of weights: GGUF's, and Hugging Face's for the same. Families say where they differ from a Llama's. */
 import { kindOf, layerOf } from "../../base/layer_names.ts";
+import { FAMILIES } from "../../engine/model/families/mod.ts";
+import type { Family } from "../../engine/model/family.ts";
 
 /** Hugging Face's modules in a layer (`layers.<L>.…`), and GGUF's (`blk.<L>.…`). */
 const IN_LAYERS: readonly (readonly [huggingFace: string, gguf: string])[] = [
@@ -25,22 +27,34 @@ const AROUND: readonly (readonly [huggingFace: string, gguf: string])[] = [
   ["lm_head", "output"],
 ];
 
-const TO_GGUF: ReadonlyMap<string, string> = new Map([...IN_LAYERS, ...AROUND]);
+const LAYER_MODULES: ReadonlyMap<string, string> = new Map(IN_LAYERS);
+const OTHER_MODULES: ReadonlyMap<string, string> = new Map(AROUND);
+
+/** The architecture of a `model_type` of Hugging Face's; undefined for those that are not known. */
+export function architectureOf(modelType: unknown): string | undefined {
+  const type = String(modelType).replace(/_text$/, "");
+  return Object.hasOwn(FAMILIES, type)
+    ? type
+    : Object.keys(FAMILIES).find((architecture) =>
+      FAMILIES[architecture].huggingFace?.types?.includes(type)
+    );
+}
 
 /** What modules around a language model are called: none of a bare `LlamaModel`, `model`, and several in models that see. */
-const NAME = /^(?:(?:model|language_model|text_model)\.)*(?:layers\.(\d+)\.)?(.+)\.(weight|bias)$/;
+const NAME =
+  /^(?:(?:model|language_model|text_model|transformer|encoder|gpt_neox)\.)*(?:(?:layers|h|blocks)\.(\d+)\.)?(.+)\.(weight|bias)$/;
 
 /**
- * GGUF's name for a weight of Hugging Face's `LlamaForCausalLM`, whatever the model stands in: `model.layers.0.…`,
+ * GGUF's name for a weight of Hugging Face's, of a family or of `LlamaForCausalLM`, whatever the model stands in: `model.layers.0.…`,
  * `language_model.model.layers.0.…`, `model.language_model.layers.0.…`, `layers.0.…`; undefined for other names.
  */
-export function ggufName(name: string): string | undefined {
+export function ggufName(name: string, family?: Family): string | undefined {
   const [, layer, module, kind] = name.match(NAME) ?? [];
-  const own = TO_GGUF.get(module);
+  const { modules = {} } = family?.huggingFace ?? {};
+  const usual = layer === undefined ? OTHER_MODULES : LAYER_MODULES;
+  const own = Object.hasOwn(modules, module) ? modules[module] : usual.get(module);
   if (own === undefined) return undefined;
-  const isLayers = IN_LAYERS.some(([, gguf]) => gguf === own);
-  if (isLayers !== (layer !== undefined)) return undefined;
-  return `${isLayers ? `blk.${layer}.` : ""}${own}.${kind}`;
+  return `${layer === undefined ? "" : `blk.${layer}.`}${own}.${kind}`;
 }
 
 /** Modules that see, hear, or bring that to a language model. */

@@ -9,9 +9,12 @@ import {
   type TensorInfo,
 } from "../../engine/gguf/reader.ts";
 import { isObject, readForeignJson } from "../../models/foreign_json.ts";
-import { openSafetensors, type SafetensorsFile, type SafetensorsTensor } from "./safetensors.ts";
+import { converted } from "./converted.ts";
+import { openSafetensors, type SafetensorsFile } from "./safetensors.ts";
 import { misreadingsOf } from "../diagnosis/block_layouts.ts";
-import { ggufName, partNames } from "./tensor_names.ts";
+import { FAMILIES } from "../../engine/model/families/mod.ts";
+import type { Family } from "../../engine/model/family.ts";
+import { architectureOf, ggufName, partNames } from "./tensor_names.ts";
 
 /** What stands beside safetensors and says what model they are of. */
 export const CONFIG_FILE = "config.json";
@@ -44,18 +47,22 @@ export interface WeightFile {
   readonly weights: ReadonlyMap<string, Weight>;
   /** Order of the rows of Q and K: converters to GGUF permute those of Llamas. */
   readonly rope: "adjacent" | "half";
+  /** Of what family it is; undefined where that is not known. */
+  readonly family?: Family;
   close(): void;
 }
 
 /** A GGUF file as weights. It closes the file. */
 export function ggufWeights(file: GgufFile): WeightFile {
-  const weights = [...file.tensors.values()].map((tensor) => ggufWeight(file, tensor));
+  const family = familyOf(file.metadata);
+  const weights = [...file.tensors.values()].map((tensor) => ggufWeight(file, tensor, family));
   return {
     name: file.name,
     format: "GGUF",
     metadata: file.metadata,
     weights: byName(file.name, weights),
-    rope: file.metadata.get("general.architecture") === "llama" ? "adjacent" : "half",
+    rope: family?.ropeStyle ?? "half",
+    family,
     close: () => file.close(),
   };
 }
@@ -77,14 +84,17 @@ export async function openSafetensorsWeights(path: string): Promise<WeightFile> 
   const dir = isFile ? dirname(path) : path;
   const file = await openSafetensors(isFile ? path : await mainFile(dir));
   try {
+    const metadata = isAdapter(file)
+      ? new Map([["general.type", "adapter"]])
+      : await configMetadata(dir);
+    const family = familyOf(metadata);
     return {
       name: path,
       format: "safetensors",
-      metadata: isAdapter(file)
-        ? new Map([["general.type", "adapter"]])
-        : await configMetadata(dir),
-      weights: byName(path, weightsOf(file)),
-      rope: "half",
+      metadata,
+      weights: byName(path, weightsOf(file, metadata, family)),
+      rope: family?.huggingFace?.ropeStyle ?? "half",
+      family,
       close: () => file.close(),
     };
   } catch (error) {
@@ -108,7 +118,13 @@ async function mainFile(dir: string): Promise<string> {
   });
 }
 
-function ggufWeight(file: GgufFile, tensor: TensorInfo): Weight {
+/** The family that metadata name; undefined where they name none that is known. */
+function familyOf(metadata: ReadonlyMap<string, MetadataValue>): Family | undefined {
+  const architecture = String(metadata.get("general.architecture"));
+  return Object.hasOwn(FAMILIES, architecture) ? FAMILIES[architecture] : undefined;
+}
+
+function ggufWeight(file: GgufFile, tensor: TensorInfo, family?: Family): Weight {
   const { name: stored, type: { name: type, blockSize, blockBytes }, shape } = tensor;
   const blocks = tensor.bytes / blockBytes;
   /** @param around neighbours that blocks are read with, on each side */
@@ -123,7 +139,7 @@ function ggufWeight(file: GgufFile, tensor: TensorInfo): Weight {
       return numbersOf(bytes).subarray(skip, skip + count);
     };
   return {
-    name: ggufName(stored) ?? stored,
+    name: ggufName(stored, family) ?? stored,
     stored,
     type,
     shape: shape.toReversed(),
@@ -135,18 +151,25 @@ function ggufWeight(file: GgufFile, tensor: TensorInfo): Weight {
   };
 }
 
-function weightsOf(file: SafetensorsFile): Weight[] {
+/** @returns as converters write them */
+function weightsOf(
+  file: SafetensorsFile,
+  metadata: ReadonlyMap<string, MetadataValue>,
+  family?: Family,
+): Weight[] {
+  const [heads, width] = ["attention.head_count", "embedding_length"].map((key) => {
+    const value = metadata.get(`${metadata.get("general.architecture")}.${key}`);
+    return typeof value === "number" ? value : undefined;
+  });
   return [...file.tensors.values()]
     // Angles that old files carry along; they follow from the config.
     .filter(({ name }) => !name.endsWith(".rotary_emb.inv_freq"))
-    .map(({ name: stored, dtype: type, shape, read }: SafetensorsTensor) => ({
-      name: ggufName(stored) ?? stored,
-      stored,
-      type,
-      shape,
-      blockSize: 1,
-      read,
-    }));
+    .map((tensor) => {
+      const { name: stored, dtype: type } = tensor;
+      const name = ggufName(stored, family) ?? stored;
+      const own = converted(name, tensor, family?.huggingFace, heads, width);
+      return { name, stored, type, blockSize: 1, ...own };
+    });
 }
 
 function byName(file: string, weights: readonly Weight[]): Map<string, Weight> {
@@ -203,6 +226,11 @@ const CONFIG_KEYS: Readonly<Record<string, string>> = {
   hidden_size: "embedding_length",
   intermediate_size: "feed_forward_length",
   num_attention_heads: "attention.head_count",
+  n_layer: "block_count",
+  n_embd: "embedding_length",
+  n_head: "attention.head_count",
+  layer_norm_epsilon: "attention.layer_norm_epsilon",
+  layer_norm_eps: "attention.layer_norm_epsilon",
   num_key_value_heads: "attention.head_count_kv",
   head_dim: "attention.key_length",
   rms_norm_eps: "attention.layer_norm_rms_epsilon",
@@ -245,8 +273,8 @@ async function configMetadata(dir: string): Promise<Map<string, MetadataValue>> 
       metadata.set(key, value as MetadataValue);
     }
   };
-  // Converters make Mistrals Llamas.
-  const architecture = family === "mistral" ? "llama" : family;
+  const types = [whole.model_type, nested?.model_type];
+  const architecture = types.map(architectureOf).find((name) => name !== undefined) ?? family;
   metadata.set("general.architecture", architecture);
   // Transformers 5 has all of RoPE in one object.
   const rope = (config.rope_parameters ?? config.rope_scaling ?? {}) as Record<string, unknown>;

@@ -1,5 +1,6 @@
 /** What the KV cache must hold: in every slot what the pass of its position wrote, from then on. */
 import { sizeOf } from "../../base/shape.ts";
+import type { Plan } from "../../engine/plan/plan.ts";
 import type { ReferencePass, ReferenceTensor } from "../references/reference.ts";
 
 /** Keys and values of the positions before a pass, by cache name: [positions, Hkv, d]. */
@@ -10,9 +11,10 @@ export function isCache(point: string): boolean {
   return /\.cache_[kv]$/.test(point);
 }
 
-/** The point whose numbers a pass writes into a cache: `k_rope` or `v`. */
-export function writtenInto(cache: string): string {
-  return cache.replace("cache_k", "k_rope").replace("cache_v", "v");
+/** The points whose numbers a pass writes into caches, by cache: `k_rope` of most models, `v`. */
+export function writtenInto(plan: Plan): ReadonlyMap<string, string> {
+  const stores = plan.filter(({ operation }) => operation === "store");
+  return new Map(stores.map(({ inputs: [x], outputs: [cache] }) => [cache!.name, x.name]));
 }
 
 /**
@@ -21,11 +23,21 @@ export function writtenInto(cache: string): string {
  * and they are not told, the cache is left out.
  *
  * @param passes of the same side and prompt, in order
+ * @param plan of the model
  */
-export function cacheBefore(pass: ReferencePass, passes: readonly ReferencePass[]): Cache {
+export function cacheBefore(
+  pass: ReferencePass,
+  passes: readonly ReferencePass[],
+  plan: Plan,
+): Cache {
+  const written = writtenInto(plan);
   const cache = new Map<string, Float32Array>();
   const earlier = passes.filter(({ start }) => start < pass.start);
-  const points = [...new Set([pass, ...earlier].flatMap(({ tensors }) => cachesOf(tensors)))];
+  const isShown = (point: string) =>
+    [pass, ...earlier].some(({ tensors }) =>
+      tensors.has(point) || tensors.has(written.get(point)!)
+    );
+  const points = [...written.keys()].filter(isShown);
   for (const point of points) {
     const found: [slot: number, rows: ReferenceTensor][] = [];
     for (const each of earlier.toReversed()) {
@@ -34,8 +46,8 @@ export function cacheBefore(pass: ReferencePass, passes: readonly ReferencePass[
         found.unshift([0, shown]);
         break;
       }
-      const written = each.tensors.get(writtenInto(point));
-      if (written && !written.positions) found.unshift([each.start, written]);
+      const rows = each.tensors.get(written.get(point)!);
+      if (rows && !rows.positions) found.unshift([each.start, rows]);
     }
     const own = wholeCache(pass, point);
     if (own) found.unshift([0, own]);
@@ -66,7 +78,7 @@ export function changedSlot(
   pass: ReferencePass,
   passes: readonly ReferencePass[],
 ): ChangedSlot | undefined {
-  for (const point of cachesOf(pass.tensors)) {
+  for (const point of [...pass.tensors.keys()].filter(isCache)) {
     const own = wholeCache(pass, point);
     const before = passes.findLast((each) => each.start < pass.start && wholeCache(each, point));
     if (!own || !before) continue;
@@ -77,15 +89,6 @@ export function changedSlot(
     return { point, slot, since: before.step, step: pass.step };
   }
   return undefined;
-}
-
-/** The caches that a pass shows, or writes what it shows into. */
-function cachesOf(tensors: ReferencePass["tensors"]): string[] {
-  return [...tensors.keys()].flatMap((point) => {
-    if (isCache(point)) return [point];
-    const [, layer, kind] = point.match(/^(blk\.\d+\.)(k_rope|v)$/) ?? [];
-    return kind ? [`${layer}cache_${kind[0]}`] : [];
-  });
 }
 
 /** A cache after a pass, where all its slots are shown. */

@@ -2,6 +2,7 @@
 import { logSumExp } from "../../inspect/softmax.ts";
 import { sizeOf } from "../../base/shape.ts";
 import type { Engine } from "../../engine/backend.ts";
+import type { Plan } from "../../engine/plan/plan.ts";
 import { changedSlot, isCache, writtenInto } from "./cache.ts";
 import { compareTensors, largestError } from "./compare.ts";
 import { RELATIVE_TOLERANCE } from "./contract.ts";
@@ -47,8 +48,13 @@ const TIE = 1e-3;
 /** Largest difference of our probabilities to a 64-bit softmax of our logits. */
 const PROBABILITY_TOLERANCE = 1e-6;
 
-/** Checkpoint 3: every slot holds bit for bit what its pass wrote, and in later passes too, in our own passes. */
-export function checkWritten(name: string, { passes }: ReferenceRun): ParityCheck[] {
+/** Checkpoint 3: every slot holds bit for bit what its pass wrote, and in later passes too, in our own passes of a plan. */
+export function checkWritten(
+  name: string,
+  { passes }: ReferenceRun,
+  plan: Plan,
+): ParityCheck[] {
+  const points = writtenInto(plan);
   const wrong: string[] = [];
   let slots = 0;
   for (const pass of passes) {
@@ -60,7 +66,7 @@ export function checkWritten(name: string, { passes }: ReferenceRun): ParityChec
     }
     for (const [point, cache] of tensors) {
       if (!isCache(point)) continue;
-      const written = tensors.get(writtenInto(point));
+      const written = tensors.get(points.get(point)!);
       if (!written) continue;
       const width = sizeOf(cache.shape.slice(1));
       slots += written.shape[0];

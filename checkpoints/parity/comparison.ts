@@ -9,12 +9,13 @@ import { type Checkpoint, checkpointOf, CHECKPOINTS, isCompared } from "./contra
 import { checkComplete, checkEnd, checkWritten, type ParityCheck } from "./checks.ts";
 import { type Judge, localValues } from "./local.ts";
 import { checkSampler } from "./sampler.ts";
-import type {
-  Provenance,
-  Reference,
-  ReferencePass,
-  ReferenceRequest,
-  ReferenceRun,
+import {
+  activationsOf,
+  type Provenance,
+  type Reference,
+  type ReferencePass,
+  type ReferenceRequest,
+  type ReferenceRun,
 } from "../references/reference.ts";
 import { isRounded } from "./rounded_engines/rounding.ts";
 import { judgeOf } from "./judge.ts";
@@ -131,7 +132,7 @@ export async function compareEngines(
       rows.push(
         ...await comparePasses(engine, each, layers, { theirs, ours, exact }, provenance, options),
       );
-      checks.push(...checkWritten(each.name, ours));
+      checks.push(...checkWritten(each.name, ours, engine.plan));
       const isLast = layers[1] === engine.config.layers - 1;
       if (isLast && endsAlike) {
         if (!options.localOnly) checks.push(...checkComplete(each, request, theirs));
@@ -230,7 +231,13 @@ function requestFor(
 /** The oracle keeps no cache and pays for every token, so that it goes along for the first steps only. */
 function oracleRequest(request: ReferenceRequest): ReferenceRequest {
   const generate = Math.min(request.generate, MOST_ORACLE_STEPS);
-  return { ...request, generate, steps: request.steps.filter((step) => step <= generate) };
+  const capacity = request.ids.length + request.generate;
+  return {
+    ...request,
+    capacity,
+    generate,
+    steps: request.steps.filter((step) => step <= generate),
+  };
 }
 
 interface Runs {
@@ -242,15 +249,17 @@ interface Runs {
 /** Both verdicts for every point of every pass of a window. */
 async function comparePasses(
   engine: Engine,
-  { name }: ParityCase,
+  { name, ids, generate: following }: ParityCase,
   layers: readonly [number, number],
   { theirs, ours, exact }: Runs,
-  { rope, activations }: Provenance,
+  { rope, activations, halves }: Provenance,
   { weights, file, localOnly = isRounded(activations), signal }: ParityOptions,
 ): Promise<ParityRow[]> {
-  const inPrompt = new Map<string, number>();
+  const capacity = ids.length + following;
+  // Where the oracle does not go along any more, the reference's own errors in earlier passes are known.
+  const before = new Map<string, number>();
   const { plan, config } = engine;
-  const judge = judgeOf({ activations }, { weights, file }, { plan, config, rope });
+  const judge = judgeOf({ activations, halves }, { weights, file }, { plan, config, rope });
   const order = new Map([...planValues(engine.plan).keys()].map((point, i) => [point, i]));
   const rows: ParityRow[] = [];
   for (const pass of ours.passes) {
@@ -258,7 +267,7 @@ async function comparePasses(
     const reference = theirs.passes.find(({ step }) => step === pass.step);
     const oracle = exact?.passes.find(({ step }) => step === pass.step);
     const local = reference
-      ? await localDifferences(engine, theirs.passes, reference, rope, layers, judge)
+      ? await localDifferences(engine, theirs.passes, reference, rope, layers, judge, capacity)
       : new Map<string, Difference>();
     for (const [point, tensor] of pass.tensors) {
       // What stands in front of the window was compared in the one before.
@@ -268,14 +277,17 @@ async function comparePasses(
       const theirTensor = reference?.tensors.get(point);
       const exactTensor = oracle?.tensors.get(point);
       const { start } = pass;
-      const base = localAllowance(point, theirTensor ? activations : "f32");
+      const base = localAllowance(
+        point,
+        theirTensor ? activationsOf(point, { activations, halves }) : "f32",
+      );
       const theirError = theirTensor && exactTensor &&
         compareTensors(point, theirTensor, exactTensor, base, start);
       const atLeast = weights?.differ || (localOnly && local.has(point))
         ? Infinity
         : theirError
         ? 4 * theirError.maxError
-        : 4 * (inPrompt.get(point) ?? 0);
+        : 4 * (before.get(point) ?? 0);
       const allowance = { ...base, atLeast };
       // Where the reference does not show a point, the oracle is the reference.
       const against = theirTensor ?? exactTensor;
@@ -284,7 +296,8 @@ async function comparePasses(
       const ownError = exactTensor && against !== exactTensor
         ? compareTensors(point, tensor, exactTensor, base, start)
         : cumulative;
-      if (localOnly && pass.step === 0) inPrompt.set(point, cumulative.maxError);
+      if (theirError) before.set(point, Math.max(theirError.maxError, before.get(point) ?? 0));
+      if (localOnly && pass.step === 0) before.set(point, cumulative.maxError);
       rows.push({
         case: name,
         step: pass.step,
@@ -328,10 +341,11 @@ async function localDifferences(
   rope: Provenance["rope"],
   layers: readonly [number, number],
   judge: Judge,
+  capacity: number,
 ): Promise<Map<string, Difference>> {
   const found = new Map<string, Difference>();
-  const told = { ...pass, before: cacheBefore(pass, passes) };
-  for await (const value of localValues(engine, told, rope, layers)) {
+  const told = { ...pass, before: cacheBefore(pass, passes, engine.plan) };
+  for await (const value of localValues(engine, told, rope, layers, capacity)) {
     const { point } = value;
     const judged = await judge(value, told);
     const other = found.get(point);

@@ -138,10 +138,16 @@ export const CHECKPOINTS = [
   {
     id: "6",
     title: "FFN",
-    purpose: "the SwiGLU feed-forward network",
+    purpose: "the SwiGLU feed-forward network, or the mixture of experts in its place",
     place: "after the second norm",
     expected: "down(silu(gate·x) ⊙ up·x)",
-    points: ["ffn_gate", "ffn_up", "ffn_act", "ffn_out"],
+    points: [
+      ...["ffn_gate", "ffn_up", "ffn_act", "ffn_router", "ffn_expert_ids", "ffn_expert_weights"],
+      ...["ffn_expert_inp", "ffn_expert_gate", "ffn_expert_up", "ffn_expert_act"],
+      ...["ffn_expert_out", "ffn_experts", "ffn_shared_gate", "ffn_shared_up", "ffn_shared_act"],
+      ...["ffn_shared_out", "ffn_shared_router", "ffn_shared_weight", "ffn_shared_weighted"],
+      "ffn_out",
+    ],
     tolerance: 1e-4,
     check: "each product from the reference's own input",
     faults: ["gate-up-swapped", "activation", "transposed", "dequant-block"],

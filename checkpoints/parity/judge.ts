@@ -5,7 +5,7 @@ import type { Judge } from "./local.ts";
 import type { ChainModel } from "./rounded_engines/rounded_chain.ts";
 import { roundedJudge } from "./rounded_engines/rounded_judge.ts";
 import { isRounded } from "./rounded_engines/rounding.ts";
-import type { Provenance } from "../references/reference.ts";
+import { activationsOf, type Provenance } from "../references/reference.ts";
 import { judgedByRounding } from "./weights/weights_judge.ts";
 
 /**
@@ -15,17 +15,18 @@ import { judgedByRounding } from "./weights/weights_judge.ts";
  * @throws {RangeError} for rounded activations without the file of the weights
  */
 export function judgeOf(
-  { activations }: Pick<Provenance, "activations">,
+  provenance: Pick<Provenance, "activations" | "halves">,
   { weights, file }: Pick<ParityOptions, "weights" | "file">,
   model: Omit<ChainModel, "file">,
 ): Judge {
+  const { activations } = provenance;
   if (isRounded(activations) && !weights) {
     if (!file) throw new RangeError("Cannot judge an engine that rounds without the weights' file");
     return roundedJudge({ ...model, file }, activations);
   }
   return (value, pass) => {
     const { point, ours, reference, start } = value;
-    const allowance = localAllowance(point, activations);
+    const allowance = localAllowance(point, activationsOf(point, provenance));
     const difference = compareTensors(point, ours, reference, allowance, start);
     return weights ? judgedByRounding(value, pass, weights, difference, allowance) : difference;
   };

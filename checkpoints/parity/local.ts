@@ -42,18 +42,20 @@ const IN_FLIGHT = 128 * 2 ** 20;
  *
  * @param pass with the cache before it; a point that needs a cache which is not there is left out
  * @param layers first and last layer, to bound memory; all without it
+ * @param capacity positions that the whole run has room for, which LongRoPE's factors depend on
  */
 export async function* localValues(
   engine: Engine,
   pass: ReferencePass,
   rope: Provenance["rope"],
   layers: readonly [first: number, last: number] = [0, engine.config.layers - 1],
+  capacity = pass.start + pass.ids.length,
 ): AsyncGenerator<LocalValue> {
   const { ids, start } = pass;
   const cache: Cache = start === 0 ? new Map() : pass.before ?? new Map();
   const shown = [...pass.tensors.keys()].filter((point) => inLayers(point, layers, engine));
   const passes = { points: shown, stepwise: true };
-  const session = engine.session({ capacity: start + ids.length, passes, ropeBuilder: rope });
+  const session = engine.session({ capacity, passes, ropeBuilder: rope });
   try {
     const previous = `blk.${layers[0] - 1}.out`;
     const resumes = layers[0] > 0 && pass.tensors.has(previous);

@@ -11,6 +11,7 @@ import {
 } from "../../engine/plan/plan.ts";
 import type { Pass } from "../../kernels/kernel.ts";
 import { kernelOf } from "../../kernels/mod.ts";
+import { matrixOf } from "./divergence/weight_rows.ts";
 import { rowsOf } from "./local.ts";
 import type { ReferencePass } from "../references/reference.ts";
 
@@ -29,8 +30,8 @@ export async function readWeight(file: GgufFile, name: string): Promise<Weight |
   const tensor = file.tensors.get(name);
   if (!tensor) return undefined;
   const data = dequantize(tensor.type, await file.readTensor(tensor));
-  const columns = tensor.shape[0];
-  return { name, rows: data.length / columns, columns, blockSize: tensor.type.blockSize, data };
+  const { rows, columns } = matrixOf(tensor);
+  return { name, rows, columns, blockSize: tensor.type.blockSize, data };
 }
 
 /** The steps from what is shown to a point, in the order of computation; none where no step makes it. */

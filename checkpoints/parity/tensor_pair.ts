@@ -222,7 +222,12 @@ export async function readPair(
   if (!theirs) throw new ReferenceFailure(name, `it does not show ${point}`);
   const { rope } = reference.provenance;
   const ours = verdict === "local" && pass && shown
-    ? await localTensor(engine, { ...pass, before: cacheBefore(pass, passes) }, point, rope)
+    ? await localTensor(
+      engine,
+      { ...pass, before: cacheBefore(pass, passes, engine.plan) },
+      point,
+      rope,
+    )
     : (await ownRun(engine, { ...request, points: [point] }, rope)).passes[0].tensors.get(point)!;
   const all = [...ids, ...forced.slice(0, step)];
   const start = step === 0 ? 0 : ids.length + step - 1;

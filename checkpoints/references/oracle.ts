@@ -44,16 +44,18 @@ async function run(
   request: ReferenceRequest,
 ): Promise<ReferenceRun> {
   const { ids: prompt, generate, steps, points: wanted, signal } = request;
+  const { capacity = prompt.length + generate } = request;
   const forced = (request.forced ?? []).slice(0, generate);
   const given = [...prompt, ...forced];
   signal?.throwIfAborted();
   const following = generate > forced.length
-    ? (await oracleGreedy(file, given, generate - forced.length, options)).ids
+    ? (await oracleGreedy(file, given, generate - forced.length, { ...options, capacity })).ids
     : [];
   signal?.throwIfAborted();
   const ids = [...given, ...following];
   const { logits, points } = await oracle(file, ids, {
     ...options,
+    capacity,
     rows: "all",
     points: (name) => wanted.includes(name),
   });

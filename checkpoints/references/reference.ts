@@ -1,4 +1,5 @@
 /** What a reference is: another engine, or a folder of its tensors, that yields named tensors of the passes over some ids. */
+import { kindOf } from "../../base/layer_names.ts";
 import type { RopeBuilder } from "../../engine/model/rope_table.ts";
 import type { Candidates, SamplingOptions } from "../../engine/sampling.ts";
 import type { ChatMessage } from "../../text/mod.ts";
@@ -20,6 +21,16 @@ export interface Provenance {
   readonly rope: RopeBuilder;
   /** Type of its activations, which sets how far off its results may be; default `f32`. */
   readonly activations?: ActivationType;
+  /** Kinds of points that it makes with 16-bit floats all the same: `ffn_act`. */
+  readonly halves?: readonly string[];
+}
+
+/** What an engine's numbers of a point are like. */
+export function activationsOf(
+  point: string,
+  { activations, halves = [] }: Pick<Provenance, "activations" | "halves">,
+): ActivationType | undefined {
+  return halves.includes(kindOf(point)) && (activations ?? "f32") === "f32" ? "f16" : activations;
 }
 
 /** Types of activations that an engine may compute with: `q8` rounds them to 8 bits before each product. */
@@ -61,6 +72,8 @@ export interface ReferenceRequest {
   readonly steps: readonly number[];
   /** Canonical points that are wanted. */
   readonly points: readonly string[];
+  /** Positions that there is room for, which LongRoPE's factors depend on; prompt and generated tokens without it. */
+  readonly capacity?: number;
   readonly signal?: AbortSignal;
 }
 

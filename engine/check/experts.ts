@@ -122,7 +122,7 @@ function* products({ kernel, packing, full, noise }: Order): Generator<Draft> {
         const [experts, used, rows] = MATRICES[full ? i % 7 : 1];
         const most = Math.ceil(MOST_WORK / columns / rows / used);
         // The processor's kernels take an expert's positions otherwise from four or sixteen on.
-        let tokens = Math.min(most, full ? (many ? MANY[i % 11] : FEW[i * 3 % 10]) : many ? 30 : 3);
+        let tokens = Math.min(most, full ? (many ? MANY[i % 11] : FEW[i * 3 % 10]) : many ? 34 : 3);
         i++;
         const xRows = () => tokens * (shared ? 1 : used);
         // As in the engine: where rows of x begin anywhere, the kernel for many is taken.

@@ -51,6 +51,8 @@ export interface Config {
     readonly scale: number;
     readonly period: number;
     readonly offset: number;
+    /** Whether queries that RoPE turns are left as they are (Llama 4). */
+    readonly unturnedOnly?: boolean;
   };
   /** Tables of RoPE's turns; none of models that know positions otherwise. */
   readonly ropes: readonly Rope[];
@@ -106,6 +108,10 @@ export interface QkNorm {
   readonly over: "head" | "own_heads" | "row";
   /** Whether they come after RoPE instead of before. */
   readonly afterRope: boolean;
+  /** Whether layers that RoPE does not turn have none (Llama 4). */
+  readonly turnedOnly?: boolean;
+  /** Whether they have no weights (Llama 4). */
+  readonly weightless?: boolean;
 }
 
 /** What layers differ in. */
@@ -178,6 +184,7 @@ export type RopeScaling =
 
 /** YaRN (Peng et al. 2023): slow pairs as with linear scaling, fast ones unscaled, a ramp between. */
 export interface Yarn {
+  /** Which of the ways this is. */
   readonly type: "yarn";
   /** Divides the positions of slow pairs. */
   readonly factor: number;
@@ -193,11 +200,13 @@ export interface Yarn {
 
 /** LongRoPE (Ding et al. 2024): a divisor of each pair's angle, others where more positions are kept than the model first had. */
 export interface LongRope {
+  /** Which of the ways this is. */
   readonly type: "longrope";
   /** Positions up to which the short ones hold. */
   readonly originalLength: number;
-  /** Names of the tensors [width / 2]. */
+  /** Name of the tensor [width / 2] of divisors for short sessions. */
   readonly short: string;
+  /** The same for long ones. */
   readonly long: string;
 }
 
@@ -213,9 +222,13 @@ export type Activation =
 
 /** The learned numbers of xIELU (Huang & Schlag 2025), one for each layer. */
 export interface Xielu {
+  /** α of numbers below zero, before its softplus. */
   readonly alphaN: readonly number[];
+  /** α of numbers above zero, before its softplus. */
   readonly alphaP: readonly number[];
+  /** β, the slope at zero. */
   readonly beta: readonly number[];
+  /** ε, at most zero: what the exponential is given at most. */
   readonly epsilon: readonly number[];
 }
 

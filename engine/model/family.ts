@@ -62,8 +62,26 @@ export interface Family {
   readonly unturned?: Rule<readonly boolean[]>;
   /** Tensors that files of this family may have and that its pass does not read. */
   readonly unread?: RegExp;
+  /** How Hugging Face's files of this family differ from a Llama's. */
+  readonly huggingFace?: HuggingFace;
   /** Where llama.cpp computes something else than the model was trained with: in words that follow "llama.cpp", and in rules. */
   readonly likeLlamaCpp?: { readonly does: string; readonly rules: Partial<Family> };
+}
+
+/** What converters know of Hugging Face's files. */
+export interface HuggingFace {
+  /** `model_type`s of `config.json`, where there are others than the architecture's name. */
+  readonly types?: readonly string[];
+  /** GGUF's names (without layer) by modules, where they are others than a Llama's: `post_attention_layernorm`. */
+  readonly modules?: Readonly<Record<string, string>>;
+  /** Which numbers of a head RoPE turns together there; `half`. Where {@linkcode Family.ropeStyle} is another, rows are reordered. */
+  readonly ropeStyle?: Rope["style"];
+  /** What converters add to the weights of norms; 0. */
+  readonly normOffset?: number;
+  /** Whether blocks have their matrices as [columns, rows] (GPT-2's `Conv1D`). */
+  readonly transposed?: boolean;
+  /** Whether q, k and v of each key head stand together in one tensor, instead of all queries first. */
+  readonly qkvByHeads?: boolean;
 }
 
 /** A window, and the layers that have it. */
@@ -126,14 +144,15 @@ export const NO_WINDOW: Window = {
   },
 };
 
-/** How the experts of a family are weighted, where that is not as in Mixtral. */
-export type MixtureRule = Partial<Omit<Experts, "shared" | "scale">> & {
-  readonly scale?: Rule<number>;
-  /** Whether there is a shared FFN, and whether it is gated. */
-  readonly shared?: "none" | "plain" | "gated";
-  /** The width of the shared FFN. */
-  readonly sharedWidth?: Rule<number>;
-};
+/** Where the experts of a family differ from Mixtral's. */
+export type MixtureRule =
+  & { readonly [K in Exclude<keyof Experts, "shared">]?: Rule<Experts[K]> }
+  & {
+    /** Whether the FFN that all positions go to, where there is one, is gated; false. */
+    readonly sharedGate?: boolean;
+    /** Its width; 0 for none, which is usual. */
+    readonly sharedWidth?: Rule<number>;
+  };
 
 /**
  * A mixture of experts as files describe it: `expert_count`, `expert_used_count`, `expert_feed_forward_length` (the FFN's own without),
@@ -143,29 +162,41 @@ export function mixture(rule: MixtureRule = {}): (keys: Keys, sizes: Sizes) => E
   return (keys, sizes) => {
     const count = whole("expert_count")(keys);
     if (count === 0) return undefined;
-    const used = keys.integer("expert_used_count");
+    const used = keys.sameInLayers("expert_used_count", sizes.layers);
     if (used > count) throw keys.error("expert_used_count", `${used} of ${count} experts`);
     const usual = keys.sameInLayers("feed_forward_length", sizes.layers, 1);
-    const width = keys.integer("expert_feed_forward_length", usual);
-    const [groups, usedGroups] = ["expert_group_count", "expert_group_used_count"]
-      .map((key) => whole(key)(keys));
-    const { scale = 1, shared = "none", sharedWidth, ...own } = rule;
-    const given = <T>(rule: Rule<T>) => valueOf(rule, keys, sizes);
+    const given = <T>(rule: Rule<T> | undefined, otherwise: T): T =>
+      rule === undefined ? otherwise : valueOf(rule, keys, sizes);
+    const sharedWidth = given(rule.sharedWidth, 0);
     return {
-      count,
-      used,
-      width,
-      gating: "softmax",
-      normalized: true,
-      scale: given(scale),
-      groups: groups > 1 ? { count: groups, used: usedGroups } : undefined,
-      weighsInput: false,
-      shared: shared === "none"
+      ...{ count, used },
+      width: given(
+        rule.width,
+        keys.sameInLayers("expert_feed_forward_length", sizes.layers, usual),
+      ),
+      gating: given(rule.gating, "softmax"),
+      normalized: given(rule.normalized, true),
+      scale: given(rule.scale, 1) || 1, // files write 0 for none
+      groups: given(rule.groups, groupsOf(keys, count)),
+      weighsInput: given(rule.weighsInput, false),
+      shared: sharedWidth === 0
         ? undefined
-        : { width: given(sharedWidth ?? width), gated: shared === "gated" },
-      ...own,
+        : { width: sharedWidth, gated: rule.sharedGate ?? false },
     };
   };
+}
+
+function groupsOf(keys: Keys, experts: number): Experts["groups"] {
+  const count = whole("expert_group_count")(keys);
+  const used = whole("expert_group_used_count")(keys);
+  if (count <= 1) return undefined;
+  if (experts % count !== 0) {
+    throw keys.error("expert_group_count", `${count}, which does not divide ${experts} experts`);
+  }
+  if (used === 0 || used > count) {
+    throw keys.error("expert_group_used_count", `${used} of ${count} groups`);
+  }
+  return { count, used };
 }
 
 /** What a rule gives for a file. */

@@ -261,7 +261,7 @@ function optionalOf(
     .flatMap((name) => name === "attn_qkv.bias" ? QKV_BIASES : name);
   const own = [
     ...[norms.attention, norms.attentionAfter, norms.ffn, norms.ffnAfter, outputNorm],
-    ...qkNorm ? ["attn_q_norm", "attn_k_norm"] : [],
+    ...qkNorm && !qkNorm.weightless ? ["attn_q_norm", "attn_k_norm"] : [],
     ...embedding.norm ? ["token_embd_norm"] : [],
   ].filter((name) => name !== undefined);
   return new Set([...weightlessNorms ? [] : own.map((name) => `${name}.weight`), ...biases]);
@@ -272,6 +272,13 @@ const EFFECTS: Readonly<
   Record<string, readonly [neutral: readonly MetadataValue[], what: string]>
 > = {
   "expert_count": [[0], "mixtures of experts"],
+  "expert_weights_scale": [[0, 1], "scaled weights of experts in this architecture"],
+  "expert_weights_norm": [[], "normalized weights of experts in this architecture"],
+  "expert_gating_func": [[], "other gates of experts in this architecture"],
+  "expert_group_scale": [[], "groups of experts that are scaled"],
+  "swiglu_clamp_exp": [[], "clamped activations in this architecture"],
+  "swiglu_clamp_shexp": [[], "clamped activations in this architecture"],
+  "interleave_moe_layer_step": [[0, 1], "mixtures of experts in some layers of this architecture"],
   "attention.causal": [[true], "models that look ahead"],
   "attention.sliding_window": [[0], "windows of attention in this architecture"],
   "attention.scale": [[0], "scales of attention in this architecture"],

@@ -5,6 +5,11 @@ import type { GgufFile, MetadataValue } from "../gguf/reader.ts";
 /** What is read of a file. */
 export type ConfigSource = Pick<GgufFile, "name" | "metadata" | "tensors">;
 
+/** How files write a key of an architecture: the numbers of xIELU without its name. */
+export function fullKey(architecture: string, key: string): string {
+  return /^xielu\./.test(key) ? key : `${architecture}.${key}`;
+}
+
 /** Reads the metadata of one architecture and words what is wrong with it. */
 export class Keys {
   readonly file: ConfigSource;
@@ -96,9 +101,8 @@ export class Keys {
     return new GgufError(`${this.#full(key)} is ${problem}`, { file: this.file.name });
   }
 
-  /** As files write it: the numbers of xIELU without the architecture. */
   #full(key: string): string {
-    return key.startsWith("xielu.") ? key : `${this.architecture}.${key}`;
+    return fullKey(this.architecture, key);
   }
 
   #perLayer(key: string, value: object, layers: number): MetadataValue[] {

@@ -72,6 +72,27 @@ export function alibiSlope(head: number, heads: number, largest: number): number
 }
 
 /**
+ * Softmax of scores over the keys and one more, the head's sink, which takes its share and brings no value (gpt-oss; arXiv 2309.17453;
+ * `ggml_soft_max_add_sinks`).
+ *
+ * @param scores [H, T, S], −∞ of keys that are not seen
+ * @param sinks the score of each head's sink [H]
+ * @returns [H, T, S]; rows sum to less than 1
+ */
+export function sinkSoftmax(scores: Float64Array, S: number, sinks: Float32Array): Float64Array {
+  const probs = new Float64Array(scores.length);
+  const perHead = scores.length / sinks.length;
+  for (let row = 0; row < scores.length; row += S) {
+    const sink = sinks[Math.floor(row / perHead)];
+    const seen = scores.subarray(row, row + S);
+    const max = seen.reduce((a, b) => Math.max(a, b), sink);
+    const sum = seen.reduce((total, score) => total + Math.exp(score - max), Math.exp(sink - max));
+    for (let i = 0; i < S; i++) probs[row + i] = Math.exp(seen[i] - max) / sum;
+  }
+  return probs;
+}
+
+/**
  * Each head's mix of values.
  *
  * @param probs [H, T, S]

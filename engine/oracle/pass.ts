@@ -1,8 +1,7 @@
-/** The forward pass of a dense decoder in 64-bit floats, as the config says. */
-import type { GgufFile } from "../gguf/reader.ts";
-import type { Config, QkNorm } from "../model/config.ts";
+/** The forward pass of a decoder in 64-bit floats, as the config says. */
+import type { QkNorm } from "../model/config.ts";
 import { activate, glu } from "./activations.ts";
-import { attentionScores, mixValues, scaleByPosition } from "./attention.ts";
+import { attentionScores, mixValues, scaleByPosition, sinkSoftmax } from "./attention.ts";
 import {
   add,
   addBias,
@@ -16,32 +15,10 @@ import {
   scaleColumns,
   softmaxRows,
 } from "./math.ts";
-import { divisorsName, type RopeKind, type RopeTable, ropeTable, rotate } from "./rope.ts";
-import { biasOf, product, takeRows, vector } from "./tensors.ts";
-
-/** Keys and values of the positions so far, as attention reads them, per layer [S, Hkv, d]. */
-export interface Past {
-  /** S. */
-  length: number;
-  readonly keys: Float64Array[];
-  readonly values: Float64Array[];
-}
-
-/** A pass: of which model, over which ids, and what is to be kept of it. */
-export interface Pass {
-  readonly file: GgufFile;
-  readonly config: Config;
-  readonly ids: readonly number[];
-  /** What came before; the pass extends it. */
-  readonly past: Past;
-  readonly rope: RopeKind;
-  /** Positions that the session has room for: LongRoPE's choice of factors. */
-  readonly capacity: number;
-  /** Logits of every position or of the last one. */
-  readonly rows: "all" | "last";
-  /** Is given every point. */
-  keep(name: string, shape: readonly number[], data: Float64Array): void;
-}
+import { divisorsName, type RopeTable, ropeTable, rotate } from "./rope.ts";
+import { mixture } from "./mixture.ts";
+import { linear, type Pass, type Past, point } from "./step.ts";
+import { takeRows, vector } from "./tensors.ts";
 
 /** No positions yet. */
 export function noPast(): Past {
@@ -68,16 +45,6 @@ export async function forwardPass(pass: Pass): Promise<Float64Array[]> {
   const logits = await unembedding(pass, await norm(pass, "output_norm", config.outputNorm, last)); // [R, V]
   point(pass, "probs", [R, V], softmaxRows(logits, V));
   return Array.from({ length: R }, (_, r) => logits.slice(r * V, (r + 1) * V));
-}
-
-function point(
-  { keep }: Pass,
-  name: string,
-  shape: readonly number[],
-  data: Float64Array,
-): Float64Array {
-  keep(name, shape, data);
-  return data;
 }
 
 /** The tables of RoPE for the positions of the pass, by name. */
@@ -160,7 +127,7 @@ async function attention(
   turns: ReadonlyMap<string, RopeTable>,
   a: Float64Array,
 ): Promise<Float64Array> {
-  const { config, ids, past } = pass;
+  const { file, config, ids, past } = pass;
   const { heads: H, kvHeads: Hkv, headWidth: d, width: D } = config;
   const [T, S] = [ids.length, past.length + ids.length];
   const blk = `blk.${layer}`;
@@ -169,11 +136,13 @@ async function attention(
   const v = await projection(pass, layer, "v", Hkv, a); // [T, Hkv, d]
   const q = await placed(pass, layer, turns, "q", H, freeQ); // [T, H, d]
   const k = await placed(pass, layer, turns, "k", Hkv, freeK); // [T, Hkv, d]
-  const scaled = config.queryScaling === undefined ? q : point(
+  const turned = config.blocks[layer].rope !== undefined;
+  const { queryScaling: growth } = config;
+  const scaled = growth === undefined || growth.unturnedOnly && turned ? q : point(
     pass,
     `${blk}.q_scaled`,
     [T, H, d],
-    scaleByPosition(q, past.length, H * d, config.queryScaling),
+    scaleByPosition(q, past.length, H * d, growth),
   );
   const keys = concat(past.keys[layer] ?? new Float64Array(0), k); // [S, Hkv, d]
   const values = concat(past.values[layer] ?? new Float64Array(0), v); // [S, Hkv, d]
@@ -181,7 +150,9 @@ async function attention(
   past.values[layer] = point(pass, `${blk}.cache_v`, [S, Hkv, d], values);
   const scores = attentionScores(scaled, keys, config, config.blocks[layer]);
   point(pass, `${blk}.attn_scores`, [H, T, S], scores);
-  const probs = point(pass, `${blk}.attn_probs`, [H, T, S], softmaxRows(scores, S));
+  const sinks = config.sinks && await vector(file, `${blk}.attn_sinks.weight`); // [H]
+  const softmax = sinks ? sinkSoftmax(scores, S, sinks) : softmaxRows(scores, S);
+  const probs = point(pass, `${blk}.attn_probs`, [H, T, S], softmax);
   const mixed = point(pass, `${blk}.head_out`, [T, H, d], mixValues(probs, values, config));
   return await linear(pass, `${blk}.attn_out`, `${blk}.attn_output`, mixed, [T, D]);
 }
@@ -218,17 +189,20 @@ async function placed(
   const { rope } = blocks[layer];
   const normed = (y: Float64Array) =>
     norm(pass, `${at}_norm`, `blk.${layer}.attn_${name}_norm`, y, shape, qkNorm!.over);
-  if (qkNorm && !qkNorm.afterRope) x = await normed(x);
+  const isNormed = qkNorm !== undefined && (rope !== undefined || !qkNorm.turnedOnly);
+  if (isNormed && !qkNorm.afterRope) x = await normed(x);
   if (rope) {
     const turned = rotate(x, count, headWidth, rope, turns.get(rope.table)!);
     x = point(pass, `${at}_rope`, shape, turned);
   }
-  return qkNorm?.afterRope ? await normed(x) : x;
+  return isNormed && qkNorm.afterRope ? await normed(x) : x;
 }
 
 /** The FFN over normed rows f [T, D]: [T, D]. */
 async function feedForward(pass: Pass, layer: number, f: Float64Array): Promise<Float64Array> {
   const { config: { width: D, ffnWidth: F, activation, xielu, gated }, ids: { length: T } } = pass;
+  const { experts } = pass.config.blocks[layer];
+  if (experts) return await mixture(pass, layer, experts, f);
   const at = `blk.${layer}`;
   const numbers = xielu && {
     alphaN: xielu.alphaN[layer],
@@ -252,22 +226,6 @@ async function unembedding(pass: Pass, n: Float64Array): Promise<Float64Array> {
   let logits = await linear(pass, unscaled, tiedOutput ? "token_embd" : "output", n, shape);
   if (logitScale !== 1) logits = point(pass, uncapped, shape, scale(logits, logitScale));
   return logitCap === 0 ? logits : point(pass, "logits", shape, cap(logits, logitCap));
-}
-
-/** x · Wᵀ, plus the bias if the file has one: [T, columns] to `shape`, whose first size is T. */
-async function linear(
-  pass: Pass,
-  name: string,
-  tensor: string,
-  x: Float64Array,
-  shape: readonly number[],
-): Promise<Float64Array> {
-  const { file, config } = pass;
-  const out = await product(file, config, tensor, x);
-  const bias = await biasOf(file, config, tensor);
-  if (!bias) return point(pass, name, shape, out);
-  point(pass, `${name}_product`, shape, out);
-  return point(pass, name, shape, addBias(out, bias));
 }
 
 /**

@@ -70,8 +70,37 @@ export async function product(
 ): Promise<Float64Array> {
   const weight = `${name}.weight`;
   const { tensor, first, count } = find(file, config, weight) ?? missing(file, weight);
+  return await multiply(file, tensor, first, count, x);
+}
+
+/**
+ * The product with the matrix of one expert of a mixture: x · Wᵀ.
+ *
+ * @param x [n, columns]
+ * @param name `blk.0.ffn_up_exps`, of which there is a weight [experts, rows, columns]
+ * @returns [n, rows]
+ */
+export async function expertProduct(
+  file: GgufFile,
+  name: string,
+  expert: number,
+  x: Float64Array,
+): Promise<Float64Array> {
+  const tensor = file.tensors.get(`${name}.weight`) ?? missing(file, `${name}.weight`);
+  const rows = tensor.shape[1];
+  return await multiply(file, tensor, expert * rows, rows, x);
+}
+
+/** The product with some rows of a tensor, whatever of its axes they are counted over. */
+async function multiply(
+  file: GgufFile,
+  tensor: TensorInfo,
+  first: number,
+  count: number,
+  x: Float64Array,
+): Promise<Float64Array> {
   const columns = tensor.shape[0];
-  const rowBytes = tensor.bytes / rowsOf(tensor);
+  const rowBytes = tensor.bytes / (numbersOf(tensor) / columns);
   const rowsPerChunk = Math.max(1, Math.floor(CHUNK_BYTES / rowBytes));
   const out = new Float64Array(x.length / columns * count);
   for (let row = 0; row < count; row += rowsPerChunk) {

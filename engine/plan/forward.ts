@@ -12,6 +12,7 @@ import { type Recorder, recorder } from "./recorder.ts";
  */
 export function forward(config: Config): Plan {
   const { width: D, heads: H, kvHeads: Hkv, headWidth: d, norms, qkNorm, parallel } = config;
+  const { queryScaling: growth } = config;
   const record = recorder(config);
 
   let x = embedding(config, record); // [T, D]
@@ -25,13 +26,16 @@ export function forward(config: Config): Plan {
       q = record.headNorm(`${at}.q_norm`, `${at}.attn_q_norm`, q); // [T, H, d]
       k = record.headNorm(`${at}.k_norm`, `${at}.attn_k_norm`, k); // [T, Hkv, d]
     };
-    if (qkNorm && !qkNorm.afterRope) normHeads();
+    const normed = qkNorm && (block.rope || !qkNorm.turnedOnly);
+    if (normed && !qkNorm.afterRope) normHeads();
     if (block.rope) {
       q = record.rope(`${at}.q_rope`, q, block.rope); // [T, H, d]
       k = record.rope(`${at}.k_rope`, k, block.rope); // [T, Hkv, d]
     }
-    if (qkNorm?.afterRope) normHeads();
-    if (config.queryScaling) q = record.scaleByPosition(`${at}.q_scaled`, q); // [T, H, d]
+    if (normed && qkNorm.afterRope) normHeads();
+    if (growth && !(growth.unturnedOnly && block.rope)) {
+      q = record.scaleByPosition(`${at}.q_scaled`, q, growth); // [T, H, d]
+    }
     const keys = record.store(`${at}.cache_k`, k); // [S, Hkv, d]
     const values = record.store(`${at}.cache_v`, v); // [S, Hkv, d]
     const s = record.scores(`${at}.attn_scores`, q, keys, block); // [H, T, S]

@@ -137,8 +137,8 @@ export function recorder(config: Config) {
         heads: x.shape[1] as number,
         head_width,
         rope_width: width,
-        rope_start: 0,
         half_style: style === "half" ? 1 : 0,
+        rope_start: 0,
       }),
 
     store: (name: string, x: Value): Value =>
@@ -181,6 +181,7 @@ export function recorder(config: Config) {
         heads,
         kv_heads,
         head_width,
+        value_width: head_width,
       }),
 
     headResult: (name: string, tensor: string, x: Value): Value =>
@@ -196,10 +197,13 @@ export function recorder(config: Config) {
     scale: (name: string, x: Value, factor: number): Value =>
       record("scale", name, x.shape, [x], { columns: columnsOf(x), factor }),
 
-    scaleByPosition: (name: string, x: Value): Value =>
+    scaleByPosition: (
+      name: string,
+      x: Value,
+      { scale, period, offset }: NonNullable<Config["queryScaling"]>,
+    ): Value =>
       record("scale_by_position", name, x.shape, [x], {
-        columns: columnsOf(x),
-        ...config.queryScaling!,
+        ...{ columns: columnsOf(x), scale, period, offset },
       }),
 
     cap: (name: string, x: Value, cap: number): Value =>

@@ -1,4 +1,5 @@
 /** The tensors that a forward pass reads, and where the file has them. */
+import { layerOf } from "../../base/layer_names.ts";
 import { sizeOf } from "../../base/shape.ts";
 import { isDequantizable } from "../gguf/dequantize.ts";
 import { GgufError, quoted } from "../gguf/error.ts";
@@ -41,10 +42,10 @@ export function planWeights(plan: Plan): ExpectedTensor[] {
 }
 
 function shapeOf({ operation, constants }: Step, experts: number): number[] {
-  const { columns, rows, heads } = constants;
+  const { columns, rows } = constants;
   switch (operation) {
     case "softmax":
-      return [heads];
+      return [columns]; // a sink for each head
     case "route":
       return [experts];
     case "linear_experts":
@@ -60,7 +61,14 @@ function shapeOf({ operation, constants }: Step, experts: number): number[] {
 export function expectedTensors(config: Config): ExpectedTensor[] {
   const wholes = fusedNames(config);
   const tensors = new Map<string, number[]>();
-  for (const { name, shape } of planWeights(forward(config))) {
+  const plan = forward(config);
+  const biases = new Set(
+    plan.flatMap(({ operation, weights }) => operation === "add_expert_bias" ? weights : []),
+  );
+  for (const { name, shape: planned } of planWeights(plan)) {
+    // Biases of experts are rows in files, and vectors for kernels.
+    const { count } = config.blocks[layerOf(name) ?? 0].experts ?? { count: 1 };
+    const shape = biases.has(name) ? [planned[0] / count, count] : planned;
     const whole = wholes.get(name) ?? name;
     const before = tensors.get(whole);
     const rows = shape.at(-1)! + (wholes.has(name) ? before?.at(-1) ?? 0 : 0);

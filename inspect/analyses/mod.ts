@@ -16,6 +16,7 @@ export {
   type PatchingSweepOptions,
 } from "./patching_sweep.ts";
 export { residualNorms } from "./residual_norms.ts";
+export { expertLoads, routing } from "./routing.ts";
 export type { Subject } from "./analysis_table.ts";
 export { type SpectrumOptions, weightSpectrum } from "./weight_spectrum.ts";
 export { surprisal } from "./surprisal.ts";

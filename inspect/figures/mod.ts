@@ -11,6 +11,7 @@ export { attributionBars, attributionMap } from "./attribution.ts";
 export { generationComparison, generationErrors } from "./comparison/generation.ts";
 export { benchRatios } from "./bench.ts";
 export { bars, type BarsOptions, type NamedNumber } from "./drawing/bars.ts";
+export { expertLoadMap, routingMap } from "./experts.ts";
 export { histogram, type HistogramOptions } from "./histogram.ts";
 export { logitLensLines, logitLensMap, type SequenceOption } from "./lens.ts";
 export { neuronActivations } from "./neurons.ts";

@@ -1,52 +1,7 @@
 /** What is known about every kind of point: its axes, what it means, and what other engines call it. */
 import type { Config } from "../../engine/model/config.ts";
-
-/** What an axis of a point counts. `slot` is a place in the KV cache; slot s holds position s. */
-export type Axis = "position" | "head" | "kv_head" | "feature" | "query" | "key" | "slot";
-
-/** What of a model its aliases depend on. */
-export interface AliasModel {
-  readonly config: Config;
-  /** Whether the model has points of a kind. */
-  has(kind: string): boolean;
-}
-
-/** Templates of aliases, or which a model has. */
-export type Templates = readonly string[] | ((model: AliasModel) => readonly string[]);
-
-/**
- * A kind of point: the name without its `blk.<layer>.`.
- *
- * In the templates of aliases `{L}` stands for the layer, `{next}` for the following one (what the stream begins with comes before
- * layer 0; the last layer has none) and `{layers}` for the number of layers.
- */
-export interface PointKind {
-  readonly axes: readonly Axis[];
-  readonly meaning: string;
-  /** Captured only when it is named, not by a star. */
-  readonly onRequest?: boolean;
-  /** Its heads are in the order that the file's RoPE asks for. */
-  readonly rotary?: boolean;
-  /**
-   * Names without another owner; same numbers. Those like `resid_post.3` are the standard addresses of `interp-engine`
-   * (Neuronpedia).
-   */
-  readonly own?: Templates;
-  /**
-   * Tensors of llama.cpp's graph. Where it has several tensors of one name, the plain name is the last, and a `#` says which
-   * other one is meant.
-   */
-  readonly llamaCpp?: Templates;
-  /** Hooks of TransformerLens's `HookedTransformer`, nothing folded or centred. Rotary points are in half order. */
-  readonly transformerLens?: Templates;
-  /**
-   * What modules of Hugging Face's `LlamaForCausalLM`, and of classes that are built like it, give (of a tuple: its first), what they take (`.input`), and fields of
-   * the model's output. Rotary points are in half order.
-   */
-  readonly huggingFace?: Templates;
-  /** Factor on our numbers which gives those of the alias with this template; 1 without it. */
-  readonly factors?: Readonly<Record<string, (config: Config) => number>>;
-}
+import { EXPERT_KINDS, outNodes } from "./expert_kinds.ts";
+import type { AliasModel, Axis, PointKind, Templates } from "./kind.ts";
 
 /** Of most points. */
 export const ROWS: readonly Axis[] = ["position", "feature"];
@@ -192,7 +147,9 @@ export const POINT_KINDS: Readonly<Record<string, PointKind>> = {
     use: "what q, k and v are computed from",
     names: {
       own: ["attn_in.{L}"],
-      llamaCpp: ["attn_norm-{L}"],
+      llamaCpp: (
+        { config: { norms } },
+      ) => [norms.attention === "attn_norm_2" ? "attn_norm_2-{L}" : "attn_norm-{L}"],
       huggingFace: ["model.layers.{L}.input_layernorm"],
     },
     llamaCpp: "norm-{L}#attn_norm",
@@ -356,7 +313,10 @@ export const POINT_KINDS: Readonly<Record<string, PointKind>> = {
     use: "what the FFN reads",
     names: {
       own: ["mlp_in.{L}"],
-      llamaCpp: ["ffn_norm-{L}"],
+      // Of Falcon 40B what attention's norm is called elsewhere.
+      llamaCpp: (
+        { config: { norms } },
+      ) => [norms.ffn === "attn_norm" ? "attn_norm-{L}" : "ffn_norm-{L}"],
       huggingFace: (model) => [`model.layers.{L}.${ffnModule(model)}`],
     },
     llamaCpp: "norm-{L}",
@@ -387,11 +347,12 @@ export const POINT_KINDS: Readonly<Record<string, PointKind>> = {
     transformerLens: ["blocks.{L}.mlp.hook_post"],
     huggingFace: ["model.layers.{L}.mlp.down_proj.input"],
   },
+  ...EXPERT_KINDS,
   ffn_out: {
     axes: ROWS,
     meaning: "the FFN's contribution to the residual stream",
     own: ["mlp_out.{L}"],
-    llamaCpp: ["ffn_out-{L}"],
+    llamaCpp: outNodes,
     transformerLens: added("ffn_post_norm", ["blocks.{L}.hook_mlp_out"]),
     huggingFace: ["model.layers.{L}.mlp.down_proj", "model.layers.{L}.mlp"],
   },

@@ -4,19 +4,13 @@ import type { Config, Rope } from "../../engine/model/config.ts";
 import { type Dim, type Plan, planValues } from "../../engine/plan/plan.ts";
 import { nearest } from "../../models/nearest.ts";
 import { glob, lastComponent } from "./glob.ts";
-import {
-  type AliasModel,
-  type Axis,
-  POINT_KINDS,
-  type PointKind,
-  ROWS,
-  type Templates,
-} from "./kinds.ts";
+import type { AliasModel, Axis, PointKind, Templates } from "./kind.ts";
+import { POINT_KINDS, ROWS } from "./kinds.ts";
 import { toAdjacent, toHalf } from "./row_order.ts";
 import { streamStart } from "./stream.ts";
 
 export { splitPatterns } from "./glob.ts";
-export type { Axis } from "./kinds.ts";
+export type { Axis } from "./kind.ts";
 export { toAdjacent, toHalf } from "./row_order.ts";
 
 /** A tensor of the forward pass that can be captured. */

@@ -138,6 +138,11 @@ export class Run {
     return this.#sequence(sequence).ids.map((id) => this.#parts.token(id));
   }
 
+  /** All points of the model, captured or not. */
+  get points(): readonly Point[] {
+    return this.#parts.points;
+  }
+
   /** Canonical names of what was captured. */
   get captured(): string[] {
     return [...this.#byPoint.keys()];

@@ -1,4 +1,5 @@
 /** Suspected faults of sums and of the activation. */
+import type { Activation } from "../../../engine/model/config.ts";
 import { factorText, namedFactor } from "../../files/patterns/factors.ts";
 import { sumsOfOthers } from "./instead.ts";
 import { type Operation, rerun, type Variant } from "./operation.ts";
@@ -93,40 +94,67 @@ const ACTIVATIONS: Readonly<Record<string, (x: number) => number>> = {
 /** Where gpt-oss cuts what goes into its activation (swiglu_limit of its config). */
 const CUT = 7;
 
-/** gate, up [T, F] → [T, F] */
+/** What people call the model's own. */
+const CALLED: Readonly<Record<Activation, string>> = {
+  ...{ silu: "SiLU", gelu: "GELU (erf)", gelu_tanh: "GELU (tanh)", relu: "ReLU", relu2: "ReLU²" },
+  ...{ swiglu_clamped: "gpt-oss's", xielu: "xIELU" },
+};
+
+/** gate, up [T, F], or what is activated alone → [T, F] */
 export function activationVariants(operation: Operation): Variant[] {
-  const { inputs: [gate, up] } = operation;
+  const { inputs: [gate, up], step, config, name } = operation;
+  if (/_shared_weight$/.test(name)) return [];
+  const own = step.operation === "xielu" ? "xielu" : config.activation;
+  const called = CALLED[own];
   const other = (what: string, make: Variant["make"]): Variant => ({
     cause: "activation",
     what,
     make,
   });
-  return [
-    {
-      cause: "gate-up-swapped",
-      what: "silu(up) · gate",
-      make: () => rerun(operation, { inputs: [up, gate] }),
-    },
-    ...Object.entries(ACTIVATIONS).map(([name, activation]) =>
-      other(`${name} instead of SiLU`, () => gate.map((x, i) => activation(x) * up[i]))
-    ),
-    other("up is left out", () => gate.map(silu)),
-    other("SiLU twice", () => gate.map((x, i) => silu(silu(x)) * up[i])),
-    ...Object.entries({ SiLU: silu, ...ACTIVATIONS }).filter(([name]) => name !== "none").map((
+  const all = { SiLU: silu, ...ACTIVATIONS };
+  const others = Object.entries(all).filter(([name]) => name !== called);
+  const times = (i: number) => up?.[i] ?? 1;
+  const instead = others.map(([name, activation]) =>
+    other(`${name} instead of ${called}`, () => gate.map((x, i) => activation(x) * times(i)))
+  );
+  if (!up) return instead;
+  const act = (all as Readonly<Record<string, (x: number) => number>>)[called];
+  const gatedOnly = !act ? [] : [
+    other("up is left out", () => gate.map(act)),
+    other(`${called} twice`, () => gate.map((x, i) => act(act(x)) * up[i])),
+    ...Object.entries(all).filter(([name]) => name !== "none").map((
       [name, activation],
     ) =>
       other(
         `up goes through an activation as well: ${name}`,
-        () => gate.map((x, i) => silu(x) * activation(up[i])),
+        () => gate.map((x, i) => act(x) * activation(up[i])),
       )
     ),
-    other(
-      `gpt-oss's: x · σ(1.702 x) of the gate, and up plus 1, cut at ${CUT}`,
-      () =>
-        gate.map((x, i) => {
-          const own = Math.min(CUT, x);
-          return own / (1 + Math.exp(-1.702 * own)) * (Math.max(-CUT, Math.min(CUT, up[i])) + 1);
-        }),
-    ),
+  ];
+  const cut = (x: number) => Math.max(-CUT, Math.min(CUT, x));
+  const steep = (x: number) => x / (1 + Math.exp(-1.702 * x));
+  return [
+    {
+      cause: "gate-up-swapped",
+      what: own === "silu" ? "silu(up) · gate" : `${called} of up, times gate`,
+      make: () => rerun(operation, { inputs: [up, gate] }),
+    },
+    ...instead,
+    ...gatedOnly,
+    ...own === "swiglu_clamped"
+      ? [
+        other(
+          `nothing is cut at ${CUT}`,
+          () => gate.map((x, i) => steep(x) * (up[i] + 1)),
+        ),
+        other(
+          "up lacks its 1",
+          () => gate.map((x, i) => steep(Math.min(CUT, x)) * cut(up[i])),
+        ),
+      ]
+      : [other(
+        `gpt-oss's: x · σ(1.702 x) of the gate, and up plus 1, cut at ${CUT}`,
+        () => gate.map((x, i) => steep(Math.min(CUT, x)) * (cut(up[i]) + 1)),
+      )],
   ];
 }

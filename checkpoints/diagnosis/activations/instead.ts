@@ -108,5 +108,5 @@ function isTelling(numbers: Float32Array): boolean {
 
 /** Whether a point is the stream between two halves of blocks. */
 function isStream(point: string): boolean {
-  return /^(token_embd|ffn_inp|out)$/.test(kindOf(point));
+  return /^(token_embd|embd_scaled|embd_sum|embd_norm|ffn_inp|attn_resid|out)$/.test(kindOf(point));
 }

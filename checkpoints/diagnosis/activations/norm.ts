@@ -63,11 +63,13 @@ function overflowVariants(
 export function normalizeVariants({ inputs: [x], step, config }: Operation): Variant[] {
   const { columns } = step.constants;
   return [
-    {
-      cause: "layernorm",
-      what: "the mean is subtracted",
-      make: () => centred(x, columns, config.normEpsilon),
-    },
+    ...config.normKind === "layer" ? [] : [
+      {
+        cause: "layernorm",
+        what: "the mean is subtracted",
+        make: () => centred(x, columns, config.normEpsilon),
+      } satisfies Variant,
+    ],
     {
       cause: "left-out",
       what: "rows are not divided by their root mean square",

@@ -62,6 +62,8 @@ export interface Variant {
   readonly fitted?: boolean;
   /** Where others make the same of several operations together: all of them in words, since none can be named there. */
   readonly jointly?: string;
+  /** Whether it is tried before all others: a fault of a part that the model's description has. */
+  readonly early?: boolean;
   /** Whether it is tried after all others: a guess, or what others make too. */
   readonly late?: boolean;
   make(): Float32Array;

@@ -6,13 +6,30 @@ import type { Chain } from "./chain.ts";
 import { boundVariants, factorVariants, leftOutVariants, zeroVariants } from "./any_operation.ts";
 import { maskTrials, softmaxVariants } from "./attention/attention.ts";
 import { activationVariants, addVariants } from "./elementwise.ts";
-import { embedVariants } from "./products/embed.ts";
+import { embedVariants, positionRowVariants } from "./products/embed.ts";
 import { mixVariants, scoresVariants } from "./attention/heads.ts";
 import { sameVariants } from "./instead.ts";
 import { biasVariants, linearVariants } from "./products/linear.ts";
 import { normalizeVariants, rmsVariants, scaleVariants } from "./norm.ts";
 import { positionVariants, scatteredZeros } from "./attention/positions.ts";
 import { ropeVariants } from "./attention/rope.ts";
+import {
+  combineVariants,
+  expertBiasVariants,
+  routeVariants,
+  routeWeightVariants,
+  sharedVariants,
+  weighVariants,
+} from "./parts/experts.ts";
+import {
+  capVariants,
+  clampVariants,
+  multiplierVariants,
+  queryScalingVariants,
+} from "./parts/multipliers.ts";
+import { centerVariants, normTrials } from "./parts/norms.ts";
+import { partsOfScores, sinkVariants } from "./parts/scores.ts";
+import { partsOfRope } from "./parts/turns.ts";
 import { roundedOutcomes } from "./rounded.ts";
 import { storeVariants } from "./attention/slots.ts";
 import type { Operation, Variant } from "./operation.ts";
@@ -26,22 +43,37 @@ const SUSPECTS: Readonly<Record<string, Suspect>> = {
     ...await misreadRows(operation),
     ...await embedVariants(operation),
   ],
+  embed_positions: positionRowVariants,
   rms: rmsVariants,
   normalize: normalizeVariants,
   scale_columns: scaleVariants,
   linear: linearVariants,
   add_bias: biasVariants,
-  rope: ropeVariants,
+  rope: (operation) => [...partsOfRope(operation), ...ropeVariants(operation)],
   store: storeVariants,
-  scores: scoresVariants,
-  softmax: softmaxVariants,
+  scores: (operation) => [...partsOfScores(operation), ...scoresVariants(operation)],
+  softmax: (operation) => [...sinkVariants(operation), ...softmaxVariants(operation)],
   mix: mixVariants,
   glu: activationVariants,
-  add: addVariants,
+  activate: activationVariants,
+  xielu: activationVariants,
+  add: (operation) => [...sharedVariants(operation), ...addVariants(operation)],
+  center: centerVariants,
+  scale: multiplierVariants,
+  cap: capVariants,
+  clamp: clampVariants,
+  scale_by_position: queryScalingVariants,
+  route: routeVariants,
+  route_weights: routeWeightVariants,
+  combine: combineVariants,
+  weigh: weighVariants,
+  add_expert_bias: expertBiasVariants,
 };
 
 /** Operations whose outcome has masks or slots of its own: other numbers than those that are made. */
-const APART: ReadonlySet<string> = new Set(["scores", "softmax", "store", "embed"]);
+const APART: ReadonlySet<string> = new Set([
+  ...["scores", "softmax", "store", "embed", "embed_positions", "route"],
+]);
 
 /** What the known causes would make of an operation. */
 async function variantsOf(operation: Operation): Promise<readonly Variant[]> {
@@ -64,6 +96,11 @@ export interface Suspicion {
   make(): Promise<Float32Array>;
 }
 
+/** One that may be of a part that the model's description has. */
+interface Ranked extends Suspicion {
+  readonly early?: boolean;
+}
+
 /**
  * All that can be tried on a chain: each fault in each operation, the last one first, and each in all operations that could have
  * it, for what is set once for a whole model. Over several blocks the latter come first: there are many places for the former.
@@ -78,10 +115,11 @@ export async function suspicionsOf(chain: Chain): Promise<Suspicion[]> {
   const suspected = [...operations.entries()].toReversed().flatMap(([index, operation]) =>
     variants[index].map((variant) => ({ index, operation, variant }))
   );
-  const isLate = ({ variant }: typeof suspected[number]) => variant.late ?? false;
-  const inOrder = [...suspected.filter((each) => !isLate(each)), ...suspected.filter(isLate)];
-  const single = inOrder.map(({ index, operation, variant }): Suspicion => ({
+  const rank = ({ early, late }: Variant) => early ? 0 : late ? 2 : 1;
+  const inOrder = suspected.toSorted((a, b) => rank(a.variant) - rank(b.variant));
+  const single = inOrder.map(({ index, operation, variant }): Ranked => ({
     cause: variant.cause,
+    early: variant.early,
     detail: detailOf(variant, operation, point),
     fitted: variant.fitted,
     cost: chain.cost(index),
@@ -98,9 +136,12 @@ export async function suspicionsOf(chain: Chain): Promise<Suspicion[]> {
     }
   }
   const joint = [...places].filter(([, indices]) => indices.length > 1).map(
-    ([key, indices]): Suspicion => {
-      const { cause, what, jointly } = variants[indices[0]].find((each) => keyOf(each) === key)!;
+    ([key, indices]): Ranked => {
+      const { cause, what, jointly, early } = variants[indices[0]].find((each) =>
+        keyOf(each) === key
+      )!;
       return {
+        early,
         cause: jointly ? "unknown" : cause,
         detail: `${jointly ?? what} (in ${operations[indices[0]].name} to ${
           operations[indices.at(-1)!].name
@@ -121,7 +162,17 @@ export async function suspicionsOf(chain: Chain): Promise<Suspicion[]> {
     make,
   }));
   const isLong = new Set(operations.map(({ name }) => layerOf(name))).size > 1;
-  return isLong ? [...joint, ...masks, ...single] : [...single, ...joint, ...masks];
+  const norms = normTrials(chain).map(({ from, ...trial }): Suspicion => ({
+    ...trial,
+    cost: chain.cost(from),
+  }));
+  const isEarly = ({ early }: Ranked) => early ?? false;
+  const all = isLong ? [joint, single] : [single, joint];
+  const parts = all.flatMap((list) => list.filter(isEarly));
+  const others = all.map((list) => list.filter((each) => !isEarly(each)));
+  return isLong
+    ? [...norms, ...parts, ...others[0], ...masks, ...others[1]]
+    : [...norms, ...parts, ...others.flat(), ...masks];
 }
 
 /** Equal for the same fault in several places. */

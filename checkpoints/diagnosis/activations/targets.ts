@@ -33,6 +33,12 @@ function undone(
     }
     case "add":
       return [[values[1].name, target.map((value, i) => value - inputs[0][i])]];
+    case "scale":
+      return [[values[0].name, target.map((value) => value / constants.factor)]];
+    case "cap": {
+      const { cap } = constants;
+      return [[values[0].name, target.map((value) => cap * Math.atanh(value / cap))]];
+    }
     case "rope":
       return [[values[0].name, inverse(operation, target)]];
     default:

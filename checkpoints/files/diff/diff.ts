@@ -175,7 +175,7 @@ class Differ {
 
   /** A name that engines do not look for in such a file. */
   #foreignName(b: Weight): string | undefined {
-    return this.#b.format === "GGUF" && ggufName(b.stored) ? b.stored : undefined;
+    return this.#b.format === "GGUF" && ggufName(b.stored, this.#b.family) ? b.stored : undefined;
   }
 
   async #sameNumbers(a: Weight, others: Iterable<Weight>): Promise<Weight | undefined> {

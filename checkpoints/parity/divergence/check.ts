@@ -126,16 +126,19 @@ function recomputed(
   const kept = operation === "linear" ? weights[0].kept : undefined;
   // Slots of before the pass stay, and so do numbers whose rows were left out.
   const out = output.data.slice();
-  const isThere = operation === "embed"
-    ? inputs[0].data.every((id) => rowOf(weights[0], id))
+  const read = rowsByNumber(record, pass);
+  const isThere = read
+    ? read.every((row) => rowOf(weights[0], row))
     : operation === "linear" || weights.every(({ kept }) => !kept);
   if (!isThere) return undefined;
   const made = kept ? new Float32Array(pass.tokens * kept.length) : out;
-  kernelOf({ operation })!.twin({
+  const has = weights.length > 0;
+  const fields = { sinks: operation === "softmax" && has, biased: operation === "route" && has };
+  kernelOf({ operation, ...fields })!.twin({
     pass,
     constants,
     inputs: inputs.map(({ data }) => data),
-    weights: weights.map((weight) => asReader(weight, operation === "embed")),
+    weights: weights.map((weight) => asReader(weight, read !== undefined)),
     outputs: [made],
   });
   const rows = weights.at(0)?.rows ?? 0;
@@ -145,6 +148,16 @@ function recomputed(
     }
   });
   return out;
+}
+
+/** The rows of an embedding that an operation asks for; undefined of operations that read whole weights. */
+function rowsByNumber(
+  { operation, inputs: [ids] }: OperationRecord,
+  { start, tokens }: OperationEvidence["pass"],
+): number[] | undefined {
+  if (operation === "embed") return [...ids.data];
+  if (operation !== "embed_positions") return undefined;
+  return Array.from({ length: tokens }, (_, i) => start + i);
 }
 
 /** The rows that are there, one after the other; by their own numbers where an operation asks for some. */

@@ -70,6 +70,8 @@ export interface RopeFacts {
   readonly scaling: RopeScaling;
   /** Divisors of the pairs' angles, where the file has them. */
   readonly factors?: readonly number[];
+  /** Factor on cosines and sines; 1 where it is left out. */
+  readonly magnitude?: number;
   /** In 64-bit floats, or as ggml does. */
   readonly builder: RopeBuilder;
 }

@@ -220,16 +220,40 @@ async function readOperations(folder: string, told: Fields): Promise<ToldEvidenc
 }
 
 function readRope(told: Fields): NonNullable<Settings["rope"]> {
-  const scaling = told.object("scaling");
   return {
     base: told.number("base"),
     width: told.count("width"),
-    scaling: scaling.text("type") === "linear"
-      ? { type: "linear", factor: scaling.number("factor") }
-      : { type: "none" },
+    scaling: readScaling(told.object("scaling")),
     ...(told.has("factors") ? { factors: told.realNumbers("factors") } : {}),
+    ...(told.has("magnitude") ? { magnitude: told.number("magnitude") } : {}),
     builder: told.choice("builder", ["exact", "ggml", "f32"]),
   };
+}
+
+function readScaling(told: Fields): NonNullable<Settings["rope"]>["scaling"] {
+  const type = told.choice("type", ["none", "linear", "yarn", "longrope"]);
+  switch (type) {
+    case "none":
+      return { type };
+    case "linear":
+      return { type, factor: told.number("factor") };
+    case "longrope":
+      return {
+        type,
+        originalLength: told.count("originalLength"),
+        short: told.text("short"),
+        long: told.text("long"),
+      };
+    case "yarn":
+      return {
+        type,
+        factor: told.number("factor"),
+        originalLength: told.count("originalLength"),
+        betaFast: told.number("betaFast"),
+        betaSlow: told.number("betaSlow"),
+        share: told.number("share"),
+      };
+  }
 }
 
 /** An object out of a file, field by field. */

@@ -13,6 +13,8 @@ import {
   weightRowAt,
 } from "./evidence.ts";
 import { type Formula, formulaAt } from "./formula.ts";
+import { hiddenText, slopeOf } from "./formulas/attention.ts";
+import { MASKED } from "../../../kernels/attention/scoring/score.ts";
 import type { Pass } from "../../../kernels/kernel.ts";
 
 /** A place of an operation, and what the reference has there. */
@@ -66,6 +68,8 @@ function demanded(operation: OperationRecord, { data }: NamedTensor): NamedTenso
       return { ...hidden, data: data.map((value, i) => value / weight.data[i % columns]) };
     case "add_bias":
       return { ...hidden, data: data.map((value, i) => value - weight.data[i % columns]) };
+    case "scale":
+      return { ...hidden, data: data.map((value) => value / operation.constants.factor) };
     case "normalize":
       // By which each row was divided: least squares of x = rms · y.
       return {
@@ -118,6 +122,47 @@ const IMPLIED: Readonly<Record<string, (there: There) => string[]>> = {
     ]),
   ],
 
+  scale: ({ value, fact }) => [`the factor would be ${short(value / fact("x"))}`],
+  scale_by_position: ({ value, fact }) => [`the factor would be ${short(value / fact("x"))}`],
+  center: ({ value, fact }) => [`the mean would be ${short(fact("x") - value)}`],
+  weigh: ({ value, fact }) => [`the weight would be ${short(value / fact("x"))}`],
+  add_expert_bias: ({ value, fact }) => [`b would be ${short(value - fact("x"))}`],
+
+  cap: ({ value, fact }) => [
+    Math.abs(value - fact("x")) <= 1e-6 * Math.abs(value)
+      ? "x itself, without the cap, gives it"
+      : `the number before the cap would be ${
+        short(fact("cap") * Math.atanh(value / fact("cap")))
+      }`,
+  ],
+
+  route({ inputs: [logits], constants: { experts }, token, value, pass }) {
+    const own = logits.data[token * experts + value];
+    return [`expert ${value}, at position ${pass.start + token}, has the logit ${short(own)}`];
+  },
+
+  route_weights: ({ value, fact }) => [
+    `the scale would be ${short(value / fact("gate") * (fact("Σ gate") || 1))}`,
+    ...(Math.abs(value - fact("gate") * fact("scale")) <= 1e-5 * Math.abs(value)
+      ? ["the gate that is not divided by the sum gives it"]
+      : []),
+  ],
+
+  combine({ inputs: [x, weights], constants: { columns, used }, token, place, value }) {
+    const rows = Array.from({ length: used }, (_, k) => token * used + k);
+    const plain = rows.reduce((sum, row) => sum + x.data[row * columns + place.index], 0);
+    const total = rows.reduce((sum, row) => sum + weights.data[row], 0);
+    const right = rows.reduce(
+      (sum, row) => sum + weights.data[row] * x.data[row * columns + place.index],
+      0,
+    );
+    const near = (other: number) => Math.abs(value - other) <= 1e-5 * Math.abs(other);
+    return [
+      ...(near(plain) ? ["the sum without weights gives it"] : []),
+      ...(near(right / total) ? ["weights divided by their sum give it"] : []),
+    ];
+  },
+
   linear({ inputs: [x], weights: [weight], output, reference, constants, pass, place }) {
     const { rows, columns } = constants;
     const own = weightRowAt(output, place);
@@ -163,9 +208,30 @@ const IMPLIED: Readonly<Record<string, (there: There) => string[]>> = {
     return from.length > 0 ? [`it is what position ${from[0]} wrote`] : [];
   },
 
-  scores({ inputs: [q, keys], constants, place: { head = 0, index: key }, token, value, fact }) {
-    const { heads, kv_heads, head_width: width, scale } = constants;
-    const lines = [`the scale would be ${short(value / fact("Σ q·k"))}`];
+  scores({ inputs: [q, keys], constants, place, token, value, fact }) {
+    const { heads, kv_heads, head_width: width, scale, cap = 0 } = constants;
+    const { head = 0, index: key, position } = place;
+    const hidden = hiddenText(constants, position, key);
+    if (hidden) return value <= MASKED ? [] : [`it has a score, and ${hidden}`];
+    if (value <= MASKED) return ["the key is masked"];
+    const bias = slopeOf(constants, head) * (position - key);
+    const isOf = (sum: number, size: number) => {
+      const scaled = scale * sum;
+      const capped = cap > 0 ? cap * Math.tanh(scaled / cap) : scaled;
+      return Math.abs(value - (capped - bias)) <= 1e-5 * (scale * size + bias);
+    };
+    const unbiased = value + bias;
+    const before = cap > 0 ? cap * Math.atanh(unbiased / cap) : unbiased;
+    const uncapped = scale * fact("Σ q·k");
+    const isNear = (other: number) =>
+      Math.abs(value - other) <= 1e-5 * (Math.abs(uncapped) + bias) && Math.abs(other) > 0;
+    const lines = [
+      ...(cap > 0 && isNear(uncapped - bias) ? ["the score without the cap gives it"] : []),
+      ...(bias > 0 && isNear(fact("capped") || uncapped)
+        ? ["the score without bias gives it"]
+        : []),
+      `the scale would be ${short(before / fact("Σ q·k"))}`,
+    ];
     for (let other = 0; other < kv_heads; other++) {
       if (other === Math.floor(head * kv_heads / heads)) continue;
       const [qAt, kAt] = [(token * heads + head) * width, (key * kv_heads + other) * width];
@@ -175,9 +241,7 @@ const IMPLIED: Readonly<Record<string, (there: There) => string[]>> = {
         sum += term;
         size += Math.abs(term);
       }
-      if (Math.abs(value - scale * sum) <= 1e-5 * scale * size) {
-        lines.push(`key/value head ${other} gives it`);
-      }
+      if (isOf(sum, size)) lines.push(`key/value head ${other} gives it`);
     }
     return lines;
   },

@@ -1,4 +1,5 @@
 /** The operation that went wrong first, computed once more in 64-bit floats from what a bundle holds of it: whose number is right. */
+import { MASKED } from "../../../kernels/attention/scoring/score.ts";
 import { compareTensors, type ElementPlace, localAllowance, placeText } from "../compare.ts";
 import {
   blocksOf,
@@ -121,7 +122,9 @@ function judged(
 ): Right {
   if (exact.value === undefined) return "unknown";
   const isNear = (value: number, expected = NaN, within = allowed) =>
-    Object.is(value, Math.fround(expected)) || Math.abs(value - expected) <= within;
+    // Masks are written as −∞ or as other numbers that are as low.
+    value <= MASKED && expected <= MASKED || Object.is(value, Math.fround(expected)) ||
+    Math.abs(value - expected) <= within;
   // Of large terms, which the other side need not have, 32 bits leave more over.
   const isOwn = (value: number, { value: expected, size }: Formula) =>
     isNear(value, expected, Math.max(allowed, SUM_ROUNDING * size));
@@ -143,7 +146,10 @@ function allowedAt(evidence: OperationEvidence, place: ElementPlace): number {
 }
 
 /** Operations that touch each number once: what they make at a place goes on to the same place. */
-const ELEMENTWISE = /^(rms|normalize|scale_columns|add_bias|add|glu|take_rows)$/;
+const ELEMENTWISE = new RegExp(
+  "^(center|rms|normalize|scale_columns|add_bias|add|glu|activate|xielu|scale|cap|clamp|" +
+    "scale_by_position|take_rows|add_expert_bias|weigh)$",
+);
 
 /** Back from the last operation through what is not shown, as long as one number comes of one. */
 function hiddenBefore(
@@ -210,11 +216,10 @@ function differencesOf(
     if (there !== value) lines.push(`${name}: ${short(value)} here, ${short(there)} there`);
   }
   if (rope && JSON.stringify(rope) !== JSON.stringify(other!.rope)) {
-    const said = ({ base, width, scaling, factors }: typeof rope) =>
-      `base ${base}, width ${width}, scaling ${
-        scaling.type === "linear" ? scaling.factor : "none"
-      }, ` +
-      `${factors ? "with" : "without"} frequency factors`;
+    const said = ({ base, width, scaling, factors, magnitude = 1 }: typeof rope) =>
+      `base ${base}, width ${width}, scaling ${scalingText(scaling)}, ` +
+      `${factors ? "with" : "without"} frequency factors` +
+      (magnitude === 1 ? "" : `, times ${short(magnitude)}`);
     lines.push(`RoPE: ${said(rope)} here; ${other!.rope ? said(other!.rope) : "none"} there`);
   }
   for (const [i, weight] of weights.entries()) {
@@ -223,14 +228,38 @@ function differencesOf(
       lines.push(`${weight.name} is in our file alone`);
       continue;
     }
-    const row = weight.rows === 1
-      ? 0
-      : operation.operation === "embed"
-      ? operation.inputs[0].data[place.position - start]
-      : weightRowAt(operation.output, place);
+    const row = weight.rows === 1 ? 0 : weightRowOf(operation, place, start);
     lines.push(...rowDifferences(weight, theirs, row));
   }
   return lines;
+}
+
+/** Which row of an operation's weight makes a place. */
+function weightRowOf(operation: OperationRecord, place: ElementPlace, start: number): number {
+  const token = place.position - start;
+  switch (operation.operation) {
+    case "embed":
+      return operation.inputs[0].data[token];
+    case "embed_positions":
+      return place.position;
+    case "linear_experts": {
+      const { used, rows } = operation.constants;
+      return operation.inputs[1].data[token * used + (place.head ?? 0)] * rows + place.index;
+    }
+    default:
+      return weightRowAt(operation.output, place);
+  }
+}
+
+function scalingText(scaling: NonNullable<OperationRecord["rope"]>["scaling"]): string {
+  switch (scaling.type) {
+    case "linear":
+      return `${scaling.factor}`;
+    case "yarn":
+      return `YaRN ${scaling.factor}`;
+    default:
+      return scaling.type;
+  }
 }
 
 /** 32-bit constants as they were meant. */

@@ -9,12 +9,27 @@ interface Sizes {
   readonly output: number;
 }
 
+/** An elementwise operation on so many columns. */
+const OF_EACH = ({ columns }: Constants, T: number): Sizes => ({
+  inputs: [T * columns],
+  output: T * columns,
+});
+
 /** T, S and R as in a plan; of a shape with heads columns is their product. */
 const SIZES: Readonly<Record<string, (constants: Constants, T: number, S: number) => Sizes>> = {
   embed: ({ rows, columns }, T) => ({
     inputs: [T],
     weights: [[rows, columns]],
     output: T * columns,
+  }),
+  embed_positions: ({ rows, columns }, T) => ({
+    inputs: [],
+    weights: [[rows, columns]],
+    output: T * columns,
+  }),
+  center: ({ columns, groups }, T) => ({
+    inputs: [T * groups * columns],
+    output: T * groups * columns,
   }),
   rms: ({ columns, groups }, T) => ({
     inputs: [T * groups * columns],
@@ -59,7 +74,51 @@ const SIZES: Readonly<Record<string, (constants: Constants, T: number, S: number
   }),
   add: ({ columns }, T) => ({ inputs: [T * columns, T * columns], output: T * columns }),
   glu: ({ columns }, T) => ({ inputs: [T * columns, T * columns], output: T * columns }),
-  take_rows: ({ columns }, T) => ({ inputs: [T * columns], output: T * columns }),
+  activate: OF_EACH,
+  xielu: OF_EACH,
+  scale: OF_EACH,
+  cap: OF_EACH,
+  clamp: OF_EACH,
+  scale_by_position: OF_EACH,
+  take_rows: OF_EACH,
+  // A bias is told by its presence.
+  route: ({ experts, used }, T) => ({ inputs: [T * experts], output: T * used }),
+  route_weights: ({ experts, used }, T) => ({
+    inputs: [T * experts, T * used],
+    output: T * used,
+  }),
+  // How many experts there are, the weight says.
+  linear_experts: ({ columns, rows, used, shared }, T) => ({
+    inputs: [T * (shared ? 1 : used) * columns, T * used],
+    output: T * used * rows,
+  }),
+  add_expert_bias: ({ rows, used }, T) => ({
+    inputs: [T * used * rows, T * used],
+    output: T * used * rows,
+  }),
+  combine: ({ columns, used }, T) => ({
+    inputs: [T * used * columns, T * used],
+    output: T * columns,
+  }),
+  weigh: ({ columns, used }, T) => ({
+    inputs: [T * used * columns, T * used],
+    output: T * used * columns,
+  }),
+};
+
+/** Constants that are no counts. */
+const REAL: ReadonlySet<string> = new Set([
+  ...["epsilon", "scale", "factor", "cap", "limit", "max_bias"],
+  ...["alpha_n", "alpha_p", "beta"],
+]);
+
+/** Vectors that an operation may have or not: of softmax its sinks, of a choice of experts a bias; and whole sets of experts. */
+const OPTIONAL: Readonly<
+  Record<string, (constants: Constants) => { readonly rows?: number; readonly columns: number }>
+> = {
+  softmax: ({ columns }) => ({ rows: 1, columns }),
+  route: ({ experts }) => ({ rows: 1, columns: experts }),
+  linear_experts: ({ columns }) => ({ columns }),
 };
 
 /** What of an operation has another size than it needs; undefined where all is well. What was left out is empty. */
@@ -68,9 +127,7 @@ export function sizeProblem(record: OperationRecord, pass: Pass): string | undef
   if (!Object.hasOwn(SIZES, operation)) return `${operation} is no operation that is recomputed`;
   const isWhole = (settings: Settings): string | undefined => {
     const bad = Object.entries(settings.constants).find(([name, value]) =>
-      !(name === "epsilon" || name === "scale"
-        ? Number.isFinite(value)
-        : Number.isSafeInteger(value) && value >= 0)
+      !(REAL.has(name) ? Number.isFinite(value) : Number.isSafeInteger(value) && value >= 0)
     );
     if (bad) return `${bad[0]} is ${bad[1]}`;
     const sizes = SIZES[operation](settings.constants, pass.tokens, pass.start + pass.tokens);
@@ -87,6 +144,13 @@ export function sizeProblem(record: OperationRecord, pass: Pass): string | undef
         return `weight ${i} is not [${rows}, ${columns}]`;
       }
     }
+    const [own] = settings.weights;
+    const optional = own && OPTIONAL[operation]?.(settings.constants);
+    if (
+      optional && (own.columns !== optional.columns || own.rows !== (optional.rows ?? own.rows))
+    ) return `weight 0 has rows of ${own.columns}, not of ${optional.columns}`;
+    const isMissing = own === undefined && /^(linear_experts|add_expert_bias)$/.test(operation);
+    if (isMissing) return "weight 0 is not there";
     const found = output.data.length;
     return found === 0 || found === sizes.output
       ? undefined

@@ -1,6 +1,7 @@
 /** Rows of a weight out of a file, as numbers and as the bytes that they were made of. */
 import { dequantize } from "../../../engine/gguf/dequantize.ts";
-import type { GgufFile } from "../../../engine/gguf/reader.ts";
+import { sizeOf } from "../../../base/shape.ts";
+import type { GgufFile, TensorInfo } from "../../../engine/gguf/reader.ts";
 import type { OperationEvidence, WeightRows } from "./evidence.ts";
 
 /**
@@ -16,7 +17,8 @@ export async function readRows(
 ): Promise<WeightRows | undefined> {
   const tensor = file.tensors.get(name);
   if (!tensor) return undefined;
-  const { type, shape: [columns, rows = 1] } = tensor;
+  const { type } = tensor;
+  const { rows, columns } = matrixOf(tensor);
   const width = tensor.bytes / rows;
   const there = kept?.filter((row) => row < rows);
   const blocks = there
@@ -31,7 +33,8 @@ export async function readRows(
 export function rowBytes(file: GgufFile, name: string): { rows: number; perRow: number } {
   const tensor = file.tensors.get(name);
   if (!tensor) return { rows: 0, perRow: 0 };
-  const { type, shape: [columns, rows = 1] } = tensor;
+  const { type } = tensor;
+  const { rows, columns } = matrixOf(tensor);
   return { rows, perRow: 4 * columns + (type.name === "F32" ? 0 : tensor.bytes / rows) };
 }
 
@@ -58,6 +61,17 @@ export async function withWeightsOf(
     operations.push({ ...operation, weights });
   }
   return { ...evidence, operations };
+}
+
+/** Vectors that files may have as rows, one for each head or expert: norms, biases, sinks. */
+const VECTOR = /(norm\.weight|sinks\.weight|\.bias)$/;
+
+/** A weight as a matrix: experts lie one below the other, and a vector is one row however it is written. */
+export function matrixOf(
+  { name, shape }: Pick<TensorInfo, "name" | "shape">,
+): { rows: number; columns: number } {
+  const [columns, ...others] = VECTOR.test(name) ? [sizeOf(shape)] : shape;
+  return { rows: sizeOf(others), columns };
 }
 
 async function joined(pieces: readonly Promise<Uint8Array>[], width: number): Promise<Uint8Array> {

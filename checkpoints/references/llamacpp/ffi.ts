@@ -79,7 +79,7 @@ export interface LlamaTensor extends GraphNode {
   readonly sizes: readonly number[];
   /** In bytes. */
   readonly strides: readonly number[];
-  /** Its numbers, with what lies between them; undefined where they are not F32. */
+  /** Its numbers, with what lies between them; undefined where they are neither F32 nor I32. */
   read(): Float32Array<ArrayBuffer> | undefined;
   /** What is said of a softmax; its mask read. */
   softmax(): GraphValue["softmax"];
@@ -389,10 +389,11 @@ export function openLlamaCpp(files: LlamaCppLibrary): LlamaCpp {
         return four(48);
       },
       read() {
-        if (view.getInt32(0) !== 0) return undefined;
-        const numbers = new Float32Array(Number(base.ggml_nbytes(pointer)) / 4);
-        base.ggml_backend_tensor_get(pointer, numbers, 0n, BigInt(numbers.byteLength));
-        return numbers;
+        const type = view.getInt32(0);
+        if (type !== F32 && type !== I32) return undefined;
+        const bytes = new ArrayBuffer(Number(base.ggml_nbytes(pointer)));
+        base.ggml_backend_tensor_get(pointer, new Uint8Array(bytes), 0n, BigInt(bytes.byteLength));
+        return type === F32 ? new Float32Array(bytes) : Float32Array.from(new Int32Array(bytes));
       },
       softmax() {
         const mask = sources().at(1);
@@ -406,14 +407,14 @@ export function openLlamaCpp(files: LlamaCppLibrary): LlamaCpp {
   }
 }
 
-/** A tensor's numbers as they lie; undefined where they are not F32. */
+/** A tensor's numbers as they lie; undefined where they are neither F32 nor I32. */
 export function valuesOf(tensor: LlamaTensor): GraphTensor | undefined {
   const data = tensor.read();
   const strides = tensor.strides.map((bytes) => bytes / 4);
   return data && { sizes: tensor.sizes, strides, data };
 }
 
-/** A node with its numbers; undefined where they are not F32. */
+/** A node with its numbers; undefined where they are neither F32 nor I32. */
 export function graphValue(tensor: LlamaTensor): GraphValue | undefined {
   const { name, operation, inputs } = tensor;
   const values = valuesOf(tensor);
@@ -422,6 +423,9 @@ export function graphValue(tensor: LlamaTensor): GraphValue | undefined {
     ...(operation === "SOFT_MAX" ? { softmax: tensor.softmax() } : {}),
   };
 }
+
+/** `enum ggml_type` */
+const [F32, I32] = [0, 26];
 
 /** A list of devices that ends at once. */
 const NO_DEVICES = new BigUint64Array(1);

@@ -43,8 +43,20 @@ export interface GraphModel {
   /** Whether scores are capped: llama.cpp does so in three nodes. */
   readonly capped: boolean;
   readonly activation: Activation;
+  /** Of models with mixtures of experts. */
+  readonly mixtures?: MixtureNodes;
   /** Kinds of points by ggml's operation and the kind of weight that it reads: `MUL_MAT attn_q.weight`. */
   readonly weights: Readonly<Record<string, WeightNode>>;
+}
+
+/** What the nodes of mixtures are. */
+export interface MixtureNodes {
+  /** Which layers have one. */
+  readonly layers: readonly boolean[];
+  /** K, the experts that a position goes to. */
+  readonly used: number;
+  /** Kinds of points of those layers by their nodes' names. */
+  readonly kinds: Readonly<Record<string, string>>;
 }
 
 /** A node that reads a weight. */
@@ -210,7 +222,12 @@ function pointsOf(node: GraphNode, model: GraphModel): string[] {
   // Where the embedding is scaled at once, the product has its name.
   if (stem === "embd" && operation === "SCALE") return ["embd_scaled"];
   if (Object.hasOwn(OUTSIDE, stem)) return [OUTSIDE[stem]];
-  const kind = layer === undefined ? undefined : nodeKind(stem, node, model);
+  const { mixtures } = model;
+  const kind = layer === undefined
+    ? undefined
+    : mixtures?.layers[layer] && Object.hasOwn(mixtures.kinds, stem)
+    ? mixtures.kinds[stem]
+    : nodeKind(stem, node, model);
   return kind === undefined ? [] : [`blk.${layer}.${kind}`];
 }
 
@@ -225,6 +242,8 @@ function nodeKind(
   if (operation === "ROPE") return projected && `${projected}_rope`;
   // Parts of a fused product.
   if (operation === "VIEW" && Object.hasOwn(PROJECTIONS, stem)) return PROJECTIONS[stem];
+  // Of those that RoPE does not turn (Llama 4).
+  if (operation === "MUL" && stem === "Qcur") return "q_scaled";
   if (operation === "SCALE") {
     const [, half] = /^(attn|ffn)_(?:out|post_norm)-\d+$/.exec(first) ?? [];
     if (half) return `${first.replace(/-\d+$/, "")}_scaled`;
@@ -266,12 +285,15 @@ function slopeOf(head: number, heads: number, maxBias: number): number {
   return (2 ** (-bias / floor)) ** power;
 }
 
+/** Points with a row for each of a position's experts. */
+const OF_EXPERTS = /^ffn_expert_(gate|up|act|out)(_product)?$/;
+
 /** Turns a tensor of the graph into a point's. */
 function asPoint(
   point: string,
   tensor: GraphTensor,
   cached: number,
-  { heads, kvHeads, headWidth }: GraphModel,
+  { heads, kvHeads, headWidth, mixtures }: GraphModel,
 ): PointTensor {
   const { sizes, strides } = tensor;
   const kind = kindOf(point);
@@ -287,6 +309,10 @@ function asPoint(
     }
   }
   const { data } = gather(tensor, [2, 1, 0], [sizes[2], sizes[1], sizes[0]]);
+  if (kind === "ffn_expert_weights") {
+    return { shape: [data.length / mixtures!.used, mixtures!.used], data }; // [T, K]
+  }
+  if (OF_EXPERTS.test(kind)) return { shape: [sizes[2], sizes[1], sizes[0]], data }; // [T, K, F]
   const rowHeads = /^(q|head_out)(_|$)/.test(kind) ? heads : /^[kv](_|$)/.test(kind) ? kvHeads : 0;
   if (rowHeads > 0) {
     const shape = [data.length / (rowHeads * headWidth), rowHeads, headWidth]; // [T, H, d]

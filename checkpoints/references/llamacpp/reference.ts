@@ -65,6 +65,9 @@ export interface LlamaCppOptions extends F32CopyOptions {
   readonly timeout?: number;
 }
 
+/** What GELU makes. */
+const GELU_POINTS = ["ffn_act", "ffn_expert_act", "ffn_shared_act"];
+
 const BUDGET_BYTES = 6 * 2 ** 30;
 
 /**
@@ -98,7 +101,7 @@ export async function llamaCppReference(options: LlamaCppOptions): Promise<Refer
     scratch = undefined;
   }
   try {
-    const config = readConfig(file);
+    const config = readConfig(file, { like: "llama.cpp" });
     const layers = asIs ? config.layers : await layersAtATime(file, config, options);
     const windowed = layers < config.layers;
     if (windowed || (asIs && model.path === undefined)) {
@@ -126,6 +129,8 @@ export async function llamaCppReference(options: LlamaCppOptions): Promise<Refer
         : `F32 copy of ${model.name}${windowed ? `, ${layers} layers at a time` : ""}`,
       rope: "ggml",
       activations: asIs ? activationsFor(file) : gpu ? "f16" : "f32",
+      // On the CPU its GELU is a table of 16-bit floats: ggml-cpu/vec.h, GGML_GELU_FP16.
+      ...config.activation === "gelu_tanh" && !gpu ? { halves: GELU_POINTS } : {},
     };
     return {
       provenance,

@@ -7,14 +7,25 @@ export const gemma: Family = {
   ropeStyle: "half",
   embedding: (_keys, { width }) => ({ scale: Math.sqrt(width) }),
   activation: "gelu_tanh",
+  huggingFace: { normOffset: 1 },
 };
 
-/** In front of both halves of a block, and behind both. */
-const SANDWICH: Family["norms"] = {
-  attention: "attn_norm",
-  attentionAfter: "post_attention_norm",
-  ffn: "ffn_norm",
-  ffnAfter: "post_ffw_norm",
+/** Norms in front of both halves of a block, and behind both. */
+const SANDWICHED: Pick<Family, "norms" | "huggingFace"> = {
+  norms: {
+    attention: "attn_norm",
+    attentionAfter: "post_attention_norm",
+    ffn: "ffn_norm",
+    ffnAfter: "post_ffw_norm",
+  },
+  huggingFace: {
+    ...gemma.huggingFace,
+    modules: {
+      post_attention_layernorm: "post_attention_norm",
+      pre_feedforward_layernorm: "ffn_norm",
+      post_feedforward_layernorm: "post_ffw_norm",
+    },
+  },
 };
 
 /** The largest models divide scores by the root of a head's share of the stream instead of its width. */
@@ -26,7 +37,7 @@ function scaleOfLargest(layersOfLargest: number): (keys: Keys, sizes: Sizes) => 
 /** Gemma 2 (Gemma Team 2024b): scores and logits are capped, and every other layer, from the first on, has a window. */
 export const gemma2: Family = {
   ...gemma,
-  norms: SANDWICH,
+  ...SANDWICHED,
   attentionScale: scaleOfLargest(46),
   attentionCap: real("attn_logit_softcapping", 50),
   logitCap: real("final_logit_softcapping", 30),
@@ -42,7 +53,7 @@ export const gemma2: Family = {
  */
 export const gemma3: Family = {
   ...gemma,
-  norms: SANDWICH,
+  ...SANDWICHED,
   qkNorm: { over: "head", afterRope: false },
   attentionScale: scaleOfLargest(62),
   logitCap: real("final_logit_softcapping"),

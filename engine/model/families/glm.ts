@@ -3,7 +3,22 @@ import type { Family, Rule } from "../family.ts";
 import type { Rope } from "../config.ts";
 
 /** ChatGLM 3 and GLM 4 (Team GLM 2024). */
-export const chatglm: Family = { ropeStyle: "adjacent", fusedGateUp: true };
+export const chatglm: Family = {
+  ropeStyle: "adjacent",
+  fusedGateUp: true,
+  huggingFace: {
+    ropeStyle: "adjacent",
+    modules: {
+      "embedding.word_embeddings": "token_embd",
+      "self_attention.query_key_value": "attn_qkv",
+      "self_attention.dense": "attn_output",
+      "mlp.dense_h_to_4h": "ffn_up",
+      "mlp.dense_4h_to_h": "ffn_down",
+      "final_layernorm": "output_norm",
+      "output_layer": "output",
+    },
+  },
+};
 
 /** Models that see give positions in three numbers (M-RoPE), which are the same for text; converters put their pairs on halves. */
 const style: Rule<Rope["style"]> = (keys) => {
@@ -22,4 +37,12 @@ export const glm4: Family = {
     ffnAfter: "post_ffw_norm",
   },
   rope: { style },
+  huggingFace: {
+    ropeStyle: "adjacent",
+    modules: {
+      "mlp.gate_up_proj": "ffn_up",
+      "post_self_attn_layernorm": "post_attention_norm",
+      "post_mlp_layernorm": "post_ffw_norm",
+    },
+  },
 };

@@ -7,6 +7,7 @@ const plain: Family = { ropeStyle: "adjacent" };
 /** Llama. Mistral's early files are of this architecture too, and have a window; so is Mixtral, with experts. */
 export const llama: Family = {
   ...plain,
+  huggingFace: { types: ["mistral", "mixtral"] },
   window: { size: whole("attention.sliding_window") },
   experts: mixture(),
   likeLlamaCpp: {
@@ -29,3 +30,6 @@ export const smollm3: Family = {
   ...plain,
   unturned: (_keys, { layers }) => Array.from({ length: layers }, (_, layer) => layer % 4 === 3),
 };
+
+/** Arcee's AFM (2025): an FFN without gate, max(x, 0)² (So et al. 2021). */
+export const arcee: Family = { ...plain, gated: false, activation: "relu2" };

@@ -9,6 +9,7 @@ import { readRopeScaling } from "../rope_scaling.ts";
  */
 export const mistral3: Family = {
   ropeStyle: "adjacent",
+  huggingFace: { types: ["ministral3"] },
   rope: {
     scaling: (keys) =>
       readRopeScaling(keys, {

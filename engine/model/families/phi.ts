@@ -5,6 +5,7 @@ import { type Family, NO_WINDOW, whole } from "../family.ts";
 export const phi3: Family = {
   ropeStyle: "half",
   fusedGateUp: true,
+  huggingFace: { modules: { "mlp.gate_up_proj": "ffn_up" } },
   window: { size: whole("attention.sliding_window") },
   likeLlamaCpp: {
     does: "leaves out the window of attention (phi3.attention.sliding_window)",

@@ -9,6 +9,13 @@ export const qwen3: Family = { ...qwen2, qkNorm: { over: "head", afterRope: fals
 export const hunyuan_dense: Family = {
   ...qwen3,
   qkNorm: { over: "head", afterRope: true },
+  huggingFace: {
+    types: ["hunyuan_v1_dense"],
+    modules: {
+      "self_attn.query_layernorm": "attn_q_norm",
+      "self_attn.key_layernorm": "attn_k_norm",
+    },
+  },
   rope: {
     base(keys, { headWidth }) {
       const alpha = real("rope.scaling.alpha")(keys);
@@ -27,6 +34,12 @@ const windowed = pattern("attention.sliding_window_pattern", 4);
 export const exaone4: Family = {
   ...qwen3,
   norms: { attentionAfter: "post_attention_norm", ffnAfter: "post_ffw_norm" },
+  huggingFace: {
+    modules: {
+      post_attention_layernorm: "post_attention_norm",
+      post_feedforward_layernorm: "post_ffw_norm",
+    },
+  },
   window: {
     size: (keys, { layers }) => layers === 64 ? whole("attention.sliding_window", 4096)(keys) : 0,
     layers: windowed,
@@ -39,6 +52,9 @@ export const apertus: Family = {
   ...qwen3,
   gated: false,
   activation: "xielu",
+  huggingFace: {
+    modules: { attention_layernorm: "attn_norm", feedforward_layernorm: "ffn_norm" },
+  },
   xielu: (keys, { layers }) => ({
     alphaN: keys.reals("xielu.alpha_n", layers),
     alphaP: keys.reals("xielu.alpha_p", layers),

@@ -112,7 +112,7 @@ function turned(
   return true;
 }
 
-/** Products of tiles with few positions in the form of their type, [tokens][tiles][8 rows] to `out`. */
+/** Products of tiles with few positions in the form of their type, [tokens][tiles][8 rows] to `out`; `tiles` more are overwritten. */
 export function multiplyFew(
   weight: usize,
   first: i32,
@@ -260,7 +260,8 @@ export function linear(step: usize, pass: usize, thread: i32, threads: i32): voi
   const forms = <usize> load<u32>(pass, 12) + <usize> thread * bytes, limit = forms + bytes;
   const sums = forms + 16, sumBytes = <usize> tokens * (tokens < MANY_QUANTS ? TOGETHER << 5 : 32);
   const up = sums + sumBytes;
-  let free = up + sumBytes, x = <usize> load<u32>(step, 8);
+  // Behind sums there is room for those of a piece.
+  let free = up + sumBytes + (TOGETHER << 5), x = <usize> load<u32>(step, 8);
   if (normed) {
     const normedX = free;
     free += (((<usize> tokens * columns) << 2) + 15) & -16;

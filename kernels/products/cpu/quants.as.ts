@@ -5,7 +5,8 @@
  * `b` the last four; 0, 1 and 2 are the digits of x. What is loaded of x serves all eight rows.
  *
  * Each function takes `tiles` tiles, `stride` bytes from one to the next, block by block: a processor reads ahead of several places at once, so that
- * it waits less for the memory than with one tile after the other. `x` to `end` is a position's record; products go to `out`, [tiles][8 rows].
+ * it waits less for the memory than with one tile after the other. `x` to `end` is a position's record; products go to `out`, [tiles][8 rows],
+ * behind which there is room for as many again: blocks are added up in pieces of 288 columns, pieces to the whole, so that errors stay small.
  */
 import { SEVENS_BYTES, SIGNED_BYTES, spread0, spread1, spread2, spread3 } from "./x.as.ts";
 
@@ -17,12 +18,23 @@ const NIBBLE: usize = memory.data<u32>([0x0f0f0f0f, 0x0f0f0f0f, 0x0f0f0f0f, 0x0f
 const BYTE: usize = memory.data<f32>([256, 256, 256, 256], 16);
 const TWO_SEVENS: usize = memory.data<f32>([16384, 16384, 16384, 16384], 16);
 
+/** 16 columns of a piece. */
+const PIECE: usize = 18;
+
+/** Adds the sums of a piece, which lie from `past` on, to those before, from `out` on, and makes them 0. */
+function addPiece(out: usize, past: usize): void {
+  for (let to = out, from = past; to < past; to += 16, from += 16) {
+    v128.store(to, f32x4.add(v128.load(to), v128.load(from)));
+    v128.store(from, i32x4.splat(0));
+  }
+}
+
 @inline
 function dot(x: v128, weights: v128, sum: v128): v128 {
   return i32x4.relaxed_dot_i8x16_i7x16_add_s(x, weights, sum);
 }
 
-/** Sums of the digits, as f32 in units of x's power. The first two fit in 32 bits together. */
+/** Sums of the digits, as f32 in units of x. The first two fit in 32 bits together. */
 @inline
 function joined(sum0: v128, sum1: v128, sum2: v128, byte: v128): v128 {
   const sum01 = i32x4.add(i32x4.shl(sum0, 8), sum1);
@@ -34,9 +46,11 @@ function joined(sum0: v128, sum1: v128, sum2: v128, byte: v128): v128 {
 function nibbles(at: usize, stride: usize, tiles: i32, x: usize, end: usize, out: usize, parts: i32, shift: i32): void {
   const mask = v128.load(NIBBLE), byte = v128.load(BYTE), zero = i32x4.splat(0);
   const past = out + (<usize> tiles << 5);
-  for (let to = out; to < past; to += 16) v128.store(to, zero);
+  const pieceEnd = past + (past - out);
+  for (let to = out; to < pieceEnd; to += 16) v128.store(to, zero);
+  let last = min(end, x + PIECE * SIGNED_BYTES);
   while (x < end) {
-    for (let tile = at, to = out; to < past; tile += stride, to += 32) {
+    for (let tile = at, to = past; to < pieceEnd; tile += stride, to += 32) {
       let a0 = zero, a1 = zero, a2 = zero, b0 = zero, b1 = zero, b2 = zero;
       const words = parts == 2 ? v128.load(x, 16) : v128.load(x);
       if (shift) {
@@ -92,19 +106,26 @@ function nibbles(at: usize, stride: usize, tiles: i32, x: usize, end: usize, out
         s = spread2(x0); a2 = dot(s, u2, a2); b2 = dot(s, v2, b2);
         s = spread3(x0); a2 = dot(s, u3, a2); b2 = dot(s, v3, b2);
       }
-      const power = spread2(words), scales = tile + (parts == 2 ? 128 : 64);
-      let sumA = f32x4.relaxed_madd(f32x4.mul(joined(a0, a1, a2, byte), power), v128.load(scales), v128.load(to));
-      let sumB = f32x4.relaxed_madd(f32x4.mul(joined(b0, b1, b2, byte), power), v128.load(scales, 16), v128.load(to, 16));
-      if (!shift) {
+      const unit = spread2(words), scales = tile + (parts == 2 ? 128 : 64);
+      // A block's own sum comes first, in units: the running sum, which is larger, is rounded once.
+      a0 = joined(a0, a1, a2, byte); b0 = joined(b0, b1, b2, byte);
+      if (shift) {
+        a0 = f32x4.mul(a0, v128.load(scales));
+        b0 = f32x4.mul(b0, v128.load(scales, 16));
+      } else {
         const total = spread3(words);
-        sumA = f32x4.relaxed_madd(total, v128.load(scales, 32), sumA);
-        sumB = f32x4.relaxed_madd(total, v128.load(scales, 48), sumB);
+        a0 = f32x4.relaxed_madd(a0, v128.load(scales), f32x4.mul(total, v128.load(scales, 32)));
+        b0 = f32x4.relaxed_madd(b0, v128.load(scales, 16), f32x4.mul(total, v128.load(scales, 48)));
       }
-      v128.store(to, sumA);
-      v128.store(to, sumB, 16);
+      v128.store(to, f32x4.relaxed_madd(a0, unit, v128.load(to)));
+      v128.store(to, f32x4.relaxed_madd(b0, unit, v128.load(to, 16)), 16);
     }
     at += (parts == 2 ? 128 : 64) + (shift ? 32 : 64);
     x += parts == 2 ? 2 * SIGNED_BYTES : SIGNED_BYTES;
+    if (x == last) {
+      last = min(end, x + PIECE * SIGNED_BYTES);
+      addPiece(out, past);
+    }
   }
 }
 
@@ -113,9 +134,11 @@ function nibbles(at: usize, stride: usize, tiles: i32, x: usize, end: usize, out
 function bytes(at: usize, stride: usize, tiles: i32, x: usize, end: usize, out: usize, parts: i32, shift: i32): void {
   const byte = v128.load(BYTE), zero = i32x4.splat(0);
   const past = out + (<usize> tiles << 5);
-  for (let to = out; to < past; to += 16) v128.store(to, zero);
+  const pieceEnd = past + (past - out);
+  for (let to = out; to < pieceEnd; to += 16) v128.store(to, zero);
+  let last = min(end, x + PIECE * SIGNED_BYTES);
   while (x < end) {
-    for (let tile = at, to = out; to < past; tile += stride, to += 32) {
+    for (let tile = at, to = past; to < pieceEnd; tile += stride, to += 32) {
       let a0 = zero, a1 = zero, a2 = zero, b0 = zero, b1 = zero, b2 = zero;
       const words = parts == 2 ? v128.load(x, 16) : v128.load(x);
       if (shift) {
@@ -167,19 +190,26 @@ function bytes(at: usize, stride: usize, tiles: i32, x: usize, end: usize, out: 
         s = spread2(x0); a2 = dot(s, u2, a2); b2 = dot(s, v2, b2);
         s = spread3(x0); a2 = dot(s, u3, a2); b2 = dot(s, v3, b2);
       }
-      const power = spread2(words), scales = tile + (parts == 2 ? 256 : 128);
-      let sumA = f32x4.relaxed_madd(f32x4.mul(joined(a0, a1, a2, byte), power), v128.load(scales), v128.load(to));
-      let sumB = f32x4.relaxed_madd(f32x4.mul(joined(b0, b1, b2, byte), power), v128.load(scales, 16), v128.load(to, 16));
-      if (!shift) {
+      const unit = spread2(words), scales = tile + (parts == 2 ? 256 : 128);
+      // A block's own sum comes first, in units: the running sum, which is larger, is rounded once.
+      a0 = joined(a0, a1, a2, byte); b0 = joined(b0, b1, b2, byte);
+      if (shift) {
+        a0 = f32x4.mul(a0, v128.load(scales));
+        b0 = f32x4.mul(b0, v128.load(scales, 16));
+      } else {
         const total = spread3(words);
-        sumA = f32x4.relaxed_madd(total, v128.load(scales, 32), sumA);
-        sumB = f32x4.relaxed_madd(total, v128.load(scales, 48), sumB);
+        a0 = f32x4.relaxed_madd(a0, v128.load(scales), f32x4.mul(total, v128.load(scales, 32)));
+        b0 = f32x4.relaxed_madd(b0, v128.load(scales, 16), f32x4.mul(total, v128.load(scales, 48)));
       }
-      v128.store(to, sumA);
-      v128.store(to, sumB, 16);
+      v128.store(to, f32x4.relaxed_madd(a0, unit, v128.load(to)));
+      v128.store(to, f32x4.relaxed_madd(b0, unit, v128.load(to, 16)), 16);
     }
     at += (parts == 2 ? 256 : 128) + (shift ? 32 : 64);
     x += parts == 2 ? 2 * SIGNED_BYTES : SIGNED_BYTES;
+    if (x == last) {
+      last = min(end, x + PIECE * SIGNED_BYTES);
+      addPiece(out, past);
+    }
   }
 }
 
@@ -190,9 +220,11 @@ function bytes(at: usize, stride: usize, tiles: i32, x: usize, end: usize, out: 
 export function signed(at: usize, stride: usize, tiles: i32, x: usize, end: usize, out: usize): void {
   const zero = i32x4.splat(0), twoSevens = v128.load(TWO_SEVENS);
   const past = out + (<usize> tiles << 5);
-  for (let to = out; to < past; to += 16) v128.store(to, zero);
-  for (; x < end; x += SEVENS_BYTES, at += 304) {
-    for (let tile = at, to = out; to < past; tile += stride, to += 32) {
+  const pieceEnd = past + (past - out);
+  for (let to = out; to < pieceEnd; to += 16) v128.store(to, zero);
+  let last = min(end, x + PIECE / 2 * SEVENS_BYTES);
+  while (x < end) {
+    for (let tile = at, to = past; to < pieceEnd; tile += stride, to += 32) {
       const less = v128.load(tile, 288);
       let a0 = i32x4.shl(i32x4.extend_low_i16x8_s(less), 6), a1 = zero, a2 = zero, a3 = zero;
       let b0 = i32x4.shl(i32x4.extend_high_i16x8_s(less), 6), b1 = zero, b2 = zero, b3 = zero;
@@ -259,6 +291,12 @@ export function signed(at: usize, stride: usize, tiles: i32, x: usize, end: usiz
       b1 = f32x4.mul(f32x4.relaxed_madd(b1, twoSevens, b3), power);
       v128.store(to, f32x4.relaxed_madd(a1, v128.load(tile, 256), v128.load(to)));
       v128.store(to, f32x4.relaxed_madd(b1, v128.load(tile, 272), v128.load(to, 16)), 16);
+    }
+    at += 304;
+    x += SEVENS_BYTES;
+    if (x == last) {
+      last = min(end, x + PIECE / 2 * SEVENS_BYTES);
+      addPiece(out, past);
     }
   }
 }

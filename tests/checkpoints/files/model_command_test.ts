@@ -3,7 +3,7 @@ import { join } from "node:path";
 import { GGML_TYPES } from "../../../engine/gguf/types.ts";
 import { sha256Of, startHub } from "../../support/engines/hub_server.ts";
 import { writeGguf, type WriterTensor, writeSplitGguf } from "../../support/models/gguf_writer.ts";
-import { randomLlama } from "../../support/models/random_llama.ts";
+import { randomLlama, type RandomLlamaOptions } from "../../support/models/random_llama.ts";
 import { Folder } from "../../support/folder.ts";
 
 const COMMAND = new URL("../../../checkpoints/commands/model.ts", import.meta.url);
@@ -115,6 +115,35 @@ Deno.test("info shows metadata, tensors and totals", async () => {
   assert.equal(rest.bytes, Deno.statSync(path).size);
   assert.equal(rest.parameters, 2 * 64 * 96 + 4 * 64 * 64 + 3 * 64 * 128 + 3 * 64);
   assert.equal(rest.bits_per_weight, rest.tensor_bytes * 8 / rest.parameters);
+});
+
+Deno.test("info says whether a file runs here, and what is missing", async () => {
+  using bench = new Bench();
+  const said = async (options: RandomLlamaOptions) => {
+    const path = bench.write("llama.gguf", randomLlama({ layers: 2, ...options }));
+    const out = await bench.good("info", path);
+    return out.slice(out.lastIndexOf("\n\n") + 2).trimEnd();
+  };
+  assert.equal(await said({}), "runs here");
+  assert.equal(
+    await said({ metadata: { "llama.attention.sliding_window": 16 } }),
+    "runs here\n  llama.cpp leaves out the window of attention (llama.attention.sliding_window);" +
+      " --like llama.cpp does as it does",
+  );
+  assert.equal(
+    await said({ metadata: { "general.architecture": "mamba" } }).then((line) =>
+      line.split(";")[0]
+    ),
+    'does not run here\n  architecture "mamba" is not supported yet',
+  );
+  assert.match(
+    await said({ metadata: { "llama.logit_scale": { type: "f32", value: 2 } } }),
+    /^does not run here\n {2}llama.logit_scale is 2: scaled logits .* not supported yet$/,
+  );
+  assert.match(
+    await said({ tensors: (list) => list.filter(({ name }) => !name.endsWith("ffn_up.weight")) }),
+    /^does not run here\n {2}the tensor blk.0.ffn_up.weight is missing; .* \(and 1 more like it\)$/,
+  );
 });
 
 Deno.test("info takes every type and any architecture", async () => {

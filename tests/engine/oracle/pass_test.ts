@@ -1,66 +1,34 @@
 /** The oracle's pass: models that between them have everything a config can say. */
 import assert from "node:assert/strict";
-import { Random } from "../../../checkpoints/files/random.ts";
 import { type GgufFile, openGguf } from "../../../engine/gguf/reader.ts";
 import { bytesSource } from "../../../engine/gguf/source.ts";
-import type { Block, Config, Rope } from "../../../engine/model/config.ts";
+import type { Config, Rope } from "../../../engine/model/config.ts";
 import { activate } from "../../../engine/oracle/activations.ts";
 import { attentionScores } from "../../../engine/oracle/attention.ts";
-import { oracle, oracleGreedy, type OraclePoint } from "../../../engine/oracle/oracle.ts";
-import { forwardPass, noPast, type Past } from "../../../engine/oracle/pass.ts";
-import { forward } from "../../../engine/plan/forward.ts";
-import { expectedTensors } from "../../../engine/plan/tensors.ts";
+import { oracle, oracleGreedy } from "../../../engine/oracle/oracle.ts";
 import { writeGguf, type WriterTensor } from "../../support/models/gguf_writer.ts";
 import { randomFile } from "../../support/models/random_llama.ts";
-
-const [D, H, Hkv, d, F, V] = [12, 3, 1, 4, 10, 17];
-const IDS = [3, 1, 4, 1, 5, 9, 2];
-const T = IDS.length;
-
-const TURNS: Rope = {
-  table: "rope_table",
-  base: 100,
-  width: 4,
-  style: "half",
-  scaling: { type: "none" },
-  magnitude: 1,
-};
-const BLOCK: Block = { window: 0, chunk: 0, rope: TURNS };
-const NORMS = ["attn_norm.weight", "ffn_norm.weight", "output_norm.weight"];
-
-const PLAIN: Config = {
-  architecture: "test",
-  name: "test",
-  contextLength: 16,
-  layers: 2,
-  width: D,
-  ffnWidth: F,
-  heads: H,
-  kvHeads: Hkv,
-  headWidth: d,
-  vocabSize: V,
-  embedding: { scale: 1, positions: false, norm: false },
-  normKind: "rms",
-  normEpsilon: 1e-5,
-  norms: { attention: "attn_norm", ffn: "ffn_norm" },
-  parallel: false,
-  attentionScale: 0.5,
-  attentionCap: 0,
-  alibi: 0,
-  sinks: false,
-  qkvLimit: 0,
-  ropes: [TURNS],
-  blocks: [BLOCK, BLOCK],
-  activation: "silu",
-  gated: true,
-  residualScale: 1,
-  logitScale: 1,
-  logitCap: 0,
-  outputNorm: "output_norm",
-  tiedOutput: false,
-  optional: new Set(NORMS),
-  fused: { qkv: false, gateUp: false },
-};
+import {
+  BLOCK,
+  D,
+  d,
+  F,
+  fileOf,
+  H,
+  Hkv,
+  near,
+  NORMS,
+  numbers,
+  PLAIN,
+  pointsOf,
+  product,
+  run,
+  sum,
+  T,
+  testPasses,
+  times,
+  TURNS,
+} from "../../support/models/oracle_configs.ts";
 
 const YARN_TABLE: Rope = {
   ...TURNS,
@@ -104,7 +72,7 @@ const CONFIGS: Readonly<Record<string, Config>> = {
     layers: 3,
     norms: { attentionAfter: "post_attention_norm", ffnAfter: "post_ffw_norm" },
     qkNorm: { over: "row", afterRope: false },
-    queryScaling: { scale: 0.2, period: 2, offset: 1 },
+    queryScaling: { scale: 0.2, period: 2, offset: 0 },
     attentionCap: 1.5,
     ropes: [TURNS, YARN_TABLE],
     blocks: [
@@ -137,81 +105,7 @@ const CONFIGS: Readonly<Record<string, Config>> = {
   },
 };
 
-/** A file of a config with random numbers. */
-function fileOf(config: Config): Promise<GgufFile> {
-  const random = new Random(1);
-  const tensors = expectedTensors(config).map(({ name, shape }): WriterTensor => {
-    const numbers = new Float32Array(shape.reduce((product, size) => product * size, 1));
-    const data = numbers.map(() => random.normal(shape.length > 1 ? 0.5 : 1));
-    return { name, type: "F32", shape, data: new Uint8Array(data.buffer) };
-  });
-  return openGguf(bytesSource("test", writeGguf({ metadata: {}, tensors })));
-}
-
-type Points = Map<string, OraclePoint>;
-
-async function run(
-  config: Config,
-  file: GgufFile,
-  ids: readonly number[] = IDS,
-  past: Past = noPast(),
-  capacity = T,
-): Promise<Points> {
-  const points: Points = new Map();
-  await forwardPass({
-    ...{ file, config, ids, past, capacity, rope: "exact", rows: "all" },
-    keep: (name, shape, data) => points.set(name, { shape, data }),
-  });
-  return points;
-}
-
-async function pointsOf(config: Config): Promise<(name: string) => Float64Array> {
-  const points = await run(config, await fileOf(config));
-  return (name) => {
-    assert.ok(points.has(name), name);
-    return points.get(name)!.data;
-  };
-}
-
-function near(found: Float64Array, expected: ArrayLike<number>): void {
-  assert.equal(found.length, expected.length);
-  for (const [i, value] of found.entries()) {
-    const bound = 1e-12 * Math.max(1, Math.abs(expected[i]));
-    assert.ok(Math.abs(value - expected[i]) <= bound, `${i}: ${value}, not ${expected[i]}`);
-  }
-}
-
-const sum = (...parts: Float64Array[]) =>
-  parts[0].map((_, i) => parts.reduce((total, part) => total + part[i], 0));
-const times = (x: Float64Array, factor: number) => x.map((value) => value * factor);
-
-for (const [name, config] of Object.entries(CONFIGS)) {
-  Deno.test(`the points are those of the plan: ${name}`, async () => {
-    const points = await run(config, await fileOf(config));
-    const sizes: Readonly<Record<string, number>> = { T, S: T, R: T };
-    const planned = forward(config).flatMap(({ outputs }) => outputs)
-      .filter((output) => output !== null)
-      .map(({ name, shape }) => [name, shape.map((dim) => sizes[dim] ?? dim)] as const)
-      .filter(([name]) => !/^(argmax|sample|last_rows)$|\.head_result$/.test(name));
-    const found = [...points].map(([name, { shape }]) => [name, [...shape]]);
-    assert.deepEqual(Object.fromEntries(found), Object.fromEntries(planned));
-    for (const [name, { shape, data }] of points) {
-      assert.equal(data.length, shape.reduce((product, size) => product * size, 1), name);
-      assert.ok(!data.some(Number.isNaN), name);
-    }
-  });
-
-  Deno.test(`a prompt in pieces is the prompt in one: ${name}`, async () => {
-    const file = await fileOf(config);
-    const whole = (await run(config, file)).get("logits")!.data;
-    const past = noPast();
-    const pieces: number[] = [];
-    for (const ids of [IDS.slice(0, 3), IDS.slice(3, 4), IDS.slice(4)]) {
-      pieces.push(...(await run(config, file, ids, past)).get("logits")!.data);
-    }
-    near(whole, pieces);
-  });
-}
+testPasses(CONFIGS);
 
 Deno.test("a parallel block: both halves read one norm, and are added at the end", async () => {
   const config = CONFIGS["parallel LayerNorms with biases, learned positions"];
@@ -285,7 +179,7 @@ Deno.test("norms of what is added; windows, chunks and tables by layer", async (
   near(point("blk.1.q_rope").slice(0, d), point("blk.1.q_norm").slice(0, d));
   assert.ok(!points.has("blk.2.q_rope"));
   near(point("blk.2.cache_k"), point("blk.2.k_norm"));
-  for (const [t, factor] of [[1, 1], [2, 1 + 0.2 * Math.log(2)], [6, 1 + 0.2 * Math.log(4)]]) {
+  for (const [t, factor] of [[0, 1], [1, 1 + 0.2 * Math.log(2)], [6, 1 + 0.2 * Math.log(4)]]) {
     const row = (x: Float64Array) => x.slice(t * H * d, (t + 1) * H * d);
     near(row(point("blk.2.q_scaled")), times(row(point("blk.2.q_norm")), factor));
   }
@@ -401,10 +295,6 @@ function bytesOf(data: Float32Array): Uint8Array {
   return new Uint8Array(data.slice().buffer);
 }
 
-async function numbers(file: GgufFile, name: string): Promise<Float32Array> {
-  return new Float32Array((await file.readTensor(file.tensors.get(name)!)).slice().buffer);
-}
-
 /** Rows of a matrix with D columns. */
 async function rowsOf(file: GgufFile, kind: string, first: number, count: number, layer = 0) {
   const all = await numbers(file, `blk.${layer}.${kind}.weight`);
@@ -412,18 +302,6 @@ async function rowsOf(file: GgufFile, kind: string, first: number, count: number
 }
 
 /** x · Wᵀ by its definition. */
-function product(x: Float64Array, weight: Float32Array, columns: number): number[] {
-  const out: number[] = [];
-  for (let t = 0; t < x.length; t += columns) {
-    for (let r = 0; r < weight.length; r += columns) {
-      let total = 0;
-      for (let i = 0; i < columns; i++) total += x[t + i] * weight[r + i];
-      out.push(total);
-    }
-  }
-  return out;
-}
-
 /** Numbers less their mean. */
 function less(x: Float64Array): Float64Array {
   const mean = x.reduce((total, value) => total + value) / x.length;

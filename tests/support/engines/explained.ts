@@ -36,8 +36,8 @@ export async function explained(
   const file = await openGgufFile(model.path);
   try {
     const config = readConfig(file);
-    const pass = { ...passes[step], before: cacheBefore(passes[step], passes) };
     const plan = forward(config);
+    const pass = { ...passes[step], before: cacheBefore(passes[step], passes, plan) };
     const evidence = { plan, config, file, pass, point, position };
     const judge = judgeOf({ activations }, { file }, { plan, config, rope: "exact" });
     const rounds = activations !== "f32";

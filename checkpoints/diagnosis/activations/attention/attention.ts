@@ -1,11 +1,14 @@
 /** Suspected faults of attention between scores and the mix of values: the mask, the softmax, the scale, a soft cap. */
 import { layerOf } from "../../../../base/layer_names.ts";
 import { localAllowance } from "../../../parity/compare.ts";
+import type { Constants } from "../../../../kernels/kernel.ts";
+import { hiddenText } from "../../../parity/divergence/formulas/attention.ts";
 import { factorVariants } from "../any_operation.ts";
 import type { Chain } from "../chain.ts";
 import { type Extent, inHeads, isEmptyRow, type Mask, maskOf, maskShapes } from "./masks.ts";
 import { minimum } from "../minimum.ts";
-import type { Operation, Variant } from "../operation.ts";
+import { HIDDEN, type Operation, rerun, type Variant } from "../operation.ts";
+import { scoreOf } from "../../../../kernels/attention/scoring/score.ts";
 import { roundedOutcomes } from "../rounded.ts";
 import {
   causal,
@@ -104,7 +107,9 @@ function cappedSoftmax(operation: Operation, target: Float32Array): Variant[] {
   const extent = extentOf(operation);
   let largest = 0;
   forRows(extent, (_, query, at) => {
-    for (let i = at; i <= at + query; i++) largest = Math.max(largest, Math.abs(scores[i]));
+    for (let i = at; i <= at + query; i++) {
+      if (scores[i] > HIDDEN) largest = Math.max(largest, Math.abs(scores[i]));
+    }
   });
   if (!(largest > 0 && largest < Infinity)) return [];
   const error = (log: number) => {
@@ -127,8 +132,20 @@ function cappedSoftmax(operation: Operation, target: Float32Array): Variant[] {
     cause: "soft-cap",
     what: `scores go through a soft cap of ${Number(cap.toPrecision(4))} before the softmax`,
     fitted: true,
-    make: () => softmaxOver(scores.map((x) => cap * Math.tanh(x / cap)), extent, causal),
+    make: () =>
+      softmaxOver(
+        // Masks stay masks.
+        scores.map((x) => x <= HIDDEN ? x : cap * Math.tanh(x / cap)),
+        extent,
+        causal,
+        sinksOf(operation),
+      ),
   }];
+}
+
+/** The sinks that a softmax has. */
+function sinksOf({ weights: [sinks] }: Operation): Pick<SoftmaxOptions, "sinks"> {
+  return { sinks: sinks?.data };
 }
 
 /** What probabilities tell of their mask: zeros where a key should be seen, and mass where none should. */
@@ -151,7 +168,12 @@ function measuredMask(operation: Operation, target: Float32Array): Variant[] {
       cause: "mask",
       what: mask.what,
       make() {
-        const out = softmaxOver(scores, extent, (q, k, h) => k <= q && mask.sees(q, k, h));
+        const out = softmaxOver(
+          scores,
+          extent,
+          (q, k, h) => k <= q && mask.sees(q, k, h),
+          sinksOf(operation),
+        );
         // Of what goes to keys of the future only the amount counts: their scores need not be shown.
         forRows(extent, (_, query, at) => {
           let beyond = 0;
@@ -242,7 +264,7 @@ function temperature(operation: Operation, target: Float32Array): Variant[] {
   return [{
     cause: "scaled",
     what: `scores are times ${name} before the softmax`,
-    make: () => softmaxOver(scores, extent, causal, { scale }),
+    make: () => softmaxOver(scores, extent, causal, { scale, ...sinksOf(operation) }),
   }];
 }
 
@@ -277,22 +299,21 @@ export function scoreVariants(operation: Operation): Variant[] {
   const { output, target, config } = operation;
   const { attentionScale, headWidth, width } = config;
   const visible = visiblePlaces(operation);
-  const changed = (change: (score: number) => number) => () => {
-    const out = output.slice();
-    for (const i of visible) out[i] = change(output[i]);
-    return out;
-  };
+  const { scale, cap: ownCap, max_bias: bias } = operation.step.constants;
+  const isPlain = ownCap === 0 && bias === 0;
   const factors = new Map<string, number>();
   const caps = new Set([50, 30]);
-  if (target) {
+  if (target && isPlain) {
     let [above, below] = [0, 0];
     for (const i of visible) {
+      if (output[i] <= HIDDEN) continue;
       if (!(Math.abs(target[i]) < -FLOOR)) continue;
       above += output[i] * target[i];
       below += output[i] ** 2;
     }
     if (below > 0) factors.set(...knownFactor(above / below, config));
-    const cap = fittedCap(visible.map((i) => output[i]), visible.map((i) => target[i]));
+    const seen = visible.filter((i) => output[i] > HIDDEN && target[i] > HIDDEN);
+    const cap = fittedCap(seen.map((i) => output[i]), seen.map((i) => target[i]));
     if (cap !== undefined) caps.add(cap);
   } else {
     for (
@@ -307,12 +328,12 @@ export function scoreVariants(operation: Operation): Variant[] {
       what:
         `scores are times ${name}: scaled by ${Number((attentionScale * factor).toPrecision(5))} ` +
         `instead of ${Number(attentionScale.toPrecision(5))}`,
-      make: changed((score) => score * factor),
+      make: () => rerun(operation, { constants: { scale: scale * factor } }),
     })),
-    ...[...caps].map((cap): Variant => ({
+    ...[...caps].filter((cap) => cap !== ownCap).map((cap): Variant => ({
       cause: "soft-cap",
       what: `scores go through ${cap} · tanh(score / ${cap})`,
-      make: changed((score) => cap * Math.tanh(score / cap)),
+      make: () => rerun(operation, { constants: { cap } }),
     })),
   ];
 }
@@ -372,12 +393,20 @@ export function maskTrials(chain: Chain): MaskTrial[] {
     const fillings = isNone ? ["none"] as const : ["zeros", "uniform", "all"] as const;
     return fillings.map((empty) => trial(mask, { empty }));
   });
+  const { constants } = operations[first].step;
   const right: Mask = {
     what: "rows are divided by the sum over all keys, hidden ones too",
-    sees: causal,
+    sees: (query, key) =>
+      hiddenText(layers.length > 1 ? {} : ownSight(last, constants), query, key) === undefined,
   };
   // What is shown was measured already.
   return [...last.step.operation === "softmax" ? [] : trials, trial(right, { cut: true })];
+}
+
+/** The window or chunk of the layer that an operation is in. */
+function ownSight({ config, name }: Operation, constants: Constants): Constants {
+  const { window, chunk } = config.blocks[layerOf(name) ?? 0] ?? constants;
+  return { window, chunk };
 }
 
 function isAttentionStep({ step: { operation }, name }: Operation): boolean {
@@ -420,7 +449,9 @@ function attended(
   if (!isAttentionStep(operation)) return undefined;
   const extent = extentOf(operation);
   const { inputs: [first, second], step } = operation;
-  if (step.operation === "softmax") return softmaxOver(first, extent, sees, options);
+  if (step.operation === "softmax") {
+    return softmaxOver(first, extent, sees, { ...options, ...sinksOf(operation) });
+  }
   const { heads, queries, keys, start } = extent;
   const { kvHeads, headWidth } = operation.config;
   const isScores = step.operation === "scores";
@@ -432,7 +463,7 @@ function attended(
       if (isScores) {
         let sum = 0;
         for (let i = 0; i < headWidth; i++) sum += first[own + i] * second[from + i];
-        out[row + key] = sum * step.constants.scale;
+        out[row + key] = scoreOf(step.constants, sum, head, Math.max(0, query - key));
       } else {
         const weight = first[row + key];
         // A key that is not seen adds nothing, whatever stands there.

@@ -5,6 +5,7 @@ import { factorsOf, ropeTable } from "../../../../engine/model/rope_table.ts";
 import type { Step } from "../../../../engine/plan/plan.ts";
 import { CAUSES } from "../../causes.ts";
 import { minimum } from "../minimum.ts";
+import { fastShare } from "../../../parity/divergence/formulas/attention.ts";
 import { compute } from "../../../parity/steps_behind.ts";
 import { type Operation, rerun, ropeOf, type Variant } from "../operation.ts";
 import {
@@ -115,7 +116,7 @@ function frequency(
   width: number = ropeOf(operation).width,
 ): number {
   const divisor = divisorsOf(operation)?.[pair] ?? 1;
-  return base ** (-2 * pair / width) / divisor / scaleOf(ropeOf(operation));
+  return base ** (-2 * pair / width) / divisor * squeezed(ropeOf(operation), pair);
 }
 
 function styleText(style: Pairing["style"], { style: own }: Rope): string {
@@ -178,7 +179,8 @@ function measuredVariants(operation: Operation): Variant[] {
 function toldOf(operation: Operation, account: Account, turns: Turns): Variant[] {
   const { pairing, length } = turns;
   const otherPairing = widthText(pairing, operation, account.frequencies ?? pairing.width);
-  const lengths = length === 1 ? "" : `lengths are times ${figure(length)}`;
+  const { magnitude } = ropeOf(operation);
+  const lengths = length === magnitude ? "" : `lengths are times ${figure(length / magnitude)}`;
   const what = [otherPairing, account.what, lengths].filter((text) => text !== "").join("; ");
   if (what === "") return [];
   return [{
@@ -375,7 +377,10 @@ function roundedTables(operation: Operation): Variant[] {
       make,
     });
     return [
-      rounded("cosines and sines are kept", () => turnedBy(operation, pairing, angle, 1, round)),
+      rounded(
+        "cosines and sines are kept",
+        () => turnedBy(operation, pairing, angle, undefined, round),
+      ),
       rounded(
         "frequencies are kept",
         () =>
@@ -403,7 +408,7 @@ function roundedTables(operation: Operation): Variant[] {
           operation,
           pairing,
           (t, pair) => round(round(start + t) * round(frequency(operation, pair))),
-          1,
+          undefined,
           round,
         )),
     ];
@@ -455,6 +460,14 @@ export function inverse(operation: Operation, turned: Float32Array): Float32Arra
   const { inputs: [, table] } = operation;
   const back = table.map((value, i) => i % 2 === 1 ? -value : value);
   return rerun(operation, { inputs: [turned, back] });
+}
+
+/** The share of its angle by which a pair turns, as positions are squeezed. */
+function squeezed(rope: Rope, pair: number): number {
+  const { scaling } = rope;
+  if (scaling.type !== "yarn") return 1 / scaleOf(rope);
+  const fast = fastShare(rope, scaling, pair);
+  return fast + (1 - fast) / scaling.factor;
 }
 
 /** What a file has positions divided by. */

@@ -15,7 +15,7 @@ export interface Turns {
   readonly pairs: number;
   readonly re: Float64Array;
   readonly im: Float64Array;
-  /** What lengths are multiplied by: 1 where a turn is all that happened. */
+  /** What lengths are multiplied by: the model's own magnitude, 1 of most, where a turn is all that happened. */
   readonly length: number;
 }
 
@@ -76,10 +76,12 @@ function turnedPlaces(x: Float32Array, target: Float32Array, d: number): [number
 
 /** The turns by one pairing, and what they leave: turns are the same for all heads, and lengths are for all positions. */
 function turnsBy(
-  { inputs: [x], config: { headWidth: d }, pass: { tokens: T }, step }: Operation,
+  operation: Operation,
   target: Float32Array,
   pairing: Pairing,
 ): { turns: Turns; left: number } {
+  const { inputs: [x], config: { headWidth: d }, pass: { tokens: T }, step } = operation;
+  const rope = ropeOf(operation);
   const { heads } = step.constants;
   const pairs = pairing.width / 2;
   const [re, im] = [new Float64Array(T * pairs), new Float64Array(T * pairs)];
@@ -110,9 +112,10 @@ function turnsBy(
   for (let at = 0; at < re.length; at++) {
     error += sizes[at] * (Math.hypot(re[at], im[at]) - length) ** 2;
   }
-  const isPure = Math.abs(length - 1) < 1e-5;
+  const { magnitude } = rope;
+  const isPure = Math.abs(length / magnitude - 1) < 1e-5;
   return {
-    turns: { pairing, pairs, re, im, length: isPure ? 1 : length },
+    turns: { pairing, pairs, re, im, length: isPure ? magnitude : length },
     left: Math.sqrt(error / (all * length ** 2)),
   };
 }
@@ -165,12 +168,13 @@ export function distance(
 
 /** Turns x [T, heads, d] by angles. */
 export function turnedBy(
-  { inputs: [x], config: { headWidth: d }, pass: { tokens: T }, step }: Operation,
+  operation: Operation,
   pairing: Pairing,
   angle: (t: number, pair: number) => number,
-  length = 1,
+  length: number = ropeOf(operation).magnitude,
   round: (number: number) => number = (number) => number,
 ): Float32Array {
+  const { inputs: [x], config: { headWidth: d }, pass: { tokens: T }, step } = operation;
   const { heads } = step.constants;
   const out = x.slice();
   for (let t = 0; t < T; t++) {

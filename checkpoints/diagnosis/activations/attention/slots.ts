@@ -1,7 +1,7 @@
 /** Suspected faults of the KV cache: which slot holds what. */
 import { layerOf } from "../../../../base/layer_names.ts";
 import { sizeOf } from "../../../../base/shape.ts";
-import { isCache, writtenInto } from "../../../parity/cache.ts";
+import { isCache } from "../../../parity/cache.ts";
 import { localAllowance } from "../../../parity/compare.ts";
 import { exchangedAxes, headVariants, inOrder } from "./heads.ts";
 import type { Operation, Variant } from "../operation.ts";
@@ -191,12 +191,15 @@ function shiftOf(
 }
 
 /** What else of the pass could have gone into a cache: other layers' keys or values, the other cache's, keys before RoPE. */
-function otherTensors({ name, shown, output }: Operation): [name: string, data: Float32Array][] {
+function otherTensors(
+  { name, shown, output, step }: Operation,
+): [name: string, data: Float32Array][] {
+  const [{ name: written }] = step.inputs;
   const layer = layerOf(name);
   const mayHold = (point: string) =>
     isCache(point) ? layerOf(point) !== layer || point !== name : /\.(k|k_rope|v)$/.test(point);
   return [...shown].flatMap(([point, { shape, data }]) => {
-    const isOwn = point === writtenInto(name);
+    const isOwn = point === written;
     const width = sizeOf(shape.slice(1));
     if (!mayHold(point) || isOwn || output.length % width !== 0) return [];
     return [[point, Float32Array.from(data)]];

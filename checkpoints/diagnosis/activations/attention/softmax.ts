@@ -34,6 +34,8 @@ export interface SoftmaxOptions {
   /** Whether there is one more score of 0. */
   readonly sink?: boolean;
   readonly scale?: number;
+  /** A score of each head that has no value [H]. */
+  readonly sinks?: Float32Array;
   /** What rows hold in which no key is seen: no number, zeros, the same for all keys, or what no mask makes of them. */
   readonly empty?: "none" | "zeros" | "uniform" | "all";
   /** Whether rows are divided by the sum over all keys, whatever the mask lets through. */
@@ -45,7 +47,7 @@ export function softmaxOver(
   scores: Float32Array,
   extent: Extent,
   sees: Mask["sees"],
-  { sink = false, scale = 1, empty = "none", cut = false }: SoftmaxOptions = {},
+  { sink = false, scale = 1, sinks, empty = "none", cut = false }: SoftmaxOptions = {},
 ): Float32Array {
   const { keys } = extent;
   const out = new Float32Array(scores.length);
@@ -56,11 +58,12 @@ export function softmaxOver(
       return;
     }
     const counts = (key: number) => isEmpty || cut || sees(query, key, head);
-    let largest = sink ? 0 : -Infinity;
+    const own = sinks?.[head] ?? (sink ? 0 : -Infinity);
+    let largest = own;
     for (let key = 0; key < keys; key++) {
       if (counts(key)) largest = Math.max(largest, scores[at + key] * scale);
     }
-    let sum = sink ? Math.exp(-largest) : 0;
+    let sum = own === -Infinity ? 0 : Math.exp(own - largest);
     const weights = new Float64Array(keys);
     for (let key = 0; key < keys; key++) {
       if (!counts(key)) continue;

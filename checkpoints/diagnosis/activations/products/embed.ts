@@ -191,3 +191,27 @@ function damagedRows(
   });
   return [damaged(damage(rows, runs, columns))];
 }
+
+/** Farthest that rows of positions are off: OPT's begin with the third. */
+const MOST_OFFSET = 4;
+
+/** Rows of learned positions [T, D] that are those of other positions. */
+export function positionRowVariants(operation: Operation): Variant[] {
+  const { pass, weights: [weight] } = operation;
+  const offsets = Array.from({ length: MOST_OFFSET }, (_, i) => [i + 1, -i - 1]).flat();
+  return [...new Set([...offsets, -pass.start])]
+    .filter((offset) => offset !== 0 && pass.start + offset + pass.tokens <= weight.rows)
+    .map((offset): Variant => ({
+      cause: "position-offset",
+      what: `positions are off by ${offset}`,
+      where: weight.name,
+      make() {
+        const out = new Float32Array(operation.output.length);
+        for (let t = 0; t < pass.tokens; t++) {
+          const row = Math.max(0, pass.start + t + offset) * weight.columns;
+          out.set(weight.data.subarray(row, row + weight.columns), t * weight.columns);
+        }
+        return out;
+      },
+    }));
+}
