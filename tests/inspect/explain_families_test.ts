@@ -13,7 +13,8 @@ import { loadModel } from "../../mod.ts";
 import { Folder } from "../support/folder.ts";
 import { FAMILY_MODELS } from "../support/models/family_models.ts";
 
-const PROMPT = "abc cab bca";
+/** Longer than the windows of the models. */
+const PROMPT = "abc cab bca abc cab bca";
 
 /** A small model of a family that can read: its vocabulary has all bytes. */
 async function writeReader(name: string, path: string): Promise<void> {

@@ -27,7 +27,7 @@ const BENDS: Readonly<Record<string, Bend>> = {
   gelu_tanh: bend(
     "GELU",
     GELU,
-    String.raw`\tfrac{x}{2}\bigl(1 + \tanh(\sqrt{2/\pi}\,(x + 0.0447\,x^3))\bigr)`,
+    String.raw`\tfrac{x}{2}(1 + \tanh w) \\ w = \sqrt{2/\pi}\,(x + 0.0447\,x^3)`,
     SMOOTH,
     "gelu",
   ),
@@ -56,7 +56,7 @@ const BENDS: Readonly<Record<string, Bend>> = {
     "xIELU",
     String.raw`\operatorname{x}`,
     String
-      .raw`\begin{cases} \alpha_p x^2 + \beta x & x > 0 \\ \alpha_n (e^x - 1 - x) + \beta x & x \le 0 \end{cases}`,
+      .raw`\alpha_p x^2 + \beta x, \; x > 0 \\ \alpha_n (e^x - 1 - x) + \beta x, \; x \le 0`,
     "α, β: learned numbers of each layer",
     "xielu",
   ),
@@ -85,7 +85,7 @@ export function neuronText(activation: string, gated: boolean, whose: string): S
       title: `A limited SwiGLU: ${whose}`,
       group: "ffn",
       formula: String
-        .raw`\begin{gathered} n_i = g\,\sigma(1.702\,g)\,(u + 1) \\ g = \min(g_i, 7), \; u = \max(-7, \min(u_i, 7)) \end{gathered}`,
+        .raw`\begin{gathered} n_i = g\,\sigma(1.702\,g)\,(u + 1) \\ g = \min(g_i, 7) \\ u = \max(-7, \min(u_i, 7)) \end{gathered}`,
       letters: "g: the gate; u: up; σ: the sigmoid, 1 / (1 + exp(−x))",
       paper: "glu",
       what:

@@ -120,7 +120,9 @@ function limited(limit: number) {
 function withBias(text: StepText): StepText {
   return {
     ...text,
-    formula: `${text.formula.replace(/ \\in .*$/, "")} + b`,
+    formula: `\\begin{gathered} ${
+      text.formula.replace(/ \\in .*$/, "")
+    } \\\\ {} + b \\end{gathered}`,
     letters: `${text.letters}; b: the bias, a learned number for each of the results`,
   };
 }
@@ -129,7 +131,7 @@ function withSinks(text: StepText): StepText {
   return {
     ...text,
     formula: String
-      .raw`p_{h,i,j} = \frac{\exp(s_{h,i,j})}{\exp(b_h) + \sum_{j' \le i} \exp(s_{h,i,j'})}`,
+      .raw`p_{h,i,j} = \frac{e^{s_{h,i,j}}}{e^{b_h} + \sum_{j' \le i} e^{s_{h,i,j'}}}`,
     letters: `${text.letters}; b: the head's sink, one learned score`,
     what:
       "Turns the scores of each query into shares. Each head has a sink, a score of its own that takes a share and brings no value: a head that finds nothing can rest there, and the shares of the keys sum to less than 1.",
@@ -194,9 +196,12 @@ function scoresText(text: StepText, steps: readonly PageStep[]): StepText {
       : "",
     windows.words,
   ];
+  const special = !usual || bent !== scores || bias !== "" || windows.size > 0;
   return {
     ...text,
-    formula: `s_{h,i,j} = ${bent}${bias}, \\quad ${seen}`,
+    formula: special
+      ? `\\begin{gathered} s_{h,i,j} = ${bent}${bias} \\\\ ${seen} \\end{gathered}`
+      : text.formula,
     letters: letters.filter((part) => part !== "").join("; "),
     what: what.filter((part) => part !== "").join(" "),
     paper: cap > 0 ? "gemma2" : max_bias > 0 ? "alibi" : windows.size > 0 ? "window" : text.paper,
