@@ -40,6 +40,7 @@ export type {
   BlockNorms,
   Config,
   Embedding,
+  Experts,
   LongRope,
   QkNorm,
   Rope,

@@ -9,7 +9,8 @@ import {
   type TensorInfo,
 } from "../../engine/gguf/reader.ts";
 import { isObject, readForeignJson } from "../../models/foreign_json.ts";
-import { openSafetensors, type SafetensorsFile, type SafetensorsTensor } from "./safetensors.ts";
+import { converted } from "./converted.ts";
+import { openSafetensors, type SafetensorsFile } from "./safetensors.ts";
 import { misreadingsOf } from "../diagnosis/block_layouts.ts";
 import { FAMILIES } from "../../engine/model/families/mod.ts";
 import type { Family } from "../../engine/model/family.ts";
@@ -91,7 +92,7 @@ export async function openSafetensorsWeights(path: string): Promise<WeightFile> 
       name: path,
       format: "safetensors",
       metadata,
-      weights: byName(path, weightsOf(file, family)),
+      weights: byName(path, weightsOf(file, metadata, family)),
       rope: family?.huggingFace?.ropeStyle ?? "half",
       family,
       close: () => file.close(),
@@ -150,25 +151,25 @@ function ggufWeight(file: GgufFile, tensor: TensorInfo, family?: Family): Weight
   };
 }
 
-/** @returns with the numbers that converters write: of some families' norms others than the file has */
-function weightsOf(file: SafetensorsFile, family?: Family): Weight[] {
-  const { normOffset = 0 } = family?.huggingFace ?? {};
-  type Read = SafetensorsTensor["read"];
-  const converted = (name: string, read: Read): Read =>
-    normOffset === 0 || !name.endsWith("norm.weight") || read === undefined
-      ? read
-      : async (...place) => (await read(...place)).map((weight) => weight + normOffset);
+/** @returns as converters write them */
+function weightsOf(
+  file: SafetensorsFile,
+  metadata: ReadonlyMap<string, MetadataValue>,
+  family?: Family,
+): Weight[] {
+  const [heads, width] = ["attention.head_count", "embedding_length"].map((key) => {
+    const value = metadata.get(`${metadata.get("general.architecture")}.${key}`);
+    return typeof value === "number" ? value : undefined;
+  });
   return [...file.tensors.values()]
     // Angles that old files carry along; they follow from the config.
     .filter(({ name }) => !name.endsWith(".rotary_emb.inv_freq"))
-    .map(({ name: stored, dtype: type, shape, read }: SafetensorsTensor) => ({
-      name: ggufName(stored, family) ?? stored,
-      stored,
-      type,
-      shape,
-      blockSize: 1,
-      read: converted(stored, read),
-    }));
+    .map((tensor) => {
+      const { name: stored, dtype: type } = tensor;
+      const name = ggufName(stored, family) ?? stored;
+      const own = converted(name, tensor, family?.huggingFace, heads, width);
+      return { name, stored, type, blockSize: 1, ...own };
+    });
 }
 
 function byName(file: string, weights: readonly Weight[]): Map<string, Weight> {
@@ -225,6 +226,11 @@ const CONFIG_KEYS: Readonly<Record<string, string>> = {
   hidden_size: "embedding_length",
   intermediate_size: "feed_forward_length",
   num_attention_heads: "attention.head_count",
+  n_layer: "block_count",
+  n_embd: "embedding_length",
+  n_head: "attention.head_count",
+  layer_norm_epsilon: "attention.layer_norm_epsilon",
+  layer_norm_eps: "attention.layer_norm_epsilon",
   num_key_value_heads: "attention.head_count_kv",
   head_dim: "attention.key_length",
   rms_norm_eps: "attention.layer_norm_rms_epsilon",

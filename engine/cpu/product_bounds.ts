@@ -23,13 +23,14 @@ const WITH_MINIMUMS: ReadonlySet<string> = new Set(["Q4_1", "Q5_1", "Q2_K", "Q4_
 /** Types with a scale for every 16 columns; the other quantized ones have one for 32. */
 const OF_SIXTEEN: ReadonlySet<string> = new Set(["Q2_K", "Q3_K", "Q6_K"]);
 
-/** Columns of x that become whole numbers with one power of two. */
+/** Columns of x that become whole numbers with one unit. */
 const TURNED = 32;
 /**
- * How far those are off, as a share of the largest of them. Of 24 bits the largest is at least 0x7f7f7f / 2 units (x.as.ts), and a number is
- * off by half a unit; of Q8_0's 28 bits it is at least 2²⁶.
+ * How far those are off, as a share of the largest of them. Of 24 bits the largest is about 0x7f7f7e units, or at least half as many where units
+ * are powers of two and nothing is rounded (x.as.ts); a number is off by half a unit, and by a quarter before, where it becomes so many units.
+ * Of Q8_0's 28 bits the largest is at least 2²⁶ units.
  */
-const SIGNED_ERROR = 0.5 / (0x7f7f7f / 2);
+const SIGNED_ERROR = 0.75 / 0x7f7f7e;
 const SEVENS_ERROR = 0.5 / 2 ** 26;
 
 /** The numbers of matrices if all their quants were 0: their minimums. */
@@ -86,19 +87,21 @@ function arithmetic(
 ): { readonly operations: number; readonly turned: number } {
   const quants = blockSize > 1;
   if (split || tokens > (quants ? FEW_QUANTS : FEW_FLOATS)) {
-    // many.as.ts: a number is made f32, two operations; a product; sums of a piece's columns, and their total.
-    const piece = columns > 2048 ? 64 : 32;
-    const operations = 2 + 1 + Math.min(columns, piece) + Math.ceil(columns / piece);
-    return { operations, turned: 0 };
+    // many.as.ts: a number is made f32, two operations; a product; sums of a piece's columns, of a group's pieces, and their total.
+    const sums = Math.min(columns, 32) + Math.min(Math.ceil(columns / 32), 8) +
+      Math.ceil(columns / 256);
+    return { operations: 2 + 1 + sums, turned: 0 };
   }
   if (!quants) {
     // plain.as.ts: a product, sums of sixteen columns, of four such sums, their total, and two factors of halves.
     return { operations: 1 + 16 + 2 + Math.ceil(columns / 64) + 2, turned: 0 };
   }
-  // quants.as.ts: the twin's number is rounded; digits' sums become f32 and are put together, then two factors; and the total of all blocks.
-  const blocks = columns / (OF_SIXTEEN.has(name) ? 16 : 32);
+  // quants.as.ts: the twin's number is rounded; digits' sums become f32 and are put together; two factors, with minimums a sum before the
+  // second, and roundings of the unit and its inverse; then sums of a piece's blocks, and of pieces.
+  const [blocks, piece] = OF_SIXTEEN.has(name) ? [columns / 16, 18] : [columns / 32, 9];
   return {
-    operations: 1 + 3 + 2 + blocks * (WITH_MINIMUMS.has(name) ? 2 : 1),
+    operations: 1 + 3 + 2 + (WITH_MINIMUMS.has(name) ? 1 : 0) + 2 + Math.min(blocks, piece) +
+      Math.ceil(blocks / piece),
     turned: name === "Q8_0" ? SEVENS_ERROR : SIGNED_ERROR,
   };
 }

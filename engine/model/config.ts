@@ -184,6 +184,7 @@ export type RopeScaling =
 
 /** YaRN (Peng et al. 2023): slow pairs as with linear scaling, fast ones unscaled, a ramp between. */
 export interface Yarn {
+  /** Which of the ways this is. */
   readonly type: "yarn";
   /** Divides the positions of slow pairs. */
   readonly factor: number;
@@ -199,11 +200,13 @@ export interface Yarn {
 
 /** LongRoPE (Ding et al. 2024): a divisor of each pair's angle, others where more positions are kept than the model first had. */
 export interface LongRope {
+  /** Which of the ways this is. */
   readonly type: "longrope";
   /** Positions up to which the short ones hold. */
   readonly originalLength: number;
-  /** Names of the tensors [width / 2]. */
+  /** Name of the tensor [width / 2] of divisors for short sessions. */
   readonly short: string;
+  /** The same for long ones. */
   readonly long: string;
 }
 
@@ -219,9 +222,13 @@ export type Activation =
 
 /** The learned numbers of xIELU (Huang & Schlag 2025), one for each layer. */
 export interface Xielu {
+  /** α of numbers below zero, before its softplus. */
   readonly alphaN: readonly number[];
+  /** α of numbers above zero, before its softplus. */
   readonly alphaP: readonly number[];
+  /** β, the slope at zero. */
   readonly beta: readonly number[];
+  /** ε, at most zero: what the exponential is given at most. */
   readonly epsilon: readonly number[];
 }
 

@@ -78,6 +78,10 @@ export interface HuggingFace {
   readonly ropeStyle?: Rope["style"];
   /** What converters add to the weights of norms; 0. */
   readonly normOffset?: number;
+  /** Whether blocks have their matrices as [columns, rows] (GPT-2's `Conv1D`). */
+  readonly transposed?: boolean;
+  /** Whether q, k and v of each key head stand together in one tensor, instead of all queries first. */
+  readonly qkvByHeads?: boolean;
 }
 
 /** A window, and the layers that have it. */

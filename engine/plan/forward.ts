@@ -130,12 +130,15 @@ function unembedding(
   record: Recorder,
   n: Value,
 ): Value {
-  const [isScaled, isCapped] = [logitScale !== 1, logitCap !== 0];
   const output = tiedOutput ? "token_embd" : "output";
+  const [isScaled, isCapped] = [logitScale !== 1, logitCap !== 0];
   if (!isScaled && !isCapped) return record.linear("logits", output, n, [V]); // [R, V]
-  const product = isScaled ? "logits_unscaled" : "logits_uncapped";
-  let logits = record.linear(product, output, n, [V]); // [R, V]
-  const scaled = isCapped ? "logits_uncapped" : "logits";
-  if (isScaled) logits = record.scale(scaled, logits, logitScale); // [R, V]
-  return isCapped ? record.cap("logits", logits, logitCap) : logits; // [R, V]
+  if (!isScaled) {
+    const uncapped = record.linear("logits_uncapped", output, n, [V]); // [R, V]
+    return record.cap("logits", uncapped, logitCap); // [R, V]
+  }
+  const unscaled = record.linear("logits_unscaled", output, n, [V]); // [R, V]
+  if (!isCapped) return record.scale("logits", unscaled, logitScale); // [R, V]
+  const uncapped = record.scale("logits_uncapped", unscaled, logitScale); // [R, V]
+  return record.cap("logits", uncapped, logitCap); // [R, V]
 }

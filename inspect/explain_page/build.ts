@@ -5,12 +5,17 @@ import type { Model } from "../run/model.ts";
 import { DIVERGING, SEQUENTIAL } from "../figures/drawing/theme.ts";
 import { escapeHtml } from "../escape.ts";
 import { tokenLabel } from "../figures/drawing/tokens.ts";
-import { PAPERS, STEP_TEXTS } from "./step_texts.ts";
+import { textsOf } from "./texts/mod.ts";
+import { PAPERS } from "./texts/papers.ts";
 import { type PageContent, pageContent, type PageData, type PageOptions } from "./data.ts";
 import template from "./page/page.html" with { type: "text" };
 import pageCss from "./page/page.css" with { type: "text" };
 import cardsCss from "./page/cards.css" with { type: "text" };
 import numbersJs from "./page/numbers.js" with { type: "text" };
+import arithmeticJs from "./page/arithmetic.js" with { type: "text" };
+import attentionJs from "./page/attention.js" with { type: "text" };
+import elementwiseJs from "./page/elementwise.js" with { type: "text" };
+import expertsJs from "./page/experts.js" with { type: "text" };
 import recomputeJs from "./page/recompute.js" with { type: "text" };
 import domJs from "./page/dom.js" with { type: "text" };
 import picturesJs from "./page/pictures.js" with { type: "text" };
@@ -28,7 +33,20 @@ export interface ExplainedPage {
 }
 
 /** The scripts, each after those that it imports from. */
-const SCRIPTS = [numbersJs, recomputeJs, domJs, picturesJs, mapJs, viewsJs, cardsJs, appJs];
+const SCRIPTS = [
+  numbersJs,
+  arithmeticJs,
+  attentionJs,
+  elementwiseJs,
+  expertsJs,
+  recomputeJs,
+  domJs,
+  picturesJs,
+  mapJs,
+  viewsJs,
+  cardsJs,
+  appJs,
+];
 
 /** The cards' rules come after those that they refine. */
 const STYLES = [pageCss, cardsCss];
@@ -101,7 +119,8 @@ function json(value: unknown): string {
 /** The data with the words that go with it. */
 function pageData(data: PageData, packed: string) {
   const kinds = [...new Set(data.steps.map(({ kind }) => kind))];
-  const first = (kind: string) => data.steps.find((step) => step.kind === kind)!;
+  const texts = textsOf(data.steps);
+  const calls = new Map(data.steps.map((step) => [`${step.kind} ${step.operation}`, step]));
   return {
     ...data,
     tokens: data.tokens.map((token) => ({ ...token, label: tokenLabel(token.text, 24) })),
@@ -110,16 +129,16 @@ function pageData(data: PageData, packed: string) {
     ),
     texts: Object.fromEntries(
       kinds.map((kind) => [kind, {
-        ...STEP_TEXTS[kind],
-        formula: temml.renderToString(STEP_TEXTS[kind].formula, { displayMode: true }),
+        ...texts[kind],
+        formula: temml.renderToString(texts[kind].formula, { displayMode: true }),
       }]),
     ),
     papers: PAPERS,
     source: {
       forward: FORWARD.map(splitComment),
-      steps: Object.fromEntries(kinds.map((kind) => {
-        const { line, inner } = sourceOf(first(kind));
-        return [kind, { line, inner: inner?.map(splitComment) }];
+      steps: Object.fromEntries([...calls].map(([call, step]) => {
+        const { line, inner } = sourceOf(step);
+        return [call, { line, inner: inner?.map(splitComment) }];
       })),
     },
     scales: { light: { diverging: DIVERGING, sequential: SEQUENTIAL }, dark: DARK_SCALES },

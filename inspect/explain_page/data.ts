@@ -1,5 +1,5 @@
 /** What a page knows of a pass: one run of the model with everything captured, cut to what the page has room for. */
-import type { Config } from "../../engine/model/config.ts";
+import type { Config, Rope } from "../../engine/model/config.ts";
 import { ropeFactors, ropeTable } from "../../engine/model/rope_table.ts";
 import type { Model } from "../run/model.ts";
 import type { Run } from "../run/run.ts";
@@ -44,8 +44,8 @@ export interface PageData extends Words {
   readonly logits: Pick<LogitFacts, "columns" | "normalizers">;
   /** Texts of the tokens in `logits.columns` and of the chosen ones. */
   readonly vocabulary: Readonly<Record<number, string>>;
-  /** The base of RoPE's angles, and what changes them beside it, in words. */
-  readonly rope?: { readonly base: number; readonly extra?: string };
+  /** By the table of RoPE's turns: the base of its angles, and what changes them beside it, in words. */
+  readonly ropes: Readonly<Record<string, { readonly base: number; readonly extra?: string }>>;
 }
 
 /** A token of the sequence. */
@@ -157,7 +157,7 @@ async function cut(
     const value = valueOf(run, step, kept, logits.columns);
     if (value) tensors.set(step.name, value);
     const pick = value ? pickOf(step, value, logits) : 0;
-    const weights = await weightsOf(model, step, { pick, logits, ids: kept.map((at) => ids[at]) });
+    const weights = await weightsOf(model, step, { pick, logits, ids, run, positions: kept });
     for (const { name, tensor } of weights) tensors.set(`${step.name}/${name}`, tensor);
     steps.push({ ...step, pick, weights: weights.map(({ facts }) => facts) });
   }
@@ -189,7 +189,7 @@ async function cut(
     width,
     logits: { columns: logits.columns, normalizers: logits.normalizers },
     vocabulary: Object.fromEntries([...shown].map((id) => [id, text(id)])),
-    rope: ropeText(config),
+    ropes: Object.fromEntries(config.ropes.map((rope) => [rope.table, ropeText(rope)])),
   };
   return { data, numbers: rounded(numbers, width), packed };
 }
@@ -210,12 +210,13 @@ async function pack(
 }
 
 /** What changes RoPE's angles beside the position and the base. */
-function ropeText({ ropes: [rope] }: Config): PageData["rope"] {
-  if (!rope) return undefined;
-  const { base, scaling, factors } = rope;
+function ropeText({ base, scaling, factors, magnitude }: Rope): PageData["ropes"][string] {
   const parts = [
     scaling.type === "linear" ? `divided by ${scaling.factor}` : "",
+    scaling.type === "yarn" ? `squeezed by YaRN (factor ${scaling.factor})` : "",
+    scaling.type === "longrope" ? "divided by LongRoPE's factor of this pair" : "",
     factors === undefined ? "" : "divided by the file's factor of this pair",
+    magnitude === 1 ? "" : `cos and sin times ${magnitude}`,
   ].filter((part) => part !== "");
   return { base, extra: parts.length > 0 ? parts.join(", ") : undefined };
 }

@@ -47,19 +47,36 @@ const PARTS = /_(rms|pre|centered|scaled|product|unclamped|ids|weights)$/;
 export function sourceOf({ name, operation }: Named): StepSource {
   // The ids are no step's result: the first line reads them.
   if (operation === "ids") {
-    return { line: lineOf("token_embd")!.number, inner: statementOf("const ids: Value") };
+    return { line: lineOf("token_embd", "embed")!.number, inner: statementOf("const ids: Value") };
   }
-  const own = lineOf(name);
-  if (own && operation !== "scale_columns") return { line: own.number };
-  const whole = own ?? lineOf(name.replace(PARTS, ""));
+  const own = lineOf(name, operation);
+  if (own && !OF_NORMS.has(operation)) return { line: own.number };
+  const whole = own ?? lineOf(wholeOf(name, operation), operation);
   if (!whole) throw new RangeError(`No line of forward() records ${name}`);
-  return { line: whole.number, inner: statementOf(`record("${operation}"`) };
+  return { line: whole.number, inner: statementOf(`"${operation}",`) };
 }
 
-function lineOf(name: string): SourceLine | undefined {
-  const template = layerOf(name) === undefined ? name : `\${at}.${kindOf(name)}`;
-  return FORWARD.find(({ text }) => /\w\(["`]/.test(text) && firstArgument(text) === template);
+/** The steps that end a norm: they have its name, and its line is that of all of its steps. */
+const OF_NORMS: ReadonlySet<string> = new Set(["normalize", "scale_columns"]);
+
+/** The name in the line of a step that has another: its factor is that of the line which adds what a half of a block makes. */
+function wholeOf(name: string, operation: string): string {
+  const whole = name.replace(PARTS, "");
+  return operation === "scale" ? whole.replace(/(attn|ffn)_out$/, "$1_post_norm") : whole;
 }
+
+/** The line with a name as first argument; where branches of the code have one each, that which calls the operation. */
+function lineOf(name: string, operation: string): SourceLine | undefined {
+  const template = layerOf(name) === undefined ? name : `\${at}.${kindOf(name)}`;
+  const lines = FORWARD.filter(({ text }) =>
+    /\w\(["`]/.test(text) && firstArgument(text) === template
+  );
+  return lines.find(({ text }) => text.includes(`record.${METHODS[operation] ?? operation}(`)) ??
+    lines[0];
+}
+
+/** Where the recorder calls an operation by another name. */
+const METHODS: Readonly<Record<string, string>> = { xielu: "activate" };
 
 function firstArgument(text: string): string | undefined {
   return text.match(/\w\((["`])(.+?)\1/)?.[2];
@@ -67,7 +84,8 @@ function firstArgument(text: string): string | undefined {
 
 /** The statement of the recorder in which a text stands. */
 function statementOf(part: string): SourceLine[] {
-  const first = RECORDER.findIndex(({ text }) => text.includes(part));
+  const found = RECORDER.findIndex(({ text }) => text.includes(part));
+  const first = RECORDER[found - 1]?.text.endsWith("record(") ? found - 1 : found;
   const last = RECORDER.findIndex(({ text }, i) => i >= first && text.trimEnd().endsWith(";"));
   return RECORDER.slice(first, last + 1);
 }

@@ -84,12 +84,15 @@ function placeOf(name: string, point: Point | undefined) {
   return { layer: point?.layer, kind: point?.kind ?? name };
 }
 
-/** Puts each `add_bias` into the product before it, which nothing else reads. */
+/** Operations that add a bias to the product before them. */
+const BIASES: readonly Operation[] = ["add_bias", "add_expert_bias"];
+
+/** Puts each `add_bias` (`add_expert_bias`) into the product before it, which nothing else reads. */
 function joinBiases(plan: Plan): Step[] {
   const steps: Step[] = [];
   for (const step of plan) {
     const product = steps.at(-1);
-    if (step.operation !== "add_bias" || !product) {
+    if (!BIASES.includes(step.operation) || !product) {
       steps.push(step);
       continue;
     }

@@ -1,6 +1,6 @@
 /** The page as a list, for readers without scripts. */
 import { html, tokenHtml } from "../figures/drawing/tokens.ts";
-import { STEP_TEXTS } from "./step_texts.ts";
+import { textsOf } from "./texts/mod.ts";
 import type { PageData } from "./data.ts";
 import { Page } from "./page/numbers.js";
 import { recompute, show } from "./page/recompute.js";
@@ -13,7 +13,8 @@ const SHOWN = 4;
 export function summary(data: PageData, numbers: Float32Array): string {
   const page = new Page(data, numbers);
   const position = data.positions.at(-1)!;
-  const rows = data.steps.map((step) => row(page, step, position));
+  const texts = textsOf(data.steps);
+  const rows = data.steps.map((step) => row(page, step, position, texts[step.kind].title));
   const token = (id: number) => `<code>${tokenHtml(data.vocabulary[id] ?? "")}</code>`;
   const tokens = data.tokens.map(({ id, text }) => `<code>${tokenHtml(text)}</code>&nbsp;${id}`);
   return [
@@ -29,8 +30,12 @@ export function summary(data: PageData, numbers: Float32Array): string {
   ].join("\n");
 }
 
-function row(page: Page, step: PageStep & { readonly pick: number }, position: number): string {
-  const { title } = STEP_TEXTS[step.kind];
+function row(
+  page: Page,
+  step: PageStep & { readonly pick: number },
+  position: number,
+  title: string,
+): string {
   const shape = step.axes.map((axis, i) => `${axis.replace("_", " ")} ${step.shape[i]}`).join(", ");
   const { lines } = recompute(page, step, position, step.pick);
   const vector: Float32Array | undefined = page.has(step.name)

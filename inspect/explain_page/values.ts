@@ -78,11 +78,16 @@ export function valueOf(
   const [, ...rest] = shape;
   const width = sizeOf(rest);
   const kept = takeRows(data, width, positions);
-  if (kind !== "logits" && kind !== "probs") {
+  if (!isOfVocabulary(kind)) {
     return { data: kept, shape: [positions.length, ...rest], axes };
   }
   const places = positions.flatMap((_, row) => columns.map((id) => row * width + id));
   return { data: takeRows(kept, 1, places), shape: [positions.length, columns.length], axes };
+}
+
+/** Whether a kind of step has a number for each token of the vocabulary: logits on their way, and probabilities. */
+function isOfVocabulary(kind: string): boolean {
+  return kind.startsWith("logits") || kind === "probs";
 }
 
 function takeRows(data: Float32Array, width: number, rows: readonly number[]): Float32Array {
@@ -99,7 +104,7 @@ export function pickOf(
   { data, shape }: PageTensor,
   { columns, chosen }: LogitFacts,
 ): number {
-  if (kind === "logits" || kind === "probs") return Math.max(0, columns.indexOf(chosen.at(-1)!));
+  if (isOfVocabulary(kind)) return Math.max(0, columns.indexOf(chosen.at(-1)!));
   const row = axes.includes("key")
     ? takeRows(data, shape[2], Array.from({ length: shape[0] }, (_, h) => (h + 1) * shape[1] - 1))
     : data.subarray(data.length - data.length / shape[0]);
@@ -119,28 +124,51 @@ interface StepWeight {
 
 /**
  * The part of a step's weights with which one number at each position can be computed again: the embedding's rows of the ids, the
- * whole gain of a norm, one row of a matrix and the bias of that row.
+ * whole gain of a norm, one row of a matrix and the bias of that row; of experts that row of the one that each kept position goes to.
  */
 export async function weightsOf(
   model: Model,
-  { operation, kind, weights }: PageStep,
-  { pick, logits, ids }: {
+  { operation, kind, inputs, weights, constants }: PageStep,
+  { pick, logits, ids, run, positions }: {
+    readonly run: Run;
+    readonly positions: readonly number[];
     readonly pick: number;
     readonly logits: LogitFacts;
+    /** Of the whole sequence. */
     readonly ids: readonly number[];
   },
 ): Promise<StepWeight[]> {
-  const output = kind === "logits" ? logits.columns[pick] : pick;
+  const output = isOfVocabulary(kind) ? logits.columns[pick] : pick;
   return await Promise.all(weights.map(async (facts, i): Promise<StepWeight> => {
     const { name } = facts;
     const rowOf = (row: number) => model.weightRows(name, { first: row, count: 1 });
-    if (operation === "embed") {
-      const rows = await Promise.all(ids.map(rowOf));
+    if (operation === "linear_experts") {
+      const { rows, used } = constants;
+      const chosen = run.tensor(inputs[1]).toFloat32Array();
+      const experts = positions.map((position) =>
+        chosen[position * used + Math.floor(pick / rows)]
+      );
+      const parts = await Promise.all(experts.map(async (expert) => {
+        if (i === 0) return await rowOf(expert * rows + pick % rows);
+        return (await rowOf(expert)).slice(pick % rows, pick % rows + 1);
+      }));
+      const data = Float32Array.from(parts.flatMap((part) => [...part]));
+      const shape = [positions.length, parts[0].length];
+      return {
+        name,
+        facts: { ...facts, row: pick },
+        tensor: { data, shape, axes: ["position", "feature"] },
+      };
+    }
+    if (operation === "embed" || operation === "embed_positions") {
+      const rows = await Promise.all(
+        positions.map((at) => rowOf(operation === "embed" ? ids[at] : at)),
+      );
       const data = Float32Array.from(rows.flatMap((row) => [...row]));
       return {
         name,
         facts,
-        tensor: { data, shape: [ids.length, rows[0].length], axes: ["position", "feature"] },
+        tensor: { data, shape: [positions.length, rows[0].length], axes: ["position", "feature"] },
       };
     }
     const bias = operation === "linear" && i === 1;

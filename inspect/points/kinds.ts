@@ -147,7 +147,9 @@ export const POINT_KINDS: Readonly<Record<string, PointKind>> = {
     use: "what q, k and v are computed from",
     names: {
       own: ["attn_in.{L}"],
-      llamaCpp: ["attn_norm-{L}"],
+      llamaCpp: (
+        { config: { norms } },
+      ) => [norms.attention === "attn_norm_2" ? "attn_norm_2-{L}" : "attn_norm-{L}"],
       huggingFace: ["model.layers.{L}.input_layernorm"],
     },
     llamaCpp: "norm-{L}#attn_norm",
@@ -311,7 +313,10 @@ export const POINT_KINDS: Readonly<Record<string, PointKind>> = {
     use: "what the FFN reads",
     names: {
       own: ["mlp_in.{L}"],
-      llamaCpp: ["ffn_norm-{L}"],
+      // Of Falcon 40B what attention's norm is called elsewhere.
+      llamaCpp: (
+        { config: { norms } },
+      ) => [norms.ffn === "attn_norm" ? "attn_norm-{L}" : "ffn_norm-{L}"],
       huggingFace: (model) => [`model.layers.{L}.${ffnModule(model)}`],
     },
     llamaCpp: "norm-{L}",

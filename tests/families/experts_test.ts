@@ -1,5 +1,8 @@
 /** Experts on both backends: forced, forbidden, tabled and drawn; the oracle is the judge. */
 import assert from "node:assert/strict";
+import { syntheticModel } from "../../checkpoints/files/synthetic_model.ts";
+import type { MetadataValue, TensorInfo } from "../../engine/gguf/header.ts";
+import { GGML_TYPES } from "../../engine/gguf/types.ts";
 import { readConfig } from "../../engine/plan/tensors.ts";
 import { openGgufFile } from "../../engine/gguf/reader.ts";
 import { oracle } from "../../engine/oracle/oracle.ts";
@@ -150,4 +153,43 @@ Deno.test("who went where, as tables and pictures", async () => {
     assert.throws(() => routing(bare), /ffn_expert_weights/);
     assert.equal(tableRows(expertLoads(bare))[0].weight, null);
   });
+});
+
+/** The model of a name as a file's header, with some metadata changed, and tensors of a type. */
+function headerOf(name: string, changes: Readonly<Record<string, MetadataValue>>, type = "F32") {
+  const { shape } = FAMILY_MODELS[name];
+  const made = syntheticModel({ name, shape, type: "F32" });
+  const metadata = new Map(made.metadata);
+  for (const [key, value] of Object.entries(changes)) {
+    metadata.set(key.startsWith("general.") ? key : `${shape.architecture}.${key}`, value);
+  }
+  const experts = GGML_TYPES.find((each) => each.name === type)!;
+  const tensors = new Map(made.tensors.map((tensor): [string, TensorInfo] => [
+    tensor.name,
+    {
+      ...{ name: tensor.name, shape: tensor.shape, bytes: 0, offset: 0, source: 0 },
+      type: tensor.name.endsWith("_exps.weight") ? experts : tensor.type,
+    },
+  ]));
+  return { name, metadata, tensors };
+}
+
+Deno.test("what is not computed is refused by its name", () => {
+  const refused = [
+    ["gpt-oss", {}, /ffn_gate_exps.weight has type MXFP4, which is not supported yet/, "MXFP4"],
+    ["deepseek", { "general.architecture": "deepseek2" }, /"deepseek2" is not supported yet/],
+    ["llama4", { expert_used_count: 2 }, /expert_used_count is 2, and only 1/],
+    ["llama4", { "attention.sliding_window": 0 }, /sliding_window is 0: models without chunks/],
+    ["llama with experts", { expert_used_count: 7 }, /expert_used_count is 7 of 6 experts/],
+    ["qwen3moe", { expert_weights_scale: 2.5 }, /expert_weights_scale is 2.5: scaled weights/],
+    ["qwen2moe", { expert_weights_norm: true }, /expert_weights_norm is true: normalized/],
+    ["olmoe", { expert_gating_func: 2 }, /expert_gating_func is 2: other gates/],
+    ["dots1", { expert_gating_func: 4 }, /expert_gating_func is 4, which is not known/],
+    ["dots1", { expert_group_count: 4 }, /expert_group_count is 4, which does not divide 6/],
+    ["dots1", { expert_group_count: 2 }, /expert_group_used_count is 0 of 2 groups/],
+  ] as const;
+  for (const [name, changes, message, type] of refused) {
+    readConfig(headerOf(name, {}));
+    assert.throws(() => readConfig(headerOf(name, changes, type)), message);
+  }
 });

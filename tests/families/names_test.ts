@@ -29,6 +29,12 @@ const NAMES: Readonly<Record<string, Readonly<Record<string, string>>>> = {
     "transformer.encoder.final_layernorm": "output_norm",
     "transformer.output_layer": "output",
   },
+  bloom: {
+    "word_embeddings_layernorm": "token_embd_norm",
+    "transformer.h.1.self_attention.dense": "blk.1.attn_output",
+    "h.1.mlp.dense_h_to_4h": "blk.1.ffn_up",
+    "ln_f": "output_norm",
+  },
   exaone4: {
     "model.layers.0.post_attention_layernorm": "blk.0.post_attention_norm",
     "model.layers.0.post_feedforward_layernorm": "blk.0.post_ffw_norm",
@@ -55,6 +61,29 @@ const NAMES: Readonly<Record<string, Readonly<Record<string, string>>>> = {
   phi3: {
     "model.layers.0.self_attn.qkv_proj": "blk.0.attn_qkv",
     "model.layers.0.mlp.gate_up_proj": "blk.0.ffn_up",
+  },
+  mpt: {
+    "transformer.blocks.0.norm_1": "blk.0.attn_norm",
+    "transformer.blocks.0.attn.Wqkv": "blk.0.attn_qkv",
+    "transformer.blocks.0.attn.out_proj": "blk.0.attn_output",
+    "transformer.blocks.0.norm_2": "blk.0.ffn_norm",
+    "transformer.blocks.0.ffn.up_proj": "blk.0.ffn_up",
+    "transformer.blocks.0.ffn.down_proj": "blk.0.ffn_down",
+    "transformer.norm_f": "output_norm",
+  },
+  olmo2: {
+    "model.layers.0.post_attention_layernorm": "blk.0.post_attention_norm",
+    "model.layers.0.post_feedforward_layernorm": "blk.0.post_ffw_norm",
+  },
+  phi2: {
+    "model.layers.0.self_attn.dense": "blk.0.attn_output",
+    "model.layers.0.mlp.fc1": "blk.0.ffn_up",
+    "model.layers.0.mlp.fc2": "blk.0.ffn_down",
+    "model.final_layernorm": "output_norm",
+  },
+  starcoder2: {
+    "model.layers.0.mlp.c_fc": "blk.0.ffn_up",
+    "model.layers.0.mlp.c_proj": "blk.0.ffn_down",
   },
 };
 

@@ -7,7 +7,7 @@ import { fitHalves, packNumbers, rounded } from "../../inspect/explain_page/pack
 import { Page, ROUNDING, unpackNumbers } from "../../inspect/explain_page/page/numbers.js";
 import { recompute } from "../../inspect/explain_page/page/recompute.js";
 import { FORWARD, sourceOf } from "../../inspect/explain_page/source.ts";
-import { STEP_TEXTS } from "../../inspect/explain_page/step_texts.ts";
+import { textsOf } from "../../inspect/explain_page/texts/mod.ts";
 import { loadModel, type Model } from "../../mod.ts";
 import { stepName } from "../../engine/plan/plan.ts";
 import { launchBrowser } from "../support/browser.ts";
@@ -66,7 +66,7 @@ Deno.test("explain: the page has a step for everything that the plan computes, i
 Deno.test("explain: each step has words, a formula and its line of forward()", () => {
   const lines = new Map(FORWARD.map(({ number, text }) => [number, text]));
   for (const { name, kind, operation } of content.data.steps) {
-    assert.ok(STEP_TEXTS[kind], name);
+    assert.ok(textsOf(content.data.steps)[kind], name);
     const { line, inner } = sourceOf({ name, operation });
     const template = kind === "ids" ? "token_embd" : kind.replace(/_(rms|pre)$/, "");
     assert.match(

@@ -15,6 +15,7 @@ export const gpt2: Family = {
   rope: false,
   embedding: { positions: true },
   huggingFace: {
+    transposed: true,
     modules: {
       "wte": "token_embd",
       "wpe": "position_embd",
@@ -29,12 +30,19 @@ export const gpt2: Family = {
   },
 };
 
+/** StarCoder and SantaCoder (Li et al. 2023b): GPT-2 whose query heads share one key head. */
+export const starcoder: Family = {
+  ...gpt2,
+  huggingFace: { types: ["gpt_bigcode"], modules: gpt2.huggingFace!.modules },
+};
+
 /** GPT-NeoX (Black et al. 2022) and Pythia: RoPE on part of a head; both halves of a block, each with a norm, read the same stream. */
 export const gptneox: Family = {
   ...before,
   parallel: (keys) => keys.flag("use_parallel_residual", true),
   huggingFace: {
     types: ["gpt_neox"],
+    qkvByHeads: true,
     modules: {
       "embed_in": "token_embd",
       "attention.query_key_value": "attn_qkv",
@@ -64,6 +72,7 @@ export const falcon: Family = {
   activation: "gelu",
   likeLlamaCpp: approximates,
   huggingFace: {
+    qkvByHeads: true,
     modules: {
       "word_embeddings": "token_embd",
       "ln_attn": "attn_norm_2",
@@ -84,6 +93,7 @@ export const bloom: Family = {
   embedding: { norm: true },
   alibi: 8,
   huggingFace: {
+    qkvByHeads: true,
     modules: { ...falcon.huggingFace!.modules, word_embeddings_layernorm: "token_embd_norm" },
   },
 };

@@ -15,7 +15,17 @@ import {
 } from "./experts.ts";
 import { gemma, gemma2, gemma3 } from "./gemma.ts";
 import { chatglm, glm4 } from "./glm.ts";
-import { bloom, falcon, gpt2, gptneox, mpt, nemotron, phi2, starcoder2 } from "./gpt2.ts";
+import {
+  bloom,
+  falcon,
+  gpt2,
+  gptneox,
+  mpt,
+  nemotron,
+  phi2,
+  starcoder,
+  starcoder2,
+} from "./gpt2.ts";
 import { granite, minicpm } from "./granite.ts";
 import { arcee, ernie4_5, internlm2, llama, smollm3, xverse } from "./llama.ts";
 import { mistral3 } from "./mistral.ts";
@@ -71,6 +81,7 @@ export const FAMILIES: Readonly<Record<string, Family>> = {
   seed_oss,
   smollm3,
   stablelm,
+  starcoder,
   starcoder2,
   xverse,
 };

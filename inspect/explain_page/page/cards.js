@@ -40,7 +40,7 @@ function formulaCard({ page, step }) {
 
 function codeCard({ page, step }) {
   const { forward, steps } = page.data.source;
-  const { line, inner } = steps[step.kind];
+  const { line, inner } = steps[`${step.kind} ${step.operation}`];
   const row = ({ number, text, comment }, here) =>
     el(`div${hereIf(here)}`, el("i", `${number}`), text, comment ? el("em", comment) : "");
   const about = step.operation === "ids"

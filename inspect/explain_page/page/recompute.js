@@ -3,47 +3,12 @@
  * numbers. Also imported where the page is built and tested.
  */
 import { ROUNDING } from "./numbers.js";
+import { copied, dot, factor, short, show, worked, written } from "./arithmetic.js";
+import { attentionSoftmax, scoresStep, softmaxLines } from "./attention.js";
+import { ELEMENTWISE } from "./elementwise.js";
+import { EXPERTS } from "./experts.js";
 
-/** Terms of a sum that are written out. */
-const SHOWN = 4;
-
-/** A number for people: 4 digits, and a true minus. */
-export function show(value) {
-  if (value === undefined || Number.isNaN(value)) return "NaN";
-  if (!Number.isFinite(value)) return value < 0 ? "−∞" : "∞";
-  const size = Math.abs(value);
-  if (size !== 0 && (size < 1e-4 || size >= 1e7)) {
-    const [digits, power] = size.toExponential(2).split("e");
-    return `${value < 0 ? "−" : ""}${digits}e${power.replace("+", "").replace("-", "−")}`;
-  }
-  const text = size >= 10_000 ? size.toFixed(0) : size.toPrecision(4);
-  return (value < 0 ? "−" : "") + text;
-}
-
-/** The same inside a product. */
-const factor = (value) => value < 0 ? `(${show(value)})` : show(value);
-
-/** A long sum: its first terms, and how many follow. */
-function written(count, term) {
-  const first = Array.from({ length: Math.min(SHOWN, count) }, (_, i) => term(i)).join(" + ");
-  return count > SHOWN ? `${first} + … (${count - SHOWN} more)` : first;
-}
-
-/** Sum of products, and of their sizes. */
-function dot(count, a, b) {
-  let sum = 0, size = 0;
-  for (let i = 0; i < count; i++) {
-    sum += a(i) * b(i);
-    size += Math.abs(a(i) * b(i));
-  }
-  return { sum, size, text: written(count, (i) => `${factor(a(i))} × ${factor(b(i))}`) };
-}
-
-/** Without the layer: `attn_q.weight`. */
-const short = (name) => name.replace(/^blk\.\d+\./, "");
-
-/** A number, how large the numbers were that went into it, and lines that show how it comes about. */
-const worked = (value, size, ...lines) => ({ value, size, lines });
+export { show };
 
 /**
  * Each operation's own arithmetic. `place` counts a step's numbers at one position (of attention: head · keys + key). Gives the value,
@@ -51,6 +16,9 @@ const worked = (value, size, ...lines) => ({ value, size, lines });
  * A string instead says why a number cannot be computed from what the page holds.
  */
 const OPERATIONS = {
+  ...ELEMENTWISE,
+  ...EXPERTS,
+
   embed(page, { step, position, place }) {
     const value = page.vector(`${step.name}/${step.weights[0].name}`, position)[place];
     const { id, text } = page.tokens[position];
@@ -61,9 +29,36 @@ const OPERATIONS = {
     );
   },
 
-  rms(page, { step, position }) {
-    const x = page.vector(step.inputs[0], position);
-    const { epsilon } = step.constants;
+  embed_positions(page, { step, position, place }) {
+    const [{ name }] = step.weights;
+    const value = page.vector(`${step.name}/${name}`, position)[place];
+    return worked(
+      value,
+      Math.abs(value),
+      `${name}[row ${position}, the position; column ${place}] = ${show(value)}`,
+    );
+  },
+
+  center(page, { step, position, place }) {
+    const { x, from, row } = rowOfGroup(page, step, position, place);
+    const { sum, size, text } = total(row);
+    const mean = sum / row.length;
+    return worked(
+      x[place] - mean,
+      Math.abs(x[place]) + size / row.length,
+      `number ${place - from} less the mean of ${row.length}: ${
+        show(x[place])
+      } − (${text}) / ${row.length}`,
+      `= ${show(x[place])} − ${factor(mean)} = ${show(x[place] - mean)}`,
+    );
+  },
+
+  rms(page, { step, position, place }) {
+    const { columns, epsilon } = step.constants;
+    const x = page.vector(step.inputs[0], position).subarray(
+      place * columns,
+      (place + 1) * columns,
+    );
     const { sum } = dot(x.length, (i) => x[i], (i) => x[i]);
     const value = Math.sqrt(sum / x.length + epsilon);
     return worked(
@@ -77,19 +72,22 @@ const OPERATIONS = {
 
   normalize(page, { step, position, place }) {
     const x = page.vector(step.inputs[0], position)[place];
-    const [rms] = page.vector(step.inputs[1], position);
-    return worked(x / rms, Math.abs(x / rms), `${show(x)} / ${show(rms)} = ${show(x / rms)}`);
+    const rms = page.vector(step.inputs[1], position)[Math.floor(place / step.constants.columns)];
+    const lines = [`${show(x)} / ${show(rms)} = ${show(x / rms)}`];
+    return withBias(page, step, place, worked(x / rms, Math.abs(x / rms), ...lines), 0);
   },
 
   scale_columns(page, { step, position, place }) {
     const x = page.vector(step.inputs[0], position)[place];
-    const weight = page.tensor(`${step.name}/${step.weights[0].name}`).data[place];
-    return worked(
+    const column = place % step.constants.columns;
+    const weight = page.tensor(`${step.name}/${step.weights[0].name}`).data[column];
+    const scaled = worked(
       x * weight,
       Math.abs(x * weight),
-      `pre[${place}] × ${short(step.weights[0].name)}[${place}]`,
+      `pre[${place}] × ${short(step.weights[0].name)}[${column}]`,
       `= ${factor(x)} × ${factor(weight)} = ${show(x * weight)}`,
     );
+    return withBias(page, step, place, scaled, 1);
   },
 
   linear(page, { step, position, place }) {
@@ -126,10 +124,10 @@ const OPERATIONS = {
     const second = half ? i >= turned / 2 : i % 2 === 1;
     const a = x[base + (half ? pair : 2 * pair)];
     const b = x[base + (half ? pair + turned / 2 : 2 * pair + 1)];
-    const table = page.tensor("rope_table").data;
+    const table = page.tensor(step.inputs[1]).data;
     const at = (position * (turned / 2) + pair) * 2;
     const cos = table[at], sin = table[at + 1];
-    const { base: theta, extra } = page.data.rope;
+    const { base: theta, extra } = page.data.ropes[step.inputs[1]];
     const value = second ? a * sin + b * cos : a * cos - b * sin;
     const angle = position * theta ** (-2 * pair / turned);
     return worked(
@@ -153,22 +151,7 @@ const OPERATIONS = {
     return copied(page, step, position, place, `slot ${position} takes position ${position}`);
   },
 
-  scores(page, { step, position, place }) {
-    const { heads, kv_heads, head_width: d, scale } = step.constants;
-    const { head, key, keys } = attentionPlace(page, step, place);
-    if (key > position) return hidden(-Infinity, position, key);
-    const kvHead = Math.floor(head * kv_heads / heads);
-    const q = page.vector(step.inputs[0], position);
-    const k = page.vector(step.inputs[1], key);
-    const { sum, size, text } = dot(d, (i) => q[head * d + i], (i) => k[kvHead * d + i]);
-    return worked(
-      sum * scale,
-      size * scale,
-      `query head ${head} at ${position} · key head ${kvHead} in slot ${key} of ${keys}, / √${d}`,
-      `= (${text}) / √${d}`,
-      `= ${show(sum)} × ${show(scale)} = ${show(sum * scale)}`,
-    );
-  },
+  scores: scoresStep,
 
   softmax(page, args) {
     return args.step.constants.causal
@@ -207,19 +190,6 @@ const OPERATIONS = {
     );
   },
 
-  glu(page, { step, position, place }) {
-    if (step.constants.activation !== 0) return "Only SiLU is worked out here.";
-    const [gate, up] = step.inputs.map((name) => page.vector(name, position)[place]);
-    const silu = gate / (1 + Math.exp(-gate));
-    return worked(
-      silu * up,
-      Math.abs(gate * up) * (1 + Math.abs(gate)),
-      `silu(gate) × up, with silu(g) = g / (1 + exp(−g))`,
-      `= ${show(gate)} / (1 + exp(${show(-gate)})) × ${factor(up)}`,
-      `= ${factor(silu)} × ${factor(up)} = ${show(silu * up)}`,
-    );
-  },
-
   take_rows(page, { step, position, place }) {
     return copied(page, step, position, place, `position ${position} of ${step.inputs[0]}`);
   },
@@ -238,33 +208,35 @@ const OPERATIONS = {
   },
 };
 
-function copied(page, step, position, place, words) {
-  const value = page.vector(step.inputs[0], position)[place];
-  return worked(value, Math.abs(value), `${words}: ${show(value)}`);
+/** The row (of a head, or of the whole position) that a place is in. */
+function rowOfGroup(page, step, position, place) {
+  const { columns } = step.constants;
+  const x = page.vector(step.inputs[0], position);
+  const from = Math.floor(place / columns) * columns;
+  return { x, from, row: x.subarray(from, from + columns) };
 }
 
-function attentionPlace(page, step, place) {
-  const keys = page.tensor(step.name).shape[2];
-  return { head: Math.floor(place / keys), key: place % keys, keys };
+/** A sum, and the sum of its terms' sizes. */
+function total(row) {
+  return {
+    sum: row.reduce((a, b) => a + b, 0),
+    size: row.reduce((a, b) => a + Math.abs(b), 0),
+    text: written(row.length, (i) => factor(row[i])),
+  };
 }
 
-function hidden(value, position, key) {
+/** A step's number and the bias that its weights end with, if they have one. */
+function withBias(page, step, place, { value, size, lines }, index) {
+  const bias = step.weights[index];
+  if (!bias) return { value, size, lines };
+  const { data } = page.tensor(`${step.name}/${bias.name}`);
+  const b = data[place % data.length];
   return worked(
-    value,
-    0,
-    `key ${key} comes after query ${position}, which must not see it: ${show(value)}`,
+    value + b,
+    size + Math.abs(b),
+    ...lines,
+    `plus its bias: ${show(value)} + ${factor(b)} = ${show(value + b)}`,
   );
-}
-
-function attentionSoftmax(page, { step, position, place }) {
-  const { head, key, keys } = attentionPlace(page, step, place);
-  if (key > position) return hidden(0, position, key);
-  const scores = page.vector(step.inputs[0], position)
-    .subarray(head * keys, head * keys + position + 1);
-  const max = scores.reduce((a, b) => Math.max(a, b), -Infinity);
-  const sum = scores.reduce((total, score) => total + Math.exp(score - max), 0);
-  const terms = written(scores.length, (i) => `exp(${show(scores[i] - max)})`);
-  return softmaxLines(scores[key], max, sum, terms, `the ${scores.length} keys seen`);
 }
 
 function vocabularySoftmax(page, { step, position, place }) {
@@ -277,23 +249,9 @@ function vocabularySoftmax(page, { step, position, place }) {
   return softmaxLines(logits[place], max, sum, `Σ of ${count} such terms`, `all ${count} tokens`);
 }
 
-function softmaxLines(score, max, sum, terms, over) {
-  const power = Math.exp(score - max);
-  const value = power / sum;
-  return worked(
-    value,
-    value * (1 + 2 * Math.abs(max) + 2 * Math.abs(score)),
-    `exp(${show(score)} − ${factor(max)}) / Σ over ${over} (the largest, ${
-      show(max)
-    }, is taken off first)`,
-    `= exp(${show(score - max)}) / (${terms})`,
-    `= ${show(power)} / ${show(sum)} = ${show(value)}`,
-  );
-}
-
 /** Which output of a matrix a place is: of the logits the page may hold only some. */
 function outputIndex(page, step, place) {
-  return step.name === "logits" ? page.data.logits.columns[place] : place;
+  return step.name.startsWith("logits") ? page.data.logits.columns[place] : place;
 }
 
 /**

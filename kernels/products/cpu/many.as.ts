@@ -2,13 +2,13 @@
 // deno-fmt-ignore-file: what belongs together stays on a line
 /**
  * Products of one tile, made f32 [column][8 rows], with many positions: four at a time, whose sums of eight rows lie in eight vectors. Sums of
- * 16 columns are added to those of 128, and these to a running total: an error grows with the number of additions to a sum and with its size.
+ * 32 columns are added to those of 256, and these to a running total: an error grows with the number of additions to a sum and with its size.
  */
 import { spread0, spread1, spread2, spread3 } from "./x.as.ts";
 
 /** Bytes of a piece of a tile, and of a group of pieces. */
-const PIECE: usize = 16 * 32;
-const GROUP: usize = 128 * 32;
+const PIECE: usize = 32 * 32;
+const GROUP: usize = 256 * 32;
 
 /** Adds to a vector in memory. */
 @inline

@@ -6,7 +6,7 @@
  *
  * Each function takes `tiles` tiles, `stride` bytes from one to the next, block by block: a processor reads ahead of several places at once, so that
  * it waits less for the memory than with one tile after the other. `x` to `end` is a position's record; products go to `out`, [tiles][8 rows],
- * behind which there is room for as many again: blocks are added up in pieces of 192 columns, pieces to the whole, so that errors stay small.
+ * behind which there is room for as many again: blocks are added up in pieces of 288 columns, pieces to the whole, so that errors stay small.
  */
 import { SEVENS_BYTES, SIGNED_BYTES, spread0, spread1, spread2, spread3 } from "./x.as.ts";
 
@@ -19,7 +19,7 @@ const BYTE: usize = memory.data<f32>([256, 256, 256, 256], 16);
 const TWO_SEVENS: usize = memory.data<f32>([16384, 16384, 16384, 16384], 16);
 
 /** 16 columns of a piece. */
-const PIECE: usize = 12;
+const PIECE: usize = 18;
 
 /** Adds the sums of a piece, which lie from `past` on, to those before, from `out` on, and makes them 0. */
 function addPiece(out: usize, past: usize): void {
@@ -34,7 +34,7 @@ function dot(x: v128, weights: v128, sum: v128): v128 {
   return i32x4.relaxed_dot_i8x16_i7x16_add_s(x, weights, sum);
 }
 
-/** Sums of the digits, as f32 in units of x's power. The first two fit in 32 bits together. */
+/** Sums of the digits, as f32 in units of x. The first two fit in 32 bits together. */
 @inline
 function joined(sum0: v128, sum1: v128, sum2: v128, byte: v128): v128 {
   const sum01 = i32x4.add(i32x4.shl(sum0, 8), sum1);
@@ -106,20 +106,19 @@ function nibbles(at: usize, stride: usize, tiles: i32, x: usize, end: usize, out
         s = spread2(x0); a2 = dot(s, u2, a2); b2 = dot(s, v2, b2);
         s = spread3(x0); a2 = dot(s, u3, a2); b2 = dot(s, v3, b2);
       }
-      const power = spread2(words), scales = tile + (parts == 2 ? 128 : 64);
-      const a = f32x4.mul(joined(a0, a1, a2, byte), power), b = f32x4.mul(joined(b0, b1, b2, byte), power);
-      // With minimums, what belongs to a block is added up first: the running sum, which is larger, is rounded once.
-      let sumA = v128.load(to), sumB = v128.load(to, 16);
+      const unit = spread2(words), scales = tile + (parts == 2 ? 128 : 64);
+      // A block's own sum comes first, in units: the running sum, which is larger, is rounded once.
+      a0 = joined(a0, a1, a2, byte); b0 = joined(b0, b1, b2, byte);
       if (shift) {
-        sumA = f32x4.relaxed_madd(a, v128.load(scales), sumA);
-        sumB = f32x4.relaxed_madd(b, v128.load(scales, 16), sumB);
+        a0 = f32x4.mul(a0, v128.load(scales));
+        b0 = f32x4.mul(b0, v128.load(scales, 16));
       } else {
         const total = spread3(words);
-        sumA = f32x4.add(sumA, f32x4.relaxed_madd(a, v128.load(scales), f32x4.mul(total, v128.load(scales, 32))));
-        sumB = f32x4.add(sumB, f32x4.relaxed_madd(b, v128.load(scales, 16), f32x4.mul(total, v128.load(scales, 48))));
+        a0 = f32x4.relaxed_madd(a0, v128.load(scales), f32x4.mul(total, v128.load(scales, 32)));
+        b0 = f32x4.relaxed_madd(b0, v128.load(scales, 16), f32x4.mul(total, v128.load(scales, 48)));
       }
-      v128.store(to, sumA);
-      v128.store(to, sumB, 16);
+      v128.store(to, f32x4.relaxed_madd(a0, unit, v128.load(to)));
+      v128.store(to, f32x4.relaxed_madd(b0, unit, v128.load(to, 16)), 16);
     }
     at += (parts == 2 ? 128 : 64) + (shift ? 32 : 64);
     x += parts == 2 ? 2 * SIGNED_BYTES : SIGNED_BYTES;
@@ -191,20 +190,19 @@ function bytes(at: usize, stride: usize, tiles: i32, x: usize, end: usize, out: 
         s = spread2(x0); a2 = dot(s, u2, a2); b2 = dot(s, v2, b2);
         s = spread3(x0); a2 = dot(s, u3, a2); b2 = dot(s, v3, b2);
       }
-      const power = spread2(words), scales = tile + (parts == 2 ? 256 : 128);
-      const a = f32x4.mul(joined(a0, a1, a2, byte), power), b = f32x4.mul(joined(b0, b1, b2, byte), power);
-      // With minimums, what belongs to a block is added up first: the running sum, which is larger, is rounded once.
-      let sumA = v128.load(to), sumB = v128.load(to, 16);
+      const unit = spread2(words), scales = tile + (parts == 2 ? 256 : 128);
+      // A block's own sum comes first, in units: the running sum, which is larger, is rounded once.
+      a0 = joined(a0, a1, a2, byte); b0 = joined(b0, b1, b2, byte);
       if (shift) {
-        sumA = f32x4.relaxed_madd(a, v128.load(scales), sumA);
-        sumB = f32x4.relaxed_madd(b, v128.load(scales, 16), sumB);
+        a0 = f32x4.mul(a0, v128.load(scales));
+        b0 = f32x4.mul(b0, v128.load(scales, 16));
       } else {
         const total = spread3(words);
-        sumA = f32x4.add(sumA, f32x4.relaxed_madd(a, v128.load(scales), f32x4.mul(total, v128.load(scales, 32))));
-        sumB = f32x4.add(sumB, f32x4.relaxed_madd(b, v128.load(scales, 16), f32x4.mul(total, v128.load(scales, 48))));
+        a0 = f32x4.relaxed_madd(a0, v128.load(scales), f32x4.mul(total, v128.load(scales, 32)));
+        b0 = f32x4.relaxed_madd(b0, v128.load(scales, 16), f32x4.mul(total, v128.load(scales, 48)));
       }
-      v128.store(to, sumA);
-      v128.store(to, sumB, 16);
+      v128.store(to, f32x4.relaxed_madd(a0, unit, v128.load(to)));
+      v128.store(to, f32x4.relaxed_madd(b0, unit, v128.load(to, 16)), 16);
     }
     at += (parts == 2 ? 256 : 128) + (shift ? 32 : 64);
     x += parts == 2 ? 2 * SIGNED_BYTES : SIGNED_BYTES;

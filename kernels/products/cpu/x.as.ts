@@ -3,9 +3,9 @@
 /**
  * What the products with few positions make of x before they begin: each thread for itself, since that costs less than to wait.
  *
- * Products with quants are sums of whole numbers. 32 columns of x become whole numbers of 24 bits (28 for signed bytes) times a power of two
- * that the largest of them decides, so that an error is at most 2⁻²³ (2⁻²⁷) of the largest; their digits are multiplied as bytes. Where one of
- * them is infinite or NaN, the power is NaN.
+ * Products with quants are sums of whole numbers. 32 columns of x become whole numbers of 24 bits times a unit, of which the largest of them has
+ * as many as fit (28 bits times a power of two for signed bytes), so that an error is at most about 2⁻²⁴ (2⁻²⁷) of the largest; their digits are
+ * multiplied as bytes. Where one of them is infinite or NaN, the unit is NaN.
  */
 
 /**
@@ -88,10 +88,10 @@ function digits(n: v128, offset: v128, byBytes: v128): v128 {
 
 /**
  * 16 columns to `out`: whole numbers n = 65536·d0 + 256·d1 + d2 in digits from −128 to 127. Words 0 and 1 are −Σ(256·d0 + d1) and −Σd2, with which
- * products take the offset of quants back, word 2 is the power, word 3 is Σx; words 4 to 7 are room for the same of 32 columns; then d0 of 16
+ * products take the offset of quants back, word 2 is the unit, word 3 is Σn; words 4 to 7 are room for the same of 32 columns; then d0 of 16
  * columns, d1 and d2.
  */
-function turn16(x: usize, power: f32, inverse: f32, out: usize): void {
+function turn16(x: usize, unit: f32, inverse: f32, out: usize): void {
   const times = f32x4.splat(inverse);
   const offset = v128.load(DIGITS), byBytes = v128.load(BY_BYTES);
   const a = whole(x, times), b = whole(x + 16, times);
@@ -115,8 +115,8 @@ function turn16(x: usize, power: f32, inverse: f32, out: usize): void {
   const sum = i32x4.extract_lane(sums, 0), sum2 = i32x4.extract_lane(sums, 1);
   store<i32>(out, -((sum - sum2) >> 8));
   store<i32>(out, -sum2, 4);
-  store<f32>(out, power, 8);
-  store<f32>(out, <f32> sum * power, 12);
+  store<f32>(out, unit, 8);
+  store<f32>(out, <f32> sum, 12);
 }
 
 /** The largest whole number of three digits is 0x7f7f7f; one less leaves room for rounding. */
@@ -130,6 +130,16 @@ function powerOfTwo(n: i32): f32 {
   return reinterpret<f32>((n + 127) << 23);
 }
 
+/** Whether 32 columns times a power of two are whole numbers. */
+function areWhole(x: usize, times: f32): bool {
+  const power = f32x4.splat(times);
+  for (const end = x + 128; x < end; x += 16) {
+    const n = f32x4.mul(v128.load(x), power);
+    if (v128.any_true(f32x4.ne(n, f32x4.nearest(n)))) return false;
+  }
+  return true;
+}
+
 /** x [columns] in digits of 8 bits with a sign to `out`, {@linkcode SIGNED_BYTES} for 16 columns. */
 export function turnSigned(x: usize, columns: i32, out: usize): void {
   const magnitude = v128.load(MAGNITUDE);
@@ -137,8 +147,15 @@ export function turnSigned(x: usize, columns: i32, out: usize): void {
     const bits = largestLane(i32x4.max_s(largest4(x, magnitude), largest4(x + 64, magnitude)));
     if (bits < 0x7f800000) {
       const most = max(reinterpret<f32>(bits), LEAST);
-      turn16(x, most / MOST, MOST / most, out);
-      turn16(x + 64, most / MOST, MOST / most, out + SIGNED_BYTES);
+      let unit = most / MOST, inverse = MOST / most;
+      // Two's powers lose nothing of numbers that are whole in their units.
+      const exponent = max<i32>(<i32> ((bits + 0x10101) >> 23) - 127 - 22, -126);
+      if (areWhole(x, powerOfTwo(-exponent))) {
+        unit = powerOfTwo(exponent);
+        inverse = powerOfTwo(-exponent);
+      }
+      turn16(x, unit, inverse, out);
+      turn16(x + 64, unit, inverse, out + SIGNED_BYTES);
     } else {
       for (let i: usize = 0; i < 2 * SIGNED_BYTES; i += 16) v128.store(out + i, i32x4.splat(0));
       for (let i: usize = 0; i < 2 * SIGNED_BYTES; i += SIGNED_BYTES) {
@@ -147,10 +164,11 @@ export function turnSigned(x: usize, columns: i32, out: usize): void {
       }
     }
     const next = out + SIGNED_BYTES;
-    store<i32>(out, load<i32>(out) + load<i32>(next), 16);
-    store<i32>(out, load<i32>(out, 4) + load<i32>(next, 4), 20);
+    const less = load<i32>(out) + load<i32>(next), lastLess = load<i32>(out, 4) + load<i32>(next, 4);
+    store<i32>(out, less, 16);
+    store<i32>(out, lastLess, 20);
     store<f32>(out, load<f32>(out, 8), 24);
-    store<f32>(out, load<f32>(out, 12) + load<f32>(next, 12), 28);
+    store<f32>(out, <f32> -((less << 8) + lastLess), 28);
   }
 }
 

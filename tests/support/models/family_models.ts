@@ -256,6 +256,11 @@ export const FAMILY_MODELS: Readonly<Record<string, FamilyModel>> = models({
     optional: ["attn_norm.bias", "output_norm.bias", "attn_q_norm.weight"],
     keys: { use_parallel_residual: ["bool", true] },
   }],
+  "starcoder": [87, {
+    kvHeads: 1,
+    tiedOutput: true,
+    optional: [...FUSED, ...NORM_BIASES, ...OTHER_BIASES],
+  }],
   "starcoder2": [93, {
     tiedOutput: true,
     optional: [...QKV_BIASES, ...NORM_BIASES, ...OTHER_BIASES],

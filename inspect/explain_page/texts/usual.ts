@@ -1,95 +1,8 @@
-/** What a page says about each kind of step: the words of a lecture. Names, shapes, numbers and order come from the plan. */
-
-/** A paper that a formula comes from. */
-export interface Paper {
-  readonly text: string;
-  readonly url: string;
-}
-
-/** Groups of steps: a colour each in the map. */
-export type Group = "ends" | "norm" | "matrix" | "position" | "attention" | "ffn" | "residual";
-
-/** What is said about one kind of step. */
-export interface StepText {
-  readonly title: string;
-  readonly group: Group;
-  /** LaTeX. */
-  readonly formula: string;
-  /** What the letters of the formula stand for. */
-  readonly letters: string;
-  readonly paper: keyof typeof PAPERS;
-  /** What it does. */
-  readonly what: string;
-  /** What to look for in the picture. */
-  readonly look: string;
-}
-
-const paper = (text: string, number: string): Paper => ({
-  text,
-  url: `https://arxiv.org/abs/${number}`,
-});
-
-/** The papers. */
-export const PAPERS = {
-  sentencePiece: paper("Kudo & Richardson 2018, SentencePiece", "1808.06226"),
-  attention: paper("Vaswani et al. 2017, Attention Is All You Need", "1706.03762"),
-  rmsNorm: paper("Zhang & Sennrich 2019, Root Mean Square Layer Normalization", "1910.07467"),
-  roformer: paper("Su et al. 2021, RoFormer: Rotary Position Embedding", "2104.09864"),
-  glu: paper("Shazeer 2020, GLU Variants Improve Transformer", "2002.05202"),
-  cache: paper("Shazeer 2019, Fast Transformer Decoding", "1911.02150"),
-  grouped: paper("Ainslie et al. 2023, GQA: grouped-query attention", "2305.13245"),
-  residual: paper("He et al. 2015, Deep Residual Learning", "1512.03385"),
-  llama: paper("Touvron et al. 2023, Llama 2", "2307.09288"),
-};
-
-const RMS = String.raw`\operatorname{rms}(x) = \sqrt{\frac{1}{D}\sum_{i=1}^{D} x_i^2 + \epsilon}`;
-const PRE = String.raw`\bar{x}_i = \frac{x_i}{\operatorname{rms}(x)}`;
-const NORM = String.raw`a_i = \bar{x}_i \, g_i`;
-
-/** The three steps of an RMSNorm, wherever it stands. */
-function norm(where: string, feeds: string) {
-  const common = { group: "norm", paper: "rmsNorm" } as const;
-  return {
-    rms: {
-      ...common,
-      title: `RMSNorm ${where}: the root mean square`,
-      formula: RMS,
-      letters:
-        `x: the residual stream at one position; D: its width; ε: a small number that keeps the root from zero`,
-      what:
-        "Measures how large the vector at each position is: one number per position. No mean is taken off, which is what makes RMSNorm cheaper than LayerNorm.",
-      look:
-        "It mostly grows from layer to layer, since every layer adds to the stream. The first position is often far off from the others.",
-    },
-    pre: {
-      ...common,
-      title: `RMSNorm ${where}: divide by it`,
-      formula: PRE,
-      letters: "x̄: the normalized vector; its mean square is 1",
-      what:
-        "Divides each number by the root mean square of its position. The direction of the vector stays; its length becomes the same at all positions.",
-      look:
-        "Rows that differed in strength before look alike now. A few features stay far larger than the rest.",
-    },
-    whole: {
-      ...common,
-      title: `RMSNorm ${where}: times its weight`,
-      formula: NORM,
-      letters: "g: one learned gain per feature",
-      what:
-        `Multiplies every feature by a learned gain. The result is what ${feeds} see: never the residual stream itself.`,
-      look:
-        "Columns that fade have a small gain: the layer has learned to overlook those features.",
-    },
-  } satisfies Record<string, StepText>;
-}
-
-const attentionNorm = norm("before attention", "the matrices of queries, keys and values");
-const ffnNorm = norm("before the FFN", "the gate and up matrices");
-const outputNorm = norm("at the end", "the output matrix");
+/** The words of a Llama's steps, norms left out. */
+import type { StepText } from "./papers.ts";
 
 /** By kind of step: the name of its point without `blk.<layer>.`. */
-export const STEP_TEXTS: Readonly<Record<string, StepText>> = {
+export const USUAL: Readonly<Record<string, StepText>> = {
   ids: {
     title: "From text to token ids",
     group: "ends",
@@ -112,9 +25,6 @@ export const STEP_TEXTS: Readonly<Record<string, StepText>> = {
       "Each id picks its row of the embedding matrix. This vector starts the residual stream, to which all layers add.",
     look: "The same token has the same row wherever it stands: position is not part of it yet.",
   },
-  attn_norm_rms: attentionNorm.rms,
-  attn_norm_pre: attentionNorm.pre,
-  attn_norm: attentionNorm.whole,
   q: {
     title: "Queries",
     group: "matrix",
@@ -243,9 +153,6 @@ export const STEP_TEXTS: Readonly<Record<string, StepText>> = {
       "Attention's result is added to the stream, not put in its place. So nothing that was known gets lost, and layers can be read as small corrections.",
     look: "Compare with the stream before: few numbers change much.",
   },
-  ffn_norm_rms: ffnNorm.rms,
-  ffn_norm_pre: ffnNorm.pre,
-  ffn_norm: ffnNorm.whole,
   ffn_gate: {
     title: "The FFN's gate",
     group: "ffn",
@@ -310,9 +217,6 @@ export const STEP_TEXTS: Readonly<Record<string, StepText>> = {
       "While text is generated only the last position has to say what comes next, so only its row goes on. For this page all rows do.",
     look: "The same numbers as the step before.",
   },
-  output_norm_rms: outputNorm.rms,
-  output_norm_pre: outputNorm.pre,
-  output_norm: outputNorm.whole,
   logits: {
     title: "Logits: a score for every token",
     group: "ends",
