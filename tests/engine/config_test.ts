@@ -145,7 +145,7 @@ const REFUSED_METADATA: readonly [key: string, value: WriterValue, said: RegExp]
   [
     "general.architecture",
     "mamba",
-    /architecture "mamba" is not supported yet; supported: llama, /,
+    /architecture "mamba" is not supported yet; supported: .*\bllama, /,
   ],
   ["general.architecture", "toString", /architecture "toString" is not supported/],
   ["general.architecture", 7, /general.architecture is missing/],

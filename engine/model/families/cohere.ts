@@ -6,7 +6,7 @@ import type { Keys } from "../keys.ts";
 const OF_HEADS = { over: "own_heads", afterRope: false } as const;
 
 /** Command R (Cohere 2024): parallel blocks with one norm, without biases; R+ norms queries and keys. */
-export const command_r: Family = {
+const commandR: Family = {
   ropeStyle: "adjacent",
   normKind: "layer",
   parallel: true,
@@ -18,7 +18,7 @@ export const command_r: Family = {
 
 /** Command R7B and A, Aya Expanse's heirs (Cohere 2025): windows with RoPE, and every 4th layer without either. */
 export const cohere2: Family = {
-  ...command_r,
+  ...commandR,
   qkNorm: undefined,
   huggingFace: { ropeStyle: "adjacent" },
   window: {
@@ -47,3 +47,5 @@ function hasOneNorm(keys: Keys): boolean {
 
 /** Orion 14B (OrionStar 2024). */
 export const orion: Family = { ropeStyle: "half", normKind: "layer" };
+
+export { commandR as "command-r" };

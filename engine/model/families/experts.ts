@@ -41,7 +41,7 @@ export const granitemoe: Family = {
  * gpt-oss (OpenAI 2025): each head has a sink, every other layer a window, everything a bias; experts are chosen by their logits, of
  * which weights are the softmax.
  */
-export const gpt_oss: Family = {
+const gptOss: Family = {
   ropeStyle: "half",
   norms: { attention: "attn_norm", ffn: "post_attention_norm" },
   sinks: true,
@@ -140,3 +140,5 @@ export const llama4: Family = {
     throw keys.error("expert_used_count", `${experts.used}, and only 1 is supported`);
   },
 };
+
+export { gptOss as "gpt-oss" };

@@ -6,7 +6,7 @@ import { qwen2 } from "./qwen.ts";
 export const qwen3: Family = { ...qwen2, qkNorm: { over: "head", afterRope: false } };
 
 /** Hunyuan, dense (Tencent 2025): normed after RoPE, whose base grows with `alpha` (NTK-aware scaling). */
-export const hunyuan_dense: Family = {
+const hunyuanDense: Family = {
   ...qwen3,
   qkNorm: { over: "head", afterRope: true },
   huggingFace: {
@@ -62,3 +62,5 @@ export const apertus: Family = {
     epsilon: keys.reals("xielu.eps", layers),
   }),
 };
+
+export { hunyuanDense as "hunyuan-dense" };
