@@ -13,6 +13,7 @@ const MODELS: Readonly<Record<string, string>> = {
   bailingmoe: "Ling",
   bloom: "BLOOM",
   chatglm: "ChatGLM 3, GLM-4 9B",
+  codeshell: "CodeShell",
   cohere2: "Command R7B, Command A",
   "command-r": "Command R and R+, Aya",
   deepseek: "DeepSeek-MoE 16B",

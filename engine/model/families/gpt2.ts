@@ -152,6 +152,9 @@ export const starcoder2: Family = {
   huggingFace: { modules: { "mlp.c_fc": "ffn_up", "mlp.c_proj": "ffn_down" } },
 };
 
+/** CodeShell (Xie et al. 2024): GPT-2's blocks with RoPE and grouped queries. */
+export const codeshell: Family = before;
+
 /** Nemotron 3 and Minitron (Parmar et al. 2024): RoPE on part of a head, squared ReLU. Files have its norms' weights as 1 + w. */
 export const nemotron: Family = {
   ...before,

@@ -180,6 +180,7 @@ export const FAMILY_MODELS: Readonly<Record<string, FamilyModel>> = models({
     tiedOutput: true,
     optional: [...FUSED, ...NORM_BIASES, ...OTHER_BIASES],
   }],
+  "codeshell": [93, { optional: [...QKV_BIASES, ...NORM_BIASES, ...OTHER_BIASES] }],
   "gptneox": [89, {
     kvHeads: 6,
     ropeWidth: 6,
