@@ -50,6 +50,7 @@ const MODELS: Readonly<Record<string, string>> = {
   qwen2moe: "Qwen 1.5 and 2 with experts",
   qwen3: "Qwen 3",
   qwen3moe: "Qwen 3 with experts",
+  refact: "Refact",
   seed_oss: "Seed-OSS",
   smollm3: "SmolLM 3",
   stablelm: "StableLM 2 and 3B",

@@ -33,3 +33,6 @@ export const smollm3: Family = {
 
 /** Arcee's AFM (2025): an FFN without gate, max(x, 0)² (So et al. 2021). */
 export const arcee: Family = { ...plain, gated: false, activation: "relu2" };
+
+/** Refact (Small Magellanic Cloud AI 2023): ALiBi instead of RoPE, one key head; its largest bias is no key. */
+export const refact: Family = { ...plain, rope: false, alibi: 8 };

@@ -161,6 +161,7 @@ export const FAMILY_MODELS: Readonly<Record<string, FamilyModel>> = models({
     ...WIDE,
     keys: { ...experts(6, 1, 58), interleave_moe_layer_step: ["u32", 2] },
   }],
+  "refact": [80, { kvHeads: 1 }],
   "ernie4_5": [88, { ...WIDE, tiedOutput: true }],
   "exaone": [88, { optional: ["rope_freqs.weight"] }],
   "falcon": [77, {
