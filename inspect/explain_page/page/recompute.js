@@ -199,6 +199,9 @@ const OPERATIONS = {
     const logits = page.vector(step.inputs[0], position);
     let best = 0;
     for (let i = 1; i < logits.length; i++) if (logits[i] > logits[best]) best = i;
+    // Of logits that are equal in the page's rounding the larger one was chosen.
+    const chosen = columns.indexOf(page.data.chosen[page.row(position)]);
+    if (chosen >= 0 && logits[chosen] === logits[best]) best = chosen;
     const text = page.data.vocabulary[columns[best]];
     return worked(
       columns[best],
