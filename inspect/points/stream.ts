@@ -35,10 +35,12 @@ export interface StreamWrite {
 /** All writes, in the order of computation. */
 export function streamWrites(plan: Plan): StreamWrite[] {
   const makers = new Map(plan.map((step) => [stepName(step), step]));
-  const sums = plan.filter(({ operation }) => operation === "add");
-  return sums.flatMap((sum): StreamWrite[] => {
+  // A sum is a write where it adds to the stream: a mixture has sums of its own.
+  const stream = new Set([streamStart(plan)]);
+  return plan.filter(({ operation }) => operation === "add").flatMap((sum): StreamWrite[] => {
     const layer = layerOf(stepName(sum));
-    if (layer === undefined) return []; // the embedding's own sum
+    if (layer === undefined || !stream.has(sum.inputs[0].name)) return [];
+    stream.add(stepName(sum));
     const between: Step[] = [];
     let { name } = sum.inputs[1];
     while (!/^(attn|ffn)_out$/.test(kindOf(name))) {

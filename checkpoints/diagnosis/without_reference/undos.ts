@@ -135,10 +135,12 @@ function blockUndos(file: GgufFile, config: Config, layers: readonly number[]): 
 
   const exchange: Change = ({ name }) =>
     wholeTensor(file, file.tensors.get(CAUSES["gate-up-swapped"].undo(name))!);
-  every("gate-up-swapped", "ffn_gate and ffn_up exchanged", [
-    ["ffn_gate.weight", exchange],
-    ["ffn_up.weight", exchange],
-  ]);
+  if (config.gated && !config.fused.gateUp) {
+    every("gate-up-swapped", "ffn_gate and ffn_up exchanged", [
+      ["ffn_gate.weight", exchange],
+      ["ffn_up.weight", exchange],
+    ]);
+  }
 
   for (const [one, other] of CONFUSED) {
     const names = [one, other].map((name) => `${name}.weight`);
