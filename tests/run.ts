@@ -16,6 +16,7 @@ import { filesBelow } from "./support/files.ts";
 const SLOW: readonly string[] = [
   "checkpoints/parity/parity",
   "checkpoints/diagnosis/engine_faults",
+  "families/families",
   "checkpoints/diagnosis/file_faults",
   "checkpoints/diagnosis/diagnose_faults",
   "checkpoints/diagnosis/fault_injection",
@@ -43,7 +44,7 @@ const SLOW: readonly string[] = [
   "checkpoints/references/reference_command",
   "engine/oracle/rope",
   "engine/rope_table",
-  "families/families",
+  "families/perplexity",
   "engine/smollm2",
   "inspect/analyses/induction",
   "inspect/explain_page",
