@@ -26,7 +26,9 @@ export function bpeModel(
   vocabulary: Vocabulary,
   preTokenizer: PreTokenizer,
 ): TokenizerModel {
-  const ranks = readMerges(metadata);
+  const merges = readMerges(metadata);
+  // Ids alone need none.
+  let ranks: ReadonlyMap<string, number> | undefined;
   const split = wordSplitter(preTokenizer);
   const { ids } = vocabulary;
   let remembered = new Map<string, readonly number[]>();
@@ -37,11 +39,12 @@ export function bpeModel(
       const id = ids.get(spelled);
       if (id !== undefined) return [id];
     }
+    const rankOf = ranks ??= ranksOf(merges);
     const ends = Int32Array.from(spelled, (_, index) => index + 1);
     const merged = mergePairs(
       ends,
       (start, middle, end) =>
-        ranks.get(`${spelled.slice(start, middle)} ${spelled.slice(middle, end)}`),
+        rankOf.get(`${spelled.slice(start, middle)} ${spelled.slice(middle, end)}`),
     );
     return merged.flatMap((end, index) =>
       symbolIds(spelled.slice(index === 0 ? 0 : merged[index - 1], end), ids)
@@ -68,21 +71,22 @@ export function bpeModel(
   };
 }
 
-/** Ranks by `left right`, as the file writes a merge; of equal merges the first counts. */
-function readMerges(metadata: Metadata): Map<string, number> {
+/** The merges as the file writes them, `left right`, by rank. */
+function readMerges(metadata: Metadata): readonly string[] {
   const key = "tokenizer.ggml.merges";
   const merges = optionalStrings(metadata, key);
-  if (merges === undefined) {
-    throw new TokenizerError(
-      `the file has no merges: ${key} is missing, which a BPE vocabulary needs; ` +
-        "convert the model again",
-      { key },
-    );
-  }
+  if (merges !== undefined) return merges;
+  throw new TokenizerError(
+    `the file has no merges: ${key} is missing, which a BPE vocabulary needs; ` +
+      "convert the model again",
+    { key },
+  );
+}
+
+/** Ranks by merge; of equal merges the first counts. */
+function ranksOf(merges: readonly string[]): ReadonlyMap<string, number> {
   const ranks = new Map<string, number>();
-  for (const [rank, merge] of merges.entries()) {
-    if (!ranks.has(merge)) ranks.set(merge, rank);
-  }
+  for (let rank = merges.length - 1; rank >= 0; rank--) ranks.set(merges[rank], rank);
   return ranks;
 }
 

@@ -42,18 +42,7 @@ export interface Vocabulary extends EdgeTokens {
  */
 export function readVocabulary(metadata: Metadata, defaults: SpecialDefaults): Vocabulary {
   const tokens = readTokens(metadata);
-  const ids = new Map<string, number>();
-  for (const [id, token] of tokens.entries()) {
-    const before = ids.get(token);
-    if (before !== undefined) {
-      throw new TokenizerError(
-        `tokenizer.ggml.tokens has ${quoted(token)} twice, as ${before} and ${id}; ` +
-          "convert the model again",
-        { key: "tokenizer.ggml.tokens", id },
-      );
-    }
-    ids.set(token, id);
-  }
+  const ids = idsOf(tokens);
   const types = readTypes(metadata, tokens.length);
   const edges = readEdges(metadata, defaults, tokens.length);
   const ends = endOfGeneration(metadata, ids, types, edges.eos);
@@ -66,6 +55,22 @@ export function readVocabulary(metadata: Metadata, defaults: SpecialDefaults): V
     endOfGeneration: ends,
     special: specialTokens(metadata, tokens, types),
   };
+}
+
+/** The ids by text. Most of the time goes into the map, so a token that is there twice is looked for only where it has become too small. */
+function idsOf(tokens: readonly string[]): ReadonlyMap<string, number> {
+  const ids = new Map<string, number>();
+  for (let id = 0; id < tokens.length; id++) ids.set(tokens[id], id);
+  if (ids.size === tokens.length) return ids;
+  // Of equal texts the last one is in the map.
+  const before = tokens.findIndex((token, id) => ids.get(token) !== id);
+  const token = tokens[before];
+  const id = tokens.indexOf(token, before + 1);
+  throw new TokenizerError(
+    `tokenizer.ggml.tokens has ${quoted(token)} twice, as ${before} and ${id}; ` +
+      "convert the model again",
+    { key: "tokenizer.ggml.tokens", id },
+  );
 }
 
 /**
@@ -124,9 +129,10 @@ function specialTokens(
   // No file says which tokens swallow white space, so llama.cpp goes by the model's name.
   const isPhi3 = /phi-?3/i.test(optionalString(metadata, "general.name") ?? "");
   const found: { readonly bytes: number; readonly token: SpecialToken }[] = [];
-  for (const [id, text] of tokens.entries()) {
+  for (let id = 0; id < tokens.length; id++) {
     const always = types[id] === TokenType.userDefined;
     if (!always && types[id] !== TokenType.control && types[id] !== TokenType.unknown) continue;
+    const text = tokens[id];
     const stripRight = isPhi3 && !["<unk>", "<s>", "<|endoftext|>"].includes(text);
     const bytes = encodeFileText(text).length;
     found.push({ bytes, token: { id, text, always, stripRight } });
