@@ -6,9 +6,8 @@
  */
 import { readConfig } from "./engine/plan/tensors.ts";
 import type { GgufFile } from "./engine/gguf/reader.ts";
-import { adapterName } from "./engine/webgpu/check/adapter_check.ts";
 import { hasGpu } from "./engine/webgpu/device.ts";
-import { vendorName } from "./engine/webgpu/driver.ts";
+import { adapterName, vendorName } from "./engine/webgpu/driver.ts";
 import { choice, flag, number, numbers, text, UsageError } from "./inspect/commands/args.ts";
 import { findOrPull } from "./inspect/commands/find_model.ts";
 import { printError, printLine, printText } from "./inspect/commands/print.ts";

@@ -1,5 +1,5 @@
 import { isGranted } from "../base/permission.ts";
-import process from "node:process";
+import type process from "node:process";
 import { basename, dirname, join, resolve } from "node:path";
 import { ModelError } from "./error.ts";
 import type { KnownModel } from "./registry.ts";
@@ -124,8 +124,9 @@ export interface Sha256 {
 
 /** Starts a SHA-256 (the Web Crypto of Deno has none for streams). */
 export function sha256(): Sha256 {
-  // Loading the module takes a tenth of the time to the first token, and most runs hash nothing.
-  const { createHash } = process.getBuiltinModule("node:crypto");
+  // Loading the modules takes a tenth of the time to the first token, and most runs hash nothing.
+  const host = globalThis as unknown as { readonly process: typeof process };
+  const { createHash } = host.process.getBuiltinModule("node:crypto");
   const hash = createHash("sha256");
   return {
     update: (bytes) => void hash.update(bytes),

@@ -1,5 +1,3 @@
-import { distance as editDistance } from "npm:fastest-levenshtein@1.0.16";
-
 /**
  * The names most like `name`, the most alike first: those that a typing error or a missing ending
  * could explain. Case does not count.
@@ -18,4 +16,18 @@ export function nearest(name: string, known: Iterable<string>, limit = 3): strin
   }
   found.sort((a, b) => a.distance - b.distance);
   return found.slice(0, limit).map(({ candidate }) => candidate);
+}
+
+/** How many letters have to be put in, left out or replaced to make `b` of `a` (Levenshtein). */
+function editDistance(a: string, b: string): number {
+  let row = Array.from({ length: b.length + 1 }, (_, j) => j);
+  for (let i = 1; i <= a.length; i++) {
+    const next = [i];
+    for (let j = 1; j <= b.length; j++) {
+      const replaced = row[j - 1] + (a[i - 1] === b[j - 1] ? 0 : 1);
+      next.push(Math.min(replaced, row[j] + 1, next[j - 1] + 1));
+    }
+    row = next;
+  }
+  return row[b.length];
 }

@@ -21,6 +21,13 @@ const VENDORS: Readonly<Record<number, Vendor>> = {
   0x10005: { name: "Mesa", libraries: /lvp/ },
 };
 
+/** An adapter in words. */
+export function adapterName(
+  { vendor, description, device }: Readonly<Record<"vendor" | "description" | "device", string>>,
+): string {
+  return description || `${vendor} ${device}`;
+}
+
 /** A vendor in words, where it is known: `Mesa (0x10005)`. */
 export function vendorName(vendor: string): string {
   const known = VENDORS[Number(vendor)];

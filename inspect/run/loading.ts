@@ -9,7 +9,6 @@ import { Device, DeviceError, type DeviceInfo, hasGpu } from "../../engine/webgp
 import { readTuning, type TunedProducts } from "../../engine/webgpu/tuning/tuning_file.ts";
 import type { TuneMode } from "../../engine/webgpu/tuning/tuning.ts";
 import { unfused } from "../../engine/model/unfused.ts";
-import { webgpuEngine } from "../../engine/webgpu/engine.ts";
 import { homeFile } from "../../models/cache.ts";
 import { type Identity, identityOf } from "../../models/identity.ts";
 import { findModel, type FoundModel } from "../../models/mod.ts";
@@ -184,8 +183,9 @@ async function open(
   try {
     const config = readConfig(file, { like: options.like });
     const loadOptions = { signal, onProgress: during("load") };
+    // What only a GPU needs is half as much code as all the rest: loading it takes time too.
     const engine = device
-      ? await webgpuEngine(file, config, device, {
+      ? await (await import("../../engine/webgpu/engine.ts")).webgpuEngine(file, config, device, {
         ...loadOptions,
         adapterCheck: { cacheFile: homeFile("adapters.txt"), onProgress: during("check") },
         tuning: { mode: options.tune, file: homeFile("tuning.json"), onProgress: during("tune") },

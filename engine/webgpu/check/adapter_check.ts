@@ -7,7 +7,8 @@ import type { KernelCase } from "../../check/case.ts";
 import { kernelCases } from "../../check/cases.ts";
 import { type KernelResult, problemOf } from "../../check/results.ts";
 import { type KernelVariant, variantName } from "../../check/variants.ts";
-import { type Device, DeviceError, type DeviceInfo, kernelSource } from "../device.ts";
+import { type Device, DeviceError, kernelSource } from "../device.ts";
+import { adapterName } from "../driver.ts";
 import { checkKernels } from "./kernel_check.ts";
 
 /** An adapter that computes wrongly, or refuses a kernel. */
@@ -83,11 +84,6 @@ export async function ensureAdapterChecked(
   for (const { key } of unchecked) known.add(key);
   const lines = new Set([...cache, ...unchecked.map(({ key }) => key)]);
   await writeCacheFile(options.cacheFile, [...lines].sort().join("\n") + "\n");
-}
-
-/** The adapter in words. */
-export function adapterName({ vendor, description, device }: DeviceInfo): string {
-  return description || `${vendor} ${device}`;
 }
 
 async function check(
