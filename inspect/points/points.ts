@@ -1,6 +1,7 @@
 /** Points: the names of the tensors of a forward pass, in our words and in those of other engines. */
 import { kindOf, layerOf } from "../../base/layer_names.ts";
 import type { Config, Rope } from "../../engine/model/config.ts";
+import { FAMILIES } from "../../engine/model/families/mod.ts";
 import { type Dim, type Plan, planValues } from "../../engine/plan/plan.ts";
 import { nearest } from "../../models/nearest.ts";
 import { glob, lastComponent } from "./glob.ts";
@@ -155,6 +156,24 @@ export function asStored(
     : own;
 }
 
+/** Modules of a Llama's layer that other families' classes call otherwise, and GGUF's names of their weights. */
+const LLAMA_MODULES = [
+  ["self_attn.o_proj", "attn_output"],
+  ["mlp.gate_proj", "ffn_gate"],
+  ["mlp.up_proj", "ffn_up"],
+  ["mlp.down_proj", "ffn_down"],
+] as const;
+
+/** A template as a family's classes name their modules, given by GGUF's names; none where all of them have other names than a Llama's. */
+function inModules(template: string, modules: Readonly<Record<string, string>>): string[] {
+  const all = Object.entries(modules);
+  const isOther = all.some(([, own]) => own === "token_embd");
+  if (isOther) return template.startsWith("model.") ? [] : [template];
+  const renamed = LLAMA_MODULES.find(([module]) => template.includes(`.${module}`));
+  const other = renamed && all.find(([, own]) => own === renamed[1]);
+  return [other ? template.replace(renamed[0], other[0]) : template];
+}
+
 /** The aliases of a point in a layer; −1 of what enters the first, undefined of what belongs to none. */
 function aliasesOf(kind: PointKind, model: AliasModel, layer: number | undefined) {
   const { own = [], llamaCpp = [], transformerLens = [], huggingFace = [] } = kind;
@@ -163,9 +182,13 @@ function aliasesOf(kind: PointKind, model: AliasModel, layer: number | undefined
   const aliases: string[] = [];
   const conversions = new Map<string, Conversion>();
 
-  function add(templates: Templates, rowOrder: Conversion["rowOrder"]): void {
+  const modules = FAMILIES[config.architecture]?.huggingFace?.modules ?? {};
+  const namesOf = (templates: Templates) =>
+    typeof templates === "function" ? templates(model) : templates;
+
+  function add(templates: readonly string[], rowOrder: Conversion["rowOrder"]): void {
     const next = layer === undefined ? config.layers : layer + 1;
-    for (const template of typeof templates === "function" ? templates(model) : templates) {
+    for (const template of templates) {
       if (template.includes("{next}") && next >= config.layers) continue;
       const alias = template.replace("{L}", `${layer}`).replace("{next}", `${next}`)
         .replace("{layers}", `${config.layers}`);
@@ -174,10 +197,10 @@ function aliasesOf(kind: PointKind, model: AliasModel, layer: number | undefined
       if (rowOrder !== "file" || factor !== 1) conversions.set(alias, { rowOrder, factor });
     }
   }
-  add(own, "file");
-  add(llamaCpp, "file");
-  add(transformerLens, inHalves ? "half" : "file");
-  add(huggingFace, inHalves ? "half" : "file");
+  add(namesOf(own), "file");
+  add(namesOf(llamaCpp), "file");
+  add(namesOf(transformerLens), inHalves ? "half" : "file");
+  add(namesOf(huggingFace).flatMap((name) => inModules(name, modules)), inHalves ? "half" : "file");
   return { aliases, conversions };
 }
 

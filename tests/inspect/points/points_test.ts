@@ -12,6 +12,9 @@ import {
   toHalf,
   UnknownPointError,
 } from "../../../inspect/points/points.ts";
+import { openGgufFile } from "../../../engine/gguf/reader.ts";
+import { Folder } from "../../support/folder.ts";
+import { writeFamilyModel } from "../../support/models/family_models.ts";
 import { randomFile, type RandomLlamaOptions } from "../../support/models/random_llama.ts";
 import {
   BLOCK_POINTS,
@@ -305,4 +308,29 @@ Deno.test("asAsked converts what differs and hands on the rest", async () => {
     asAsked(unscaled, Float32Array.of(1, -Infinity)),
     Float32Array.of(factor, -Infinity),
   );
+});
+
+Deno.test("Hugging Face's modules are called as a family's classes call them", async () => {
+  const aliases = async (name: string, point: string) => {
+    using folder = new Folder();
+    await writeFamilyModel(name, folder.at("model.gguf"));
+    const file = await openGgufFile(folder.at("model.gguf"));
+    const config = readConfig(file);
+    file.close();
+    const points = listPoints(config, forward(config));
+    return points.find((each) => each.name === point)!.aliases.filter((name) =>
+      /^(model|transformer)\.|_states/.test(name)
+    );
+  };
+  assert.deepEqual(await aliases("qwen2", "blk.1.attn_out"), [
+    "model.layers.1.self_attn.o_proj",
+    "model.layers.1.self_attn",
+  ]);
+  assert.deepEqual(await aliases("phi2", "blk.1.attn_out"), [
+    "model.layers.1.self_attn.dense",
+    "model.layers.1.self_attn",
+  ]);
+  // All modules of GPT-2's class have other names; what its output has is called alike.
+  assert.deepEqual(await aliases("gpt2", "blk.1.attn_out"), []);
+  assert.deepEqual(await aliases("gpt2", "blk.1.out"), ["hidden_states[2]"]);
 });
