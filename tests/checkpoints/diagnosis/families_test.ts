@@ -11,6 +11,7 @@ import {
 } from "../../support/engines/described_engine.ts";
 import { type DescribedModel, describedModel } from "../../support/models/described_model.ts";
 import { type DescriptionName, DESCRIPTIONS } from "../../support/models/descriptions.ts";
+import { FAMILY_CAUSES } from "../../support/faults/family_causes.ts";
 import { Folder } from "../../support/folder.ts";
 
 const folder = new Folder();
@@ -371,6 +372,11 @@ for (const name of Object.keys(DESCRIPTIONS) as DescriptionName[]) {
     }
   });
 }
+
+Deno.test("every cause of a part that only some families have is among the faults", () => {
+  const tried = new Set(Object.values(FAULTS).map(([, , , cause]) => cause));
+  assert.deepEqual(FAMILY_CAUSES.filter((cause) => !tried.has(cause)), []);
+});
 
 for (const [name, [on, fault, point, cause, detail, shown]] of Object.entries(FAULTS)) {
   Deno.test(`${on}: ${name}`, async () => {

@@ -5,6 +5,7 @@
  *
  * LAMINA_FAULT_SEED draws others, LAMINA_FAULT_ONLY takes those whose names contain a text.
  */
+import { FAMILY_CAUSES } from "../../support/faults/family_causes.ts";
 import assert from "node:assert/strict";
 import { join } from "node:path";
 import { type Cause, CAUSES } from "../../../checkpoints/diagnosis/causes.ts";
@@ -143,7 +144,7 @@ Deno.test("every cause that is known by name is among the faults, and they are m
   const kinds = [...Object.values(ENGINE_FAULTS), ...Object.values(FILE_FAULTS)];
   const tried = kinds.flatMap((faults) =>
     Object.values<Expected>(faults).flatMap(({ causes }) => causes)
-  );
+  ).concat(FAMILY_CAUSES);
   assert.deepEqual(Object.keys(CAUSES).filter((cause) => !tried.includes(cause as Cause)), []);
   // What an engine and a file get wrong in the same way is one fault.
   const names = new Set(kinds.flatMap((faults) => Object.keys(faults)));
