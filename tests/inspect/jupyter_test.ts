@@ -148,8 +148,8 @@ Deno.test("Stop ends loading, and loading again works; a bar shows how far it is
 
 Deno.test("long work shows one bar with the time that is left; a listener replaces it", async () => {
   const sweep = (options: string) =>
-    `await patchingSweep(model, ${longPrompts(40)}, {
-  metric: ([a, b]) => a - b, point: "head_out", over: ["position", "head"], layers: [3], ${options} });
+    `await patchingSweep(model, ${longPrompts(64)}, {
+  metric: ([a, b]) => a - b, point: "head_out", over: ["position", "head"], layers: [0, 1, 2, 3], ${options} });
 undefined`;
   const [bar, ...others] = shown(await kernel.run(sweep("")));
   assert.equal(others.length, 0);
