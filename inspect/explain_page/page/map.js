@@ -3,7 +3,7 @@ import { el, tip } from "./dom.js";
 
 /** Groups of operations as the legend names them. */
 const GROUPS = {
-  norm: "RMSNorm",
+  norm: "norms",
   matrix: "matrices",
   position: "RoPE, cache",
   attention: "attention",
