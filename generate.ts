@@ -92,9 +92,10 @@ const command = defineCommand({
 
     const progress = createLoadProgress(options.model, { quiet: options.json });
     using model = new Model(
-      await load(found, { file, backend, tune, threads, like, signal, ...progress }).finally(
-        progress.finish,
-      ),
+      await load(found, { file, config, backend, tune, threads, like, signal, ...progress })
+        .finally(
+          progress.finish,
+        ),
     );
     const loadMs = performance.now() - started;
     if (model.backend === "cpu" && backend === "auto" && !options.json && await hasGpu()) {

@@ -115,25 +115,16 @@ export function whole(key: string, otherwise = 0): (keys: Keys) => number {
   return (keys) => keys.real(key, (value) => Number.isSafeInteger(value) && value >= 0, otherwise);
 }
 
-/** All layers but every nth: the last of each n, or the first. */
-export function allButEvery(
-  n: number,
-  { first = false } = {},
-): (keys: Keys, sizes: Sizes) => boolean[] {
-  return (_keys, { layers }) =>
-    Array.from({ length: layers }, (_, layer) => layer % n !== (first ? 0 : n - 1));
+/** Every nth layer: the last of each n. */
+export function every(n: number): (keys: Keys, sizes: Sizes) => boolean[] {
+  return (_keys, { layers }) => Array.from({ length: layers }, (_, layer) => layer % n === n - 1);
 }
 
 /** The file's list of layers, or its number n for all but every nth, else what is given. */
-export function pattern(
-  key: string,
-  n: number,
-  options = {},
-): (keys: Keys, sizes: Sizes) => boolean[] {
-  return (keys, sizes) => {
-    const list = keys.flags(key, sizes.layers);
-    return list ?? allButEvery(whole(key, n)(keys), options)(keys, sizes);
-  };
+export function pattern(key: string, n: number): (keys: Keys, sizes: Sizes) => boolean[] {
+  return (keys, sizes) =>
+    keys.flags(key, sizes.layers) ??
+      every(whole(key, n)(keys))(keys, sizes).map((isNth) => !isNth);
 }
 
 /** No window, whatever the file says of one. */

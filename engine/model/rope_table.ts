@@ -12,19 +12,23 @@ export type RopeBuilder = "exact" | "ggml" | "f32";
 /** A file's divisors of the pairs' angles [width / 2], by the names of their tensors. */
 export type RopeFactors = ReadonlyMap<string, Float32Array>;
 
+/** Names of the tensors [width / 2] that a table is made with. */
+export function divisorNames({ factors, scaling }: Rope): string[] {
+  return [
+    ...factors === undefined ? [] : [factors],
+    ...scaling.type === "longrope" ? [scaling.long, scaling.short] : [],
+  ];
+}
+
 /** Reads the divisors that a model's tables are made with; most models have none. */
 export async function ropeFactors(
   file: Pick<GgufFile, "tensors" | "readTensor">,
   { ropes }: Config,
 ): Promise<RopeFactors> {
   const factors = new Map<string, Float32Array>();
-  for (const { factors: name, scaling } of ropes) {
-    for (
-      const each of [name, ...scaling.type === "longrope" ? [scaling.short, scaling.long] : []]
-    ) {
-      const tensor = each === undefined ? undefined : file.tensors.get(each);
-      if (tensor) factors.set(tensor.name, dequantize(tensor.type, await file.readTensor(tensor)));
-    }
+  for (const name of ropes.flatMap(divisorNames)) {
+    const tensor = file.tensors.get(name);
+    if (tensor) factors.set(name, dequantize(tensor.type, await file.readTensor(tensor)));
   }
   return factors;
 }

@@ -1,12 +1,15 @@
 /** The operations that `forward` is written in: each appends a step and gives the value that it makes. */
-import { layerOf } from "../../base/layer_names.ts";
+import { kindOf, layerOf } from "../../base/layer_names.ts";
 import { sizeOf } from "../../base/shape.ts";
 import { ACTIVATIONS } from "../../kernels/elementwise/activations.ts";
 import { GATINGS } from "../../kernels/experts/route.ts";
-import type { Operation } from "../../kernels/kernel.ts";
+import type { Computation, Operation } from "../../kernels/kernel.ts";
 import { SAMPLING_WORDS } from "../../kernels/sampling/sampling.ts";
 import type { Activation, Block, Config, Experts, QkNorm, Rope } from "../model/config.ts";
 import type { Dim, Plan, Step, Value } from "./plan.ts";
+
+/** What a step may say of its operation beside its name. */
+type Fields = Pick<Computation, "sinks" | "biased">;
 
 /** How positions are sent to experts. */
 type Routing = Pick<Experts, "used" | "gating" | "normalized" | "scale" | "groups">;
@@ -26,7 +29,7 @@ export function recorder(config: Config) {
     const turns: Dim[] = ["S", width / 2, 2];
     return [table, { name: table, shape: turns, dtype: "f32", kind: "table" }];
   }));
-  const has = (name: string) => config.optional.has(name.replace(/^blk\.\d+\./, ""));
+  const has = (name: string) => config.optional.has(kindOf(name));
 
   function record(
     operation: Operation,
@@ -35,10 +38,10 @@ export function recorder(config: Config) {
     inputs: Value[],
     constants: Record<string, number>,
     weights: string[] = [],
-    { dtype = "f32", kind = "result" }: Partial<Value> = {},
+    { dtype = "f32", kind = "result", ...fields }: Partial<Value> & Fields = {},
   ): Value {
     const output: Value = { name, shape, dtype, kind };
-    steps.push({ operation, inputs, weights, outputs: [output], constants });
+    steps.push({ operation, ...fields, inputs, weights, outputs: [output], constants });
     return output;
   }
 
@@ -66,6 +69,11 @@ export function recorder(config: Config) {
     const [made, gain] = [biased ? `${name}_scaled` : name, [`${tensor}.weight`]];
     const scaled = weighted ? record("scale_columns", made, x.shape, [pre], sizes, gain) : pre;
     return biased ? record("add_bias", name, x.shape, [scaled], sizes, [`${tensor}.bias`]) : scaled;
+  }
+
+  /** Each number times a factor. */
+  function scale(name: string, x: Value, factor: number): Value {
+    return record("scale", name, x.shape, [x], { columns: columnsOf(x), factor });
   }
 
   /** x · Wᵀ, and the bias that the file has with it. */
@@ -114,11 +122,7 @@ export function recorder(config: Config) {
     added(name: string, tensor: string | undefined, x: Value): Value {
       const rows = tensor === undefined ? x : norm(name, inLayerOf(name, tensor), x);
       const { residualScale: factor } = config;
-      if (factor === 1) return rows;
-      return record("scale", `${rows.name}_scaled`, x.shape, [rows], {
-        columns: columnsOf(x),
-        factor,
-      });
+      return factor === 1 ? rows : scale(`${rows.name}_scaled`, rows, factor);
     },
 
     /** A product that makes queries, keys or values: they may be limited. */
@@ -171,9 +175,8 @@ export function recorder(config: Config) {
     attend(name: string, scores: Value): Value {
       const weights = config.sinks ? [inLayerOf(name, "attn_sinks.weight")] : [];
       const constants = { columns: heads, causal: 1 };
-      const probs = record("softmax", name, scores.shape, [scores], constants, weights);
-      if (config.sinks) steps[steps.length - 1] = { ...steps.at(-1)!, sinks: true };
-      return probs;
+      const fields = config.sinks ? { sinks: true } : {};
+      return record("softmax", name, scores.shape, [scores], constants, weights, fields);
     },
 
     mix: (name: string, probs: Value, values: Value): Value =>
@@ -194,8 +197,7 @@ export function recorder(config: Config) {
     add: (name: string, a: Value, b: Value): Value =>
       record("add", name, a.shape, [a, b], { columns: columnsOf(a) }),
 
-    scale: (name: string, x: Value, factor: number): Value =>
-      record("scale", name, x.shape, [x], { columns: columnsOf(x), factor }),
+    scale,
 
     scaleByPosition: (
       name: string,
@@ -241,13 +243,12 @@ export function recorder(config: Config) {
     route(name: string, logits: Value, how: Routing): Value {
       const shape = [logits.shape[0], how.used];
       const constants = routing(columnsOf(logits), how);
-      if (!has("exp_probs_b.bias")) {
-        return record("route", name, shape, [logits], constants, [], { dtype: "i32" });
-      }
-      const bias = [inLayerOf(name, "exp_probs_b.bias")];
-      const ids = record("route", name, shape, [logits], constants, bias, { dtype: "i32" });
-      steps[steps.length - 1] = { ...steps.at(-1)!, biased: true };
-      return ids;
+      const biased = has("exp_probs_b.bias");
+      const bias = biased ? [inLayerOf(name, "exp_probs_b.bias")] : [];
+      return record("route", name, shape, [logits], constants, bias, {
+        dtype: "i32",
+        ...biased ? { biased } : {},
+      });
     },
 
     /** The weights of chosen experts [T, K]. */

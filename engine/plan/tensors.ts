@@ -6,6 +6,7 @@ import { GgufError, quoted } from "../gguf/error.ts";
 import type { Config } from "../model/config.ts";
 import { familyOf, readHyperparameters, type ReadOptions } from "../model/hyperparameters.ts";
 import type { ConfigSource } from "../model/keys.ts";
+import { divisorNames } from "../model/rope_table.ts";
 import { partsOf } from "../model/unfused.ts";
 import { forward } from "./forward.ts";
 import type { Plan, Step } from "./plan.ts";
@@ -73,7 +74,8 @@ export function expectedTensors(config: Config): ExpectedTensor[] {
     const before = tensors.get(whole);
     const rows = shape.at(-1)! + (wholes.has(name) ? before?.at(-1) ?? 0 : 0);
     tensors.set(whole, shape.with(-1, rows));
-    if (name === "token_embd.weight") { for (const each of turns(config)) tensors.set(...each); }
+    if (name !== "token_embd.weight") continue;
+    for (const each of turns(config)) tensors.set(...each);
   }
   return Array.from(tensors, ([name, shape]) => ({ name, shape }));
 }
@@ -95,11 +97,8 @@ function fusedNames(config: Config): Map<string, string> {
 
 /** The tensors that tables of turns are made of: [width / 2]. */
 function turns({ ropes }: Config): [name: string, shape: number[]][] {
-  return ropes.flatMap(({ width, factors, scaling }) =>
-    [
-      ...factors === undefined ? [] : [factors],
-      ...scaling.type === "longrope" ? [scaling.long, scaling.short] : [],
-    ].map((name): [string, number[]] => [name, [width / 2]])
+  return ropes.flatMap((rope) =>
+    divisorNames(rope).map((name): [string, number[]] => [name, [rope.width / 2]])
   );
 }
 

@@ -50,13 +50,18 @@ export async function nearestTokens(
     );
   }
   const name = space === "output" ? outputWeight(model) : "token_embd.weight";
-  const asMeant = space === "output" ? await outputNormed(model) : (row: Float32Array) => row;
+  const asMeant: (row: Float32Array, out: Float64Array) => ArrayLike<number> = space === "output"
+    ? await outputNormed(model)
+    : (row) => row;
+  const room = new Float64Array(columns);
   const length = Math.sqrt(dot(vector, vector));
   const found = { dot: new Float64Array(rows), cosine: new Float64Array(rows) };
   await forEachRow(model, { name, rows, columns }, (row, id) => {
     let product = 0;
     let square = 0;
-    for (const [i, value] of asMeant(row).entries()) {
+    const meant = asMeant(row, room);
+    for (let i = 0; i < columns; i++) {
+      const value = meant[i];
       product += value * vector[i];
       square += value * value;
     }

@@ -76,19 +76,22 @@ export async function logitDirection(model: Model, id: number): Promise<LogitDir
   return { direction, constant: constant * logitScale };
 }
 
-/** Puts the final norm's weight into an output vector [D], and its mean off where the norm takes one off. */
+/**
+ * Puts the final norm's weight into an output vector [D], and its mean off where the norm takes one off. Many vectors one after the other
+ * may share the memory of what is made of them.
+ */
 export async function outputNormed(
   model: Model,
-): Promise<(row: ArrayLike<number>) => Float64Array> {
+): Promise<(row: ArrayLike<number>, out?: Float64Array) => Float64Array> {
   const { normKind, outputNorm, optional } = model.config;
   const gain = optional.has(`${outputNorm}.weight`)
     ? await model.weightRows(`${outputNorm}.weight`)
     : undefined;
-  return (row) => {
-    const scaled = Float64Array.from(row, (value, i) => value * (gain?.[i] ?? 1));
-    if (normKind === "rms") return scaled;
-    const mean = scaled.reduce((sum, value) => sum + value, 0) / scaled.length;
-    return scaled.map((value) => value - mean);
+  return (row, out = new Float64Array(row.length)) => {
+    let sum = 0;
+    for (let i = 0; i < row.length; i++) sum += out[i] = row[i] * (gain ? gain[i] : 1);
+    if (normKind === "layer") { for (let i = 0; i < row.length; i++) out[i] -= sum / row.length; }
+    return out;
   };
 }
 

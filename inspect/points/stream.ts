@@ -26,9 +26,7 @@ export interface StreamWrite {
   readonly half: "attention" | "ffn";
   /** The point of that half's own outcome: `blk.3.attn_out`. */
   readonly made: string;
-  /** The point that is added: the same, or what a norm or a factor makes of it. */
-  readonly added: string;
-  /** The steps between the two, in order; none of most models. */
+  /** The steps between that and what is added, in order: norms, a factor; none of most models. */
   readonly between: readonly Step[];
 }
 
@@ -49,6 +47,6 @@ export function streamWrites(plan: Plan): StreamWrite[] {
       name = step.inputs[0].name;
     }
     const half = kindOf(name) === "attn_out" ? "attention" : "ffn";
-    return [{ layer, half, made: name, added: sum.inputs[1].name, between }];
+    return [{ layer, half, made: name, between }];
   });
 }

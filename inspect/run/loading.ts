@@ -8,6 +8,7 @@ import { bytesSource } from "../../engine/gguf/source.ts";
 import { Device, DeviceError, type DeviceInfo, hasGpu } from "../../engine/webgpu/device.ts";
 import { readTuning, type TunedProducts } from "../../engine/webgpu/tuning/tuning_file.ts";
 import type { TuneMode } from "../../engine/webgpu/tuning/tuning.ts";
+import type { Config } from "../../engine/model/config.ts";
 import { unfused } from "../../engine/model/unfused.ts";
 import { homeFile } from "../../models/cache.ts";
 import { type Identity, identityOf } from "../../models/identity.ts";
@@ -40,6 +41,12 @@ export interface LoadModelOptions {
   readonly threads?: number;
   /** Ends loading and pulling; {@linkcode loadModel} then fails with its reason. */
   readonly signal?: AbortSignal;
+}
+
+/** A file that is open already, and what was read from it. */
+interface OpenFile {
+  readonly file?: GgufFile;
+  readonly config?: Config;
 }
 
 /** What goes on while a model is loaded. */
@@ -103,14 +110,14 @@ export function openProcessor(threads?: number): Processor {
 /**
  * Loads a model by name or path, or one that was found already; or hands over the one that is loaded already.
  *
- * @param options `file`: the found model's file where it is open already; it is the loaded model's from then on
+ * @param options the found model's file too, where it is open already; it is the loaded model's from then on
  * @throws {UnknownModelError | PullError} when there is no such model
  * @throws {GgufError} when its file is no model that can be run
  * @throws {DeviceError} when the GPU is asked for and there is none
  */
 export async function load(
   model: string | FoundModel,
-  options: LoadModelOptions & { readonly file?: GgufFile } = {},
+  options: LoadModelOptions & OpenFile = {},
 ): Promise<Loaded> {
   const { onProgress, onWait, signal } = options;
   const found = typeof model !== "string" ? model : await findModel(model, {
@@ -174,14 +181,14 @@ async function open(
   found: FoundModel,
   identity: Identity,
   device: Device | undefined,
-  options: LoadModelOptions & { readonly file?: GgufFile },
+  options: LoadModelOptions & OpenFile,
 ): Promise<Shared> {
   const { signal, onProgress } = options;
   const during = (phase: LoadPhase) => (done: number, total: number) =>
     onProgress?.(phase, done, total);
   const file = options.file ?? await openFound(found);
   try {
-    const config = readConfig(file, { like: options.like });
+    const config = options.config ?? readConfig(file, { like: options.like });
     const loadOptions = { signal, onProgress: during("load") };
     // What only a GPU needs is half as much code as all the rest: loading it takes time too.
     const engine = device

@@ -1,6 +1,15 @@
 /** Families whose FFNs are mixtures of experts; Mixtral's files say that they are Llama's. */
 import type { Experts } from "../config.ts";
-import { type Family, mixture, pattern, real, type Rule, type Sizes, whole } from "../family.ts";
+import {
+  every,
+  type Family,
+  mixture,
+  pattern,
+  real,
+  type Rule,
+  type Sizes,
+  whole,
+} from "../family.ts";
 import type { Keys } from "../keys.ts";
 import { granite } from "./granite.ts";
 import { llama } from "./llama.ts";
@@ -125,7 +134,7 @@ export const llama4: Family = {
     },
     layers: chunked,
   },
-  unturned: (_keys, { layers }) => Array.from({ length: layers }, (_, layer) => layer % 4 === 3),
+  unturned: every(4),
   queryScaling: { scale: 0.1, period: CHUNK, offset: 1, unturnedOnly: true },
   denseLayers(keys, { layers }) {
     const step = keys.integer("interleave_moe_layer_step");

@@ -1,5 +1,5 @@
 /** Llama (Touvron et al. 2023) and families that differ from it in little: RoPE on neighbours, RMSNorm, SwiGLU. */
-import { type Family, mixture, NO_WINDOW, whole } from "../family.ts";
+import { every, type Family, mixture, NO_WINDOW, whole } from "../family.ts";
 
 /** RMSNorm, RoPE on neighbours, grouped queries, SwiGLU: what {@linkcode Family} leaves unsaid. */
 const plain: Family = { ropeStyle: "adjacent" };
@@ -28,7 +28,7 @@ export const ernie4_5: Family = plain;
 /** SmolLM 3: every 4th layer is not turned by RoPE (NoPE, Kazemnejad et al. 2023). */
 export const smollm3: Family = {
   ...plain,
-  unturned: (_keys, { layers }) => Array.from({ length: layers }, (_, layer) => layer % 4 === 3),
+  unturned: every(4),
 };
 
 /** Arcee's AFM (2025): an FFN without gate, max(x, 0)² (So et al. 2021). */
