@@ -5,7 +5,7 @@ import { addBias, elementwiseKernels } from "./elementwise/elementwise.ts";
 import { editKernels } from "./edits/edit.ts";
 import { embeddingKernels } from "./embedding/embed.ts";
 import { expertKernels } from "./experts/linear_experts.ts";
-import { routeKernels } from "./experts/route.ts";
+import { routeKernels } from "./experts/routing/route.ts";
 import { type Computation, computationName, type Kernel } from "./kernel.ts";
 import { productKernels } from "./products/products.ts";
 import { normKernels } from "./norm/norm.ts";

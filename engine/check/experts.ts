@@ -1,5 +1,5 @@
 /** Cases of mixtures of experts. */
-import { choose, GATINGS } from "../../kernels/experts/route.ts";
+import { choose, GATINGS } from "../../kernels/experts/routing/route.ts";
 import type { Constants, Operation } from "../../kernels/kernel.ts";
 import { type Draft, FEW, KINDS, type Maker, MANY, type Order, passOf } from "./case.ts";
 import { type Kind, type Noise, numbersReader, packMatrices, randomBlocks } from "./data.ts";

@@ -2,7 +2,7 @@
 import { kindOf, layerOf } from "../../base/layer_names.ts";
 import { sizeOf } from "../../base/shape.ts";
 import { ACTIVATIONS } from "../../kernels/elementwise/activations.ts";
-import { GATINGS } from "../../kernels/experts/route.ts";
+import { GATINGS } from "../../kernels/experts/routing/route.ts";
 import type { Computation, Operation } from "../../kernels/kernel.ts";
 import { SAMPLING_WORDS } from "../../kernels/sampling/sampling.ts";
 import type { Activation, Block, Config, Experts, QkNorm, Rope } from "../model/config.ts";

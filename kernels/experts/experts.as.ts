@@ -1,6 +1,6 @@
 // @ts-nocheck: AssemblyScript, which `./denow task kernels` compiles
 // deno-fmt-ignore-file: it drops decorators
-/** Which experts a position goes to, and what is done with their results: see route.ts and linear_experts.ts. */
+/** Which experts a position goes to, and what is done with their results: see routing/route.ts and linear_experts.ts. */
 import { exp1 } from "../math.as.ts";
 import { constant, float, input, output, scratchOf, tokensOf, weight } from "../record.as.ts";
 import { take } from "../work.as.ts";
@@ -9,7 +9,7 @@ const SOFTMAX: i32 = 0;
 const SIGMOID: i32 = 1;
 const SOFTMAX_CHOSEN: i32 = 2;
 
-/** See LEAST_SUM of route.ts. */
+/** See LEAST_SUM of routing/route.ts. */
 const LEAST_SUM: f32 = 0.00006103515625;
 
 @inline

@@ -1,6 +1,6 @@
 /** What a page says about each kind of step: the words of a lecture. Names, shapes, numbers and order come from the plan. */
 import { ACTIVATIONS } from "../../../kernels/elementwise/activations.ts";
-import { GATINGS } from "../../../kernels/experts/route.ts";
+import { GATINGS } from "../../../kernels/experts/routing/route.ts";
 import type { PageStep } from "../steps.ts";
 import { neuronText } from "./activations.ts";
 import { OTHERS } from "./families.ts";

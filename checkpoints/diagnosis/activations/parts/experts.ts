@@ -1,6 +1,6 @@
 /** Suspected faults of mixtures of experts: who is chosen, with which weights, and what all share. */
 import { kindOf } from "../../../../base/layer_names.ts";
-import { GATINGS } from "../../../../kernels/experts/route.ts";
+import { GATINGS } from "../../../../kernels/experts/routing/route.ts";
 import { type Operation, rerun, type Variant } from "../operation.ts";
 
 /** What gates are, in words. */

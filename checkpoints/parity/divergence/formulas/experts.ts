@@ -1,5 +1,5 @@
 /** Formulas of mixtures of experts: who is chosen, with which weight, and what comes of it. */
-import { GATINGS } from "../../../../kernels/experts/route.ts";
+import { GATINGS } from "../../../../kernels/experts/routing/route.ts";
 import type { Constants } from "../../../../kernels/kernel.ts";
 import { rowOf } from "../evidence.ts";
 import { type Formulas, ofWeight, rowAt, termsOf } from "./said.ts";

@@ -1,5 +1,5 @@
 /** Which experts of a mixture a position goes to (Shazeer et al. 2017, "Outrageously Large Neural Networks"). */
-import { bindings, type Constants, kernel } from "../kernel.ts";
+import { bindings, type Constants, kernel } from "../../kernel.ts";
 import biasedWgsl from "./biased.wgsl" with { type: "text" };
 import unbiasedWgsl from "./unbiased.wgsl" with { type: "text" };
 import gatesWgsl from "./gates.wgsl" with { type: "text" };
